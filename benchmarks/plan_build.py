@@ -1,0 +1,58 @@
+"""How long a plan takes to build: every sampler that has one, cold and memoised.
+
+    python benchmarks/plan_build.py [--steps N] [--repeats N]
+
+A 50-step plan is to be built in under 10 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import fewstep
+from fewstep.samplers import registry
+
+BOUND_MS = 10.0
+
+
+def milliseconds(call: Callable[[], object], before: Callable[[], object], repeats: int) -> float:
+    """Median time of ``call``, with ``before`` run ahead of each and not counted."""
+    taken = []
+    for _ in range(repeats):
+        before()
+        start = time.perf_counter()
+        call()
+        taken.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(taken)
+
+
+def main() -> None:
+    """Print one row a sampler: evaluations, cold and memoised time, and both as ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=9)
+    options = parser.parse_args()
+    schedule = fewstep.schedules.VPLinear()
+    grid = fewstep.grid("lam", schedule, options.steps)
+    print(f"{'sampler':24} {'nfe':>5} {'cold ms':>9} {'x bound':>8} {'memoised ms':>12} {'cold / memoised':>16}")
+    worst = ("", 0.0)
+    for name in fewstep.samplers.names():
+        if registry.get(name).form == "driver":
+            continue
+
+        def build(name: str = name) -> object:
+            return fewstep.plan(name, schedule, grid=grid)
+
+        cold = milliseconds(build, registry.build.cache_clear, options.repeats)
+        warm = milliseconds(build, lambda: None, options.repeats)
+        nfe = fewstep.plan(name, schedule, grid=grid).nfe
+        print(f"{name:24} {nfe:5d} {cold:9.2f} {cold / BOUND_MS:8.2f} {warm:12.4f} {cold / warm:16.0f}")
+        worst = max(worst, (name, cold), key=lambda row: row[1])
+    print(f"slowest: {worst[0]}, {worst[1]:.1f} ms, {worst[1] / BOUND_MS:.2f} x the bound of {BOUND_MS:g} ms for 50 steps")
+
+
+if __name__ == "__main__":
+    main()

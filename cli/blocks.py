@@ -1,0 +1,162 @@
+"""Samples in a folder: fixed blocks of seeds, each written whole or not at all, and a manifest of what is there.
+
+    OUT/settings.json           what decides the bytes, and the hash of it; written first
+    OUT/samples/000017.png      one file a sample, or OUT/samples/block-00003.npz one a block
+    OUT/blocks/00003.json       the block's seeds and its files' SHA-256; written last: with it the block is done
+    OUT/manifest.json           every sample's seed, label, file and hash; OUT/grid.png the picture; written when all blocks are done
+
+Every file is written under a temporary name and renamed, so a killed run leaves no half file under a final name. A run again skips
+the blocks whose record and files are whole and redoes the others entirely, so the bytes are those of an unbroken run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import pictures
+from .settings import dumps
+
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Block:
+    """``seeds`` and ``labels`` (None: no class) of one batch; ``index`` is its place in the whole run."""
+
+    index: int
+    seeds: tuple[int, ...]
+    labels: tuple[int | None, ...]
+
+
+def cut(seeds: Sequence[int], labels: Sequence[int | None], size: int) -> list[Block]:
+    """Blocks of ``size`` samples, the last one shorter."""
+    starts = range(0, len(seeds), size)
+    return [Block(k, tuple(seeds[i : i + size]), tuple(labels[i : i + size])) for k, i in enumerate(starts)]
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An output folder; ``format`` is png or npz, ``shape`` that of one sample."""
+
+    root: Path
+    format: str
+    shape: tuple[int, ...]
+
+    def open(self, settings: Mapping[str, Any]) -> None:
+        """Take the folder for ``settings``. ValueError where it holds samples made with others, OSError where it cannot be written."""
+        path = self.root / "settings.json"
+        if path.exists():
+            found = _read(path)
+            differ = [k for k in settings if found is not None and found.get(k) != settings[k]]
+            if found is None:
+                raise ValueError(f"{str(path)!r} is damaged; give another --out, or remove the folder")
+            if differ:
+                what = ", ".join(f"{k} ({found.get(k)!r} there, {settings[k]!r} now)" for k in differ[:3])
+                raise ValueError(f"{str(self.root)!r} holds samples made with other settings: {what}; give another --out")
+        elif any(self.root.glob("samples/*")):
+            raise ValueError(f"{str(self.root)!r} holds samples, but no settings.json that says how they were made; give another --out")
+        else:
+            write(path, dumps(dict(settings)).encode())
+
+    def record(self, block: Block) -> dict[str, Any] | None:
+        """The record of a finished block whose files are all as they were written; None where it must be made."""
+        found = _read(self.root / "blocks" / f"{block.index:05d}.json")
+        if found is None or found.get("seeds") != list(block.seeds) or found.get("labels") != list(block.labels):
+            return None
+        files = found.get("files")
+        if not isinstance(files, dict) or not files:
+            return None
+        return found if all(_hash(self.root / name) == digest for name, digest in files.items()) else None
+
+    def save(self, block: Block, x: Any) -> None:
+        """Write the samples ``x`` (B, *shape), then the record."""
+        if self.format == "png":
+            files = {
+                f"samples/{seed:06d}.png": pictures.png(pictures.picture(p))
+                for seed, p in zip(block.seeds, pictures.to_pixels(x), strict=True)
+            }
+        else:
+            files = {f"samples/block-{block.index:05d}.npz": _npz(block, x, self.shape)}
+        for name, data in files.items():
+            write(self.root / name, data)
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        record = {"block": block.index, "seeds": list(block.seeds), "labels": list(block.labels), "files": hashes}
+        write(self.root / "blocks" / f"{block.index:05d}.json", dumps(record).encode())
+
+    def finish(
+        self, blocks: Sequence[Block], records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], most: int = 100
+    ) -> dict[str, Any]:
+        """Write the picture of the first ``most`` samples and the manifest, which is returned."""
+        for partial in self.root.rglob(f"*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
+        write(self.root / "grid.png", pictures.png(self._picture(blocks, most)))
+        rows = []
+        for block, record in zip(blocks, records, strict=True):
+            names = list(record["files"]) if self.format == "png" else list(record["files"]) * len(block.seeds)
+            rows += [
+                {"seed": seed, "label": label, "file": name, "sha256": record["files"][name]}
+                for seed, label, name in zip(block.seeds, block.labels, names, strict=True)
+            ]
+        manifest = {**facts, "count": len(rows), "samples": rows}
+        write(self.root / "manifest.json", dumps(manifest).encode())
+        return manifest
+
+    def _picture(self, blocks: Sequence[Block], most: int) -> Any:
+        """The grid picture, read back from the files."""
+        seeds = [seed for block in blocks for seed in block.seeds][:most]
+        if self.format == "png":
+            from PIL import Image
+
+            pixels = [
+                np.asarray(Image.open(self.root / f"samples/{seed:06d}.png")).reshape(*self.shape[1:], self.shape[0]) for seed in seeds
+            ]
+            return pictures.image_grid(np.stack(pixels))
+        wanted = [block for block in blocks if seeds and set(block.seeds) & set(seeds)] if pictures.is_image(self.shape) else blocks
+        arrays = [np.load(self.root / f"samples/block-{block.index:05d}.npz", allow_pickle=False) for block in wanted]
+        if pictures.is_image(self.shape):
+            return pictures.image_grid(np.concatenate([a["image"] for a in arrays])[:most])
+        return pictures.scatter(np.concatenate([a["x"] for a in arrays]))
+
+
+def _npz(block: Block, x: Any, shape: tuple[int, ...]) -> bytes:
+    """``seed``, ``label`` (-1: none) and ``image`` uint8 (B, h, w, c), or ``x`` float32 (B, *shape) for what is no picture."""
+    label = np.array([-1 if k is None else k for k in block.labels], dtype=np.int64)
+    body = {"image": pictures.to_pixels(x)} if pictures.is_image(shape) else {"x": np.asarray(x, dtype=np.float32)}
+    out = io.BytesIO()
+    np.savez(out, allow_pickle=False, seed=np.array(block.seeds, dtype=np.uint64), label=label, **body)
+    return out.getvalue()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _hash(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,209 @@
+"""Draw samples from a model into a folder: one file a sample (or npz blocks), a grid picture and a manifest.
+
+    fewstep generate --out samples/demo
+    fewstep generate --model mnist --out digits --seeds 0-999 --batch 100 --sampler unipc --nfe 8 -o order=3 --labels 7
+    accelerate launch -m fewstep generate --out digits --seeds 0-49999
+
+Run again after a stop, the same command goes on where it was: seeds are cut into blocks of --batch, whole blocks are kept, and the
+bytes are those of an unbroken run. Several processes (RANK and WORLD_SIZE, as accelerate sets them) share the blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .blocks import Block, Folder, cut
+from .options import parse_options
+from .pictures import is_image
+from .settings import dumps, parse_seeds, resolve
+
+if TYPE_CHECKING:
+    from ..models.denoiser import Denoiser
+    from ..plans.instructions import Plan
+
+HELP = "draw samples from a model into a folder"
+
+DEFAULTS: dict[str, Any] = {
+    "model": "mnist",
+    "seeds": "0-63",
+    "batch": 64,
+    "sampler": "dpmpp_2m",
+    "steps": None,
+    "nfe": None,
+    "grid": "auto",
+    "final": "zero",
+    "option": {},
+    "labels": "cycle",
+    "format": None,
+    "device": "auto",
+}
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    """The flags; a flag that is not given is None, so that a --config file can speak."""
+    p.add_argument("--out", required=True, type=Path, help="the folder to write to")
+    p.add_argument("--model", help="a bundled name, `mixture` (exact), or a folder (default mnist)")
+    p.add_argument("--seeds", help="one a sample: 0-63, or 1,4,10-12 (default 0-63)")
+    p.add_argument("--batch", type=int, help="samples drawn together; part of what decides the bytes (default 64)")
+    p.add_argument("--sampler", help="see `fewstep samplers` (default dpmpp_2m)")
+    p.add_argument("--steps", type=int, help="grid steps (default 20)")
+    p.add_argument("--nfe", type=int, help="a budget of network calls instead of --steps")
+    p.add_argument("--grid", help="time grid (default auto: the model's own)")
+    p.add_argument("--final", choices=("zero", "sigma_min"), help="where the grid ends (default zero)")
+    p.add_argument("-o", "--option", action="append", metavar="KEY=VALUE", help="an option of the sampler; may be repeated")
+    p.add_argument("--labels", help="classes: cycle (seed modulo classes), none, or a list such as 7 or 0,1,2 (default cycle)")
+    p.add_argument("--format", choices=("png", "npz"), help="png: a file a sample; npz: one a block (default png for pictures)")
+    p.add_argument("--device", help="where the network runs (default: a GPU if there is one)")
+    p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
+    p.add_argument("--json", action="store_true", help="print the manifest")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """The command."""
+    args.option = parse_options(args.option) if args.option else None
+    settings = resolve(args, DEFAULTS)
+    job = Job(settings, args.out)
+    records = job.run(_progress(len(job.blocks)))
+    if records is None:
+        print(f"{args.out}: this process is done; others have blocks left", file=sys.stderr)
+        return 0
+    manifest = job.folder.finish(job.blocks, records, job.facts)
+    if args.json:
+        print(dumps(manifest), end="")
+    else:
+        print(
+            f"{manifest['count']} samples of {settings['model']} by {manifest['sampler']}, {manifest['nfe']} network calls each: {args.out}"
+        )
+        print(f"picture: {args.out / 'grid.png'}\nmanifest: {args.out / 'manifest.json'}")
+    return 0
+
+
+class Job:
+    """One run: everything is checked and the folder taken before the network is called."""
+
+    def __init__(self, settings: Mapping[str, Any], out: Path) -> None:
+        """Loads the model, builds the plan, cuts the blocks."""
+        from .. import models
+        from ..models.loading import classes_of
+
+        self.denoiser = models.load(str(settings["model"]))
+        self.plan = _plan(settings, self.denoiser)
+        shape = self.denoiser.shape
+        if shape is None:
+            raise ValueError(f"the model {settings['model']!r} does not know the shape of a sample; `generate` needs one that does")
+        kind = settings["format"] or ("png" if is_image(shape) else "npz")
+        if kind == "png" and not is_image(shape):
+            raise ValueError(f"--format png: samples of shape {tuple(shape)} are no pictures; allowed: npz")
+        seeds = parse_seeds(settings["seeds"])
+        labels = _labels(str(settings["labels"]), seeds, classes_of(self.denoiser))
+        self.blocks = cut(seeds, labels, _positive("batch", settings["batch"]))
+        self.folder = Folder(out, kind, tuple(shape))
+        self.facts = {
+            "model": str(settings["model"]),
+            "sampler": self.plan.name or settings["sampler"],
+            "nfe": self.plan.nfe,
+            **_hashes(settings, self.plan),
+        }
+        self.device = _device(str(settings["device"]))
+        chosen = {k: v for k, v in settings.items() if k not in ("device", "format")}
+        self.folder.open({**chosen, "format": kind, **_hashes(settings, self.plan)})
+
+    def run(self, report: Callable[[int], None]) -> list[dict[str, Any]] | None:
+        """Make the missing blocks of this process; the records of all blocks, or None while other processes have some left."""
+        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        moved = False
+        for block in self.blocks[rank::world]:
+            if self.folder.record(block) is None:
+                if not moved:
+                    _move(self.denoiser, self.device)
+                    moved = True
+                self.folder.save(block, self._draw(block))
+            report(block.index)
+        records = [self.folder.record(block) for block in self.blocks]
+        return None if any(record is None for record in records) else [r for r in records if r is not None]
+
+    def _draw(self, block: Block) -> Any:
+        """The samples of a block, a float array on the host."""
+        import torch
+
+        from ..engine import run
+        from ..engine.sampling import start_state
+
+        labels = [k for k in block.labels if k is not None]
+        cond = torch.tensor(labels, device=self.device) if labels else None
+        x = start_state(self.denoiser, self.plan, block.seeds, device=self.device)
+        return run(self.plan, self.denoiser, x, seeds=block.seeds, cond=cond).cpu().numpy()
+
+
+def _plan(settings: Mapping[str, Any], denoiser: Denoiser) -> Plan:
+    from ..engine import plan
+
+    steps, nfe = settings["steps"], settings["nfe"]
+    options = dict(settings["option"] or {})
+    return plan(settings["sampler"], denoiser.schedule, steps=steps, nfe=nfe, grid=settings["grid"], final=settings["final"], **options)
+
+
+def _labels(text: str, seeds: Sequence[int], classes: int) -> list[int | None]:
+    """One label a seed; None for no class."""
+    if text == "none" or (text == "cycle" and classes == 0):
+        return [None] * len(seeds)
+    if text == "cycle":
+        return [seed % classes for seed in seeds]
+    if classes == 0:
+        raise ValueError(f"--labels {text!r}: the model takes no classes; allowed: none")
+    try:
+        given = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--labels {text!r}: allowed are cycle, none, or numbers below {classes} such as 0,1,2") from None
+    if not all(0 <= k < classes for k in given):
+        raise ValueError(f"--labels {text!r}: allowed are 0 to {classes - 1}")
+    return [given[i % len(given)] for i in range(len(seeds))]
+
+
+def _hashes(settings: Mapping[str, Any], plan: Plan) -> dict[str, str]:
+    """SHA-256 of the plan and of the model's weights (of its name where it has no file)."""
+    from ..models.loading import MIXTURE
+    from ..models.weights import locate
+
+    digest = hashlib.sha256()
+    name = str(settings["model"])
+    files = [] if name == MIXTURE else sorted(f for f in locate(name).rglob("*") if f.suffix in (".safetensors", ".json"))
+    for file in files:
+        digest.update(file.read_bytes())
+    return {"plan_sha256": hashlib.sha256(plan.to_json().encode()).hexdigest(), "model_sha256": digest.hexdigest() if files else name}
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name != "auto":
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"--device {name!r}: {str(error).splitlines()[0]}") from None
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _move(denoiser: Denoiser, device: Any) -> None:
+    network = getattr(denoiser, "network", None)
+    if network is not None and hasattr(network, "to"):
+        network.to(device)
+
+
+def _positive(what: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what}={value!r}: an integer of at least 1 is wanted")
+    return value
+
+
+def _progress(total: int) -> Callable[[int], None]:
+    """A line on stderr where that is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        return lambda index: None
+    return lambda index: print(f"\rblock {index + 1}/{total}", end="\n" if index + 1 == total else "", file=sys.stderr, flush=True)

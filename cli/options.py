@@ -1,0 +1,37 @@
+"""``-o KEY=VALUE`` on the command line: a sampler's options."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
+    """``["order=3", "variant=bh1"]`` as ``{"order": 3, "variant": "bh1"}``.
+
+    A value that reads as a Python literal is one, anything else is a string. ValueError for a text without ``=`` or without a name
+    before it, and for a name given twice.
+    """
+    out: dict[str, Any] = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key.isidentifier():
+            raise ValueError(f"option {text!r}: KEY=VALUE is wanted, for instance order=3")
+        if key in out:
+            raise ValueError(f"option {text!r}: {key} is given twice")
+        out[key] = _value(value.strip())
+    return out
+
+
+def option_text(options: Mapping[str, Any]) -> str:
+    """The inverse, for people: ``order=3 variant=bh1``."""
+    return " ".join(f"{key}={value}" for key, value in options.items())
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text

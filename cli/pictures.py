@@ -1,0 +1,64 @@
+"""Samples as files and as one picture: pixels in [-1, 1] to PNG, an image grid, a scatter of points."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SCATTER, BACK, INK = 480, (255, 255, 255), (31, 98, 180)
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether a sample of this shape is a grey or RGB picture."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def to_pixels(x: Any) -> Any:
+    """A float array (..., c, h, w) in [-1, 1] as uint8 (..., h, w, c); values outside are clipped."""
+    scaled = np.clip((np.asarray(x, dtype=np.float64) + 1.0) * 127.5, 0.0, 255.0)
+    return np.moveaxis(np.rint(scaled).astype(np.uint8), -3, -1)
+
+
+def picture(pixels: Any) -> Image.Image:
+    """One sample's uint8 (h, w, c) as an image."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def png(image: Image.Image) -> bytes:
+    """The bytes of a PNG file, which depend on the pixels only."""
+    out = io.BytesIO()
+    image.save(out, format="PNG", optimize=True)
+    return out.getvalue()
+
+
+def image_grid(pixels: Any, least: int = 512) -> Image.Image:
+    """All samples (n, h, w, c) in a near-square, row by row with a thin gap; small ones enlarged by a whole factor."""
+    n, h, w, c = pixels.shape
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    sheet = np.full((rows * (h + 1) - 1, columns * (w + 1) - 1, c), 128, dtype=np.uint8)
+    for i in range(n):
+        top, left = (i // columns) * (h + 1), (i % columns) * (w + 1)
+        sheet[top : top + h, left : left + w] = pixels[i]
+    image = picture(sheet)
+    factor = max(1, math.ceil(least / max(image.size)))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def scatter(points: Any) -> Image.Image:
+    """The first two coordinates of every sample (n, d) as dots."""
+    xy = np.asarray(points, dtype=np.float64).reshape(len(points), -1)[:, :2]
+    if xy.shape[1] == 1:
+        xy = np.column_stack([xy, np.zeros(len(xy))])
+    reach = 1.1 * max(float(np.abs(xy).max()), 1e-9)
+    image = Image.new("RGB", (SCATTER, SCATTER), BACK)
+    pen = ImageDraw.Draw(image)
+    for a, b in xy:
+        u, v = (a / reach + 1.0) * SCATTER / 2, (1.0 - b / reach) * SCATTER / 2
+        pen.ellipse((u - 2, v - 2, u + 2, v + 2), fill=INK)
+    return image

@@ -1,0 +1,102 @@
+"""``fewstep.plan``: names and numbers in, a plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..plans.instructions import Plan
+from ..samplers import registry
+from ..samplers.aliases import ALIASES
+from ..schedules.base import Schedule
+from ..schedules.errors import unknown
+from ..schedules.grids import Grid
+from ..schedules.grids import grid as make_grid
+
+#: steps where neither steps nor nfe is given
+DEFAULT_STEPS = 20
+
+
+def plan(
+    sampler: str,
+    schedule: Schedule,
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: str | Grid = "auto",
+    times: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
+    final: str = "zero",
+    start: float | None = None,
+    **options: Any,
+) -> Plan:
+    """Compile a sampler on a grid of ``schedule`` to a plan.
+
+    Args:
+        sampler: a registered name, or another program's name for it (``fewstep.samplers.ALIASES``).
+        schedule: the noising path of the model.
+        steps: grid intervals; ``nfe``: a budget of network calls instead (the largest plan that fits). 20 steps where neither is given.
+        grid: a grid's name or a ``Grid``; ``times`` or ``sigmas`` (rho values) give the nodes themselves.
+        final: ``"zero"`` ends at sigma = 0, ``"sigma_min"`` at t_min.
+        start: begin at this time of the schedule instead of t_max.
+        options: the sampler's own options (``fewstep.samplers.describe``).
+
+    Raises SamplerError or GridError for anything unknown, naming the nearest match.
+    """
+    name, given, grid = resolve(sampler, options, grid)
+    entry = registry.get(name)
+    chosen = registry.make_options(entry, given)
+
+    def grid_of(n: int) -> Grid:
+        return grid_for(schedule, n, grid=grid, times=times, sigmas=sigmas, final=final, start=start)
+
+    if nfe is not None:
+        if steps is not None:
+            raise ValueError(f"steps={steps} and nfe={nfe}: give one of them")
+        if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1:
+            raise ValueError(f"nfe={nfe!r}: an integer of at least 1 is wanted")
+        steps, chosen = registry.fitted_steps(name, nfe, chosen, grid_of)
+    return registry.build(name, grid_of(0 if steps is None else _positive(steps)), chosen)
+
+
+def resolve(sampler: str, options: dict[str, Any], grid: str | Grid) -> tuple[str, dict[str, Any], str | Grid]:
+    """Sampler name, options and grid with an alias replaced by what it stands for."""
+    if sampler in registry.names():
+        return sampler, options, grid
+    if sampler in ALIASES:
+        alias = ALIASES[sampler]
+        return alias.sampler, {**alias.options, **options}, alias.grid if grid == "auto" and alias.grid else grid
+    raise registry.SamplerError(unknown("sampler", sampler, registry.names()))
+
+
+def grid_for(
+    schedule: Schedule,
+    steps: int,
+    *,
+    grid: str | Grid,
+    times: Sequence[float] | None,
+    sigmas: Sequence[float] | None,
+    final: str,
+    start: float | None,
+) -> Grid:
+    """The grid that these arguments describe; ``steps`` 0 means: as many as given nodes say, or the default."""
+    given = [what for what, value in (("times", times), ("sigmas", sigmas)) if value is not None]
+    if isinstance(grid, Grid):
+        if given or start is not None:
+            raise ValueError(f"a Grid and {', '.join(given) or 'start'} were given: give one of them")
+        made = grid
+    elif given:
+        made = make_grid("custom", schedule, None, times=times, sigmas=sigmas)
+    else:
+        return make_grid(grid, schedule, steps or DEFAULT_STEPS, final=final, start=start)
+    if made.schedule != schedule:
+        raise ValueError(f"the grid belongs to {made.schedule}, the model to {schedule}")
+    if steps and steps != made.steps:
+        raise ValueError(f"steps={steps}, but the given grid has {made.steps}")
+    return made
+
+
+def _positive(steps: int) -> int:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps={steps!r}: an integer of at least 1 is wanted")
+    return steps

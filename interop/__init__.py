@@ -1,0 +1,1 @@
+"""Other programs: the diffusers scheduler and k-diffusion style functions, each imported only when asked for."""

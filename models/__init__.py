@@ -1,0 +1,48 @@
+"""Networks and exact models as Denoisers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .denoiser import Condition, Denoiser, ShapeError, convert_prediction
+from .empirical import Empirical
+from .errors import ModelError
+from .mixture import GaussianMixture
+from .preconditioning import EDMPreconditioning, Preconditioning, VEPreconditioning, VPPreconditioning
+from .wrapping import wrap
+
+if TYPE_CHECKING:
+    from .loading import load
+    from .weights import names
+
+__all__ = [
+    "Condition",
+    "Denoiser",
+    "EDMPreconditioning",
+    "Empirical",
+    "GaussianMixture",
+    "ModelError",
+    "Preconditioning",
+    "ShapeError",
+    "VEPreconditioning",
+    "VPPreconditioning",
+    "convert_prediction",
+    "load",
+    "names",
+    "wrap",
+]
+
+#: what is imported at first use: these pull in file formats and network layers
+_LAZY = {"load": "loading", "names": "weights"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,132 @@
+"""What every network is to the rest of the package: a Denoiser.
+
+The value of a denoiser is affine in the state and in the raw outputs of its network,
+
+    value(x, t) = p(t) x + sum_i q_i(t) raw_i(s(t) x, t),        s = input_scale,
+
+so the kind of prediction (``schedules.kinds``), the preconditioning ``D = c_skip x + c_out F(c_in x)`` (Karras et al. 2022, arXiv
+2206.00364, eq. 7) and linear guidance are numbers that fold into a solver's step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..schedules.base import Schedule
+from ..schedules.errors import UnknownName, unknown
+from ..schedules.kinds import KINDS, convert
+
+#: a time of the schedule: a number, a 0-dim tensor, or one time a sample (B,)
+Time = float | Tensor
+#: what a network is conditioned on, batch first; None is unconditional
+Condition = Tensor | Mapping[str, Tensor] | None
+
+
+class ShapeError(ValueError):
+    """A tensor whose shape does not fit the state's."""
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """A network (or an exact model) with the numbers that make its raw outputs a prediction."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noising path."""
+
+    @property
+    def prediction(self) -> str:
+        """What the value is, one of ``KINDS``."""
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of one sample, without the batch; None where any will do."""
+
+    def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
+        """Raw outputs, each (B, *shape), for ``x_in = input_scale(t) x`` (B, *shape) at time ``t``."""
+
+    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
+        """``(p, (q_1, ...))``, float64."""
+
+    def input_scale(self, t: float) -> float:
+        """The factor from the state to what the network wants, float64."""
+
+    def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
+        """``p x + sum q_i raw_i``, of kind ``prediction``, for the unscaled state ``x`` (B, *shape)."""
+
+
+def check_kind(kind: str) -> str:
+    """``kind`` if it is one of KINDS; UnknownName with the nearest match otherwise."""
+    if kind not in KINDS:
+        raise UnknownName(unknown("prediction", kind, KINDS))
+    return kind
+
+
+def host_times(t: Time, batch: int) -> list[float]:
+    """The times as Python floats, one or ``batch`` of them. A tensor on an accelerator is waited for. ShapeError for other sizes."""
+    if not isinstance(t, Tensor):
+        return [float(t)]
+    if t.ndim > 1 or t.numel() not in (1, batch):
+        raise ShapeError(f"the time has shape {tuple(t.shape)}; allowed: a number, () or ({batch},)")
+    return [float(v) for v in t.reshape(-1).tolist()]
+
+
+def per_sample(values: Sequence[float], like: Tensor, dtype: torch.dtype) -> Tensor:
+    """``values``, one or B of them, as a tensor that broadcasts against ``like`` (B, ...)."""
+    shape = (len(values),) + (1,) * (like.ndim - 1)
+    if len(values) == 1:  # a fill needs no transfer
+        return torch.full(shape, values[0], dtype=dtype, device=like.device)
+    return torch.tensor(values, dtype=dtype).to(like.device).reshape(shape)
+
+
+def combine(tensors: Sequence[Tensor], columns: Sequence[Sequence[float]]) -> Tensor:
+    """``sum_j c_j tensors[j]`` with one coefficient a tensor or one a sample, in float32 or better; dtype of the first tensor.
+
+    Terms whose coefficients are all 0 are not touched; a single term with coefficient 1 is returned as it is.
+    """
+    wide = reduce(torch.promote_types, (v.dtype for v in tensors), torch.float32)
+    out: Tensor | None = None
+    for tensor, column in zip(tensors, columns, strict=True):
+        if not any(column):
+            continue
+        term = tensor.to(wide)
+        if any(c != 1.0 for c in column):
+            term = term * (column[0] if len(column) == 1 else per_sample(column, tensor, wide))
+        out = term if out is None else out + term
+    return torch.zeros_like(tensors[0]) if out is None else out.to(tensors[0].dtype)
+
+
+def call(denoiser: Denoiser, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
+    """The value of ``denoiser`` at the state ``x`` (B, *shape): what ``Denoiser.__call__`` is for all of them.
+
+    ``t`` may be a number, 0-dim or (B,): then each sample has its own coefficients. Raises ShapeError for another shape of ``t`` or
+    another number of raw outputs than of coefficients.
+    """
+    times = host_times(t, x.shape[0])
+    x_in = combine([x], [[denoiser.input_scale(v) for v in times]])
+    raws = denoiser.raws(x_in, t, cond)
+    numbers = [denoiser.coefficients(v) for v in times]
+    if any(len(qs) != len(raws) for _, qs in numbers):
+        raise ShapeError(f"{len(raws)} raw outputs for {len(numbers[0][1])} coefficients")
+    columns = [[p for p, _ in numbers], *([qs[i] for _, qs in numbers] for i in range(len(raws)))]
+    return combine([x, *raws], columns)
+
+
+def convert_prediction(value: Tensor, x: Tensor, t: Time, src: str, dst: str, schedule: Schedule) -> Tensor:
+    """A prediction of kind ``src`` at state ``x`` (B, *shape) and time ``t`` as kind ``dst``: ``p x + q value``, see ``schedules.kinds``.
+
+    Raises UnknownName for kinds that do not exist and ConversionError where ``src`` says nothing about ``dst``.
+    """
+    for kind in (src, dst):
+        check_kind(kind)
+    if value.shape != x.shape:
+        raise ShapeError(f"the prediction has shape {tuple(value.shape)}, the state {tuple(x.shape)}")
+    if src == dst:
+        return value
+    numbers = [convert(src, dst, schedule.node(v)) for v in host_times(t, x.shape[0])]
+    return combine([x, value], [[p for p, _ in numbers], [q for _, q in numbers]])

@@ -1,0 +1,63 @@
+"""From a name or a folder to a Denoiser.
+
+Four kinds of source are understood:
+
+* a bundled name, ``names()``: weights that come with the package, trained by ``fewstep.train``;
+* ``mixture``: an exact model, eight Gaussians of deviation 0.1 on the unit circle (label k is the k-th), on ``EDM(0.002, 80)``;
+* a folder with ``config.json`` (``"format": "fewstep-unet"``) and ``model.safetensors``, which ``fewstep.train --export`` writes;
+* a diffusers folder: a pipeline (``model_index.json``) or a single UNet2DModel (``config.json`` with ``_class_name``) beside a
+  scheduler configuration; see ``diffusers_folder``.
+
+A bundled network is EDM-preconditioned (Karras et al. 2022, arXiv 2206.00364, Table 1): the denoiser is
+``D(y; s) = c_skip y + c_out F(c_in y; log(s)/4)`` on the path ``EDM(sigma_min, sigma_max)``.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from ..schedules import EDM
+from .denoiser import Denoiser
+from .mixture import GaussianMixture
+from .preconditioning import EDMPreconditioning
+from .weights import CONFIG, load_network, locate, read_json
+from .wrapping import wrap
+
+#: the exact model that the command line and examples know by name
+MIXTURE = "mixture"
+
+
+def ring(components: int = 8, std: float = 0.1) -> GaussianMixture:
+    """Equal Gaussians on the unit circle, shape (2,): the model called ``mixture``."""
+    angles = [2.0 * math.pi * k / components for k in range(components)]
+    means = [[math.cos(a), math.sin(a)] for a in angles]
+    return GaussianMixture(means, std, [1.0] * components, EDM(0.002, 80.0), "x0")
+
+
+def classes_of(denoiser: Denoiser) -> int:
+    """How many class labels a denoiser takes as ``cond``: the network's own count, the components of a mixture, else 0."""
+    if isinstance(denoiser, GaussianMixture):
+        return int(denoiser.means.shape[0])
+    config = getattr(getattr(denoiser, "network", None), "config", None)
+    return int(getattr(config, "classes", 0) or 0)
+
+
+def load(name_or_folder: str | Path) -> Denoiser:
+    """A Denoiser from a bundled name, a folder of ours or a diffusers folder.
+
+    Raises ModelError for an unknown name (with the nearest match), a missing file, damaged weights, or weights of other shapes than
+    the configuration's.
+    """
+    if name_or_folder == MIXTURE:
+        return ring()
+    folder = locate(name_or_folder)
+    if (folder / "model_index.json").is_file() or "_class_name" in read_json(folder / CONFIG):
+        from .diffusers_folder import load_diffusers
+
+        return load_diffusers(folder)
+    loaded = load_network(folder)
+    schedule = EDM(loaded.sigma_min, loaded.sigma_max)
+    shape = (loaded.network.config.channels, loaded.network.config.image_size, loaded.network.config.image_size)
+    edm = EDMPreconditioning(loaded.sigma_data)
+    return wrap(loaded.network, schedule, prediction="x0", time="c_noise", precondition=edm, shape=shape)

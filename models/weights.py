@@ -1,0 +1,111 @@
+"""Model folders: ``config.json`` and ``model.safetensors`` to a network with its numbers.
+
+Bundled models lie beside this file in ``bundled/NAME``. Files are read as JSON and safetensors only, never unpickled. Networks come
+back in evaluation mode, float32, channels-last, without gradients for their weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..schedules.errors import unknown
+from .errors import ModelError
+from .unet import UNet, UNetConfig
+
+FORMAT = "fewstep-unet"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with its configuration: ``config`` is config.json as it stands, ``sigma_data`` and the noise range from it."""
+
+    network: UNet
+    config: Mapping[str, Any]
+    sigma_data: float
+    sigma_min: float
+    sigma_max: float
+
+
+def names() -> tuple[str, ...]:
+    """The bundled models that are present, in alphabetical order."""
+    return tuple(sorted(file.parent.name for file in BUNDLED.glob(f"*/{CONFIG}") if (file.parent / WEIGHTS).is_file()))
+
+
+def locate(name_or_folder: str | Path) -> Path:
+    """The folder of a bundled name or of a path. Raises ModelError for what is neither."""
+    if str(name_or_folder) in names():
+        return BUNDLED / str(name_or_folder)
+    folder = Path(name_or_folder)
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise ModelError(f"{str(folder)!r} is a file; give the folder that holds {CONFIG} and {WEIGHTS}")
+    raise ModelError(f"{unknown('model', str(name_or_folder), names())}; or a folder with {CONFIG} and {WEIGHTS}")
+
+
+def load_network(name_or_folder: str | Path) -> Loaded:
+    """The bare network of a bundled name or a folder of ours, with its configuration; ModelError if it is damaged."""
+    folder = locate(name_or_folder)
+    config = read_json(folder / CONFIG)
+    if config.get("format") != FORMAT:
+        raise ModelError(f"{str(folder / CONFIG)!r}: format {config.get('format')!r} is not known; allowed: {FORMAT!r}")
+    try:
+        with torch.device("meta"):
+            network = UNet(UNetConfig.from_dict(config["network"]))
+        edm = config["edm"]
+        numbers = [float(edm[key]) for key in ("sigma_data", "sigma_min", "sigma_max")]
+    except KeyError as error:
+        raise ModelError(f"{str(folder / CONFIG)!r} lacks {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{str(folder / CONFIG)!r}: {error}") from error
+    tensors = read_weights(folder / WEIGHTS)
+    check_shapes(network.state_dict(), tensors, folder / WEIGHTS)
+    network.load_state_dict({key: value.to(torch.float32) for key, value in tensors.items()}, assign=True)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Loaded(network.eval().requires_grad_(False), config, *numbers)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from ``path``. Raises ModelError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"no {path.name} in {str(path.parent)!r}; a model folder holds {CONFIG} and {WEIGHTS}") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{str(path)!r} is not readable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{str(path)!r} holds a {type(value).__name__}, not a JSON object")
+    return value
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises ModelError when it is missing or damaged."""
+    if not path.is_file():
+        raise ModelError(f"no {path.name} in {str(path.parent)!r}; a model folder holds {CONFIG} and {WEIGHTS}")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{str(path)!r} is not a readable safetensors file: {error}") from error
+
+
+def check_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ModelError unless ``found`` has exactly the names and shapes of ``wanted``."""
+    wrong = [f"{key} is missing" for key in wanted if key not in found]
+    wrong += [f"{key} is not part of the network" for key in found if key not in wanted]
+    for key, value in wanted.items():
+        if key in found and found[key].shape != value.shape:
+            wrong.append(f"{key} has shape {tuple(found[key].shape)}, the network {tuple(value.shape)}")
+    if wrong:
+        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise ModelError(f"{str(path)!r} does not fit its {CONFIG}: {'; '.join(wrong[:3])}{more}")

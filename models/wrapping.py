@@ -1,0 +1,240 @@
+"""A network becomes a Denoiser: ``value = p x + q network(input_scale x, label)``.
+
+Without preconditioning ``input_scale = 1, p = 0, q = 1`` and the network's output is the prediction itself; with it see
+``preconditioning``. A network whose time runs from noise to data, ``t' = t_max - t``, predicts ``dx/dt' = -dx/dt``, so its velocity has
+``q = -1`` (Lipman et al. 2022, arXiv 2210.02747, use that direction).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..schedules.base import Real, Schedule
+from ..schedules.errors import UnknownName, unknown
+from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
+from .preconditioning import EDMPreconditioning, Preconditioning, scaled_log
+
+#: named ways to tell a network the time
+TIMES = ("t", "index", "sigma", "c_noise")
+PRECONDITIONS = ("edm",)
+
+Label = Literal["t", "index", "sigma", "c_noise"] | Callable[[Real], Real]
+
+
+@dataclass(frozen=True)
+class Passing:
+    """How a network takes its condition: ``style`` is "positional", "keyword" or "none"; ``always`` also when it is None."""
+
+    style: str
+    always: bool
+
+
+def passing(network: Callable[..., Any]) -> Passing:
+    """Read from the signature whether ``network`` takes a condition besides ``(x, label)``.
+
+    A parameter called ``cond`` is always given, by name. Otherwise a third positional parameter without a default, or with the default
+    None, is always given, by position. ``*args``, ``**kwargs`` and signatures that cannot be read are given a condition only when
+    there is one.
+    """
+    try:
+        parameters = list(inspect.signature(forward(network)).parameters.values())
+    except (TypeError, ValueError):
+        return Passing("positional", False)
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.name == "cond" and p.kind is not p.POSITIONAL_ONLY for p in named[2:]) or any(
+        p.name == "cond" and p.kind is p.KEYWORD_ONLY for p in parameters
+    ):
+        return Passing("keyword", True)
+    if len(named) > 2 and named[2].default in (inspect.Parameter.empty, None):
+        return Passing("positional", True)
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return Passing("positional", False)
+    return Passing("keyword", False) if any(p.kind is p.VAR_KEYWORD for p in parameters) else Passing("none", False)
+
+
+def forward(network: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that carries the signature: a module's ``forward``, seen through compilation and data-parallel shells."""
+    if not isinstance(network, torch.nn.Module):
+        return network
+    for shell in ("_orig_mod", "module"):
+        inner = getattr(network, shell, None)
+        if isinstance(inner, torch.nn.Module) and type(network).__module__.startswith("torch."):
+            return forward(inner)
+    return network.forward
+
+
+def first_tensor(output: Any) -> Tensor:
+    """The tensor in a network's answer: itself, its ``.sample``, or the first item of a tuple or list. TypeError otherwise."""
+    if isinstance(output, Tensor):
+        return output
+    inner = output[0] if isinstance(output, (tuple, list)) and output else getattr(output, "sample", None)
+    if isinstance(inner, Tensor):
+        return inner
+    raise TypeError(
+        f"the network returned {type(output).__name__}; allowed: a tensor, an object with a tensor .sample, or a tuple or list "
+        "whose first item is a tensor"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Wrapped:
+    """A network with its schedule; made by ``wrap``, whose arguments are its fields."""
+
+    network: Callable[..., Any]
+    schedule: Schedule
+    prediction: str
+    time: Label
+    flip_time: bool
+    precondition: Preconditioning | None
+    shape: tuple[int, ...] | None
+    passing: Passing
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the network's weights are; None for a plain function."""
+        if not isinstance(self.network, torch.nn.Module):
+            return None
+        tensors: Iterator[Tensor] = chain(self.network.parameters(), self.network.buffers())
+        return next((tensor.device for tensor in tensors), None)
+
+    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
+        """``(p, (q,))`` at time ``t``; both change sign for a velocity in flipped time."""
+        sign = -1.0 if self.flip_time and self.prediction == "velocity" else 1.0
+        if self.precondition is None:
+            return 0.0, (sign,)
+        numbers = self.precondition.numbers(self.schedule.node(t))
+        return sign * numbers.p, (sign * numbers.q,)
+
+    def input_scale(self, t: float) -> float:
+        """1, or the preconditioning's."""
+        return 1.0 if self.precondition is None else self.precondition.numbers(self.schedule.node(t)).input_scale
+
+    def exact_label(self, t: Real) -> Real:
+        """The network's time at the schedule's time ``t`` before any rounding; answers in kind (float, array or tensor)."""
+        own = self.schedule.t_max - t if self.flip_time else t
+        if not isinstance(self.time, str):
+            return self.time(own)
+        if self.time in ("t", "index"):
+            return own
+        rho = self.schedule.rho(t)
+        if self.time == "sigma":
+            return rho
+        return scaled_log(rho, 0.25) if self.precondition is None else self.precondition.c_noise(rho)
+
+    def time_mismatch(self, t: float) -> float:
+        """``|label - exact label|`` at time ``t``: the rounding error of a table look-up, 0 for all others."""
+        if self.time != "index":
+            return 0.0
+        exact = float(self.exact_label(float(t)))
+        return abs(min(max(round(exact), 0), round(self.schedule.t_max)) - exact)
+
+    def labels(self, t: Time, like: Tensor) -> Tensor:
+        """What the network is told at time ``t`` (a number, 0-dim or (B,)): (B,) on the device of ``like`` (B, ...).
+
+        Integers (int64) for ``time="index"`` and for callables that answer with integers; otherwise float32, or float64 where ``like``
+        is. Computed in float64 on the host, unless ``t`` is a tensor on an accelerator: that one is not waited for. ValueError where
+        a label on the host is not finite.
+        """
+        batch = like.shape[0]
+        if isinstance(t, Tensor) and t.device.type != "cpu":
+            found: Tensor = self.exact_label(t.to(torch.float32 if t.device.type == "mps" else torch.float64))
+        else:
+            found = host_tensor([self.exact_label(v) for v in host_times(t, batch)], t)
+        if self.time == "index":
+            found = found.round().clamp(0.0, self.schedule.t_max).to(torch.int64)
+        elif found.is_floating_point():
+            found = found.to(torch.float64 if like.dtype == torch.float64 else torch.float32)
+        if found.device.type == "cpu" and found.numel() == 1:  # a fill needs no transfer
+            return torch.full((batch,), found.item(), dtype=found.dtype, device=like.device)
+        return found.to(like.device).reshape(-1).expand(batch).contiguous()
+
+    def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
+        """One call of the network with ``x_in`` (B, *shape) as it is. ShapeError when it answers with another shape."""
+        label, how = self.labels(t, x_in), self.passing
+        if how.style == "none" and cond is not None:
+            raise ValueError("a condition was given, and this network takes only (x, label); wrap one that takes (x, label, cond)")
+        if how.style == "none" or (cond is None and not how.always):
+            output = self.network(x_in, label)
+        else:
+            output = self.network(x_in, label, cond=cond) if how.style == "keyword" else self.network(x_in, label, cond)
+        raw = first_tensor(output)
+        if raw.shape != x_in.shape:
+            raise ShapeError(f"the network returned shape {tuple(raw.shape)} for a state of shape {tuple(x_in.shape)}")
+        return (raw,)
+
+    def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
+        """``p x + q raw``, of kind ``prediction``, (B, *shape)."""
+        return call(self, x, t, cond)
+
+
+def host_tensor(labels: Sequence[Any], t: Time) -> Tensor:
+    """Labels (numbers or tensors of one) as one tensor on the CPU, int64 or float64. ValueError where one is not finite."""
+    values = [v.item() if hasattr(v, "item") else v for v in labels]
+    bad = next((v for v in values if not math.isfinite(v)), None)
+    if bad is not None:
+        raise ValueError(f"the network's label is {bad} at t={t}; use a grid that stays where the label is finite")
+    return torch.tensor(values, dtype=torch.int64 if all(isinstance(v, int) for v in values) else torch.float64)
+
+
+def wrap(
+    network: Callable[..., Any],
+    schedule: Schedule,
+    prediction: str,
+    time: Label = "t",
+    flip_time: bool = False,
+    precondition: Literal["edm"] | Preconditioning | None = None,
+    shape: Sequence[int] | None = None,
+    sigma_data: float = 0.5,
+) -> Wrapped:
+    """A Denoiser from ``network(x_in, label)`` or ``network(x_in, label, cond)``.
+
+    Args:
+        network: takes (B, *shape) and a label (B,); answers with a tensor (B, *shape), an object with ``.sample``, or a tuple or list
+            whose first item is the tensor. Whether it takes ``cond`` is read from its signature once: see ``passing``.
+        schedule: the noising path that the network was trained on.
+        prediction: what the value is: x0, eps, v, velocity or score. ``velocity`` is along t of ``schedule``.
+        time: the label: ``"t"`` the schedule's time; ``"index"`` the nearest index of the table that the schedule is made of (int64;
+            the rounding error is ``time_mismatch(t)``); ``"sigma"`` rho = sigma / alpha; ``"c_noise"`` log(rho) / 4, or the
+            preconditioning's own; or a callable from t to the label, which gets a float or a float64 tensor and answers in kind.
+        flip_time: the network's time runs from noise (0) to data (t_max): it is told ``t_max - t`` (a callable gets that), and its
+            velocity is d/d(t_max - t).
+        precondition: ``"edm"`` for ``D = c_skip y + c_out F(c_in y)`` with ``sigma_data`` (prediction must be x0), or a Preconditioning.
+        shape: of one sample, without the batch; None if any will do.
+        sigma_data: standard deviation of the data, used by ``"edm"`` only.
+
+    Raises UnknownName (with the nearest match) for names, ValueError for settings that exclude each other, TypeError for a network
+    that cannot be called.
+    """
+    if not callable(network):
+        raise TypeError(f"the network is a {type(network).__name__}, which cannot be called")
+    check_kind(prediction)
+    if isinstance(time, str) and time not in TIMES:
+        raise UnknownName(unknown("time", time, TIMES))
+    if time == "index" and schedule.t_zero != -1.0:
+        raise ValueError(
+            f"time='index' needs a schedule made of a table (DiscreteVP), not {schedule!r}; give a callable from t to the label"
+        )
+    if flip_time and time in ("sigma", "c_noise"):
+        raise ValueError(f"flip_time=True with time={time!r}: a noise level has no direction; allowed with 't', 'index' or a callable")
+    chosen = preconditioner(precondition, sigma_data)
+    if chosen is not None and chosen.kind != prediction:
+        raise ValueError(f"prediction={prediction!r}, but {chosen!r} makes {chosen.kind!r} of the network's output")
+    size = None if shape is None else tuple(int(n) for n in shape)
+    return Wrapped(network, schedule, prediction, time, flip_time, chosen, size, passing(network))
+
+
+def preconditioner(precondition: str | Preconditioning | None, sigma_data: float) -> Preconditioning | None:
+    """The Preconditioning of that name. Raises UnknownName."""
+    if not isinstance(precondition, str):
+        return precondition
+    if precondition not in PRECONDITIONS:
+        raise UnknownName(unknown("precondition", precondition, PRECONDITIONS))
+    return EDMPreconditioning(sigma_data)

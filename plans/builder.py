@@ -1,0 +1,225 @@
+"""Writing a solver: symbolic values in, a checked plan out.
+
+A sampler combines values with ``+ - * /`` as on the page; ``b.at(node, expression)`` emits the Combine and checks its claim. Every value
+carries a type: its signal (coefficient of x0) and a sparse vector over noise atoms (the start noise and each z). A state at ``node`` must
+have signal ``alpha`` and noise norm ``sigma``, to 1e-12 of its largest term; it is from then on exactly what it claims to be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..schedules.kinds import parts
+from ..schedules.node import Node
+from .instructions import CONSISTENCIES, Combine, Consistency, Draw, Evaluate, Plan, PlanError
+
+#: relative to the largest term of the Combine
+TOLERANCE = 1e-12
+
+
+class Lin:
+    """A linear expression over values (keys >= 0) and noises (key ``-1 - k`` for draw ``k``)."""
+
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: dict[int, float]) -> None:
+        self.terms = terms
+
+    def __add__(self, other: Lin | float) -> Lin:
+        if not isinstance(other, Lin):
+            if other == 0:  # so that sum() works
+                return self
+            raise TypeError(f"a plan value can only be added to plan values, not to {other!r}")
+        terms = dict(self.terms)
+        for key, c in other.terms.items():
+            terms[key] = terms.get(key, 0.0) + c
+        return Lin(terms)
+
+    __radd__ = __add__
+
+    def __mul__(self, c: float) -> Lin:
+        return Lin({k: v * float(c) for k, v in self.terms.items()} if c else {})
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Lin:
+        return self * -1.0
+
+    def __sub__(self, other: Lin) -> Lin:
+        return self + (-other)
+
+    def __truediv__(self, c: float) -> Lin:
+        return Lin({k: v / c for k, v in self.terms.items()})
+
+    @property
+    def bare(self) -> int | None:
+        """The value itself when the expression is just one value."""
+        if len(self.terms) == 1:
+            ((key, c),) = self.terms.items()
+            if c == 1.0 and key >= 0:
+                return key
+        return None
+
+
+def dot(weights: Iterable[float], values: Iterable[Lin]) -> Lin:
+    """``sum w v``, left to right."""
+    return sum((v * w for w, v in zip(weights, values, strict=True)), Lin({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """What a value is: ``signal x0 + sum noise[a] atom_a``; atom 0 is the start noise, atom k + 1 is draw k."""
+
+    signal: float
+    noise: dict[int, float]
+
+    @property
+    def norm(self) -> float:
+        """Standard deviation of the noise part."""
+        return math.sqrt(sum(c * c for c in self.noise.values()))
+
+
+class PlanBuilder:
+    """Collects instructions over the given step boundaries; ``allow`` is the loosest consistency that is accepted."""
+
+    def __init__(self, nodes: Iterable[Node], allow: Consistency = "exact", name: str = "") -> None:
+        self.nodes = tuple(nodes)
+        self.name = name
+        self._allow = CONSISTENCIES.index(allow)
+        self._level = 0
+        self._defect = 0.0
+        self._code: list[Evaluate | Combine] = []
+        self._draws: list[Draw] = []
+        self._types: list[Type] = []
+        self._claims: dict[int, Node] = {}
+        self._off_label: list[int] = []
+        self._calls = 0
+        self._direction: dict[int, float] = {0: 1.0}
+        self._prologue: Lin | None = None
+
+    def _new(self, type_: Type) -> Lin:
+        self._types.append(type_)
+        return Lin({len(self._types) - 1: 1.0})
+
+    def start(self, node: Node) -> Lin:
+        """The start state, a state at ``node`` (after a prologue: the state that it reached)."""
+        if self._prologue is not None:
+            x, self._prologue = self._prologue, None
+            if self._claims[self._value_of(x)] != node:
+                raise PlanError(f"the prologue ended at {self._claims[self._value_of(x)]}, not at {node}")
+            return x
+        if self._types:
+            raise PlanError("start() comes first and only once")
+        self._claims[0] = node
+        return self._new(Type(node.alpha, {0: node.sigma}))
+
+    def prologue(self, s: Node, t: Node) -> Lin:
+        """One x0-kind step with one node, ``x_t = (sigma_t / sigma_s) x + (alpha_t - alpha_s sigma_t / sigma_s) D``: the way out of
+        alpha = 0, where lam and rho are infinite. The next ``start(t)`` goes on from there."""
+        x = self.start(s)
+        e = t.sigma / s.sigma
+        self._prologue = self.at(t, e * x + (t.alpha - e * s.alpha) * self.evaluate(x, s, "x0"))
+        return self._prologue
+
+    def noise(self, start: Node, end: Node) -> Lin:
+        """A fresh unit noise z, which stands for the interval from ``start`` to ``end``."""
+        self._draws.append(Draw(start, end))
+        return Lin({-len(self._draws): 1.0})
+
+    def evaluate(self, x: Lin, node: Node, kind: str) -> Lin:
+        """One network call on state ``x`` labelled ``node``; the prediction as ``kind``."""
+        return self.evaluate_kinds(x, node, (kind,))[0]
+
+    def evaluate_kinds(self, x: Lin, node: Node, kinds: tuple[str, ...]) -> tuple[Lin, ...]:
+        """One network call read as several kinds."""
+        state = x.bare
+        if state is None:
+            state = self._value_of(self.at(node, x))
+        type_ = self._types[state]
+        norm = type_.norm
+        if norm > 0.0:
+            self._direction = {a: c / norm for a, c in type_.noise.items()}
+        if self._claims.get(state) != node:
+            self._off_label.append(self._calls)
+        self._calls += 1
+        outs = []
+        for kind in kinds:
+            u, w = parts(kind, node)
+            outs.append(self._new(Type(u, {a: w * c for a, c in self._direction.items()})))
+        pairs = tuple((self._value_of(o), kind) for o, kind in zip(outs, kinds, strict=True))
+        self._code.append(Evaluate(pairs, state, node))
+        return tuple(outs)
+
+    def at(self, node: Node, x: Lin) -> Lin:
+        """``x`` claims to be a state at ``node``: checked here, and then it is."""
+        return self._emit(x, node)
+
+    def value(self, x: Lin) -> Lin:
+        """An auxiliary value that claims nothing (a velocity, a running mean)."""
+        return self._emit(x, None)
+
+    def finish(self, x: Lin) -> Plan:
+        """The plan that returns state ``x``."""
+        result = x.bare
+        if result is None or result not in self._claims:
+            raise PlanError("finish() wants a state made with start() or at()")
+        return Plan(
+            code=tuple(self._code),
+            start=self._claims[0],
+            end=self._claims[result],
+            result=result,
+            nodes=self.nodes,
+            draws=tuple(self._draws),
+            consistency=CONSISTENCIES[self._level],
+            defect=self._defect,
+            off_label=tuple(self._off_label),
+            name=self.name,
+        )
+
+    @staticmethod
+    def _value_of(x: Lin) -> int:
+        return next(iter(x.terms))
+
+    def _emit(self, x: Lin, node: Node | None) -> Lin:
+        terms = {k: c for k, c in x.terms.items() if c != 0.0}
+        if not all(map(math.isfinite, terms.values())):
+            raise PlanError(f"{self.name or 'plan'}: non-finite coefficient in {terms} at {node}")
+        signal, noise, largest = self._combine_types(terms)
+        out = self._new(Type(signal, noise))
+        if node is not None:
+            self._types[-1] = self._check(Type(signal, noise), node, largest)
+            self._claims[len(self._types) - 1] = node
+        values = tuple((k, c) for k, c in terms.items() if k >= 0)
+        draws = tuple((-1 - k, c) for k, c in terms.items() if k < 0)
+        self._code.append(Combine(self._value_of(out), values, draws, node))
+        return out
+
+    def _combine_types(self, terms: dict[int, float]) -> tuple[float, dict[int, float], float]:
+        signal, largest = 0.0, 0.0
+        noise: dict[int, float] = {}
+        for key, c in terms.items():
+            type_ = self._types[key] if key >= 0 else Type(0.0, {-key: 1.0})
+            signal += c * type_.signal
+            largest = max(largest, abs(c * type_.signal))
+            for atom, v in type_.noise.items():
+                noise[atom] = noise.get(atom, 0.0) + c * v
+                largest = max(largest, abs(c * v))
+        return signal, noise, largest
+
+    def _check(self, type_: Type, node: Node, largest: float) -> Type:
+        norm = type_.norm
+        scale = max(largest, node.alpha, node.sigma)
+        off_signal = abs(type_.signal - node.alpha) / scale
+        off_noise = abs(norm - node.sigma) / scale
+        level = 2 if off_signal > TOLERANCE else 1 if off_noise > TOLERANCE else 0
+        if level > self._allow:
+            raise PlanError(
+                f"{self.name or 'plan'}: ({type_.signal!r}, {norm!r}) is no state at alpha={node.alpha!r}, sigma={node.sigma!r} "
+                f"(t={node.t}): off by {max(off_signal, off_noise):.1e} of the largest term"
+            )
+        self._level = max(self._level, level)
+        self._defect = max(self._defect, off_signal, off_noise)
+        noise = {a: c / norm * node.sigma for a, c in type_.noise.items()} if norm > 0.0 else type_.noise
+        return Type(node.alpha, noise)

@@ -1,0 +1,39 @@
+"""A plan as a table for people."""
+
+from __future__ import annotations
+
+from ..schedules.node import Node
+from .instructions import Combine, Evaluate, Plan
+
+
+def explain_plan(plan: Plan) -> str:
+    """One line an instruction: ``x`` are values, ``z`` noises; the node's t, lam and sigma stand in front."""
+    head = f"{plan.name or 'plan'}: {plan.steps} steps, {plan.nfe} evaluations, {plan.consistency} (defect {plan.defect:.1e})"
+    lines = [head, f"{'t':>12} {'lam':>9} {'sigma':>11}  instruction", f"{_place(plan.start)}  x0 = start"]
+    names = {0: "x0"}
+    for i in plan.code:
+        if isinstance(i, Evaluate):
+            for value, kind in i.outs:
+                names[value] = f"{kind}{value}" if kind != "x0" else f"D{value}"
+            outs = ", ".join(names[v] for v, _ in i.outs)
+            lines.append(f"{_place(i.node)}  {outs} = network({names[i.state]}) as {'/'.join(k for _, k in i.outs)}")
+        else:
+            names[i.out] = f"x{i.out}" if i.node is not None else f"a{i.out}"
+            lines.append(f"{_place(i.node)}  {names[i.out]} = {_sum(i, names)}")
+    lines.append(f"{_place(plan.end)}  return {names[plan.result]}")
+    return "\n".join(lines)
+
+
+def _place(node: Node | None) -> str:
+    if node is None:
+        return " " * 34
+    t = "?" if node.t is None else f"{node.t:.6g}"
+    return f"{t:>12} {node.lam:>9.4f} {node.sigma:>11.6g}"
+
+
+def _sum(i: Combine, names: dict[int, str]) -> str:
+    terms = [(c, names[v]) for v, c in i.terms] + [(c, f"z{k}") for k, c in i.noise]
+    if not terms:
+        return "0"
+    text = " ".join(f"{'-' if c < 0 else '+'} {abs(c):.8g} {name}" for c, name in terms)
+    return text[2:] if text.startswith("+ ") else text

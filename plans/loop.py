@@ -1,0 +1,295 @@
+"""The one loop. ``advance`` executes a launch; ``Cursor`` holds the place between two network calls; ``run`` drives it with a denoiser.
+
+Scalars stay on the host, the model times are one device tensor made before the loop, buffers are allocated once, nothing synchronises
+with the device. A replaced state (``on_step``) is an edit: it replaces the evaluated state, and its difference is added to later states
+claimed at the same node, without which a corrector would undo it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..fused.linear import linear_combination, linear_step
+from ..schedules.kinds import KINDS, convert
+from ..schedules.node import Node
+from .instructions import Plan, PlanError
+from .lowering import Call, Program, lower
+
+if TYPE_CHECKING:
+    from ..models.denoiser import Denoiser
+
+#: ``noise(key, like)`` gives the unit normal of draw ``key``, shaped like ``like``
+NoiseSource = Callable[[int, Tensor], Tensor]
+Noise = NoiseSource | Mapping[int, Tensor] | Sequence[Tensor] | None
+
+
+class NumericalError(ArithmeticError):
+    """A NaN or infinity came from the network or the state; names the step, its time and the samples of the batch."""
+
+    def __init__(self, what: str, step: int, t: float | None, samples: tuple[int, ...]) -> None:
+        super().__init__(f"{what} is not finite at evaluation {step} (t={t}), samples {list(samples)} of the batch")
+        self.what, self.step, self.t, self.samples = what, step, t, samples
+
+
+class Outputs(Mapping[str, Tensor]):
+    """The evaluation just made, as any kind: ``outputs["x0"]``, ``outputs["eps"]``, ... computed when asked for."""
+
+    def __init__(self, denoiser: Denoiser, node: Node, x: Tensor, raws: Sequence[Tensor]) -> None:
+        self._denoiser, self._node, self._x, self.raws = denoiser, node, x, tuple(raws)
+
+    def __getitem__(self, kind: str) -> Tensor:
+        if kind not in KINDS:
+            raise KeyError(kind)
+        p, qs = self._denoiser.coefficients(float(self._node.t or 0.0))
+        a, b = convert(self._denoiser.prediction, kind, self._node)
+        return linear_combination([self._x, *self.raws], [a + b * p, *(b * q for q in qs)], self._x.dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(KINDS)
+
+    def __len__(self) -> int:
+        return len(KINDS)
+
+
+@dataclass
+class StepState:
+    """What ``on_step`` sees after each network call; return a tensor (or assign ``x_next``) to replace the next state.
+
+    Attributes:
+        index: evaluation number, from 0.
+        node, next_node: where ``x`` was evaluated and where ``x_next`` will be (or has arrived, after the last call).
+        x, x_next: copies, safe to keep, (B, *shape).
+        outputs: the prediction as any kind.
+        nfe: network calls so far.
+    """
+
+    index: int
+    node: Node
+    next_node: Node
+    x: Tensor
+    x_next: Tensor
+    outputs: Mapping[str, Tensor]
+    nfe: int
+
+
+OnStep = Callable[[StepState], Tensor | None]
+
+
+@dataclass
+class RunState:
+    """Buffers of one run: ``slots[0]`` is the caller's start state and is never written."""
+
+    program: Program
+    slots: list[Tensor | None]
+    noise: NoiseSource | None
+    edits: dict[int, Tensor] = field(default_factory=dict)
+    kept: dict[int, Tensor] = field(default_factory=dict)
+
+    def slot(self, index: int) -> Tensor:
+        """Buffer ``index``, allocated at its first use."""
+        buffer = self.slots[index]
+        if buffer is None:
+            buffer = self.slots[index] = torch.empty_like(self.slots[0])  # type: ignore[arg-type]
+        return buffer
+
+    def z(self, key: int, k: int) -> Tensor:
+        """Noise ``key``; kept while a later launch reads it again."""
+        z = self.kept.pop(key, None)
+        if z is None:
+            if self.noise is None:
+                raise PlanError("this plan draws noise: give noise= or seeds")
+            z = self.noise(key, self.slot(0))
+        if self.program.noise_until[key] > k:
+            self.kept[key] = z
+        return z
+
+
+def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
+    """Execute launch ``k``; ``raws`` are the outputs of call ``k - 1``. Returns the input of call ``k``, or the result."""
+    launch = state.program.launches[k]
+    inputs = []
+    for kind, index in launch.operands:
+        inputs.append(state.slot(index) if kind == "slot" else raws[index] if kind == "raw" else state.z(index, k))
+    outputs = [state.slot(index) for index in launch.outs]
+    linear_step(outputs, inputs, launch.matrix)
+    for row, number, c in launch.edits:
+        if number in state.edits:
+            outputs[row].add_(state.edits[number], alpha=c)
+    return state.slot(state.program.result if launch.call is None else launch.call.input)
+
+
+class Cursor:
+    """A run turned inside out: look at ``x_in`` and ``node``, call your network, hand its raw outputs to ``step``."""
+
+    def __init__(self, plan: Plan | Program, denoiser: Denoiser, x: Tensor, noise: Noise = None) -> None:
+        self.program = plan if isinstance(plan, Program) else lower(plan, denoiser)
+        self.denoiser = denoiser
+        slots: list[Tensor | None] = [x, *[None] * (self.program.slots - 1)]
+        self.state = RunState(self.program, slots, noise_source(noise))
+        self.index = 0
+        self._value = advance(self.state, 0, ())
+
+    @property
+    def call(self) -> Call | None:
+        """The network call that is due, None at the end."""
+        return self.program.launches[self.index].call
+
+    @property
+    def done(self) -> bool:
+        """True when no network call is left."""
+        return self.call is None
+
+    @property
+    def x_in(self) -> Tensor:
+        """What the network wants: ``input_scale`` times the state at ``node``."""
+        if self.call is None:
+            raise PlanError("the run is over: read result")
+        return self._value
+
+    @property
+    def node(self) -> Node:
+        """The node of the current state."""
+        return self.program.plan.end if self.call is None else self.call.node
+
+    @property
+    def x(self) -> Tensor:
+        """The current state: the one to be evaluated, or the result (a buffer: copy it to keep it)."""
+        return self._value if self.call is None else self.state.slot(self.call.state)
+
+    @property
+    def result(self) -> Tensor:
+        """The final state; PlanError before the end."""
+        if not self.done:
+            raise PlanError(f"evaluation {self.index} of {self.program.plan.nfe} is still due")
+        return self._value
+
+    def step(self, raws: Sequence[Tensor]) -> None:
+        """Take the raw outputs of the network call that was due."""
+        if self.call is None:
+            raise PlanError("the run is over")
+        self.index += 1
+        self._value = advance(self.state, self.index, raws)
+
+    def replace(self, x: Tensor) -> None:
+        """Replace the current state by ``x``: an edit."""
+        current, call = self.x, self.call
+        if x.shape != current.shape:
+            raise ValueError(f"an edit must keep the state's shape {tuple(current.shape)}, got {tuple(x.shape)}")
+        if call is not None:
+            self.state.edits[call.number] = x.to(current) - current
+        if current is self.state.slots[0]:  # never write into the caller's start state
+            current = self.state.slots[0] = torch.empty_like(current)
+            if call is not None and call.input == call.state:
+                self._value = current
+        current.copy_(x)
+        if call is not None and call.input != call.state:
+            torch.mul(current, call.scale, out=self.state.slot(call.input))
+
+
+def noise_source(noise: Noise) -> NoiseSource | None:
+    """A callable ``(key, like) -> z`` from a callable, a mapping by key or a sequence by key."""
+    if noise is None or callable(noise):
+        return noise
+    given: Any = noise
+
+    def source(key: int, like: Tensor) -> Tensor:
+        try:
+            z = given[key]
+        except (KeyError, IndexError):
+            raise PlanError(f"the plan wants noise {key}, {len(given)} given") from None
+        if z.shape != like.shape:
+            raise ValueError(f"noise {key} has shape {tuple(z.shape)}, the state {tuple(like.shape)}")
+        return torch.as_tensor(z, dtype=like.dtype, device=like.device)
+
+    return source
+
+
+@torch.no_grad()
+def run(
+    plan: Plan | Program,
+    denoiser: Denoiser,
+    x: Tensor,
+    *,
+    noise: Noise = None,
+    cond: Tensor | Mapping[str, Tensor] | None = None,
+    on_step: OnStep | None = None,
+    check: bool = True,
+) -> Tensor:
+    """Run ``plan`` from state ``x`` (B, *shape), already scaled for the plan's first node; returns the state at its last node.
+
+    ``noise`` gives the unit normals of a stochastic plan: a callable ``(key, like)``, or tensors by key. ``check`` stops a run whose
+    network returns a NaN or infinity with NumericalError (at once on the CPU; elsewhere after the last step, without a sync in between).
+    """
+    cursor = Cursor(plan, denoiser, x, noise)
+    calls = cursor.program.calls
+    precision = torch.float32 if x.device.type == "mps" else torch.float64
+    times = torch.tensor([call.node.t for call in calls], dtype=precision).to(x.device)
+    watch = _Watch(calls, x) if check else None
+    while (call := cursor.call) is not None:
+        raws = denoiser.raws(cursor.x_in, times[call.number], cond)
+        _check_raws(raws, x, cursor.program.raws)
+        if watch is not None:
+            watch.see(raws)
+        before = cursor.x.clone() if on_step is not None else x
+        cursor.step(raws)
+        if on_step is not None:
+            _offer(on_step, cursor, denoiser, call, before, raws)
+    if watch is not None:
+        watch.close(cursor.result)
+    return cursor.result
+
+
+def _offer(on_step: OnStep, cursor: Cursor, denoiser: Denoiser, call: Call, x: Tensor, raws: Sequence[Tensor]) -> None:
+    seen = cursor.x.clone()
+    version = seen._version
+    step = StepState(call.number, call.node, cursor.node, x, seen, Outputs(denoiser, call.node, x, raws), call.number + 1)
+    answer = on_step(step)
+    if answer is not None:
+        cursor.replace(answer)
+    elif step.x_next is not seen or seen._version != version:
+        cursor.replace(step.x_next)
+
+
+def _check_raws(raws: Sequence[Tensor], x: Tensor, count: int) -> None:
+    if len(raws) != count:
+        raise ValueError(f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}")
+    for raw in raws:
+        if raw.shape != x.shape:
+            raise ValueError(f"the network returned shape {tuple(raw.shape)} for a state of shape {tuple(x.shape)}")
+
+
+class _Watch:
+    """Finds the first call with a non-finite output: at once on the CPU, after the loop elsewhere."""
+
+    def __init__(self, calls: Sequence[Call], x: Tensor) -> None:
+        self.calls, self.eager = calls, x.device.type == "cpu"
+        self.flags: list[Tensor] = []
+
+    def see(self, raws: Sequence[Tensor]) -> None:
+        self.flags.append(_bad_rows(raws))
+        if self.eager:
+            self._raise(len(self.flags) - 1)
+
+    def close(self, result: Tensor) -> None:
+        if not self.eager:
+            for k in range(len(self.flags)):
+                self._raise(k)
+        bad = _bad_rows([result])
+        if bool(bad.any()):
+            last = self.calls[-1] if self.calls else None
+            rows = tuple(bad.nonzero().flatten().tolist())
+            raise NumericalError("the result", len(self.calls), last.node.t if last else None, rows)
+
+    def _raise(self, k: int) -> None:
+        if bool(self.flags[k].any()):
+            rows = tuple(self.flags[k].nonzero().flatten().tolist())
+            raise NumericalError("the network output", k, self.calls[k].node.t, rows)
+
+
+def _bad_rows(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([~torch.isfinite(t).flatten(1).all(1) for t in tensors]).any(0)

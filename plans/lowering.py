@@ -1,0 +1,232 @@
+"""Plan + a denoiser's numbers -> launches: one fused linear step between two network calls.
+
+All Combines between two Evaluates become one launch with several outputs. A prediction is ``p x + sum q raw`` of the evaluated state and
+the network's raw outputs, so prediction type, preconditioning and linear guidance fold into the coefficients. A value used once is
+substituted; one that is needed later is a further output. Buffers are numbered slots, freed at a value's last use, so the memory is known
+before running. Edits (a replaced evaluated state) enter as operands of their own, see ``loop``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..schedules.kinds import convert
+from ..schedules.node import Node
+from .instructions import Combine, Evaluate, Plan, PlanError
+
+if TYPE_CHECKING:
+    from ..models.denoiser import Denoiser
+
+
+class Operand(NamedTuple):
+    """An input of a launch: ``slot`` (a buffer), ``raw`` (of the last Evaluate), ``noise`` (draw key) or ``edit`` (of an Evaluate)."""
+
+    kind: str
+    number: int
+
+
+Expression = dict[Operand, float]
+
+
+class Row(NamedTuple):
+    """One output while lowering: ``slot <- sum c operand``."""
+
+    slot: int
+    terms: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The network call after a launch: state in ``state``, its input in ``input`` (``input_scale`` times the state)."""
+
+    number: int
+    node: Node
+    state: int
+    input: int
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One fused linear step ``slots[outs[j]] <- sum_i matrix[j][i] operands[i]``, and the call that follows (None after the last).
+
+    ``edits`` are ``(row, evaluation, coefficient)``: what to add where that evaluation's state was replaced.
+    """
+
+    outs: tuple[int, ...]
+    operands: tuple[Operand, ...]
+    matrix: tuple[tuple[float, ...], ...]
+    edits: tuple[tuple[int, int, float], ...]
+    call: Call | None
+
+
+def _pack(rows: list[Row], call: Call | None) -> Launch:
+    operands = tuple(dict.fromkeys(o for row in rows for o in row.terms if o.kind != "edit"))
+    matrix = tuple(tuple(row.terms.get(o, 0.0) for o in operands) for row in rows)
+    edits = tuple((j, o.number, c) for j, row in enumerate(rows) for o, c in row.terms.items() if o.kind == "edit")
+    return Launch(tuple(row.slot for row in rows), operands, matrix, edits, call)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A lowered plan: ``launches[k]`` runs before call k, the last one gives ``result``. ``slots`` counts buffers with the start state."""
+
+    plan: Plan
+    launches: tuple[Launch, ...]
+    result: int
+    slots: int
+    raws: int
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The network calls in order."""
+        return tuple(launch.call for launch in self.launches if launch.call is not None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The widest launch as (inputs, outputs): what a kernel must hold."""
+        return max(len(x.operands) for x in self.launches), max(len(x.outs) for x in self.launches)
+
+    @property
+    def noise_until(self) -> dict[int, int]:
+        """The last launch that reads each noise key."""
+        return {o.number: k for k, launch in enumerate(self.launches) for o in launch.operands if o.kind == "noise"}
+
+
+def lower(plan: Plan, denoiser: Denoiser) -> Program:
+    """Bind ``plan`` to a denoiser's ``prediction``, ``coefficients`` and ``input_scale``.
+
+    Raises ConversionError where the network cannot give the kind that the plan asks for, naming the remedy.
+    """
+    return _Lowering(plan, denoiser).program()
+
+
+class _Lowering:
+    def __init__(self, plan: Plan, denoiser: Denoiser) -> None:
+        self.plan, self.denoiser = plan, denoiser
+        self.segments, self.evaluations = _segments(plan)
+        self.last = self._last_uses()
+        self.expressions: dict[int, Expression] = {0: {Operand("slot", 0): 1.0}}
+        self.slot_of: dict[int, int] = {0: 0}
+        self.free: list[int] = []
+        self.busy: list[tuple[int, int]] = []  # (last launch that reads it, slot)
+        self.slots = 1
+        self.raws = 1
+        self.evaluated: dict[Node, list[int]] = {}
+        for k, e in enumerate(self.evaluations):
+            self.evaluated.setdefault(e.node, []).append(k)
+        self.claims = {i.out: i.node for i in plan.code if isinstance(i, Combine) and i.node is not None}
+
+    def _last_uses(self) -> dict[int, int]:
+        """The last segment in which a value is read; an evaluated state is kept through the launch after its call."""
+        last: dict[int, int] = {}
+        for k, body in enumerate(self.segments):
+            for i in body:
+                for value, _ in i.terms:
+                    last[value] = k
+        for k, e in enumerate(self.evaluations):
+            last[e.state] = max(last.get(e.state, 0), k + 1)
+        return last
+
+    def program(self) -> Program:
+        launches = tuple(self._launch(k) for k in range(len(self.segments)))
+        return Program(self.plan, launches, self.slot_of[self.plan.result], self.slots, self.raws)
+
+    def _launch(self, k: int) -> Launch:
+        if k:
+            self._bind_outputs(k)
+        for i in self.segments[k]:
+            self._bind_combine(i, k)
+        evaluate = self.evaluations[k] if k < len(self.evaluations) else None
+        target = self.plan.result if evaluate is None else evaluate.state
+        rows = list(self._materialise(k, target, final=evaluate is None))
+        call = None if evaluate is None else self._call(k, evaluate, rows)
+        freed = [slot for until, slot in self.busy if until <= k]
+        self.busy = [(until, slot) for until, slot in self.busy if until > k]
+        self.free.extend(sorted(freed, reverse=True))
+        return _pack(rows, call)
+
+    def _bind_outputs(self, k: int) -> None:
+        """The predictions of call k - 1 as expressions in its state and raw outputs."""
+        e = self.evaluations[k - 1]
+        if e.node.t is None:
+            raise PlanError(f"evaluation {k - 1} has no time; only a plan whose nodes carry t can be run")
+        p, qs = self.denoiser.coefficients(e.node.t)
+        self.raws = max(self.raws, len(qs))
+        state = self.expressions[e.state]
+        for value, kind in e.outs:
+            a, b = convert(self.denoiser.prediction, kind, e.node)
+            expression = {o: c * (a + b * p) for o, c in state.items()} if a + b * p != 0.0 else {}
+            for j, q in enumerate(qs):
+                if b * q != 0.0:
+                    expression[Operand("raw", j)] = b * q
+            self.expressions[value] = expression
+
+    def _bind_combine(self, i: Combine, k: int) -> None:
+        expression: Expression = {}
+        for value, c in i.terms:
+            for operand, w in self.expressions[value].items():
+                expression[operand] = expression.get(operand, 0.0) + c * w
+        for key, c in i.noise:
+            expression[Operand("noise", key)] = c
+        if i.node is not None:  # a later state at a node that was already evaluated inherits the edits made there
+            fresh = 1.0 - sum(c for value, c in i.terms if self.claims.get(value) == i.node)
+            for number in self.evaluated.get(i.node, ()):
+                if number < k and fresh != 0.0:
+                    expression[Operand("edit", number)] = fresh
+        self.expressions[i.out] = {o: c for o, c in expression.items() if c != 0.0}
+
+    def _materialise(self, k: int, target: int, *, final: bool) -> Iterator[Row]:
+        """Outputs of launch k: the target, and every value that is read later and is no scaled buffer."""
+        for value, expression in list(self.expressions.items()):
+            needed = value == target or (not final and self.last.get(value, -1) > k)
+            if not needed:
+                if self.last.get(value, -1) <= k:
+                    del self.expressions[value]
+                continue
+            if value in self.slot_of and not (final and value == 0):
+                continue
+            if value != target and len(expression) == 1 and next(iter(expression)).kind == "slot":
+                self._extend(next(iter(expression)).number, self.last[value])
+                continue
+            slot = self._allocate(self.last.get(value, k + 1))
+            yield Row(slot, expression)
+            self.slot_of[value] = slot
+            self.expressions[value] = {Operand("slot", slot): 1.0}
+
+    def _call(self, k: int, e: Evaluate, rows: list[Row]) -> Call:
+        if e.node.t is None:
+            raise PlanError(f"evaluation {k} has no time; only a plan whose nodes carry t can be run")
+        scale, state = self.denoiser.input_scale(e.node.t), self.slot_of[e.state]
+        if scale == 1.0:
+            return Call(k, e.node, state, state, 1.0)
+        source = next((r for r in rows if r.slot == state), None)
+        terms = source.terms if source else {Operand("slot", state): 1.0}
+        slot = self._allocate(k + 1)  # through the next launch: a network may return its own input
+        rows.append(Row(slot, {o: c * scale for o, c in terms.items()}))
+        return Call(k, e.node, state, slot, scale)
+
+    def _allocate(self, until: int) -> int:
+        if self.free:
+            slot = self.free.pop()
+        else:
+            slot, self.slots = self.slots, self.slots + 1
+        self.busy.append((until, slot))
+        return slot
+
+    def _extend(self, slot: int, until: int) -> None:
+        self.busy = [(max(until, u), s) if s == slot else (u, s) for u, s in self.busy]
+
+
+def _segments(plan: Plan) -> tuple[list[list[Combine]], list[Evaluate]]:
+    segments: list[list[Combine]] = [[]]
+    evaluations: list[Evaluate] = []
+    for i in plan.code:
+        if isinstance(i, Evaluate):
+            evaluations.append(i)
+            segments.append([])
+        else:
+            segments[-1].append(i)
+    return segments, evaluations

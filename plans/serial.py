@@ -1,0 +1,151 @@
+"""Plans as JSON: exact (floats by shortest repr) and strict (an unknown or missing field is an error, NaN never appears)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from ..schedules.kinds import KINDS
+from ..schedules.node import Node
+from .instructions import CONSISTENCIES, Combine, Draw, Evaluate, Plan, PlanError
+
+FORMAT = "fewstep.plan/1"
+_NODE = ("alpha", "sigma", "t", "dalpha", "dsigma")
+
+
+def plan_to_json(plan: Plan) -> str:
+    """``plan`` as text; ``plan_from_json`` gives it back bit for bit."""
+    body = {
+        "format": FORMAT,
+        "name": plan.name,
+        "start": _node_out(plan.start),
+        "end": _node_out(plan.end),
+        "result": plan.result,
+        "nodes": [_node_out(n) for n in plan.nodes],
+        "draws": [[_node_out(d.start), _node_out(d.end)] for d in plan.draws],
+        "consistency": plan.consistency,
+        "defect": plan.defect,
+        "off_label": list(plan.off_label),
+        "code": [_instruction_out(i) for i in plan.code],
+    }
+    return json.dumps(body, allow_nan=False)
+
+
+def plan_from_json(text: str) -> Plan:
+    """Read what ``plan_to_json`` wrote. Raises PlanError on anything else."""
+    try:
+        body = json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        raise PlanError(f"not JSON: {error}") from error
+    fields = ("format", "name", "start", "end", "result", "nodes", "draws", "consistency", "defect", "off_label", "code")
+    _exactly(body, fields, "plan")
+    if body["format"] != FORMAT:
+        raise PlanError(f"plan format {body['format']!r} is not {FORMAT!r}")
+    if body["consistency"] not in CONSISTENCIES:
+        raise PlanError(f"consistency {body['consistency']!r} is none of {', '.join(CONSISTENCIES)}")
+    plan = Plan(
+        code=tuple(_instruction_in(i) for i in _list(body["code"])),
+        start=_node_in(body["start"]),
+        end=_node_in(body["end"]),
+        result=_int(body["result"]),
+        nodes=tuple(_node_in(n) for n in _list(body["nodes"])),
+        draws=tuple(Draw(*(_node_in(n) for n in _pair(d))) for d in _list(body["draws"])),
+        consistency=body["consistency"],
+        defect=_number(body["defect"]),
+        off_label=tuple(_int(k) for k in _list(body["off_label"])),
+        name=str(body["name"]),
+    )
+    _check_references(plan)
+    return plan
+
+
+def _node_out(node: Node) -> dict[str, float | str | None]:
+    return {key: _number_out(getattr(node, key)) for key in _NODE}
+
+
+def _number_out(value: float | None) -> float | str | None:
+    if value is None or math.isfinite(value):
+        return value
+    if math.isnan(value):
+        raise PlanError("a plan cannot hold NaN")
+    return "inf" if value > 0 else "-inf"
+
+
+def _instruction_out(i: Evaluate | Combine) -> dict[str, Any]:
+    if isinstance(i, Evaluate):
+        return {"evaluate": [list(o) for o in i.outs], "state": i.state, "node": _node_out(i.node)}
+    node = None if i.node is None else _node_out(i.node)
+    return {"combine": i.out, "terms": [list(t) for t in i.terms], "noise": [list(t) for t in i.noise], "node": node}
+
+
+def _instruction_in(body: Any) -> Evaluate | Combine:
+    if isinstance(body, dict) and "evaluate" in body:
+        _exactly(body, ("evaluate", "state", "node"), "Evaluate")
+        outs = tuple((_int(v), _kind(k)) for v, k in map(_pair, _list(body["evaluate"])))
+        return Evaluate(outs, _int(body["state"]), _node_in(body["node"]))
+    _exactly(body, ("combine", "terms", "noise", "node"), "Combine")
+    terms, noise = (tuple((_int(v), _number(c)) for v, c in map(_pair, _list(body[key]))) for key in ("terms", "noise"))
+    return Combine(_int(body["combine"]), terms, noise, None if body["node"] is None else _node_in(body["node"]))
+
+
+def _node_in(body: Any) -> Node:
+    _exactly(body, _NODE, "node")
+    alpha, sigma = _number(body["alpha"]), _number(body["sigma"])
+    return Node(alpha, sigma, *(None if body[key] is None else _number(body[key]) for key in _NODE[2:]))
+
+
+def _check_references(plan: Plan) -> None:
+    known = {0}
+    for i in plan.code:
+        used = {i.state} if isinstance(i, Evaluate) else {v for v, _ in i.terms}
+        made = {v for v, _ in i.outs} if isinstance(i, Evaluate) else {i.out}
+        if not used <= known or made & known:
+            raise PlanError(f"{i} reads a value that is not made yet, or makes one twice")
+        if isinstance(i, Combine) and any(not 0 <= k < len(plan.draws) for k, _ in i.noise):
+            raise PlanError(f"{i} draws a noise that the plan does not list")
+        known |= made
+    if plan.result not in known:
+        raise PlanError(f"the result, value {plan.result}, is never made")
+
+
+def _refuse(text: str) -> float:
+    raise PlanError(f"{text} is no plan number; infinities are written as strings")
+
+
+def _exactly(body: Any, keys: tuple[str, ...], what: str) -> None:
+    if not isinstance(body, dict) or set(body) != set(keys):
+        found = sorted(body) if isinstance(body, dict) else type(body).__name__
+        raise PlanError(f"{what}: expected the fields {sorted(keys)}, found {found}")
+
+
+def _number(value: Any) -> float:
+    if value in ("inf", "-inf"):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise PlanError(f"{value!r} is no number")
+    return float(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise PlanError(f"{value!r} is no index")
+    return value
+
+
+def _kind(value: Any) -> str:
+    if value not in KINDS:
+        raise PlanError(f"unknown prediction kind {value!r}; allowed: {', '.join(KINDS)}")
+    return str(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise PlanError(f"expected a list, found {type(value).__name__}")
+    return value
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise PlanError(f"expected a pair, found {value!r}")
+    return value[0], value[1]

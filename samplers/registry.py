@@ -1,0 +1,149 @@
+"""The registry: a dict and a decorator. A sampler is a function ``(builder, grid, options) -> Plan`` and a frozen options class."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from ..plans.builder import PlanBuilder
+from ..plans.instructions import Consistency, Plan
+from ..schedules.errors import unknown
+from ..schedules.grids import Grid
+
+
+class SamplerError(ValueError):
+    """An unknown sampler, or options that it does not have."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A sampler without options."""
+
+
+Build = Callable[[PlanBuilder, Grid, Any], Plan]
+Number = float | Callable[[Any], float]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One registered method.
+
+    Attributes:
+        name, source: public name; paper, arXiv id and equation.
+        build: writes the plan.
+        options: frozen dataclass of its options.
+        order: declared order (weak order when stochastic), a number or a function of the options.
+        tau: diffusion strength of the SDE that it solves, 0 for the probability-flow ODE; a number or a function of the options.
+        allow: the loosest consistency that its plans may have.
+        alpha_zero: it can start at alpha = 0 by itself; otherwise one x0-kind step leads out of there.
+        fill: ``(nfe, options) -> (steps, options)`` for methods that spend a budget in unequal steps; None: equal steps.
+        variants: option sets that are certified and tested, beside the defaults.
+        form: ``plan``, or ``driver`` for what is no fixed program.
+    """
+
+    name: str
+    build: Build
+    options: type
+    order: Number
+    source: str
+    tau: Number = 0.0
+    allow: Consistency = "exact"
+    alpha_zero: bool = False
+    fill: Callable[[int, Any], tuple[int, Any]] | None = None
+    variants: tuple[Mapping[str, Any], ...] = ()
+    form: Literal["plan", "driver"] = "plan"
+
+    def order_of(self, options: Any) -> float:
+        """The declared order for these options."""
+        return self.order(options) if callable(self.order) else self.order
+
+    def tau_of(self, options: Any) -> float:
+        """The diffusion strength for these options."""
+        return self.tau(options) if callable(self.tau) else self.tau
+
+    @property
+    def summary(self) -> str:
+        """First line of its docstring."""
+        return (self.build.__doc__ or "").strip().splitlines()[0]
+
+
+_REGISTRY: dict[str, Sampler] = {}
+
+
+def register(
+    name: str,
+    *,
+    order: Number,
+    source: str,
+    tau: Number = 0.0,
+    allow: Consistency = "exact",
+    alpha_zero: bool = False,
+    fill: Callable[[int, Any], tuple[int, Any]] | None = None,
+    variants: tuple[Mapping[str, Any], ...] = (),
+    form: Literal["plan", "driver"] = "plan",
+) -> Callable[[Build], Build]:
+    """Register the decorated function; its ``options`` annotation names the options class."""
+
+    def decorate(build: Build) -> Build:
+        if name in _REGISTRY:
+            raise SamplerError(f"sampler {name!r} is registered twice")
+        options = typing.get_type_hints(build)["options"]
+        _REGISTRY[name] = Sampler(name, build, options, order, source, tau, allow, alpha_zero, fill, variants, form)
+        return build
+
+    return decorate
+
+
+def names() -> tuple[str, ...]:
+    """All registered names, sorted."""
+    return tuple(sorted(_REGISTRY))
+
+
+def get(name: str) -> Sampler:
+    """The sampler called ``name``; SamplerError with the nearest match otherwise."""
+    try:
+        return _REGISTRY[name]
+    except KeyError:
+        raise SamplerError(unknown("sampler", name, names())) from None
+
+
+def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
+    """The options class filled from ``given``; unknown names are refused with the nearest match."""
+    allowed = [f.name for f in dataclasses.fields(sampler.options)]
+    for key in given:
+        if key not in allowed:
+            raise SamplerError(f"{sampler.name}: " + unknown("option", key, allowed))
+    try:
+        return sampler.options(**given)
+    except ValueError as error:
+        raise SamplerError(f"{sampler.name}: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def build(name: str, grid: Grid, options: Any) -> Plan:
+    """The plan of one sampler on one grid (memoised: plans are immutable)."""
+    sampler = get(name)
+    if sampler.form == "driver":
+        raise SamplerError(f"{name} is a driver: its steps depend on the data, so it has no fixed plan; call fewstep.sample")
+    builder = PlanBuilder(grid.nodes, sampler.allow, name)
+    if grid[0].alpha == 0.0 and not sampler.alpha_zero:
+        x = builder.prologue(grid[0], grid[1])
+        if len(grid) == 2:
+            return builder.finish(x)
+        grid = grid.tail(1)
+    return sampler.build(builder, grid, options)
+
+
+def fitted_steps(name: str, nfe: int, options: Any, grid_of: Callable[[int], Grid]) -> tuple[int, Any]:
+    """Steps (and options) of the largest plan with at most ``nfe`` evaluations; SamplerError when even one step costs more."""
+    sampler = get(name)
+    if sampler.fill is not None:
+        return sampler.fill(nfe, options)
+    for steps in range(nfe, 0, -1):
+        if build(name, grid_of(steps), options).nfe <= nfe:
+            return steps, options
+    raise SamplerError(f"{name} cannot do one step with nfe={nfe}")

@@ -1,0 +1,38 @@
+"""Noise schedules ``x_t = alpha(t) x0 + sigma(t) eps`` and time grids."""
+
+from __future__ import annotations
+
+from .base import Schedule
+from .config import from_config, to_config
+from .discrete import DiscreteVP
+from .errors import GridError, ScheduleError
+from .flow import Flow, Trig
+from .grids import Grid, grid, grid_names
+from .kinds import KINDS, ConversionError, convert
+from .node import Node
+from .ve import EDM, VE
+from .vp import SubVP, VPCosine, VPLinear, VPSigmoid
+
+__all__ = [
+    "EDM",
+    "KINDS",
+    "VE",
+    "ConversionError",
+    "DiscreteVP",
+    "Flow",
+    "Grid",
+    "GridError",
+    "Node",
+    "Schedule",
+    "ScheduleError",
+    "SubVP",
+    "Trig",
+    "VPCosine",
+    "VPLinear",
+    "VPSigmoid",
+    "convert",
+    "from_config",
+    "grid",
+    "grid_names",
+    "to_config",
+]

@@ -1,0 +1,238 @@
+"""The schedule: ``x_t = alpha(t) x0 + sigma(t) eps`` with t growing toward noise.
+
+A concrete schedule is a frozen dataclass that gives ``alpha``, ``sigma``, their derivatives and the inverse ``t_of_lam``. All
+functions take a float, a numpy array or a torch tensor and answer in kind, in float64 for the first two. The forward SDE is
+``dx = f(t) x dt + sqrt(g2(t)) dW`` (Song et al. 2021, arXiv 2011.13456, eq. 5) with ``f = d log alpha / dt`` and
+``g2 = d sigma^2/dt - 2 f sigma^2``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from .node import Node
+
+#: half log-SNR that stands for the infinite ends of a path in grids spaced in lam or rho: the cut of arXiv 2206.00927, appendix D,
+#: taken at both ends. The first step then covers lam = -inf to the second node, the last one sigma/alpha = 0.006 to 0, each with
+#: one evaluation: their errors of about e^{-2 LAM_EDGE} = 4e-5 do not fall with more steps. Grids in t have no such floor.
+LAM_EDGE = 5.1
+
+#: float in, float out; numpy array in, numpy array out; torch tensor in, torch tensor out
+Real = Any
+
+
+class Host:
+    """The functions a schedule needs, for Python floats: the values of numpy (infinities at the edges), several times faster."""
+
+    sqrt, sin, cos, tan = math.sqrt, math.sin, math.cos, math.tan
+    sinh, cosh, log1p, expm1 = math.sinh, math.cosh, math.log1p, math.expm1
+    arctan, arctanh, arcsinh = math.atan, math.atanh, math.asinh
+    floor = math.floor
+
+    @staticmethod
+    def exp(x: float) -> float:
+        """``e^x``, inf where it overflows."""
+        return math.exp(x) if x < 709.0 else math.inf
+
+    @staticmethod
+    def log(x: float) -> float:
+        """``log x``, -inf at 0."""
+        return math.log(x) if x != 0.0 else -math.inf
+
+    @staticmethod
+    def clip(x: float, low: float | None, high: float | None) -> float:
+        """``x`` between the ends."""
+        x = x if low is None or x > low else low
+        return x if high is None or x < high else high
+
+    @staticmethod
+    def where(condition: bool, yes: Real, no: Real) -> Real:
+        """One of the two."""
+        return yes if condition else no
+
+
+def namespace(t: Real) -> Any:
+    """The module of functions for ``t``: torch for tensors, ``Host`` for Python numbers, numpy for everything else."""
+    return torch if isinstance(t, torch.Tensor) else Host if isinstance(t, (float, int)) else np
+
+
+def like(t: Real, value: Real) -> Real:
+    """``value`` as the type of ``t``: a Python float stays one."""
+    return float(value) if isinstance(t, (float, int)) else value
+
+
+def ratio(a: Real, b: Real) -> Real:
+    """``a / b`` with IEEE infinities and NaN at b = 0, and no warning, for floats as well."""
+    if isinstance(a, (float, int)) and isinstance(b, (float, int)):
+        if b == 0.0:
+            return math.nan if a == 0.0 or math.isnan(a) else math.copysign(math.inf, a)
+        return float(a) / float(b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return a / b
+
+
+def pick(where: Real, yes: Callable[[], Real], no: Callable[[], Real]) -> Real:
+    """``yes()`` where true, ``no()`` elsewhere: one of them for a float, both (without warnings) for an array."""
+    if isinstance(where, (bool, np.bool_)):
+        return yes() if where else no()
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return namespace(where).where(where, yes(), no())
+
+
+def softplus(x: Real) -> Real:
+    """``log(1 + e^x)`` without overflow, to full relative precision."""
+    xp = namespace(x)
+    return like(x, xp.clip(x, 0.0, None) + xp.log1p(xp.exp(-abs(x))))
+
+
+def finite_or_none(value: float) -> float | None:
+    """``value``, or None where a derivative is infinite or undefined."""
+    return value if math.isfinite(value) else None
+
+
+class Schedule:
+    """Base of all schedules. Subclasses are frozen dataclasses; they are compared, hashed and printed by their parameters."""
+
+    @property
+    def t_min(self) -> float:
+        """Last time of grids with ``final="sigma_min"``; with ``final="zero"`` the last before the step to sigma = 0."""
+        raise NotImplementedError
+
+    @property
+    def t_max(self) -> float:
+        """The noisiest time."""
+        raise NotImplementedError
+
+    @property
+    def t_zero(self) -> float:
+        """The time at which sigma = 0 (-inf for VE, -1 for discrete tables)."""
+        return 0.0
+
+    @property
+    def t_low(self) -> float:
+        """The smallest time at which the path is defined: t_zero, unless sigma = 0 is a point of its own (discrete tables)."""
+        return self.t_zero
+
+    @property
+    def prior_scale(self) -> float:
+        """The start state without ``x=`` is ``prior_scale * z``."""
+        return 1.0
+
+    @property
+    def lam_start(self) -> float:
+        """The half log-SNR that stands for t_max in grids spaced in lam or rho where alpha(t_max) = 0."""
+        return -math.inf
+
+    @property
+    def lam_end(self) -> float:
+        """The half log-SNR that stands for t_min in grids spaced in lam or rho where sigma(t_min) = 0."""
+        return math.inf
+
+    def alpha(self, t: Real) -> Real:
+        """Signal scale at time ``t``."""
+        raise NotImplementedError
+
+    def sigma(self, t: Real) -> Real:
+        """Noise scale at time ``t``."""
+        raise NotImplementedError
+
+    def dalpha(self, t: Real) -> Real:
+        """d alpha / dt (infinite where the path has a vertical tangent)."""
+        raise NotImplementedError
+
+    def dsigma(self, t: Real) -> Real:
+        """d sigma / dt (infinite where the path has a vertical tangent)."""
+        raise NotImplementedError
+
+    def t_of_lam(self, lam: Real) -> Real:
+        """Inverse of ``lam(t)``."""
+        raise NotImplementedError
+
+    def lam(self, t: Real) -> Real:
+        """Half log-SNR ``log(alpha / sigma)``; -inf at alpha = 0, +inf at sigma = 0."""
+        if isinstance(t, (float, int)):
+            return Node(self.alpha(float(t)), self.sigma(float(t))).lam
+        xp = namespace(t)
+        with np.errstate(divide="ignore"):
+            return xp.log(self.alpha(t)) - xp.log(self.sigma(t))
+
+    def rho(self, t: Real) -> Real:
+        """Noise-to-signal ratio ``sigma / alpha``; inf at alpha = 0."""
+        return ratio(self.sigma(t), self.alpha(t))
+
+    def dlam(self, t: Real) -> Real:
+        """d lam / dt (negative)."""
+        return ratio(self.dalpha(t), self.alpha(t)) - ratio(self.dsigma(t), self.sigma(t))
+
+    def t_of_rho(self, rho: Real) -> Real:
+        """Inverse of ``rho(t)``."""
+        with np.errstate(divide="ignore"):
+            return self.t_of_lam(like(rho, -namespace(rho).log(rho)))
+
+    def f(self, t: Real) -> Real:
+        """Drift of the forward SDE, ``d log alpha / dt``."""
+        return ratio(self.dalpha(t), self.alpha(t))
+
+    def g2(self, t: Real) -> Real:
+        """Squared diffusion of the forward SDE, ``d sigma^2/dt - 2 f sigma^2``."""
+        sigma = self.sigma(t)
+        return 2.0 * sigma * self.dsigma(t) - 2.0 * self.f(t) * sigma * sigma
+
+    def node(self, t: float) -> Node:
+        """The path at time ``t`` as host numbers. ``t_zero`` (-inf for VE) is sigma = 0; infinite derivatives become None."""
+        t = self.clamp(float(t))
+        return Node(self.alpha(t), self.sigma(t), t, finite_or_none(self.dalpha(t)), finite_or_none(self.dsigma(t)))
+
+    def node_at_lam(self, lam: float) -> Node:
+        """The path at half log-SNR ``lam``. ValueError outside the schedule's range."""
+        return self.node(self.time_at_lam(float(lam)))
+
+    def node_at_rho(self, rho: float) -> Node:
+        """The path at noise-to-signal ratio ``rho``. ValueError outside the schedule's range."""
+        return self.node(self.time_at_rho(float(rho)))
+
+    def time_at_rho(self, rho: float) -> float:
+        """``t_of_rho`` for one host number, with the infinite ends and a check of the range."""
+        if not rho >= 0.0:
+            raise ValueError(f"sigma/alpha is {rho!r}; it must be >= 0")
+        return self.time_at_lam(-Host.log(rho))
+
+    def time_at_lam(self, lam: float) -> float:
+        """``t_of_lam`` for one host number, with the infinite ends and a check of the range."""
+        if lam == math.inf:
+            return self.t_zero
+        top = self.lam(self.t_max)
+        if lam == -math.inf and top == -math.inf:
+            return self.t_max
+        t = self.t_of_lam(lam) if lam > -math.inf else math.nan
+        try:
+            return self.clamp(t)
+        except ValueError:
+            low = self.lam(self.t_low)
+            raise ValueError(
+                f"half log-SNR {lam!r} (sigma/alpha = {math.exp(min(-lam, 700.0)):.6g}) is outside {self!r}: "
+                f"allowed {top:.6g} <= lam <= {low:.6g}, or lam = inf for sigma = 0"
+            ) from None
+
+    def shifted(self, t: float, shift: float) -> float:
+        """The time at ``lam(t) - log(shift)``: more noise for shift > 1."""
+        return self.time_at_lam(self.lam(t) - math.log(shift))
+
+    def clamp(self, t: float) -> float:
+        """``t`` after ``check_time``, with rounding excess beyond the ends removed."""
+        self.check_time(t)
+        return t if t == self.t_zero else min(max(t, self.t_low), self.t_max)
+
+    def check_time(self, t: float) -> None:
+        """Raise ValueError when ``t`` is not a time of this schedule."""
+        if t == self.t_zero:
+            return
+        low = self.t_low
+        slack = 1e-9 * max(1.0, abs(self.t_max))
+        if not (low - slack <= t <= self.t_max + slack):
+            raise ValueError(f"time {t} is outside {self!r}: allowed {low} <= t <= {self.t_max}, or t = {self.t_zero} for sigma = 0")

@@ -1,0 +1,247 @@
+"""A table of noise levels as a continuous path: ``alpha_n = sqrt(abar_n)``, ``sigma_n = sqrt(1 - abar_n)``, n = 0 .. T - 1.
+
+The time t is the table's index, exact at integers. Between integers, one of (the conventions differ at the 1e-3 level):
+
+    log_rho     log(sigma/alpha) is linear in t                  Karras et al. 2022, arXiv 2206.00364 (k-diffusion)
+    log_alpha   log alpha is linear in t                         Lu et al. 2022, arXiv 2206.00927
+    alpha_bar   alpha^2 is linear in t                           Zhang & Chen 2022, arXiv 2204.13902
+
+An interval with a zero-SNR end (alpha = 0) is always alpha_bar. t = -1, and no other t < 0, is alpha = 1, sigma = 0. The table is
+kept as ``log abar`` so that sigma keeps its relative precision where abar is close to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from .base import LAM_EDGE, Real, Schedule, like, namespace, ratio, softplus
+from .errors import unknown
+from .node import Node
+
+INTERPOLATIONS = ("log_rho", "log_alpha", "alpha_bar")
+
+
+@dataclass(frozen=True, repr=False)
+class DiscreteVP(Schedule):
+    """Variance-preserving path through a table of T >= 2 noise levels; build it ``from_betas`` or ``from_alphas_cumprod``.
+
+    ``log_table[n] = log abar_n``, strictly decreasing, at most 0; the last may be -inf (zero terminal SNR).
+    """
+
+    log_table: tuple[float, ...]
+    interpolation: str = "log_rho"
+    t_min: ClassVar[float] = 0.0
+    t_zero: ClassVar[float] = -1.0
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(unknown("interpolation", self.interpolation, INTERPOLATIONS))
+        table = tuple(float(v) for v in self.log_table)
+        object.__setattr__(self, "log_table", table)
+        if len(table) < 2:
+            raise ValueError(f"a table of {len(table)} noise levels; at least 2 are needed")
+        bad = next((n for n, v in enumerate(table) if not (v < (table[n - 1] if n else 0.0))), None)
+        if bad is not None or table[-2] == -math.inf:
+            at = len(table) - 2 if bad is None else bad
+            raise ValueError(f"alpha_bar must fall strictly from below 1, reaching 0 at the last entry at most; entry {at} does not")
+
+    @classmethod
+    def from_betas(cls, betas: Sequence[float], interpolation: str = "log_rho", rescale_zero_snr: bool = False) -> DiscreteVP:
+        """``abar_n = prod_{k <= n} (1 - beta_k)``; summed as logarithms. ValueError unless 0 < beta <= 1 (1 only as the last)."""
+        b = np.asarray(betas, dtype=np.float64)
+        if b.ndim != 1 or not bool(np.all((b > 0.0) & (b <= 1.0))):
+            raise ValueError("betas must be a list of numbers with 0 < beta <= 1")
+        with np.errstate(divide="ignore"):
+            table = cls(tuple(np.cumsum(np.log1p(-b)).tolist()), interpolation)
+        return table.rescale_zero_snr() if rescale_zero_snr else table
+
+    @classmethod
+    def from_alphas_cumprod(
+        cls, alphas_cumprod: Sequence[float], interpolation: str = "log_rho", rescale_zero_snr: bool = False
+    ) -> DiscreteVP:
+        """From ``abar_n``, strictly decreasing in (0, 1), the last may be 0. float32 tables are taken as they are."""
+        a = np.asarray(alphas_cumprod, dtype=np.float64)
+        if a.ndim != 1 or not bool(np.all((a >= 0.0) & (a < 1.0))):
+            raise ValueError("alphas_cumprod must be a list of numbers with 0 <= abar < 1")
+        with np.errstate(divide="ignore"):
+            table = cls(tuple(np.log(a).tolist()), interpolation)
+        return table.rescale_zero_snr() if rescale_zero_snr else table
+
+    def rescale_zero_snr(self) -> DiscreteVP:
+        """Zero terminal SNR: ``s_n <- (s_n - s_{T-1}) s_0 / (s_0 - s_{T-1})`` with ``s = sqrt(abar)`` (2305.08891, alg. 1)."""
+        log_s = 0.5 * np.asarray(self.log_table)
+        drop = -np.expm1(log_s - log_s[0])
+        with np.errstate(divide="ignore"):
+            table = 2.0 * (log_s[0] + np.log1p(-drop / drop[-1]))
+        return DiscreteVP(tuple(table.tolist()), self.interpolation)
+
+    @property
+    def t_max(self) -> float:
+        """``T - 1``."""
+        return float(len(self.log_table) - 1)
+
+    @property
+    def t_low(self) -> float:
+        """0: below it only t = -1 is a time."""
+        return 0.0
+
+    @property
+    def zero_snr(self) -> bool:
+        """Whether the table ends at alpha = 0."""
+        return self.log_table[-1] == -math.inf
+
+    @property
+    def lam_start(self) -> float:
+        """With zero terminal SNR the last finite lam of the table, at least -5.1; else -inf (unused)."""
+        return max(-LAM_EDGE, float(self._lams[-2])) if self.zero_snr else -math.inf
+
+    @property
+    def alphas_cumprod(self) -> tuple[float, ...]:
+        """``abar_n``."""
+        return tuple(math.exp(v) for v in self.log_table)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.log_table, self.interpolation))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        first, last = math.exp(self.log_table[0]), math.exp(self.log_table[-1])
+        return f"DiscreteVP(T={len(self.log_table)}, abar={first:.6g}..{last:.6g}, interpolation={self.interpolation!r})"
+
+    @cached_property
+    def _logs(self) -> Any:
+        return np.asarray(self.log_table)
+
+    @cached_property
+    def _lams(self) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(np.isneginf(self._logs), -np.inf, 0.5 * (self._logs - np.log(-np.expm1(self._logs))))
+
+    @cached_property
+    def _host(self) -> tuple[list[float], list[float]]:
+        return self._logs.tolist(), self._lams.tolist()
+
+    def _columns(self, t: Real) -> tuple[Any, Any]:
+        """``log abar`` and ``lam`` as lists for a float, else in the array type, dtype and device of ``t``."""
+        if isinstance(t, (float, int)):
+            return self._host
+        if isinstance(t, torch.Tensor):
+            return torch.as_tensor(self._logs).to(t), torch.as_tensor(self._lams).to(t)
+        return self._logs, self._lams
+
+    def _locate(self, t: Real) -> tuple[Any, Any]:
+        """Interval number ``n`` (0 .. T - 2) and the position ``w`` in it."""
+        xp = namespace(t)
+        n = xp.clip(xp.floor(t), 0, len(self.log_table) - 2)
+        if xp is torch:
+            return n.to(torch.int64), t - n
+        return (np.asarray(n).astype(np.int64) if xp is np else n), t - n
+
+    def _bars(self, t: Real) -> tuple[Any, Any, Any]:
+        """``abar``, ``1 - abar`` and ``d abar / dt`` (toward noise at integers, from below at the last)."""
+        xp = namespace(t)
+        logs, lams = self._columns(t)
+        n, w = self._locate(t)
+        a, b = logs[n], logs[n + 1]
+        zero = b == -math.inf
+        drop = xp.exp(a) * xp.expm1(b - a)
+        linear = (xp.exp(a) + w * drop, -xp.expm1(a) - w * drop, drop)
+        with np.errstate(invalid="ignore"):
+            if self.interpolation == "alpha_bar":
+                mixed = linear
+            elif self.interpolation == "log_alpha":
+                mixed = _by_log_alpha(xp, a, xp.where(zero, a - 1.0, b), w)
+            else:
+                mixed = _by_log_rho(xp, lams[n], xp.where(zero, lams[n] - 1.0, lams[n + 1]), w)
+        bar, rest, slope = (xp.where(zero, p, q) for p, q in zip(linear, mixed, strict=True))
+        low, high = w == 0.0, w == 1.0
+        bar = xp.where(low, xp.exp(a), xp.where(high, xp.exp(b), bar))
+        rest = xp.where(low, -xp.expm1(a), xp.where(high, -xp.expm1(b), rest))
+        clean = t == self.t_zero
+        return xp.where(clean, 1.0 + 0.0 * w, bar), xp.where(clean, 0.0 * w, rest), slope
+
+    def alpha(self, t: Real) -> Real:
+        """``sqrt(abar)``."""
+        return like(t, namespace(t).sqrt(self._bars(t)[0]))
+
+    def sigma(self, t: Real) -> Real:
+        """``sqrt(1 - abar)``."""
+        return like(t, namespace(t).sqrt(self._bars(t)[1]))
+
+    def dalpha(self, t: Real) -> Real:
+        """``abar' / (2 alpha)`` of the interval toward noise; -inf at alpha = 0. Unknown (NaN) at t = -1."""
+        return self._derivative(t, 0)
+
+    def dsigma(self, t: Real) -> Real:
+        """``-abar' / (2 sigma)`` of the interval toward noise. Unknown (NaN) at t = -1."""
+        return self._derivative(t, 1)
+
+    def _derivative(self, t: Real, which: int) -> Real:
+        xp, bars = namespace(t), self._bars(t)
+        slope = xp.where(t == self.t_zero, math.nan, bars[2])
+        return like(t, ratio((0.5 - which) * slope, xp.sqrt(bars[which])))
+
+    def f(self, t: Real) -> Real:
+        """``abar' / (2 abar)``."""
+        bar, _, slope = self._bars(t)
+        return like(t, ratio(0.5 * slope, bar))
+
+    def g2(self, t: Real) -> Real:
+        """``-2 f``."""
+        return -2.0 * self.f(t)
+
+    def t_of_lam(self, lam: Real) -> Real:
+        """The inverse within the interval that holds ``lam``; beyond the table its end intervals are continued."""
+        xp = namespace(lam)
+        logs, lams = self._columns(lam)
+        n = self._interval(lam)
+        a, b = logs[n], logs[n + 1]
+        zero = b == -math.inf
+        log_bar = -softplus(-2.0 * lam)
+        linear = xp.expm1(log_bar - a) / xp.expm1(b - a)
+        if self.interpolation == "alpha_bar":
+            return like(lam, n + linear)
+        if self.interpolation == "log_alpha":
+            mixed = (a - log_bar) / xp.where(zero, 1.0 + 0.0 * a, a - b)
+        else:
+            mixed = (lams[n] - lam) / xp.where(zero, 1.0 + 0.0 * a, lams[n] - lams[n + 1])
+        return like(lam, n + xp.where(zero, linear, mixed))
+
+    def _interval(self, lam: Real) -> Any:
+        """Number of the interval that holds ``lam``, the first or last for values beyond the table."""
+        last = len(self.log_table) - 2
+        if isinstance(lam, torch.Tensor):
+            return torch.clip(torch.searchsorted(-torch.as_tensor(self._lams).to(lam), -lam) - 1, 0, last)
+        n = np.clip(np.searchsorted(-self._lams, -np.asarray(lam)) - 1, 0, last)
+        return int(n) if isinstance(lam, (float, int)) else n
+
+    def node(self, t: float) -> Node:
+        """The path at index ``t``; t = -1 is alpha = 1, sigma = 0, with unknown derivatives."""
+        t = self.clamp(float(t))
+        if t == self.t_zero:
+            return Node(1.0, 0.0, t)
+        return super().node(t)
+
+
+def _by_log_alpha(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:
+    """``abar``, ``1 - abar`` and the slope with log abar linear between ``a`` and ``b``."""
+    log_bar = a + w * (b - a)
+    bar = xp.exp(log_bar)
+    return bar, -xp.expm1(log_bar), bar * (b - a)
+
+
+def _by_log_rho(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:
+    """The same with lam = -log rho linear: ``abar = 1 / (1 + e^{-2 lam})``, ``d abar = 2 abar (1 - abar) d lam``."""
+    lam = a + w * (b - a)
+    bar, rest = xp.exp(-softplus(-2.0 * lam)), xp.exp(-softplus(2.0 * lam))
+    return bar, rest, 2.0 * bar * rest * (b - a)

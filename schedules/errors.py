@@ -1,0 +1,26 @@
+"""Messages for names that do not exist: the value, the nearest match, the allowed values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnknownName(ValueError):
+    """A name (schedule, kind, sampler, ...) that is not in its list."""
+
+
+class GridError(ValueError):
+    """A time grid that cannot be built: an unknown name or option, a wrong number of steps, times that are not a descent."""
+
+
+class ScheduleError(ValueError):
+    """A configuration that describes no schedule."""
+
+
+def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
+    """``unknown <what> 'name'; did you mean 'x'? allowed: a, b, c``, for the text of an exception."""
+    choices = sorted(allowed)
+    near = difflib.get_close_matches(str(name).lower(), choices, n=1, cutoff=0.5)
+    hint = f" did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r};{hint} allowed: {', '.join(choices)}"

@@ -1,0 +1,253 @@
+"""Time grids: ``steps + 1`` strictly decreasing times from noise to data, made by name or given.
+
+``final="zero"``: the times run from t_max to t_min and a last step leads to sigma = 0. ``final="sigma_min"``: they end at t_min.
+Where sigma(t_min) = 0 (Flow, Trig) both are the same. The spacings themselves, with equations and sources, are in ``spacings``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from .auto import auto_choice
+from .base import Schedule
+from .discrete import DiscreteVP
+from .errors import GridError, unknown
+from .node import Node
+from .registry import ALIASES, GRIDS
+from .spacings import Frame
+
+Params = tuple[tuple[str, float | str | bool], ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """``steps + 1`` nodes of a schedule from noise to data, with the name and parameters they came from.
+
+    Compared and hashed by value. ``len(grid)`` is the number of nodes, ``grid[i]`` is node i.
+    """
+
+    schedule: Schedule
+    times: tuple[float, ...]
+    nodes: tuple[Node, ...]
+    name: str = "custom"
+    params: Params = ()
+    final: str = "zero"
+
+    def __post_init__(self) -> None:
+        if not len(self.times) == len(self.nodes) >= 2:
+            raise GridError(f"{len(self.times)} times and {len(self.nodes)} nodes; a grid has the same number of both, at least 2")
+
+    @property
+    def steps(self) -> int:
+        """Number of steps, one less than the number of nodes."""
+        return len(self.nodes) - 1
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __getitem__(self, i: int) -> Node:
+        return self.nodes[i]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def pairs(self) -> Iterator[tuple[Node, Node]]:
+        """``(s, t)`` for every step, from noise to data."""
+        return pairwise(self.nodes)
+
+    def tail(self, i: int) -> Grid:
+        """The grid from node ``i`` on: the last ``steps - i`` steps. GridError unless 0 <= i < steps."""
+        if not 0 <= i < self.steps:
+            raise GridError(f"tail({i!r}) of a grid of {self.steps} steps: allowed 0 <= i < {self.steps}")
+        if i == 0:
+            return self
+        before = sum(int(v) for k, v in self.params if k == "tail")
+        params = (*((k, v) for k, v in self.params if k != "tail"), ("tail", before + i))
+        return Grid(self.schedule, self.times[i:], self.nodes[i:], self.name, params, self.final)
+
+    def at_lam(self, lam: float) -> Node:
+        """The schedule's node at half log-SNR ``lam``. ValueError outside its range."""
+        return self.schedule.node_at_lam(lam)
+
+    def at_rho(self, rho: float) -> Node:
+        """The schedule's node at noise-to-signal ratio ``rho``. ValueError outside its range."""
+        return self.schedule.node_at_rho(rho)
+
+    def at_t(self, t: float) -> Node:
+        """The schedule's node at time ``t``. ValueError outside its range."""
+        return self.schedule.node(t)
+
+    @classmethod
+    def from_nodes(cls, nodes: Sequence[Node], schedule: Schedule) -> Grid:
+        """A grid of explicit nodes, taken as they are (their alpha and sigma need not be the schedule's, rho need not fall).
+
+        A node without ``t`` gets the schedule's time at its lam in ``times``, NaN where there is none; the node keeps None.
+        """
+
+        def time(node: Node) -> float:
+            try:
+                return schedule.time_at_lam(node.lam) if node.t is None else node.t
+            except ValueError:
+                return math.nan
+
+        return cls(schedule, tuple(time(node) for node in nodes), tuple(nodes), "nodes")
+
+
+def grid(
+    name: str | None,
+    schedule: Schedule,
+    steps: int | None = None,
+    *,
+    final: str = "zero",
+    start: float | None = None,
+    shift: float | None = None,
+    rho: float | None = None,
+    power: float | None = None,
+    offset: int | None = None,
+    drop_last: bool | None = None,
+    a: float | None = None,
+    b: float | None = None,
+    threshold: float | None = None,
+    table: str | None = None,
+    times: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
+) -> Grid:
+    """The grid ``name`` of ``steps`` steps on ``schedule``.
+
+    Args:
+        name: a name of ``grid_names()``; "auto" is the schedule's own choice; None or "custom" with ``times`` or ``sigmas``.
+        steps: number of steps; left out with ``times`` or ``sigmas``.
+        final: "zero" or "sigma_min" (module docstring); given times end where they end.
+        start: begin at this time instead of t_max: the named spacing is laid out anew from there, with ``steps`` steps.
+            (The tail of the full grid is ``grid(...).tail(i)``.)
+        shift: translate grids spaced in t by lam -> lam - log(shift), on schedules from alpha = 0 to sigma = 0; default: the
+            schedule's own. Grids in lam or rho are not shifted.
+        rho: exponent of karras (7).
+        power: of power (2) and polyexponential (1).
+        offset: first index of leading (0).
+        drop_last: uniform, linspace, leading, power, lam, karras, (poly)exponential take one point more and drop the last (False).
+        a, b: of beta and beta_t (0.6, 0.6).
+        threshold: of linear_quadratic (0.025).
+        table: of ays ("sd15", "sdxl", "svd") and oss ("flux", "wan").
+        times: decreasing times of the schedule, taken as they are.
+        sigmas: the same as values of sigma/alpha, which may end in 0.
+
+    Raises GridError (a ValueError) for an unknown name, an option the spacing does not have, steps < 1, times that are not finite,
+    not in the schedule or not strictly decreasing (a spacing in integers with more steps than the table has entries).
+    """
+    if times is not None or sigmas is not None:
+        given = (start, shift, rho, power, offset, drop_last, a, b, threshold, table)
+        return _given(name, schedule, steps, final, times, sigmas, any(v is not None for v in given))
+    if final not in ("zero", "sigma_min"):
+        raise GridError(unknown("final", final, ("zero", "sigma_min")))
+    if steps is None or isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
+        raise GridError(f"steps={steps!r}: an integer of at least 1 is needed")
+    options: dict[str, Any] = {"rho": rho, "power": power, "offset": offset, "drop_last": drop_last, "a": a, "b": b}
+    options |= {"threshold": threshold, "table": table, "shift": shift}
+    options = {k: v for k, v in options.items() if v is not None}
+    if name == "auto" or name is None:
+        name, chosen = auto_choice(schedule)
+        options = {**chosen, **options}
+    return _named(ALIASES.get(name, name), schedule, int(steps), final, start, options)
+
+
+def _named(name: str, schedule: Schedule, steps: int, final: str, start: float | None, options: dict[str, Any]) -> Grid:
+    """A grid of the registry."""
+    if name not in GRIDS:
+        raise GridError(unknown("grid", name, [*GRIDS, *ALIASES, "auto"]))
+    entry = GRIDS[name]
+    for key in options:
+        if key not in entry.options and not (key == "shift" and entry.in_t):
+            takers = [n for n, e in GRIDS.items() if key in e.options or (key == "shift" and e.in_t)]
+            raise GridError(f"grid {name!r} takes no {key}=; {', '.join(takers)} do")
+    shift = float(options.pop("shift", getattr(schedule, "shift", 1.0) if entry.in_t else 1.0))
+    full = {**entry.options, **options}
+    _check_options(full, shift, schedule)
+    top = schedule.t_max if start is None else _start(schedule, start)
+    values = entry.spacing(Frame(schedule, steps, top, final, shift), full)
+    params: list[tuple[str, float | str | bool]] = [(k, v) for k, v in full.items() if not (v is False or v == 0)]
+    params += [("shift", shift)] if shift != 1.0 else []
+    params += [("start", top)] if start is not None else []
+    advice = f"grid {name!r} with {steps} steps on {schedule!r}: "
+    return _build(schedule, values, name, tuple(params), final, advice)
+
+
+def _check_options(options: dict[str, Any], shift: float, schedule: Schedule) -> None:
+    """Refuse numbers that no spacing can use."""
+    for key in ("rho", "power", "a", "b"):
+        if key in options and not 0.0 < float(options[key]) < math.inf:
+            raise GridError(f"{key}={options[key]!r}: allowed 0 < {key} < inf")
+    if "threshold" in options and not 0.0 < options["threshold"] < 0.5:
+        raise GridError(f"threshold={options['threshold']!r}: allowed 0 < threshold < 0.5")
+    if options.get("offset") and (not isinstance(schedule, DiscreteVP) or options["offset"] < 0):
+        raise GridError(f"offset={options['offset']!r}: allowed >= 0, on tables (DiscreteVP) only; the schedule is {schedule!r}")
+    if not 0.0 < shift < math.inf:
+        raise GridError(f"shift={shift!r}: allowed 0 < shift < inf")
+    if shift != 1.0 and not (schedule.alpha(schedule.t_max) == 0.0 and schedule.sigma(schedule.t_min) == 0.0):
+        raise GridError(f"shift={shift!r} needs a path from alpha = 0 to sigma = 0 (Flow, Trig); {schedule!r} is none")
+
+
+def _start(schedule: Schedule, start: float) -> float:
+    """The first time asked for, checked."""
+    try:
+        t = schedule.clamp(float(start))
+    except ValueError as error:
+        raise GridError(f"start={start!r}: {error}") from None
+    if t == schedule.t_zero:
+        raise GridError(f"start={start!r} is sigma = 0 of {schedule!r}: no step is left")
+    return t
+
+
+def _given(
+    name: str | None,
+    schedule: Schedule,
+    steps: int | None,
+    final: str,
+    times: Sequence[float] | None,
+    sigmas: Sequence[float] | None,
+    more: bool,
+) -> Grid:
+    """The grid of explicit times or noise-to-signal ratios."""
+    if times is not None and sigmas is not None:
+        raise GridError("times= and sigmas= were both given: give one of them")
+    if name not in (None, "custom", "auto") or more:
+        raise GridError(f"times= or sigmas= make a grid of their own; grid {name!r} with its options, or start=, cannot be given as well")
+    word = "times" if times is not None else "sigmas"
+    raw = [float(v) for v in (times if times is not None else sigmas or ())]
+    if len(raw) < 2:
+        raise GridError(f"{word} has {len(raw)} values; at least 2 are needed")
+    if steps is not None and steps != len(raw) - 1:
+        raise GridError(f"steps={steps}, but {word} has {len(raw)} values, which is {len(raw) - 1} steps")
+    try:
+        values = raw if times is not None else [schedule.time_at_rho(v) for v in raw]
+    except ValueError as error:
+        raise GridError(f"sigmas: {error}") from None
+    return _build(schedule, values, "custom", (), final, f"{word}: ")
+
+
+def _build(schedule: Schedule, values: Sequence[float], name: str, params: Params, final: str, what: str) -> Grid:
+    """A Grid of checked times."""
+    try:
+        times = tuple(schedule.clamp(float(t)) for t in values)
+    except ValueError as error:
+        raise GridError(f"{what}{error}") from None
+    for i, (s, t) in enumerate(pairwise(times)):
+        if not s > t:
+            raise GridError(
+                f"{what}times must fall strictly from noise to data, but time {i} is {s!r} and time {i + 1} is {t!r}"
+                + ("; fewer steps, or a spacing that does not round (uniform, lam, karras), avoid repeated times" if s == t else "")
+            )
+    nodes = tuple(schedule.node(t) for t in times)
+    flat = next((i for i, (s, t) in enumerate(pairwise(nodes)) if not s.rho > t.rho), None)
+    if flat is not None:
+        raise GridError(f"{what}sigma/alpha does not fall between times {times[flat]!r} and {times[flat + 1]!r}")
+    return Grid(schedule, times, nodes, name, params, final)
+
+
+def grid_names() -> tuple[str, ...]:
+    """All grid names, aliases left out."""
+    return (*GRIDS, "auto")

@@ -1,0 +1,45 @@
+"""The code of README.md and docs runs: Python blocks as they stand, `fewstep` lines through the command line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from repository import ROOT
+
+from fewstep.cli import main
+from fewstep.samplers import registry
+
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [(page, i, *found) for page in PAGES for i, found in enumerate(FENCE.findall((ROOT / page).read_text(encoding="utf-8")))]
+PYTHON = [(f"{page}-{i}", text) for page, i, language, text in BLOCKS if language == "python"]
+COMMANDS = [line for page, _, language, text in BLOCKS if page == "README.md" and not language for line in text.splitlines()]
+COMMANDS = [line for line in COMMANDS if line.startswith("fewstep ")]
+
+
+def test_there_is_something_to_run():
+    assert len(PYTHON) >= 4
+    assert {line.split()[1] for line in COMMANDS} >= {"generate", "plan", "samplers", "certify"}
+
+
+@pytest.mark.parametrize(("name", "text"), PYTHON, ids=[name for name, _ in PYTHON])
+def test_python_block(name, text, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))  # what a block registers goes with it
+    exec(compile(text, name, "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(line)[1:]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_links_and_pictures_are_there():
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page} points to {target}"

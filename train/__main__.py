@@ -1,0 +1,96 @@
+"""Train a bundled model, or one of your own, on a CPU or a GPU.
+
+    python -m fewstep.train --model mnist --data mnist_train.npz --hours 1
+    python -m fewstep.train --model cifar10 --data cifar10_train.npz --hours 1 --resume
+    python -m fewstep.train --model cifar10 --export models/bundled/cifar10 --test cifar10_test.npz --log docs/training/cifar10.csv
+
+Checkpoints and the loss log go to checkpoints/MODEL; a run may be stopped and resumed at any time, and exported while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..models.weights import names
+from .data import load_images
+from .evaluate import main as evaluate
+from .export import export, merge_log, start_from
+from .loop import STATE, Recipe, begin, network_of, resume, train
+from .recipes import RECIPES
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    form = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser(prog="python -m fewstep.train", description=__doc__, formatter_class=form)
+    p.add_argument("--model", default="mnist", choices=sorted(RECIPES), help="the recipe")
+    p.add_argument("--data", help="npz file or folder of images (class sub-folders)")
+    p.add_argument("--size", type=int, help="crop and resize the images of a folder to this size")
+    p.add_argument("--hours", type=float, default=1.0, help="length of this run; the learning rate ends at zero with it")
+    p.add_argument("--steps", type=int, help="stop after this many steps")
+    p.add_argument("--folder", type=Path, help="checkpoints and loss log (default checkpoints/MODEL)")
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint, or else from the bundled weights")
+    p.add_argument("--lr", type=float, help="learning rate instead of the recipe's")
+    p.add_argument("--batch", type=int, help="batch size instead of the recipe's")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--threads", type=int, help="CPU threads")
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--export", type=Path, metavar="OUT", help="write the averaged weights (config.json, model.safetensors) to OUT and stop")
+    p.add_argument("--test", help="with --export: test images; their loss is recorded in config.json")
+    p.add_argument("--log", type=Path, help="with --export: bring this loss log up to date")
+    return p
+
+
+def write_model(args: argparse.Namespace, folder: Path, recipe: Recipe) -> int:
+    """The --export command."""
+    recipe = replace(recipe, network=network_of(folder))
+    state = begin(recipe, args.seed)
+    resume(state, folder)
+    export(state, recipe, args.export)
+    if args.log:
+        merge_log(folder / "loss.csv", args.log)
+    if args.test:
+        return evaluate(["--model", str(args.export), "--data", args.test, "--record"])
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit code."""
+    args = parser().parse_args(argv)
+    folder = args.folder or Path("checkpoints") / args.model
+    recipe = RECIPES[args.model]
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        if args.export:
+            return write_model(args, folder, recipe)
+        if args.data is None:
+            parser().error("--data is needed")
+        data = load_images(args.data, args.size)
+        shape: dict[str, Any] = {"image_size": data.image.shape[2], "channels": data.image.shape[1], "classes": data.classes}
+        recipe = replace(recipe, network=replace(recipe.network, **shape), lr=args.lr or recipe.lr, batch=args.batch or recipe.batch)
+        state = begin(recipe, args.seed, args.device)
+        if args.resume and (folder / STATE).exists():
+            resume(state, folder)
+        elif args.resume and args.model in names():
+            start_from(state, args.model)
+        train(state, recipe, data, args.hours * 3600, folder, args.seed, steps=args.steps, report=report)
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 3
+    return 0
+
+
+def report(line: str) -> None:
+    """Progress goes to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

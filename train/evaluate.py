@@ -1,0 +1,99 @@
+"""``python -m fewstep.train.evaluate --model mnist --data mnist_test.npz``: the number a trained model is checked by.
+
+The EDM loss ``lambda(s) |D(x0 + s n; s) - x0|^2`` per pixel (Karras et al. 2022, arXiv 2206.00364, Eq. 8) over the first 2,000 test
+images with their labels, in float32. Image i gets noise level ``exp(P_mean + P_std q)`` at a fixed quantile of the normal
+distribution and fixed noise, both from seed 0, so that the same weights give the same number again on any machine, up to rounding.
+Beside it stands the same loss of a network that answers F = 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from ..models.errors import ModelError
+from ..models.unet import UNet
+from ..models.weights import load_network, locate
+from .data import DataError, Images, load_images, to_unit
+from .export import write_config
+from .loss import edm_loss
+
+P_MEAN, P_STD = -1.2, 1.2
+
+
+@dataclass(frozen=True)
+class Score:
+    """``loss`` of the network, ``zero`` of a network that answers 0, over ``images`` images with noise from ``seed``."""
+
+    loss: float
+    zero: float
+    images: int
+    seed: int
+
+
+def fixed_sigma(n: int) -> Tensor:
+    """The ``n`` mid-quantiles of the log-normal distribution, ascending, (n,)."""
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    return torch.exp(P_MEAN + P_STD * torch.special.ndtri(u)).float()
+
+
+def evaluate(network: UNet, data: Images, sigma_data: float = 0.5, images: int = 2000, seed: int = 0, batch: int = 100) -> Score:
+    """The loss of ``network`` on the first ``images`` images of ``data``; deterministic."""
+    n = min(images, len(data))
+    generator = torch.Generator().manual_seed(seed)
+    sigma = fixed_sigma(n)[torch.randperm(n, generator=generator)]
+    total, zero = 0.0, 0.0
+    with torch.inference_mode():
+        for i in range(0, n, batch):
+            x0, s = to_unit(data.image[i : min(n, i + batch)]), sigma[i : i + batch]
+            label = data.label[i : i + len(x0)] if network.config.classes else None
+            noise = torch.randn(x0.shape, generator=generator)
+            total += edm_loss(network, x0, s, noise, label, sigma_data).double().sum().item()
+            zero += edm_loss(lambda x, c, y: torch.zeros_like(x), x0, s, noise, label, sigma_data).double().sum().item()
+    return Score(total / n, zero / n, n, seed)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m fewstep.train.evaluate", description=__doc__)
+    p.add_argument("--model", default="mnist", help="bundled name or model folder")
+    p.add_argument("--data", required=True, help="npz file or folder of test images")
+    p.add_argument("--images", type=int, default=2000)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    p.add_argument("--record", action="store_true", help="write the number into the model's config.json")
+    p.add_argument("--check", action="store_true", help="exit with 5 when the number differs from config.json's by more than 1e-3")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit code: 0 ok, 3 bad model or data, 5 the number is not the documented one."""
+    args = parser().parse_args(argv)
+    try:
+        loaded, data = load_network(args.model), load_images(args.data)
+    except (ModelError, DataError) as error:
+        print(error, file=sys.stderr)
+        return 3
+    score = evaluate(loaded.network, data, loaded.sigma_data, args.images, args.seed)
+    known = loaded.config.get("evaluation")
+    if args.json:
+        print(json.dumps(asdict(score) | {"documented": known and known["loss"]}))
+    else:
+        print(f"EDM loss {score.loss:.5f}  (F = 0 gives {score.zero:.5f}; {score.images} images, seed {score.seed})")
+        if known:
+            print(f"documented {known['loss']:.5f}  difference {score.loss - known['loss']:+.1e}")
+    if args.record:
+        rounded = asdict(score) | {"loss": round(score.loss, 5), "zero": round(score.zero, 5)}
+        write_config(locate(args.model), dict(loaded.config) | {"evaluation": rounded})
+    if args.check and (known is None or abs(score.loss - known["loss"]) > 1e-3):
+        return 5
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

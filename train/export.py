@@ -1,0 +1,71 @@
+"""Write a run's averaged weights as a model folder, and read such a folder back as the start of a run.
+
+``config.json`` holds the network's shape, the EDM numbers, the labels' names and how far training has come; ``model.safetensors``
+the averaged weights in float16. A run that resumes without its checkpoint starts from these weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from ..models.weights import CONFIG, FORMAT, WEIGHTS, load_network
+from .loop import Recipe, State
+
+SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
+
+
+def describe(state: State, recipe: Recipe) -> dict[str, Any]:
+    """The contents of config.json."""
+    keys = ("lr", "batch", "flip", "dropout_label", "p_mean", "p_std", "gamma")
+    training = {"step": state.step, "images": state.images, "seconds": round(state.seconds)}
+    return {
+        "format": FORMAT,
+        "network": state.network.config.to_dict(),
+        "edm": {"sigma_data": recipe.sigma_data, "sigma_min": SIGMA_MIN, "sigma_max": SIGMA_MAX},
+        "labels": list(recipe.labels),
+        "training": training | {"recipe": {key: getattr(recipe, key) for key in keys}},
+    }
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """config.json under a temporary name, then renamed."""
+    (folder / (CONFIG + ".tmp")).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / (CONFIG + ".tmp")).replace(folder / CONFIG)
+
+
+def export(state: State, recipe: Recipe, folder: Path) -> None:
+    """Write ``folder/config.json`` and ``folder/model.safetensors`` (float16, averaged weights)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in state.ema.state_dict().items()}
+    save_file(tensors, folder / (WEIGHTS + ".tmp"), metadata={"format": "pt"})
+    os.chmod(folder / (WEIGHTS + ".tmp"), 0o644)
+    (folder / (WEIGHTS + ".tmp")).replace(folder / WEIGHTS)
+    write_config(folder, describe(state, recipe))
+
+
+def start_from(state: State, name_or_folder: str | Path) -> None:
+    """Fill ``state`` in place from an exported folder or bundled name. Raises ValueError when it belongs to another network."""
+    loaded = load_network(name_or_folder)
+    if loaded.network.config != state.network.config:
+        raise ValueError(f"{str(name_or_folder)!r} holds another network: {loaded.network.config}, not {state.network.config}")
+    for module in (state.network, state.ema):
+        module.load_state_dict(loaded.network.state_dict())
+    done = loaded.config.get("training", {})
+    state.step, state.images, state.seconds = (done.get(key, 0) for key in ("step", "images", "seconds"))
+
+
+def merge_log(source: Path, target: Path) -> None:
+    """Put the rows of loss log ``source`` into ``target``, replacing its rows from the first step of ``source`` on."""
+    header, *new = source.read_text(encoding="utf-8").splitlines()
+    old = target.read_text(encoding="utf-8").splitlines()[1:] if target.exists() else []
+    first = min(int(row.split(",")[0]) for row in new)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows = [row for row in old if int(row.split(",")[0]) < first] + new
+    target.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")

@@ -1,0 +1,222 @@
+"""The training loop: Adam on the EDM loss, an exponential moving average of the weights, checkpoints to harvest at any time.
+
+The learning rate follows the clock: a short warm-up, a plateau, then half a cosine to zero when the given hours are over, so every
+run ends with settled weights however fast the machine is. The average is ``ema += (1 - beta) (w - ema)`` with
+``beta = (1 - 1/step)^(gamma + 1)`` (the power-function profile of Karras et al. 2023, arXiv 2312.02696, section 3): its length
+grows with training, so it needs no tuning for short runs.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..models.unet import UNet, UNetConfig
+from .data import Images, to_unit
+from .loss import draw_sigma, edm_loss
+
+STATE = "state.safetensors"
+#: seconds between checkpoints, and between rows of the loss log
+SAVE_EVERY, LOG_EVERY = 180.0, 20.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train and how.
+
+    ``dropout_label`` is the share of images trained without their label, ``gamma`` the exponent of the moving average, ``plateau``
+    the share of the run before the learning rate falls, ``labels`` the names of the classes.
+    """
+
+    network: UNetConfig
+    lr: float = 1e-3
+    batch: int = 128
+    warmup: int = 200
+    plateau: float = 0.3
+    flip: bool = False
+    dropout_label: float = 0.12
+    p_mean: float = -1.2
+    p_std: float = 1.2
+    sigma_data: float = 0.5
+    gamma: float = 16.0
+    labels: tuple[str, ...] = ()
+
+
+@dataclass
+class State:
+    """A run: the trained network, its average, the optimizer and how far it has come."""
+
+    network: UNet
+    ema: UNet
+    optimizer: torch.optim.Adam
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+def begin(recipe: Recipe, seed: int, device: str = "cpu") -> State:
+    """A fresh run; the initial weights depend on ``seed`` only."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network, ema = UNet(recipe.network), UNet(recipe.network)
+    ema.requires_grad_(False).eval()
+    ema.load_state_dict(network.state_dict())
+    for module in (network, ema):
+        module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return State(network, ema, torch.optim.Adam(network.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True))
+
+
+def save(state: State, folder: Path) -> None:
+    """Write weights, average, optimizer and counters to ``folder``, each file under a temporary name first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
+    for name, parameter in state.network.named_parameters():
+        for key, value in state.optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = value.reshape(-1) if key == "step" else value
+    counters = json.dumps({"step": state.step, "images": state.images, "seconds": state.seconds})
+    config = json.dumps(state.network.config.to_dict())
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    save_file(plain, folder / (STATE + ".tmp"), metadata={"counters": counters, "network": config})
+    (folder / (STATE + ".tmp")).replace(folder / STATE)
+
+
+def network_of(folder: Path) -> UNetConfig:
+    """The shape of the network in ``folder``'s checkpoint."""
+    with safe_open(folder / STATE, framework="pt") as archive:
+        return UNetConfig.from_dict(json.loads(archive.metadata()["network"]))
+
+
+def resume(state: State, folder: Path) -> None:
+    """Fill ``state`` from :func:`save`'s file in place. Raises ValueError when it belongs to another network."""
+    with safe_open(folder / STATE, framework="pt") as archive:
+        meta = archive.metadata()
+        if UNetConfig.from_dict(json.loads(meta["network"])) != state.network.config:
+            raise ValueError(f"{folder / STATE} was made by another network: {meta['network']}, not {state.network.config.to_dict()}")
+        tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
+    for part, module in (("network.", state.network), ("ema.", state.ema)):
+        module.load_state_dict({key[len(part) :]: value for key, value in tensors.items() if key.startswith(part)})
+    for name, parameter in state.network.named_parameters():
+        if f"optimizer.step.{name}" in tensors:
+            moments = {key: tensors[f"optimizer.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")}
+            moments = {key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()}
+            state.optimizer.state[parameter] = {"step": tensors[f"optimizer.step.{name}"].reshape(()), **moments}
+    counters = json.loads(meta["counters"])
+    state.step, state.images, state.seconds = counters["step"], counters["images"], counters["seconds"]
+
+
+def rate(recipe: Recipe, step: int, progress: float) -> float:
+    """Learning rate after ``step`` steps of this run, ``progress`` in 0..1 of its time."""
+    down = max(0.0, (progress - recipe.plateau) / (1.0 - recipe.plateau))
+    return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, down)))
+
+
+def average(state: State, gamma: float) -> None:
+    """One step of the moving average."""
+    beta = (1.0 - 1.0 / max(1, state.step)) ** (gamma + 1.0)
+    with torch.no_grad():
+        torch._foreach_lerp_(list(state.ema.parameters()), list(state.network.parameters()), 1.0 - beta)
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether autocast to bfloat16 pays: on accelerators, and on CPUs with AVX-512 (without, it is tens of times slower)."""
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AMX"))
+
+
+def train_step(state: State, recipe: Recipe, image: Tensor, label: Tensor, generator: torch.Generator) -> Tensor:
+    """One optimizer step on a batch (uint8 images, labels); returns the loss, a 0-dim tensor."""
+    device = next(state.network.parameters()).device
+    n = image.shape[0]
+    if recipe.flip:
+        image = torch.where((torch.rand(n, generator=generator) < 0.5).reshape(-1, 1, 1, 1), image.flip(-1), image)
+    null = torch.rand(n, generator=generator) < recipe.dropout_label
+    label = torch.where(null, torch.full_like(label, recipe.network.classes), label)
+    x0, noise = to_unit(image), torch.randn(image.shape, generator=generator)
+    sigma = draw_sigma(n, recipe.p_mean, recipe.p_std, generator)
+    x0, noise, sigma, label = (value.to(device, non_blocking=True) for value in (x0, noise, sigma, label))
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
+        loss = edm_loss(state.network, x0, sigma, noise, label if recipe.network.classes else None, recipe.sigma_data).mean()
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimizer.step()
+    state.step += 1
+    state.images += n
+    average(state, recipe.gamma)
+    return loss.detach()
+
+
+class Batches:
+    """Endless batches of ``data`` in random order, every image once an epoch (the last incomplete batch of an epoch is dropped)."""
+
+    def __init__(self, data: Images, size: int, generator: torch.Generator) -> None:
+        """``size`` is cut to the number of images."""
+        self.data, self.size, self.generator = data, min(size, len(data)), generator
+        self.order, self.cursor = torch.empty(0, dtype=torch.long), 0
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """uint8 images (B, c, h, w) and labels (B,)."""
+        if self.cursor + self.size > len(self.order):
+            self.order, self.cursor = torch.randperm(len(self.data), generator=self.generator), 0
+        pick = self.order[self.cursor : self.cursor + self.size]
+        self.cursor += self.size
+        return self.data.image[pick], self.data.label[pick]
+
+
+def train(
+    state: State,
+    recipe: Recipe,
+    data: Images,
+    seconds: float,
+    folder: Path,
+    seed: int = 0,
+    steps: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> State:
+    """Train for ``seconds`` (or ``steps``, whichever ends first), saving to ``folder`` every three minutes and at the end.
+
+    A row (step, images, seconds, learning rate, mean loss since the last row) is added to ``folder/loss.csv`` every 20 seconds.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + state.step)
+    batches = Batches(data, recipe.batch, generator)
+    start = logged = saved = time.monotonic()
+    before, first, lr = state.seconds, state.step, 0.0
+    losses: list[Tensor] = []
+    while True:
+        now = time.monotonic()
+        state.seconds = before + now - start
+        done = now - start >= seconds or (steps is not None and state.step - first >= steps)
+        if losses and (done or now - logged >= LOG_EVERY):
+            logged, mean, losses = now, float(torch.stack(losses).mean()), []
+            write_row(folder / "loss.csv", (state.step, state.images, round(state.seconds, 1), lr, round(mean, 5)))
+            report(f"step {state.step} images {state.images} seconds {state.seconds:.0f} lr {lr:.2e} loss {mean:.4f}")
+        if done or now - saved >= SAVE_EVERY:
+            saved = now
+            save(state, folder)
+        if done:
+            return state
+        progress = max((now - start) / seconds, (state.step - first) / steps if steps else 0.0)
+        lr = rate(recipe, state.step - first, progress)
+        state.optimizer.param_groups[0]["lr"] = lr
+        losses.append(train_step(state, recipe, *batches.next(), generator))
+
+
+def write_row(path: Path, row: tuple[float, ...]) -> None:
+    """Append one row to the loss log, with a header when it is new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if fresh:
+            writer.writerow(("step", "images", "seconds", "lr", "loss"))
+        writer.writerow(row)
