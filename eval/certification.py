@@ -12,18 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from ..plans.instructions import Consistency, Evaluate, Plan
-from ..plans.loop import NumericalError, run
+from ..plans.instructions import Consistency, Plan
+from ..plans.loop import Cursor, NumericalError, run
 from ..plans.walk import walked_order
 from ..samplers import registry
 from ..schedules import Flow, VPLinear
 from ..schedules.base import Schedule
 from ..schedules.grids import grid
-from ..schedules.kinds import convert
-from ..schedules.node import Node
 from .counting import Counting
 from .gaussian import weak_errors
 from .problem import exact_states, mixture, mixture_eps, smooth_grid
@@ -87,7 +85,7 @@ def certify(sampler: str, **options: Any) -> Certificate:
 
     tau = entry.tau_of(chosen)
     order = entry.order_of(chosen)
-    errors = _errors(plan_of, stochastic=tau > 0.0, warm=math.ceil(order) + 2)
+    errors = _errors(plan_of, schedule, stochastic=tau > 0.0, warm=math.ceil(order) + 2)
     measured, constant = _slope(errors, order)
     plan, counted = _count(sampler, schedule, chosen)
     walked = walked_order(plan_of, kappa=1.0 + tau * tau)
@@ -104,51 +102,34 @@ def certify_all() -> list[Certificate]:
     return out
 
 
-def _errors(plan_of: Callable[[int], Plan], *, stochastic: bool, warm: int) -> list[tuple[int, float]]:
+def _errors(plan_of: Callable[[int], Plan], schedule: Schedule, *, stochastic: bool, warm: int) -> list[tuple[int, float]]:
     errors: list[tuple[int, float]] = []
     for n in STEPS:
         plan = plan_of(n)
-        error = max(weak_errors(plan)) if stochastic else trajectory_error(plan, warm)
+        error = max(weak_errors(plan)) if stochastic else trajectory_error(plan, schedule, warm)
         if error < FLOOR:
             break
         errors.append((n, error))
     return errors
 
 
-def trajectory_error(plan: Plan, warm: int = 0) -> float:
+def trajectory_error(plan: Plan, schedule: Schedule, warm: int = 0) -> float:
     """Largest error of the final states on the mixture; the states at the first ``warm`` step boundaries are made exact."""
-    error = np.abs(final_states(plan, warm) - exact_states(plan.end).numpy()).max()
+    error = float((final_states(plan, schedule, warm) - exact_states(plan.end)).abs().max())
     if not math.isfinite(error):
         raise NumericalError("the result", plan.nfe, plan.end.t, ())
-    return float(error)
+    return error
 
 
-def final_states(plan: Plan, warm: int = 0) -> np.ndarray:
-    """The states of ``problem`` at the end of ``plan``, (n, 1): what ``plans.run`` returns with an ``on_step`` that makes the states at the
-    first ``warm`` boundaries exact, to rounding. Eight numbers do not need the loop's tensors, whose overhead is ten times the arithmetic.
-    """
-    exact = {node: exact_states(node).numpy() for node in plan.nodes[1 : warm + 1]}
-    values: dict[int, np.ndarray] = {0: exact_states(plan.start).numpy()}
-    claims: dict[int, Node] = {}
-    edits: dict[Node, np.ndarray] = {}
-    for i in plan.code:
-        if isinstance(i, Evaluate):
-            if i.node in exact:  # an edit: later states claimed at this node inherit the difference, see ``plans.loop``
-                edits[i.node] = edits.get(i.node, 0.0) + exact[i.node] - values[i.state]
-                values[i.state] = exact[i.node]
-            x = values[i.state]
-            eps = mixture_eps(i.node, x)
-            for value, kind in i.outs:
-                a, b = convert("eps", kind, i.node)
-                values[value] = a * x + b * eps
-            continue
-        out = sum((c * values[v] for v, c in i.terms), np.zeros_like(values[0]))
-        if i.node is not None:
-            if i.node in edits:
-                out = out + (1.0 - sum(c for v, c in i.terms if claims.get(v) == i.node)) * edits[i.node]
-            claims[i.out] = i.node
-        values[i.out] = out
-    return values[plan.result]
+def final_states(plan: Plan, schedule: Schedule, warm: int = 0) -> Tensor:
+    """The states of ``problem`` at the end of ``plan``, (n, 1): the loop itself, with the eight exact predictions made in numpy."""
+    cursor = Cursor(plan, mixture(schedule), exact_states(plan.start))
+    known = set(plan.nodes[1 : warm + 1])
+    while not cursor.done:
+        if cursor.node in known:
+            cursor.replace(exact_states(cursor.node))
+        cursor.step((torch.from_numpy(mixture_eps(cursor.node, cursor.x.numpy())),))
+    return cursor.result
 
 
 def _slope(errors: list[tuple[int, float]], order: float) -> tuple[float, float]:
@@ -164,7 +145,7 @@ def _slope(errors: list[tuple[int, float]], order: float) -> tuple[float, float]
 
 def _count(sampler: str, schedule: Schedule, options: Any) -> tuple[Plan, int]:
     plan = registry.build(sampler, grid("lam", schedule, 10), options)
-    model = Counting(mixture(schedule))
+    model = Counting(mixture(schedule, "v"))  # serves alpha = 0 as well
     x = torch.full((1, 1), 0.3, dtype=torch.float64)
     run(plan, model, x, noise=lambda key, like: torch.zeros_like(like))
     return plan, model.calls

@@ -25,10 +25,10 @@ QUANTILES = (0.04, 0.17, 0.31, 0.46, 0.58, 0.71, 0.83, 0.96)
 _MEANS, _STDS, _LOGS = np.array(MEANS), np.array(STDS), np.log(np.array(WEIGHTS) / sum(WEIGHTS))
 
 
-def mixture(schedule: Schedule) -> GaussianMixture:
-    """The mixture as a denoiser on ``schedule``, shape (1,)."""
+def mixture(schedule: Schedule, prediction: str = "eps") -> GaussianMixture:
+    """The mixture as a denoiser on ``schedule`` that predicts ``prediction``, shape (1,)."""
     means = torch.tensor(MEANS, dtype=torch.float64)[:, None]
-    return GaussianMixture(means, torch.tensor(STDS, dtype=torch.float64), torch.tensor(WEIGHTS, dtype=torch.float64), schedule)
+    return GaussianMixture(means, torch.tensor(STDS, dtype=torch.float64), torch.tensor(WEIGHTS, dtype=torch.float64), schedule, prediction)
 
 
 def mixture_eps(node: Node, x: np.ndarray) -> np.ndarray:
@@ -39,7 +39,8 @@ def mixture_eps(node: Node, x: np.ndarray) -> np.ndarray:
     z = difference / variance
     logits = _LOGS - 0.5 * (difference * z + np.log(variance))
     parts = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return node.sigma * (parts * z).sum(axis=1, keepdims=True) / parts.sum(axis=1, keepdims=True)
+    eps: np.ndarray = node.sigma * (parts * z).sum(axis=1, keepdims=True) / parts.sum(axis=1, keepdims=True)
+    return eps
 
 
 @lru_cache(maxsize=64)

@@ -58,7 +58,7 @@ def local_defects(plan: Plan, degree: int, kappa: float = 1.0) -> np.ndarray:
     return defects
 
 
-def walked_order(plan_of: Callable[[int], Plan], *, kappa: float = 1.0, degree: int = 6, steps: tuple[int, int] = (32, 64)) -> float:
+def walked_order(plan_of: Callable[[int], Plan], *, kappa: float = 1.0, degree: int = 6, steps: tuple[int, int] = (128, 256)) -> float:
     """The smallest local slope over monomials, minus one, between two step counts; inf when every defect is rounding.
 
     ``plan_of(n)`` must give the plan of n steps on one smooth grid between finite lam. Start-up and last steps are left out: only steps

@@ -1,7 +1,23 @@
-"""Grid ``"auto"``: one choice per schedule.
+"""Grid ``"auto"``: one choice per schedule, measured by ``benchmarks/grid_choice.py`` (whole tables in ``docs/grids.md``).
 
-PROVISIONAL: the choices below follow the papers that introduced each path (Karras et al. 2022 for VE and EDM, uniform half log-SNR
-for the variance-preserving ones after Lu et al. 2022, uniform t for flows); they are to be replaced by a measurement.
+Error of the end point against the exact probability-flow ODE, on three mixtures of image-like scale, several samplers and 5 to 20
+evaluations; geometric means, as multiples of the error with the choice. The least, or uniform lam where it is within 6 % of that.
+
+    schedule     choice                  best other grid                 worst
+    VPLinear     power 3, drop_last      power 2, drop_last      1.08    beta      14.4
+    VPCosine     lam, drop_last          beta_t                  0.96    beta      11.3
+    VPSigmoid    lam, drop_last          polyexponential 0.8     1.00    beta      11.3
+    SubVP        power 2, drop_last      sgm_uniform             1.02    beta      10.8
+    DiscreteVP   lam, drop_last          power 3, drop_last      0.95    beta      8.4
+    VE           lam, drop_last          karras 7, drop_last     1.11    beta      10.4
+    EDM          lam, drop_last          polyexponential 0.8     0.95    uniform   10.4
+    Flow         quadratic               beta_t                  1.14    beta      22.1
+    Trig         quadratic               beta_t                  1.09    beta      26.8
+
+Where the best other grid is below 1 the choice is not settled: 16 start states cannot tell, and others favoured that grid by up to 24 %.
+``drop_last`` matters most: at few evaluations a node at t_min right before sigma = 0 is a wasted one. Uniform lam with it is the choice
+for tables although power 3 is a little better on the linear ones, because on cosine-like paths power 3 is much worse.
+Other start noises move the ratio of two close grids by 5 to 30 %.
 """
 
 from __future__ import annotations
@@ -10,19 +26,19 @@ from .base import Schedule
 
 #: schedule class -> (grid name, its options)
 AUTO: dict[str, tuple[str, dict[str, float]]] = {
-    "VPLinear": ("lam", {}),
-    "VPCosine": ("lam", {}),
-    "VPSigmoid": ("lam", {}),
-    "SubVP": ("lam", {}),
-    "DiscreteVP": ("lam", {}),
-    "VE": ("karras", {"rho": 7.0}),
-    "EDM": ("karras", {"rho": 7.0}),
-    "Flow": ("uniform", {}),
-    "Trig": ("uniform", {}),
+    "VPLinear": ("power", {"power": 3.0, "drop_last": True}),
+    "VPCosine": ("lam", {"drop_last": True}),
+    "VPSigmoid": ("lam", {"drop_last": True}),
+    "SubVP": ("power", {"power": 2.0, "drop_last": True}),
+    "DiscreteVP": ("lam", {"drop_last": True}),
+    "VE": ("lam", {"drop_last": True}),
+    "EDM": ("lam", {"drop_last": True}),
+    "Flow": ("quadratic", {}),
+    "Trig": ("quadratic", {}),
 }
 
 #: for schedules of other classes
-OTHERWISE: tuple[str, dict[str, float]] = ("lam", {})
+OTHERWISE: tuple[str, dict[str, float]] = ("lam", {"drop_last": True})
 
 
 def auto_choice(schedule: Schedule) -> tuple[str, dict[str, float]]:

@@ -94,22 +94,21 @@ def test_lowered_equals_interpreted(name, options, prediction, wrapped):
 
 
 def test_launches_are_small_and_memory_is_known():
-    """One launch an evaluation; inputs, outputs and live buffers as counted in the design's prototype (eps network)."""
+    """One launch an evaluation; inputs, outputs and live buffers as counted by hand (eps network)."""
     for name, options, inputs, outputs in [
         ("ddim", {}, 2, 1),
         ("dpmpp_2m", {}, 3, 2),
         ("dpmpp_3m", {}, 4, 2),
         ("unipc", {"order": 2}, 5, 3),
         ("unipc", {"order": 3}, 6, 3),
-        ("heun", {}, 3, 1),
+        ("heun", {}, 3, 2),  # the stage and the slope, which the next launch reads again
         ("dpm_solver_3", {}, 3, 2),
     ]:
         plan = make(name, 12, **options)
         program = lower(plan, Affine(VPLinear(), "eps"))
         assert len(program.calls) == plan.nfe
         assert len(program.launches) == plan.nfe + 1
-        assert program.shape[0] <= inputs, name
-        assert program.shape[1] <= outputs, name
+        assert program.shape == (inputs, outputs), name
         assert program.slots == lower(make(name, 24, **options), Affine(VPLinear(), "eps")).slots, f"{name}: memory grows with steps"
 
 
