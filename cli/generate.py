@@ -168,8 +168,7 @@ def _labels(text: str, seeds: Sequence[int], classes: int) -> list[int | None]:
 
 def _hashes(settings: Mapping[str, Any], plan: Plan) -> dict[str, str]:
     """SHA-256 of the plan and of the model's weights (of its name where it has no file)."""
-    from ..models.loading import MIXTURE
-    from ..models.weights import locate
+    from ..models.weights import MIXTURE, locate
 
     digest = hashlib.sha256()
     name = str(settings["model"])

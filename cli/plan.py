@@ -62,8 +62,10 @@ def named_schedule(name: str) -> Schedule:
 def model_schedule(name_or_folder: str) -> Schedule:
     """The path of a model; that of our own format is read from config.json without the weights. Raises ModelError."""
     from ..models import ModelError, load
-    from ..models.weights import CONFIG, FORMAT, locate, read_json
+    from ..models.weights import CONFIG, FORMAT, MIXTURE, locate, read_json
 
+    if name_or_folder == MIXTURE:
+        return load(name_or_folder).schedule
     folder = locate(name_or_folder)
     file = folder / CONFIG
     if (folder / "model_index.json").is_file() or (config := read_json(file)).get("format") != FORMAT:

@@ -21,11 +21,8 @@ from ..schedules import EDM
 from .denoiser import Denoiser
 from .mixture import GaussianMixture
 from .preconditioning import EDMPreconditioning
-from .weights import CONFIG, load_network, locate, read_json
+from .weights import CONFIG, MIXTURE, load_network, locate, read_json
 from .wrapping import wrap
-
-#: the exact model that the command line and examples know by name
-MIXTURE = "mixture"
 
 
 def ring(components: int = 8, std: float = 0.1) -> GaussianMixture:

@@ -23,6 +23,8 @@ from .unet import UNet, UNetConfig
 
 FORMAT = "fewstep-unet"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+#: the exact model that ``load`` knows by name; it has no folder
+MIXTURE = "mixture"
 BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -51,7 +53,7 @@ def locate(name_or_folder: str | Path) -> Path:
         return folder
     if folder.is_file():
         raise ModelError(f"{str(folder)!r} is a file; give the folder that holds {CONFIG} and {WEIGHTS}")
-    raise ModelError(f"{unknown('model', str(name_or_folder), names())}; or a folder with {CONFIG} and {WEIGHTS}")
+    raise ModelError(f"{unknown('model', str(name_or_folder), (*names(), MIXTURE))}; or a folder with {CONFIG} and {WEIGHTS}")
 
 
 def load_network(name_or_folder: str | Path) -> Loaded:

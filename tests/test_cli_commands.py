@@ -219,3 +219,9 @@ def test_the_transposed_gaussian_follows_the_loop(name):
     found = last_state(made)
     wanted = torch.tensor([found.offset, *(found.offset + c for c in (found.gain, *found.noise))], dtype=torch.float64)
     assert torch.allclose(out, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_plan_for_the_exact_model(call):
+    code, out = call(plan, "ddim", "--model", "mixture", "--steps", "3")
+    assert code == 0
+    assert "3 evaluations" in out
