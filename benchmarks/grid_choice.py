@@ -251,9 +251,9 @@ any grid there: 1 would be the best everywhere. DiscreteVP pools the tables of D
 
 ## The choice
 
-The least figure, or uniform lam with `drop_last` within 6 % of that: it is the simplest, and other start noises move the ratio of close
-grids by more (5 to 30 %). On DiscreteVP it also serves cosine tables, where power 3 does not (VPCosine). `ays` is not eligible: it ends at
-its own last noise level, so that its error stops falling with more steps. Grids that coincide with the choice are left out of this table.
+The least figure, or uniform lam with `drop_last` within 6 % of that: it is the simplest. Where another
+grid stands below 1 the choice is not settled: other start noises favoured that grid. On DiscreteVP uniform lam also serves cosine tables,
+where power 3 does not (VPCosine). `ays` is not eligible: it ends at its own last noise level, so that its error stops falling. Grids that coincide with the choice are left out of this table.
 
 {choices}
 

@@ -107,7 +107,7 @@ class Folder:
         self, blocks: Sequence[Block], records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], most: int = 100
     ) -> dict[str, Any]:
         """Write the picture of the first ``most`` samples and the manifest, which is returned."""
-        for partial in self.root.rglob(f"*{PARTIAL}"):
+        for partial in self.root.glob(f"*/*{PARTIAL}"):  # left by killed runs: every block is done; another process may be at the top level
             partial.unlink(missing_ok=True)
         write(self.root / "grid.png", pictures.png(self._picture(blocks, most)))
         rows = []

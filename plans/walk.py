@@ -1,4 +1,4 @@
-"""The order walk: the order of a plan's steps in milliseconds, without a network.
+"""The order walk: the order of a plan's steps in tenths of a second, without a network.
 
 Put ``x0 = q(lam)^k`` in place of the network (eps, v and velocity follow from the current state; z = 0). An exact step then maps
 ``alpha P_k`` to ``alpha P_k`` with ``dP_k/dlam = kappa (lam^k - P_k)``, so ``P_0 = 1`` and ``P_k = lam^k - (k / kappa) P_{k-1}``

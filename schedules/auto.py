@@ -14,10 +14,9 @@ evaluations; geometric means, as multiples of the error with the choice. The lea
     Flow         quadratic               beta_t                  1.14    beta      22.1
     Trig         quadratic               beta_t                  1.09    beta      26.8
 
-Where the best other grid is below 1 the choice is not settled: 16 start states cannot tell, and others favoured that grid by up to 24 %.
+Where the best other grid is below 1 the choice is not settled: 16 start states cannot tell, and other ones favoured that grid.
 ``drop_last`` matters most: at few evaluations a node at t_min right before sigma = 0 is a wasted one. Uniform lam with it is the choice
 for tables although power 3 is a little better on the linear ones, because on cosine-like paths power 3 is much worse.
-Other start noises move the ratio of two close grids by 5 to 30 %.
 """
 
 from __future__ import annotations
