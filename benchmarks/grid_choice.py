@@ -253,7 +253,8 @@ any grid there: 1 would be the best everywhere. DiscreteVP pools the tables of D
 
 The least figure, or uniform lam with `drop_last` within 6 % of that: it is the simplest. Where another
 grid stands below 1 the choice is not settled: other start noises favoured that grid. On DiscreteVP uniform lam also serves cosine tables,
-where power 3 does not (VPCosine). `ays` is not eligible: it ends at its own last noise level, so that its error stops falling. Grids that coincide with the choice are left out of this table.
+where power 3 does not (VPCosine). `ays` is not eligible: it ends at its own last noise level, so that its error stops falling.
+Grids that coincide with the choice are left out of this table.
 
 {choices}
 
