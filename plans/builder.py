@@ -11,9 +11,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..schedules.kinds import parts
 from ..schedules.node import Node
 from .instructions import CONSISTENCIES, Combine, Consistency, Draw, Evaluate, Plan, PlanError
+from .phi import Array
 
 #: relative to the largest term of the Combine
 TOLERANCE = 1e-12
@@ -70,15 +73,23 @@ def dot(weights: Iterable[float], values: Iterable[Lin]) -> Lin:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """What a value is: ``signal x0 + sum noise[a] atom_a``; atom 0 is the start noise, atom k + 1 is draw k."""
+    """What a value is: ``signal x0 + sum noise[a] atom_a``; atom 0 is the start noise, atom k + 1 is draw k.
+
+    ``noise`` is the number ``noise[0]`` as long as nothing was drawn, then an array of as many atoms as the value can hold.
+    """
 
     signal: float
-    noise: dict[int, float]
+    noise: float | Array
 
     @property
     def norm(self) -> float:
         """Standard deviation of the noise part."""
-        return math.sqrt(sum(c * c for c in self.noise.values()))
+        return abs(self.noise) if isinstance(self.noise, float) else math.sqrt(float(self.noise @ self.noise))
+
+    @property
+    def peak(self) -> float:
+        """The largest coefficient of an atom."""
+        return abs(self.noise) if isinstance(self.noise, float) else float(np.abs(self.noise).max())
 
 
 class PlanBuilder:
@@ -96,7 +107,7 @@ class PlanBuilder:
         self._claims: dict[int, Node] = {}
         self._off_label: list[int] = []
         self._calls = 0
-        self._direction: dict[int, float] = {0: 1.0}
+        self._direction: float | Array = 1.0
         self._prologue: Lin | None = None
 
     def _new(self, type_: Type) -> Lin:
@@ -113,7 +124,7 @@ class PlanBuilder:
         if self._types:
             raise PlanError("start() comes first and only once")
         self._claims[0] = node
-        return self._new(Type(node.alpha, {0: node.sigma}))
+        return self._new(Type(node.alpha, float(node.sigma)))
 
     def prologue(self, s: Node, t: Node) -> Lin:
         """One x0-kind step with one node, ``x_t = (sigma_t / sigma_s) x + (alpha_t - alpha_s sigma_t / sigma_s) D``: the way out of
@@ -140,14 +151,14 @@ class PlanBuilder:
         type_ = self._types[state]
         norm = type_.norm
         if norm > 0.0:
-            self._direction = {a: c / norm for a, c in type_.noise.items()}
+            self._direction = type_.noise / norm
         if self._claims.get(state) != node:
             self._off_label.append(self._calls)
         self._calls += 1
         outs = []
         for kind in kinds:
             u, w = parts(kind, node)
-            outs.append(self._new(Type(u, {a: w * c for a, c in self._direction.items()})))
+            outs.append(self._new(Type(u, w * self._direction)))
         pairs = tuple((self._value_of(o), kind) for o, kind in zip(outs, kinds, strict=True))
         self._code.append(Evaluate(pairs, state, node))
         return tuple(outs)
@@ -196,16 +207,23 @@ class PlanBuilder:
         self._code.append(Combine(self._value_of(out), values, draws, node))
         return out
 
-    def _combine_types(self, terms: dict[int, float]) -> tuple[float, dict[int, float], float]:
+    def _combine_types(self, terms: dict[int, float]) -> tuple[float, float | Array, float]:
         signal, largest = 0.0, 0.0
-        noise: dict[int, float] = {}
+        noise: float | Array = np.zeros(1 + len(self._draws)) if self._draws else 0.0
         for key, c in terms.items():
-            type_ = self._types[key] if key >= 0 else Type(0.0, {-key: 1.0})
+            if key < 0:
+                noise[-key] += c  # type: ignore[index]
+                largest = max(largest, abs(c))
+                continue
+            type_ = self._types[key]
             signal += c * type_.signal
-            largest = max(largest, abs(c * type_.signal))
-            for atom, v in type_.noise.items():
-                noise[atom] = noise.get(atom, 0.0) + c * v
-                largest = max(largest, abs(c * v))
+            largest = max(largest, abs(c * type_.signal), abs(c) * type_.peak)
+            if isinstance(noise, float):
+                noise += c * type_.noise
+            elif isinstance(type_.noise, float):
+                noise[0] += c * type_.noise
+            else:
+                noise[: len(type_.noise)] += c * type_.noise
         return signal, noise, largest
 
     def _check(self, type_: Type, node: Node, largest: float) -> Type:
@@ -221,5 +239,4 @@ class PlanBuilder:
             )
         self._level = max(self._level, level)
         self._defect = max(self._defect, off_signal, off_noise)
-        noise = {a: c / norm * node.sigma for a, c in type_.noise.items()} if norm > 0.0 else type_.noise
-        return Type(node.alpha, noise)
+        return Type(node.alpha, type_.noise * (node.sigma / norm) if norm > 0.0 else type_.noise)
