@@ -6,29 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-from .options import option_text, parse_options
-
-if TYPE_CHECKING:
-    from ..eval import Certificate
+from .certify_tables import DIFFUSERS, TABLES, Table, title
+from .options import parse_options
 
 NAME = "certify"
 HELP = "measure the order of samplers against exact solutions; exit code 5 when one misses what it declares"
 MISSED = 5
-HEADS = ("sampler", "declared", "walked", "measured", "constant", "NFE", "consistency", "verdict")
-#: of the text table, whose rows are printed before the next one is known
-WIDTHS = (46, 8, 7, 8, 9, 7, 11, 7)
-PREFACE = """# Order certificates
-
-What every sampler declares, and what was found: the order walked without a network, and the slope of the error against exact solutions
-(a mixture for deterministic samplers, the law of Gaussian data for stochastic ones, whose orders are weak orders) over the finest three
-step counts whose error is above rounding. The constant is the error at the finest of them times N^declared. NFE is the number of network
-calls of 10 steps to sigma = 0, predicted = counted. A verdict is `pass` where all orders are within 0.15 of the declared one (0.25 above
-order 3) and the calls agree; the walked order of a stochastic sampler may be higher. This page is made by
-
-    fewstep certify --all --markdown > docs/certificates.md
-"""
 
 Case = tuple[str, dict[str, Any]]
 
@@ -36,8 +22,12 @@ Case = tuple[str, dict[str, Any]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``fewstep certify``."""
     parser.add_argument("samplers", nargs="*", metavar="SAMPLER", help="names of `fewstep samplers`: defaults and certified variants")
-    parser.add_argument("--all", action="store_true", help="every sampler that has a fixed plan")
+    parser.add_argument("--all", action="store_true", help="every sampler; with --diffusers a set of its classes")
     parser.add_argument("-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="these options only; repeatable")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--kinds", action="store_true", help="orders by the network's prediction, and rounding in fp32 and bf16")
+    what.add_argument("--strong", action="store_true", help="strong orders of stochastic samplers on a Brownian path")
+    what.add_argument("--diffusers", action="store_true", help="the names are diffusers' scheduler classes: their own code is measured")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="the page of the documentation")
     form.add_argument("--json", action="store_true", help="a JSON list")
@@ -45,21 +35,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Measure and print; 5 when one misses. ValueError for unknown names and options, before anything is computed."""
-    cases = chosen(args.samplers, args.all, parse_options(args.option))
-    rows = _measured(cases)
+    work = parts(args)
+    found: list[tuple[Table, list[Any]]] = []
+    for k, (table, cases) in enumerate(work):
+        rows = _measured(table, cases)
+        if args.json:
+            found.append((table, list(rows)))
+            continue
+        if args.markdown:
+            print(("\n" if k else "") + table.preface)
+        elif k:
+            print()
+        line = (lambda row: f"| {' | '.join(row)} |") if args.markdown else partial(_padded, table)
+        found.append((table, _print_rows(table, rows, line, dashes=args.markdown)))
     if args.json:
-        found = list(rows)
-        print(json.dumps([record(c) for c in found], allow_nan=False))
-    elif args.markdown:
-        print(PREFACE)
-        found = _print_rows(rows, lambda row: f"| {' | '.join(row)} |", dashes=True)
-    else:
-        found = _print_rows(rows, _padded)
-    return 0 if all(c.passed for c in found) else MISSED
+        print(json.dumps([table.record(c) for table, rows in found for c in rows], allow_nan=False))
+    return 0 if all(table.passed(c) for table, rows in found for c in rows) else MISSED
 
 
-def chosen(samplers: Sequence[str], everything: bool, options: Mapping[str, Any]) -> list[Case]:
-    """What to certify: the given options, or the defaults and the variants. Drivers have no plan and are left out."""
+def parts(args: argparse.Namespace) -> list[tuple[Table, list[Case]]]:
+    """The tables that were asked for, with their cases: drivers have one of their own."""
+    options = parse_options(args.option)
+    what = next((name for name in ("kinds", "strong", "diffusers") if getattr(args, name)), "orders")
+    if what == "diffusers":
+        return [(TABLES[what], foreign(args.samplers, args.all, options))]
+    if what != "orders":
+        cases = chosen(args.samplers, args.all, options, only_plans=True, only_stochastic=what == "strong")
+        if what == "kinds" and args.all:  # every kind of network takes as long as a certificate: the defaults alone
+            cases = [case for case in cases if not case[1]]
+        return [(TABLES[what], cases)]
+    cases = chosen(args.samplers, args.all, options)
+    driven = drivers()
+    split = [(TABLES["orders"], [c for c in cases if c[0] not in driven]), (TABLES["drivers"], [c for c in cases if c[0] in driven])]
+    return [(table, rows) for table, rows in split if rows]
+
+
+def drivers() -> tuple[str, ...]:
+    """The registered drivers."""
+    from ..samplers import names
+
+    return names("driver")
+
+
+def foreign(classes: Sequence[str], everything: bool, options: Mapping[str, Any]) -> list[Case]:
+    """The scheduler classes to measure."""
+    if everything == bool(classes):
+        raise ValueError("--diffusers wants class names (for instance DEISMultistepScheduler), or --all")
+    return list(DIFFUSERS) if everything else [(name, dict(options)) for name in dict.fromkeys(classes)]
+
+
+def chosen(
+    samplers: Sequence[str], everything: bool, options: Mapping[str, Any], *, only_plans: bool = False, only_stochastic: bool = False
+) -> list[Case]:
+    """What to certify: the given options, or the defaults and the variants."""
+    from ..eval.strong_certification import no_strong_order
     from ..samplers import SamplerError, get, make_options, names
 
     if everything == bool(samplers):
@@ -70,55 +99,41 @@ def chosen(samplers: Sequence[str], everything: bool, options: Mapping[str, Any]
     for name in names() if everything else dict.fromkeys(samplers):
         sampler = get(name)
         if sampler.form == "driver":
+            if options:
+                raise SamplerError(f"{name} is a driver: its certificate is that of its defaults, without {dict(options)}")
+            cases.extend([] if only_plans else [(name, {})])
             continue
         for variant in (options,) if options else ({}, *sampler.variants):
-            make_options(sampler, variant)  # refuses what it does not have
-            cases.append((name, dict(variant)))
+            made = make_options(sampler, variant)  # refuses what it does not have
+            if not (only_stochastic and no_strong_order(name, made)):
+                cases.append((name, dict(variant)))
     if not cases:
-        raise SamplerError(f"{', '.join(samplers)}: drivers have no fixed plan and no certificate")
+        raise SamplerError(f"{', '.join(samplers)}: there is nothing of this kind to measure (drivers have no fixed plan)")
     return cases
 
 
-def record(c: Certificate) -> dict[str, Any]:
-    """A certificate as strict JSON: infinities and NaN are strings."""
-    numbers = {key: getattr(c, key) for key in ("declared", "walked", "measured", "error_constant")}
-    out: dict[str, Any] = {"sampler": c.name, "options": dict(c.options), "stochastic": c.stochastic}
-    out |= {key: value if abs(value) < float("inf") else str(value) for key, value in numbers.items()}
-    out |= {"nfe": c.nfe, "counted": c.counted, "consistency": c.consistency, "tolerance": c.tolerance, "passed": c.passed}
-    return {**out, "errors": [list(pair) for pair in c.errors]}
-
-
-def cells(c: Certificate) -> tuple[str, ...]:
-    """One row of the table."""
-    numbers = (f"{c.declared:g}", f"{c.walked:.2f}", f"{c.measured:.2f}", f"{c.error_constant:.2e}")
-    calls = str(c.nfe) if c.nfe == c.counted else f"{c.nfe} != {c.counted}"
-    return (f"{c.name} {option_text(c.options)}".rstrip(), *numbers, calls, c.consistency, "pass" if c.passed else "FAIL")
-
-
-def _measured(cases: Sequence[Case]) -> Iterator[Certificate]:
+def _measured(table: Table, cases: Sequence[Case]) -> Iterator[Any]:
     """Certificates one by one; what is being measured is said on stderr if that is a terminal."""
-    from ..eval import certify
-
     tell = sys.stderr.isatty()
     for k, (name, options) in enumerate(cases, 1):
         if tell:
-            print(f"\r\x1b[K{k}/{len(cases)} {name} {option_text(options)}", end="", file=sys.stderr, flush=True)
-        certificate = certify(name, **options)
+            print(f"\r\x1b[K{k}/{len(cases)} {title(name, options)}", end="", file=sys.stderr, flush=True)
+        found = table.measure(name, options)
         if tell:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        yield certificate
+        yield found
 
 
-def _print_rows(rows: Iterator[Certificate], line: Callable[[Sequence[str]], str], *, dashes: bool = False) -> list[Certificate]:
-    print(line(HEADS))
+def _print_rows(table: Table, rows: Iterator[Any], line: Callable[[Sequence[str]], str], *, dashes: bool = False) -> list[Any]:
+    print(line(table.heads))
     if dashes:
-        print("|---" * len(HEADS) + "|", flush=True)
+        print("|---" * len(table.heads) + "|", flush=True)
     found = []
     for c in rows:
         found.append(c)
-        print(line(cells(c)), flush=True)
+        print(line(table.cells(c)), flush=True)
     return found
 
 
-def _padded(row: Sequence[str]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(row, WIDTHS, strict=True)).rstrip()
+def _padded(table: Table, row: Sequence[str]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, table.widths, strict=True)).rstrip()

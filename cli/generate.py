@@ -24,8 +24,8 @@ from .pictures import is_image
 from .settings import dumps, parse_seeds, resolve
 
 if TYPE_CHECKING:
+    from ..engine.planning import Request
     from ..models.denoiser import Denoiser
-    from ..plans.instructions import Plan
 
 HELP = "draw samples from a model into a folder"
 
@@ -77,9 +77,8 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(dumps(manifest), end="")
     else:
-        print(
-            f"{manifest['count']} samples of {settings['model']} by {manifest['sampler']}, {manifest['nfe']} network calls each: {args.out}"
-        )
+        calls = "its own number of" if manifest["nfe"] is None else manifest["nfe"]
+        print(f"{manifest['count']} samples of {settings['model']} by {manifest['sampler']}, {calls} network calls each: {args.out}")
         print(f"picture: {args.out / 'grid.png'}\nmanifest: {args.out / 'manifest.json'}")
     return 0
 
@@ -93,7 +92,7 @@ class Job:
         from ..models.loading import classes_of
 
         self.denoiser = models.load(str(settings["model"]))
-        self.plan = _plan(settings, self.denoiser)
+        self.asked = _asked(settings, self.denoiser)
         shape = self.denoiser.shape
         if shape is None:
             raise ValueError(f"the model {settings['model']!r} does not know the shape of a sample; `generate` needs one that does")
@@ -104,15 +103,11 @@ class Job:
         labels = _labels(str(settings["labels"]), seeds, classes_of(self.denoiser))
         self.blocks = cut(seeds, labels, _positive("batch", settings["batch"]))
         self.folder = Folder(out, kind, tuple(shape))
-        self.facts = {
-            "model": str(settings["model"]),
-            "sampler": self.plan.name or settings["sampler"],
-            "nfe": self.plan.nfe,
-            **_hashes(settings, self.plan),
-        }
+        hashes = _hashes(settings, self.asked)
+        self.facts = {"model": str(settings["model"]), "sampler": self.asked.name, "nfe": _nfe(self.asked), **hashes}
         self.device = _device(str(settings["device"]))
         chosen = {k: v for k, v in settings.items() if k not in ("device", "format")}
-        self.folder.open({**chosen, "format": kind, **_hashes(settings, self.plan)})
+        self.folder.open({**chosen, "format": kind, **hashes})
 
     def run(self, report: Callable[[int], None]) -> list[dict[str, Any]] | None:
         """Make the missing blocks of this process; the records of all blocks, or None while other processes have some left."""
@@ -132,21 +127,24 @@ class Job:
         """The samples of a block, a float array on the host."""
         import torch
 
-        from ..engine import run
-        from ..engine.sampling import start_state
+        from ..engine.sampling import execute, start_state
 
         labels = [k for k in block.labels if k is not None]
         cond = torch.tensor(labels, device=self.device) if labels else None
-        x = start_state(self.denoiser, self.plan, block.seeds, device=self.device)
-        return run(self.plan, self.denoiser, x, seeds=block.seeds, cond=cond).cpu().numpy()
+        x = start_state(self.denoiser, self.asked.grid[0], block.seeds, device=self.device)
+        return execute(self.asked, self.denoiser, x, seeds=block.seeds, cond=cond)[0].cpu().numpy()
 
 
-def _plan(settings: Mapping[str, Any], denoiser: Denoiser) -> Plan:
-    from ..engine import plan
+def _asked(settings: Mapping[str, Any], denoiser: Denoiser) -> Request:
+    from ..engine.planning import request
 
-    steps, nfe = settings["steps"], settings["nfe"]
-    options = dict(settings["option"] or {})
-    return plan(settings["sampler"], denoiser.schedule, steps=steps, nfe=nfe, grid=settings["grid"], final=settings["final"], **options)
+    names = ("steps", "nfe", "grid", "final")
+    return request(settings["sampler"], denoiser.schedule, settings["option"] or {}, **{name: settings[name] for name in names})
+
+
+def _nfe(asked: Request) -> int | None:
+    """Network calls of each block; None for a driver, whose steps depend on the block's data."""
+    return None if asked.driver else asked.plan().nfe
 
 
 def _labels(text: str, seeds: Sequence[int], classes: int) -> list[int | None]:
@@ -166,8 +164,8 @@ def _labels(text: str, seeds: Sequence[int], classes: int) -> list[int | None]:
     return [given[i % len(given)] for i in range(len(seeds))]
 
 
-def _hashes(settings: Mapping[str, Any], plan: Plan) -> dict[str, str]:
-    """SHA-256 of the plan and of the model's weights (of its name where it has no file)."""
+def _hashes(settings: Mapping[str, Any], asked: Request) -> dict[str, str]:
+    """SHA-256 of the plan (of a driver: of its name, options and grid) and of the model's weights (of its name where it has no file)."""
     from ..models.weights import MIXTURE, locate
 
     digest = hashlib.sha256()
@@ -175,7 +173,8 @@ def _hashes(settings: Mapping[str, Any], plan: Plan) -> dict[str, str]:
     files = [] if name == MIXTURE else sorted(f for f in locate(name).rglob("*") if f.suffix in (".safetensors", ".json"))
     for file in files:
         digest.update(file.read_bytes())
-    return {"plan_sha256": hashlib.sha256(plan.to_json().encode()).hexdigest(), "model_sha256": digest.hexdigest() if files else name}
+    what = repr((asked.name, asked.options, asked.grid.times)) if asked.driver else asked.plan().to_json()
+    return {"plan_sha256": hashlib.sha256(what.encode()).hexdigest(), "model_sha256": digest.hexdigest() if files else name}
 
 
 def _device(name: str) -> Any:

@@ -36,8 +36,8 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows))
         return 0
-    heads = ("sampler", "family", "order", "stochastic", "nfe/step", "source")
-    cells = [[str(_cell(row[key])) for key in ("name", "family", "order", "stochastic", "nfe_per_step", "source")] for row in rows]
+    heads = ("sampler", "family", "form", "order", "stochastic", "nfe/step", "source")
+    cells = [[str(_cell(row[key])) for key in ("name", "family", "form", "order", "stochastic", "nfe_per_step", "source")] for row in rows]
     print(table(heads, cells))
     return 0
 

@@ -1,8 +1,23 @@
-"""The front door: sample, plan, run (later: invert, log_prob)."""
+"""The front door: sample, plan, run, invert, log_prob."""
 
 from __future__ import annotations
 
+from .inversion import invert
+from .likelihood import Likelihood, bits_per_dim, log_prob
+from .paths import LamPath, PlanPath
 from .planning import plan
 from .sampling import SampleInfo, StateError, run, sample
 
-__all__ = ["SampleInfo", "StateError", "plan", "run", "sample"]
+__all__ = [
+    "LamPath",
+    "Likelihood",
+    "PlanPath",
+    "SampleInfo",
+    "StateError",
+    "bits_per_dim",
+    "invert",
+    "log_prob",
+    "plan",
+    "run",
+    "sample",
+]

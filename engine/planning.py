@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..plans.instructions import Plan
@@ -43,20 +44,61 @@ def plan(
 
     Raises SamplerError or GridError for anything unknown, naming the nearest match.
     """
-    name, given, grid = resolve(sampler, options, grid)
+    asked = request(sampler, schedule, options, steps=steps, nfe=nfe, grid=grid, times=times, sigmas=sigmas, final=final, start=start)
+    return asked.plan()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to run: a registered sampler, its options, and the grid."""
+
+    name: str
+    options: Any
+    grid: Grid
+
+    @property
+    def driver(self) -> bool:
+        """True for what is no fixed program."""
+        return registry.get(self.name).form == "driver"
+
+    def plan(self) -> Plan:
+        """The plan; SamplerError for a driver, which has none."""
+        return registry.build(self.name, self.grid, self.options)
+
+
+def request(
+    sampler: str,
+    schedule: Schedule,
+    options: Mapping[str, Any],
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: str | Grid = "auto",
+    times: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
+    final: str = "zero",
+    start: float | None = None,
+) -> Request:
+    """The arguments of ``plan``, resolved and checked; also a driver's. ``nfe`` is the ``max_nfe`` of one that chooses its nodes."""
+    name, given, grid = resolve(sampler, dict(options), grid)
     entry = registry.get(name)
     chosen = registry.make_options(entry, given)
 
     def grid_of(n: int) -> Grid:
         return grid_for(schedule, n, grid=grid, times=times, sigmas=sigmas, final=final, start=start)
 
+    if entry.free and steps is not None:
+        raise registry.SamplerError(f"{name} chooses its own steps: steps={steps} says nothing; give tolerances, or max_nfe=")
     if nfe is not None:
         if steps is not None:
             raise ValueError(f"steps={steps} and nfe={nfe}: give one of them")
         if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1:
             raise ValueError(f"nfe={nfe!r}: an integer of at least 1 is wanted")
-        steps, chosen = registry.fitted_steps(name, nfe, chosen, grid_of)
-    return registry.build(name, grid_of(0 if steps is None else _positive(steps)), chosen)
+        if entry.free:
+            chosen = replace(chosen, max_nfe=min(nfe, chosen.max_nfe))
+        else:
+            steps, chosen = registry.fitted_steps(name, nfe, chosen, grid_of)
+    return Request(name, chosen, grid_of(0 if steps is None else _positive(steps)))
 
 
 def resolve(sampler: str, options: dict[str, Any], grid: str | Grid) -> tuple[str, dict[str, Any], str | Grid]:

@@ -1,5 +1,7 @@
 """``fewstep.sample`` and ``fewstep.run``: the front door.
 
+A sampler is compiled to a plan, which runs, or it is a driver (``samplers.driver``), which is given the model and the state.
+
 The state at the first node is ``prior_scale z`` (z the start noise of each sample's seed), or ``alpha init + sigma z`` when an image to
 begin from is given, or ``x`` as it is.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
 import torch
@@ -21,7 +23,11 @@ from ..plans.instructions import Plan
 from ..plans.loop import Noise, NumericalError, OnStep, StepState
 from ..plans.lowering import Program
 from ..schedules.grids import Grid
-from .planning import plan as make_plan
+from ..schedules.node import Node
+from .driving import run_driver
+from .heavy_tails import kernel_noise, path_noise
+from .paths import Named, check_name, noise_for
+from .planning import Request, request
 
 Cond = Tensor | Mapping[str, Tensor] | None
 
@@ -35,18 +41,23 @@ class SampleInfo:
     """What a run was.
 
     Attributes:
-        nfe: network calls made.
-        plan: the plan that ran.
+        nfe: network calls made, those of rejected steps included.
+        plan: the plan that ran; None for a driver.
         seeds: one a sample, empty when the state was given.
         seconds: wall time of the run, building aside.
         time_mismatch: the largest distance between a state's time and the label that a table look-up network saw, 0 for others.
+        accepted, rejected: steps of a driver; None for a plan.
+        passes: times that the network ran; less than ``nfe`` where calls were made together (parallel in time).
     """
 
     nfe: int
-    plan: Plan
+    plan: Plan | None
     seeds: tuple[int, ...]
     seconds: float
     time_mismatch: float
+    accepted: int | None = None
+    rejected: int | None = None
+    passes: int | None = None
 
 
 def run(
@@ -54,7 +65,7 @@ def run(
     denoiser: Denoiser,
     x: Tensor,
     *,
-    noise: Noise = None,
+    noise: Noise | Named = None,
     seeds: Sequence[int] | None = None,
     cond: Cond = None,
     on_step: OnStep | None = None,
@@ -62,19 +73,23 @@ def run(
 ) -> Tensor:
     """Run ``plan`` from ``x`` (B, *shape), the state at the plan's first node, already scaled.
 
-    A stochastic plan takes its noises from ``noise`` (a callable ``(key, like)``, or tensors by key) or from ``seeds``, one a sample.
+    A stochastic plan takes its noises from ``noise`` (a callable ``(key, like)``, tensors by key, or a name as in ``sample``) or from
+    ``seeds``, one a sample. Tensors that do not match the plan's draws are refused with PlanError.
     ``on_step`` sees each step and may replace the next state. Raises NumericalError on NaN, StateError on a wrong shape.
     """
     _check_state(x, denoiser)
     _check_cond(cond, x.shape[0])
-    if noise is None and seeds is not None:
-        noise = SeededNoise(check_seeds(seeds))
+    bare = plan.plan if isinstance(plan, Program) else plan
+    source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))
     try:
-        return loop.run(plan, denoiser, x, noise=noise, cond=cond, on_step=on_step, check=check)
+        return loop.run(plan, denoiser, x, noise=source, cond=cond, on_step=on_step, check=check)
     except NumericalError as error:
-        if seeds is not None:
-            error.args = (f"{error.args[0]}, seeds {[seeds[i] for i in error.samples]}",)
-        raise
+        raise (error if seeds is None else _with_seeds(error, seeds)) from None
+
+
+def _with_seeds(error: NumericalError, seeds: Sequence[int]) -> NumericalError:
+    error.args = (f"{error.args[0]}, seeds {[seeds[i] for i in error.samples]}",)
+    return error
 
 
 @overload
@@ -99,7 +114,7 @@ def sample(
     start: float | None = None,
     shape: Sequence[int] | None = None,
     cond: Cond = None,
-    noise: Noise | Literal["independent"] = "independent",
+    noise: Noise | Named = "independent",
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     callback: OnStep | None = None,
@@ -117,30 +132,62 @@ def sample(
         init, start: begin at time ``start`` from ``init`` (clean data) noised to that time.
         shape: of one sample, where the model does not know it.
         cond: Tensor or mapping of tensors, batch first.
-        noise: of a stochastic sampler: ``"independent"`` (from the seeds), a callable ``(key, like)`` or tensors by key.
+        noise: of a stochastic sampler: ``"independent"`` or ``"brownian"`` (from the seeds; one path for every grid, see
+            ``engine.paths``), a callable ``(key, like)`` or tensors by key.
         callback: sees each ``StepState``; may return a tensor that replaces the next state.
         progress: True prints to stderr, or a callable ``(done, total)``.
         info: also return a ``SampleInfo``.
 
     Returns the tensor (n, *shape), with ``info=True`` and the SampleInfo.
     """
-    compiled = make_plan(
-        sampler, denoiser.schedule, steps=steps, nfe=nfe, grid=grid, times=times, sigmas=sigmas, final=final, start=start, **options
+    asked = request(
+        sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, times=times, sigmas=sigmas, final=final, start=start
     )
     if start is not None and x is None and init is None:
         raise StateError(f"start={start}: give init= (clean data) or x= (the state at that time) to begin in the middle")
+    shift: Tensor | None = getattr(denoiser, "offset", None)  # the state of a mean-reverting path is x - offset
+    if shift is not None:
+        x, init = (None if v is None else v - shift.to(v) for v in (x, init))
+        n = getattr(denoiser, "batch", None) if n is None and seeds is None and x is None and init is None else n
     chosen = _seeds(n, seed, seeds, x if x is not None else init)
-    state = _start(denoiser, compiled, chosen, x, init, shape, device, dtype)
-    source: Noise = SeededNoise(chosen) if isinstance(noise, str) else noise
-    if isinstance(noise, str) and noise != "independent":
-        raise ValueError(f"noise={noise!r}: 'independent', a callable or tensors by key are wanted")
+    state = _start(denoiser, asked.grid[0], chosen, x, init, shape, device, dtype)
+    check_name(noise)
     began = time.perf_counter()
-    out = run(compiled, denoiser, state, noise=source, seeds=chosen, cond=cond, on_step=_watcher(callback, progress, compiled.nfe))
-    if not info:
-        return out
+    out, facts = execute(asked, denoiser, state, noise=noise, seeds=chosen, cond=cond, callback=callback, progress=progress)
+    out = out if shift is None else out + shift.to(out)
+    return (out, replace(facts, seconds=time.perf_counter() - began)) if info else out
+
+
+def execute(
+    asked: Request,
+    denoiser: Denoiser,
+    x: Tensor,
+    *,
+    seeds: Sequence[int],
+    noise: Noise | Named = None,
+    cond: Cond = None,
+    callback: OnStep | None = None,
+    progress: bool | Callable[[int, int], None] = False,
+) -> tuple[Tensor, SampleInfo]:
+    """Run a request from ``x`` (B, *shape), the state at its grid's first node; plan or driver. ``noise`` None: from the seeds."""
+    if asked.driver:
+        _check_state(x, denoiser)
+        _check_cond(cond, x.shape[0])
+        try:
+            out, drive = run_driver(asked, denoiser, x, noise, seeds, cond, _watcher(callback, progress, None))
+        except NumericalError as error:
+            raise _with_seeds(error, seeds) from None
+        times = [call.node.t for call in drive.calls]
+        return out, SampleInfo(drive.nfe, None, tuple(seeds), 0.0, _mismatch(denoiser, times), drive.accepted, drive.rejected, drive.passes)
+    plan = asked.plan()
+    out = run(plan, denoiser, x, noise=noise, seeds=seeds, cond=cond, on_step=_watcher(callback, progress, plan.nfe))
+    return out, SampleInfo(plan.nfe, plan, tuple(seeds), 0.0, _mismatch(denoiser, [e.node.t for e in plan.evaluations]))
+
+
+def _mismatch(denoiser: Denoiser, times: Sequence[float | None]) -> float:
+    """The largest distance between a time and the label that the network saw there."""
     mismatch = getattr(denoiser, "time_mismatch", None)
-    worst = max((abs(mismatch(e.node.t)) for e in compiled.evaluations), default=0.0) if callable(mismatch) else 0.0
-    return out, SampleInfo(compiled.nfe, compiled, chosen, time.perf_counter() - began, worst)
+    return max((abs(mismatch(t)) for t in times), default=0.0) if callable(mismatch) else 0.0
 
 
 def _seeds(n: int | None, seed: int, seeds: Sequence[int] | None, given: Tensor | None) -> tuple[int, ...]:
@@ -154,7 +201,7 @@ def _seeds(n: int | None, seed: int, seeds: Sequence[int] | None, given: Tensor 
 
 def _start(
     denoiser: Denoiser,
-    plan: Plan,
+    first: Node,
     seeds: tuple[int, ...],
     x: Tensor | None,
     init: Tensor | None,
@@ -169,34 +216,34 @@ def _start(
     if init is not None:
         init = init.to(device=device or init.device, dtype=dtype or init.dtype)
         z = SeededNoise(seeds).start(tuple(init.shape[1:]), init.device, init.dtype)
-        return plan.start.alpha * init + plan.start.sigma * z
-    return start_state(denoiser, plan, seeds, shape=shape, device=device, dtype=dtype)
+        return first.alpha * init + first.sigma * kernel_noise(denoiser.schedule, seeds, z)
+    return start_state(denoiser, first, seeds, shape=shape, device=device, dtype=dtype)
 
 
 def start_state(
     denoiser: Denoiser,
-    plan: Plan,
+    first: Node,
     seeds: Sequence[int],
     *,
     shape: Sequence[int] | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """``prior_scale z`` (n, *shape) at the plan's first node, z the start noise of each seed; StateError where no shape is known."""
+    """``prior_scale z`` (n, *shape) at the node ``first``, z the start noise of each seed; StateError where no shape is known."""
     size = shape if shape is not None else denoiser.shape
     if size is None:
         raise StateError("the model does not know the shape of a sample: give shape=")
     where = device if device is not None else getattr(denoiser, "device", None)
     z = SeededNoise(check_seeds(seeds)).start(tuple(size), where, dtype or torch.float32)
-    return prior_scale(denoiser, plan) * z
+    return prior_scale(denoiser, first) * kernel_noise(denoiser.schedule, seeds, z)
 
 
-def prior_scale(denoiser: Denoiser, plan: Plan) -> float:
+def prior_scale(denoiser: Denoiser, first: Node) -> float:
     """Standard deviation of the start state: the schedule's at t_max; in proportion to sigma where a grid begins later."""
     schedule = denoiser.schedule
-    if plan.start.t == schedule.t_max or schedule.prior_scale == 1.0:
+    if first.t == schedule.t_max or schedule.prior_scale == 1.0:
         return schedule.prior_scale
-    return schedule.prior_scale * plan.start.sigma / float(schedule.sigma(schedule.t_max))
+    return schedule.prior_scale * first.sigma / float(schedule.sigma(schedule.t_max))
 
 
 def _check_state(x: Tensor, denoiser: Denoiser) -> None:
@@ -215,13 +262,14 @@ def _check_cond(cond: Cond, batch: int) -> None:
             raise StateError(f"condition {name!r} has shape {tuple(value.shape)}, the batch is {batch}")
 
 
-def _watcher(callback: OnStep | None, progress: bool | Callable[[int, int], None], total: int) -> OnStep | None:
+def _watcher(callback: OnStep | None, progress: bool | Callable[[int, int], None], total: int | None) -> OnStep | None:
+    """``on_step`` with a report of the calls made; where their number is not known beforehand, of itself."""
     if not progress:
         return callback
     report = progress if callable(progress) else _print_progress
 
     def watch(step: StepState) -> Tensor | None:
-        report(step.nfe, total)
+        report(step.nfe, step.nfe if total is None else total)
         return callback(step) if callback is not None else None
 
     return watch

@@ -36,7 +36,8 @@ class Certificate:
     """What was declared, walked and measured for one sampler with one set of options.
 
     Attributes:
-        declared, walked, measured: orders (weak orders when ``stochastic``).
+        declared, walked, measured: orders (weak orders when ``stochastic``). A sampler that claims no order declares 0: nothing is walked
+            or measured then, and both are NaN.
         error_constant: error at the finest step count used, times N^declared.
         nfe: network calls of 10 steps to sigma = 0 on the sampler's home schedule, predicted; ``counted`` the calls really made.
         errors: (N, error) pairs.
@@ -58,13 +59,20 @@ class Certificate:
     @property
     def tolerance(self) -> float:
         """How far walked and measured may be from declared, on both sides."""
-        return 0.15 if self.declared <= 3 else 0.25
+        return tolerance(self.declared)
 
     @property
     def passed(self) -> bool:
         """Everything agrees."""
+        if not self.declared:
+            return self.nfe == self.counted
         orders = (self.measured,) if self.stochastic and self.walked >= self.declared else (self.walked, self.measured)
         return all(abs(order - self.declared) <= self.tolerance for order in orders) and self.nfe == self.counted
+
+
+def tolerance(declared: float) -> float:
+    """How far an order may be from ``declared``, on both sides."""
+    return 0.15 if declared <= 3 else 0.25
 
 
 def home_schedule(name: str) -> Schedule:
@@ -85,10 +93,13 @@ def certify(sampler: str, **options: Any) -> Certificate:
 
     tau = entry.tau_of(chosen)
     order = entry.order_of(chosen)
+    plan, counted = _count(sampler, schedule, chosen)
+    if not order:
+        none = math.nan
+        return Certificate(sampler, options, tau > 0.0, order, none, none, none, plan.nfe, counted, (), plan.consistency)
     errors = _errors(plan_of, schedule, stochastic=tau > 0.0, warm=math.ceil(order) + 2)
     measured, constant = _slope(errors, order)
-    plan, counted = _count(sampler, schedule, chosen)
-    walked = walked_order(plan_of, kappa=1.0 + tau * tau)
+    walked = walked_order(plan_of, kappa=getattr(chosen, "decay", 1.0 + tau * tau))  # a strength that varies gives its decay
     return Certificate(sampler, options, tau > 0.0, order, walked, measured, constant, plan.nfe, counted, tuple(errors), plan.consistency)
 
 

@@ -60,7 +60,11 @@ def last_state(plan: Plan) -> Affine:
 
 def weak_errors(plan: Plan) -> tuple[float, float]:
     """Absolute errors of mean and variance of the last state, from the exact marginal at the first."""
-    out, start, end = last_state(plan), plan.start, plan.end
+    return law_errors(last_state(plan), plan.start, plan.end)
+
+
+def law_errors(out: Affine, start: Node, end: Node) -> tuple[float, float]:
+    """Absolute errors of the mean and variance of ``out`` at ``end`` when the first state has the exact law at ``start``."""
     mean = out.offset + out.gain * start.alpha * MEAN
     variance = out.gain**2 * ((start.alpha * STD) ** 2 + start.sigma**2) + math.fsum(c * c for c in out.noise)
     return abs(mean - end.alpha * MEAN), abs(variance - (end.alpha * STD) ** 2 - end.sigma**2)

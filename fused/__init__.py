@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from .brownian import PATH_STREAM, BrownianPath
 from .linear import Coefficient, Rows, accumulator_dtype, linear_combination, linear_step, prepare
 from .noise import SOLVER_STREAM, START_STREAM, SeededNoise, normals, seeds_from
 
 __all__ = [
+    "PATH_STREAM",
     "SOLVER_STREAM",
     "START_STREAM",
+    "BrownianPath",
     "Coefficient",
     "Rows",
     "SeededNoise",

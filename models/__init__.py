@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from .denoiser import Condition, Denoiser, ShapeError, convert_prediction
 from .empirical import Empirical
 from .errors import ModelError
+from .mean_reverting import MeanReverted
 from .mixture import GaussianMixture
+from .pfgmpp import EmpiricalPFGMPP
 from .preconditioning import EDMPreconditioning, Preconditioning, VEPreconditioning, VPPreconditioning
 from .wrapping import wrap
 
@@ -21,7 +23,9 @@ __all__ = [
     "Denoiser",
     "EDMPreconditioning",
     "Empirical",
+    "EmpiricalPFGMPP",
     "GaussianMixture",
+    "MeanReverted",
     "ModelError",
     "Preconditioning",
     "ShapeError",

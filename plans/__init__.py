@@ -4,6 +4,7 @@ from .builder import Lin, PlanBuilder, dot
 from .instructions import Combine, Draw, Evaluate, Plan, PlanError
 from .loop import Cursor, NumericalError, RunState, StepState, advance, run
 from .lowering import Program, lower
+from .transitions import Transition, transitions
 from .walk import local_defects, walked_order
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "Program",
     "RunState",
     "StepState",
+    "Transition",
     "advance",
     "dot",
     "local_defects",
     "lower",
     "run",
+    "transitions",
     "walked_order",
 ]

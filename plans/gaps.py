@@ -3,7 +3,8 @@
 With ``d = sigma_a alpha_b - sigma_b alpha_a = (sigma_a - sigma_b) alpha_b + sigma_b (alpha_b - alpha_a)``, where both terms have one sign
 and differences of close floats are exact,
 
-    lam_b - lam_a = log(1 + d / (sigma_b alpha_a)),    rho_b - rho_a = -d / (alpha_a alpha_b).
+    lam_b - lam_a = log(1 + d / (sigma_b alpha_a)),    rho_b - rho_a = -d / (alpha_a alpha_b),
+    phi_b - phi_a = atan2(-d, alpha_a alpha_b + sigma_a sigma_b)    for the angle phi = atan2(sigma, alpha).
 
 A difference of two logarithms would keep only ``h / (1e-16 |lam|)`` of its digits.
 """
@@ -37,6 +38,11 @@ def rho_gap(a: Node, b: Node) -> float:
     return -cross(a, b) / a.alpha / b.alpha
 
 
+def angle_gap(a: Node, b: Node) -> float:
+    """``phi_b - phi_a``, finite everywhere."""
+    return math.atan2(-cross(a, b), a.alpha * b.alpha + a.sigma * b.sigma)
+
+
 def time(node: Node) -> float:
     """``node.t``; ValueError where it is unknown."""
     if node.t is None:
@@ -50,10 +56,12 @@ def t_gap(a: Node, b: Node) -> float:
 
 
 def finite(node: Node, variable: str) -> bool:
-    """Whether ``node`` has a finite ``variable`` (lam, rho or t)."""
+    """Whether ``node`` has a finite ``variable`` (lam, rho, t or angle)."""
+    if variable == "angle":
+        return True
     if variable == "t":
         return math.isfinite(time(node))
     return node.alpha != 0.0 and (variable == "rho" or node.sigma != 0.0)
 
 
-GAPS: dict[str, Gap] = {"lam": lam_gap, "rho": rho_gap, "t": t_gap}
+GAPS: dict[str, Gap] = {"lam": lam_gap, "rho": rho_gap, "t": t_gap, "angle": angle_gap}

@@ -8,7 +8,8 @@ claimed at the same node, without which a corrector would undo it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,21 +20,15 @@ from ..schedules.kinds import KINDS, convert
 from ..schedules.node import Node
 from .instructions import Plan, PlanError
 from .lowering import Call, Program, lower
+from .watch import NumericalError as NumericalError
+from .watch import Watch, check_raws
 
 if TYPE_CHECKING:
-    from ..models.denoiser import Denoiser
+    from ..models.denoiser import Denoiser as Denoiser  # what else drives a plan takes its type from here
 
 #: ``noise(key, like)`` gives the unit normal of draw ``key``, shaped like ``like``
 NoiseSource = Callable[[int, Tensor], Tensor]
 Noise = NoiseSource | Mapping[int, Tensor] | Sequence[Tensor] | None
-
-
-class NumericalError(ArithmeticError):
-    """A NaN or infinity came from the network or the state; names the step, its time and the samples of the batch."""
-
-    def __init__(self, what: str, step: int, t: float | None, samples: tuple[int, ...]) -> None:
-        super().__init__(f"{what} is not finite at evaluation {step} (t={t}), samples {list(samples)} of the batch")
-        self.what, self.step, self.t, self.samples = what, step, t, samples
 
 
 class Outputs(Mapping[str, Tensor]):
@@ -168,6 +163,21 @@ class Cursor:
             raise PlanError(f"evaluation {self.index} of {self.program.plan.nfe} is still due")
         return self._value
 
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        """The further values that the program was lowered to keep; there at the end."""
+        return tuple(self.state.slot(index) for index in self.program.kept)
+
+    def fork(self) -> Cursor:
+        """A second cursor at this place with buffers of its own: what it does leaves this one alone."""
+        other = copy(self)
+        state = self.state
+        slots = [None if slot is None else slot.clone() for slot in state.slots]
+        other.state = replace(state, slots=slots, edits=dict(state.edits), kept=dict(state.kept))
+        where = next(i for i, slot in enumerate(state.slots) if slot is self._value)
+        other._value = other.state.slot(where)
+        return other
+
     def step(self, raws: Sequence[Tensor]) -> None:
         """Take the raw outputs of the network call that was due."""
         if self.call is None:
@@ -176,12 +186,13 @@ class Cursor:
         self._value = advance(self.state, self.index, raws)
 
     def replace(self, x: Tensor) -> None:
-        """Replace the current state by ``x``: an edit."""
+        """Replace the current state by ``x``: an edit (a second one at the same place adds to the first)."""
         current, call = self.x, self.call
         if x.shape != current.shape:
             raise ValueError(f"an edit must keep the state's shape {tuple(current.shape)}, got {tuple(x.shape)}")
         if call is not None:
-            self.state.edits[call.number] = x.to(current) - current
+            change, before = x.to(current) - current, self.state.edits.get(call.number)
+            self.state.edits[call.number] = change if before is None else before + change
         if current is self.state.slots[0]:  # never write into the caller's start state
             current = self.state.slots[0] = torch.empty_like(current)
             if call is not None and call.input == call.state:
@@ -229,10 +240,10 @@ def run(
     calls = cursor.program.calls
     precision = torch.float32 if x.device.type == "mps" else torch.float64
     times = torch.tensor([call.node.t for call in calls], dtype=precision).to(x.device)
-    watch = _Watch(calls, x) if check else None
+    watch = Watch(calls, x) if check else None
     while (call := cursor.call) is not None:
         raws = denoiser.raws(cursor.x_in, times[call.number], cond)
-        _check_raws(raws, x, cursor.program.raws)
+        check_raws(raws, x, cursor.program.raws)
         if watch is not None:
             watch.see(raws)
         before = cursor.x.clone() if on_step is not None else x
@@ -253,43 +264,3 @@ def _offer(on_step: OnStep, cursor: Cursor, denoiser: Denoiser, call: Call, x: T
         cursor.replace(answer)
     elif step.x_next is not seen or seen._version != version:
         cursor.replace(step.x_next)
-
-
-def _check_raws(raws: Sequence[Tensor], x: Tensor, count: int) -> None:
-    if len(raws) != count:
-        raise ValueError(f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}")
-    for raw in raws:
-        if raw.shape != x.shape:
-            raise ValueError(f"the network returned shape {tuple(raw.shape)} for a state of shape {tuple(x.shape)}")
-
-
-class _Watch:
-    """Finds the first call with a non-finite output: at once on the CPU, after the loop elsewhere."""
-
-    def __init__(self, calls: Sequence[Call], x: Tensor) -> None:
-        self.calls, self.eager = calls, x.device.type == "cpu"
-        self.flags: list[Tensor] = []
-
-    def see(self, raws: Sequence[Tensor]) -> None:
-        self.flags.append(_bad_rows(raws))
-        if self.eager:
-            self._raise(len(self.flags) - 1)
-
-    def close(self, result: Tensor) -> None:
-        if not self.eager:
-            for k in range(len(self.flags)):
-                self._raise(k)
-        bad = _bad_rows([result])
-        if bool(bad.any()):
-            last = self.calls[-1] if self.calls else None
-            rows = tuple(bad.nonzero().flatten().tolist())
-            raise NumericalError("the result", len(self.calls), last.node.t if last else None, rows)
-
-    def _raise(self, k: int) -> None:
-        if bool(self.flags[k].any()):
-            rows = tuple(self.flags[k].nonzero().flatten().tolist())
-            raise NumericalError("the network output", k, self.calls[k].node.t, rows)
-
-
-def _bad_rows(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([~torch.isfinite(t).flatten(1).all(1) for t in tensors]).any(0)

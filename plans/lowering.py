@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..schedules.kinds import convert
@@ -71,15 +72,17 @@ def _pack(rows: list[Row], call: Call | None) -> Launch:
 
 @dataclass(frozen=True)
 class Program:
-    """A lowered plan: ``launches[k]`` runs before call k, the last one gives ``result``. ``slots`` counts buffers with the start state."""
+    """A lowered plan: ``launches[k]`` runs before call k, the last one gives ``result``. ``slots`` counts buffers with the start state,
+    ``kept`` are the buffers of the further values asked for."""
 
     plan: Plan
     launches: tuple[Launch, ...]
     result: int
     slots: int
     raws: int
+    kept: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def calls(self) -> tuple[Call, ...]:
         """The network calls in order."""
         return tuple(launch.call for launch in self.launches if launch.call is not None)
@@ -89,23 +92,24 @@ class Program:
         """The widest launch as (inputs, outputs): what a kernel must hold."""
         return max(len(x.operands) for x in self.launches), max(len(x.outs) for x in self.launches)
 
-    @property
+    @cached_property
     def noise_until(self) -> dict[int, int]:
         """The last launch that reads each noise key."""
         return {o.number: k for k, launch in enumerate(self.launches) for o in launch.operands if o.kind == "noise"}
 
 
-def lower(plan: Plan, denoiser: Denoiser) -> Program:
+def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
     """Bind ``plan`` to a denoiser's ``prediction``, ``coefficients`` and ``input_scale``.
 
+    ``keep`` are values to be there at the end beside the result (an error estimate, a second solution).
     Raises ConversionError where the network cannot give the kind that the plan asks for, naming the remedy.
     """
-    return _Lowering(plan, denoiser).program()
+    return _Lowering(plan, denoiser, keep).program()
 
 
 class _Lowering:
-    def __init__(self, plan: Plan, denoiser: Denoiser) -> None:
-        self.plan, self.denoiser = plan, denoiser
+    def __init__(self, plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> None:
+        self.plan, self.denoiser, self.keep = plan, denoiser, keep
         self.segments, self.evaluations = _segments(plan)
         self.last = self._last_uses()
         self.expressions: dict[int, Expression] = {0: {Operand("slot", 0): 1.0}}
@@ -128,11 +132,12 @@ class _Lowering:
                     last[value] = k
         for k, e in enumerate(self.evaluations):
             last[e.state] = max(last.get(e.state, 0), k + 1)
-        return last
+        return last | dict.fromkeys(self.keep, len(self.segments))
 
     def program(self) -> Program:
         launches = tuple(self._launch(k) for k in range(len(self.segments)))
-        return Program(self.plan, launches, self.slot_of[self.plan.result], self.slots, self.raws)
+        kept = tuple(self.slot_of[value] for value in self.keep)
+        return Program(self.plan, launches, self.slot_of[self.plan.result], self.slots, self.raws, kept)
 
     def _launch(self, k: int) -> Launch:
         if k:
@@ -181,14 +186,14 @@ class _Lowering:
     def _materialise(self, k: int, target: int, *, final: bool) -> Iterator[Row]:
         """Outputs of launch k: the target, and every value that is read later and is no scaled buffer."""
         for value, expression in list(self.expressions.items()):
-            needed = value == target or (not final and self.last.get(value, -1) > k)
+            needed = value == target or (value in self.keep if final else self.last.get(value, -1) > k)
             if not needed:
                 if self.last.get(value, -1) <= k:
                     del self.expressions[value]
                 continue
             if value in self.slot_of and not (final and value == 0):
                 continue
-            if value != target and len(expression) == 1 and next(iter(expression)).kind == "slot":
+            if value != target and not final and len(expression) == 1 and next(iter(expression)).kind == "slot":
                 self._extend(next(iter(expression)).number, self.last[value])
                 continue
             slot = self._allocate(self.last.get(value, k + 1))

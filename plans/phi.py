@@ -94,21 +94,30 @@ def kernel_means(values: Callable[[Array], Array], rate: float, length: float, n
         found: Array = np.einsum("nmi,mi->nm", values(y.ravel()).reshape(-1, *y.shape), weight)
         return found
 
-    edges = np.linspace(0.0, length, max(1, math.ceil(length * max(0.5, 0.2 * rate))) + 1)
-    start, width = edges[:-1], np.diff(edges)
-    coarse = panels(start, width)
+    count = max(1, math.ceil(length * max(0.5, 0.2 * rate)))
+    width = np.full(count, length / count)
+    start = np.arange(count) * width
+    halves, half = _halved(start, width)
+    both = panels(np.concatenate([start, halves]), np.concatenate([width, half]))  # in one call, which costs less than two
+    coarse, fine = both[:, :count], both[:, count:]
     limit = max(_TOLERANCE, noise) * float(np.abs(coarse.sum(axis=1)).max())
     total = np.zeros(len(coarse))
-    for _ in range(_HALVINGS):
-        start, width = np.concatenate([start, start + 0.5 * width]), np.tile(0.5 * width, 2)
-        fine = panels(start, width)
-        both = fine[:, : len(start) // 2] + fine[:, len(start) // 2 :]
-        rough = np.abs(both - coarse).max(axis=0) > limit
-        total += both[:, ~rough].sum(axis=1)
-        again = np.tile(rough, 2)
-        start, width, coarse = start[again], width[again], fine[:, again]
-        if not len(start):
+    for left in reversed(range(_HALVINGS)):
+        pairs = fine[:, : len(start)] + fine[:, len(start) :]
+        rough = np.abs(pairs - coarse).max(axis=0) > limit
+        total += pairs[:, ~rough].sum(axis=1)
+        again = np.concatenate([rough, rough])
+        start, width, coarse = halves[again], half[again], fine[:, again]
+        if not len(start) or not left:
             break
+        halves, half = _halved(start, width)
+        fine = panels(halves, half)
     total += coarse.sum(axis=1)
     mean: Array = total / total.sum()
     return mean
+
+
+def _halved(start: Array, width: Array) -> tuple[Array, Array]:
+    """Starts and widths of the first halves of all panels, then of the second halves."""
+    half = 0.5 * width
+    return np.concatenate([start, start + half]), np.concatenate([half, half])

@@ -4,12 +4,13 @@ A step from s to t replaces the prediction by its interpolant through the nodes 
 
     x_t = carry x_s + sum_j values_j m_j + noise z,    values_j = int_s^t K(v) l_j(q(v)) dv,
 
-with l_j the Lagrange basis in the variable q in {lam, rho, t}, ``h = lam_t - lam_s``, ``kappa = 1 + tau^2``:
+with l_j the Lagrange basis in the variable q in {lam, rho, t} (or the angle, for v), ``h = lam_t - lam_s``, ``kappa = 1 + tau^2``:
 
     kind       carry                            K(v) dv                                       noise
     x0         (sigma_t/sigma_s) e^{-tau^2 h}   alpha_t kappa e^{-kappa (lam_t - lam)} dlam   sigma_t sqrt(1 - e^{-2 tau^2 h})
     eps        alpha_t/alpha_s                  alpha_t kappa drho                            tau sigma_t sqrt(e^{2h} - 1)
     velocity   1                                dt                                            0
+    v          see ``plans.angle_weights``      dphi                                          0
 
 (Lu et al. 2022, arXiv 2206.00927, eq. 3.4 and arXiv 2211.01095, eq. 9; Zhang & Chen 2022, arXiv 2204.13902, eq. 15; Xue et al. 2023,
 arXiv 2309.05019, eq. 11). The weights are ``total * share_j``, where the total is ``int K dv`` in a form without cancellation, so a
@@ -21,8 +22,7 @@ quadrature. Where the kernel gathers in one point (x0 at sigma_t = 0) the share 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -30,30 +30,22 @@ import numpy as np
 
 from ..schedules.errors import unknown
 from ..schedules.node import Node
-from .gaps import GAPS, cross, finite, lam_gap, t_gap, time
+from .angle_weights import angle_weights
+from .basis import Basis as Basis
+from .basis import Map as Map
+from .basis import Weights as Weights
+from .basis import monic
+from .gaps import cross, finite, lam_gap, t_gap, time
 from .phi import Array, kernel_means, moments, phi
 
-KINDS = ("x0", "eps", "velocity")
-VARIABLES = ("lam", "rho", "t")
+KINDS = ("x0", "eps", "velocity", "v")
+VARIABLES = ("lam", "rho", "t", "angle")
 MOMENTS = ("half", "bh1", "linear")
 #: most nodes in one step
 MAX_NODES = 6
 
-#: nodes closer than this fraction of the step do not determine an interpolant in float64
-_COINCIDENT = 1e-9
 #: e^-45 of the kernel's peak is below rounding
 _WINDOW = 45.0
-
-Map = Callable[[Array], Array]
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """``x_t = carry * x_s + sum_j values[j] * m_j + noise * z``; ``values`` in the order of the nodes given."""
-
-    carry: float
-    values: tuple[float, ...]
-    noise: float
 
 
 def weights(
@@ -70,8 +62,8 @@ def weights(
     """Weights of the step from s to t for predictions ``m_j`` made at ``nodes`` (1 to 6, in any order, t itself for a corrector).
 
     Args:
-        kind: what the m_j are: x0, eps or velocity (dx/dt, always interpolated in t).
-        variable: the variable of the interpolation.
+        kind: what the m_j are: x0, eps, velocity (dx/dt, always interpolated in t) or v (s itself must be a node).
+        variable: the variable of the interpolation; angle, ``atan2(sigma, alpha)``, goes with v only.
         tau: strength of the noise put in, constant over the step; 0 is the ODE, 1 the reversed forward SDE. Needs a step toward data.
         t_of_lam: the schedule's map, float64 arrays to arrays; needed for two or more nodes with ``variable="t"``.
         moment: with two nodes and ``variable="lam"`` a replacement of the second moment mu_1: ``half`` mu_0/2 (DPM-Solver++ 2M midpoint,
@@ -82,20 +74,22 @@ def weights(
     kappa = 1).
 
     Raises:
-        ValueError: x0 from sigma = 0 or eps from alpha = 0 (other kinds do it), nodes too close, tau > 0 toward noise or for velocities,
-            a node without t where t is needed, an unknown name.
+        ValueError: x0 from sigma = 0 or eps from alpha = 0 (other kinds do it), nodes too close, tau > 0 toward noise, for velocities
+            or v, a node without t where t is needed, an unknown name.
     """
     _check(nodes, kind, variable, tau, moment)
+    if kind == "v":
+        return angle_weights(s, t, nodes, variable, t_of_lam)
     carry, total, noise = _PARTS[kind](s, t, tau)
-    if total == 0.0:
-        return Weights(carry, (0.0,) * len(nodes), noise)
+    if total == 0.0 or len(nodes) == 1:
+        return Weights(carry, (total,) if len(nodes) == 1 else (0.0,) * len(nodes), noise)
     where = "t" if kind == "velocity" else variable
-    live = [i for i, n in enumerate(nodes) if len(nodes) > 1 and finite(n, where)]
+    live = [i for i, n in enumerate(nodes) if finite(n, where)]
     if len(live) < 2 or not (finite(s, where) and finite(t, where)):
         forward = t.lam > s.lam
         last = max(live, key=lambda i: nodes[i].lam if forward else -nodes[i].lam) if live else 0
         return Weights(carry, tuple(total if i == last else 0.0 for i in range(len(nodes))), noise)
-    basis = _Basis.of(s, t, [nodes[i] for i in live], where)
+    basis = Basis.of(s, t, [nodes[i] for i in live], where)
     shares = _shares(basis, s, t, kind, where, 1.0 + tau * tau, t_of_lam, moment)
     values = [0.0] * len(nodes)
     for i, share in zip(live, shares, strict=True):
@@ -114,7 +108,7 @@ def adams(p: int) -> tuple[float, ...]:
     out = []
     for j in range(p):
         others = [i for i in range(p) if i != j]
-        numerator = _monic([-float(i) for i in others])  # whole numbers below 2^53
+        numerator = monic([-float(i) for i in others])  # whole numbers below 2^53
         integral = sum((Fraction(c) / (k + 1) for k, c in enumerate(numerator)), Fraction(0))
         out.append(float(integral / math.prod(i - j for i in others)))
     return tuple(out)
@@ -129,11 +123,15 @@ def _check(nodes: Sequence[Node], kind: str, variable: str, tau: float, moment: 
         raise ValueError(f"a step takes 1 to {MAX_NODES} nodes, got {len(nodes)}")
     if not 0.0 <= tau < math.inf:
         raise ValueError(f"tau={tau!r}: allowed 0 <= tau < inf")
+    if variable == "angle" and kind != "v":
+        raise ValueError(f"variable='angle' goes with kind 'v', got kind={kind!r}; allowed for it: lam, rho, t")
+    if tau and kind == "v":
+        raise ValueError(f"tau={tau!r}: a step on v puts in no noise; use kind 'x0'")
     if moment is None:
         return
     if moment not in MOMENTS:
         raise ValueError(unknown("moment", moment, MOMENTS))
-    if len(nodes) > 2 or variable != "lam" or kind == "velocity":
+    if len(nodes) > 2 or variable != "lam" or kind in ("velocity", "v"):
         raise ValueError(
             f"moment={moment!r} replaces the second moment of two nodes in lam; "
             f"got {len(nodes)} nodes, kind={kind!r}, variable={variable!r}"
@@ -187,58 +185,8 @@ def _toward_data(s: Node, t: Node, tau: float) -> float:
     return h
 
 
-@dataclass(frozen=True, slots=True)
-class _Basis:
-    """The Lagrange basis of the nodes, all finite in ``variable`` like s and t: ``theta`` in units of the step from s, and
-    ``scales[j] = prod_{i != j} (theta_j - theta_i)``, formed from the distances themselves."""
-
-    theta: tuple[float, ...]
-    scales: tuple[float, ...]
-    step: float
-
-    @staticmethod
-    def of(s: Node, t: Node, nodes: Sequence[Node], variable: str) -> _Basis:
-        gap = GAPS[variable]
-        step = gap(s, t)
-        if step == 0.0:
-            raise ValueError(f"a step between two different nodes at the same {variable}, t={s.t} and t={t.t}")
-        scales = [1.0] * len(nodes)
-        for i, a in enumerate(nodes):
-            for j, b in enumerate(nodes[:i]):
-                distance = gap(b, a)
-                if abs(distance) <= _COINCIDENT * abs(step):
-                    raise ValueError(
-                        f"nodes {j} and {i} (t={b.t}, t={a.t}) are {abs(distance):.1e} apart in {variable}, on a step of {abs(step):.1e}; "
-                        f"no interpolant goes through both: leave one out"
-                    )
-                scales[i] *= distance / step
-                scales[j] *= -distance / step
-        return _Basis(tuple(gap(s, n) / step for n in nodes), tuple(scales), step)
-
-    def means(self, mu: Sequence[float]) -> list[float]:
-        """Means of the basis, given the means ``mu_k`` of ``theta^k``."""
-        out = []
-        for j, scale in enumerate(self.scales):
-            numerator = _monic([q for i, q in enumerate(self.theta) if i != j])
-            out.append(sum(c * m for c, m in zip(numerator, mu, strict=True)) / scale)
-        return out
-
-    def at(self, theta: Array) -> Array:
-        """Values (nodes, points) at points in units of the step from s."""
-        factors = theta - np.array(self.theta)[:, None]
-        return np.stack([np.delete(factors, j, axis=0).prod(axis=0) / c for j, c in enumerate(self.scales)])
-
-
-def _monic(roots: Sequence[float]) -> list[float]:
-    """Coefficients of ``prod (x - root)``, constant first."""
-    out = [1.0]
-    for r in roots:
-        out = [a - r * b for a, b in zip([0.0, *out], [*out, 0.0], strict=True)]
-    return out
-
-
 def _shares(
-    basis: _Basis, s: Node, t: Node, kind: str, variable: str, kappa: float, t_of_lam: Map | None, moment: str | None
+    basis: Basis, s: Node, t: Node, kind: str, variable: str, kappa: float, t_of_lam: Map | None, moment: str | None
 ) -> list[float]:
     """Means of the basis under the kernel."""
     n = len(basis.theta)
@@ -257,7 +205,7 @@ def _second_moment(moment: str, z: float, kappa: float) -> float:
     return 0.5 / phi(1, z) / (kappa if moment == "bh1" else 1.0)
 
 
-def _quadrature(basis: _Basis, s: Node, t: Node, kind: str, variable: str, kappa: float, t_of_lam: Map | None) -> list[float]:
+def _quadrature(basis: Basis, s: Node, t: Node, kind: str, variable: str, kappa: float, t_of_lam: Map | None) -> list[float]:
     """Means of the basis where lam is not the variable: integrals over the distance ``y`` in lam from where the kernel gathers."""
     h = lam_gap(s, t)
     at_t = (kind == "x0") == (h > 0.0)  # x0 kernels gather at the end with less noise, eps kernels at the other

@@ -5,16 +5,46 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from . import ancestral, deis, multistep, pndm, runge_kutta, singlestep  # noqa: F401  (importing a family registers it)
+from . import (  # noqa: F401  (importing a family registers it)
+    adaptive,
+    adaptive_sde,
+    ancestral,
+    deis,
+    dmcmc,
+    er_sde,
+    exponential_adams,
+    exponential_rk,
+    flow_sde,
+    interpolants,
+    mean_reverting,
+    momentum,
+    multistep,
+    multistep_sde,
+    ode,
+    pfgmpp,
+    picard,
+    pndm,
+    predictor_corrector,
+    renoising,
+    restart,
+    runge_kutta,
+    sa_solver,
+    sde_singlestep,
+    seeds,
+    singlestep,
+)
 from .aliases import ALIASES, Alias, find
+from .driver import BudgetError, StepSizeError
 from .registry import NoOptions, Sampler, SamplerError, build, fitted_steps, get, make_options, names, register
 
 __all__ = [
     "ALIASES",
     "Alias",
+    "BudgetError",
     "NoOptions",
     "Sampler",
     "SamplerError",
+    "StepSizeError",
     "build",
     "describe",
     "find",
@@ -30,6 +60,7 @@ def describe(name: str) -> dict[str, Any]:
     """What a sampler is: summary, source, options with defaults, declared order, tau, and its names elsewhere."""
     sampler = get(name)
     options = sampler.options()
+    own = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     return {
         "name": name,
         "summary": sampler.summary,
@@ -37,6 +68,6 @@ def describe(name: str) -> dict[str, Any]:
         "form": sampler.form,
         "order": sampler.order_of(options),
         "stochastic": sampler.tau_of(options) > 0.0,
-        "options": {f.name: getattr(options, f.name) for f in dataclasses.fields(options)},
+        "options": {**own, "afs": False} if sampler.form == "plan" else own,
         "aliases": {alias: entry.note for alias, entry in ALIASES.items() if entry.sampler == name},
     }

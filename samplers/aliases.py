@@ -19,8 +19,12 @@ class Alias(NamedTuple):
 
 _KARRAS = "karras"
 _FIRST_ORDER_END = "its last step to sigma = 0 is first order, as here"
+_ONE_PATH = "its two noises of a step are increments of one Brownian path; independent here unless such a path is asked for"
+_PATH = "independent noise here unless a Brownian path is asked for"
+_HALVED = "its third order is a second order, and so is dpmpp_3m_sde_compat; dpmpp_3m_sde has the full second difference"
 _ROUNDED = "diffusers feeds the network rounded times with special sigmas; here the time is exact"
 
+_SLIPPED = "its weights of order 3 and 4 carry slips; ipndm_v is the method itself"
 ALIASES: dict[str, Alias] = {
     # diffusers scheduler classes
     "DDIMScheduler": Alias("ddim", {}),
@@ -30,6 +34,7 @@ ALIASES: dict[str, Alias] = {
     "EulerAncestralDiscreteScheduler": Alias("euler_ancestral", {}, None, _ROUNDED),
     "HeunDiscreteScheduler": Alias("heun", {}, None, _ROUNDED),
     "KDPM2DiscreteScheduler": Alias("dpm2", {}, None, _ROUNDED),
+    "KDPM2AncestralDiscreteScheduler": Alias("dpm2_ancestral", {}, None, _ROUNDED),
     "LMSDiscreteScheduler": Alias("lms", {}, None, "exact integrals instead of adaptive quadrature"),
     "DPMSolverMultistepScheduler": Alias(
         "dpmpp_2m", {}, None, "solver_order=3 there is dpmpp_3m_compat: its third order is a second order"
@@ -38,25 +43,51 @@ ALIASES: dict[str, Alias] = {
     "DEISMultistepScheduler": Alias("deis", {"variant": "logrho", "order": 2}, None, "not the paper's t-AB: it interpolates in log rho"),
     "UniPCMultistepScheduler": Alias("unipc", {}),
     "IPNDMScheduler": Alias("ipndm", {}, None, "its table starts at alpha = 0 and takes x0 = 0 there"),
+    "SASolverScheduler": Alias("sa_solver", {"correction": "linear"}, None, "its tau is 1 within interval=(200, 800) of its table, else 0"),
+    "DPMSolverSDEScheduler": Alias("dpmpp_sde", {"noises": "overlapping"}, None, _ONE_PATH),
+    "sde-dpmsolver": Alias("sde_dpm_solver_2m", {}, None, "an algorithm_type of DPMSolverMultistepScheduler, solver_order 2"),
+    "sde-dpmsolver++": Alias("dpmpp_2m_sde", {}, None, "an algorithm_type of DPMSolverMultistepScheduler, solver_order 2"),
     "EDMEulerScheduler": Alias("euler", {}, _KARRAS, "starts from sqrt(sigma_max^2 + 1) noise"),
     "EDMDPMSolverMultistepScheduler": Alias("dpmpp_2m", {}, _KARRAS, "starts from sqrt(sigma_max^2 + 1) noise"),
     "FlowMatchEulerDiscreteScheduler": Alias("flow_euler", {}, None, "its grid ends at 1/1000 before 0"),
     "FlowMatchHeunDiscreteScheduler": Alias("flow_heun", {}, None, "its grid ends at 1/1000 before 0"),
+    "LCMScheduler": Alias("lcm", {"timestep_scaling": 10.0}, None, "its sample is a consistency function's; on tables"),
+    "TCDScheduler": Alias("tcd", {}, None, "its eta is gamma; its last step goes to the first entry of the table, not to sigma = 0"),
     # k-diffusion functions
     "sample_euler": Alias("euler", {}),
     "sample_euler_ancestral": Alias("euler_ancestral", {}),
     "sample_heun": Alias("heun", {}),
     "sample_dpm_2": Alias("dpm2", {}),
     "sample_lms": Alias("lms", {}),
-    "sample_dpm_fast": Alias("dpm_solver_3", {}, "lam", "use nfe=; it ends at sigma_min"),
+    "sample_dpm_fast": Alias("dpm_fast", {}, "lam", 'its n is nfe= here; it ends at sigma_min: final="sigma_min"'),
     "sample_dpmpp_2m": Alias("dpmpp_2m", {}, None, _FIRST_ORDER_END),
-    "sample_dpmpp_2m_sde": Alias("dpmpp_2m_sde", {}, None, "independent noise here unless a Brownian path is asked for"),
+    "sample_dpmpp_2m_sde": Alias("dpmpp_2m_sde", {}, None, _PATH + '; solver_type="heun" is correction="heun"'),
+    "sample_dpmpp_3m_sde": Alias("dpmpp_3m_sde_compat", {}, None, _HALVED),
+    "sample_dpmpp_sde": Alias("dpmpp_sde", {"noises": "overlapping"}, None, _ONE_PATH),
+    "sample_dpm_2_ancestral": Alias("dpm2_ancestral", {}),
+    "sample_dpmpp_2s_ancestral": Alias("dpmpp_2s_ancestral", {}),
     "sample_ipndm": Alias("ipndm", {}),
+    "sample_ipndm_v": Alias("ipndm_v_compat", {"order": 4}, None, _SLIPPED),
+    "sample_res_multistep": Alias("res_2m", {}, None, _FIRST_ORDER_END),
+    "sample_gradient_estimation": Alias("gradient_estimation", {}),
+    "sample_dpm_adaptive": Alias("dpm_adaptive", {"control": "pid", "coupling": "mean"}, None, "it ends at sigma_min"),
+    # score_sde
+    "ancestral_sampling": Alias("ddpm", {"variance": "fixed_large"}, None, "on VE paths it is ddpm with its default variance"),
     # ComfyUI and A1111 menus
     "dpm_2": Alias("dpm2", {}),
-    "dpm_fast": Alias("dpm_solver_3", {}, "lam", "use nfe=; it ends at sigma_min"),
+    "dpm_2_ancestral": Alias("dpm2_ancestral", {}),
+    "dpmpp_2m_sde_heun": Alias("dpmpp_2m_sde", {"correction": "heun"}, None, _PATH),
+    "sa_solver_pece": Alias("sa_solver", {"mode": "pece"}),
+    "sample_er_sde": Alias("er_sde_compat", {}, None, "its integrals are sums over 200 points; exact here"),
+    "seeds_1": Alias("ddim", {"eta": 1.0}),
+    "res_multistep": Alias("res_2m", {}, None, _FIRST_ORDER_END),
+    "DPM fast": Alias("dpm_fast", {}, "lam", 'its steps are nfe= here; it ends at sigma_min: final="sigma_min"'),
     "uni_pc": Alias("unipc", {"order": 3, "variant": "bh1"}),
     "uni_pc_bh2": Alias("unipc", {"order": 3, "variant": "bh2"}),
+    "LCM": Alias("lcm", {}, None, "without the boundary scaling of diffusers"),
+    "TCD": Alias("tcd", {}, None, "its last step goes to the first entry of the table, not to sigma = 0"),
+    "Restart": Alias("restart", {}, _KARRAS, "the intervals there depend on the step count; here they are the paper's"),
+    "DPM adaptive": Alias("dpm_adaptive", {"control": "pid", "coupling": "mean"}, None, "it ends at sigma_min"),
     "Euler": Alias("euler", {}),
     "Euler a": Alias("euler_ancestral", {}),
     "LMS": Alias("lms", {}),
@@ -64,9 +95,16 @@ ALIASES: dict[str, Alias] = {
     "DPM2": Alias("dpm2", {}),
     "DPM++ 2M": Alias("dpmpp_2m", {}),
     "DPM++ 2M Karras": Alias("dpmpp_2m", {}, _KARRAS),
-    "DPM++ 2M SDE": Alias("dpmpp_2m_sde", {"correction": "taylor"}),
-    "DPM++ 2M SDE Karras": Alias("dpmpp_2m_sde", {"correction": "taylor"}, _KARRAS),
-    "DPM++ 2M SDE Heun": Alias("dpmpp_2m_sde", {"correction": "taylor"}),
+    "DPM2 a": Alias("dpm2_ancestral", {}),
+    "DPM++ 2S a": Alias("dpmpp_2s_ancestral", {}),
+    "DPM++ SDE": Alias("dpmpp_sde", {"noises": "overlapping"}, None, _ONE_PATH),
+    "DPM++ SDE Karras": Alias("dpmpp_sde", {"noises": "overlapping"}, _KARRAS, _ONE_PATH),
+    "DPM++ 2M SDE": Alias("dpmpp_2m_sde", {}, None, _PATH),
+    "DPM++ 2M SDE Karras": Alias("dpmpp_2m_sde", {}, _KARRAS, _PATH),
+    "DPM++ 2M SDE Heun": Alias("dpmpp_2m_sde", {"correction": "heun"}, None, _PATH),
+    "DPM++ 3M SDE": Alias("dpmpp_3m_sde_compat", {}, None, _HALVED),
+    "DPM++ 3M SDE Karras": Alias("dpmpp_3m_sde_compat", {}, _KARRAS, _HALVED),
+    "DPM++ 3M SDE Exponential": Alias("dpmpp_3m_sde_compat", {}, "exponential", _HALVED),
     "UniPC": Alias("unipc", {"order": 3}),
     "DDIM": Alias("ddim", {}),
     "DDPM": Alias("ddpm", {}),

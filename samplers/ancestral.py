@@ -29,13 +29,18 @@ def noise_share(s: Node, t: Node, eta: float) -> float:
     return min(t.sigma, eta * t.sigma * math.sqrt(-math.expm1(2.0 * math.log(ratio))) if ratio > 0.0 else eta * t.sigma)
 
 
+def ancestral_shares(s: Node, t: Node, eta: float) -> tuple[float, float]:
+    """``(e, fresh)``: the step above as ``x_t = e x + (alpha_t - e alpha_s) D + fresh z``."""
+    fresh = noise_share(s, t, eta)
+    return math.sqrt(max(t.sigma**2 - fresh**2, 0.0)) / s.sigma, fresh
+
+
 def ancestral(b: PlanBuilder, grid: Grid, eta: float, scale: float = 1.0, *, large: bool = False) -> Plan:
     """The step above along the grid; ``scale`` multiplies the noise, ``large`` draws the variance of the forward transition."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         D = b.evaluate(x, s, "x0")
-        fresh = noise_share(s, t, eta)
-        e = math.sqrt(max(t.sigma**2 - fresh**2, 0.0)) / s.sigma
+        e, fresh = ancestral_shares(s, t, eta)
         y = e * x + (t.alpha - e * s.alpha) * D
         if fresh > 0.0:
             if large:  # variance of x_s given x_t: sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2

@@ -6,21 +6,25 @@ A corrector redoes the step just made with the new prediction among the nodes an
     kind x0,  variable lam        DPM-Solver++ 2M/3M, UniPC, SDE-DPM-Solver++      arXiv 2211.01095, 2302.04867
     kind eps, variable lam        DPM-Solver 2M/3M, DEIS in log rho                arXiv 2206.00927
     kind eps, variable rho or t   LMS, DEIS rho-AB and t-AB                        arXiv 2204.13902, eqs. 14-15
+
+With tau > 0 the step puts in one noise, the same in predictor and corrector (SDE-DPM-Solver, SA-Solver). The correlation of the prediction
+with the noise inside a step is left out, so the weak order is 2 at most, whatever the number of nodes.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
-from ..plans.weights import Map, Weights, weights
+from ..plans.noise_scale import NoiseScale, noise_scale_weights
+from ..plans.weights import Map, weights
 from ..schedules.grids import Grid
 from ..schedules.node import Node
-from .options import choice, flag, integer, number
+from .one_row import one_row_weights
+from .options import choice, flag, integer
 from .registry import register
+from .thirds import THIRDS
 
 History = list[tuple[Node, Lin]]
 
@@ -32,77 +36,97 @@ class Scheme:
     Attributes:
         kind, variable: what is stored, and the variable in which it is interpolated.
         order: number of past nodes of the predictor.
-        corrector: whether UniC is applied, with one node more than the predictor had.
+        corrector: number of nodes of the corrector, the new one among them; 0 for none.
+        again: evaluate the corrected state as well (PECE), instead of keeping the prediction at the predicted one (PEC).
         moment: replacement of the second moment where two nodes are used (None: exact).
-        halved: halve the third moment where three are used (the peers' 3M).
-        tau: diffusion strength.
+        third: what peers do where three nodes are used, None: the exact quadratic; ``halved``: half of its second difference (3M);
+            ``onesided``: its first derivative is the backward difference of two nodes (ER-SDE).
+        one_row: the corrector of ``one_row`` (the peers' UniPC with varying coefficients).
+        tau: diffusion strength, one number or one a step.
+        scale: the noise scale of an extended SDE, in place of tau and variable.
         lower_order_final: at most as many nodes as there are steps left.
+        s_noise: multiplies the noise.
         skip: steps (from 0) whose corrector is left out.
     """
 
     kind: str = "x0"
     variable: str = "lam"
     order: int = 2
-    corrector: bool = False
+    corrector: int = 0
+    again: bool = False
     moment: str | None = None
-    halved: bool = False
-    tau: float = 0.0
+    third: str | None = None
+    one_row: bool = False
+    tau: float | tuple[float, ...] = 0.0
+    scale: NoiseScale | None = None
     lower_order_final: bool = True
     s_noise: float = 1.0
     skip: tuple[int, ...] = ()
+
+    def tau_at(self, i: int) -> float:
+        """The strength in step ``i``."""
+        return self.tau[i] if isinstance(self.tau, tuple) else self.tau
 
 
 def multistep(b: PlanBuilder, grid: Grid, scheme: Scheme) -> Plan:
     """Write the plan of ``scheme`` along ``grid``."""
     x = b.start(grid[0])
-    base, before = x, grid[0]
+    step = _Step(x, grid[0], 0.0, None)
     history: History = []
-    z: Lin | None = None
-    used = 0
+    corrected = 0
     t_of_lam = grid.schedule.t_of_lam if scheme.variable == "t" else None
     for i, (s, t) in enumerate(grid.pairs()):
         m = b.evaluate(x, s, scheme.kind)
-        if scheme.corrector and i and i - 1 not in scheme.skip:
-            x = b.at(s, _step(base, before, s, [(s, m), *history[:used]], scheme, z, t_of_lam))
-        history = [(s, m), *history[: scheme.order - 1]]
-        left = grid.steps - i
-        used = min(scheme.order, len(history), left if scheme.lower_order_final else scheme.order)
-        z = b.noise(s, t) if scheme.tau and t.sigma > 0.0 else None
-        base, before = x, s
-        x = b.at(t, _step(x, s, t, history[:used], scheme, z, t_of_lam))
+        if corrected and i and i - 1 not in scheme.skip:
+            x = b.at(s, step.to(s, [(s, m), *history][:corrected], scheme, t_of_lam))
+            m = b.evaluate(x, s, scheme.kind) if scheme.again else m
+        history = [(s, m), *history[: max(scheme.order, scheme.corrector - 1) - 1]]
+        left = grid.steps - i if scheme.lower_order_final else len(history)
+        corrected = min(scheme.corrector, len(history) + 1, left + 1)
+        tau = scheme.tau_at(i)
+        noisy = t.sigma > 0.0 and (scheme.scale.noisy if scheme.scale else tau > 0.0)
+        step = _Step(x, s, tau, b.noise(s, t) if noisy else None)
+        x = b.at(t, step.to(t, history[: min(scheme.order, left)], scheme, t_of_lam))
     return b.finish(x)
 
 
-def _step(x: Lin, s: Node, t: Node, nodes: History, scheme: Scheme, z: Lin | None, t_of_lam: Map | None) -> Lin:
-    where = [node for node, _ in nodes]
-    moment = scheme.moment if len(nodes) == 2 else None
-    w = weights(s, t, where, scheme.kind, variable=scheme.variable, tau=scheme.tau, t_of_lam=t_of_lam, moment=moment)
-    if scheme.halved and len(nodes) == 3:
-        w = _halve_third_moment(w, s, t, where)
-    y = w.carry * x + dot(w.values, [m for _, m in nodes])
-    return y if z is None or w.noise == 0.0 else y + (w.noise * scheme.s_noise) * z
+@dataclass(frozen=True)
+class _Step:
+    """A step from state ``x`` at ``s`` with its noise: what predictor and corrector have in common."""
 
+    x: Lin
+    s: Node
+    tau: float
+    z: Lin | None
 
-def _halve_third_moment(w: Weights, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
-    """The third-order multistep of every peer: their second difference is half of ``h^2 x''`` (order 2, see ``dpmpp_3m_compat``)."""
-    h = t.lam - s.lam
-    if not math.isfinite(h):
-        return w
-    theta = [(n.lam - s.lam) / h for n in nodes]
-    third = sum(v * q * q for v, q in zip(w.values, theta, strict=True))
-    column = [1.0 / math.prod(q - r for j, r in enumerate(theta) if j != i) for i, q in enumerate(theta)]
-    return replace(w, values=tuple(v - 0.5 * third * c for v, c in zip(w.values, column, strict=True)))
+    def to(self, t: Node, nodes: History, scheme: Scheme, t_of_lam: Map | None) -> Lin:
+        """The state at ``t`` from the predictions at ``nodes``."""
+        s, where = self.s, [node for node, _ in nodes]
+        if scheme.scale is not None:
+            w = noise_scale_weights(s, t, where, scheme.scale)
+        elif scheme.one_row and where[0] == t:
+            w = one_row_weights(s, t, where, scheme.kind)
+        else:
+            moment = scheme.moment if len(nodes) == 2 else None
+            w = weights(s, t, where, scheme.kind, variable=scheme.variable, tau=self.tau, t_of_lam=t_of_lam, moment=moment)
+        if scheme.third is not None and len(nodes) == 3:
+            w = THIRDS[scheme.third](w, s, t, where)
+        y = w.carry * self.x + dot(w.values, [m for _, m in nodes])
+        return y if self.z is None or w.noise == 0.0 else y + (w.noise * scheme.s_noise) * self.z
 
 
 @dataclass(frozen=True)
 class DPMMultistep:
-    """``correction``: how the two-node step weighs the difference, ``midpoint`` (the default everywhere) or ``taylor`` (exact)."""
+    """``correction``: how the two-node step weighs the difference, ``midpoint`` (the default everywhere) or ``taylor`` (exact), which
+    k-diffusion and diffusers call ``heun``."""
 
     correction: str = "midpoint"
     lower_order_final: bool = True
 
     def __post_init__(self) -> None:
-        choice("correction", self.correction, ("midpoint", "taylor"))
+        if self.correction == "heun":
+            object.__setattr__(self, "correction", "taylor")
+        choice("correction", self.correction, ("midpoint", "taylor", "heun"))
         flag("lower_order_final", self.lower_order_final)
 
     @property
@@ -111,22 +135,13 @@ class DPMMultistep:
         return "half" if self.correction == "midpoint" else None
 
 
-@dataclass(frozen=True)
-class DPMMultistepSDE(DPMMultistep):
-    """``eta``: diffusion strength squared (k-diffusion's eta, tau^2 = eta); ``s_noise`` scales the noise."""
-
-    eta: float = 1.0
-    s_noise: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number("eta", self.eta, 0.0, 10.0)
-        number("s_noise", self.s_noise, 0.0, 10.0)
+_UNIPC_MOMENTS = {"bh1": "bh1", "bh2": "half", "vary_coeff": None, "vary_coeff_compat": None}
 
 
 @dataclass(frozen=True)
 class UniPC:
-    """``order`` 1-4 past nodes; ``variant`` bh1 or bh2 (differs only where two nodes meet); ``corrector`` on or off; ``kind`` x0 or eps;
+    """``order`` 1-4 past nodes; ``variant``: bh1, bh2 (they differ only where two nodes meet), vary_coeff (exact there too) or
+    vary_coeff_compat (its corrector as public code has it, see ``one_row``); ``corrector`` on or off; ``kind`` x0 or eps;
     ``skip_corrector``: steps from 0 without it."""
 
     order: int = 2
@@ -138,11 +153,27 @@ class UniPC:
 
     def __post_init__(self) -> None:
         integer("order", self.order, 1, 4)
-        choice("variant", self.variant, ("bh1", "bh2"))
+        choice("variant", self.variant, tuple(_UNIPC_MOMENTS))
         choice("kind", self.kind, ("x0", "eps"))
         flag("corrector", self.corrector)
         flag("lower_order_final", self.lower_order_final)
         object.__setattr__(self, "skip_corrector", tuple(self.skip_corrector))
+
+
+@dataclass(frozen=True)
+class UniP:
+    """``order``: past nodes; ``variant``: bh1, bh2 (they differ for two nodes) or vary_coeff (exact there too); ``kind``: x0 or eps."""
+
+    order: int = 2
+    variant: str = "bh2"
+    kind: str = "x0"
+    lower_order_final: bool = True
+
+    def __post_init__(self) -> None:
+        integer("order", self.order, 1, 6)
+        choice("variant", self.variant, ("bh1", "bh2", "vary_coeff"))
+        choice("kind", self.kind, ("x0", "eps"))
+        flag("lower_order_final", self.lower_order_final)
 
 
 @dataclass(frozen=True)
@@ -175,21 +206,7 @@ def dpmpp_3m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
 @register("dpmpp_3m_compat", order=2, source="DPM-Solver reference code and its descendants")
 def dpmpp_3m_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     """DPM-Solver++ 3M as diffusers and k-diffusion compute it: half of the second difference, hence second order."""
-    return multistep(b, grid, Scheme(order=3, moment=options.moment, halved=True, lower_order_final=options.lower_order_final))
-
-
-@register(
-    "dpmpp_2m_sde",
-    order=2,
-    source="Lu et al. 2022, arXiv 2211.01095, app. B",
-    tau=lambda o: math.sqrt(o.eta),
-    allow="signal",
-    variants=({"correction": "taylor"}, {"eta": 0.5}),
-)
-def dpmpp_2m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistepSDE) -> Plan:
-    """SDE-DPM-Solver++ 2M: the reverse SDE with two data predictions."""
-    scheme = Scheme(moment=options.moment, tau=math.sqrt(options.eta), s_noise=options.s_noise, lower_order_final=options.lower_order_final)
-    return multistep(b, grid, scheme)
+    return multistep(b, grid, Scheme(order=3, moment=options.moment, third="halved", lower_order_final=options.lower_order_final))
 
 
 @register("dpm_solver_2m", order=2, source="Lu et al. 2022, arXiv 2206.00927, multistep form", variants=_TAYLOR)
@@ -204,12 +221,19 @@ def dpm_solver_3m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     return multistep(b, grid, Scheme(kind="eps", order=3, moment=options.moment, lower_order_final=options.lower_order_final))
 
 
+def _unipc_order(o: UniPC) -> int:
+    if not o.corrector:
+        return o.order
+    return 1 if o.variant == "vary_coeff_compat" and o.order > 1 else o.order + 1
+
+
 @register(
     "unipc",
-    order=lambda o: o.order + (1 if o.corrector else 0),
+    order=_unipc_order,
     source="Zhao et al. 2023, arXiv 2302.04867, Alg. 1-2",
     variants=(
         {"variant": "bh1"},
+        *({"variant": v, "order": p} for v in ("vary_coeff", "vary_coeff_compat") for p in (2, 3)),
         *({"order": p} for p in (1, 3, 4)),
         *({"order": p, "corrector": False} for p in (1, 2, 3, 4)),
         *({"order": p, "kind": "eps"} for p in (1, 2, 3)),
@@ -220,12 +244,25 @@ def unipc(b: PlanBuilder, grid: Grid, options: UniPC) -> Plan:
     scheme = Scheme(
         kind=options.kind,
         order=options.order,
-        corrector=options.corrector,
-        moment="half" if options.variant == "bh2" else "bh1",
+        corrector=options.order + 1 if options.corrector else 0,
+        moment=_UNIPC_MOMENTS[options.variant],
+        one_row=options.variant == "vary_coeff_compat",
         lower_order_final=options.lower_order_final,
         skip=options.skip_corrector,
     )
     return multistep(b, grid, scheme)
+
+
+@register(
+    "unip",
+    order=lambda o: o.order,
+    source="Zhao et al. 2023, arXiv 2302.04867, Alg. 2",
+    variants=({"variant": "bh1"}, {"variant": "vary_coeff"}, *({"order": p} for p in (1, 3, 4)), {"kind": "eps"}),
+)
+def unip(b: PlanBuilder, grid: Grid, options: UniP) -> Plan:
+    """UniP, the predictor of UniPC alone: DPM-Solver++ 2M for two nodes (bh2), exact interpolation for more."""
+    moment = _UNIPC_MOMENTS[options.variant]
+    return multistep(b, grid, Scheme(options.kind, order=options.order, moment=moment, lower_order_final=options.lower_order_final))
 
 
 @register(

@@ -1,4 +1,5 @@
-"""The registry: a dict and a decorator. A sampler is a function ``(builder, grid, options) -> Plan`` and a frozen options class."""
+"""The registry: a dict and a decorator. A sampler is a function ``(builder, grid, options) -> Plan`` and a frozen options class; a driver
+is a function ``(drive, grid, options) -> Tensor`` (see ``driver``)."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ import dataclasses
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
+from ..plans.afs import RULES, analytic_first_step
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Consistency, Plan
 from ..schedules.errors import unknown
@@ -19,12 +21,17 @@ class SamplerError(ValueError):
     """An unknown sampler, or options that it does not have."""
 
 
+class NoCallLeft(SamplerError):
+    """An analytic first step in a plan of one network call."""
+
+
 @dataclass(frozen=True)
 class NoOptions:
     """A sampler without options."""
 
 
-Build = Callable[[PlanBuilder, Grid, Any], Plan]
+#: ``(builder, grid, options) -> Plan``, or ``(drive, grid, options) -> Tensor``
+Build = Callable[[Any, Grid, Any], Any]
 Number = float | Callable[[Any], float]
 
 
@@ -34,7 +41,7 @@ class Sampler:
 
     Attributes:
         name, source: public name; paper, arXiv id and equation.
-        build: writes the plan.
+        build: writes the plan; of a driver: drives the run.
         options: frozen dataclass of its options.
         order: declared order (weak order when stochastic), a number or a function of the options.
         tau: diffusion strength of the SDE that it solves, 0 for the probability-flow ODE; a number or a function of the options.
@@ -43,6 +50,8 @@ class Sampler:
         fill: ``(nfe, options) -> (steps, options)`` for methods that spend a budget in unequal steps; None: equal steps.
         variants: option sets that are certified and tested, beside the defaults.
         form: ``plan``, or ``driver`` for what is no fixed program.
+        free: a driver that chooses its own nodes between the grid's ends, so that a number of steps says nothing.
+        path: a driver whose noise is a Brownian path, always.
     """
 
     name: str
@@ -56,6 +65,8 @@ class Sampler:
     fill: Callable[[int, Any], tuple[int, Any]] | None = None
     variants: tuple[Mapping[str, Any], ...] = ()
     form: Literal["plan", "driver"] = "plan"
+    free: bool = False
+    path: bool = False
 
     def order_of(self, options: Any) -> float:
         """The declared order for these options."""
@@ -85,6 +96,8 @@ def register(
     fill: Callable[[int, Any], tuple[int, Any]] | None = None,
     variants: tuple[Mapping[str, Any], ...] = (),
     form: Literal["plan", "driver"] = "plan",
+    free: bool = False,
+    path: bool = False,
 ) -> Callable[[Build], Build]:
     """Register the decorated function; its ``options`` annotation names the options class."""
 
@@ -92,15 +105,15 @@ def register(
         if name in _REGISTRY:
             raise SamplerError(f"sampler {name!r} is registered twice")
         options = typing.get_type_hints(build)["options"]
-        _REGISTRY[name] = Sampler(name, build, options, order, source, tau, allow, alpha_zero, fill, variants, form)
+        _REGISTRY[name] = Sampler(name, build, options, order, source, tau, allow, alpha_zero, fill, variants, form, free, path)
         return build
 
     return decorate
 
 
-def names() -> tuple[str, ...]:
-    """All registered names, sorted."""
-    return tuple(sorted(_REGISTRY))
+def names(form: str | None = None) -> tuple[str, ...]:
+    """All registered names, sorted; those of one form, ``plan`` or ``driver``, where it is given."""
+    return tuple(sorted(name for name, sampler in _REGISTRY.items() if form in (None, sampler.form)))
 
 
 def get(name: str) -> Sampler:
@@ -112,15 +125,32 @@ def get(name: str) -> Sampler:
 
 
 def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
-    """The options class filled from ``given``; unknown names are refused with the nearest match."""
-    allowed = [f.name for f in dataclasses.fields(sampler.options)]
+    """The options class filled from ``given``; unknown names are refused with the nearest match.
+
+    ``afs`` is an option of every plan: True or ``prior``, ``unit``, ``zero`` replace its first network call (``plans.afs``).
+    """
+    allowed = [f.name for f in dataclasses.fields(sampler.options)] + (["afs"] if sampler.form == "plan" else [])
     for key in given:
         if key not in allowed:
             raise SamplerError(f"{sampler.name}: " + unknown("option", key, allowed))
+    options, own = sampler.options, dict(given)
+    rule = own.pop("afs", False)
+    if rule is not False:
+        rule = RULES[0] if rule is True else rule
+        if rule not in RULES:
+            raise SamplerError(f"{sampler.name}: " + unknown("afs", str(rule), RULES))
+        options, own = _with_afs(options), {**own, "afs": rule}
     try:
-        return sampler.options(**given)
+        return options(**own)
     except ValueError as error:
         raise SamplerError(f"{sampler.name}: {error}") from error
+
+
+@cache
+def _with_afs(options: type) -> type:
+    """The options class with one more field: the rule of the analytic first step."""
+    rule = dataclasses.field(default=RULES[0], kw_only=True)
+    return dataclasses.make_dataclass(options.__name__, [("afs", str, rule)], bases=(options,), frozen=True)
 
 
 @lru_cache(maxsize=256)
@@ -129,21 +159,38 @@ def build(name: str, grid: Grid, options: Any) -> Plan:
     sampler = get(name)
     if sampler.form == "driver":
         raise SamplerError(f"{name} is a driver: its steps depend on the data, so it has no fixed plan; call fewstep.sample")
+    plan = _written(sampler, grid, options)
+    rule = getattr(options, "afs", None)
+    if rule is None:
+        return plan
+    if plan.nfe < 2:
+        raise NoCallLeft(f"{name}: afs={rule!r} takes the only network call of a plan of {plan.steps} step; take more steps")
+    return analytic_first_step(plan, rule)
+
+
+def _written(sampler: Sampler, grid: Grid, options: Any) -> Plan:
+    """The plan as the sampler writes it, after the step out of alpha = 0 where it needs one."""
+    name = sampler.name
     builder = PlanBuilder(grid.nodes, sampler.allow, name)
     if grid[0].alpha == 0.0 and not sampler.alpha_zero:
         x = builder.prologue(grid[0], grid[1])
         if len(grid) == 2:
             return builder.finish(x)
         grid = grid.tail(1)
-    return sampler.build(builder, grid, options)
+    plan: Plan = sampler.build(builder, grid, options)
+    return plan
 
 
 def fitted_steps(name: str, nfe: int, options: Any, grid_of: Callable[[int], Grid]) -> tuple[int, Any]:
     """Steps (and options) of the largest plan with at most ``nfe`` evaluations; SamplerError when even one step costs more."""
     sampler = get(name)
+    whole = nfe + hasattr(options, "afs")  # calls of the plan before its first one is taken away
     if sampler.fill is not None:
-        return sampler.fill(nfe, options)
-    for steps in range(nfe, 0, -1):
-        if build(name, grid_of(steps), options).nfe <= nfe:
-            return steps, options
+        return sampler.fill(whole, options)
+    for steps in range(whole, 0, -1):
+        try:
+            if build(name, grid_of(steps), options).nfe <= nfe:
+                return steps, options
+        except NoCallLeft:
+            break
     raise SamplerError(f"{name} cannot do one step with nfe={nfe}")

@@ -15,6 +15,7 @@ from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..schedules.grids import Grid
 from ..schedules.node import Node
+from .churn import Churn, lifter, stochastic
 from .options import choice, flag
 from .registry import NoOptions, register
 
@@ -103,15 +104,29 @@ def runge_kutta(b: PlanBuilder, grid: Grid, tableau: Tableau, frame: RhoFrame | 
     """Write the plan of ``tableau`` in ``frame``."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
-        method = tableau
-        if t.sigma == 0.0 and not evaluate_end and (1.0 in tableau.c or not frame.reaches(s, t, max(tableau.c))):
-            method = TABLEAUS["euler"]
-        slopes: list[Lin] = []
-        for c, row in zip(method.c, method.a, strict=True):
-            node = s if c == 0.0 else t if c == 1.0 else frame.stage(s, t, c)
-            y = b.at(node, frame.move(x, s, t, node, dot(row, slopes))) if row else x
-            slopes.append(b.evaluate(y, node, frame.kind))
-        x = b.at(t, frame.move(x, s, t, t, dot(method.b, slopes)))
+        x = rk_step(b, x, s, t, tableau, frame, evaluate_end=evaluate_end)
+    return b.finish(x)
+
+
+def rk_step(b: PlanBuilder, x: Lin, s: Node, t: Node, tableau: Tableau, frame: RhoFrame | TimeFrame, *, evaluate_end: bool = False) -> Lin:
+    """The state at t from ``x`` at s."""
+    method = tableau
+    if t.sigma == 0.0 and not evaluate_end and (1.0 in tableau.c or not frame.reaches(s, t, max(tableau.c))):
+        method = TABLEAUS["euler"]
+    slopes: list[Lin] = []
+    for c, row in zip(method.c, method.a, strict=True):
+        node = s if c == 0.0 else t if c == 1.0 else frame.stage(s, t, c)
+        y = b.at(node, frame.move(x, s, t, node, dot(row, slopes))) if row else x
+        slopes.append(b.evaluate(y, node, frame.kind))
+    return b.at(t, frame.move(x, s, t, t, dot(method.b, slopes)))
+
+
+def churned(b: PlanBuilder, grid: Grid, tableau: Tableau, options: Churn) -> Plan:
+    """Steps in rho, each after the jump of ``churn``."""
+    x, jump, frame = b.start(grid[0]), lifter(b, grid, options), RhoFrame(grid)
+    for s, t in grid.pairs():
+        x, up = jump(x, s)
+        x = rk_step(b, x, up, t, tableau, frame)
     return b.finish(x)
 
 
@@ -136,16 +151,26 @@ class FlowRK4(FlowRK):
         choice("rule", self.rule, ("classic", "3/8"))
 
 
-@register("euler", order=1, source="Karras et al. 2022, arXiv 2206.00364, Alg. 1 without its second half")
-def euler(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
-    """Euler in rho (the same map as DDIM)."""
-    return runge_kutta(b, grid, TABLEAUS["euler"], RhoFrame(grid))
+_CHURN = ({"s_churn": 2.0},)
 
 
-@register("heun", order=2, source="Karras et al. 2022, arXiv 2206.00364, Alg. 1")
-def heun(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
-    """Heun in rho, Euler in the last step to sigma = 0 (EDM without churn)."""
-    return runge_kutta(b, grid, TABLEAUS["heun"], RhoFrame(grid))
+@register(
+    "euler",
+    order=1,
+    source="Karras et al. 2022, arXiv 2206.00364, Alg. 2 without its second half",
+    tau=stochastic,
+    allow="signal",
+    variants=_CHURN,
+)
+def euler(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
+    """Euler in rho (the same map as DDIM), with churn where asked for."""
+    return churned(b, grid, TABLEAUS["euler"], options)
+
+
+@register("heun", order=2, source="Karras et al. 2022, arXiv 2206.00364, Alg. 2", tau=stochastic, allow="signal", variants=_CHURN)
+def heun(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
+    """Heun in rho, Euler in the last step to sigma = 0, with churn where asked for (EDM's sampler)."""
+    return churned(b, grid, TABLEAUS["heun"], options)
 
 
 @register("midpoint", order=2, source="explicit midpoint rule on dy/drho = eps")
@@ -197,3 +222,15 @@ def flow_rk4(b: PlanBuilder, grid: Grid, options: FlowRK4) -> Plan:
     """Runge-Kutta 4 in t on the velocity."""
     tableau = TABLEAUS["rk4" if options.rule == "classic" else "rk38"]
     return runge_kutta(b, grid, tableau, TimeFrame(grid), evaluate_end=options.evaluate_end)
+
+
+@register(
+    "flow_heun3",
+    order=3,
+    source="Heun's third-order rule on dx/dt = u, Lipman et al. 2022, arXiv 2210.02747",
+    allow="asymptotic",
+    alpha_zero=True,
+)
+def flow_heun3(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
+    """Heun's third-order rule in t on the velocity (stages at 0, 1/3 and 2/3 of the step)."""
+    return runge_kutta(b, grid, TABLEAUS["heun3"], TimeFrame(grid))

@@ -11,14 +11,18 @@ r1, r2 in lam) or fill a budget: interval j of the grid is evaluation j, stages 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.weights import weights
 from ..schedules.grids import Grid
 from ..schedules.node import Node
+from .ancestral import noise_share
+from .churn import Churn, lifter, stochastic
 from .options import choice, integer, number
 from .registry import NoOptions, register
 
@@ -33,12 +37,28 @@ def fill_orders(order: int, nfe: int) -> tuple[int, ...]:
     return (1,) * nfe
 
 
-def singlestep(b: PlanBuilder, blocks: Sequence[tuple[Node, ...]], end: Node, kind: str, *, taylor: bool = False) -> Plan:
-    """Write the plan of ``blocks``, each ``(s,)``, ``(s, s1)`` or ``(s, s1, s2)``; a block ends where the next begins."""
+def singlestep(
+    b: PlanBuilder,
+    blocks: Sequence[tuple[Node, ...]],
+    end: Node,
+    kind: str,
+    *,
+    taylor: bool = False,
+    lows: Sequence[Node] | None = None,
+    s_noise: float = 1.0,
+) -> Plan:
+    """Write the plan of ``blocks``, each ``(s,)``, ``(s, s1)`` or ``(s, s1, s2)``; a block ends where the next begins.
+
+    ``lows``: a block goes down to its node of ``lows`` first, and fresh noise (times ``s_noise``) leads back up.
+    """
     b.nodes = (*(() if not b.nodes or b.nodes[0] == blocks[0][0] else b.nodes[:1]), *(block[0] for block in blocks), end)
+    ends = [*(block[0] for block in blocks[1:]), end]
     x = b.start(blocks[0][0])
-    for block, t in zip(blocks, [*(block[0] for block in blocks[1:]), end], strict=True):
-        x = b.at(t, _block(b, x, block, t, kind, taylor))
+    for block, t, low in zip(blocks, ends, lows or ends, strict=True):
+        x = b.at(low, _block(b, x, block, low, kind, taylor))
+        if low != t:
+            fresh = t.alpha * math.sqrt(t.rho**2 - low.rho**2)
+            x = b.at(t, (t.alpha / low.alpha) * x + (fresh * s_noise) * b.noise(block[0], t))
     return b.finish(x)
 
 
@@ -82,9 +102,19 @@ class Singlestep:
         number("r2", self.r2, 1e-3, 1.0)
         choice("correction", self.correction, ("dpmsolver", "taylor"))
         choice("blocks", self.blocks, ("full", "fill"))
-        object.__setattr__(self, "orders", tuple(self.orders))
-        for k in self.orders:
-            integer("orders", k, 1, 3)
+        _check_orders(self)
+
+
+def _check_orders(options: Singlestep | DPMFast) -> None:
+    object.__setattr__(options, "orders", tuple(options.orders))
+    for k in options.orders:
+        integer("orders", k, 1, 3)
+
+
+def _given_orders(orders: tuple[int, ...], grid: Grid) -> tuple[int, ...]:
+    if len(orders) != grid.steps:
+        raise ValueError(f"orders={orders}: {len(orders)} blocks for {grid.steps} grid intervals")
+    return orders
 
 
 def _blocks(grid: Grid, order: int, options: Singlestep) -> list[tuple[Node, ...]]:
@@ -96,23 +126,24 @@ def _blocks(grid: Grid, order: int, options: Singlestep) -> list[tuple[Node, ...
         if grid[-1].sigma == 0.0 and len(out[-1]) > 1:  # h is infinite there: the last evaluation makes a first-order block
             out[-1:] = [out[-1][:-1], out[-1][-1:]]
         return out
-    orders = options.orders or (order,) * grid.steps
-    if len(orders) != grid.steps:
-        raise ValueError(f"orders={orders}: {len(orders)} blocks for {grid.steps} grid intervals")
+    orders = _given_orders(options.orders or (order,) * grid.steps, grid)
     out = []
     for (s, t), k in zip(grid.pairs(), orders, strict=True):
-        k = 1 if t.sigma == 0.0 else k
-        first = options.r1 if options.r1 is not None else (0.5 if k == 2 else 1 / 3)
-        ratios = (0.0, first, options.r2)[:k]
-        out.append((s, *(grid.at_lam(s.lam + r * (t.lam - s.lam)) for r in ratios[1:])))
+        out.append(_stages(grid, s, t, 1 if t.sigma == 0.0 else k, options.r1, options.r2))
     return out
+
+
+def _stages(grid: Grid, s: Node, t: Node, order: int, r1: float | None = None, r2: float = 2 / 3) -> tuple[Node, ...]:
+    """The nodes at which a block of ``order`` from s to t evaluates."""
+    first = r1 if r1 is not None else (0.5 if order == 2 else 1 / 3)
+    return s, *(grid.at_lam(s.lam + r * (t.lam - s.lam)) for r in (first, r2)[: order - 1])
 
 
 def _plan(b: PlanBuilder, grid: Grid, order: int, kind: str, options: Singlestep) -> Plan:
     return singlestep(b, _blocks(grid, order, options), grid[-1], kind, taylor=options.correction == "taylor")
 
 
-def _fill(nfe: int, options: Singlestep) -> tuple[int, Singlestep]:
+def _fill(nfe: int, options: Singlestep | DPMFast) -> tuple[int, Singlestep | DPMFast]:
     """Spend a budget: as many grid intervals as evaluations, in blocks as high as fit."""
     return nfe, options if options.orders else replace(options, blocks="fill")
 
@@ -151,7 +182,81 @@ def dpmpp_3s(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     return _plan(b, grid, 3, "x0", options)
 
 
-@register("dpm2", order=2, source="Karras et al. 2022, arXiv 2206.00364; k-diffusion")
-def dpm2(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
-    """DPM2: midpoint in log rho on the noise prediction, Euler in the last step to sigma = 0 (DPM-Solver-2 with r1 = 1/2)."""
-    return _plan(b, grid, 2, "eps", Singlestep())
+@register(
+    "dpm2",
+    order=2,
+    source="Karras et al. 2022, arXiv 2206.00364; k-diffusion",
+    tau=stochastic,
+    allow="signal",
+    variants=({"s_churn": 2.0},),
+)
+def dpm2(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
+    """DPM2: midpoint in log rho on the noise prediction, Euler in the last step to sigma = 0 (DPM-Solver-2 with r1 = 1/2), with churn."""
+    x, jump = b.start(grid[0]), lifter(b, grid, options)
+    for s, t in grid.pairs():
+        x, up = jump(x, s)
+        block = (up,) if t.sigma == 0.0 else (up, grid.at_lam(up.lam + 0.5 * (t.lam - up.lam)))
+        x = b.at(t, _block(b, x, block, t, "eps", False))
+    return b.finish(x)
+
+
+@dataclass(frozen=True)
+class DPMFast:
+    """``eta``: strength of the fresh noise, as in Euler ancestral; ``s_noise`` scales it. ``blocks``: ``full``, a block of order 3 in every
+    grid interval, or ``fill``, one evaluation a grid interval (what ``nfe=`` asks for). ``orders``: of each interval's block, instead."""
+
+    eta: float = 0.0
+    s_noise: float = 1.0
+    blocks: str = "full"
+    orders: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        number("eta", self.eta, 0.0, 1.0)
+        number("s_noise", self.s_noise, 0.0, 10.0)
+        choice("blocks", self.blocks, ("full", "fill"))
+        _check_orders(self)
+
+
+@register(
+    "dpm_fast",
+    order=3,
+    source="Lu et al. 2022, arXiv 2206.00927, app. D (DPM-Solver-fast); Katherine Crowson, k-diffusion",
+    tau=lambda o: o.eta,
+    allow="signal",
+    fill=_fill,
+    variants=({"eta": 1.0}, {"eta": 0.5}),
+)
+def dpm_fast(b: PlanBuilder, grid: Grid, options: DPMFast) -> Plan:
+    """DPM-Solver-fast: a budget of evaluations spent in equal blocks of order 3, then 2 and 1.
+
+    With ``nfe=n, grid="lam", final="sigma_min"`` this is k-diffusion's ``sample_dpm_fast(n)``: the blocks are equal in lam, whatever their
+    order. On other grids their ends are interpolated in lam between the nodes. A step to sigma = 0 is a block of its own, of order 1.
+    With eta a block goes down to the level that Euler ancestral would go to (not below the last one above sigma = 0), then noise is added:
+    the law of the sample keeps the order of the blocks, because the exact ODE followed by that noise keeps the marginals.
+    """
+    finite = grid.steps - (grid[-1].sigma == 0.0)
+    filled = fill_orders(3, finite) if options.blocks == "fill" and finite else (3,) * finite
+    orders = _given_orders(options.orders, grid)[:finite] if options.orders else filled
+    edges = [_at_fraction(grid, finite * k / max(len(orders), 1)) for k in range(len(orders) + 1)]
+    lows = [_low(grid, s, t, options.eta, edges[-1]) for s, t in pairwise(edges)]
+    blocks = [_stages(grid, s, low, k) for s, low, k in zip(edges[:-1], lows, orders, strict=True)]
+    if grid[-1].sigma == 0.0:
+        blocks.append((edges[-1],))
+        lows.append(grid[-1])
+    return singlestep(b, blocks, grid[-1], "eps", lows=lows, s_noise=options.s_noise)
+
+
+def _at_fraction(grid: Grid, place: float) -> Node:
+    """The node at a fractional index, interpolated in lam."""
+    i = round(place)
+    if abs(place - i) < 1e-9:
+        return grid[i]
+    i = int(place)
+    s, t = grid[i], grid[i + 1]
+    return grid.at_lam(s.lam + (place - i) * (t.lam - s.lam))
+
+
+def _low(grid: Grid, s: Node, t: Node, eta: float, last: Node) -> Node:
+    """Where the deterministic part of an ancestral step from s to t ends, not below ``last``."""
+    fresh = noise_share(s, t, eta) / t.alpha
+    return t if fresh == 0.0 or t == last else grid.at_rho(math.sqrt(max(t.rho**2 - fresh**2, last.rho**2)))

@@ -9,19 +9,23 @@ from .errors import GridError, ScheduleError
 from .flow import Flow, Trig
 from .grids import Grid, grid, grid_names
 from .kinds import KINDS, ConversionError, convert
+from .mean_reverting import MeanReverting
 from .node import Node
+from .pfgmpp import PFGMPP
 from .ve import EDM, VE
 from .vp import SubVP, VPCosine, VPLinear, VPSigmoid
 
 __all__ = [
     "EDM",
     "KINDS",
+    "PFGMPP",
     "VE",
     "ConversionError",
     "DiscreteVP",
     "Flow",
     "Grid",
     "GridError",
+    "MeanReverting",
     "Node",
     "Schedule",
     "ScheduleError",

@@ -21,11 +21,15 @@ from .base import Schedule
 from .discrete import DiscreteVP
 from .errors import ScheduleError, unknown
 from .flow import Flow, Trig
+from .mean_reverting import MeanReverting
+from .pfgmpp import PFGMPP
 from .ve import EDM, VE
 from .vp import SubVP, VPCosine, VPLinear, VPSigmoid
 
 #: name in a config -> class
-SCHEDULES: dict[str, type[Any]] = {c.__name__: c for c in (VPLinear, VPCosine, VPSigmoid, SubVP, DiscreteVP, VE, EDM, Flow, Trig)}
+SCHEDULES: dict[str, type[Any]] = {
+    c.__name__: c for c in (VPLinear, VPCosine, VPSigmoid, SubVP, DiscreteVP, VE, EDM, Flow, Trig, MeanReverting, PFGMPP)
+}
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
 FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
 EDM_CLASSES = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
@@ -99,7 +103,9 @@ def make_betas(name: str, count: int = 1000, low: float = 1e-4, high: float = 0.
 
 
 def _encode(value: Any) -> Any:
-    """``value`` in strict JSON."""
+    """``value`` in strict JSON; a schedule inside of another is a dict of its own."""
+    if isinstance(value, Schedule):
+        return to_config(value)
     if isinstance(value, tuple):
         return [_encode(v) for v in value]
     return repr(value) if isinstance(value, float) and math.isinf(value) else value
@@ -107,6 +113,8 @@ def _encode(value: Any) -> Any:
 
 def _decode(value: Any) -> Any:
     """The inverse of ``_encode``."""
+    if isinstance(value, Mapping):
+        return from_config(value)
     if isinstance(value, list | tuple):
         return tuple(_decode(v) for v in value)
     return float(value) if value in ("inf", "-inf") else value

@@ -21,6 +21,7 @@ class ScheduleError(ValueError):
 def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
     """``unknown <what> 'name'; did you mean 'x'? allowed: a, b, c``, for the text of an exception."""
     choices = sorted(allowed)
-    near = difflib.get_close_matches(str(name).lower(), choices, n=1, cutoff=0.5)
-    hint = f" did you mean {near[0]!r}?" if near else ""
+    plain = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(name).lower(), plain, n=1, cutoff=0.5)
+    hint = f" did you mean {plain[near[0]]!r}?" if near else ""
     return f"unknown {what} {name!r};{hint} allowed: {', '.join(choices)}"

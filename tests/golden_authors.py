@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from golden_cases import Case
-from golden_kinds import SINGLE, LeftOut, Recipe, dpm_multistep, each, runge_kutta_start
+from golden_kinds import SINGLE, LeftOut, Recipe, dpm_multistep, each, repeated_second, runge_kutta_start
 
 
 def dpm_solver_official(case: Case) -> Recipe:
@@ -20,10 +20,9 @@ def dpm_solver_official(case: Case) -> Recipe:
 def unipc_official(case: Case) -> Recipe:
     """wl-zhao/UniPC."""
     s = case.settings
-    if s["variant"] == "vary_coeff":
-        raise LeftOut("UniPC vary_coeff")
+    variant = "vary_coeff_compat" if s["variant"] == "vary_coeff" else s["variant"]
     kind = "x0" if s["algorithm_type"] == "data_prediction" else "eps"
-    return Recipe("unipc", {"order": s["order"], "variant": s["variant"], "kind": kind}, each(case))
+    return Recipe("unipc", {"order": s["order"], "variant": variant, "kind": kind}, each(case))
 
 
 def dc_solver(case: Case) -> Recipe:
@@ -59,11 +58,15 @@ def diff_sampler(case: Case) -> Recipe:
         return dpm_multistep(case, "++", order, True)
     if case.sampler == "unipc_sampler":
         return Recipe("unipc", {"order": order, "variant": case.settings["variant"]}, each(case))
+    if case.sampler == "ipndm_v_sampler":
+        return Recipe("ipndm_v_compat", {"order": order}, each(case))
     return Recipe("ipndm", {"order": order}, each(case))
 
 
 def pndm_official(case: Case) -> Recipe:
     """luping-liu/PNDM."""
+    if case.settings["method"] == "S-PNDM":
+        return Recipe("pndm", {"variant": "S"}, repeated_second(case))
     if case.settings["method"] != "F-PNDM":
         raise LeftOut(case.settings["method"])
     return Recipe("pndm", {}, runge_kutta_start(case))
@@ -78,7 +81,7 @@ def flow_matching(case: Case) -> Recipe:
     """facebookresearch/flow_matching over torchdiffeq, whose rk4 is the 3/8 rule."""
     method = case.settings["method"]
     if method == "heun3":
-        raise LeftOut("third-order Heun in time")
+        return Recipe("flow_heun3", {}, each(case, 3))
     if method == "rk4":
         return Recipe("flow_rk4", {"rule": "3/8", "evaluate_end": True}, each(case, 4))
     return Recipe(f"flow_{method}", {}, each(case, 2 if method == "midpoint" else 1))

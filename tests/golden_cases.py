@@ -153,9 +153,9 @@ def node(schedule: Schedule, rho: float) -> Node:
     return schedule.node(t)
 
 
-def grid_of(case: Case, where: Sequence[int]) -> Grid:
-    """The grid through the model calls numbered ``where`` and the end (unless the last one is there already)."""
-    levels = [case.calls[i].rho for i in where]
+def grid_of(case: Case, where: Sequence[int | float]) -> Grid:
+    """The grid through the model calls numbered ``where`` (a float is a level itself) and the end, unless the last one is there already."""
+    levels = [i if isinstance(i, float) else case.calls[i].rho for i in where]
     if not same(levels[-1], case.end.rho, 1e-8):
         levels.append(case.end.rho)
     schedule = SCHEDULES[case.schedule]
@@ -185,29 +185,38 @@ def check_calls(case: Case, plan: Plan) -> None:
         assert same(a, b, 1e-8), f"{case.id}: evaluation {i} is at rho = {a}, the peer's at {b}"
 
 
+def draws(case: Case, plan: Plan) -> Sequence[Tensor]:
+    """The case's noises in the order of the plan's draws. Some peers draw in the last step as well and multiply by 0; SASolver draws at
+    every step, also where it puts nothing in."""
+    if case.sampler != "SASolverScheduler":
+        assert len(case.noise) - len(plan.draws) in (0, 1), f"{case.id}: {len(case.noise)} noises for {len(plan.draws)} draws"
+        return list(case.noise[: len(plan.draws)])
+    return [case.noise[plan.nodes.index(draw.start)] for draw in plan.draws]
+
+
 def run(case: Case, plan: Plan, denoiser: Any = None) -> Difference:
     """Run ``plan`` from the case's start with the case's draws."""
     denoiser = denoiser if denoiser is not None else model(SCHEDULES[case.schedule], prediction_of(case))
     first, last = plan.start, plan.end
     into = first.alpha / case.start.alpha if case.start.alpha else first.sigma / case.start.sigma
-    out = fewstep.run(plan, denoiser, into * case.scale * start_noise(), noise=case.noise)
+    out = fewstep.run(plan, denoiser, into * case.scale * start_noise(), noise=draws(case, plan))
     out = out * (case.end.alpha / last.alpha)
     return Difference(float((out - case.out).abs().max()), out)
 
 
-def plan_of(case: Case, sampler: str, options: dict[str, Any], where: Sequence[int]) -> Plan:
+def plan_of(case: Case, sampler: str, options: dict[str, Any], where: Sequence[int | float]) -> Plan:
     """The plan of a registered sampler on the grid through the case's model calls ``where``."""
     return registry.build(sampler, grid_of(case, where), registry.make_options(registry.get(sampler), options))
 
 
-def replay(case: Case, sampler: str, options: dict[str, Any], where: Sequence[int]) -> Difference:
+def replay(case: Case, sampler: str, options: dict[str, Any], where: Sequence[int | float]) -> Difference:
     """Replay the case with a registered sampler on the grid through its model calls ``where``."""
     plan = plan_of(case, sampler, options, where)
     check_calls(case, plan)
     return run(case, plan)
 
 
-def replay_written(case: Case, write: Callable[[PlanBuilder, Grid], Plan], where: Sequence[int]) -> Difference:
+def replay_written(case: Case, write: Callable[[PlanBuilder, Grid], Plan], where: Sequence[int | float]) -> Difference:
     """Replay the case with a plan written here: a peer's own rule, which no sampler of ours follows."""
     grid = grid_of(case, where)
     plan = write(PlanBuilder(grid.nodes, "asymptotic", "peer"), grid)

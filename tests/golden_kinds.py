@@ -9,11 +9,11 @@ from golden_cases import Case, same
 
 
 class Recipe(NamedTuple):
-    """A replay: registered name, options, and the numbers of the model calls that are grid nodes."""
+    """A replay: registered name, options, and the numbers of the model calls that are grid nodes (a float is the node's rho itself)."""
 
     sampler: str
     options: dict[str, Any]
-    where: tuple[int, ...]
+    where: tuple[int | float, ...]
 
 
 class LeftOut(ValueError):
@@ -43,6 +43,12 @@ def repeated_second(case: Case) -> tuple[int, ...]:
 def blocks(case: Case, orders: tuple[int, ...]) -> tuple[int, ...]:
     """Steps of ``orders`` calls."""
     return tuple(accumulate((0, *orders[:-1])))
+
+
+def churned(case: Case, sampler: str, options: dict[str, float]) -> Recipe:
+    """Steps begin above their nodes, so the calls do not show these: they are Karras levels (arXiv 2206.00364, eq. 5) from 80 to 0.002."""
+    high, low = 80.0 ** (1 / 7), 0.002 ** (1 / 7)
+    return Recipe(sampler, options, tuple((high + i / (case.steps - 1) * (low - high)) ** 7 for i in range(case.steps)))
 
 
 DATA_FORM = {1: "ddim", 2: "dpmpp_2m", 3: "dpmpp_3m_compat"}

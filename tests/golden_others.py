@@ -1,4 +1,8 @@
-"""What the settings of predictor-corrector and adaptive peers are called here."""
+"""What the settings of azula are called here.
+
+Runs that are no fixed program (predictor-corrector, adaptive steps) depend on the whole batch; they are kept by
+``golden/extract_drivers.py`` and replayed in ``test_adaptive`` and ``test_predictor_corrector``.
+"""
 
 from __future__ import annotations
 

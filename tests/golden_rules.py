@@ -22,7 +22,7 @@ Write = Callable[[PlanBuilder, Grid], Plan]
 
 def half_of_second_difference(lower_order_final: bool) -> Write:
     """DPM-Solver 3M, noise form, whose second difference counts half (as in ``dpmpp_3m_compat``)."""
-    scheme = Scheme(kind="eps", order=3, moment="half", halved=True, lower_order_final=lower_order_final)
+    scheme = Scheme(kind="eps", order=3, moment="half", third="halved", lower_order_final=lower_order_final)
     return lambda b, grid: multistep(b, grid, scheme)
 
 

@@ -9,6 +9,7 @@ import torch
 
 import fewstep
 from fewstep.cli import certify, plan, samplers
+from fewstep.cli.certify_tables import TABLES
 from fewstep.cli.options import parse_options
 from fewstep.eval.certification import final_states, home_schedule
 from fewstep.eval.problem import exact_states, mixture, smooth_grid
@@ -108,10 +109,10 @@ def test_samplers_lists_all(call):
     code, out = call(samplers)
     lines = out.splitlines()
     assert code == 0
-    assert lines[0].split() == ["sampler", "family", "order", "stochastic", "nfe/step", "source"]
+    assert lines[0].split() == ["sampler", "family", "form", "order", "stochastic", "nfe/step", "source"]
     assert tuple(line.split()[0] for line in lines[1:]) == names()
     heun = next(line for line in lines if line.startswith("heun ")).split()
-    assert heun[1:5] == ["runge_kutta", "2", "no", "2"]
+    assert heun[1:6] == ["runge_kutta", "plan", "2", "no", "2"]
     rows = {row["name"]: row for row in json.loads(call(samplers, "--json")[1])}
     assert rows["ddpm"]["stochastic"] and rows["ddim"]["nfe_per_step"] == 1.0
     assert tuple(rows) == names()
@@ -142,7 +143,7 @@ def test_certify_prints_a_table(call):
     code, out = call(certify, "euler")
     head, row = out.splitlines()[:2]
     assert code == 0
-    assert head.split() == list(certify.HEADS)
+    assert head.split() == list(TABLES["orders"].heads)
     assert row.split()[0] == "euler" and row.split()[-3:] == ["10", "exact", "pass"]
 
 
@@ -180,15 +181,16 @@ def test_certify_refuses_before_it_computes(call, monkeypatch, argv):
         call(certify, *argv)
 
 
-def test_drivers_are_skipped(planted):
+def test_drivers_have_a_table_of_their_own(planted):
     registry._REGISTRY[planted] = dataclasses.replace(get(planted), form="driver")
-    assert planted not in {name for name, _ in certify.chosen([], True, {})}
+    assert certify.chosen([planted], False, {}) == [(planted, {})]
+    assert planted not in {name for name, _ in certify.chosen([], True, {}, only_plans=True)}
     with pytest.raises(ValueError, match="driver"):
-        certify.chosen([planted], False, {})
+        certify.chosen([planted], False, {"order": 2})
     assert samplers.nfe_per_step(planted) is None
 
 
-@pytest.mark.parametrize("name", [n for n in names() if get(n).tau_of(get(n).options()) == 0.0])
+@pytest.mark.parametrize("name", [n for n in names("plan") if get(n).tau_of(get(n).options()) == 0.0])
 def test_the_certificate_follows_the_loop(name):
     """Certificates drive a cursor with predictions made in numpy; the states are those of a run, edits included."""
     schedule = home_schedule(name)
@@ -198,7 +200,7 @@ def test_the_certificate_follows_the_loop(name):
     assert torch.allclose(final_states(made, schedule, 4), looped, rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", [n for n in names() if get(n).tau_of(get(n).options()) > 0.0])
+@pytest.mark.parametrize("name", [n for n in names("plan") if get(n).tau_of(get(n).options()) > 0.0])
 def test_the_transposed_gaussian_follows_the_loop(name):
     """The coefficients of the last state, against runs of the loop that switch on one input at a time."""
     from fewstep.eval.gaussian import MEAN, STD, last_state

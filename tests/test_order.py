@@ -7,25 +7,28 @@ from fewstep.plans import walked_order
 from fewstep.samplers import build, get, names
 from fewstep.schedules import VPLinear
 
-#: step counts of the quick measurement
-QUICK = (160, 320, 640)
-CASES = [(name, options) for name in names() for options in ({}, *get(name).variants)]
+#: step counts of the quick measurement; weak errors are cheap, and reach their slope later where start-up steps count
+QUICK, QUICK_WEAK = (160, 320, 640), (640, 1280)
+CASES = [(name, options) for name in names("plan") for options in ({}, *get(name).variants)]
 IDS = [name + "".join(f"-{k}={v}" for k, v in options.items()) for name, options in CASES]
 
 
 def agrees(c):
+    assert c.passed
+    if not c.declared:  # claims no order: its calls are what it promises
+        return
     assert abs(c.measured - c.declared) <= c.tolerance, c
     if not c.stochastic:
         assert abs(c.walked - c.declared) <= c.tolerance, c
     else:
         assert c.walked >= c.declared - c.tolerance, c
-    assert c.passed
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names("plan"))
 def test_order(name, monkeypatch):
     """Default options, on three step counts of the asymptotic range, not on all."""
-    monkeypatch.setattr(certification, "STEPS", QUICK)
+    weak = get(name).tau_of(get(name).options()) > 0.0
+    monkeypatch.setattr(certification, "STEPS", QUICK_WEAK if weak else QUICK)
     agrees(certify(name))
 
 

@@ -259,6 +259,25 @@ def test_an_edit_reaches_the_corrector(how):
     assert not torch.allclose(edited, run(plan, model, x), atol=1e-3)
 
 
+def test_two_edits_at_one_place_are_one():
+    """The corrector gets both, whichever way they were made."""
+    plan = make("unipc", 8)
+    model = Affine(VPLinear())
+    x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def edited(*shifts):
+        cursor = Cursor(plan, model, x)
+        for k in range(plan.nfe):
+            if k == 4:
+                for shift in shifts:
+                    cursor.replace(cursor.x + shift)
+            cursor.step(model.raws(cursor.x_in, cursor.node.t))
+        return cursor.result
+
+    torch.testing.assert_close(edited(0.15, 0.1), edited(0.25), rtol=1e-13, atol=1e-13)
+    assert not torch.allclose(edited(0.25), edited(), atol=1e-3)
+
+
 def test_on_step_sees_the_run():
     plan = make("dpmpp_2m", 5)
     model = Affine(VPLinear(), "eps")
@@ -326,4 +345,4 @@ def test_a_stochastic_plan_wants_noise():
 
 def test_plans_are_memoised():
     assert make("unipc", 9) is make("unipc", 9)
-    assert get("euler").options is NoOptions
+    assert get("dpm_solver_1").options is NoOptions

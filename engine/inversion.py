@@ -1,0 +1,92 @@
+"""``fewstep.invert``: data to the noise that a sampler turns back into it.
+
+The sampler's plan on the grid in reverse order, from data to noise: the same ODE the other way, so the error of the round trip is that of
+the method, of its order in the steps (DPM-Solver's and DDIM's inversion; Song et al. 2020, arXiv 2010.02502, eq. 14; Lu et al. 2022, arXiv
+2206.00927).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..models.denoiser import Denoiser
+from ..plans.instructions import Plan
+from ..plans.loop import OnStep
+from ..samplers import registry
+from ..schedules.grids import Grid
+from .planning import request
+from .sampling import Cond, _watcher, run
+
+
+def invert(
+    denoiser: Denoiser,
+    x0: Tensor,
+    sampler: str = "dpm_solver_2m",
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: str | Grid = "auto",
+    times: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
+    final: str = "sigma_min",
+    start: float | None = None,
+    cond: Cond = None,
+    callback: OnStep | None = None,
+    progress: bool | Callable[[int, int], None] = False,
+    **options: Any,
+) -> Tensor:
+    """The state at the grid's first time (B, *shape), already scaled, that leads to ``x0`` (B, *shape), the state at its last time.
+
+    ``fewstep.sample(denoiser, sampler, x=result, ...)`` with the same grid, ``final`` and ``cond`` is the way back.
+
+    Args:
+        sampler, steps, nfe, grid, times, sigmas, start, options: as in ``fewstep.plan``; the grid is that of sampling, from noise to data.
+        final: ``sigma_min``: x0 is taken as a state at t_min; ``zero``: at sigma = 0, for samplers on eps (with networks that give it
+            there) and velocities.
+        cond, callback, progress: as in ``fewstep.sample``.
+
+    Raises SamplerError for a driver, a stochastic sampler, and one that cannot go that way (data predictions from sigma = 0, steps in
+    rho to alpha = 0); ConversionError where the network cannot.
+    """
+    offset: Tensor | None = getattr(denoiser, "offset", None)  # the state of a mean-reverting path is x - offset
+    x = x0 if offset is None else x0 - offset.to(x0)
+    plan = inverse_plan(
+        sampler,
+        denoiser,
+        options,
+        steps=steps,
+        nfe=nfe,
+        grid=grid,
+        times=times,
+        sigmas=sigmas,
+        final=final,
+        start=start,
+    )
+    out = run(plan, denoiser, x, cond=cond, on_step=_watcher(callback, progress, plan.nfe))
+    return out if offset is None else out + offset.to(out)
+
+
+def inverse_plan(sampler: str, denoiser: Denoiser, options: dict[str, Any], **where: Any) -> Plan:
+    """The plan of ``sampler`` on the grid that ``where`` describes, from its last node to its first."""
+    asked = request(sampler, denoiser.schedule, options, **where)
+    if asked.driver:
+        raise registry.SamplerError(f"{asked.name} is a driver and has no plan to run backwards; take a plan sampler such as dpm_solver_2m")
+    if registry.get(asked.name).tau_of(asked.options) > 0.0:
+        raise registry.SamplerError(f"{asked.name} draws noise and cannot be inverted; take a deterministic sampler, or eta=0")
+    forward = asked.grid
+    back = Grid(
+        forward.schedule, forward.times[::-1], forward.nodes[::-1], forward.name, (*forward.params, ("reversed", True)), forward.final
+    )
+    try:
+        plan = registry.build(asked.name, back, asked.options)
+    except (ValueError, ZeroDivisionError) as error:
+        raise registry.SamplerError(
+            f"{asked.name} has no plan from t={back.times[0]} (sigma={back[0].sigma:.3g}) up to t={back.times[-1]} "
+            f"(alpha={back[-1].alpha:.3g}): {error}; dpm_solver_2m has one"
+        ) from error
+    if plan.stochastic:
+        raise registry.SamplerError(f"{asked.name} draws noise and cannot be inverted; take a deterministic sampler")
+    return plan

@@ -1,0 +1,101 @@
+"""A network of a mean-reverting path as a Denoiser of ``xbar = x - mu`` (schedules.MeanReverting).
+
+On ``x_t = mu + alpha (x0 - mu) + sigma eps`` the difference to mu follows the ordinary path ``xbar = alpha xbar0 + sigma eps``, so every
+sampler applies to it unchanged. What a network of x predicts, value ``V = p x + sum q raw``, is for xbar
+
+    eps, score, velocity    V                       (dx/dt = dxbar/dt)
+    x0                      V - mu
+    v                       V, for the kind v of the difference
+    mr_v                    V = alpha sigma_inf eps - (sigma / sigma_inf) xbar0,  Li et al. 2025, arXiv 2502.07856; turned into v
+
+so mu is one more raw output with a coefficient. The state, the grid and ``on_step`` are those of xbar; ``fewstep.sample`` takes and
+returns x (the attribute ``offset``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..schedules.base import Schedule
+from ..schedules.mean_reverting import MeanReverting
+from .denoiser import Condition, Denoiser, ShapeError, Time, call
+
+
+class MeanReverted:
+    """``inner``, a Denoiser of x on a ``MeanReverting`` schedule, as one of ``x - mu``.
+
+    Args:
+        inner: made with ``models.wrap(network, MeanReverting(...), prediction)``; the network sees x.
+        mu: what the path reverts to (the degraded input), (*shape) for all samples, or (B, *shape) with ``per_sample``.
+        per_sample: mu has a batch axis; ``fewstep.sample`` then draws B samples.
+        velocity: ``"own"`` where inner says what it predicts; ``"mr_v"`` where its prediction, wrapped as "v", is the paper's velocity.
+
+    Raises ValueError where inner is on another schedule or scales its input, ShapeError where mu does not fit.
+    """
+
+    def __init__(self, inner: Denoiser, mu: Tensor, *, per_sample: bool = False, velocity: str = "own") -> None:
+        if not isinstance(inner.schedule, MeanReverting):
+            raise ValueError(f"the model is on {inner.schedule!r}; allowed: MeanReverting")
+        if velocity not in ("own", "mr_v"):
+            raise ValueError(f"velocity={velocity!r}: allowed: own, mr_v")
+        if velocity == "mr_v" and inner.prediction != "v":
+            raise ValueError(f"velocity='mr_v' with prediction={inner.prediction!r}: wrap the network with prediction='v'")
+        if any(inner.input_scale(t) != 1.0 for t in (inner.schedule.t_max, inner.schedule.t_min)):
+            raise ValueError("the model scales its input, which mu is not part of; allowed: input_scale = 1")
+        if not mu.is_floating_point():
+            raise ValueError(f"mu must be floating point, got {mu.dtype}")
+        self.inner, self.offset, self.velocity = inner, mu, velocity
+        self.path: MeanReverting = inner.schedule
+        self.schedule: Schedule = inner.schedule
+        self.prediction = inner.prediction
+        self.shape: tuple[int, ...] = tuple(mu.shape[1:] if per_sample else mu.shape)
+        self.batch = mu.shape[0] if per_sample else None
+        if inner.shape is not None and tuple(inner.shape) != self.shape:
+            raise ShapeError(f"mu has samples of shape {self.shape}, the model {tuple(inner.shape)}")
+        self._placed: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    @property
+    def device(self) -> Any:
+        """Where the network is, or mu."""
+        return getattr(self.inner, "device", None) or self.offset.device
+
+    def time_mismatch(self, t: float) -> float:
+        """The inner model's."""
+        mismatch = getattr(self.inner, "time_mismatch", None)
+        return float(mismatch(t)) if callable(mismatch) else 0.0
+
+    def _mu(self, x: Tensor) -> Tensor:
+        """mu as a tensor like ``x`` (B, *shape)."""
+        if self.batch is not None and self.batch != x.shape[0]:
+            raise ShapeError(f"mu has {self.batch} samples, the batch has {x.shape[0]}")
+        key = (x.device, x.dtype)
+        if key not in self._placed:
+            self._placed[key] = self.offset.to(x)
+        return self._placed[key].expand_as(x)
+
+    def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
+        """The inner model's raw outputs at ``x = xbar + mu``, then mu."""
+        mu = self._mu(x_in)
+        return (*self.inner.raws(x_in + mu, t, cond), mu)
+
+    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
+        """``(p, (q_1, ..., q_mu))`` of the prediction of xbar."""
+        p, qs = self.inner.coefficients(t)
+        c = p - 1.0 if self.prediction == "x0" else p
+        if self.velocity == "own":
+            return p, (*qs, c)
+        node, unit = self.path.node(t), self.path.sigma_inf
+        gain = (node.alpha**2 + node.sigma**2) / unit
+        carry = node.alpha * node.sigma * (1.0 / unit**2 - 1.0)
+        return gain * p + carry, tuple(gain * q for q in (*qs, c))
+
+    def input_scale(self, t: float) -> float:
+        """1."""
+        return 1.0
+
+    def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
+        """The value of kind ``prediction`` for the difference ``x`` = x - mu."""
+        return call(self, x, t, cond)

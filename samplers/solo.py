@@ -1,0 +1,52 @@
+"""A driver for each sample of a batch by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .driver import Drive, Path
+
+
+def by_sample(drive: Drive, solve: Callable[[Drive], Tensor]) -> Tensor:
+    """``solve`` for each sample by itself: steps, and so bits, that do not depend on the batch. Its calls are all counted."""
+    if drive.on_step is not None:
+        raise ValueError("per_sample=True steps each sample by itself: there is no state of the batch for on_step to see")
+    rows = []
+    for i in range(len(drive.x)):
+        one = replace(
+            drive,
+            x=drive.x[i : i + 1],
+            path=_path_row(drive, i),
+            cond=_row(drive.cond, i),
+            nfe=0,
+            passes=0,
+            accepted=0,
+            rejected=0,
+            calls=[],
+        )
+        rows.append(one.close(solve(one)))
+        for what in ("nfe", "passes", "accepted", "rejected"):
+            setattr(drive, what, getattr(drive, what) + getattr(one, what))
+    return torch.cat(rows)
+
+
+def _path_row(drive: Drive, i: int) -> Path | None:
+    """The path of sample ``i``: a row of the batch's."""
+    path, batch = drive.path, drive.x
+
+    def of_one(s: float, t: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        assert path is not None
+        w, area = path(s, t, batch.to(like))
+        return w[i : i + 1], area[i : i + 1]
+
+    return None if path is None else of_one
+
+
+def _row(cond: Tensor | Mapping[str, Tensor] | None, i: int) -> Tensor | Mapping[str, Tensor] | None:
+    if isinstance(cond, Mapping):
+        return {name: value[i : i + 1] for name, value in cond.items()}
+    return None if cond is None else cond[i : i + 1]

@@ -1,0 +1,105 @@
+"""Mean-reverting paths: data drift to a given mu while noise is put on (IR-SDE, Luo et al. 2023, arXiv 2301.11699, eqs. 3-6).
+
+    dx = theta(t) (mu - x) dt + g(t) dW,  g^2 = 2 sigma_inf^2 theta      x_t = mu + alpha (x0 - mu) + sigma eps
+    alpha = e^{-int theta},  sigma = sigma_inf sqrt(1 - alpha^2)
+
+(Li et al. 2025, arXiv 2502.07856, eq. 8). For ``xbar = x - mu`` it is an ordinary path, and that is what this schedule is: a
+variance-preserving ``base`` (theta = beta / 2) whose noise is sigma_inf times as large, lam lower by log sigma_inf. mu enters with the
+model, ``models.MeanReverted``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from .base import Real, Schedule
+from .discrete import DiscreteVP
+from .vp import VP, SubVP, VPLinear
+
+
+@dataclass(frozen=True)
+class MeanReverting(Schedule):
+    """``sigma_inf``: the stationary standard deviation; ``base``: VPLinear, VPCosine, VPSigmoid or DiscreteVP, which gives alpha and t.
+    ``MeanReverting(1.0, base)`` is ``base``."""
+
+    sigma_inf: float = 1.0
+    base: Schedule = field(default_factory=VPLinear)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.sigma_inf < math.inf:
+            raise ValueError(f"sigma_inf={self.sigma_inf!r}: allowed 0 < sigma_inf < inf")
+        if not isinstance(self.base, (VP, DiscreteVP)) or isinstance(self.base, SubVP):
+            raise ValueError(f"base={self.base!r}: allowed are the variance-preserving VPLinear, VPCosine, VPSigmoid and DiscreteVP")
+
+    @property
+    def t_min(self) -> float:
+        """The base's."""
+        return self.base.t_min
+
+    @property
+    def t_max(self) -> float:
+        """The base's."""
+        return self.base.t_max
+
+    @property
+    def t_zero(self) -> float:
+        """The base's."""
+        return self.base.t_zero
+
+    @property
+    def t_low(self) -> float:
+        """The base's."""
+        return self.base.t_low
+
+    @property
+    def prior_scale(self) -> float:
+        """sigma_inf: ``x_T = mu + sigma_inf z``."""
+        return self.sigma_inf
+
+    @property
+    def _offset(self) -> float:
+        """``log sigma_inf``."""
+        return math.log(self.sigma_inf)
+
+    @property
+    def lam_start(self) -> float:
+        """The base's, moved."""
+        return self.base.lam_start - self._offset
+
+    @property
+    def lam_end(self) -> float:
+        """The base's, moved."""
+        return self.base.lam_end - self._offset
+
+    def alpha(self, t: Real) -> Real:
+        """``e^{-int theta}``."""
+        return self.base.alpha(t)
+
+    def sigma(self, t: Real) -> Real:
+        """``sigma_inf sqrt(1 - alpha^2)``."""
+        return self.sigma_inf * self.base.sigma(t)
+
+    def dalpha(self, t: Real) -> Real:
+        """``-theta alpha``."""
+        return self.base.dalpha(t)
+
+    def dsigma(self, t: Real) -> Real:
+        """``sigma_inf`` times the base's."""
+        return self.sigma_inf * self.base.dsigma(t)
+
+    def dlam(self, t: Real) -> Real:
+        """The base's."""
+        return self.base.dlam(t)
+
+    def f(self, t: Real) -> Real:
+        """``-theta``."""
+        return self.base.f(t)
+
+    def g2(self, t: Real) -> Real:
+        """``2 sigma_inf^2 theta``."""
+        return self.sigma_inf**2 * self.base.g2(t)
+
+    def t_of_lam(self, lam: Real) -> Real:
+        """The base's at ``lam + log sigma_inf``."""
+        return self.base.t_of_lam(lam + self._offset)
