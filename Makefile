@@ -13,7 +13,7 @@ help:  ## this list
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,diffusers]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,diffusers,eval]"
 	@touch $@
 
 install: $(STAMP)  ## the virtual environment, with everything that development needs
@@ -37,9 +37,11 @@ format: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## speed of the import and of making plans
+bench: $(STAMP)  ## speed of the import, of making plans, of Brownian paths and of the Frechet distance
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/plan_build.py
+	$(BIN)/python benchmarks/brownian.py
+	$(BIN)/python benchmarks/frechet.py
 
 clean:  ## remove what was made, the virtual environment included
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,6 +20,8 @@ __all__ = [
     "grid",
     "guidance",
     "interop",
+    "invert",
+    "log_prob",
     "models",
     "plan",
     "plans",
@@ -32,16 +34,20 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import engine, eval, fused, guidance, interop, models, plans, samplers, schedules, train
-    from .engine import plan, run, sample
+    from .engine import invert, log_prob, plan, run, sample
+    from .interop.diffusers import FewstepScheduler as FewstepScheduler
     from .schedules import grid
 else:
     #: name -> the room it comes from; every other public name is itself a room
-    _HOME = {"sample": "engine", "plan": "engine", "run": "engine", "grid": "schedules"}
+    _HOME = {"grid": "schedules", **dict.fromkeys(("invert", "log_prob", "plan", "run", "sample"), "engine")}
+    #: names that need diffusers, which looks for both here when it loads a saved pipeline; not in ``__all__``, so that ``*`` leaves them
+    _DIFFUSERS = ("FewstepScheduler", "SchedulerMixin")
+    _HOME |= dict.fromkeys(_DIFFUSERS, "interop.diffusers")
 
     def __getattr__(name: str) -> object:  # PEP 562; out of the checkers' sight, which would take it for "any name exists"
         from importlib import import_module
 
-        if name not in __all__:
+        if name not in __all__ and name not in _DIFFUSERS:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         room = import_module(f".{_HOME.get(name, name)}", __name__)
         value = globals()[name] = getattr(room, name) if name in _HOME else room

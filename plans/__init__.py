@@ -1,10 +1,10 @@
 """A solver as data: instructions, builder with type check, order walk, weights, lowering, and the one loop."""
 
 from .builder import Lin, PlanBuilder, dot
+from .densities import Transition, transitions
 from .instructions import Combine, Draw, Evaluate, Plan, PlanError
 from .loop import Cursor, NumericalError, RunState, StepState, advance, run
 from .lowering import Program, lower
-from .transitions import Transition, transitions
 from .walk import local_defects, walked_order
 
 __all__ = [

@@ -9,7 +9,7 @@ into ``dx = (u - g^2/2 score) dt + g dW`` on the straight path; since ``g^2 = 2 
 
 ``window`` puts noise into some steps only and leaves the others to the ODE (MixGRPO: a window that slides between runs; G2RPO, arXiv
 2510.01982: one step), ``taus`` gives each step its own. The step to sigma = 0 has no noise. Transition means, standard deviations and
-log-probabilities are in ``plans.transitions``; a trajectory is forked by running the plan of another grid from a recorded state. A
+log-probabilities are in ``plans.densities``; a trajectory is forked by running the plan of another grid from a recorded state. A
 constant g (DanceGRPO) is ``interpolant_sde`` with ``diffusion="constant"``.
 """
 

@@ -10,8 +10,8 @@ import fewstep
 from fewstep.eval.gaussian import weak_errors
 from fewstep.eval.problem import smooth_grid
 from fewstep.models import GaussianMixture
+from fewstep.plans.densities import transitions
 from fewstep.plans.instructions import PlanError
-from fewstep.plans.transitions import transitions
 from fewstep.samplers import build, get, make_options
 from fewstep.samplers.interpolants import diffusion_of_tau
 from fewstep.schedules import VE, Flow, VPLinear, grid

@@ -1,0 +1,11 @@
+"""What can be wrong with the material of a score."""
+
+from __future__ import annotations
+
+
+class ScoreError(ValueError):
+    """Features, samples or statistics that cannot be scored: too few, NaN, of other dimensions, or damaged files."""
+
+
+class ProvenanceError(ScoreError):
+    """Statistics made by different rules (extractor, resizing, grey levels): their distance means nothing."""

@@ -1,0 +1,173 @@
+"""Images to feature vectors: the bundled networks, any ``nn.Module``, and the rules that are written beside the numbers.
+
+Images are uint8 (n, c, h, w), or float in [-1, 1], which become grey levels first, as a saved picture would be: ``round`` is
+``floor(clip(127.5 x + 128, 0, 255))`` (EDM's rule), ``floor`` is ``floor(clip(255 (x + 1) / 2, 0, 255))`` (that of score_sde).
+Distances of the bundled networks carry those networks' names, as in ``fd-mnist``; the name FID belongs to one network only, which is not
+bundled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..models.classifier import Classifier, classifier_folder, load_classifier
+from .errors import ScoreError
+from .moments import FeatureStats, Moments, Provenance
+from .storage import load_stats
+
+QUANTIZE = ("round", "floor")
+SPLITS = ("train", "test")
+
+
+def to_uint8(image: Any, quantize: str = "round") -> Tensor:
+    """Grey levels of ``image`` (n, c, h, w): uint8 as it is, floating point from [-1, 1]. Raises ScoreError for anything else."""
+    given = torch.as_tensor(image).detach()
+    if quantize not in QUANTIZE:
+        raise ScoreError(f"quantize={quantize!r}: allowed are {', '.join(QUANTIZE)}")
+    if given.ndim != 4 or not (given.dtype == torch.uint8 or given.is_floating_point()):
+        raise ScoreError(f"images must be uint8 or floating point (n, c, h, w), got {given.dtype} {tuple(given.shape)}")
+    if given.dtype == torch.uint8:
+        return given
+    if not bool(torch.isfinite(given).all()):
+        bad = (~torch.isfinite(given)).flatten(1).any(dim=1).nonzero().flatten().tolist()
+        raise ScoreError(f"{len(bad)} images hold NaN or infinity, first {bad[:5]}")
+    x = given.to(torch.float32)
+    level = 127.5 * x + 128.0 if quantize == "round" else 255.0 * (x + 1.0) / 2.0
+    return level.clamp(0.0, 255.0).floor().to(torch.uint8)
+
+
+def module_hash(network: nn.Module) -> str:
+    """SHA-256 of a module's parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        array = np.ascontiguousarray(
+            value.detach().cpu().float().numpy() if value.dtype == torch.bfloat16 else value.detach().cpu().numpy()
+        )
+        digest.update(f"{key} {value.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureExtractor:
+    """A network with what must be known to compare its numbers.
+
+    Attributes:
+        network: uint8 (n, c, h, w) to (n, q).
+        name, digest: what its distances are called, and the SHA-256 of its weights.
+        shape: (c, h, w) that it takes; None where any will do.
+        resize: the rule by which images were, or will be, brought to that size; ``none``: they are refused.
+        quantize: how floating point images become grey levels.
+        device: where the images are sent; None: nowhere.
+    """
+
+    network: Callable[[Tensor], Tensor]
+    name: str
+    digest: str
+    shape: tuple[int, int, int] | None = None
+    resize: str = "none"
+    quantize: str = "round"
+    device: torch.device | None = None
+
+    def provenance(self, data: str | None = None, note: str | None = None) -> Provenance:
+        """What statistics of these features carry."""
+        return Provenance(data, f"{self.name} sha256:{self.digest}", self.resize, self.quantize, "float32", note)
+
+    @torch.no_grad()
+    def batches(self, images: Any, batch: int = 256) -> Iterator[Tensor]:
+        """Features of ``images`` (a tensor, an array, or an iterable of batches), (n, q) float32 on the CPU. ScoreError for bad input."""
+        width: int | None = None
+        for piece in _pieces(images, batch):
+            image = to_uint8(piece, self.quantize)
+            if self.shape is not None and tuple(image.shape[1:]) != self.shape:
+                raise ScoreError(f"{self.name} takes images of {self.shape}, got {tuple(image.shape[1:])}")
+            if not len(image):
+                continue
+            found = self.network(image if self.device is None else image.to(self.device)).float().cpu()
+            if found.ndim != 2 or len(found) != len(image) or width not in (None, found.shape[1]):
+                raise ScoreError(f"{self.name} gave {tuple(found.shape)} for {len(image)} images: ({len(image)}, q) is wanted")
+            if not bool(torch.isfinite(found).all()):
+                raise ScoreError(f"{self.name} gave NaN or infinity")
+            width = found.shape[1]
+            yield found
+
+    def features(self, images: Any, batch: int = 256) -> Tensor:
+        """All features, (n, q)."""
+        found = list(self.batches(images, batch))
+        if not found:
+            raise ScoreError("no images")
+        return torch.cat(found)
+
+    def stats(self, images: Any, *, batch: int = 256, data: str | None = None, note: str | None = None) -> FeatureStats:
+        """Mean and covariance, in one pass that keeps nothing; ``data`` is the hash of the images (``storage.data_hash``). Images that are
+        uint8 already have no rule of rounding."""
+        parts, rounded = Moments(), False
+        for piece in _pieces(images, batch):
+            rounded = rounded or torch.as_tensor(piece).is_floating_point()
+            for found in self.batches(piece, batch):
+                parts.update(found)
+        made = self.provenance(data, note)
+        return parts.stats(made if rounded else replace(made, quantize=None))
+
+
+def _pieces(images: Any, batch: int) -> Iterable[Any]:
+    if not hasattr(images, "shape"):
+        return images if isinstance(images, Iterable) else _refuse(images)
+    return [images[i : i + batch] for i in range(0, len(images), batch)]
+
+
+def _refuse(images: Any) -> Iterable[Any]:
+    raise ScoreError(f"images must be a tensor, an array or batches of them, got {type(images).__name__}")
+
+
+def wrap_extractor(
+    network: nn.Module,
+    name: str,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    prepare: Callable[[Tensor], Tensor] | None = None,
+    resize: str = "none",
+    quantize: str = "round",
+) -> FeatureExtractor:
+    """Any module as an extractor. ``prepare`` makes its input from uint8 (by default ``x / 127.5 - 1``, float32); say in ``resize`` what it
+    does to the size. The module is used as it is: put it in evaluation mode first, ScoreError otherwise."""
+    if network.training:
+        raise ScoreError(f"{name} is in training mode, where features depend on the batch: call eval() first")
+    ready = unit if prepare is None else prepare
+    first = next(iter(network.parameters()), None)
+    device = None if first is None else first.device
+    return FeatureExtractor(lambda image: network(ready(image)), name, module_hash(network), shape, resize, quantize, device)
+
+
+def unit(image: Tensor) -> Tensor:
+    """uint8 to float32 in [-1, 1]."""
+    return image.to(torch.float32) / 127.5 - 1.0
+
+
+def load_extractor(name_or_folder: str | Path, *, quantize: str = "round", logits: bool = False) -> FeatureExtractor:
+    """The extractor of a bundled network (``mnist``) or of a classifier folder; ``logits``: its class logits instead, for
+    ``inception_score``. Raises ModelError (a ValueError) for what is not there or damaged."""
+    network, config, digest = load_classifier(name_or_folder)
+    size = network.config.image_size
+    name = str(config.get("name", "classifier")) + ("-logits" if logits else "")
+    compute = _channels_last(network, network.forward if logits else network.features)
+    return FeatureExtractor(compute, name, digest, (network.config.channels, size, size), quantize=quantize)
+
+
+def _channels_last(network: Classifier, compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda image: compute(unit(image).contiguous(memory_format=torch.channels_last))
+
+
+def bundled_stats(name: str, split: str = "train") -> FeatureStats:
+    """Statistics of a bundled network's own data set: ``bundled_stats("mnist", "train")``. ScoreError for another split."""
+    if split not in SPLITS:
+        raise ScoreError(f"split={split!r}: allowed are {', '.join(SPLITS)}")
+    return load_stats(classifier_folder(name) / f"{split}.safetensors")

@@ -1,0 +1,69 @@
+"""Feature matrices as every metric takes them: float64 (n, q), finite, of one dimension; distances between their rows in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import ScoreError
+
+#: entries of a block of a distance matrix
+BLOCK = 2**22
+
+
+def matrix(values: Any, name: str = "features", least: int = 1) -> Tensor:
+    """``values`` (tensor or array, (n, ...)) as a float64 matrix (n, q); further dimensions are flattened, (n,) becomes (n, 1).
+
+    Raises ScoreError for anything that is no number, is not finite, or has fewer than ``least`` rows.
+    """
+    try:
+        given = torch.as_tensor(values).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ScoreError(f"{name} must be a tensor or an array of numbers: {error}") from error
+    if given.ndim == 0 or given.is_complex():
+        raise ScoreError(f"{name} must be real and (n, q), got shape {tuple(given.shape)}, {given.dtype}")
+    if len(given) < least:
+        raise ScoreError(f"{name}: {len(given)} rows, at least {least} wanted")
+    made = given.to(torch.float64).reshape(len(given), -1)
+    if not made.shape[1]:
+        raise ScoreError(f"{name} has no columns: shape {tuple(given.shape)}")
+    if not bool(torch.isfinite(made).all()):
+        bad = (~torch.isfinite(made)).any(dim=1).nonzero().flatten().tolist()
+        raise ScoreError(f"{name} holds NaN or infinity in {len(bad)} of {len(made)} rows, first {bad[:5]}")
+    return made
+
+
+def couple(a: Any, b: Any, names: tuple[str, str] = ("reference", "generated"), least: int = 1) -> tuple[Tensor, Tensor]:
+    """Two matrices with the same number of columns. Raises ScoreError."""
+    x, y = matrix(a, names[0], least), matrix(b, names[1], least)
+    if x.shape[1] != y.shape[1]:
+        raise ScoreError(f"{names[0]} has {x.shape[1]} dimensions, {names[1]} {y.shape[1]}")
+    return x, y.to(x.device)
+
+
+def at_least_one(name: str, value: Any, most: int | None = None) -> int:
+    """``value`` if it is an integer from 1 to ``most``. Raises ScoreError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
+        raise ScoreError(f"{name}={value!r}: allowed are integers from 1" + ("" if most is None else f" to {most}"))
+    return value
+
+
+def blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """``(rows, |x_i - y_j|)`` for blocks of rows of ``x``; exact differences' norms, not those of the expanded square."""
+    rows = max(BLOCK // max(len(y), 1), 1)
+    for i in range(0, len(x), rows):
+        piece = slice(i, min(i + rows, len(x)))
+        yield piece, torch.cdist(x[piece], y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def permutation(n: int, generator: torch.Generator) -> Tensor:
+    """A random order of 0..n-1, on the CPU."""
+    return torch.randperm(n, generator=generator)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A CPU generator of its own."""
+    return torch.Generator().manual_seed(seed)

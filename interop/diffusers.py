@@ -1,0 +1,255 @@
+"""``FewstepScheduler``: any sampler of the registry as a diffusers scheduler.
+
+    pipe.scheduler = FewstepScheduler.from_config(pipe.scheduler.config, sampler="unipc", solver_order=3)
+
+The config's conventions (betas, prediction, spacing, special levels, shift) are kept; without ``sampler=`` it does what the config's own
+class does. The state is in the coordinates of the network's input, so ``scale_model_input`` changes nothing and ``init_noise_sigma`` is
+near 1 for every path. A run is a ``Cursor`` over a plan: ``step`` executes one launch, computes no coefficient, and waits for no device.
+The class is found again by ``DiffusionPipeline.from_pretrained`` in a process that has imported fewstep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from diffusers import SchedulerMixin
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.schedulers.scheduling_utils import SchedulerOutput
+from torch import Tensor
+
+from ..plans.instructions import PlanError
+from ..schedules import DiscreteVP, Flow
+from .diffusers_choice import check_order, choose, split_options
+from .diffusers_config import OWN, STYLES, ConfigError, Settings, complete, read
+from .diffusers_paths import NoisePath
+from .diffusers_program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch
+from .diffusers_run import Run, position
+from .diffusers_signal import add_noise, levels, velocity
+
+__all__ = ["ConfigError", "FewstepScheduler", "SchedulerMixin"]
+
+
+class FewstepScheduler(SchedulerMixin, ConfigMixin):
+    """A diffusers scheduler whose steps come from a plan; made by ``from_config``.
+
+    Args:
+        sampler: a registered name or another program's name for it (``fewstep.samplers.ALIASES``); None: what ``origin`` does.
+        solver_order: the ``order`` of samplers that have one (``.order`` is diffusers' word for network calls a step).
+        sampler_options: the sampler's other options; ``from_config`` takes them as keywords of their own.
+        grid: a named grid of fewstep in place of the config's spacing.
+        round_timesteps: feed the network the nearest entry of its table, for networks that look time up; the others get the exact time.
+        noise_seed: seeds the noises where a pipeline hands ``step`` no generator (SD3, Flux, DiT); None: torch's own state.
+        origin: the diffusers class whose conventions hold.
+        config: the keys of that class.
+
+    Raises ConfigError for keys and values that would change results and are not understood, SamplerError for unknown samplers and options.
+    """
+
+    _compatibles: ClassVar[list[str]] = list(STYLES)
+
+    def __init__(
+        self,
+        sampler: str | None = None,
+        solver_order: int | None = None,
+        sampler_options: Mapping[str, Any] | None = None,
+        grid: str | None = None,
+        round_timesteps: bool = False,
+        noise_seed: int | None = None,
+        origin: str | None = None,
+        **config: Any,
+    ) -> None:
+        own = dict(zip(OWN, (sampler, solver_order, dict(sampler_options or {}), grid, round_timesteps, noise_seed, origin), strict=True))
+        own = {k: v for k, v in own.items() if v is not None or k not in ("solver_order", "origin")}  # else the class's own
+        self.register_to_config(**complete({**config, **own}))  # type: ignore[no-untyped-call]
+        self._read: tuple[Any, Settings] | None = None
+        self._compiled: Compiled | None = None
+        self._run: Run | None = None
+        self._begin: int | None = None
+        choose(self.config, self._settings, 20)
+        self.num_inference_steps: int | None = None
+        self.timesteps = torch.arange(int(self._settings.train_steps) - 1, -1, -1)
+        self.sigmas = torch.zeros(0)
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """The scheduler that keeps the meaning of ``config`` (any diffusers scheduler's, or this one's own); keywords change it.
+
+        Keywords are config keys, the arguments of this class, or options of the named sampler.
+        """
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"config={config!r}: a scheduler's config (a mapping) is wanted; from_pretrained takes a folder or a name")
+        kept = {k: v for k, v in config.items() if not k.startswith("_") or k == "_class_name"}
+        keys, options = split_options(kept, kwargs)
+        if "sampler" in kwargs and kwargs["sampler"] != kept.get("sampler"):
+            kept["sampler_options"] = {}
+        named = {k: v for k, v in keys.items() if k in ("origin", "sampler")}
+        made = {**complete({**kept, **named}), **{k: v for k, v in keys.items() if not k.startswith("_")}}
+        made["sampler_options"] = {**(made.get("sampler_options") or {}), **options}
+        check_order(made, kwargs)
+        scheduler = cls(**made)
+        return (scheduler, {}) if return_unused_kwargs else scheduler
+
+    @property
+    def _settings(self) -> Settings:
+        """The config's meaning, read again where a pipeline has replaced the config."""
+        now = self.config
+        if self._read is None or self._read[0] is not now:
+            self._read = (now, read(now))
+        return self._read[1]
+
+    # what a run is
+
+    @property
+    def order(self) -> int:
+        """Network calls a step where that is one number, else 1: then ``num_inference_steps`` counts network calls."""
+        return self._each or 1
+
+    @property
+    def _each(self) -> int | None:
+        sampler, options, settings = choose(self.config, self._settings, self.num_inference_steps or 20)
+        return calls_per_step(settings, sampler, options)
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """The scale of the start noise. Classes that start from the noise alone keep that; the others add the signal's share."""
+        settings = self._settings
+        if settings.style == "edm" and isinstance(settings.schedule, NoisePath):
+            top, d = settings.high or 80.0, settings.schedule.sigma_data
+            return float(((top * top + 1.0) / (top * top + d * d)) ** 0.5)
+        if settings.style != "sigmas" or settings.spacing == "leading" or settings.grid is not None:
+            return 1.0
+        return self._compiled.grid[0].sigma if self._compiled else settings.schedule.sigma(settings.schedule.t_max)
+
+    @property
+    def nfe(self) -> int:
+        """Network calls of a whole run."""
+        return self._ready.plan.nfe
+
+    @property
+    def plan(self) -> Any:
+        """The plan of the whole run."""
+        return self._ready.plan
+
+    @property
+    def _ready(self) -> Compiled:
+        if self._compiled is None:
+            raise PlanError("no run is set up: call set_timesteps first")
+        return self._compiled
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        timesteps: Sequence[float] | Tensor | None = None,
+        sigmas: Sequence[float] | Tensor | None = None,
+        mu: float | None = None,
+    ) -> None:
+        """Set up a run of ``num_inference_steps``, or through the given times of the network, or through ``sigmas``.
+
+        ``timesteps`` then lists one time a network call. ``sigmas`` are sigma / alpha with the end as the last one, on flows sigma
+        before the shift. Raises ValueError (GridError, SamplerError) for both lists, none, or lists that do not fall.
+        """
+        if timesteps is not None and sigmas is not None:
+            raise ValueError("timesteps= and sigmas= were both given: give one of them, the other follows from it")
+        times, levels_given = as_tuple(timesteps), as_tuple(sigmas)
+        count = _count(num_inference_steps, times, levels_given)
+        settings = self._settings
+        if isinstance(settings.schedule, DiscreteVP) and count > settings.train_steps:
+            raise ValueError(f"{count} steps of a model trained on {settings.train_steps}: give at most that many")
+        sampler, options, settings = choose(self.config, settings, count)
+        mu = mu if settings.dynamic else None
+        if times is None and levels_given is None and calls_per_step(settings, sampler, options) is None:
+            count, options = fitted(settings, sampler, options, count, mu)
+        run = compiled(settings, sampler, options, count, times, levels_given, mu)
+        whole = all(label == int(label) for label in run.labels) and settings.style not in ("flow", "flow_levels", "edm", "trig")
+        self._compiled, self._run, self._begin = run, None, None
+        self.num_inference_steps = count if num_inference_steps is None else num_inference_steps
+        dtype = torch.int64 if whole else torch.float32
+        self.timesteps = torch.tensor(run.labels, dtype=dtype).to(device or "cpu")
+        self.sigmas = torch.tensor(run.sigmas, dtype=torch.float32).to(device if isinstance(settings.schedule, Flow) and device else "cpu")
+
+    @property
+    def time_mismatch(self) -> float:
+        """The largest distance between a state's time and what the network is told, in table entries; 0 unless ``round_timesteps``."""
+        return mismatch(self._settings, self._ready)
+
+    @property
+    def step_index(self) -> int | None:
+        """The network call that is due, None before the first step."""
+        return None if self._run is None else self._run.index
+
+    @property
+    def begin_index(self) -> int | None:
+        """The network call that a run begins with, where ``set_begin_index`` was called."""
+        return self._begin
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin at this entry of ``timesteps``; the plan is then the one of the remaining steps. ValueError inside a step."""
+        self._ready.tail(int(begin_index))
+        self._begin, self._run = int(begin_index), None
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """``sample``: it is what the network wants."""
+        return sample
+
+    def step(
+        self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Any = None, return_dict: bool = True
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """Take the network's output at ``sample`` and give the next state. ``generator`` (one, or one a sample) draws the noises.
+
+        A ``sample`` that is not the tensor of the last step is an edit, and later corrections keep it. PlanError before
+        ``set_timesteps`` and past the end.
+        """
+        if self._run is None:
+            ready = self._ready
+            begin = position(self.timesteps, timestep, tuple(ready.starts)) if self._begin is None else self._begin
+            self._run = Run(ready.tail(begin), begin, sample, self._settings.learned, self.config["noise_seed"])
+        x = self._run.step(model_output, sample, generator)
+        return SchedulerOutput(prev_sample=x) if return_dict else (x,)
+
+    # signal and noise
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """``alpha(t) x0 + sigma(t) noise`` at the network's times ``timesteps``, one a sample or one for all."""
+        alpha, sigma = levels(self._settings, self._compiled, timesteps, original_samples)
+        return add_noise(original_samples, noise, alpha, sigma)
+
+    def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
+        """``add_noise`` by its name on flows."""
+        return self.add_noise(sample, noise, torch.as_tensor(timestep))
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """``alpha(t) noise - sigma(t) x0`` for a clean ``sample``."""
+        return velocity(sample, noise, *levels(self._settings, self._compiled, timesteps, sample))
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """``alpha^2`` of the training table. AttributeError where there is none."""
+        schedule = self._settings.schedule
+        if not isinstance(schedule, DiscreteVP):
+            raise AttributeError(f"alphas_cumprod: {type(schedule).__name__} is no table")
+        return torch.tensor(schedule.alphas_cumprod, dtype=torch.float32)
+
+    def __len__(self) -> int:
+        return self._settings.train_steps
+
+
+#: where diffusers looks for it when a saved pipeline is loaded
+FewstepScheduler.__module__ = __name__.split(".")[0]
+
+
+def _count(steps: int | None, times: Sequence[float] | None, sigmas: Sequence[float] | None) -> int:
+    """The number of steps, checked against a list."""
+    given = times if times is not None else sigmas
+    if given is not None:
+        if not given:
+            raise ValueError("an empty list of timesteps or sigmas: give one a step")
+        inner = len(given) - (sigmas is not None and given[-1] == 0.0)
+        if steps is not None and steps not in (len(given), inner, len(given) - 1):
+            raise ValueError(f"num_inference_steps={steps}, but the list has {len(given)}: leave one of them out")
+        return max(1, inner)
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"num_inference_steps={steps!r}: an integer of at least 1 is wanted, or timesteps= or sigmas=")
+    return steps

@@ -1,0 +1,189 @@
+"""From settings and a number of steps to a program: the grid, the plan of the sampler on it, and the list of the network's times.
+
+The network is known by what it predicts alone: its input is the state (``scale_model_input`` changes nothing), and preconditioning,
+where a config has one, is a pair of numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..fused.linear import linear_combination
+from ..plans.instructions import Plan
+from ..plans.lowering import Program, lower
+from ..samplers import registry
+from ..schedules import Grid, Node, Schedule, convert
+from .diffusers_config import Settings
+from .diffusers_grids import grid_of
+from .diffusers_paths import NoisePath
+
+#: what goes on in the middle of a run, where a start-up of several calls has no place: uniform Adams-Bashforth weights from the first step
+STEADY = {name: (("ipndm", registry.make_options(registry.get("ipndm"), {})),) for name in ("plms", "pndm")}
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a pipeline's network is to a plan. ``clip``: its x0 is clipped, so what the plan gets is x0 and no longer linear in it."""
+
+    schedule: Schedule
+    kind: str
+    clip: float | tuple[float, float] | None = None
+    shape: None = None
+
+    @property
+    def prediction(self) -> str:
+        """Kind of the value that a plan is given."""
+        return "x0" if self.clip is not None or self._scaled else self.kind
+
+    @property
+    def _scaled(self) -> bool:
+        return isinstance(self.schedule, NoisePath) and self.schedule.sigma_data != 1.0
+
+    def input_scale(self, t: float) -> float:
+        """1."""
+        return 1.0
+
+    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
+        """The value from the state and the network's output."""
+        if self.clip is not None or not self._scaled:
+            return 0.0, (1.0,)
+        p, q = self.data(self.schedule.node(t))
+        return p, (q,)
+
+    def data(self, node: Node) -> tuple[float, float]:
+        """``x0 = p x + q output``. With sigma_data d: p = d^2 alpha, q = +-s d alpha (arXiv 2206.00364, table 1; minus for v)."""
+        schedule = self.schedule
+        if not isinstance(schedule, NoisePath) or not self._scaled:
+            return convert(self.kind, "x0", node)
+        d = schedule.sigma_data
+        return d * d * node.alpha, (-d if self.kind == "v" else d) * node.sigma
+
+    def raws(self, output: Tensor, t: Any, cond: Any = None) -> tuple[Tensor, ...]:
+        """Not called: a pipeline calls the network."""
+        raise NotImplementedError("a pipeline calls its network itself")
+
+    def __call__(self, x: Tensor, t: Any, cond: Any = None) -> Tensor:
+        """Not called: a pipeline calls the network."""
+        raise NotImplementedError("a pipeline calls its network itself")
+
+    def value(self, output: Tensor, x: Tensor, node: Node) -> Tensor:
+        """What the plan is given: the output as it is, or x0 after clipping."""
+        if self.clip is None:
+            return output
+        p, q = self.data(node)
+        data = linear_combination([x, output], [p, q], x.dtype)
+        return data.clamp(-self.clip, self.clip) if isinstance(self.clip, float) else dynamic_threshold(data, *self.clip)
+
+
+def dynamic_threshold(x: Tensor, ratio: float, bound: float) -> Tensor:
+    """``clamp(x, -s, s) / s``, s the quantile ``ratio`` of |x| in each sample, in [1, bound] (Saharia et al. 2022, arXiv 2205.11487)."""
+    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    s = torch.quantile(wide.abs().flatten(1), ratio, dim=1).clamp(1.0, max(1.0, bound)).view(-1, *(1,) * (x.ndim - 1))
+    return (torch.minimum(torch.maximum(wide, -s), s) / s).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A run as data, shared by all schedulers of the same settings. ``labels[k]`` is what the network is told at evaluation k."""
+
+    grid: Grid
+    plan: Plan
+    program: Program
+    network: Network
+    labels: tuple[float, ...]
+    sampler: str
+    options: Any
+
+    @cached_property
+    def starts(self) -> dict[int, int]:
+        """Evaluation that begins a step -> its grid node: the last evaluation at that node."""
+        last = {e.node: k for k, e in enumerate(self.plan.evaluations)}
+        return {last[node]: i for i, node in enumerate(self.grid.nodes[:-1]) if node in last}
+
+    @cached_property
+    def sigmas(self) -> tuple[float, ...]:
+        """Noise level of each evaluation and of the end: sigma of a flow, sigma / alpha elsewhere."""
+        flow = type(self.network.schedule).__name__ == "Flow"
+        nodes = [*(e.node for e in self.plan.evaluations), self.plan.end]
+        return tuple(node.sigma if flow else node.rho for node in nodes)
+
+    def tail(self, begin: int) -> Compiled:
+        """The run from evaluation ``begin`` on: the plan rebuilt on the grid's tail, which takes the calls that are left.
+
+        ValueError where the state there is no state of the grid, or where the sampler's start-up costs calls that are not there.
+        """
+        if begin == 0:
+            return self
+        node, left = self.plan.evaluations[begin].node, self.labels[begin:]
+        if node in self.grid.nodes[:-1]:
+            grid = self.grid.tail(self.grid.nodes.index(node))
+            for sampler, options in ((self.sampler, self.options), *STEADY.get(self.sampler, ())):
+                made = _compiled(grid, sampler, options, self.network, left)
+                if made.plan.nfe == len(left):
+                    return made
+        raise ValueError(
+            f"{self.sampler} cannot begin at entry {begin} of its {self.plan.nfe} network calls, inside a step or its start-up; it can at "
+            f"{sorted(self.starts)}, and samplers of one call a step (dpmpp_2m, unipc, deis) anywhere"
+        )
+
+
+def _compiled(grid: Grid, sampler: str, options: Any, network: Network, labels: tuple[float, ...] | Settings) -> Compiled:
+    plan = registry.build(sampler, grid, options)
+    given = tuple(labels.label(float(e.node.t or 0.0)) for e in plan.evaluations) if isinstance(labels, Settings) else labels
+    return Compiled(grid, plan, lower(plan, network), network, given, sampler, options)
+
+
+@lru_cache(maxsize=64)
+def compiled(
+    settings: Settings,
+    sampler: str,
+    options: Any,
+    steps: int,
+    times: tuple[float, ...] | None = None,
+    sigmas: tuple[float, ...] | None = None,
+    mu: float | None = None,
+) -> Compiled:
+    """The run of ``steps`` steps, or through given times or sigmas."""
+    network = Network(settings.schedule, settings.prediction, settings.clip)
+    return _compiled(grid_of(settings, steps, times, sigmas, mu), sampler, options, network, settings)
+
+
+@lru_cache(maxsize=64)
+def calls_per_step(settings: Settings, sampler: str, options: Any) -> int | None:
+    """Network calls a step where that is one number (the last step may take fewer), else None."""
+    mu = 0.5 if settings.dynamic else None
+    runs = [compiled(settings, sampler, options, n, mu=mu) for n in (4, 5, 6)]
+    a, b, c = (run.plan.nfe for run in runs)
+    each = b - a
+    if each < 1 or c - b != each or not 0 < a - 3 * each <= each:
+        return None
+    return each if all(run.starts.get(i * each) == i for run in runs for i in range(run.grid.steps)) else None
+
+
+def fitted(settings: Settings, sampler: str, options: Any, calls: int, mu: float | None) -> tuple[int, Any]:
+    """Steps and options of the largest run of at most ``calls`` network calls."""
+
+    def made(steps: int) -> Grid:
+        return grid_of(settings, steps, mu=mu)
+
+    return registry.fitted_steps(sampler, calls, options, made)
+
+
+def as_tuple(values: Sequence[float] | Tensor | Any | None) -> tuple[float, ...] | None:
+    """A caller's list, array or tensor as host numbers."""
+    if values is None:
+        return None
+    return tuple(float(v) for v in (values.tolist() if hasattr(values, "tolist") else values))
+
+
+def mismatch(settings: Settings, run: Compiled) -> float:
+    """The largest distance between a state's time and what the network is told, in table entries."""
+    gaps = [abs(settings.scale * float(e.node.t or 0.0) - label) for e, label in zip(run.plan.evaluations, run.labels, strict=True)]
+    return max((g for g in gaps if math.isfinite(g)), default=0.0)
