@@ -158,7 +158,7 @@ class PlanBuilder:
         outs = []
         for kind in kinds:
             u, w = parts(kind, node)
-            outs.append(self._new(Type(u, w * self._direction)))
+            outs.append(self._new(Type(u, self._direction if w == 1.0 else w * self._direction if w else 0.0)))
         pairs = tuple((self._value_of(o), kind) for o, kind in zip(outs, kinds, strict=True))
         self._code.append(Evaluate(pairs, state, node))
         return tuple(outs)
