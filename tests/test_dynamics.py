@@ -5,41 +5,16 @@ from itertools import pairwise
 
 import pytest
 import torch
+from laws import check_law, from_the_exact_start, gaussian, normals
 
 import fewstep
 from fewstep.eval.gaussian import weak_errors
 from fewstep.eval.problem import smooth_grid
-from fewstep.models import GaussianMixture
 from fewstep.plans.densities import transitions
 from fewstep.plans.instructions import PlanError
 from fewstep.samplers import build, get, make_options
 from fewstep.samplers.interpolants import diffusion_of_tau
 from fewstep.schedules import VE, Flow, VPLinear, grid
-
-COUNT = 4096
-
-
-def gaussian(schedule, prediction="v"):
-    means, stds = torch.tensor([[0.7, -0.4]], dtype=torch.float64), torch.tensor([[0.5, 0.3]], dtype=torch.float64)
-    return GaussianMixture(means, stds, [1.0], schedule, prediction)
-
-
-def normals(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def check_law(out, mean, std):
-    mean, variance = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(std, dtype=torch.float64) ** 2
-    assert bool(((out.mean(0) - mean).abs() < 3.0 * torch.sqrt(variance / COUNT)).all())
-    found = torch.cov(out.T)
-    assert bool(((found.diagonal() - variance).abs() < 3.0 * variance * math.sqrt(2.0 / COUNT)).all())
-    assert abs(float(found[0, 1])) < 3.0 * float(torch.sqrt(variance.prod() / COUNT))
-
-
-def from_the_exact_start(plan, model):
-    x = plan.start.alpha * model.sample(COUNT, seed=1) + plan.start.sigma * normals(3, COUNT, 2)
-    return fewstep.run(plan, model, x, seeds=range(COUNT))
-
 
 # flow_sde
 
