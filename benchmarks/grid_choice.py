@@ -208,7 +208,7 @@ any grid there: 1 would be the best everywhere. DiscreteVP pools the tables of D
 ## The choice
 
 The choice, and beside it the best other grid: its error over that of the choice, for the multisteps (dpmpp_2m, unipc) and for all
-samplers. No grid is best for both: `heun` wants more steps near the data than multisteps do. The choice is nowhere more than 25 % behind
+samplers. No grid is best for both: `heun` wants more steps near the data than multisteps do. The choice is nowhere more than 30 % behind
 the best of either, and simple. `ays` is not eligible: it ends at its own last noise level, so that its error stops falling.
 
 {choices}

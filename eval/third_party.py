@@ -71,7 +71,10 @@ def certify_diffusers(name: str, **config: Any) -> ThirdParty:
     path = _path(cls, accepted)
     off = {key: False for key in ("lower_order_final", "clip_sample", "thresholding") if key in accepted}
     with _double(cls):
-        scheduler = cls(**{**path.config, **off, **config})
+        try:
+            scheduler = cls(**{**path.config, **off, **config})
+        except TypeError as error:
+            raise ValueError(f"{name} cannot be made from a table of betas and {dict(config)}: {error}") from error
         for steps in STEPS:
             first, again = (_error(scheduler, path, steps) for _ in range(2))
             if first != again:

@@ -33,7 +33,7 @@ Callback = Callable[[dict[str, Any]], Any]
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
 #: k-diffusion's word -> ours
 WORDS = {"solver_type": "correction", "h_init": "h0"}
-#: what only k-diffusion's implementation has: a progress bar's switch, and inner arguments of its adaptive solver
+#: the functions that take a range of noise levels instead of a list
 RANGES = ("sample_dpm_fast", "sample_dpm_adaptive")
 
 
@@ -138,6 +138,8 @@ def sampler(name: str) -> Callable[..., Tensor]:
         schedule = EDM(min(s for s in levels if s > 0.0) * 0.5, levels[0] * 1.5)  # churn goes up to 1.42 of the first level
         asked = request(own, schedule, given, times=levels)
         if asked.driver:
+            if noise_sampler is not None:
+                raise ValueError(f"{name} chooses its steps as it goes: noise_sampler cannot be asked for them; leave it out")
             out: Tensor = sample(
                 KDiffusionModel(model, extra_args or {}, schedule),
                 own,

@@ -117,5 +117,7 @@ def test_what_is_refused():
         _ = kdiffusion.something
     with pytest.raises(fewstep.samplers.SamplerError, match="did you mean 's_churn'"):
         sample_euler(None, start(), LEVELS, s_chrun=1.0)
+    with pytest.raises(ValueError, match="noise_sampler"):
+        kdiffusion.sample_pc(None, start(), LEVELS, noise_sampler=lambda a, b: start())
     with pytest.raises(ValueError, match="at least two"):
         sample_euler(None, start(), LEVELS[:1])
