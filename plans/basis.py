@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ _COINCIDENT = 1e-9
 Map = Callable[[Array], Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(NamedTuple):
     """``x_t = carry * x_s + sum_j values[j] * m_j + noise * z``; ``values`` in the order of the nodes given."""
 
     carry: float
@@ -26,8 +25,7 @@ class Weights:
     noise: float
 
 
-@dataclass(frozen=True, slots=True)
-class Basis:
+class Basis(NamedTuple):
     """The Lagrange basis of the nodes, all finite in ``variable`` like s and t: ``theta`` in units of the step from s, and
     ``scales[j] = prod_{i != j} (theta_j - theta_i)``, formed from the distances themselves."""
 
@@ -53,14 +51,17 @@ class Basis:
                     )
                 scales[i] *= distance / step
                 scales[j] *= -distance / step
-        return Basis(tuple(gap(s, n) / step for n in nodes), tuple(scales), step)
+        return Basis(tuple([gap(s, n) / step for n in nodes]), tuple(scales), step)
 
     def means(self, mu: Sequence[float]) -> list[float]:
         """Means of the basis, given the means ``mu_k`` of ``theta^k``."""
+        if len(self.theta) == 2:  # most steps of most plans
+            (a, b), (first, second) = self.theta, self.scales
+            return [(mu[1] - b * mu[0]) / first, (mu[1] - a * mu[0]) / second]
         out = []
         for j, scale in enumerate(self.scales):
-            numerator = monic([q for i, q in enumerate(self.theta) if i != j])
-            out.append(sum(c * m for c, m in zip(numerator, mu, strict=True)) / scale)
+            numerator = monic((*self.theta[:j], *self.theta[j + 1 :]))
+            out.append(sum([c * m for c, m in zip(numerator, mu, strict=True)]) / scale)
         return out
 
     def at(self, theta: Array) -> Array:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,7 +42,8 @@ class Lin:
     __radd__ = __add__
 
     def __mul__(self, c: float) -> Lin:
-        return Lin({k: v * float(c) for k, v in self.terms.items()} if c else {})
+        c = float(c)
+        return Lin({k: v * c for k, v in self.terms.items()} if c else {})
 
     __rmul__ = __mul__
 
@@ -68,28 +68,34 @@ class Lin:
 
 def dot(weights: Iterable[float], values: Iterable[Lin]) -> Lin:
     """``sum w v``, left to right."""
-    return sum((v * w for w, v in zip(weights, values, strict=True)), Lin({}))
+    terms: dict[int, float] = {}
+    for w, value in zip(weights, values, strict=True):
+        if w:
+            for key, c in value.terms.items():
+                terms[key] = terms.get(key, 0.0) + c * w
+    return Lin(terms)
 
 
-@dataclass(frozen=True, slots=True)
 class Type:
     """What a value is: ``signal x0 + sum noise[a] atom_a``; atom 0 is the start noise, atom k + 1 is draw k.
 
-    ``noise`` is the number ``noise[0]`` as long as nothing was drawn, then an array of as many atoms as the value can hold.
+    ``noise`` is the number ``noise[0]`` as long as nothing was drawn, then an array of as many atoms as the value can hold. ``norm`` is the
+    standard deviation of the noise part (measured unless given).
     """
 
-    signal: float
-    noise: float | Array
+    __slots__ = ("noise", "norm", "signal")
+
+    def __init__(self, signal: float, noise: float | Array, norm: float | None = None) -> None:
+        self.signal = signal
+        self.noise = noise
+        if norm is None:
+            norm = abs(noise) if isinstance(noise, float) else math.sqrt(float(noise @ noise))
+        self.norm = norm
 
     @property
-    def norm(self) -> float:
-        """Standard deviation of the noise part."""
-        return abs(self.noise) if isinstance(self.noise, float) else math.sqrt(float(self.noise @ self.noise))
-
-    @property
-    def peak(self) -> float:
-        """The largest coefficient of an atom."""
-        return abs(self.noise) if isinstance(self.noise, float) else float(np.abs(self.noise).max())
+    def direction(self) -> float | Array:
+        """The noise part over its norm: what a prediction of the noise is. 1 where there is none."""
+        return self.noise / self.norm if self.norm > 0.0 else 1.0
 
 
 class PlanBuilder:
@@ -107,7 +113,7 @@ class PlanBuilder:
         self._claims: dict[int, Node] = {}
         self._off_label: list[int] = []
         self._calls = 0
-        self._direction: float | Array = 1.0
+        self._noisy = Type(0.0, 1.0)
         self._prologue: Lin | None = None
 
     def _new(self, type_: Type) -> Lin:
@@ -148,19 +154,18 @@ class PlanBuilder:
         state = x.bare
         if state is None:
             state = self._value_of(self.at(node, x))
-        type_ = self._types[state]
-        norm = type_.norm
-        if norm > 0.0:
-            self._direction = type_.noise / norm
-        if self._claims.get(state) != node:
+        if self._types[state].norm > 0.0:
+            self._noisy = self._types[state]
+        claim = self._claims.get(state)
+        if claim is not node and claim != node:
             self._off_label.append(self._calls)
         self._calls += 1
-        outs = []
+        outs, pairs = [], []
         for kind in kinds:
             u, w = parts(kind, node)
-            outs.append(self._new(Type(u, self._direction if w == 1.0 else w * self._direction if w else 0.0)))
-        pairs = tuple((self._value_of(o), kind) for o, kind in zip(outs, kinds, strict=True))
-        self._code.append(Evaluate(pairs, state, node))
+            pairs.append((len(self._types), kind))
+            outs.append(self._new(Type(u, w * self._noisy.direction if w else 0.0)))
+        self._code.append(Evaluate(tuple(pairs), state, node))
         return tuple(outs)
 
     def at(self, node: Node, x: Lin) -> Lin:
@@ -194,18 +199,19 @@ class PlanBuilder:
         return next(iter(x.terms))
 
     def _emit(self, x: Lin, node: Node | None) -> Lin:
-        terms = {k: c for k, c in x.terms.items() if c != 0.0}
+        terms = {k: c for k, c in x.terms.items() if c} if 0.0 in x.terms.values() else x.terms
         if not all(map(math.isfinite, terms.values())):
             raise PlanError(f"{self.name or 'plan'}: non-finite coefficient in {terms} at {node}")
         signal, noise, largest = self._combine_types(terms)
-        out = self._new(Type(signal, noise))
+        type_ = Type(signal, noise)
+        out = len(self._types)
         if node is not None:
-            self._types[-1] = self._check(Type(signal, noise), node, largest)
-            self._claims[len(self._types) - 1] = node
-        values = tuple((k, c) for k, c in terms.items() if k >= 0)
-        draws = tuple((-1 - k, c) for k, c in terms.items() if k < 0)
-        self._code.append(Combine(self._value_of(out), values, draws, node))
-        return out
+            type_ = self._check(type_, node, largest)
+            self._claims[out] = node
+        values = tuple([pair for pair in terms.items() if pair[0] >= 0])
+        draws = tuple([(-1 - k, c) for k, c in terms.items() if k < 0])
+        self._code.append(Combine(out, values, draws, node))
+        return self._new(type_)
 
     def _combine_types(self, terms: dict[int, float]) -> tuple[float, float | Array, float]:
         signal, largest = 0.0, 0.0
@@ -217,11 +223,12 @@ class PlanBuilder:
                 continue
             type_ = self._types[key]
             signal += c * type_.signal
-            largest = max(largest, abs(c * type_.signal), abs(c) * type_.peak)
+            largest = max(largest, abs(c * type_.signal), abs(c) * type_.norm)
             if isinstance(noise, float):
                 noise += c * type_.noise
             elif isinstance(type_.noise, float):
-                noise[0] += c * type_.noise
+                if type_.noise:
+                    noise[0] += c * type_.noise
             else:
                 noise[: len(type_.noise)] += c * type_.noise
         return signal, noise, largest
@@ -239,4 +246,6 @@ class PlanBuilder:
             )
         self._level = max(self._level, level)
         self._defect = max(self._defect, off_signal, off_noise)
-        return Type(node.alpha, type_.noise * (node.sigma / norm) if norm > 0.0 else type_.noise)
+        if norm > 0.0:
+            return Type(node.alpha, type_.noise * (node.sigma / norm), node.sigma)
+        return Type(node.alpha, type_.noise, norm)

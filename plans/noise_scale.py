@@ -85,13 +85,13 @@ def noise_scale_weights(s: Node, t: Node, nodes: Sequence[Node], scale: NoiseSca
         raise ValueError(f"a step of the extended SDE leads from finite rho toward data, got rho={s.rho!r} to {t.rho!r}")
     if t.sigma == 0.0:
         return Weights(0.0, (t.alpha, *(0.0,) * (len(nodes) - 1)), 0.0)
-    gain = float(scale.log_g(np.float64(t.rho)) - scale.log_g(np.float64(s.rho)))
+    log_g = scale.log_g(np.float64(t.rho))
+    gain = float(log_g - scale.log_g(np.float64(s.rho)))
     carry, total = t.sigma / s.sigma * math.exp(gain), -t.alpha * math.expm1(gain - h)
     noise = t.sigma * math.sqrt(-math.expm1(2.0 * gain)) if gain < 0.0 else 0.0
     if len(nodes) == 1:
         return Weights(carry, (total,), noise)
     basis = Basis.of(s, t, nodes, "rho")
-    log_g = scale.log_g(np.float64(t.rho))
 
     def values(y: Any) -> Any:
         rho = t.rho * np.exp(y)

@@ -74,7 +74,7 @@ def moments(n: int, z: float) -> tuple[float, ...]:
     if z > _LARGE:
         return tuple(math.factorial(k) / z**k for k in range(n))
     first = phi(1, z)
-    return tuple(math.factorial(k) * phi(k + 1, z) / first if k else 1.0 for k in range(n))
+    return (1.0, *[math.factorial(k) * phi(k + 1, z) / first for k in range(1, n)])
 
 
 def kernel_means(values: Callable[[Array], Array], rate: float, length: float, noise: float = 0.0) -> Array:
@@ -106,13 +106,15 @@ def kernel_means(values: Callable[[Array], Array], rate: float, length: float, n
         pairs = fine[:, : len(start)] + fine[:, len(start) :]
         rough = np.abs(pairs - coarse).max(axis=0) > limit
         total += pairs[:, ~rough].sum(axis=1)
+        if not rough.any():
+            break
         again = np.concatenate([rough, rough])
         start, width, coarse = halves[again], half[again], fine[:, again]
-        if not len(start) or not left:
-            break
-        halves, half = _halved(start, width)
-        fine = panels(halves, half)
-    total += coarse.sum(axis=1)
+        if left:
+            halves, half = _halved(start, width)
+            fine = panels(halves, half)
+    else:
+        total += coarse.sum(axis=1)
     mean: Array = total / total.sum()
     return mean
 

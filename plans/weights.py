@@ -91,6 +91,8 @@ def weights(
         return Weights(carry, tuple(total if i == last else 0.0 for i in range(len(nodes))), noise)
     basis = Basis.of(s, t, [nodes[i] for i in live], where)
     shares = _shares(basis, s, t, kind, where, 1.0 + tau * tau, t_of_lam, moment)
+    if len(live) == len(nodes):
+        return Weights(carry, tuple([total * share for share in shares]), noise)
     values = [0.0] * len(nodes)
     for i, share in zip(live, shares, strict=True):
         values[i] = total * share

@@ -57,11 +57,11 @@ def exponential_sde(b: PlanBuilder, grid: Grid, ratios: tuple[float, ...], optio
         nodes, values, noise, y = [s], [b.evaluate(x, s, kind)], Lin({}), x
         for end in (*stages, t):
             part = weights(nodes[-1], end, nodes[-1:], kind, tau=tau)
-            noise = part.carry * noise + (part.noise * b.noise(nodes[-1], end) if part.noise > 0.0 else Lin({}))
+            noise = dot((part.carry, part.noise), (noise, b.noise(nodes[-1], end))) if part.noise > 0.0 else part.carry * noise
             used = [0, len(nodes) - 1] if end is t and len(nodes) > 2 and not taylor else list(range(len(nodes)))
             half = end is t and len(nodes) == 2 and not taylor
             w = weights(s, end, [nodes[k] for k in used], kind, tau=tau, moment="half" if half else None) if len(nodes) > 1 else part
-            y = b.at(end, w.carry * x + dot(w.values, [values[k] for k in used]) + noise)
+            y = b.at(end, dot((w.carry, *w.values, 1.0), (x, *(values[k] for k in used), noise)))
             if end is not t:
                 nodes.append(end)
                 values.append(b.evaluate(y, end, kind))

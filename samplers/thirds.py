@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from ..plans.gaps import rho_gap
 from ..plans.weights import Weights
@@ -18,7 +17,7 @@ from ..schedules.node import Node
 def _shifted(w: Weights, theta: Sequence[float], amount: float) -> Weights:
     """``w`` with ``amount`` times the second divided difference added."""
     column = [1.0 / math.prod(q - r for j, r in enumerate(theta) if j != i) for i, q in enumerate(theta)]
-    return replace(w, values=tuple(v + amount * c for v, c in zip(w.values, column, strict=True)))
+    return w._replace(values=tuple(v + amount * c for v, c in zip(w.values, column, strict=True)))
 
 
 def halve_third_moment(w: Weights, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:

@@ -58,7 +58,7 @@ class Host:
 
 def namespace(t: Real) -> Any:
     """The module of functions for ``t``: torch for tensors, ``Host`` for Python numbers, numpy for everything else."""
-    return torch if isinstance(t, torch.Tensor) else Host if isinstance(t, (float, int)) else np
+    return Host if isinstance(t, (float, int)) else torch if isinstance(t, torch.Tensor) else np
 
 
 def like(t: Real, value: Real) -> Real:
@@ -185,16 +185,19 @@ class Schedule:
 
     def node(self, t: float) -> Node:
         """The path at time ``t`` as host numbers. ``t_zero`` (-inf for VE) is sigma = 0; infinite derivatives become None."""
-        t = self.clamp(float(t))
+        return self._node(self.clamp(float(t)))
+
+    def _node(self, t: float) -> Node:
+        """``node`` for a time that was clamped."""
         return Node(self.alpha(t), self.sigma(t), t, finite_or_none(self.dalpha(t)), finite_or_none(self.dsigma(t)))
 
     def node_at_lam(self, lam: float) -> Node:
         """The path at half log-SNR ``lam``. ValueError outside the schedule's range."""
-        return self.node(self.time_at_lam(float(lam)))
+        return self._node(self.time_at_lam(float(lam)))
 
     def node_at_rho(self, rho: float) -> Node:
         """The path at noise-to-signal ratio ``rho``. ValueError outside the schedule's range."""
-        return self.node(self.time_at_rho(float(rho)))
+        return self._node(self.time_at_rho(float(rho)))
 
     def time_at_rho(self, rho: float) -> float:
         """``t_of_rho`` for one host number, with the infinite ends and a check of the range."""
@@ -206,14 +209,13 @@ class Schedule:
         """``t_of_lam`` for one host number, with the infinite ends and a check of the range."""
         if lam == math.inf:
             return self.t_zero
-        top = self.lam(self.t_max)
-        if lam == -math.inf and top == -math.inf:
+        if lam == -math.inf and self.lam(self.t_max) == -math.inf:
             return self.t_max
         t = self.t_of_lam(lam) if lam > -math.inf else math.nan
         try:
             return self.clamp(t)
         except ValueError:
-            low = self.lam(self.t_low)
+            top, low = self.lam(self.t_max), self.lam(self.t_low)
             raise ValueError(
                 f"half log-SNR {lam!r} (sigma/alpha = {math.exp(min(-lam, 700.0)):.6g}) is outside {self!r}: "
                 f"allowed {top:.6g} <= lam <= {low:.6g}, or lam = inf for sigma = 0"

@@ -225,12 +225,9 @@ class DiscreteVP(Schedule):
         n = np.clip(np.searchsorted(-self._lams, -np.asarray(lam)) - 1, 0, last)
         return int(n) if isinstance(lam, (float, int)) else n
 
-    def node(self, t: float) -> Node:
+    def _node(self, t: float) -> Node:
         """The path at index ``t``; t = -1 is alpha = 1, sigma = 0, with unknown derivatives."""
-        t = self.clamp(float(t))
-        if t == self.t_zero:
-            return Node(1.0, 0.0, t)
-        return super().node(t)
+        return Node(1.0, 0.0, t) if t == self.t_zero else super()._node(t)
 
 
 def _by_log_alpha(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:
