@@ -18,8 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## the virtual environment, with everything that development needs
 
-demo: $(STAMP)  ## draw 64 images with the default model into samples/demo
+demo: $(STAMP)  ## draw 64 images with the default model into samples/demo, and score them
 	$(BIN)/fewstep generate --out $(DEMO) --seeds 0-63
+	$(BIN)/fewstep score $(DEMO) --metrics fd,kid,is
+	@echo "how to read these numbers: docs/scoring.md"
 	@echo "the picture: $(DEMO)/grid.png"
 
 test: $(STAMP)  ## the tests that take minutes
@@ -37,9 +39,10 @@ format: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## speed of the import, of making plans, of Brownian paths and of the Frechet distance
+bench: $(STAMP)  ## speed of the import, of making plans, of diffusers steps, of Brownian paths and of the Frechet distance
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/plan_build.py
+	$(BIN)/python benchmarks/diffusers_step.py
 	$(BIN)/python benchmarks/brownian.py
 	$(BIN)/python benchmarks/frechet.py
 

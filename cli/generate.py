@@ -5,7 +5,7 @@
     accelerate launch -m fewstep generate --out digits --seeds 0-49999
 
 Run again after a stop, the same command goes on where it was: seeds are cut into blocks of --batch, whole blocks are kept, and the
-bytes are those of an unbroken run. Several processes (RANK and WORLD_SIZE, as accelerate sets them) share the blocks.
+bytes are those of an unbroken run. Several processes, as accelerate, torchrun or mpirun start them, share the blocks.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .blocks import Block, Folder, cut
+from .conditions import Conditions
 from .options import parse_options
 from .pictures import is_image
-from .settings import dumps, parse_seeds, resolve
+from .processes import place
+from .settings import dumps, parse_seeds, parse_size, resolve
 
 if TYPE_CHECKING:
     from ..engine.planning import Request
@@ -40,6 +42,8 @@ DEFAULTS: dict[str, Any] = {
     "final": "zero",
     "option": {},
     "labels": "cycle",
+    "cond": None,
+    "size": None,
     "format": None,
     "device": "auto",
 }
@@ -48,8 +52,16 @@ DEFAULTS: dict[str, Any] = {
 def add_arguments(p: argparse.ArgumentParser) -> None:
     """The flags; a flag that is not given is None, so that a --config file can speak."""
     p.add_argument("--out", required=True, type=Path, help="the folder to write to")
+    drawing_arguments(p)
+    p.add_argument("--format", choices=("png", "npz"), help="png: a file a sample; npz: one a block (default png for pictures)")
+    p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
+    p.add_argument("--json", action="store_true", help="print the manifest")
+
+
+def drawing_arguments(p: argparse.ArgumentParser, seeds: str = "0-63", labels: str = "cycle") -> None:
+    """The flags of what is drawn, from which model and how."""
     p.add_argument("--model", help="a bundled name, `mixture` (exact), or a folder (default mnist)")
-    p.add_argument("--seeds", help="one a sample: 0-63, or 1,4,10-12 (default 0-63)")
+    p.add_argument("--seeds", help=f"one a sample: 0-63, or 1,4,10-12 (default {seeds})")
     p.add_argument("--batch", type=int, help="samples drawn together; part of what decides the bytes (default 64)")
     p.add_argument("--sampler", help="see `fewstep samplers` (default dpmpp_2m)")
     p.add_argument("--steps", type=int, help="grid steps (default 20)")
@@ -57,11 +69,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--grid", help="time grid (default auto: the model's own)")
     p.add_argument("--final", choices=("zero", "sigma_min"), help="where the grid ends (default zero)")
     p.add_argument("-o", "--option", action="append", metavar="KEY=VALUE", help="an option of the sampler; may be repeated")
-    p.add_argument("--labels", help="classes: cycle (seed modulo classes), none, or a list such as 7 or 0,1,2 (default cycle)")
-    p.add_argument("--format", choices=("png", "npz"), help="png: a file a sample; npz: one a block (default png for pictures)")
+    p.add_argument("--labels", help=f"classes: cycle (seed modulo classes), random, none, or a list such as 7 or 0,1 (default {labels})")
+    p.add_argument("--cond", help="safetensors file of the model's conditions by name, one row for all samples or one a sample")
+    p.add_argument("--size", help="of a sample in the network's own units, such as 64 or 64x96, for networks from diffusers")
     p.add_argument("--device", help="where the network runs (default: a GPU if there is one)")
-    p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
-    p.add_argument("--json", action="store_true", help="print the manifest")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -69,7 +80,7 @@ def execute(args: argparse.Namespace) -> int:
     args.option = parse_options(args.option) if args.option else None
     settings = resolve(args, DEFAULTS)
     job = Job(settings, args.out)
-    records = job.run(_progress(len(job.blocks)))
+    records = job.run(progress(len(job.blocks)))
     if records is None:
         print(f"{args.out}: this process is done; others have blocks left", file=sys.stderr)
         return 0
@@ -83,56 +94,64 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-class Job:
-    """One run: everything is checked and the folder taken before the network is called."""
+class Drawing:
+    """What is drawn: everything is checked before the network is called."""
 
-    def __init__(self, settings: Mapping[str, Any], out: Path) -> None:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         """Loads the model, builds the plan, cuts the blocks."""
         from .. import models
         from ..models.loading import classes_of
 
-        self.denoiser = models.load(str(settings["model"]))
+        name, size = str(settings["model"]), parse_size(settings.get("size"))
+        self.denoiser = models.load(name) if size is None else models.load(name, size=size)
         self.asked = _asked(settings, self.denoiser)
         shape = self.denoiser.shape
         if shape is None:
-            raise ValueError(f"the model {settings['model']!r} does not know the shape of a sample; `generate` needs one that does")
-        kind = settings["format"] or ("png" if is_image(shape) else "npz")
-        if kind == "png" and not is_image(shape):
-            raise ValueError(f"--format png: samples of shape {tuple(shape)} are no pictures; allowed: npz")
+            raise ValueError(f"the model {settings['model']!r} does not know the shape of a sample: give --size")
+        self.shape = tuple(shape)
         seeds = parse_seeds(settings["seeds"])
-        labels = _labels(str(settings["labels"]), seeds, classes_of(self.denoiser))
-        self.blocks = cut(seeds, labels, _positive("batch", settings["batch"]))
-        self.folder = Folder(out, kind, tuple(shape))
-        hashes = _hashes(settings, self.asked)
-        self.facts = {"model": str(settings["model"]), "sampler": self.asked.name, "nfe": _nfe(self.asked), **hashes}
-        self.device = _device(str(settings["device"]))
+        labels = _labels("none" if settings.get("cond") else str(settings["labels"]), seeds, classes_of(self.denoiser))
+        self.blocks = cut(seeds, labels, positive("batch", settings["batch"]))
+        self.conditions = Conditions(settings.get("cond"), self.blocks, self.denoiser)
+        self.hashes = _hashes(settings, self.asked) | self.conditions.hashes
+        self.facts = {"model": str(settings["model"]), "sampler": self.asked.name, "nfe": _nfe(self.asked), **self.hashes}
+        self.device = device_named(str(settings["device"]))
+        self.moved = False
+
+    def draw(self, block: Block) -> Any:
+        """The samples of a block, a float array on the host."""
+        from ..engine.sampling import execute, start_state
+
+        if not self.moved:
+            move(self.denoiser, self.device)
+            self.moved = True
+        cond = self.conditions.of(block, self.device)
+        x = start_state(self.denoiser, self.asked.grid[0], block.seeds, device=self.device)
+        return execute(self.asked, self.denoiser, x, seeds=block.seeds, cond=cond)[0].cpu().numpy()
+
+
+class Job(Drawing):
+    """One run into a folder, which is taken before the network is called."""
+
+    def __init__(self, settings: Mapping[str, Any], out: Path) -> None:
+        """Checks and takes the folder."""
+        super().__init__(settings)
+        kind = settings["format"] or ("png" if is_image(self.shape) else "npz")
+        if kind == "png" and not is_image(self.shape):
+            raise ValueError(f"--format png: samples of shape {self.shape} are no pictures; allowed: npz")
+        self.folder = Folder(out, kind, self.shape)
         chosen = {k: v for k, v in settings.items() if k not in ("device", "format")}
-        self.folder.open({**chosen, "format": kind, **hashes})
+        self.folder.open({**chosen, "format": kind, **self.hashes})
 
     def run(self, report: Callable[[int], None]) -> list[dict[str, Any]] | None:
         """Make the missing blocks of this process; the records of all blocks, or None while other processes have some left."""
-        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        moved = False
+        rank, world = place()
         for block in self.blocks[rank::world]:
             if self.folder.record(block) is None:
-                if not moved:
-                    _move(self.denoiser, self.device)
-                    moved = True
-                self.folder.save(block, self._draw(block))
+                self.folder.save(block, self.draw(block))
             report(block.index)
         records = [self.folder.record(block) for block in self.blocks]
         return None if any(record is None for record in records) else [r for r in records if r is not None]
-
-    def _draw(self, block: Block) -> Any:
-        """The samples of a block, a float array on the host."""
-        import torch
-
-        from ..engine.sampling import execute, start_state
-
-        labels = [k for k in block.labels if k is not None]
-        cond = torch.tensor(labels, device=self.device) if labels else None
-        x = start_state(self.denoiser, self.asked.grid[0], block.seeds, device=self.device)
-        return execute(self.asked, self.denoiser, x, seeds=block.seeds, cond=cond)[0].cpu().numpy()
 
 
 def _asked(settings: Mapping[str, Any], denoiser: Denoiser) -> Request:
@@ -149,19 +168,30 @@ def _nfe(asked: Request) -> int | None:
 
 def _labels(text: str, seeds: Sequence[int], classes: int) -> list[int | None]:
     """One label a seed; None for no class."""
-    if text == "none" or (text == "cycle" and classes == 0):
+    if text == "none" or (text in ("cycle", "random") and classes == 0):
         return [None] * len(seeds)
     if text == "cycle":
         return [seed % classes for seed in seeds]
+    if text == "random":
+        return [mixed(seed) % classes for seed in seeds]
     if classes == 0:
         raise ValueError(f"--labels {text!r}: the model takes no classes; allowed: none")
     try:
         given = [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--labels {text!r}: allowed are cycle, none, or numbers below {classes} such as 0,1,2") from None
+        raise ValueError(f"--labels {text!r}: allowed are cycle, random, none, or numbers below {classes} such as 0,1,2") from None
     if not all(0 <= k < classes for k in given):
         raise ValueError(f"--labels {text!r}: allowed are 0 to {classes - 1}")
     return [given[i % len(given)] for i in range(len(seeds))]
+
+
+def mixed(seed: int) -> int:
+    """64 bits that look random: SplitMix64's output for ``seed`` (Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195)."""
+    mask = 2**64 - 1
+    z = ((seed + 1) * 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return z ^ (z >> 31)
 
 
 def _hashes(settings: Mapping[str, Any], asked: Request) -> dict[str, str]:
@@ -177,7 +207,8 @@ def _hashes(settings: Mapping[str, Any], asked: Request) -> dict[str, str]:
     return {"plan_sha256": hashlib.sha256(what.encode()).hexdigest(), "model_sha256": digest.hexdigest() if files else name}
 
 
-def _device(name: str) -> Any:
+def device_named(name: str) -> Any:
+    """The device of ``--device``; ``auto`` is this process's GPU where there is one. Raises ValueError."""
     import torch
 
     if name != "auto":
@@ -185,22 +216,25 @@ def _device(name: str) -> Any:
             return torch.device(name)
         except RuntimeError as error:
             raise ValueError(f"--device {name!r}: {str(error).splitlines()[0]}") from None
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % here) if here else torch.device("cpu")
 
 
-def _move(denoiser: Denoiser, device: Any) -> None:
+def move(denoiser: Denoiser, device: Any) -> None:
+    """The denoiser's network, if it has one, to the device."""
     network = getattr(denoiser, "network", None)
     if network is not None and hasattr(network, "to"):
         network.to(device)
 
 
-def _positive(what: str, value: Any) -> int:
+def positive(what: str, value: Any) -> int:
+    """``value`` if it is an integer of at least 1. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{what}={value!r}: an integer of at least 1 is wanted")
     return value
 
 
-def _progress(total: int) -> Callable[[int], None]:
+def progress(total: int) -> Callable[[int], None]:
     """A line on stderr where that is a terminal, else nothing."""
     if not sys.stderr.isatty():
         return lambda index: None

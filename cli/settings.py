@@ -50,6 +50,16 @@ def parse_seeds(text: str | int) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def parse_size(text: str | int | None) -> int | tuple[int, int] | None:
+    """``"64"``, ``"64x96"`` (height, width) or None. ValueError for anything else."""
+    if text is None:
+        return None
+    numbers = str(text).split("x")
+    if len(numbers) > 2 or not all(n.isdecimal() and int(n) > 0 for n in numbers):
+        raise ValueError(f"--size {text!r}: wanted height and width, such as 64 or 64x96")
+    return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
+
+
 def dumps(value: Any) -> str:
     """Readable strict JSON with a final newline: the same value gives the same bytes."""
     return json.dumps(value, indent=1, allow_nan=False) + "\n"

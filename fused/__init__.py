@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .brownian import PATH_STREAM, BrownianPath
-from .linear import Coefficient, Rows, accumulator_dtype, linear_combination, linear_step, prepare
+from .linear import Coefficient, Rows, accumulator_dtype, linear_combination, linear_new, linear_step, prepare
 from .noise import SOLVER_STREAM, START_STREAM, SeededNoise, normals, seeds_from
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "SeededNoise",
     "accumulator_dtype",
     "linear_combination",
+    "linear_new",
     "linear_step",
     "normals",
     "prepare",

@@ -27,6 +27,9 @@ Coefficient: TypeAlias = float | Sequence[float] | Tensor
 #: ``rows[j][i]`` multiplies input i in output j
 Rows: TypeAlias = Sequence[Sequence[Coefficient]]
 
+#: (input, number) pairs of one output
+Terms: TypeAlias = Sequence[tuple[int, float]]
+
 #: elements accumulated at a time on a CPU when dtypes differ: the fp32 block stays in cache
 _BLOCK = 1 << 17
 
@@ -89,6 +92,42 @@ def linear_combination(inputs: Sequence[Tensor], coefficients: Sequence[Coeffici
         else:
             total = torch.addcmul(total, x, c) if isinstance(c, Tensor) else torch.add(total, x, alpha=c)
     return torch.zeros_like(inputs[0], dtype=dtype) if total is None else total.to(dtype)
+
+
+def linear_new(inputs: Sequence[Tensor], rows: Sequence[Terms], firsts: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """:func:`linear_step` into new tensors of ``dtype``, for launches checked beforehand: ``rows[j]`` lists (input, number other than 0).
+
+    ``firsts[j]`` is row j's first number as a host tensor of no axes in ``dtype`` (a float would become one at each call). Nothing is
+    checked here: inputs share shape and device. The bits of :func:`linear_step`; autograd sees it where it is enabled.
+    """
+    plain = dtype in (torch.float32, torch.float64)
+    for x in inputs:
+        plain = plain and x.dtype == dtype
+    if plain:
+        return [_new(inputs, row, first) for row, first in zip(rows, firsts, strict=True)]
+    if torch.is_grad_enabled():
+        return [linear_combination([inputs[i] for i, _ in row] or inputs[:1], [c for _, c in row] or [0.0], dtype) for row in rows]
+    outputs = [torch.empty_like(inputs[0], dtype=dtype) for _ in rows]
+    for out, row in zip(outputs, rows, strict=True):
+        _accumulate_blocks(out, [(inputs[i], c) for i, c in row])
+    return outputs
+
+
+def _new(inputs: Sequence[Tensor], row: Terms, first: Tensor) -> Tensor:
+    """:func:`_accumulate` into a tensor of its own."""
+    if not row:
+        return torch.zeros_like(inputs[0])
+    (i, c), rest = row[0], row[1:]
+    if c != 1.0:
+        acc = inputs[i] * first
+    elif rest:
+        (j, d), rest = rest[0], rest[1:]
+        acc = torch.add(inputs[i], inputs[j], alpha=d)
+    else:
+        acc = inputs[i].clone()
+    for i, c in rest:
+        acc.add_(inputs[i], alpha=c)
+    return acc
 
 
 def _terms(inputs: Sequence[Tensor], row: Sequence[Coefficient], dtype: torch.dtype) -> list[tuple[Tensor, float | Tensor]]:

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from ..plans.instructions import PlanError
 from ..schedules import DiscreteVP, Flow
+from ..schedules.noise_path import NoisePath
 from .diffusers_choice import check_order, choose, split_options
 from .diffusers_config import OWN, STYLES, ConfigError, Settings, complete, read
-from .diffusers_paths import NoisePath
-from .diffusers_program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch
-from .diffusers_run import Run, position
+from .diffusers_program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch, report
+from .diffusers_run import Run, StepOutput, position
 from .diffusers_signal import add_noise, levels, velocity
+from .diffusers_traced import Traced
 
 __all__ = ["ConfigError", "FewstepScheduler", "SchedulerMixin"]
 
@@ -66,6 +67,7 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         self._read: tuple[Any, Settings] | None = None
         self._compiled: Compiled | None = None
         self._run: Run | None = None
+        self._traced: Traced | None = None
         self._begin: int | None = None
         choose(self.config, self._settings, 20)
         self.num_inference_steps: int | None = None
@@ -163,9 +165,12 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         if times is None and levels_given is None and calls_per_step(settings, sampler, options) is None:
             count, options = fitted(settings, sampler, options, count, mu)
         run = compiled(settings, sampler, options, count, times, levels_given, mu)
+        if settings.round_times and (gap := mismatch(settings, run)) > 0.0:
+            report(run.sampler, len(run.labels), gap)
         whole = all(label == int(label) for label in run.labels) and settings.style not in ("flow", "flow_levels", "edm", "trig")
         self._compiled, self._run, self._begin = run, None, None
         self.num_inference_steps = count if num_inference_steps is None else num_inference_steps
+        self._traced = Traced(run, 0, device or "cpu", sure=False, learned=settings.learned)
         dtype = torch.int64 if whole else torch.float32
         self.timesteps = torch.tensor(run.labels, dtype=dtype).to(device or "cpu")
         self.sigmas = torch.tensor(run.sigmas, dtype=torch.float32).to(device if isinstance(settings.schedule, Flow) and device else "cpu")
@@ -178,7 +183,8 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
     @property
     def step_index(self) -> int | None:
         """The network call that is due, None before the first step."""
-        return None if self._run is None else self._run.index
+        run = self._run or self._traced
+        return None if run is None else run.index
 
     @property
     def begin_index(self) -> int | None:
@@ -187,8 +193,10 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begin at this entry of ``timesteps``; the plan is then the one of the remaining steps. ValueError inside a step."""
-        self._ready.tail(int(begin_index))
-        self._begin, self._run = int(begin_index), None
+        begin = int(begin_index)
+        tail = self._ready.tail(begin)
+        self._traced = Traced(tail, begin, self.timesteps.device, sure=True, learned=self._settings.learned)
+        self._begin, self._run = begin, None
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """``sample``: it is what the network wants."""
@@ -202,12 +210,26 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         A ``sample`` that is not the tensor of the last step is an edit, and later corrections keep it. PlanError before
         ``set_timesteps`` and past the end.
         """
+        if torch.compiler.is_compiling():
+            if generator is None and self._traced is not None and self.config["noise_seed"] is None:
+                x = self._traced.step(model_output, timestep, sample)
+            else:
+                x = self._apart(model_output, timestep, sample, generator)
+            return SchedulerOutput(prev_sample=x) if return_dict else (x,)
+        x = self._eager(model_output, timestep, sample, generator)
+        return StepOutput(x) if return_dict else (x,)
+
+    def _eager(self, output: Tensor, timestep: Any, sample: Tensor, generator: Any) -> Tensor:
+        """A step outside of graphs."""
         if self._run is None:
             ready = self._ready
+            if self._traced is not None and self._traced.buffers is not None:
+                raise PlanError("this run was begun under torch.compile: call set_timesteps for another one")
             begin = position(self.timesteps, timestep, tuple(ready.starts)) if self._begin is None else self._begin
             self._run = Run(ready.tail(begin), begin, sample, self._settings.learned, self.config["noise_seed"])
-        x = self._run.step(model_output, sample, generator)
-        return SchedulerOutput(prev_sample=x) if return_dict else (x,)
+        return self._run.step(output, sample, generator)
+
+    _apart = torch.compiler.disable(_eager)  # type: ignore[no-untyped-call]
 
     # signal and noise
 

@@ -38,11 +38,13 @@ def counterpart(config: Mapping[str, Any], steps: int) -> Choice:
     if origin in ("DPMSolverMultistepScheduler", "EDMDPMSolverMultistepScheduler"):
         return _multistep(config, steps)
     if origin == "DPMSolverSinglestepScheduler":
-        return _singlestep(config)
+        return _singlestep(config, steps)
     if origin == "DDPMScheduler":
         return _ddpm(config)
     if origin == "PNDMScheduler":
-        return ("plms" if config["skip_prk_steps"] else "pndm"), {}
+        if not config["skip_prk_steps"]:
+            return "pndm", {}
+        return ("plms" if steps > 1 else "ddim"), {}  # one call is a first-order step; plms takes two for its first
     if origin == "UniPCMultistepScheduler":
         return _unipc(config)
     if origin == "DEISMultistepScheduler":
@@ -67,8 +69,14 @@ def _only(config: Mapping[str, Any], key: str, allowed: tuple[Any, ...]) -> Any:
 def _multistep(config: Mapping[str, Any], steps: int) -> Choice:
     kinds = ("dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++")
     algorithm, order = _only(config, "algorithm_type", kinds), _only(config, "solver_order", (1, 2, 3))
-    lower = {"lower_order_final": bool(config["lower_order_final"]) and steps < 15}
-    options = {**lower, "correction": _CORRECTIONS[_only(config, "solver_type", tuple(_CORRECTIONS))]}
+    lower = bool(config["lower_order_final"]) and steps < 15
+    if config.get("euler_at_final") and not lower and config["final_sigmas_type"] != "zero":  # a last step to 0 has order 1 anyway
+        if order == 3:
+            raise ConfigError(
+                "euler_at_final=True with solver_order=3: its last step alone is lowered, which is not supported: give order 2"
+            )
+        lower = True
+    options = {"lower_order_final": lower, "correction": _CORRECTIONS[_only(config, "solver_type", tuple(_CORRECTIONS))]}
     if algorithm.startswith("sde"):
         _only(config, "solver_order", (1, 2))
         if order == 1:
@@ -76,14 +84,19 @@ def _multistep(config: Mapping[str, Any], steps: int) -> Choice:
         return ("dpmpp_2m_sde" if "++" in algorithm else "sde_dpm_solver_2m"), options
     if algorithm == "dpmsolver++":
         return ("ddim", {}) if order == 1 else (_DATA[order], options)
+    if order == 3:
+        options["third"] = "halved"
     return _NOISE[order], ({} if order == 1 else options)
 
 
-def _singlestep(config: Mapping[str, Any]) -> Choice:
+def _singlestep(config: Mapping[str, Any], steps: int) -> Choice:
     algorithm, order = _only(config, "algorithm_type", ("dpmsolver", "dpmsolver++")), _only(config, "solver_order", (1, 2, 3))
-    _only(config, "solver_type", ("midpoint",))
+    correction = {"midpoint": "half" if order == 3 else "dpmsolver", "heun": "taylor"}[_only(config, "solver_type", ("midpoint", "heun"))]
     form = "++" if "++" in algorithm else ""
-    return ("ddim" if form else "dpm_solver_1", {}) if order == 1 else (_SINGLE[form, order], {"blocks": "fill"})
+    if order == 1:
+        return "ddim" if form else "dpm_solver_1", {}
+    low = config["lower_order_final"] or steps % order  # as there: what does not divide lowers the end
+    return _SINGLE[form, order], {"blocks": "fill_low" if low else "fill_high", "correction": correction}
 
 
 def _ddpm(config: Mapping[str, Any]) -> Choice:

@@ -13,16 +13,18 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
+from diffusers.utils import logging
 from torch import Tensor
 
 from ..fused.linear import linear_combination
 from ..plans.instructions import Plan
 from ..plans.lowering import Program, lower
+from ..plans.traced import tabulate
 from ..samplers import registry
 from ..schedules import Grid, Node, Schedule, convert
+from ..schedules.noise_path import NoisePath
+from ..schedules.scheduler_grids import grid_of
 from .diffusers_config import Settings
-from .diffusers_grids import grid_of
-from .diffusers_paths import NoisePath
 
 #: what goes on in the middle of a run, where a start-up of several calls has no place: uniform Adams-Bashforth weights from the first step
 STEADY = {name: (("ipndm", registry.make_options(registry.get("ipndm"), {})),) for name in ("plms", "pndm")}
@@ -78,7 +80,12 @@ class Network:
         if self.clip is None:
             return output
         p, q = self.data(node)
-        data = linear_combination([x, output], [p, q], x.dtype)
+        return self.clipped(linear_combination([x, output], [p, q], x.dtype))
+
+    def clipped(self, data: Tensor) -> Tensor:
+        """x0 within its bound."""
+        if self.clip is None:
+            return data
         return data.clamp(-self.clip, self.clip) if isinstance(self.clip, float) else dynamic_threshold(data, *self.clip)
 
 
@@ -104,8 +111,7 @@ class Compiled:
     @cached_property
     def starts(self) -> dict[int, int]:
         """Evaluation that begins a step -> its grid node: the last evaluation at that node."""
-        last = {e.node: k for k, e in enumerate(self.plan.evaluations)}
-        return {last[node]: i for i, node in enumerate(self.grid.nodes[:-1]) if node in last}
+        return _starts(self.plan, self.grid)
 
     @cached_property
     def sigmas(self) -> tuple[float, ...]:
@@ -113,6 +119,15 @@ class Compiled:
         flow = type(self.network.schedule).__name__ == "Flow"
         nodes = [*(e.node for e in self.plan.evaluations), self.plan.end]
         return tuple(node.sigma if flow else node.rho for node in nodes)
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, int, int]:
+        """``plans.traced.Table``: matrix, targets, (p, q) of x0 by call where it is clipped, noises a step, buffers."""
+        table, clipped = tabulate(self.program), self.network.clip is not None
+        data = [self.network.data(e.node) if clipped else (0.0, 0.0) for e in self.plan.evaluations]
+        with torch.inference_mode(False):
+            wide = [torch.tensor(rows, dtype=torch.float64) for rows in (table.matrix, data)]
+            return wide[0], torch.tensor(table.targets), wide[1], table.noises, table.buffers
 
     def tail(self, begin: int) -> Compiled:
         """The run from evaluation ``begin`` on: the plan rebuilt on the grid's tail, which takes the calls that are left.
@@ -134,10 +149,17 @@ class Compiled:
         )
 
 
+def _starts(plan: Plan, grid: Grid) -> dict[int, int]:
+    last = {e.node: k for k, e in enumerate(plan.evaluations)}
+    return {last[node]: i for i, node in enumerate(grid.nodes[:-1]) if node in last}
+
+
 def _compiled(grid: Grid, sampler: str, options: Any, network: Network, labels: tuple[float, ...] | Settings) -> Compiled:
     plan = registry.build(sampler, grid, options)
     given = tuple(labels.label(float(e.node.t or 0.0)) for e in plan.evaluations) if isinstance(labels, Settings) else labels
-    return Compiled(grid, plan, lower(plan, network), network, given, sampler, options)
+    program = lower(plan, network)
+    _ = program.firsts  # made here, and not by the first step
+    return Compiled(grid, plan, program, network, given, sampler, options)
 
 
 @lru_cache(maxsize=64)
@@ -159,14 +181,17 @@ def compiled(
 def calls_per_step(settings: Settings, sampler: str, options: Any) -> int | None:
     """Network calls a step where that is one number (the last step may take fewer), else None."""
     mu = 0.5 if settings.dynamic else None
-    runs = [compiled(settings, sampler, options, n, mu=mu) for n in (4, 5, 6)]
-    a, b, c = (run.plan.nfe for run in runs)
+    grids = [grid_of(settings, n, mu=mu) for n in (4, 5, 6)]
+    plans = [registry.build(sampler, grid, options) for grid in grids]
+    a, b, c = (plan.nfe for plan in plans)
     each = b - a
     if each < 1 or c - b != each or not 0 < a - 3 * each <= each:
         return None
-    return each if all(run.starts.get(i * each) == i for run in runs for i in range(run.grid.steps)) else None
+    found = [_starts(plan, grid) for plan, grid in zip(plans, grids, strict=True)]
+    return each if all(starts.get(i * each) == i for starts, grid in zip(found, grids, strict=True) for i in range(grid.steps)) else None
 
 
+@lru_cache(maxsize=64)
 def fitted(settings: Settings, sampler: str, options: Any, calls: int, mu: float | None) -> tuple[int, Any]:
     """Steps and options of the largest run of at most ``calls`` network calls."""
 
@@ -187,3 +212,12 @@ def mismatch(settings: Settings, run: Compiled) -> float:
     """The largest distance between a state's time and what the network is told, in table entries."""
     gaps = [abs(settings.scale * float(e.node.t or 0.0) - label) for e, label in zip(run.plan.evaluations, run.labels, strict=True)]
     return max((g for g in gaps if math.isfinite(g)), default=0.0)
+
+
+@lru_cache(maxsize=256)
+def report(sampler: str, calls: int, gap: float) -> None:
+    """Tell, once for the same arguments and through diffusers' log, how far rounded times are from the states'."""
+    logging.get_logger("diffusers.schedulers.fewstep").warning(
+        f"round_timesteps: the {calls} network calls of {sampler} are told the nearest entries of the table, up to {gap:.2g} entries from "
+        "the times of their states; for a network that takes real numbers leave round_timesteps out"
+    )

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ..plans.instructions import PlanError
 from ..plans.loop import Cursor
 from .diffusers_program import Compiled
+
+
+class StepOutput(SchedulerOutput):
+    """diffusers' output of a step, made without its checks (which take as long as a small step)."""
+
+    def __init__(self, prev_sample: Tensor) -> None:
+        OrderedDict.__setitem__(self, "prev_sample", prev_sample)
+        object.__setattr__(self, "prev_sample", prev_sample)
 
 
 class Run:
@@ -21,9 +31,9 @@ class Run:
         self.begin, self.learned = begin, learned
         self.own = None if seed is None else torch.Generator("cpu").manual_seed(seed)
         self.generator: Any = None
-        self.network = run.network
-        self.cursor = Cursor(run.program, run.network, sample, self._draw)
-        self.inherited = {number for launch in run.program.launches for _, number, _ in launch.edits}
+        self.network, self.clipped = run.network, run.network.clip is not None
+        self.cursor = Cursor(run.program, run.network, sample, self._draw, fresh=True)
+        self.inherited = run.program.inherited
         self.given, self.version = sample, sample._version
 
     @property
@@ -37,24 +47,24 @@ class Run:
 
     def step(self, output: Tensor, sample: Tensor, generator: Any) -> Tensor:
         """The next state, a tensor that no later step writes into."""
-        cursor, call = self.cursor, self.cursor.call
-        if call is None:
-            raise PlanError(f"the run of {cursor.program.plan.nfe} network calls is over: call set_timesteps for another one")
-        if cursor.index and (sample is not self.given or sample._version != self.version):
+        cursor = self.cursor
+        launches, number = cursor.program.launches, cursor.index
+        if number + 1 == len(launches):
+            raise PlanError(f"the run of {number} network calls is over: call set_timesteps for another one")
+        if sample is not self.given or sample._version != self.version:
             cursor.replace(sample)
-        if self.learned and output.shape[1] == 2 * sample.shape[1]:
-            output = output[:, : sample.shape[1]]
-        if output.shape != sample.shape:
-            raise ValueError(f"model_output has shape {tuple(output.shape)}, the sample {tuple(sample.shape)}: they must be equal")
+        shape = sample.shape
+        if output.shape != shape:
+            if not self.learned or output.shape[1] != 2 * shape[1]:
+                raise ValueError(f"model_output has shape {tuple(output.shape)}, the sample {tuple(shape)}: they must be equal")
+            output = output[:, : shape[1]]
         self.generator = self.own if generator is None else generator
-        slots = cursor.state.slots
-        for slot in cursor.program.launches[cursor.index + 1].outs:  # a caller may keep what it was given: write into new tensors
-            slots[slot] = None
-        cursor.step((self.network.value(output, cursor.x, call.node),))
-        number = cursor.index
+        if self.clipped:
+            output = self.network.value(output, cursor.x, cursor.node)
+        cursor.step((output,))
         x = cursor.x
-        self.given = x.clone() if number in self.inherited else x  # an edit in place is then seen as a difference
-        self.version = self.given._version
+        self.given = x.clone() if number + 1 in self.inherited else x  # an edit in place is then seen as a difference
+        self.version = x._version if self.given is x else 0
         return self.given
 
 

@@ -5,8 +5,8 @@ Four kinds of source are understood:
 * a bundled name, ``names()``: weights that come with the package, trained by ``fewstep.train``;
 * ``mixture``: an exact model, eight Gaussians of deviation 0.1 on the unit circle (label k is the k-th), on ``EDM(0.002, 80)``;
 * a folder with ``config.json`` (``"format": "fewstep-unet"``) and ``model.safetensors``, which ``fewstep.train --export`` writes;
-* a diffusers folder: a pipeline (``model_index.json``) or a single UNet2DModel (``config.json`` with ``_class_name``) beside a
-  scheduler configuration; see ``diffusers_folder``.
+* a diffusers folder: a pipeline (``model_index.json``) or a single network (``config.json`` with ``_class_name``) beside a scheduler
+  configuration; see ``pretrained``.
 
 A bundled network is EDM-preconditioned (Karras et al. 2022, arXiv 2206.00364, Table 1): the denoiser is
 ``D(y; s) = c_skip y + c_out F(c_in y; log(s)/4)`` on the path ``EDM(sigma_min, sigma_max)``.
@@ -17,8 +17,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import torch
+
 from ..schedules import EDM
 from .denoiser import Denoiser
+from .errors import ModelError
 from .mixture import GaussianMixture
 from .preconditioning import EDMPreconditioning
 from .weights import CONFIG, MIXTURE, load_network, locate, read_json
@@ -33,15 +36,28 @@ def ring(components: int = 8, std: float = 0.1) -> GaussianMixture:
 
 
 def classes_of(denoiser: Denoiser) -> int:
-    """How many class labels a denoiser takes as ``cond``: the network's own count, the components of a mixture, else 0."""
+    """How many class labels a denoiser takes as ``cond``: its own count, the components of a mixture, else 0."""
     if isinstance(denoiser, GaussianMixture):
         return int(denoiser.means.shape[0])
     config = getattr(getattr(denoiser, "network", None), "config", None)
-    return int(getattr(config, "classes", 0) or 0)
+    return int(getattr(denoiser, "classes", 0) or getattr(config, "classes", 0) or 0)
 
 
-def load(name_or_folder: str | Path) -> Denoiser:
+def load(
+    name_or_folder: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    size: int | tuple[int, int] | None = None,
+    variant: str | None = None,
+) -> Denoiser:
     """A Denoiser from a bundled name, a folder of ours or a diffusers folder.
+
+    Args:
+        name_or_folder: see the module.
+        device, dtype: of the network; default CPU and float32. Exact models follow their state.
+        size, variant: height and width of a sample, and the variant of the weights' files (``fp16``), for networks from diffusers: see
+            ``load_pretrained``.
 
     Raises ModelError for an unknown name (with the nearest match), a missing file, damaged weights, or weights of other shapes than
     the configuration's.
@@ -50,11 +66,14 @@ def load(name_or_folder: str | Path) -> Denoiser:
         return ring()
     folder = locate(name_or_folder)
     if (folder / "model_index.json").is_file() or "_class_name" in read_json(folder / CONFIG):
-        from .diffusers_folder import load_diffusers
+        from .pretrained import load_pretrained
 
-        return load_diffusers(folder)
+        return load_pretrained(folder, device=device, dtype=dtype, size=size, variant=variant)
+    if size is not None:
+        raise ModelError(f"size={size!r}: only networks from diffusers take it; the samples of {str(name_or_folder)!r} have one size")
     loaded = load_network(folder)
+    network = loaded.network.to(device=device, dtype=dtype)
     schedule = EDM(loaded.sigma_min, loaded.sigma_max)
-    shape = (loaded.network.config.channels, loaded.network.config.image_size, loaded.network.config.image_size)
+    shape = (network.config.channels, network.config.image_size, network.config.image_size)
     edm = EDMPreconditioning(loaded.sigma_data)
-    return wrap(loaded.network, schedule, prediction="x0", time="c_noise", precondition=edm, shape=shape)
+    return wrap(network, schedule, prediction="x0", time="c_noise", precondition=edm, shape=shape)

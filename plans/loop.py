@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..fused.linear import linear_combination, linear_step
+from ..fused.linear import linear_combination, linear_new, linear_step
 from ..schedules.kinds import KINDS, convert
 from ..schedules.node import Node
 from .instructions import Plan, PlanError
@@ -77,13 +77,25 @@ OnStep = Callable[[StepState], Tensor | None]
 
 @dataclass
 class RunState:
-    """Buffers of one run: ``slots[0]`` is the caller's start state and is never written."""
+    """Buffers of one run: ``slots[0]`` is the caller's start state and is never written.
+
+    ``fresh``: launches write into new tensors, so that a caller may keep what it was given, and autograd follows where it is enabled;
+    raw outputs and noises are then the caller's to check.
+    """
 
     program: Program
     slots: list[Tensor | None]
     noise: NoiseSource | None
+    fresh: bool = False
     edits: dict[int, Tensor] = field(default_factory=dict)
     kept: dict[int, Tensor] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    firsts: Sequence[Sequence[Tensor]] = ()
+
+    def __post_init__(self) -> None:
+        if self.fresh:
+            self.dtype = self.slot(0).dtype
+            self.firsts = self.program.firsts[torch.float64 if self.dtype == torch.float64 else torch.float32]
 
     def slot(self, index: int) -> Tensor:
         """Buffer ``index``, allocated at its first use."""
@@ -106,12 +118,17 @@ class RunState:
 
 def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
     """Execute launch ``k``; ``raws`` are the outputs of call ``k - 1``. Returns the input of call ``k``, or the result."""
-    launch = state.program.launches[k]
-    inputs = []
-    for kind, index in launch.operands:
-        inputs.append(state.slot(index) if kind == "slot" else raws[index] if kind == "raw" else state.z(index, k))
-    outputs = [state.slot(index) for index in launch.outs]
-    linear_step(outputs, inputs, launch.matrix)
+    launch, slots = state.program.launches[k], state.slots
+    inputs: list[Any] = [slots[i] if kind == "slot" else raws[i] if kind == "raw" else state.z(i, k) for kind, i in launch.operands]
+    if not launch.outs:
+        pass
+    elif state.fresh:
+        outputs = linear_new(inputs, state.program.terms[k], state.firsts[k], state.dtype)
+        for index, out in zip(launch.outs, outputs, strict=True):
+            slots[index] = out
+    else:
+        outputs = [state.slot(index) for index in launch.outs]
+        linear_step(outputs, inputs, launch.matrix)
     for row, number, c in launch.edits:
         if number in state.edits:
             outputs[row].add_(state.edits[number], alpha=c)
@@ -121,11 +138,11 @@ def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
 class Cursor:
     """A run turned inside out: look at ``x_in`` and ``node``, call your network, hand its raw outputs to ``step``."""
 
-    def __init__(self, plan: Plan | Program, denoiser: Denoiser, x: Tensor, noise: Noise = None) -> None:
+    def __init__(self, plan: Plan | Program, denoiser: Denoiser, x: Tensor, noise: Noise = None, *, fresh: bool = False) -> None:
         self.program = plan if isinstance(plan, Program) else lower(plan, denoiser)
         self.denoiser = denoiser
         slots: list[Tensor | None] = [x, *[None] * (self.program.slots - 1)]
-        self.state = RunState(self.program, slots, noise_source(noise))
+        self.state = RunState(self.program, slots, noise_source(noise), fresh)
         self.index = 0
         self._value = advance(self.state, 0, ())
 
@@ -180,7 +197,7 @@ class Cursor:
 
     def step(self, raws: Sequence[Tensor]) -> None:
         """Take the raw outputs of the network call that was due."""
-        if self.call is None:
+        if self.index + 1 == len(self.program.launches):
             raise PlanError("the run is over")
         self.index += 1
         self._value = advance(self.state, self.index, raws)
@@ -193,11 +210,12 @@ class Cursor:
         if call is not None:
             change, before = x.to(current) - current, self.state.edits.get(call.number)
             self.state.edits[call.number] = change if before is None else before + change
-        if current is self.state.slots[0]:  # never write into the caller's start state
-            current = self.state.slots[0] = torch.empty_like(current)
-            if call is not None and call.input == call.state:
+        if self.state.fresh or current is self.state.slots[0]:  # never write into what is the caller's
+            current = self.state.slots[self.program.result if call is None else call.state] = x.to(current, copy=True)
+            if call is None or call.input == call.state:
                 self._value = current
-        current.copy_(x)
+        else:
+            current.copy_(x)
         if call is not None and call.input != call.state:
             torch.mul(current, call.scale, out=self.state.slot(call.input))
 

@@ -8,17 +8,25 @@ before running. Edits (a replaced evaluated state) enter as operands of their ow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..schedules.kinds import convert
+import torch
+from torch import Tensor
+
+from ..schedules.kinds import convert, parts
 from ..schedules.node import Node
 from .instructions import Combine, Evaluate, Plan, PlanError
 
 if TYPE_CHECKING:
     from ..models.denoiser import Denoiser
+
+
+#: a term below this share of its Combine's largest is a residue of rounding
+_RESIDUE = 2.0**-48
 
 
 class Operand(NamedTuple):
@@ -86,6 +94,27 @@ class Program:
     def calls(self) -> tuple[Call, ...]:
         """The network calls in order."""
         return tuple(launch.call for launch in self.launches if launch.call is not None)
+
+    @cached_property
+    def terms(self) -> tuple[tuple[tuple[tuple[int, float], ...], ...], ...]:
+        """Of each launch, by output: (place among the operands, coefficient) where that is not 0."""
+        return tuple(tuple(tuple((i, c) for i, c in enumerate(row) if c != 0.0) for row in x.matrix) for x in self.launches)
+
+    @cached_property
+    def firsts(self) -> dict[torch.dtype, tuple[tuple[Tensor, ...], ...]]:
+        """Of each launch, by output: the first of its ``terms``' coefficients as a tensor, for states of either precision."""
+        flat = [row[0][1] if row else 0.0 for launch in self.terms for row in launch]
+        made: dict[torch.dtype, tuple[tuple[Tensor, ...], ...]] = {}
+        with torch.inference_mode(False):
+            for dtype in (torch.float32, torch.float64):
+                ready = iter(torch.tensor(flat, dtype=dtype).unbind(0))
+                made[dtype] = tuple(tuple(next(ready) for _ in launch) for launch in self.terms)
+        return made
+
+    @cached_property
+    def inherited(self) -> frozenset[int]:
+        """Evaluations whose state, where it is replaced, changes a later launch."""
+        return frozenset(number for launch in self.launches for _, number, _ in launch.edits)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -228,10 +257,27 @@ class _Lowering:
 def _segments(plan: Plan) -> tuple[list[list[Combine]], list[Evaluate]]:
     segments: list[list[Combine]] = [[]]
     evaluations: list[Evaluate] = []
+    sizes = {0: math.hypot(plan.start.alpha, plan.start.sigma)}
     for i in plan.code:
         if isinstance(i, Evaluate):
+            sizes |= {value: math.hypot(*parts(kind, i.node)) for value, kind in i.outs}
             evaluations.append(i)
             segments.append([])
         else:
-            segments[-1].append(i)
+            segments[-1].append(_significant(i, sizes))
+            sizes[i.out] = _size(i, sizes)
     return segments, evaluations
+
+
+def _size(i: Combine, sizes: dict[int, float]) -> float:
+    """About how large the value is for data of size 1: a state's ``|(alpha, sigma)|``, a bound for what is none."""
+    if i.node is not None:
+        return math.hypot(i.node.alpha, i.node.sigma)
+    return sum(abs(c) * sizes[value] for value, c in i.terms) + sum(abs(c) for _, c in i.noise)
+
+
+def _significant(i: Combine, sizes: dict[int, float]) -> Combine:
+    """``i`` without terms that are what rounding left of a weight of 0: each would cost a pass over memory."""
+    least = _RESIDUE * max((abs(c) * sizes[value] for value, c in i.terms), default=0.0)
+    kept = tuple(term for term in i.terms if abs(term[1]) * sizes[term[0]] > least)
+    return i if len(kept) == len(i.terms) else replace(i, terms=kept)

@@ -135,6 +135,17 @@ class DPMMultistep:
         return "half" if self.correction == "midpoint" else None
 
 
+@dataclass(frozen=True)
+class NoiseForm3(DPMMultistep):
+    """As ``DPMMultistep``. ``third``: the second difference, ``exact`` or ``halved`` (as diffusers computes it: second order)."""
+
+    third: str = "exact"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice("third", self.third, ("exact", "halved"))
+
+
 _UNIPC_MOMENTS = {"bh1": "bh1", "bh2": "half", "vary_coeff": None, "vary_coeff_compat": None}
 
 
@@ -215,10 +226,17 @@ def dpm_solver_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     return multistep(b, grid, Scheme(kind="eps", moment=options.moment, lower_order_final=options.lower_order_final))
 
 
-@register("dpm_solver_3m", order=3, source="Lu et al. 2022, arXiv 2206.00927, multistep form with the full second difference")
-def dpm_solver_3m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
-    """DPM-Solver 3M: three noise predictions, true third order."""
-    return multistep(b, grid, Scheme(kind="eps", order=3, moment=options.moment, lower_order_final=options.lower_order_final))
+@register(
+    "dpm_solver_3m",
+    order=lambda o: 3 if o.third == "exact" else 2,
+    source="Lu et al. 2022, arXiv 2206.00927, multistep form with the full second difference",
+    variants=({"third": "halved"},),
+)
+def dpm_solver_3m(b: PlanBuilder, grid: Grid, options: NoiseForm3) -> Plan:
+    """DPM-Solver 3M: three noise predictions, true third order unless ``third="halved"``."""
+    third = None if options.third == "exact" else options.third
+    scheme = Scheme(kind="eps", order=3, moment=options.moment, third=third, lower_order_final=options.lower_order_final)
+    return multistep(b, grid, scheme)
 
 
 def _unipc_order(o: UniPC) -> int:

@@ -27,8 +27,16 @@ from .options import choice, integer, number
 from .registry import NoOptions, register
 
 
-def fill_orders(order: int, nfe: int) -> tuple[int, ...]:
-    """Block orders that spend exactly ``nfe`` evaluations, as DPM-Solver-fast does: full blocks, then lower ones at the end."""
+def fill_orders(order: int, nfe: int, rule: str = "fill") -> tuple[int, ...]:
+    """Block orders that spend exactly ``nfe`` evaluations: full blocks, then lower ones at the end.
+
+    ``fill`` as DPM-Solver-fast does; ``fill_low`` has a last block of one evaluation for order 2 too; ``fill_high`` only what is left over.
+    """
+    if rule == "fill_high":
+        full, rest = divmod(nfe, order)
+        return (*(order,) * full, *((rest,) if rest else ()))
+    if order == 2 and rule == "fill_low" and nfe % 2 == 0:
+        return (*(2,) * (nfe // 2 - 1), 1, 1)
     if order == 3:
         full, rest = divmod(nfe, 3)
         return (*(3,) * (full - 1), 2, 1) if rest == 0 else (*(3,) * full, rest)
@@ -43,7 +51,7 @@ def singlestep(
     end: Node,
     kind: str,
     *,
-    taylor: bool = False,
+    correction: str = "dpmsolver",
     lows: Sequence[Node] | None = None,
     s_noise: float = 1.0,
 ) -> Plan:
@@ -55,15 +63,15 @@ def singlestep(
     ends = [*(block[0] for block in blocks[1:]), end]
     x = b.start(blocks[0][0])
     for block, t, low in zip(blocks, ends, lows or ends, strict=True):
-        x = b.at(low, _block(b, x, block, low, kind, taylor))
+        x = b.at(low, _block(b, x, block, low, kind, correction))
         if low != t:
             fresh = t.alpha * math.sqrt(t.rho**2 - low.rho**2)
             x = b.at(t, (t.alpha / low.alpha) * x + (fresh * s_noise) * b.noise(block[0], t))
     return b.finish(x)
 
 
-def _block(b: PlanBuilder, x: Lin, block: tuple[Node, ...], t: Node, kind: str, taylor: bool) -> Lin:
-    s = block[0]
+def _block(b: PlanBuilder, x: Lin, block: tuple[Node, ...], t: Node, kind: str, correction: str = "dpmsolver") -> Lin:
+    s, taylor = block[0], correction == "taylor"
     m = b.evaluate(x, s, kind)
 
     def interpolated(node: Node, nodes: Sequence[Node], values: Sequence[Lin], moment: str | None = None) -> Lin:
@@ -77,7 +85,7 @@ def _block(b: PlanBuilder, x: Lin, block: tuple[Node, ...], t: Node, kind: str, 
     if len(block) == 2:
         return interpolated(t, [s, s1], [m, m1], None if taylor else "half")
     s2 = block[2]
-    m2 = b.evaluate(b.at(s2, interpolated(s2, [s, s1], [m, m1])), s2, kind)
+    m2 = b.evaluate(b.at(s2, interpolated(s2, [s, s1], [m, m1], "half" if correction == "half" else None)), s2, kind)
     return interpolated(t, [s, s1, s2], [m, m1, m2]) if taylor else interpolated(t, [s, s2], [m, m2])
 
 
@@ -85,9 +93,11 @@ def _block(b: PlanBuilder, x: Lin, block: tuple[Node, ...], t: Node, kind: str, 
 class Singlestep:
     """Options of a singlestep method.
 
-    ``r1``, ``r2``: stage positions in lam, as fractions of the step (r2 = 2/3 for third order). ``correction``: dpmsolver or taylor.
-    ``blocks``: ``full``, or ``fill`` where every grid interval is one evaluation. ``orders``: the order of each interval's block, overrides
-    ``blocks`` (DPM-Solver-fast on a uniform-lam grid is ``orders=(3, 3, ..., 2, 1)``).
+    ``r1``, ``r2``: stage positions in lam, as fractions of the step (r2 = 2/3 for third order). ``correction``: dpmsolver, taylor, or half
+    (dpmsolver whose third-order stage has ``mu/2`` too, as in diffusers: a stage error of h^3, so the order is the same).
+    ``blocks``: ``full``, or ``fill`` where every grid interval is one evaluation (``fill_low``, ``fill_high``: see ``fill_orders``).
+    ``orders``: the order of each interval's block, overrides ``blocks`` (DPM-Solver-fast on a uniform-lam grid is
+    ``orders=(3, 3, ..., 2, 1)``).
     """
 
     r1: float | None = None
@@ -100,8 +110,8 @@ class Singlestep:
         if self.r1 is not None:
             number("r1", self.r1, 1e-3, 1.0)
         number("r2", self.r2, 1e-3, 1.0)
-        choice("correction", self.correction, ("dpmsolver", "taylor"))
-        choice("blocks", self.blocks, ("full", "fill"))
+        choice("correction", self.correction, ("dpmsolver", "taylor", "half"))
+        choice("blocks", self.blocks, ("full", "fill", "fill_low", "fill_high"))
         _check_orders(self)
 
 
@@ -118,9 +128,9 @@ def _given_orders(orders: tuple[int, ...], grid: Grid) -> tuple[int, ...]:
 
 
 def _blocks(grid: Grid, order: int, options: Singlestep) -> list[tuple[Node, ...]]:
-    if options.blocks == "fill" and not options.orders:
+    if options.blocks != "full" and not options.orders:
         out, i = [], 0
-        for k in fill_orders(order, grid.steps):
+        for k in fill_orders(order, grid.steps, options.blocks):
             out.append(tuple(grid[j] for j in range(i, i + k)))
             i += k
         if grid[-1].sigma == 0.0 and len(out[-1]) > 1:  # h is infinite there: the last evaluation makes a first-order block
@@ -140,12 +150,12 @@ def _stages(grid: Grid, s: Node, t: Node, order: int, r1: float | None = None, r
 
 
 def _plan(b: PlanBuilder, grid: Grid, order: int, kind: str, options: Singlestep) -> Plan:
-    return singlestep(b, _blocks(grid, order, options), grid[-1], kind, taylor=options.correction == "taylor")
+    return singlestep(b, _blocks(grid, order, options), grid[-1], kind, correction=options.correction)
 
 
 def _fill(nfe: int, options: Singlestep | DPMFast) -> tuple[int, Singlestep | DPMFast]:
     """Spend a budget: as many grid intervals as evaluations, in blocks as high as fit."""
-    return nfe, options if options.orders else replace(options, blocks="fill")
+    return nfe, replace(options, blocks="fill") if options.blocks == "full" and not options.orders else options
 
 
 @register("dpm_solver_1", order=1, source="Lu et al. 2022, arXiv 2206.00927, eq. 3.7")
@@ -155,7 +165,7 @@ def dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
 
 
 _SECOND = ({"correction": "taylor"}, {"r1": 0.3})
-_THIRD = ({"correction": "taylor"}, {"r1": 0.45}, {"r1": 0.45, "correction": "taylor"})
+_THIRD = ({"correction": "taylor"}, {"correction": "half"}, {"r1": 0.45}, {"r1": 0.45, "correction": "taylor"})
 
 
 @register("dpm_solver_2", order=2, source="Lu et al. 2022, arXiv 2206.00927, Alg. 1", fill=_fill, variants=_SECOND)
@@ -196,7 +206,7 @@ def dpm2(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
     for s, t in grid.pairs():
         x, up = jump(x, s)
         block = (up,) if t.sigma == 0.0 else (up, grid.at_lam(up.lam + 0.5 * (t.lam - up.lam)))
-        x = b.at(t, _block(b, x, block, t, "eps", False))
+        x = b.at(t, _block(b, x, block, t, "eps"))
     return b.finish(x)
 
 

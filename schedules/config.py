@@ -4,8 +4,9 @@ Own form: ``{"schedule": "VPLinear", "beta_min": 0.1, "beta_max": 20.0}``; stric
 
 diffusers' form, read only: ``beta_schedule`` (linear, scaled_linear, squaredcos_cap_v2, sigmoid), ``beta_start``, ``beta_end``,
 ``num_train_timesteps``, ``trained_betas``, ``rescale_betas_zero_snr``; flows by ``shift`` or ``flow_shift``, EDM by
-``sigma_min``, ``sigma_max``, told by ``_class_name``, ``use_flow_sigmas`` or ``prediction_type``. The tables are float64;
-diffusers rounds its own to float32, a relative difference of 1e-7.
+``sigma_min``, ``sigma_max``, told by ``_class_name``, ``use_flow_sigmas`` or ``prediction_type``; a key left out means what it means in
+that class. The tables are float64; diffusers rounds its own to float32, a relative difference of 1e-7. ``scheduler_config`` reads the
+rest of such a config.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .errors import ScheduleError, unknown
 from .flow import Flow, Trig
 from .mean_reverting import MeanReverting
 from .pfgmpp import PFGMPP
+from .scheduler_classes import filled
 from .ve import EDM, VE
 from .vp import SubVP, VPCosine, VPLinear, VPSigmoid
 
@@ -49,7 +51,8 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     in the latter. ScheduleError where there is none, or an own config has unknown keys."""
     if "schedule" in config:
         return _own(config)
-    name = str(config.get("_class_name", ""))
+    config = filled(config)
+    name = str(config.get("origin") or config.get("_class_name"))
     if name in FLOW_CLASSES or config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         return Flow(float(config.get("flow_shift", config.get("shift", 1.0)) or 1.0))
     if name in EDM_CLASSES:

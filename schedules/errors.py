@@ -18,6 +18,10 @@ class ScheduleError(ValueError):
     """A configuration that describes no schedule."""
 
 
+class ConfigError(ScheduleError):
+    """A diffusers scheduler config, or a keyword that changes one, that cannot be honoured."""
+
+
 def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
     """``unknown <what> 'name'; did you mean 'x'? allowed: a, b, c``, for the text of an exception."""
     choices = sorted(allowed)

@@ -133,10 +133,14 @@ class Counted:
     def __init__(self, pipe: Any) -> None:
         self.pipe, self.calls = pipe, 0
         net = pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
-        net.register_forward_pre_hook(self._count)
+        self.hook = net.register_forward_pre_hook(self._count)
 
     def _count(self, *_: Any) -> None:
         self.calls += 1
+
+    def close(self) -> None:
+        """Stop counting."""
+        self.hook.remove()
 
 
 def draw(name: str, scheduler: Any, steps: int, seed: int = 0, **more: Any) -> tuple[torch.Tensor, int]:
@@ -145,8 +149,11 @@ def draw(name: str, scheduler: Any, steps: int, seed: int = 0, **more: Any) -> t
     return run(make(scheduler), steps, seed, **{**arguments, **more})
 
 
-def run(pipe: Any, steps: int, seed: int = 0, **arguments: Any) -> tuple[torch.Tensor, int]:
+def run(pipe: Any, steps: int | None, seed: int = 0, output: str = "np", **arguments: Any) -> tuple[torch.Tensor, int]:
     pipe.set_progress_bar_config(disable=True)
     counted = Counted(pipe)
-    made = pipe(num_inference_steps=steps, generator=torch.Generator().manual_seed(seed), output_type="np", **arguments)
+    try:
+        made = pipe(num_inference_steps=steps, generator=torch.Generator().manual_seed(seed), output_type=output, **arguments)
+    finally:
+        counted.close()
     return torch.as_tensor(made.images), counted.calls

@@ -5,6 +5,7 @@ Pipelines that import transformers are skipped where it is not installed; DDPM a
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import subprocess
 import sys
@@ -19,7 +20,7 @@ pytest.importorskip("diffusers")
 from diffusers_loops import SD, ours, theirs
 from diffusers_pipelines import CALLS, EMBEDS, FLOWS, control_net, ddpm, draw, run, sd3, sdxl, stable_diffusion
 
-from fewstep.samplers import names
+from fewstep import FewstepScheduler
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning:diffusers",
@@ -73,44 +74,19 @@ def test_a_pipeline_draws_what_it_drew(pipeline):
         assert mine == calls and float((a - b).abs().max()) < 2e-5
 
 
-@needs_transformers
-@pytest.mark.parametrize("case", TABLES, ids=[name for name, _ in TABLES])
-def test_every_class_in_stable_diffusion(case):
-    name, config = case
-    for steps in (1, 6):
-        a, calls = draw("sd", theirs(name, config), steps)
-        b, mine = draw("sd", ours(name, config), steps)
-        assert mine == calls and float((a - b).abs().max()) < 1e-5, steps
-
-
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_nfe_is_counted_and_the_same_seed_gives_the_same_bits(pipeline):
     name, config = default(pipeline)
-    for sampler in ("unipc", "heun", "euler_ancestral", "dpmpp_3m"):
+    for sampler in ("unipc", "heun", "euler_ancestral"):
         scheduler = ours(name, config, sampler=sampler, noise_seed=0)  # DiT, SD3 and Flux hand the scheduler no generator
-        a, calls = draw(pipeline, scheduler, 4)
-        b, _ = draw(pipeline, scheduler, 4)
-        c, _ = draw(pipeline, scheduler, 4, seed=1)
+        a, calls = draw(pipeline, scheduler, 3)
+        b, _ = draw(pipeline, scheduler, 3)
+        c, _ = draw(pipeline, scheduler, 3, seed=1)
         assert calls == scheduler.nfe and torch.isfinite(a).all() and torch.equal(a, b) and not torch.equal(a, c)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pipeline", [p for p in PIPELINES if p.values[0] in ("ddpm", "sd", "sd3")])
-@pytest.mark.parametrize("sampler", [n for n in names("plan") if n not in ("mr_ode", "mr_sde", "pfgmpp")])
-def test_every_sampler_in_every_pipeline(pipeline, sampler):
-    name, config = default(pipeline)
-    try:
-        scheduler = ours(name, config, sampler=sampler, noise_seed=0)
-        scheduler.set_timesteps(12)
-    except ValueError as error:
-        pytest.skip(f"refused: {error}")
-    a, calls = draw(pipeline, scheduler, 12)
-    b, _ = draw(pipeline, scheduler, 12)
-    assert calls == scheduler.nfe and torch.isfinite(a).all() and torch.equal(a, b)
-
-
 @needs_transformers
-@pytest.mark.parametrize("case", [c for c in TABLES if c[0] not in ("DDPM", "LMSDiscrete", "KDPM2Discrete")], ids=lambda c: c[0])
+@pytest.mark.parametrize("case", [c for c in TABLES if c[0] not in ("LMSDiscrete", "KDPM2Discrete")], ids=lambda c: c[0])
 def test_image_to_image_and_inpainting(case):
     name, config = case
     change = {"image": image(), "strength": 0.6}
@@ -119,6 +95,34 @@ def test_image_to_image_and_inpainting(case):
         pipes = [stable_diffusion(make(name, config), f"StableDiffusion{kind}Pipeline") for make in (theirs, ours)]
         (a, calls), (b, mine) = (run(pipe, 5, **EMBEDS, **more) for pipe in pipes)
         assert mine == calls and float((a - b).abs().max()) < 1e-5, (kind, more["strength"])
+
+
+@needs_transformers
+@pytest.mark.parametrize("name", ["KDPM2Discrete", "LMSDiscrete"])
+def test_where_theirs_deviates_in_the_middle(name):
+    """KDPM2: their add_noise takes the level of the step's end where the mask is blended in at its midpoint; given the midpoint's level it
+    is ours. LMS from the middle: test_diffusers_deviations; from the start it inpaints alike."""
+    paint = {"image": image(), "mask_image": right_half(), "height": 16, "width": 16}
+
+    def painted(scheduler: Any, strength: float) -> torch.Tensor:
+        return run(stable_diffusion(scheduler, "StableDiffusionInpaintPipeline"), 5, **EMBEDS, **paint, strength=strength)[0]
+
+    def corrected(scheduler: Any) -> Any:
+        def add(x: torch.Tensor, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            k = scheduler.timesteps.tolist().index(float(t.flatten()[0]))
+            return x + (scheduler.sigmas_interpol if k % 2 else scheduler.sigmas)[k] * z
+
+        scheduler.add_noise = add
+        return scheduler
+
+    other = theirs(name, SD)  # seconds
+    for strength in (0.7, 1.0):
+        mine = painted(ours(name, SD), strength)
+        gap = float((painted(copy.deepcopy(other), strength) - mine).abs().max())
+        if name == "LMSDiscrete":
+            assert (gap < 1e-5) is (strength == 1.0)
+        else:
+            assert gap > 0.01 and float((painted(corrected(copy.deepcopy(other)), strength) - mine).abs().max()) < 1e-5
 
 
 @needs_transformers
@@ -153,6 +157,65 @@ def test_control_net():
         assert mine == calls and float((a - b).abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize("pipeline", [p for p in PIPELINES if p.values[0] in ("dit", "pixart")])
+def test_two_conditions_give_different_images(pipeline):
+    """Else a conditioning that is not heard would go unnoticed."""
+    name, config = default(pipeline)
+    key = "class_labels" if pipeline == "dit" else "prompt_embeds"
+    other = [7] if pipeline == "dit" else -CALLS[pipeline][1][key]
+    a, b = (draw(pipeline, ours(name, config, sampler="unipc"), 3, **more)[0] for more in ({}, {key: other}))
+    assert float((a - b).abs().max()) > 1e-4
+
+
+@needs_transformers
+@pytest.mark.parametrize("pipeline", ["sd", "sdxl", "sd3", "flux"])
+def test_two_prompts_give_different_images(pipeline):
+    """Through tokenizers and text encoders; and one prompt twice the same."""
+    from diffusers_texts import TEXTS
+
+    pipe = TEXTS[pipeline]()
+    pipe.scheduler = FewstepScheduler.from_config(pipe.scheduler.config, sampler="unipc")
+    a, b, c = (run(pipe, 3, prompt=words, height=16, width=16)[0] for words in ("a blue cat", "two red dogs", "a blue cat"))
+    assert float((a - b).abs().max()) > 1e-4 and torch.equal(a, c)
+
+
+@needs_transformers
+def test_a_callback_that_changes_the_latents_does_what_it_does_there():
+    def damp(pipe: Any, i: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
+        return {"latents": 0.9 * values["latents"]} if i == 2 else {}
+
+    for name, config in (TABLES[0], TABLES[2]):
+        made = [
+            run(stable_diffusion(make(name, config)), 5, **EMBEDS, height=16, width=16, callback_on_step_end=damp)[0]
+            for make in (theirs, ours)
+        ]
+        assert float((made[0] - made[1]).abs().max()) < 1e-5
+
+
+@needs_transformers
+def test_times_and_sigmas_through_a_pipeline():
+    plain = {**EMBEDS, "height": 16, "width": 16, "output": "latent"}
+    times, levels = [900, 600, 200], [12.0, 3.0, 0.5, 0.0]
+    for given, (name, config) in (({"timesteps": times}, TABLES[2]), ({"sigmas": levels}, TABLES[7])):
+        (a, calls), (b, mine) = (run(stable_diffusion(make(name, config)), None, **plain, **given) for make in (theirs, ours))
+        assert mine == calls == 3 and float((a - b).abs().max() / a.abs().max()) < 1e-5
+
+
+@needs_transformers
+def test_a_list_of_generators_in_a_pipeline():
+    """One generator an image: the first of two images is the one drawn alone."""
+
+    def images(seeds: list[int]) -> torch.Tensor:
+        pipe = stable_diffusion(ours("EulerAncestralDiscrete", SD))
+        pipe.set_progress_bar_config(disable=True)
+        embeds = {k: v.expand(len(seeds), -1, -1) for k, v in EMBEDS.items()}
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        made = pipe(num_inference_steps=4, generator=generators, height=16, width=16, output_type="latent", **embeds)
+        return torch.as_tensor(made.images)
+
+    assert float((images([3, 4])[:1] - images([3])).abs().max()) < 1e-4
+
+
 @needs_transformers
 def test_callbacks_and_interruption():
     scheduler = ours("DDIM", DDIM, sampler="unipc")
@@ -166,28 +229,45 @@ def test_callbacks_and_interruption():
 
     run(pipe, 6, **EMBEDS, height=16, width=16, callback_on_step_end=watch)
     assert seen[:3] == [1, 2, 3] and scheduler.step_index == 3
+    pipe._interrupt = False
+    again, calls = run(pipe, 6, **EMBEDS, height=16, width=16)
+    fresh, _ = run(stable_diffusion(ours("DDIM", DDIM, sampler="unipc")), 6, **EMBEDS, height=16, width=16)
+    assert calls == 6 and float((again - fresh).abs().max()) < 1e-5
 
 
 RELOAD = """
 import sys, torch, fewstep, diffusers
 sys.path.insert(0, sys.argv[2])
-from diffusers_pipelines import EMBEDS, run
-pipe = diffusers.DiffusionPipeline.from_pretrained(sys.argv[1], **eval(sys.argv[4]))
+from diffusers_pipelines import run
+pipe = diffusers.DiffusionPipeline.from_pretrained(sys.argv[1])
 assert type(pipe.scheduler) is fewstep.FewstepScheduler and pipe.scheduler.config["sampler"] == "unipc"
-torch.save(run(pipe, 5, **(EMBEDS | {"height": 16, "width": 16} if "text_encoder" in pipe.components else {}))[0], sys.argv[3])
+torch.save(run(pipe, 5, **eval(sys.argv[4]))[0], sys.argv[3])
 """
 
 
-@pytest.mark.parametrize("pipeline", ["ddpm", pytest.param("sd", marks=[needs_transformers, pytest.mark.slow])])
-def test_a_saved_pipeline_is_found_again_in_a_new_process(pipeline, tmp_path):
-    scheduler = ours("DDIM", DDIM, sampler="unipc", solver_order=3)
-    pipe = ddpm(scheduler) if pipeline == "ddpm" else stable_diffusion(scheduler)
-    pipe.save_pretrained(tmp_path / "pipe")
-    a, _ = run(pipe, 5, **({} if pipeline == "ddpm" else {**EMBEDS, "height": 16, "width": 16}))
-    names = ("text_encoder", "tokenizer", "feature_extractor", "safety_checker")
-    parts = {} if pipeline == "ddpm" else {**dict.fromkeys(names), "requires_safety_checker": False}
-    arguments = [str(tmp_path / "pipe"), str(Path(__file__).parent), str(tmp_path / "image.pt"), repr(parts)]
-    done = subprocess.run([sys.executable, "-c", RELOAD, *arguments], capture_output=True, text=True, check=False)
+def reloaded(pipe: Any, folder: Path, **arguments: Any) -> torch.Tensor:
+    """The image of a saved pipeline in a new process."""
+    pipe.save_pretrained(folder / "pipe")
+    given = [str(folder / "pipe"), str(Path(__file__).parent), str(folder / "image.pt"), repr(arguments)]
+    done = subprocess.run([sys.executable, "-c", RELOAD, *given], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    again = torch.load(tmp_path / "image.pt")  # loaded weights lie elsewhere in memory, and convolutions round differently there
-    assert float((again - a).abs().max()) < 1e-5
+    return torch.load(folder / "image.pt", weights_only=True)  # its weights lie elsewhere in memory, where convolutions round differently
+
+
+@needs_transformers
+def test_a_saved_stable_diffusion_is_found_again_in_a_new_process(tmp_path):
+    """With tokenizer and text encoder, as a user saves one."""
+    from diffusers_texts import sd_text
+
+    pipe = sd_text()
+    pipe.scheduler = FewstepScheduler.from_config(pipe.scheduler.config, sampler="unipc", solver_order=3)
+    words = {"prompt": "a blue cat", "height": 16, "width": 16}
+    a, calls = run(pipe, 5, **words)
+    assert calls == 5 and float((reloaded(pipe, tmp_path, **words) - a).abs().max()) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_saved_ddpm_is_found_again_in_a_new_process(tmp_path):
+    pipe = ddpm(ours("DDIM", DDIM, sampler="unipc", solver_order=3))
+    a, _ = run(pipe, 5)
+    assert float((reloaded(pipe, tmp_path) - a).abs().max()) < 1e-5

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fewstep.plans import Combine, Cursor, Evaluate, NumericalError, Plan, PlanBuilder, PlanError, lower, run
 from fewstep.samplers import NoOptions, build, get
-from fewstep.schedules import EDM, Flow, VPLinear, grid
+from fewstep.schedules import EDM, VE, Flow, VPLinear, grid
 from fewstep.schedules.kinds import convert
 from fewstep.schedules.node import Node
 
@@ -346,3 +346,15 @@ def test_a_stochastic_plan_wants_noise():
 def test_plans_are_memoised():
     assert make("unipc", 9) is make("unipc", 9)
     assert get("dpm_solver_1").options is NoOptions
+
+
+def test_lowering_leaves_out_residues_of_rounding_by_size_not_by_coefficient():
+    """A state may be so large that a coefficient of 1e-18 carries all its noise; what is left of a weight of 0 is dropped."""
+    schedule = VE(1e-6, 1e12)
+    s, t = schedule.node(1.0), schedule.node(0.0)
+    for c, kept in ((t.sigma / s.sigma, True), (1e-22, True), (1e-28, False)):
+        b = PlanBuilder((s, t), allow="signal")
+        x = b.start(s)
+        plan = b.finish(b.at(t, (1.0 - c) * b.evaluate(x, s, "x0") + c * x))
+        assert len(plan.code[-1].terms) == 2
+        assert len(lower(plan, Affine(schedule, "x0")).launches[1].operands) == 1 + kept

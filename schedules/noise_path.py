@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..schedules.base import Real, Schedule, like, namespace
+from .base import Real, Schedule, like, namespace
 
 
 @dataclass(frozen=True)

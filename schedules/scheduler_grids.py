@@ -18,12 +18,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..schedules import DiscreteVP, Grid, Node
-from ..schedules import grid as named_grid
-from ..schedules.errors import GridError
-from ..schedules.spacings import quantile
-from .diffusers_config import Settings
-from .diffusers_paths import NoisePath
+from .discrete import DiscreteVP
+from .errors import GridError
+from .grids import Grid
+from .grids import grid as named_grid
+from .node import Node
+from .noise_path import NoisePath
+from .scheduler_config import Settings
+from .spacings import quantile
 
 Levels = list[float]
 
@@ -55,11 +57,10 @@ def grid_of(
 
 def _laid_out(settings: Settings, steps: int, mu: float | None) -> list[Node]:
     """The nodes of the config's own rule, with the end where that is one of its points."""
-    count = steps + 1 if settings.end == "sigma_min" and settings.special else steps
     if settings.style in ("flow", "flow_levels"):
         return [settings.schedule.node(s) for s in _flow(settings, steps, mu)]
     if settings.style == "edm" or isinstance(settings.schedule, NoisePath):
-        return [_node_of(settings, rho) for rho in _special(settings, count, settings.low or 0.002, settings.high or 80.0)]
+        return _ending(settings, steps)
     if settings.style == "trig":
         beta = np.sin(np.linspace(1.0, 0.0, steps + 1) * (0.5 * math.pi)) ** 2
         return [settings.schedule.node(float(t)) for t in np.arctan2(beta, np.sqrt(1.0 - beta * beta)) / (0.5 * math.pi)]
@@ -68,8 +69,24 @@ def _laid_out(settings: Settings, steps: int, mu: float | None) -> list[Node]:
         if settings.log_linear:  # the last of its points is the end
             levels = _special(settings, steps + 1, low, high, "exponential")
             return [*(_node_of(settings, rho) for rho in levels[:-1]), Node(1.0, low, 0.0)]
-        return [_node_of(settings, rho) for rho in _special(settings, count, low, high)]
+        return _ending(settings, steps)
     return [_node_at(settings, t) for t in _times(settings, steps)]
+
+
+def _ending(settings: Settings, n: int) -> list[Node]:
+    """The nodes of ``n`` special levels; where the last one would be the end, of ``n + 1`` without it.
+
+    (Not for classes that have no such levels of their own, whose ``set_alpha_to_one=False`` is a matter of their table.)
+    """
+    low, high = _bounds(settings, n)
+    if settings.end == "sigma_min" and settings.style not in ("table", "distilled") and low <= _least(settings) * (1.0 + 1e-9):
+        return [_node_of(settings, rho) for rho in _special(settings, n + 1, *_bounds(settings, n + 1))[:-1]]
+    return [_node_of(settings, rho) for rho in _special(settings, n, low, high)]
+
+
+def _least(settings: Settings) -> float:
+    """The level at which ``sigma_min`` ends."""
+    return (settings.low or 0.002) if isinstance(settings.schedule, NoisePath) else settings.schedule.rho(0.0)
 
 
 def _times(settings: Settings, n: int) -> Levels:
@@ -94,6 +111,8 @@ def _times(settings: Settings, n: int) -> Levels:
 def _bounds(settings: Settings, steps: int) -> tuple[float, float]:
     """The least and the largest level between which special levels run."""
     schedule = settings.schedule
+    if settings.style == "edm" or isinstance(schedule, NoisePath):
+        return settings.low or 0.002, settings.high or 80.0
     if settings.style == "sigmas" and not settings.log_linear:
         spaced = [_node_at(settings, t).rho for t in _times(settings, steps)]
         low, high = spaced[-1], spaced[0]
@@ -184,7 +203,7 @@ def _end(settings: Settings, nodes: Sequence[Node], rho: float | None = None) ->
     """The last node. Classes that keep ``x0 + s eps`` return that, unscaled; one that is there already goes on to sigma = 0."""
     unscaled = settings.style in ("sigmas", "edm")
     if rho is None:
-        least = (settings.low or 0.002) if isinstance(settings.schedule, NoisePath) else settings.schedule.rho(0.0)
+        least = _least(settings)
         rho = least if settings.end == "sigma_min" and nodes[-1].rho > least * (1.0 + 1e-9) else 0.0
     if rho == 0.0:
         zero = settings.schedule.t_zero

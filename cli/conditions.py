@@ -1,0 +1,54 @@
+"""What samples are conditioned on: class labels, or the tensors of a ``--cond`` file; checked before the network is called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .blocks import Block
+
+if TYPE_CHECKING:
+    from ..models.denoiser import Condition, Denoiser
+
+
+class Conditions:
+    """The condition of each block. A file's tensors have one row for all samples, or one a sample in the order of the seeds."""
+
+    def __init__(self, file: str | None, blocks: Sequence[Block], denoiser: Denoiser) -> None:
+        """Reads the file and asks the model whether it would take it. ValueError (or the model's own) where not."""
+        self.tensors: dict[str, Any] = {} if file is None else _read(Path(file))
+        self.hashes = {} if file is None else {"cond_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
+        self.starts = {block.index: sum(len(b.seeds) for b in blocks[:k]) for k, block in enumerate(blocks)}
+        total = sum(len(block.seeds) for block in blocks)
+        for name, value in self.tensors.items():
+            if value.ndim == 0 or value.shape[0] not in (1, total):
+                raise ValueError(f"--cond {file}: {name!r} has shape {tuple(value.shape)}; its rows are 1, or {total}: one a sample")
+        check = getattr(denoiser, "check_cond", None)
+        if callable(check) and blocks:
+            check(self.of(blocks[0], "cpu"), len(blocks[0].seeds))
+
+    def of(self, block: Block, device: Any) -> Condition:
+        """What ``block`` is conditioned on, a row a sample; None for nothing."""
+        import torch
+
+        count, first = len(block.seeds), self.starts[block.index]
+        if self.tensors:
+            rows = {k: v.expand(count, *v.shape[1:]) if v.shape[0] == 1 else v[first : first + count] for k, v in self.tensors.items()}
+            return {name: value.to(device) for name, value in rows.items()}
+        labels = [k for k in block.labels if k is not None]
+        return torch.tensor(labels, device=device) if labels else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"--cond {path}: no readable safetensors file: {error}") from error
+    if not found:
+        raise ValueError(f"--cond {path}: the file holds no tensor")
+    return dict(found)
