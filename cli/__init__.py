@@ -1,4 +1,4 @@
-"""The command line: generate, plan, samplers, certify (later: score, bench and the rest). Thin: it parses, calls the library, prints.
+"""The command line: generate, score, ref, bench, plan, samplers, certify. Thin: it parses, calls the library, prints.
 
 Results go to stdout, progress to stderr and only where that is a terminal. Exit codes: 0 ok, 2 usage, 3 bad input or model,
 4 numerical failure, 5 a gate failed.
@@ -14,7 +14,7 @@ from importlib import import_module
 
 from .. import __version__
 
-COMMANDS = ("generate", "plan", "samplers", "certify")
+COMMANDS = ("generate", "score", "ref", "bench", "plan", "samplers", "certify")
 
 OK, USAGE, BAD_INPUT, NUMERICAL, GATE = 0, 2, 3, 4, 5
 

@@ -73,7 +73,7 @@ class Folder:
             if differ:
                 what = ", ".join(f"{k} ({found.get(k)!r} there, {settings[k]!r} now)" for k in differ[:3])
                 raise ValueError(f"{str(self.root)!r} holds samples made with other settings: {what}; give another --out")
-        elif any(self.root.glob("samples/*")):
+        elif any(self.root.glob("samples/*")) and not path.exists():  # another process may have been quick between the two looks
             raise ValueError(f"{str(self.root)!r} holds samples, but no settings.json that says how they were made; give another --out")
         else:
             write(path, dumps(dict(settings)).encode())

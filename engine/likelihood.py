@@ -249,7 +249,7 @@ def _v_and_traces(
         value = torch.stack([raw * (b * q) for raw, q in zip(raws, qs, strict=True)]).sum(dim=0)
         if not value.requires_grad:
             raise GradientError(_NO_GRADIENT)
-        products = _products(value, x, _basis(x) if probes is None else probes)
+        products = products_with(value, x, unit_vectors(x) if probes is None else probes)
     own = a + b * p  # of the state in v: its trace, or e^T e of a probe, is known
     if probes is None:
         traces = products.sum(dim=1, keepdim=True) + own * x[0].numel()
@@ -264,7 +264,7 @@ _NO_GRADIENT = (
 )
 
 
-def _products(value: Tensor, x: Tensor, vectors: Tensor) -> Tensor:
+def products_with(value: Tensor, x: Tensor, vectors: Tensor) -> Tensor:
     """``e^T (dvalue/dx) e`` of each row for each of ``vectors`` (K, B, *shape): (B, K)."""
     parts = []
     for some in torch.split(vectors, max(1, min(len(vectors), _TOGETHER // x.numel()))):
@@ -276,7 +276,7 @@ def _products(value: Tensor, x: Tensor, vectors: Tensor) -> Tensor:
     return torch.cat(parts).T
 
 
-def _basis(x: Tensor) -> Tensor:
+def unit_vectors(x: Tensor) -> Tensor:
     """The unit vectors of a sample, (d, B, *shape)."""
     d = x[0].numel()
     return torch.eye(d, dtype=x.dtype, device=x.device)[:, None].expand(d, x.shape[0], d).reshape(d, *x.shape)

@@ -2,7 +2,7 @@
 
     python -m fewstep.eval.bundling mnist --train mnist_train.npz --test mnist_test.npz
 
-Each npz holds ``image`` uint8 (n, h, w[, c]).
+Each npz holds ``image`` uint8 (n, h, w[, c]), or ``jpeg`` and ``offset`` (``image_sources``); folders of pictures are read too.
 """
 
 from __future__ import annotations
@@ -10,31 +10,25 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..models.classifier import classifier_folder
 from .errors import ScoreError
 from .features import load_extractor
 from .frechet import frechet_distance
+from .image_sources import open_source
 from .moments import FeatureStats
 from .storage import data_hash, save_stats
 
 
 def read_images(path: str | Path) -> Tensor:
-    """``image`` of an npz file as uint8 (n, c, h, w). Raises ScoreError."""
-    try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            image = archive["image"]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise ScoreError(f"{str(path)!r} is not an npz file with 'image': {error}") from error
-    image = image[..., None] if image.ndim == 3 else image
-    if image.ndim != 4 or image.dtype != np.uint8:
-        raise ScoreError(f"{str(path)!r}: images must be uint8 (n, h, w) or (n, h, w, c), got {image.dtype} {image.shape}")
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
+    """All images of a folder or an npz file, uint8 (n, c, h, w). Raises ScoreError, for one that cannot be read too."""
+    source = open_source(path)
+    found = source.read(0, source.count)
+    if found.bad:
+        raise ScoreError(f"{found.bad[0].name!r} cannot be read: {found.bad[0].why}")
+    return found.image
 
 
 def bundle(name: str, train: str | Path, test: str | Path) -> float:

@@ -1,4 +1,4 @@
-"""Images to feature vectors: the bundled networks, any ``nn.Module``, and the rules that are written beside the numbers.
+"""Images to feature vectors: bundled networks, known ones from local files, any ``nn.Module``, and the rules written beside the numbers.
 
 Images are uint8 (n, c, h, w), or float in [-1, 1], which become grey levels first, as a saved picture would be: ``round`` is
 ``floor(clip(127.5 x + 128, 0, 255))`` (EDM's rule), ``floor`` is ``floor(clip(255 (x + 1) / 2, 0, 255))`` (that of score_sde).
@@ -18,13 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..models.classifier import Classifier, classifier_folder, load_classifier
+from ..models.classifier import classifier_folder, load_classifier
+from ..models.errors import ModelError
+from ..schedules.errors import unknown
 from .errors import ScoreError
 from .moments import FeatureStats, Moments, Provenance
+from .resizing import RESIZERS, check_rule, fitted
 from .storage import load_stats
 
 QUANTIZE = ("round", "floor")
 SPLITS = ("train", "test")
+#: extractors whose weights the user brings -> what follows the colon
+KINDS = {"inception": "FILE", "dinov2": "FOLDER", "clip": "FOLDER"}
 
 
 def to_uint8(image: Any, quantize: str = "round") -> Tensor:
@@ -64,7 +69,7 @@ class FeatureExtractor:
         network: uint8 (n, c, h, w) to (n, q).
         name, digest: what its distances are called, and the SHA-256 of its weights.
         shape: (c, h, w) that it takes; None where any will do.
-        resize: the rule by which images were, or will be, brought to that size; ``none``: they are refused.
+        resize: the rule by which images are brought to the network's size; ``none``: images of another size are refused.
         quantize: how floating point images become grey levels.
         device: where the images are sent; None: nowhere.
     """
@@ -137,33 +142,84 @@ def wrap_extractor(
     resize: str = "none",
     quantize: str = "round",
 ) -> FeatureExtractor:
-    """Any module as an extractor. ``prepare`` makes its input from uint8 (by default ``x / 127.5 - 1``, float32); say in ``resize`` what it
-    does to the size. The module is used as it is: put it in evaluation mode first, ScoreError otherwise."""
+    """Any module as an extractor. ``prepare`` makes its input from 0..255 (by default ``x / 127.5 - 1``, float32).
+
+    With a rule of ``resizing`` in ``resize``, images of any size are brought to ``shape`` (c, h, w) before that; any other text there says
+    what ``prepare`` does to the size. The module is used as it is: put it in evaluation mode first, ScoreError otherwise.
+    """
     if network.training:
         raise ScoreError(f"{name} is in training mode, where features depend on the batch: call eval() first")
-    ready = unit if prepare is None else prepare
     first = next(iter(network.parameters()), None)
     device = None if first is None else first.device
+    ready = unit if prepare is None else prepare
+    if resize in RESIZERS:
+        ready, shape = _sized(ready, name, shape, resize), None
     return FeatureExtractor(lambda image: network(ready(image)), name, module_hash(network), shape, resize, quantize, device)
 
 
+def _sized(ready: Callable[[Tensor], Tensor], name: str, shape: tuple[int, int, int] | None, rule: str) -> Callable[[Tensor], Tensor]:
+    if shape is None:
+        raise ScoreError(f"{name}: the rule {rule!r} wants the shape (c, h, w) that images are brought to")
+    channels, height, width = shape
+    return lambda image: ready(fitted(image, channels, (height, width), rule).to(image.device))
+
+
 def unit(image: Tensor) -> Tensor:
-    """uint8 to float32 in [-1, 1]."""
+    """0..255 to float32 in [-1, 1]."""
     return image.to(torch.float32) / 127.5 - 1.0
 
 
-def load_extractor(name_or_folder: str | Path, *, quantize: str = "round", logits: bool = False) -> FeatureExtractor:
-    """The extractor of a bundled network (``mnist``) or of a classifier folder; ``logits``: its class logits instead, for
-    ``inception_score``. Raises ModelError (a ValueError) for what is not there or damaged."""
-    network, config, digest = load_classifier(name_or_folder)
+def load_extractor(spec: str | Path, *, resize: str | None = None, quantize: str = "round", logits: bool = False) -> FeatureExtractor:
+    """The extractor that ``spec`` names; nothing is ever downloaded.
+
+    ``mnist``, ``cifar10``: bundled networks; or the folder of a classifier made by ``fewstep.train.classifier``.
+    ``inception:FILE``: the TensorFlow port of InceptionV3 (needs torch-fidelity); ``dinov2:FOLDER``, ``clip:FOLDER``: models as
+    transformers saves them. ``resize`` is a rule of ``resizing``, which may also be written into the name, as in ``cifar10@clean`` or
+    ``inception@clean:FILE``; by default bundled networks refuse other sizes (``none``), Inception's rule is ``tf``, and the others do what
+    their folder's processor says (``processor``). ``logits``: class logits instead, for ``inception_score``.
+    Raises ModelError (a ValueError) for what is not there, damaged, or needs a package that is not installed; ScoreError for a rule.
+    """
+    kind, name, rule = split_spec(spec)
+    if rule is not None and resize is not None and rule != resize:
+        raise ScoreError(f"{str(spec)!r} and resize={resize!r}: two rules")
+    rule = resize if rule is None else rule
+    if kind == "inception":
+        from .extractors_inception import inception_extractor
+
+        return inception_extractor(name, rule or "tf", quantize, logits)
+    if kind is not None:
+        from .extractors_transformers import vision_extractor
+
+        return vision_extractor(kind, name, rule or "processor", quantize, logits)
+    return _classifier(name, check_rule(rule or "none", ("none",)), quantize, logits)
+
+
+def split_spec(spec: str | Path) -> tuple[str | None, str, str | None]:
+    """``kind@rule:path``, ``name@rule`` or a path: kind (None: a network of ours), name or path, and rule. ModelError for another kind."""
+    text = str(spec)
+    if isinstance(spec, Path) or Path(text).exists():
+        return None, text, None
+    head, colon, path = text.partition(":")
+    name, at, rule = head.partition("@")
+    if (colon or name in KINDS) and name not in KINDS:
+        raise ModelError(f"{unknown('kind of extractor', name, KINDS)}; or a bundled network, or a folder")
+    if name in KINDS and not path:
+        raise ModelError(f"{name!r} is not bundled and never downloaded: give its weights, as in '{name}:{KINDS[name]}'")
+    return (name, path, rule if at else None) if colon else (None, name, rule if at else None)
+
+
+def _classifier(name: str, rule: str, quantize: str, logits: bool) -> FeatureExtractor:
+    network, config, digest = load_classifier(name)
     size = network.config.image_size
-    name = str(config.get("name", "classifier")) + ("-logits" if logits else "")
-    compute = _channels_last(network, network.forward if logits else network.features)
-    return FeatureExtractor(compute, name, digest, (network.config.channels, size, size), quantize=quantize)
+    shape = (network.config.channels, size, size)
+    known = str(config.get("name", "classifier")) + ("-logits" if logits else "")
+    ready = unit if rule == "none" else _sized(unit, known, shape, rule)
+    compute = _channels_last(network.forward if logits else network.features, ready)
+    return FeatureExtractor(compute, known, digest, shape if rule == "none" else None, rule, quantize)
 
 
-def _channels_last(network: Classifier, compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda image: compute(unit(image).contiguous(memory_format=torch.channels_last))
+def _channels_last(compute: Callable[[Tensor], Tensor], ready: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda image: compute(ready(image).contiguous(memory_format=torch.channels_last))
 
 
 def bundled_stats(name: str, split: str = "train") -> FeatureStats:

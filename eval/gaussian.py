@@ -27,25 +27,25 @@ class Affine(NamedTuple):
     noise: tuple[float, ...]
 
 
-def prediction(kind: str, node: Node) -> tuple[float, float]:
-    """``(gain, offset)`` of the exact prediction of ``kind`` on the Gaussian data: ``gain x + offset``."""
-    variance = (node.alpha * STD) ** 2 + node.sigma**2
-    x0_gain = node.alpha * STD**2 / variance
-    x0_offset = MEAN * (1.0 - x0_gain * node.alpha)
+def prediction(kind: str, node: Node, mean: float = MEAN, std: float = STD) -> tuple[float, float]:
+    """``(gain, offset)`` of the exact prediction of ``kind`` on the data ``N(mean, std^2)``: ``gain x + offset``."""
+    variance = (node.alpha * std) ** 2 + node.sigma**2
+    x0_gain = node.alpha * std**2 / variance
+    x0_offset = mean * (1.0 - x0_gain * node.alpha)
     eps_gain = node.sigma / variance
     u, w = parts(kind, node)
-    return u * x0_gain + w * eps_gain, u * x0_offset - w * eps_gain * node.alpha * MEAN
+    return u * x0_gain + w * eps_gain, u * x0_offset - w * eps_gain * node.alpha * mean
 
 
-def last_state(plan: Plan) -> Affine:
-    """The result of ``plan`` on the Gaussian data, by the transposed plan."""
+def last_state(plan: Plan, mean: float = MEAN, std: float = STD) -> Affine:
+    """The result of ``plan`` on the data ``N(mean, std^2)``, by the transposed plan."""
     weight: dict[int, float] = defaultdict(float, {plan.result: 1.0})
     noise = [0.0] * len(plan.draws)
     offsets = []
     for i in reversed(plan.code):
         if isinstance(i, Evaluate):
             for value, kind in i.outs:
-                gain, offset = prediction(kind, i.node)
+                gain, offset = prediction(kind, i.node, mean, std)
                 w = weight.pop(value, 0.0)
                 weight[i.state] += w * gain
                 offsets.append(w * offset)
@@ -63,8 +63,14 @@ def weak_errors(plan: Plan) -> tuple[float, float]:
     return law_errors(last_state(plan), plan.start, plan.end)
 
 
+def law_differences(out: Affine, start: Node, end: Node, mean: float = MEAN, std: float = STD) -> tuple[float, float]:
+    """Mean and variance of ``out`` minus those of the marginal at ``end`` when the first state has the exact law at ``start``."""
+    found = out.offset + out.gain * start.alpha * mean
+    variance = out.gain**2 * ((start.alpha * std) ** 2 + start.sigma**2) + math.fsum(c * c for c in out.noise)
+    return found - end.alpha * mean, variance - (end.alpha * std) ** 2 - end.sigma**2
+
+
 def law_errors(out: Affine, start: Node, end: Node) -> tuple[float, float]:
     """Absolute errors of the mean and variance of ``out`` at ``end`` when the first state has the exact law at ``start``."""
-    mean = out.offset + out.gain * start.alpha * MEAN
-    variance = out.gain**2 * ((start.alpha * STD) ** 2 + start.sigma**2) + math.fsum(c * c for c in out.noise)
-    return abs(mean - end.alpha * MEAN), abs(variance - (end.alpha * STD) ** 2 - end.sigma**2)
+    mean, variance = law_differences(out, start, end)
+    return abs(mean), abs(variance)

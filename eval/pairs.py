@@ -1,4 +1,4 @@
-"""Paired images: PSNR and SSIM. A value a pair, and their mean."""
+"""Paired images: PSNR and SSIM. A value a pair, and their mean. LPIPS, which wants weights, is in ``perceptual``."""
 
 from __future__ import annotations
 

@@ -27,7 +27,12 @@ class InOwnPrecision:
         self.denoiser, self.dtype = denoiser, dtype or own_dtype(denoiser)
         self.schedule, self.prediction, self.shape = denoiser.schedule, denoiser.prediction, denoiser.shape
         self.coefficients, self.input_scale = denoiser.coefficients, denoiser.input_scale
-        self.device = getattr(denoiser, "device", None)
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the denoiser's own (the offset of a mean-reverting model, its device)."""
+        if name == "denoiser":  # asked for before __init__ ran, by copy or pickle
+            raise AttributeError(name)
+        return getattr(self.denoiser, name)
 
     def raws(self, x_in: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None) -> tuple[Tensor, ...]:
         """One evaluation."""

@@ -1,8 +1,9 @@
 """Statistics files: exact, strict, never unpickled.
 
 ``.npz`` holds ``mu`` (q,) and ``sigma`` (q, q), the names of EDM, pytorch-fid and clean-fid, and beside them ``format``, ``count`` (-1: no
-count) and ``provenance`` (JSON). ``.safetensors`` holds the tensors, and the rest as JSON in the metadata ``statistics``. A file of
-another tool, with ``mu`` and ``sigma`` only, is read as moments without count and provenance.
+count) and ``provenance`` (JSON). ``.safetensors`` holds the tensors, and the rest as JSON in the metadata ``statistics``. Either may hold
+``features`` (n, q) float32 too, of all the samples or of some, for the metrics that moments do not give. A file of another tool, with
+``mu`` and ``sigma`` only, is read as moments without count and provenance.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import ScoreError
+from .matrices import matrix
 from .moments import FeatureStats, Provenance
 
 FORMAT = "fewstep-stats-1"
@@ -37,10 +39,14 @@ def data_hash(values: Any) -> str:
     return digest.hexdigest()
 
 
-def save_stats(stats: FeatureStats, path: str | Path) -> None:
-    """Write to ``path`` (.npz or .safetensors), under a temporary name first. The same statistics give the same bytes."""
+def save_stats(stats: FeatureStats, path: str | Path, features: Tensor | None = None) -> None:
+    """Write to ``path`` (.npz or .safetensors), under a temporary name first. The same statistics give the same bytes. ``features`` (n, q)
+    are kept beside them, in float32."""
     path = Path(path)
     _suffix(path)
+    kept = {} if features is None else {"features": matrix(features).to(torch.float32).cpu().contiguous()}
+    if kept and kept["features"].shape[1] != stats.dim:
+        raise ScoreError(f"features {tuple(kept['features'].shape)} beside statistics of {stats.dim} dimensions")
     temporary = path.with_name(path.name + ".tmp")
     facts = {
         "format": FORMAT,
@@ -50,28 +56,45 @@ def save_stats(stats: FeatureStats, path: str | Path) -> None:
     mean, cov = stats.mean.cpu().contiguous(), stats.cov.cpu().contiguous()
     if path.suffix == ".npz":
         arrays: dict[str, Any] = {key: np.array(value) for key, value in facts.items()}
+        arrays |= {key: value.numpy() for key, value in kept.items()}
         with temporary.open("wb") as file:
             np.savez(file, mu=mean.numpy(), sigma=cov.numpy(), **arrays)
     else:
-        save_file({"mu": mean, "sigma": cov}, temporary, metadata={"statistics": json.dumps(facts)})  # one key: several come in any order
+        about = {"statistics": json.dumps(facts)}  # one key: several come in any order
+        save_file({"mu": mean, "sigma": cov, **kept}, temporary, metadata=about)
         os.chmod(temporary, 0o644)
     temporary.replace(path)
 
 
 def load_stats(path: str | Path) -> FeatureStats:
     """Read what ``save_stats`` wrote, to the last bit, or another tool's ``mu`` and ``sigma``. Raises ScoreError for anything else."""
-    path = Path(path)
-    _suffix(path)
-    if not path.is_file():
-        raise ScoreError(f"no statistics at {str(path)!r}")
-    arrays, facts = (_npz if path.suffix == ".npz" else _safetensors)(path)
-    if set(arrays) != {"mu", "sigma"}:
-        raise ScoreError(f"{str(path)!r} holds {sorted(arrays)}; statistics are 'mu' and 'sigma'")
+    arrays, facts = _read(Path(path), ("mu", "sigma"))
     try:
         count, provenance = _facts(facts)
         return FeatureStats.from_moments(arrays["mu"], arrays["sigma"], count, provenance)
     except ScoreError as error:
         raise ScoreError(f"{str(path)!r}: {error}") from error
+
+
+def load_features(path: str | Path) -> Tensor | None:
+    """The features that a statistics file keeps, (n, q) float32; None where it keeps none. Raises ScoreError."""
+    found = _read(Path(path), ("features",))[0].get("features")
+    if found is not None and (found.ndim != 2 or not bool(torch.isfinite(found).all())):
+        raise ScoreError(f"{str(path)!r}: features must be (n, q) and finite, got {tuple(found.shape)}")
+    return found
+
+
+def _read(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The arrays of these names, and the facts, of a file that holds nothing but statistics."""
+    _suffix(path)
+    if not path.is_file():
+        raise ScoreError(f"no statistics at {str(path)!r}")
+    names, arrays, facts = (_npz if path.suffix == ".npz" else _safetensors)(path, keys)
+    if names - {"features"} != {"mu", "sigma"}:
+        raise ScoreError(f"{str(path)!r} holds {sorted(names)}; statistics are 'mu' and 'sigma' (and 'features')")
+    if any(not value.is_floating_point() for value in arrays.values()):
+        raise ScoreError(f"{str(path)!r}: statistics are floating point arrays")
+    return arrays, facts
 
 
 def _suffix(path: Path) -> None:
@@ -92,23 +115,22 @@ def _facts(facts: Mapping[str, str]) -> tuple[int | None, Provenance]:
         raise ScoreError(f"count or provenance cannot be read: {error}") from error
 
 
-def _npz(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _npz(path: Path, keys: tuple[str, ...]) -> tuple[set[str], dict[str, Tensor], dict[str, str]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in archive.files}
+            texts = {key: archive[key] for key in archive.files if key not in ("mu", "sigma", "features")}
+            facts = {key: str(value) for key, value in texts.items() if value.dtype.kind == "U" and value.ndim == 0}
+            arrays = {key: torch.from_numpy(archive[key]) for key in keys if key in archive.files}
+            return set(archive.files) - set(facts), arrays, facts
     except (ValueError, OSError, BadZipFile, AttributeError, TypeError, EOFError) as error:
         raise ScoreError(f"{str(path)!r} is not an npz file of plain arrays: {error}") from error
-    facts = {key: str(value) for key, value in found.items() if value.dtype.kind == "U" and value.ndim == 0}
-    numbers = {key: value for key, value in found.items() if key not in facts}
-    if any(value.dtype.kind != "f" for value in numbers.values()):
-        raise ScoreError(f"{str(path)!r}: statistics are floating point arrays")
-    return {key: torch.from_numpy(value) for key, value in numbers.items()}, facts
 
 
-def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _safetensors(path: Path, keys: tuple[str, ...]) -> tuple[set[str], dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {}).get("statistics", "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 (no mapping)
+            names = set(file.keys())
+            return names, {key: file.get_tensor(key) for key in keys if key in names}, facts
     except (SafetensorError, OSError, ValueError) as error:
         raise ScoreError(f"{str(path)!r} is not a readable safetensors file: {error}") from error

@@ -1,0 +1,114 @@
+"""What ``score`` and ``ref`` read: files, or samples drawn from a model as they are needed; both in fixed blocks of ``--batch``."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from ..eval.image_sources import Batch, ImageSource, open_source
+from .generate import DEFAULTS, Drawing, positive
+from .pictures import is_image, to_pixels
+from .settings import parse_seeds
+
+
+class Samples(Protocol):
+    """Images in blocks: ``blocks`` of them, ``count`` images in all; ``model`` they come from, where that is known; ``balanced``: every
+    class as often as the others, by intent; ``quantize``: the rule by which they became grey levels here (None: they were)."""
+
+    name: str
+    count: int
+    blocks: int
+    model: str | None
+    balanced: bool
+    quantize: str | None
+
+    def places(self, block: int) -> range:
+        """The places of a block's images in the whole."""
+        ...
+
+    def read(self, block: int) -> Batch:
+        """A block's images, and those that cannot be read."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the images, for JSON."""
+        ...
+
+
+class FileSamples:
+    """The images of a folder or an npz file."""
+
+    def __init__(self, source: ImageSource, batch: int) -> None:
+        self.source, self.batch, self.name, self.count = source, batch, source.name, source.count
+        self.blocks = math.ceil(self.count / batch)
+        made = source.manifest.get("model")
+        self.model = made if isinstance(made, str) else None
+        self.balanced = balanced([row.get("label") for row in source.manifest.get("samples", ())])
+        self.quantize = "round" if any(part.path.suffix == ".npy" for part in source.parts) else None
+
+    def places(self, block: int) -> range:
+        """The places of a block's images in the whole."""
+        return range(block * self.batch, min((block + 1) * self.batch, self.count))
+
+    def read(self, block: int) -> Batch:
+        """A block's images, and those that cannot be read."""
+        places = self.places(block)
+        return self.source.read(places.start, places.stop)
+
+    def identity(self) -> dict[str, Any]:
+        """Every file with its size and time."""
+        return {"source": self.source.facts(), "batch": self.batch}
+
+
+class DrawnSamples:
+    """Samples of a model, drawn block by block; nothing is kept of them but features. Pixels are those that `generate` would write."""
+
+    def __init__(self, settings: Mapping[str, Any], batch: int) -> None:
+        self.settings = {key: settings[key] for key in DEFAULTS if key != "format"}
+        self.count, self.batch = len(parse_seeds(settings["seeds"])), batch
+        self.blocks = math.ceil(self.count / self.batch)
+        self.model: str | None = str(settings["model"])
+        self.name = f"{self.model} by {settings['sampler']}"
+        self.quantize: str | None = "round"
+        self.drawing = Drawing(self.settings)
+        self.balanced = balanced([label for block in self.drawing.blocks for label in block.labels])
+        if not is_image(self.drawing.shape):
+            shape = self.drawing.shape
+            raise ValueError(f"the model {self.model!r} draws samples of shape {shape}, which are no pictures: nothing to score here")
+
+    def places(self, block: int) -> range:
+        """The places of a block's samples in the whole."""
+        return range(block * self.batch, min((block + 1) * self.batch, self.count))
+
+    def read(self, block: int) -> Batch:
+        """Draw a block."""
+        pixels = to_pixels(self.drawing.draw(self.drawing.blocks[block]))
+        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        return Batch(image, tuple(self.places(block)))
+
+    def identity(self) -> dict[str, Any]:
+        """The settings, and the hashes of plan and weights."""
+        return {**{key: value for key, value in self.settings.items() if key != "device"}, **self.drawing.hashes}
+
+
+def balanced(labels: Sequence[int | None]) -> bool:
+    """Whether several classes share the samples as evenly as can be."""
+    counts = Counter(labels)
+    return None not in counts and len(counts) > 1 and max(counts.values()) - min(counts.values()) <= 1
+
+
+def samples_of(source: str | Path | None, settings: Mapping[str, Any]) -> Samples:
+    """The samples that the settings ask for. ValueError where they ask for none, or for two kinds."""
+    batch = positive("batch", settings["batch"])
+    if source is not None and settings.get("model") is not None:
+        raise ValueError(f"give the images {str(source)!r} or --model {settings['model']!r}, not both")
+    if source is not None:
+        return FileSamples(open_source(source), batch)
+    if settings.get("model") is None:
+        raise ValueError("nothing to score: give a folder or an npz file of images, or --model")
+    return DrawnSamples(settings, batch)

@@ -1,0 +1,171 @@
+"""The features of a source in a work folder, block by block: written whole or not at all, in any order, by any number of processes.
+
+    WORK/identity.json          what decides the features
+    WORK/features/00003.safetensors     features, logits where they were wanted, places, digests of the images; what could not be read
+
+A block that is there and whole is not computed again. The main process waits for all blocks and adds them up in their order, so that the
+sums are the same to the last bit for any number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..eval.features import FeatureExtractor
+from ..eval.image_sources import Unreadable, image_digests, joint_digest
+from ..eval.scoring_features import Collected
+from .blocks import write
+from .processes import machines, place
+from .score_sources import Samples
+from .settings import dumps
+
+#: seconds without a new block after which the main process gives the others up
+PATIENCE = 3600.0
+PAUSE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The whole pass: what was collected, the hash of all images, and those that could not be read."""
+
+    collected: Collected
+    data: str
+    bad: tuple[Unreadable, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A work folder; ``lasting``: it is the user's and stays."""
+
+    root: Path
+    lasting: bool
+
+    def file(self, block: int) -> Path:
+        """Where a block is kept."""
+        return self.root / "features" / f"{block:05d}.safetensors"
+
+    def save(self, block: int, tensors: Mapping[str, Tensor], bad: tuple[Unreadable, ...]) -> None:
+        """Write a block with the hash of its tensors."""
+        facts = {"bad": [[one.index, one.name, one.why] for one in bad], "sha256": _hash(tensors)}
+        write(self.file(block), save({key: value.contiguous() for key, value in tensors.items()}, {"facts": json.dumps(facts)}))
+
+    def load(self, block: int, places: range, with_logits: bool) -> tuple[dict[str, Tensor], tuple[Unreadable, ...]] | None:
+        """A block that is whole and holds what is wanted of these places; None where it must be computed."""
+        try:
+            with safe_open(self.file(block), "pt") as file:
+                facts = json.loads((file.metadata() or {})["facts"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            bad = tuple(Unreadable(*row) for row in facts["bad"])
+            whole = sorted([*tensors["index"].tolist(), *(one.index for one in bad)]) == list(places)
+            return (tensors, bad) if whole and facts["sha256"] == _hash(tensors) and ("logits" in tensors or not with_logits) else None
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return None
+
+
+def idle(samples: Samples) -> bool:
+    """Whether this process has no block: more processes than blocks."""
+    rank, _ = place()
+    return rank > 0 and rank >= samples.blocks
+
+
+def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
+    """The folder ``out``, or one among the temporary files that the same request finds again. ValueError where ``out`` holds the features
+    of another request, or several machines have no folder in common."""
+    text = dumps(dict(identity))
+    if out is None:
+        if machines() > 1:
+            raise ValueError("processes on several machines share their work through a folder: give --out")
+        user = os.getuid() if hasattr(os, "getuid") else 0
+        work = Work(Path(tempfile.gettempdir()) / f"fewstep-{user}-{hashlib.sha256(text.encode()).hexdigest()[:24]}", False)
+        work.root.mkdir(mode=0o700, exist_ok=True)
+        if hasattr(os, "getuid") and work.root.stat().st_uid != user:
+            raise ValueError(f"{str(work.root)!r} belongs to someone else: give --out")
+    else:
+        work = Work(out, True)
+    file = work.root / "identity.json"
+    if not file.exists():
+        write(file, text.encode())
+        return work
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"{str(file)!r} is damaged; give another --out, or remove the folder") from None
+    wanted = json.loads(text)
+    if found != wanted:
+        differ = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
+        raise ValueError(f"{str(out)!r} holds features of another request (other {', '.join(differ)}); give another --out")
+    return work
+
+
+def collect(
+    samples: Samples, network: FeatureExtractor, logits: FeatureExtractor | None, work: Work, keep: int, report: Callable[[int], None]
+) -> Found | None:
+    """Compute this process's blocks; in the main one, wait for the others' and add all up. None in the others."""
+    rank, world = place()
+    for block in range(rank, samples.blocks, world):
+        if work.load(block, samples.places(block), logits is not None) is None:
+            _compute(samples, block, network, logits, work)
+        report(block)
+    if rank:
+        return None
+    collected = Collected(keep)
+    digests: list[Tensor] = []
+    bad: list[Unreadable] = []
+    for block in range(samples.blocks):
+        tensors, missing = _wait(work, block, samples.places(block), logits is not None)
+        collected.add(tensors["features"], tensors["logits"] if logits is not None else None, tensors["index"].tolist())
+        digests.append(tensors["digest"])
+        bad.extend(missing)
+    return Found(collected, joint_digest(digests), tuple(bad))
+
+
+def clear(work: Work) -> None:
+    """Remove a folder that is not the user's."""
+    if not work.lasting:
+        shutil.rmtree(work.root, ignore_errors=True)
+
+
+def _compute(samples: Samples, block: int, network: FeatureExtractor, logits: FeatureExtractor | None, work: Work) -> None:
+    batch = samples.read(block)
+    tensors = {"index": torch.tensor(batch.index, dtype=torch.int64), "digest": image_digests(batch.image)}
+    some = len(batch.image) > 0
+    tensors["features"] = network.features(batch.image, len(batch.image)) if some else torch.empty(0, 1)
+    if logits is not None:
+        tensors["logits"] = logits.features(batch.image, len(batch.image)) if some else torch.empty(0, 1)
+    work.save(block, tensors, batch.bad)
+
+
+def _wait(work: Work, block: int, places: range, with_logits: bool) -> tuple[dict[str, Tensor], tuple[Unreadable, ...]]:
+    """The block, as soon as another process has written it."""
+    since = time.monotonic()
+    seen = -1
+    while (found := work.load(block, places, with_logits)) is None:
+        done = len(list(work.root.glob("features/*.safetensors")))
+        if done != seen:
+            seen, since = done, time.monotonic()
+        if time.monotonic() - since > PATIENCE:
+            raise ValueError(f"block {block} of {str(work.root)!r} did not come from its process; run the same command again to go on")
+        time.sleep(PAUSE)
+    return found
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,96 @@
+"""What a benchmark keeps: one JSON record a measurement, arrays of converged end points; each written whole or not at all.
+
+OUT/rows/KIND-KEY.json      KEY is the hash of everything that decides the record, so other settings find other records
+CACHE/reference-KEY.safetensors
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+#: part of every key: another number where records of an older version must not be taken
+VERSION = 1
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """The hash of what decides a record."""
+    text = json.dumps({"version": VERSION, **facts}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write under a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Store:
+    """Records below ``out`` and references below ``cache`` (``out/cache`` by default); without folders nothing is kept."""
+
+    def __init__(self, out: Path | None = None, cache: Path | None = None) -> None:
+        self.out = out
+        self.cache = cache if cache is not None else None if out is None else out / "cache"
+        for folder in (self.out, self.cache):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+
+    def record(self, kind: str, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A record that is there and whole, or None."""
+        if self.out is None:
+            return None
+        try:
+            found = json.loads(self._row(kind, facts).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found["record"] if isinstance(found, dict) and isinstance(found.get("record"), dict) else None
+
+    def keep(self, kind: str, facts: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        """Write a record, with what decided it beside."""
+        if self.out is not None:
+            body = json.dumps({"facts": dict(facts), "record": dict(record)}, allow_nan=False)
+            write_whole(self._row(kind, facts), body.encode())
+
+    def _row(self, kind: str, facts: Mapping[str, Any]) -> Path:
+        assert self.out is not None
+        return self.out / "rows" / f"{kind}-{key_of(facts)}.json"
+
+    def arrays(self, name: str, facts: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """Tensors and their notes, or None where there is no whole file."""
+        if self.cache is None:
+            return None
+        path = self.cache / f"{name}-{key_of(facts)}.safetensors"
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (no mapping)
+        except (SafetensorError, OSError, ValueError):
+            return None
+
+    def keep_arrays(self, name: str, facts: Mapping[str, Any], arrays: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
+        """Write tensors with their notes."""
+        if self.cache is not None:
+            body = save({k: v.detach().cpu().contiguous() for k, v in arrays.items()}, metadata=dict(notes))
+            write_whole(self.cache / f"{name}-{key_of(facts)}.safetensors", body)
+
+    def forget_arrays(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Remove what ``keep_arrays`` wrote."""
+        if self.cache is not None:
+            (self.cache / f"{name}-{key_of(facts)}.safetensors").unlink(missing_ok=True)
