@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO ?= samples/demo
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint format bench clean
@@ -25,10 +26,10 @@ demo: $(STAMP)  ## draw 64 images with the default model into samples/demo, and 
 	@echo "the picture: $(DEMO)/grid.png"
 
 test: $(STAMP)  ## the tests that take minutes
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m "not slow" $(WORKERS)
 
 test-all: $(STAMP)  ## every test
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(WORKERS)
 
 lint: $(STAMP)  ## ruff, its formatter, mypy strict
 	$(BIN)/ruff check .

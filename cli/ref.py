@@ -36,7 +36,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     """The flags; a flag that is not given is None, so that a --config file can speak."""
     p.add_argument("source", nargs="?", help="a folder of pictures or npz files, or an npz file")
     p.add_argument("--out", required=True, type=Path, metavar="FILE", help="a .safetensors or .npz file")
-    p.add_argument("--extractor", help="the feature network, for instance mnist")
+    p.add_argument("--extractor", help="the feature network: mnist, inception:FILE, ... (docs/features.md)")
     p.add_argument("--features", action="store_true", default=None, help="keep the features too, of at most --keep images")
     p.add_argument("--keep", type=int, help="with --features: of a random subset of so many images where there are more (default 50000)")
     p.add_argument("--batch", type=int, help="images in a block (default 64)")

@@ -63,7 +63,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("source", nargs="?", help="a folder of pictures or npz files, an npz file, or a folder of `fewstep generate`")
     p.add_argument("--ref", help="NAME:train or NAME:test (bundled), or a file of `fewstep ref` (default: the training set of the model)")
     p.add_argument("--metrics", help="of fd, fd_infinity, kid, is, precision, recall, density, coverage, cmmd, memorization (default fd)")
-    p.add_argument("--extractor", help="the feature network (default: the one that the reference was made with)")
+    p.add_argument("--extractor", help="the feature network, as for `fewstep ref` (default: the reference's)")
     p.add_argument("--held-out", help="a file of `fewstep ref --features` that calibrates memorization")
     p.add_argument("--level", type=float, help="of the intervals (default 0.95)")
     p.add_argument("--resamples", type=int, help="of the bootstrap of fd; 0: none (default 200, above 256 dimensions 20)")

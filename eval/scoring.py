@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.classifier import bundled_classifiers
 from ..schedules.errors import unknown
 from .errors import ScoreError
 from .features import FeatureExtractor, load_extractor
@@ -152,7 +153,7 @@ def extractors(
             made = reference.stats.provenance.extractor or "an unknown network"
             raise ScoreError(f"{reference.name!r} was made with {made}: name that network (extractor=, --extractor)")
     if spec is None:
-        raise ScoreError("no extractor and no reference that names one; bundled: mnist")
+        raise ScoreError(f"no extractor and no reference that names one; bundled: {', '.join(bundled_classifiers().values())}")
     network = spec if isinstance(spec, FeatureExtractor) else load_extractor(spec)
     if not with_logits or logits is not None:
         return network, logits if with_logits else None

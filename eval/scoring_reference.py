@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..models.classifier import classifier_folder
-from ..models.weights import BUNDLED, CONFIG, read_json
+from ..models.classifier import bundled_classifiers, classifier_folder
+from ..models.weights import BUNDLED, CONFIG
 from ..schedules.errors import unknown
 from .errors import ScoreError
 from .features import SPLITS
@@ -47,7 +47,5 @@ def load_reference(name_or_file: str | Path) -> FeatureSet:
 
 def extractor_of(stats: FeatureStats) -> str | None:
     """The bundled network that statistics were made with, as ``load_extractor`` knows it (with the resize rule); None for another."""
-    network = (stats.provenance.extractor or "").partition(" ")[0]
-    folders = [file.parent for file in (BUNDLED / "features").glob(f"*/{CONFIG}")]
-    name = {str(read_json(folder / CONFIG).get("name")): folder.name for folder in folders}.get(network)
+    name = bundled_classifiers().get((stats.provenance.extractor or "").partition(" ")[0])
     return name if name is None or stats.provenance.resize in (None, "none") else f"{name}@{stats.provenance.resize}"

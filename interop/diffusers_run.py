@@ -51,6 +51,8 @@ class Run:
         launches, number = cursor.program.launches, cursor.index
         if number + 1 == len(launches):
             raise PlanError(f"the run of {number} network calls is over: call set_timesteps for another one")
+        if isinstance(generator, (list, tuple)) and len(generator) not in (1, sample.shape[0]):
+            raise ValueError(f"{len(generator)} generators for {sample.shape[0]} samples: give one, or one a sample")
         if sample is not self.given or sample._version != self.version:
             cursor.replace(sample)
         shape = sample.shape

@@ -1,8 +1,14 @@
-"""A small image classifier whose penultimate layer is a feature extractor: the network behind ``fd-mnist``.
+"""A small image classifier whose penultimate layer is a feature extractor: the network behind ``fd-mnist`` and ``fd-cifar``.
 
-Blocks of 3x3 convolutions (each with batch normalisation and GELU), halving the image between blocks, then the mean over the image, a
-linear layer to the features, GELU, and a linear layer to the classes. A model folder holds ``config.json`` (``"format":
-"fewstep-classifier"``) and ``model.safetensors`` in float16.
+``strided`` (digits): blocks of 3x3 convolutions (each with batch normalisation and GELU), halving the image between blocks, then the mean
+over the image, a linear layer to the features, GELU, and a linear layer to the classes.
+
+``whitened`` (colour pictures): a frozen 2x2 convolution whose kernels are the principal axes of the training images' patches, scaled to
+unit variance, and their negatives (Page 2019, "How to train your ResNet"; Jordan 2024, arXiv 2404.00498, section 3.1), ReLU; then blocks
+of two 3x3 convolutions, the first followed by a 2x2 maximum, the second with a skip; the mean over the image is the feature vector, and a
+linear layer gives the classes. ``widths`` are the channels of the stem and of each block.
+
+A model folder holds ``config.json`` (``"format": "fewstep-classifier"``) and ``model.safetensors`` in float16.
 """
 
 from __future__ import annotations
@@ -20,17 +26,23 @@ from .errors import ModelError
 from .weights import BUNDLED, CONFIG, WEIGHTS, check_shapes, read_json, read_weights
 
 FORMAT = "fewstep-classifier"
+KINDS = ("strided", "whitened")
+#: side of the whitened stem's patches
+PATCH = 2
+#: the logits of a whitened network are scaled by this: its features are large
+LOGIT_SCALE = 0.125
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Shape of the network: image size and channels, channels of each block, length of the feature vector, classes."""
+    """Shape of the network: image size and channels, channels of each block, length of the feature vector, classes, and the kind."""
 
     image_size: int = 28
     channels: int = 1
     classes: int = 10
     widths: tuple[int, ...] = (16, 32, 96)
     features: int = 64
+    kind: str = "strided"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
@@ -40,6 +52,20 @@ class ClassifierConfig:
                 raise ModelError(f"{name}={value!r}: an integer of at least 1 is wanted")
         if not self.widths or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in self.widths):
             raise ModelError(f"widths={self.widths!r}: at least one integer of at least 1 is wanted")
+        if self.kind not in KINDS:
+            raise ModelError(f"kind={self.kind!r}: allowed are {', '.join(KINDS)}")
+        if self.kind == "whitened":
+            self._check_whitened()
+
+    def _check_whitened(self) -> None:
+        most = 2 * self.channels * PATCH**2
+        if len(self.widths) < 2 or self.widths[0] % 2 or self.widths[0] > most:
+            raise ModelError(f"widths={self.widths!r}: an even stem of at most {most} channels (axes and their negatives), then blocks")
+        if self.features != self.widths[-1]:
+            raise ModelError(f"features={self.features!r}: the mean of the last block has {self.widths[-1]}")
+        least = 2 ** (len(self.widths) - 1) + 1
+        if self.image_size < least:
+            raise ModelError(f"image_size={self.image_size!r}: {len(self.widths) - 1} halvings want at least {least}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:
@@ -58,30 +84,65 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.GELU())
 
 
+def _strided(config: ClassifierConfig) -> nn.Sequential:
+    layers = [_convolution(config.channels, config.widths[0], 1)]
+    for before, after in zip(config.widths[:-1], config.widths[1:], strict=True):
+        layers += [_convolution(before, before, 2), _convolution(before, after, 1)]
+    last = config.widths[-1]
+    return nn.Sequential(*layers, _convolution(last, last, 2))
+
+
+def _rectified(inputs: int, outputs: int, *between: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), *between, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class _Block(nn.Module):
+    """Convolution and 2x2 maximum, then a convolution with a skip."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = _rectified(inputs, outputs, nn.MaxPool2d(2))
+        self.second = _rectified(outputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        found: Tensor = x + self.second(x)
+        return found
+
+
+def _whitened(config: ClassifierConfig) -> nn.Sequential:
+    stem = nn.Conv2d(config.channels, config.widths[0], PATCH)
+    stem.weight.requires_grad_(False)  # set once, from the data
+    pairs = zip(config.widths[:-1], config.widths[1:], strict=True)
+    blocks = [_Block(before, after) for before, after in pairs]
+    return nn.Sequential(nn.Sequential(stem, nn.ReLU()), *blocks)
+
+
 class Classifier(nn.Module):
     """Images in [-1, 1] (n, c, h, h) to logits (n, classes); ``features`` gives the penultimate layer."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        layers = [_convolution(config.channels, config.widths[0], 1)]
-        for before, after in zip(config.widths[:-1], config.widths[1:], strict=True):
-            layers += [_convolution(before, before, 2), _convolution(before, after, 1)]
-        last = config.widths[-1]
-        layers.append(_convolution(last, last, 2))
-        self.body = nn.Sequential(*layers)
-        self.neck = nn.Linear(last, config.features)
+        self.body = _strided(config) if config.kind == "strided" else _whitened(config)
+        self.neck = nn.Linear(config.widths[-1], config.features) if config.kind == "strided" else None
         self.head = nn.Linear(config.features, config.classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate layer (n, features) of images ``x`` in [-1, 1]."""
         pooled: Tensor = self.body(x).mean(dim=(2, 3))
-        return nn.functional.gelu(self.neck(pooled))
+        return pooled if self.neck is None else nn.functional.gelu(self.neck(pooled))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes)."""
         logits: Tensor = self.head(self.features(x))
-        return logits
+        return logits if self.neck is not None else LOGIT_SCALE * logits
+
+
+def bundled_classifiers() -> dict[str, str]:
+    """What distances of each bundled feature network are called -> its name: ``{"fd-mnist": "mnist"}``."""
+    files = sorted((BUNDLED / "features").glob(f"*/{CONFIG}"))
+    return {str(read_json(file).get("name", file.parent.name)): file.parent.name for file in files}
 
 
 def classifier_folder(name_or_folder: str | Path) -> Path:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .base import LAM_EDGE, Real, Schedule, like, namespace, ratio, softplus
+from .base import LAM_EDGE, Real, Schedule, finite_or_none, like, namespace, ratio, softplus
 from .errors import unknown
 from .node import Node
 
@@ -227,7 +227,11 @@ class DiscreteVP(Schedule):
 
     def _node(self, t: float) -> Node:
         """The path at index ``t``; t = -1 is alpha = 1, sigma = 0, with unknown derivatives."""
-        return Node(1.0, 0.0, t) if t == self.t_zero else super()._node(t)
+        if t == self.t_zero:
+            return Node(1.0, 0.0, t)
+        bar, rest, slope = self._bars(t)
+        alpha, sigma = math.sqrt(bar), math.sqrt(rest)
+        return Node(alpha, sigma, t, finite_or_none(ratio(0.5 * slope, alpha)), finite_or_none(ratio(-0.5 * slope, sigma)))
 
 
 def _by_log_alpha(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 pytest.importorskip("diffusers")
 
@@ -149,4 +150,16 @@ def test_a_refused_call_leaves_the_run_that_was_set_up():
     x = s.step(noise(), s.timesteps[0], noise()).prev_sample
     with pytest.raises(ValueError, match="shape"):
         s.step(noise(n=1), s.timesteps[1], x)
+    assert s.step_index == 1
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_list_of_generators_of_another_length_is_refused_and_nothing_is_lost(count):
+    s = ours("EulerAncestralDiscrete", SD)
+    s.set_timesteps(4)
+    x, output = noise(1, 3), noise(2, 3)
+    with pytest.raises(ValueError, match=f"{count} generators for 3 samples"):
+        s.step(output, s.timesteps[0], x, generator=[torch.Generator().manual_seed(i) for i in range(count)])
+    fair = [torch.Generator().manual_seed(i) for i in range(3)]
+    s.step(output, s.timesteps[0], x, generator=fair)
     assert s.step_index == 1

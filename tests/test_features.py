@@ -317,6 +317,22 @@ def test_the_colour_recipe_learns_and_goes_on_after_a_stop(tmp_path, monkeypatch
     assert not stopped.exists()
 
 
+def test_a_network_is_trained_on(tmp_path):
+    """A second cycle begins at the first one's weights, leaves the stem alone, and says what it began with."""
+    options = [*whitened_options(tmp_path), "--epochs", "4"]
+    assert classifier.main([*options, "--out", str(tmp_path / "a")]) == 0
+    assert classifier.main([*options, "--out", str(tmp_path / "b"), "--start", str(tmp_path / "a"), "--lr", "0.05"]) == 0
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
+    assert torch.equal(before["body.0.0.weight"], after["body.0.0.weight"])
+    moved = (before["head.weight"] - after["head.weight"]).abs().max()
+    assert 0.0 < float(moved) < 0.5
+    config = json.loads((tmp_path / "b/config.json").read_text())
+    assert config["training"]["start"]["sha256"] == load_classifier(tmp_path / "a")[2]
+    assert config["training"]["start"]["recipe"]["lr"] == 0.2 and config["training"]["recipe"]["lr"] == 0.05
+    shape = ["--widths", "8", "8", "8", "--features", "8"]
+    assert classifier.main([*options, *shape, "--out", str(tmp_path / "c"), "--start", str(tmp_path / "a")]) == 3
+
+
 def test_the_stem_makes_patches_white():
     """Outputs of the first half, before their ReLU, are uncorrelated, centred, and of variance l / (l + floor)."""
     config = ClassifierConfig(16, 3, 4, (8, 8), 8, "whitened")

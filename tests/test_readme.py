@@ -14,14 +14,18 @@ from fewstep.samplers import names, registry
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(page, i, *found) for page in PAGES for i, found in enumerate(FENCE.findall((ROOT / page).read_text(encoding="utf-8")))]
-PYTHON = [(f"{page}-{i}", text) for page, i, language, text in BLOCKS if language == "python"]
+#: pages whose blocks need a pipeline on disk -> the test that runs them, one after another
+CHAINED = {"docs/diffusers.md": "test_diffusers_examples.py"}
+PYTHON = [(f"{page}-{i}", text) for page, i, language, text in BLOCKS if language == "python" and page not in CHAINED]
 COMMANDS = [line for page, _, language, text in BLOCKS if page == "README.md" and not language for line in text.splitlines()]
 COMMANDS = [line for line in COMMANDS if line.startswith("fewstep ")]
 
 
 def test_there_is_something_to_run():
     assert len(PYTHON) >= 4
-    assert {line.split()[1] for line in COMMANDS} >= {"generate", "plan", "samplers", "certify"}
+    assert {line.split()[1] for line in COMMANDS} >= {"generate", "score", "plan", "samplers", "certify"}
+    for page, test in CHAINED.items():
+        assert page in (ROOT / "tests" / test).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "text"), PYTHON, ids=[name for name, _ in PYTHON])

@@ -201,7 +201,9 @@ def keyword_only(x, t, *, cond):
     return x if cond is None else 2.0 * x
 
 
-@pytest.mark.parametrize("network", [Cond(), Third(), Loose(), keywords, required, keyword_only], ids=str)
+@pytest.mark.parametrize(
+    "network", [Cond(), Third(), Loose(), keywords, required, keyword_only], ids=lambda n: getattr(n, "__name__", str(n))
+)
 def test_networks_that_take_a_condition(network):
     denoiser = wrap(network, VPLinear(), "eps")
     x = torch.randn(2, 3)

@@ -1,9 +1,12 @@
-"""Train the classifier whose penultimate layer is a bundled feature extractor (``fd-mnist``).
+"""Train the classifier whose penultimate layer is a bundled feature extractor (``fd-mnist``, ``fd-cifar``).
 
-    python -m fewstep.train.classifier --data mnist_train.npz --test mnist_test.npz --out models/bundled/features/mnist
+    python -m fewstep.train.classifier --recipe mnist --data mnist_train.npz --test mnist_test.npz --out models/bundled/features/mnist
+    python -m fewstep.train.classifier --recipe cifar10 --data cifar10_train.npz --test cifar10_test.npz --out FOLDER
 
-Cross-entropy with label smoothing 0.05, AdamW, one-cycle learning rate; the images are shifted by up to two pixels. The weights are
-written in float16 and the test accuracy is measured on what was written. Takes minutes on one CPU core.
+Cross-entropy with label smoothing under a one-cycle learning rate; each image is shifted by up to two pixels. ``mnist``: AdamW.
+``cifar10``: Nesterov's momentum, mirrored images in every other epoch. The first steps may see smaller images (bilinear, antialiased). The
+weights are written in float16 and the test accuracy is measured on what was written, on each image as it is. With ``--checkpoint`` a run
+that was cut off goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import argparse
 import hashlib
 import json
 import os
+import pickle
 import sys
 import time
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +26,48 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..models.classifier import FORMAT, Classifier, ClassifierConfig, load_classifier
+from ..models.classifier import FORMAT, PATCH, Classifier, ClassifierConfig, load_classifier
 from ..models.weights import CONFIG, WEIGHTS
 from .data import Images, load_images, to_unit
 
-SHIFT = 2
-SMOOTHING = 0.05
+#: added to the variance of a patch's axis before it is scaled to one: noise is not blown up
+WHITEN_FLOOR = 5e-3
 
 
-def shifted(image: Tensor, generator: torch.Generator, most: int = SHIFT) -> Tensor:
-    """Images (n, c, h, h), each moved by up to ``most`` pixels in both directions, filled with -1."""
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained; ``small`` is the side of the images in the first ``small_share`` of the steps (0: as they are)."""
+
+    epochs: float = 3.5
+    batch: int = 128
+    lr: float = 4e-3
+    decay: float = 1e-2
+    optimizer: str = "adamw"
+    shift: int = 2
+    fill: str = "black"
+    mirror: bool = False
+    label_smoothing: float = 0.05
+    small: int = 0
+    small_share: float = 0.0
+    seed: int = 0
+
+
+#: recipe and shape (widths, features, kind) of each bundled network
+RECIPES: dict[str, tuple[Recipe, tuple[list[int], int, str], str]] = {
+    "mnist": (Recipe(), ([16, 32, 96], 64, "strided"), "fd-mnist"),
+    "cifar10": (
+        Recipe(10.0, 512, 0.5, 1e-3, "nesterov", fill="reflect", mirror=True, label_smoothing=0.1),
+        ([24, 32, 128, 192], 192, "whitened"),
+        "fd-cifar",
+    ),
+}
+
+
+def shifted(image: Tensor, generator: torch.Generator, most: int = 2, fill: str = "black") -> Tensor:
+    """Images (n, c, h, h), each moved by up to ``most`` pixels in both directions, filled with -1 or by reflection."""
     n, _, height, width = image.shape
-    padded = nn.functional.pad(image, (most,) * 4, value=-1.0)
+    edges = (most,) * 4
+    padded = nn.functional.pad(image, edges, value=-1.0) if fill == "black" else nn.functional.pad(image, edges, mode="reflect")
     moves = torch.randint(0, 2 * most + 1, (2, n), generator=generator)
     rows = moves[0][:, None] + torch.arange(height)
     columns = moves[1][:, None] + torch.arange(width)
@@ -40,28 +75,136 @@ def shifted(image: Tensor, generator: torch.Generator, most: int = SHIFT) -> Ten
     return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def fit(network: Classifier, data: Images, *, epochs: float, batch: int, lr: float, seed: int) -> int:
-    """Train in place; returns the number of steps."""
-    generator = torch.Generator().manual_seed(seed)
-    steps = max(round(epochs * len(data) / batch), 1)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-2)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.2)
-    network.train()
-    order = torch.empty(0, dtype=torch.int64)
-    began = time.perf_counter()
-    for step in range(steps):
-        if len(order) < batch:
-            order = torch.cat([order, torch.randperm(len(data), generator=generator)])
-        chosen, order = order[:batch], order[batch:]
-        image = shifted(to_unit(data.image[chosen]), generator).contiguous(memory_format=torch.channels_last)
-        loss = nn.functional.cross_entropy(network(image), data.label[chosen], label_smoothing=SMOOTHING)
-        optimizer.zero_grad(set_to_none=True)
+def mirrored(image: Tensor, which: Tensor) -> Tensor:
+    """Images (n, c, h, w), those where ``which`` (n,) is true with left and right exchanged."""
+    return torch.where(which[:, None, None, None], image.flip(3), image)
+
+
+@torch.no_grad()
+def whiten(network: Classifier, image: Tensor, most: int = 5000) -> None:
+    """Set the stem to the principal axes of the patches of ``image`` uint8 (n, c, h, h): ``e_i / sqrt(l_i + floor)`` and the negatives.
+
+    Taken from up to ``most`` images spread over the whole set, which may be sorted by class.
+    """
+    stem: Any = network.get_submodule("body.0.0")
+    some = image[:: max(len(image) // most, 1)][:most]
+    patches = nn.functional.unfold(to_unit(some), PATCH).transpose(1, 2).flatten(0, 1).double()
+    mean = patches.mean(dim=0)
+    values, axes = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    half = stem.out_channels // 2
+    kernels = (axes / (values + WHITEN_FLOOR).sqrt()).T.flip(0)[:half]
+    stem.weight.copy_(torch.cat([kernels, -kernels]).reshape(stem.weight.shape))
+    stem.bias.copy_(torch.cat([-kernels @ mean, kernels @ mean]))
+
+
+class Run:
+    """Training in progress: network, optimiser, learning rate, and the order of the images."""
+
+    def __init__(self, network: Classifier, data: Images, recipe: Recipe) -> None:
+        self.network, self.data, self.recipe = network, data, recipe
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.steps = max(round(recipe.epochs * len(data) / recipe.batch), 1)
+        learned = [value for value in network.parameters() if value.requires_grad]
+        if recipe.optimizer == "nesterov":
+            flat = [v for v in learned if v.ndim < 2]
+            groups: Any = [{"params": [v for v in learned if v.ndim > 1]}, {"params": flat, "weight_decay": 0.0}]
+            self.optimizer: Any = torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.decay)
+        else:
+            self.optimizer = torch.optim.AdamW(learned, lr=recipe.lr, weight_decay=recipe.decay)
+        kind: Any = {"nesterov": {"cycle_momentum": False, "anneal_strategy": "linear"}}.get(recipe.optimizer, {})
+        self.cycle = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, recipe.lr, total_steps=self.steps, pct_start=0.2, **kind)
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.half = torch.rand(len(data), generator=self.generator) < 0.5 if recipe.mirror else torch.zeros(len(data), dtype=torch.bool)
+        self.step = 0
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """The next images, as the network gets them, and their labels."""
+        recipe, data = self.recipe, self.data
+        while len(self.order) < recipe.batch:
+            self.order = torch.cat([self.order, torch.randperm(len(data), generator=self.generator)])
+        chosen, self.order = self.order[: recipe.batch], self.order[recipe.batch :]
+        image = shifted(to_unit(data.image[chosen]), self.generator, recipe.shift, recipe.fill)
+        if recipe.mirror:
+            odd = self.step * recipe.batch // len(data) % 2 == 1
+            image = mirrored(image, self.half[chosen] ^ odd)
+        if self.step < recipe.small_share * self.steps:
+            image = nn.functional.interpolate(image, (recipe.small,) * 2, mode="bilinear", antialias=True)
+        return image.contiguous(memory_format=torch.channels_last), data.label[chosen]
+
+    def advance(self) -> float:
+        """One step; returns the loss."""
+        image, label = self.batch()
+        loss = nn.functional.cross_entropy(self.network(image), label, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        cycle.step()
-        if step % 50 == 0 or step == steps - 1:
-            print(f"step {step + 1}/{steps} loss {loss.item():.4f} {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-    return steps
+        self.optimizer.step()
+        self.cycle.step()
+        self.step += 1
+        return loss.item()
+
+    def save(self, path: Path) -> None:
+        """Everything that the rest of the run depends on, under a temporary name first."""
+        state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "cycle": self.cycle.state_dict()}
+        state |= {"generator": self.generator.get_state(), "order": self.order, "half": self.half, "step": self.step}
+        torch.save(state | {"recipe": asdict(self.recipe)}, path.with_name(path.name + ".tmp"))
+        path.with_name(path.name + ".tmp").replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from what ``save`` wrote; ValueError where it is damaged or belongs to another recipe or network."""
+        try:
+            state = torch.load(path, weights_only=True)
+            if state["recipe"] != asdict(self.recipe):
+                raise ValueError(f"it belongs to another recipe, {state['recipe']}: give its options")
+            self.network.load_state_dict(state["network"])
+        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
+            raise ValueError(f"{str(path)!r} cannot be gone on from (remove it to begin anew): {error}") from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.cycle.load_state_dict(state["cycle"])
+        self.generator.set_state(state["generator"])
+        self.order, self.half, self.step = state["order"], state["half"], state["step"]
+
+
+def first(shape: ClassifierConfig, data: Images, seed: int) -> Classifier:
+    """A network at its random start, its stem whitened where it has one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Classifier(shape)
+    if shape.kind == "whitened":
+        whiten(network, data.image)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def continued(folder: Path, shape: ClassifierConfig) -> Classifier:
+    """The network of a folder, to be trained on. ValueError where its shape is another."""
+    network = load_classifier(folder)[0]
+    if network.config != shape:
+        raise ValueError(f"{str(folder)!r} holds {network.config}, the recipe wants {shape}")
+    for name, value in network.named_parameters():
+        value.requires_grad_(not (shape.kind == "whitened" and name == "body.0.0.weight"))
+    return network
+
+
+def begun(folder: Path) -> dict[str, Any]:
+    """What is known of the training that a run went on from."""
+    _, config, digest = load_classifier(folder)
+    return {**config.get("training", {}), "accuracy": config.get("evaluation", {}).get("accuracy"), "sha256": digest}
+
+
+def fit(network: Classifier, data: Images, recipe: Recipe, checkpoint: Path | None = None) -> int:
+    """Train in place; returns the number of steps. ``checkpoint`` is written every 50 steps and read where it exists."""
+    run = Run(network, data, recipe)
+    if checkpoint is not None and checkpoint.is_file():
+        run.resume(checkpoint)
+    network.train()
+    began = time.perf_counter()
+    while run.step < run.steps:
+        loss = run.advance()
+        if run.step % 50 == 1 or run.step == run.steps:
+            print(f"step {run.step}/{run.steps} loss {loss:.4f} {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        if checkpoint is not None and run.step % 50 == 0:
+            run.save(checkpoint)
+    return run.steps
 
 
 @torch.no_grad()
@@ -87,20 +230,22 @@ def write(network: Classifier, folder: Path, config: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The command line; what is not given comes from the recipe."""
     form = argparse.RawDescriptionHelpFormatter
     p = argparse.ArgumentParser(prog="python -m fewstep.train.classifier", description=__doc__, formatter_class=form)
     p.add_argument("--data", required=True, help="npz file or folder of images with labels")
     p.add_argument("--test", required=True, help="test images, the same form")
     p.add_argument("--out", required=True, type=Path, help="folder for config.json and model.safetensors")
-    p.add_argument("--name", default="fd-mnist", help="what distances of these features are called")
-    p.add_argument("--widths", type=int, nargs="+", default=[16, 32, 96])
-    p.add_argument("--features", type=int, default=64)
-    p.add_argument("--epochs", type=float, default=3.5)
-    p.add_argument("--batch", type=int, default=128)
-    p.add_argument("--lr", type=float, default=4e-3)
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--recipe", default="mnist", choices=sorted(RECIPES))
+    p.add_argument("--name", help="what distances of these features are called (default: the recipe's, as fd-mnist)")
+    p.add_argument("--widths", type=int, nargs="+")
+    p.add_argument("--features", type=int)
+    p.add_argument("--start", type=Path, help="folder of a network of this shape: train it on, with a new cycle of the learning rate")
+    p.add_argument("--checkpoint", type=Path, help="file from which a run that was cut off goes on; removed at the end")
     p.add_argument("--threads", type=int, default=1)
+    for item in fields(Recipe):
+        if item.name not in ("optimizer", "fill", "mirror"):
+            p.add_argument(f"--{item.name.replace('_', '-')}", type=float if item.type == "float" else int)
     return p
 
 
@@ -108,25 +253,28 @@ def main(argv: list[str] | None = None) -> int:
     """Train, write, measure; returns the exit code."""
     args = parser().parse_args(argv)
     torch.set_num_threads(args.threads)
+    recipe, (widths, features, kind), name = RECIPES[args.recipe]
+    given = {item.name: getattr(args, item.name, None) for item in fields(Recipe)}
+    recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
     try:
         data, test = load_images(args.data), load_images(args.test)
+        _, channels, size, _ = data.image.shape
+        shape = ClassifierConfig(size, channels, data.classes, tuple(args.widths or widths), args.features or features, kind)
+        began = time.perf_counter()
+        network = first(shape, data, recipe.seed) if args.start is None else continued(args.start, shape)
+        steps = fit(network, data, recipe, args.checkpoint)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 3
-    _, channels, size, _ = data.image.shape
-    shape = ClassifierConfig(size, channels, data.classes, tuple(args.widths), args.features)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(args.seed)
-        network = Classifier(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    began = time.perf_counter()
-    steps = fit(network, data, epochs=args.epochs, batch=args.batch, lr=args.lr, seed=args.seed)
-    recipe = {key: getattr(args, key) for key in ("epochs", "batch", "lr", "seed")} | {"shift": SHIFT, "label_smoothing": SMOOTHING}
     digest = hashlib.sha256(data.image.numpy().tobytes()).hexdigest()
-    training = {"steps": steps, "seconds": round(time.perf_counter() - began), "recipe": recipe, "images": len(data), "data_sha256": digest}
-    config = {"format": FORMAT, "name": args.name, "network": shape.to_dict(), "training": training}
+    training = {"steps": steps, "seconds": round(time.perf_counter() - began), "recipe": asdict(recipe)}
+    training |= {"images": len(data), "data_sha256": digest} | ({} if args.start is None else {"start": begun(args.start)})
+    config = {"format": FORMAT, "name": args.name or name, "network": shape.to_dict(), "training": training}
     write(network, args.out, config)
     score = accuracy(load_classifier(args.out)[0], test)
     write(network, args.out, config | {"evaluation": {"accuracy": round(score, 4), "images": len(test)}})
+    if args.checkpoint is not None:
+        args.checkpoint.unlink(missing_ok=True)
     print(f"test accuracy {score:.4f}", file=sys.stderr)
     return 0
 
