@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,13 +66,13 @@ class Basis(NamedTuple):
 
     def at(self, theta: Array) -> Array:
         """Values (nodes, points) at points in units of the step from s."""
-        out = np.empty((len(self.theta), *theta.shape))
+        factors = [theta - q for q in self.theta]
+        out = np.empty((len(factors), *theta.shape))
         for j, scale in enumerate(self.scales):
-            out[j] = 1.0 / scale
-        for i, q in enumerate(self.theta):
-            factor = theta - q
-            out[:i] *= factor
-            out[i + 1 :] *= factor
+            row: Any = 1.0 / scale
+            for factor in (*factors[:j], *factors[j + 1 :]):
+                row = row * factor
+            out[j] = row
         return out
 
 

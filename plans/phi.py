@@ -97,10 +97,12 @@ def kernel_means(values: Callable[[Array], Array], rate: float, length: float, n
     count = max(1, math.ceil(length * max(0.5, 0.2 * rate)))
     width = np.full(count, length / count)
     start = np.arange(count) * width
-    halves, half = _halved(start, width)
-    both = panels(np.concatenate([start, halves]), np.concatenate([width, half]))  # in one call, which costs less than two
+    half = 0.5 * width
+    starts, widths = np.concatenate([start, start, start + half]), np.concatenate([width, half, half])
+    both = panels(starts, widths)  # the panels and their halves in one call, which costs less than two
+    halves, half = starts[count:], widths[count:]
     coarse, fine = both[:, :count], both[:, count:]
-    limit = max(_TOLERANCE, noise) * float(np.abs(coarse.sum(axis=1)).max())
+    limit = max(_TOLERANCE, noise) * max(map(abs, coarse.sum(axis=1).tolist()))
     total = np.zeros(len(coarse))
     for left in reversed(range(_HALVINGS)):
         pairs = fine[:, : len(start)] + fine[:, len(start) :]

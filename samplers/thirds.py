@@ -16,8 +16,9 @@ from ..schedules.node import Node
 
 def _shifted(w: Weights, theta: Sequence[float], amount: float) -> Weights:
     """``w`` with ``amount`` times the second divided difference added."""
-    column = [1.0 / math.prod(q - r for j, r in enumerate(theta) if j != i) for i, q in enumerate(theta)]
-    return w._replace(values=tuple(v + amount * c for v, c in zip(w.values, column, strict=True)))
+    (a, b, c), (u, v, x) = theta, w.values
+    first, second, third = 1.0 / ((a - b) * (a - c)), 1.0 / ((b - a) * (b - c)), 1.0 / ((c - a) * (c - b))
+    return Weights(w.carry, (u + amount * first, v + amount * second, x + amount * third), w.noise)
 
 
 def halve_third_moment(w: Weights, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
@@ -26,7 +27,7 @@ def halve_third_moment(w: Weights, s: Node, t: Node, nodes: Sequence[Node]) -> W
     if not math.isfinite(h):
         return w
     theta = [(n.lam - s.lam) / h for n in nodes]
-    third = sum(v * q * q for v, q in zip(w.values, theta, strict=True))
+    third = sum([v * q * q for v, q in zip(w.values, theta, strict=True)])
     return _shifted(w, theta, -0.5 * third)
 
 
@@ -35,7 +36,7 @@ def onesided_derivative(w: Weights, s: Node, t: Node, nodes: Sequence[Node]) -> 
     ``d + d2/2 (rho_s - rho_1)`` (order 2). ``nodes`` begin at s."""
     step = rho_gap(s, t)
     theta = [rho_gap(s, n) / step for n in nodes]
-    first = sum(v * q for v, q in zip(w.values, theta, strict=True))
+    first = sum([v * q for v, q in zip(w.values, theta, strict=True)])
     return _shifted(w, theta, first * theta[1])
 
 
