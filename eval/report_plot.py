@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 420.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 50.0, 112.0, 26.0, 40.0
+WIDTH, HEIGHT = 440.0, 300.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 134.0, 26.0, 40.0
 #: least distance of two labels, and length of one that fits
 APART, LONGEST = 12.0, 19
 

@@ -49,6 +49,14 @@ def test_links_and_pictures_are_there():
             assert ((ROOT / page).parent / target).exists(), f"{page} points to {target}"
 
 
+def test_the_readmes_benchmark_is_that_of_the_page():
+    page = (ROOT / "docs/bench/mnist/bench.md").read_text(encoding="utf-8").splitlines()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in readme[readme.index("<!-- bench: ") : readme.index("<!-- end of bench")].splitlines() if line.startswith("|")]
+    assert len(rows) > 20
+    assert set(rows) <= set(page)
+
+
 def test_the_readmes_certificates_are_those_of_the_page():
     """The table in README.md is cut from docs/certificates.md, not typed by hand; every registered sampler is there and passes."""
     page = (ROOT / "docs/certificates.md").read_text(encoding="utf-8").splitlines()
