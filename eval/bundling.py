@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..models.classifier import classifier_folder
@@ -19,7 +20,11 @@ from .features import load_extractor
 from .frechet import frechet_distance
 from .image_sources import open_source
 from .moments import FeatureStats
+from .scoring_features import chosen_places
 from .storage import data_hash, save_stats
+
+#: training images whose features are kept in a bundled reference
+KEPT = 2000
 
 
 def read_images(path: str | Path) -> Tensor:
@@ -32,13 +37,16 @@ def read_images(path: str | Path) -> Tensor:
 
 
 def bundle(name: str, train: str | Path, test: str | Path) -> float:
-    """Write train.safetensors and test.safetensors into the network's folder; returns the distance of the two."""
+    """Write train.safetensors and test.safetensors into the network's folder, the first with the features of ``KEPT`` of its images, which
+    kernel and neighbour metrics need; returns the distance of the two."""
     extractor = load_extractor(name)
     made: list[FeatureStats] = []
     for split, path in (("train", train), ("test", test)):
         image = read_images(path)
         made.append(extractor.stats(image, data=data_hash(image), note=f"{name} {split}"))
-        save_stats(made[-1], classifier_folder(name) / f"{split}.safetensors")
+        some = image[chosen_places(torch.arange(len(image)), KEPT)] if split == "train" else None
+        kept = None if some is None else extractor.features(some)
+        save_stats(made[-1], classifier_folder(name) / f"{split}.safetensors", kept)
     return frechet_distance(*made)
 
 
