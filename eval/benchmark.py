@@ -201,7 +201,7 @@ class _Work:
         parts: list[Tensor] = []
         pieces = blocks(range(self.settings.samples), self.settings.batch)
         for k, seeds in enumerate(pieces):
-            self.report(f"{self.subject.name}: {asked.name} nfe={facts.get('nfe', '')} block {k + 1}/{len(pieces)}".replace(" nfe= ", " "))
+            self.report(f"{self.subject.name}: {asked.name} block {k + 1}/{len(pieces)}")
             place = {**facts, "block": k}
             kept = self.store.arrays("features", place)
             if kept is None:

@@ -172,9 +172,9 @@ def unit(image: Tensor) -> Tensor:
 def load_extractor(spec: str | Path, *, resize: str | None = None, quantize: str = "round", logits: bool = False) -> FeatureExtractor:
     """The extractor that ``spec`` names; nothing is ever downloaded.
 
-    ``mnist``, ``cifar10``: bundled networks; or the folder of a classifier made by ``fewstep.train.classifier``.
+    ``mnist``: the bundled network; or the folder of a classifier made by ``fewstep.train.classifier``.
     ``inception:FILE``: the TensorFlow port of InceptionV3 (needs torch-fidelity); ``dinov2:FOLDER``, ``clip:FOLDER``: models as
-    transformers saves them. ``resize`` is a rule of ``resizing``, which may also be written into the name, as in ``cifar10@clean`` or
+    transformers saves them. ``resize`` is a rule of ``resizing``, which may also be written into the name, as in ``mnist@clean`` or
     ``inception@clean:FILE``; by default bundled networks refuse other sizes (``none``), Inception's rule is ``tf``, and the others do what
     their folder's processor says (``processor``). ``logits``: class logits instead, for ``inception_score``.
     Raises ModelError (a ValueError) for what is not there, damaged, or needs a package that is not installed; ScoreError for a rule.
