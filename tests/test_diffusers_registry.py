@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array_wrap__:DeprecationWarning",
     "ignore::DeprecationWarning:importlib._bootstrap",  # of tokenizers' and sentencepiece's compiled types
 )
-TABLE = ("DDIM", {"clip_sample": False, **SD})
+TABLE = ("DDIM", {"clip_sample": False, "steps_offset": 1, **SD})
 FLOW = ("FlowMatchEulerDiscrete", {"shift": 3.0})
 DRIVERS = {"adaptive_sde", "dmcmc", "dpm_adaptive", "ode45", "ode853", "pc", "picard"}
 CALLS_GIVEN = 6
