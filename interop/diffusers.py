@@ -29,6 +29,9 @@ from .diffusers_run import Run, StepOutput, position
 from .diffusers_signal import add_noise, levels, velocity
 from .diffusers_traced import Traced
 
+#: what diffusers' ``eta`` of a step is called here; its other schedulers have none
+ETA = {"ddim": "eta", "tcd": "gamma"}
+
 __all__ = ["ConfigError", "FewstepScheduler", "SchedulerMixin"]
 
 
@@ -203,25 +206,41 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         return sample
 
     def step(
-        self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Any = None, return_dict: bool = True
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        generator: Any = None,
+        return_dict: bool = True,
+        eta: float | None = None,
     ) -> SchedulerOutput | tuple[Tensor]:
         """Take the network's output at ``sample`` and give the next state. ``generator`` (one, or one a sample) draws the noises.
 
-        A ``sample`` that is not the tensor of the last step is an edit, and later corrections keep it. PlanError before
-        ``set_timesteps`` and past the end.
+        A ``sample`` that is not the tensor of the last step is an edit, and later corrections keep it. ``eta`` is what a pipeline's call
+        was given (0 unless its user says otherwise): as in diffusers it is for ddim and tcd alone; that of the first step holds for the
+        run, and one among the ``sampler_options`` goes before it. PlanError before ``set_timesteps`` and past the end.
         """
         if torch.compiler.is_compiling():
-            if generator is None and self._traced is not None and self.config["noise_seed"] is None:
+            plain = generator is None and self.config["noise_seed"] is None and not self._turned_by(eta)
+            if plain and self._traced is not None:
                 x = self._traced.step(model_output, timestep, sample)
             else:
-                x = self._apart(model_output, timestep, sample, generator)
+                x = self._apart(model_output, timestep, sample, generator, eta)
             return SchedulerOutput(prev_sample=x) if return_dict else (x,)
-        x = self._eager(model_output, timestep, sample, generator)
+        x = self._eager(model_output, timestep, sample, generator, eta)
         return StepOutput(x) if return_dict else (x,)
 
-    def _eager(self, output: Tensor, timestep: Any, sample: Tensor, generator: Any) -> Tensor:
+    def _turned_by(self, eta: float | None) -> bool:
+        """Whether a call's ``eta`` makes another plan."""
+        run, stated = self._ready, self.config["sampler_options"] or ()
+        option = ETA.get(run.sampler)
+        return eta is not None and option is not None and option not in stated and bool(eta != getattr(run.options, option))
+
+    def _eager(self, output: Tensor, timestep: Any, sample: Tensor, generator: Any, eta: float | None) -> Tensor:
         """A step outside of graphs."""
         if self._run is None:
+            if self._turned_by(eta):
+                self._compiled = self._ready.with_option(self._settings, ETA[self._ready.sampler], eta)
             ready = self._ready
             if self._traced is not None and self._traced.buffers is not None:
                 raise PlanError("this run was begun under torch.compile: call set_timesteps for another one")

@@ -6,6 +6,7 @@ where a config has one, is a pair of numbers.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,6 +129,12 @@ class Compiled:
         with torch.inference_mode(False):
             wide = [torch.tensor(rows, dtype=torch.float64) for rows in (table.matrix, data)]
             return wide[0], torch.tensor(table.targets), wide[1], table.noises, table.buffers
+
+    def with_option(self, settings: Settings, name: str, value: Any) -> Compiled:
+        """The same steps and times with one of the sampler's options changed. SamplerError for a value out of range."""
+        given = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)} | {name: value}
+        options = registry.make_options(registry.get(self.sampler), given)
+        return _compiled(self.grid, self.sampler, options, self.network, settings)
 
     def tail(self, begin: int) -> Compiled:
         """The run from evaluation ``begin`` on: the plan rebuilt on the grid's tail, which takes the calls that are left.

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .base import LAM_EDGE, Real, Schedule, finite_or_none, like, namespace, ratio, softplus
+from .base import LAM_EDGE, Host, Real, Schedule, finite_or_none, like, namespace, ratio, softplus
 from .errors import unknown
 from .node import Node
 
@@ -150,6 +150,8 @@ class DiscreteVP(Schedule):
     def _bars(self, t: Real) -> tuple[Any, Any, Any]:
         """``abar``, ``1 - abar`` and ``d abar / dt`` (toward noise at integers, from below at the last)."""
         xp = namespace(t)
+        if xp is Host:
+            return self._bar(float(t))
         logs, lams = self._columns(t)
         n, w = self._locate(t)
         a, b = logs[n], logs[n + 1]
@@ -169,6 +171,29 @@ class DiscreteVP(Schedule):
         rest = xp.where(low, -xp.expm1(a), xp.where(high, -xp.expm1(b), rest))
         clean = t == self.t_zero
         return xp.where(clean, 1.0 + 0.0 * w, bar), xp.where(clean, 0.0 * w, rest), slope
+
+    def _bar(self, t: float) -> tuple[float, float, float]:
+        """``_bars`` of one number, bit for bit: only the branch that is taken."""
+        logs, lams = self._host
+        n = min(max(math.floor(t), 0), len(logs) - 2)
+        w, a, b = t - n, logs[n], logs[n + 1]
+        if b == -math.inf or self.interpolation == "alpha_bar":
+            drop = math.exp(a) * math.expm1(b - a)
+            bar, rest, slope = math.exp(a) + w * drop, -math.expm1(a) - w * drop, drop
+        elif self.interpolation == "log_alpha":
+            bar, rest, slope = _by_log_alpha(Host, a, b, w)
+        else:
+            bar, rest, slope = _by_log_rho(Host, lams[n], lams[n + 1], w)
+        if w == 0.0 or w == 1.0:
+            end = a if w == 0.0 else b
+            bar, rest = Host.exp(end), -math.expm1(end)
+        return (1.0, 0.0, slope) if t == self.t_zero else (bar, rest, slope)
+
+    def rho(self, t: Real) -> Real:
+        """``sqrt((1 - abar) / abar)``; inf at alpha = 0."""
+        bar, rest, _ = self._bars(t)
+        xp = namespace(t)
+        return like(t, ratio(xp.sqrt(rest), xp.sqrt(bar)))
 
     def alpha(self, t: Real) -> Real:
         """``sqrt(abar)``."""

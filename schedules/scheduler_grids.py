@@ -194,7 +194,8 @@ def _node_at(settings: Settings, t: float) -> Node:
     if settings.style != "sigmas" or not isinstance(schedule, DiscreteVP) or t == math.floor(t):
         return node
     n = math.floor(t)
-    rho = schedule.rho(float(n)) + (t - n) * (schedule.rho(n + 1.0) - schedule.rho(float(n)))
+    first = schedule.rho(float(n))
+    rho = first + (t - n) * (schedule.rho(n + 1.0) - first)
     alpha = 1.0 / math.sqrt(1.0 + rho * rho)
     return Node(alpha, rho * alpha, t, node.dalpha, node.dsigma) if math.isfinite(rho) else node
 
