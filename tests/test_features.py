@@ -293,7 +293,7 @@ def whitened_options(tmp_path: Path) -> list[str]:
 
 def test_the_colour_recipe_learns_and_goes_on_after_a_stop(tmp_path, monkeypatch):
     """Stopped in the middle and gone on with, a run gives the bytes of a run that was not."""
-    options, stopped = whitened_options(tmp_path), tmp_path / "state.pt"
+    options, stopped = whitened_options(tmp_path), tmp_path / "state.safetensors"
     assert classifier.main([*options, "--out", str(tmp_path / "a")]) == 0
     config = json.loads((tmp_path / "a/config.json").read_text())
     assert config["name"] == "fd-cifar" and config["evaluation"]["accuracy"] > 0.9 and config["training"]["steps"] == 90
@@ -312,6 +312,10 @@ def test_the_colour_recipe_learns_and_goes_on_after_a_stop(tmp_path, monkeypatch
     assert stopped.is_file() and not (tmp_path / "b").exists()
     for other in (["--lr", "0.1"], ["--widths", "8", "8", "8", "--features", "8"]):
         assert classifier.main([*options, "--out", str(tmp_path / "b"), "--checkpoint", str(stopped), *other]) == 3
+    whole = stopped.read_bytes()
+    stopped.write_bytes(whole[:-100])
+    assert classifier.main([*options, "--out", str(tmp_path / "b"), "--checkpoint", str(stopped)]) == 3
+    stopped.write_bytes(whole)
     assert classifier.main([*options, "--out", str(tmp_path / "b"), "--checkpoint", str(stopped)]) == 0
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
     assert not stopped.exists()

@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import os
-import pickle
 import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -147,25 +147,35 @@ class Run:
         return loss.item()
 
     def save(self, path: Path) -> None:
-        """Everything that the rest of the run depends on, under a temporary name first."""
-        state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "cycle": self.cycle.state_dict()}
-        state |= {"generator": self.generator.get_state(), "order": self.order, "half": self.half, "step": self.step}
-        torch.save(state | {"recipe": asdict(self.recipe)}, path.with_name(path.name + ".tmp"))
-        path.with_name(path.name + ".tmp").replace(path)
+        """Everything that the rest of the run depends on, as safetensors, under a temporary name first."""
+        state = self.optimizer.state_dict()
+        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        tensors |= {f"optimizer.{i}.{key}": value for i, kept in state["state"].items() for key, value in kept.items()}
+        tensors |= {"generator": self.generator.get_state(), "order": self.order, "half": self.half}
+        run = {"recipe": asdict(self.recipe), "step": self.step, "cycle": self.cycle.state_dict(), "groups": state["param_groups"]}
+        written = path.with_name(path.name + ".tmp")
+        save_file({key: value.contiguous() for key, value in tensors.items()}, written, metadata={"run": json.dumps(run)})
+        written.replace(path)
 
     def resume(self, path: Path) -> None:
         """Go on from what ``save`` wrote; ValueError where it is damaged or belongs to another recipe or network."""
         try:
-            state = torch.load(path, weights_only=True)
-            if state["recipe"] != asdict(self.recipe):
-                raise ValueError(f"it belongs to another recipe, {state['recipe']}: give its options")
-            self.network.load_state_dict(state["network"])
-        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
+            with safe_open(path, framework="pt") as archive:
+                run = json.loads((archive.metadata() or {})["run"])
+                tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
+            if run["recipe"] != asdict(self.recipe):
+                raise ValueError(f"it belongs to another recipe, {run['recipe']}: give its options")
+            self.network.load_state_dict({key[8:]: value for key, value in tensors.items() if key.startswith("network.")})
+            kept: dict[int, dict[str, Tensor]] = {}
+            for name in (key for key in tensors if key.startswith("optimizer.")):
+                _, i, key = name.split(".")
+                kept.setdefault(int(i), {})[key] = tensors[name]
+            self.optimizer.load_state_dict({"state": kept, "param_groups": run["groups"]})
+            self.cycle.load_state_dict(run["cycle"])
+            self.generator.set_state(tensors["generator"])
+            self.order, self.half, self.step = tensors["order"], tensors["half"], run["step"]
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{str(path)!r} cannot be gone on from (remove it to begin anew): {error}") from error
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.cycle.load_state_dict(state["cycle"])
-        self.generator.set_state(state["generator"])
-        self.order, self.half, self.step = state["order"], state["half"], state["step"]
 
 
 def first(shape: ClassifierConfig, data: Images, seed: int) -> Classifier:
