@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "batch": 64,
     "skip_corrupt": False,
     "note": None,
+    "device": "auto",
 }
 
 
@@ -42,6 +43,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--batch", type=int, help="images in a block (default 64)")
     p.add_argument("--skip-corrupt", action="store_true", default=None, help="leave out images that cannot be read, and count them")
     p.add_argument("--note", help="a word about the data, kept in the file (default: the source's name)")
+    p.add_argument("--device", help="where the network runs (default: a GPU if there is one)")
     p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
     p.add_argument("--json", action="store_true", help="print what the file carries")
 
@@ -68,7 +70,7 @@ def make(settings: Mapping[str, Any], out: Path) -> dict[str, Any] | None:
     """Write the file; what it carries, or None in a process that is not the main one."""
     from ..eval.features import load_extractor
     from ..eval.storage import SUFFIXES, save_stats
-    from .generate import positive, progress
+    from .generate import device_named, positive, progress
     from .score import check_shape, refuse_corrupt, rules
     from .score_sources import samples_of
     from .score_work import clear, collect, idle, open_work
@@ -82,7 +84,7 @@ def make(settings: Mapping[str, Any], out: Path) -> dict[str, Any] | None:
     if settings["extractor"] is None:
         raise ValueError("--extractor is wanted: the feature network, for instance mnist")
     samples, keep = samples_of(settings["source"], settings), positive("keep", settings["keep"])
-    network = load_extractor(settings["extractor"])
+    network = load_extractor(settings["extractor"], device=device_named(str(settings["device"])))
     check_shape(samples, network)
     if idle(samples):
         return None

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .blocks import write
 from .generate import DEFAULTS as DRAWING_DEFAULTS
-from .generate import drawing_arguments, positive, progress
+from .generate import device_named, drawing_arguments, positive, progress
 from .options import parse_options
 from .settings import dumps, resolve
 
@@ -108,7 +108,7 @@ def run(settings: Mapping[str, Any], out: Path | None) -> tuple[dict[str, Any], 
     metrics, options, keep = metric_names(settings["metrics"]), _options(settings), positive("keep", settings["keep"])
     samples = samples_of(settings["source"], settings)
     reference = _reference(settings, samples, needed=any(METRICS[name].reference for name in metrics))
-    network, logits = extractors(_extractor(settings, samples), reference, "is" in metrics)
+    network, logits = extractors(_extractor(settings, samples), reference, "is" in metrics, device=device_named(str(settings["device"])))
     check_request(metrics, reference, samples.count, replace(network.provenance(), quantize=samples.quantize), options.strict)
     held_out = _held_out(settings, reference)
     check_shape(samples, network)

@@ -25,7 +25,7 @@ from .bench_settings import BenchSettings
 from .bench_store import Store
 from .distances import sliced_wasserstein
 from .errors import ScoreError
-from .features import FeatureExtractor, bundled_stats, load_extractor, module_hash
+from .features import Device, FeatureExtractor, bundled_stats, load_extractor, module_hash
 from .frechet import frechet_distance
 from .intervals import frechet_interval
 from .moments import FeatureStats
@@ -79,7 +79,8 @@ class Subject:
             self.floor = self._sliced(self.denoiser.sample(self.settings.samples, 2).flatten(1)).value
             return
         asked = self.settings.features
-        found = features_for(self.name if asked is None else asked, strict=asked is not None)
+        where = getattr(self.denoiser, "device", None)
+        found = features_for(self.name if asked is None else asked, strict=asked is not None, device=where)
         if found is None:
             self.note = f"no feature network is bundled for {self.name}: solver error only"
             return
@@ -151,11 +152,11 @@ class Subject:
         return Quality(mean, mean - wide, mean + wide, mean)
 
 
-def features_for(name: str, strict: bool = False) -> tuple[FeatureExtractor, FeatureStats, float | None] | None:
+def features_for(name: str, strict: bool = False, device: Device = None) -> tuple[FeatureExtractor, FeatureStats, float | None] | None:
     """A bundled feature network, or a folder of one, with the statistics of its training set and their distance to its test set's; None
     where there is none of that name (``strict``: the error that says so)."""
     try:
-        extractor = load_extractor(name)
+        extractor = load_extractor(name, device=device)
         real = bundled_stats(name, "train")
     except (ModelError, ScoreError):
         if strict:

@@ -20,19 +20,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..models.errors import ModelError
-from .features import FeatureExtractor, module_hash, unit
+from .features import Device, FeatureExtractor, module_hash, placed, unit
 from .resizing import check_rule, fitted
 
 SIDE = 299
 
 
-def inception_extractor(path: str | Path, rule: str = "tf", quantize: str = "round", logits: bool = False) -> FeatureExtractor:
+def inception_extractor(
+    path: str | Path, rule: str = "tf", quantize: str = "round", logits: bool = False, device: Device = None
+) -> FeatureExtractor:
     """The 2048 pooled features of images of any size, grey or RGB; ``logits``: the 1008 logits without bias, as the Inception Score wants.
 
     Raises ModelError where the file or torch-fidelity is missing, or the file is not this network's; ScoreError for an unknown rule.
     """
     check_rule(rule)
     network = inception_network(path)
+    digest, where = module_hash(network), placed(network, device)
     *stages, last = network.children()
     weight: Any = last.weight
 
@@ -45,7 +48,7 @@ def inception_extractor(path: str | Path, rule: str = "tf", quantize: str = "rou
         return pooled @ weight.T if logits else pooled
 
     name = ("inception-pytorch-fid" if rule == "torch" else "inception") + ("-logits" if logits else "")
-    return FeatureExtractor(compute, name, module_hash(network), None, rule, quantize)
+    return FeatureExtractor(compute, name, digest, None, rule, quantize, where)
 
 
 def inception_network(path: str | Path) -> nn.Module:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..models.errors import ModelError
 from ..models.weights import CONFIG, read_json
 from .errors import ScoreError
-from .features import FeatureExtractor, module_hash
+from .features import Device, FeatureExtractor, module_hash, placed
 from .resizing import check_rule, fitted
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -30,7 +30,7 @@ RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5
 
 
 def vision_extractor(
-    kind: str, folder: str | Path, rule: str = PROCESSOR, quantize: str = "round", logits: bool = False
+    kind: str, folder: str | Path, rule: str = PROCESSOR, quantize: str = "round", logits: bool = False, device: Device = None
 ) -> FeatureExtractor:
     """Features of ``kind`` (``dinov2`` or ``clip``) from ``folder``, of images of any size, grey or RGB.
 
@@ -42,6 +42,7 @@ def vision_extractor(
         raise ScoreError(f"{kind} has no class logits, so no Inception Score")
     folder = _checked_folder(kind, Path(folder))
     network, processor = _network(kind, folder), _processor(folder)
+    digest, where = module_hash(network), placed(network, device)
     shape = _size(processor)
     mean, std = (torch.tensor(list(values)).view(1, -1, 1, 1) for values in (processor.image_mean, processor.image_std))
 
@@ -55,7 +56,7 @@ def vision_extractor(
 
     read: Callable[[Any], Tensor] = (lambda out: out.image_embeds) if kind == "clip" else (lambda out: out.last_hidden_state[:, 0])
     said = described(processor) if rule == PROCESSOR else rule
-    return FeatureExtractor(lambda image: read(network(pixel_values=prepare(image))), kind, module_hash(network), None, said, quantize)
+    return FeatureExtractor(lambda image: read(network(pixel_values=prepare(image).to(where))), kind, digest, None, said, quantize, where)
 
 
 def _checked_folder(kind: str, folder: Path) -> Path:

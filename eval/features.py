@@ -26,6 +26,8 @@ from .moments import FeatureStats, Moments, Provenance
 from .resizing import RESIZERS, check_rule, fitted
 from .storage import load_stats
 
+Device = str | torch.device | None
+
 QUANTIZE = ("round", "floor")
 SPLITS = ("train", "test")
 #: extractors whose weights the user brings -> what follows the colon
@@ -169,14 +171,17 @@ def unit(image: Tensor) -> Tensor:
     return image.to(torch.float32) / 127.5 - 1.0
 
 
-def load_extractor(spec: str | Path, *, resize: str | None = None, quantize: str = "round", logits: bool = False) -> FeatureExtractor:
+def load_extractor(
+    spec: str | Path, *, resize: str | None = None, quantize: str = "round", logits: bool = False, device: Device = None
+) -> FeatureExtractor:
     """The extractor that ``spec`` names; nothing is ever downloaded.
 
     ``mnist``: the bundled network; or the folder of a classifier made by ``fewstep.train.classifier``.
     ``inception:FILE``: the TensorFlow port of InceptionV3 (needs torch-fidelity); ``dinov2:FOLDER``, ``clip:FOLDER``: models as
     transformers saves them. ``resize`` is a rule of ``resizing``, which may also be written into the name, as in ``mnist@clean`` or
     ``inception@clean:FILE``; by default bundled networks refuse other sizes (``none``), Inception's rule is ``tf``, and the others do what
-    their folder's processor says (``processor``). ``logits``: class logits instead, for ``inception_score``.
+    their folder's processor says (``processor``). ``logits``: class logits instead, for ``inception_score``. ``device``: where the network
+    runs; features come back to the CPU, and images may be anywhere.
     Raises ModelError (a ValueError) for what is not there, damaged, or needs a package that is not installed; ScoreError for a rule.
     """
     kind, name, rule = split_spec(spec)
@@ -186,12 +191,12 @@ def load_extractor(spec: str | Path, *, resize: str | None = None, quantize: str
     if kind == "inception":
         from .extractors_inception import inception_extractor
 
-        return inception_extractor(name, rule or "tf", quantize, logits)
+        return inception_extractor(name, rule or "tf", quantize, logits, device)
     if kind is not None:
         from .extractors_transformers import vision_extractor
 
-        return vision_extractor(kind, name, rule or "processor", quantize, logits)
-    return _classifier(name, check_rule(rule or "none", ("none",)), quantize, logits)
+        return vision_extractor(kind, name, rule or "processor", quantize, logits, device)
+    return _classifier(name, check_rule(rule or "none", ("none",)), quantize, logits, device)
 
 
 def split_spec(spec: str | Path) -> tuple[str | None, str, str | None]:
@@ -208,14 +213,25 @@ def split_spec(spec: str | Path) -> tuple[str | None, str, str | None]:
     return (name, path, rule if at else None) if colon else (None, name, rule if at else None)
 
 
-def _classifier(name: str, rule: str, quantize: str, logits: bool) -> FeatureExtractor:
+def _classifier(name: str, rule: str, quantize: str, logits: bool, device: Device) -> FeatureExtractor:
     network, config, digest = load_classifier(name)
+    where = placed(network, device)
     size = network.config.image_size
     shape = (network.config.channels, size, size)
     known = str(config.get("name", "classifier")) + ("-logits" if logits else "")
     ready = unit if rule == "none" else _sized(unit, known, shape, rule)
     compute = _channels_last(network.forward if logits else network.features, ready)
-    return FeatureExtractor(compute, known, digest, shape if rule == "none" else None, rule, quantize)
+    return FeatureExtractor(compute, known, digest, shape if rule == "none" else None, rule, quantize, where)
+
+
+def placed(network: nn.Module, device: Device) -> torch.device:
+    """``network`` on ``device`` (None: where it is), and that device. ScoreError where there is none of that name."""
+    try:
+        if device is not None:
+            network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ScoreError(f"device={str(device)!r}: {str(error).splitlines()[0]}") from None
+    return next(network.parameters()).device
 
 
 def _channels_last(compute: Callable[[Tensor], Tensor], ready: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..models.classifier import bundled_classifiers
 from ..schedules.errors import unknown
 from .errors import ScoreError
-from .features import FeatureExtractor, load_extractor
+from .features import Device, FeatureExtractor, load_extractor
 from .moments import Provenance
 from .scoring_features import KEEP, Collected
 from .scoring_metrics import METRICS, Material, Rating, RatingOptions
@@ -117,6 +117,7 @@ def score(
     batch: int = 64,
     keep: int = KEEP,
     options: RatingOptions | None = None,
+    device: Device = None,
 ) -> Scores:
     """Score images, a tensor or batches of them (uint8, or floating point in [-1, 1]), in one pass.
 
@@ -124,11 +125,12 @@ def score(
     ``load_extractor`` name, by default the one that the reference was made with; ``logits`` gives the Inception Score's class logits, by
     default the named extractor's own. Metrics: fd, fd_infinity, kid, is, precision, recall, density, coverage, cmmd, memorization; the last
     against the reference's features, which then are the training data's, calibrated by ``held_out`` features (n, q) where given. At most
-    ``keep`` features are kept. Raises ScoreError for bad images, too few of them, and what a metric lacks.
+    ``keep`` features are kept. ``device``: where networks that are loaded by name run. Raises ScoreError for bad images, too few of them,
+    and what a metric lacks.
     """
     names = metric_names(metrics)
     against = reference if isinstance(reference, FeatureSet) or reference is None else load_reference(reference)
-    network, classes = extractors(extractor, against, "is" in names, logits)
+    network, classes = extractors(extractor, against, "is" in names, logits, device)
     strict = options is None or options.strict
     check_request(names, against, len(images) if hasattr(images, "shape") else None, network.provenance(), strict)
     collected, rounded = Collected(keep), False
@@ -143,7 +145,11 @@ def score(
 
 
 def extractors(
-    extractor: FeatureExtractor | str | Path | None, reference: FeatureSet | None, with_logits: bool, logits: FeatureExtractor | None = None
+    extractor: FeatureExtractor | str | Path | None,
+    reference: FeatureSet | None,
+    with_logits: bool,
+    logits: FeatureExtractor | None = None,
+    device: Device = None,
 ) -> tuple[FeatureExtractor, FeatureExtractor | None]:
     """The feature network, and that of the class logits where they are wanted. Raises ScoreError where neither is known."""
     spec = extractor
@@ -154,9 +160,9 @@ def extractors(
             raise ScoreError(f"{reference.name!r} was made with {made}: name that network (extractor=, --extractor)")
     if spec is None:
         raise ScoreError(f"no extractor and no reference that names one; bundled: {', '.join(bundled_classifiers().values())}")
-    network = spec if isinstance(spec, FeatureExtractor) else load_extractor(spec)
+    network = spec if isinstance(spec, FeatureExtractor) else load_extractor(spec, device=device)
     if not with_logits or logits is not None:
         return network, logits if with_logits else None
     if isinstance(spec, FeatureExtractor):
         raise ScoreError("the Inception Score needs class logits: give logits=, an extractor of them")
-    return network, load_extractor(spec, logits=True)
+    return network, load_extractor(spec, logits=True, device=device)

@@ -195,6 +195,25 @@ def test_bundled_features_do_not_depend_on_the_batch():
         extractor.features(images(2, 3))
 
 
+def test_the_network_runs_where_it_is_told_to():
+    from fewstep.eval.scoring import extractors
+
+    plain, told = load_extractor("mnist"), load_extractor("mnist", device="cpu")
+    assert plain.device == told.device == torch.device("cpu") and plain.provenance() == told.provenance()
+    assert torch.equal(plain.features(images(3)), told.features(images(3)))
+    both = extractors("mnist", None, True, device="meta")
+    assert [found.device.type for found in both if found is not None] == ["meta", "meta"]
+    with pytest.raises(ScoreError, match="device='nowhere'"):
+        load_extractor("mnist", device="nowhere")
+
+
+@pytest.mark.cuda
+def test_features_on_a_gpu_are_those_of_the_cpu():
+    found = load_extractor("mnist", device="cuda").features(images(16))
+    assert found.device.type == "cpu"
+    torch.testing.assert_close(found, load_extractor("mnist").features(images(16)), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", PRESENT)
 def test_bundled_statistics_fit_the_network(name):
     train, test = bundled_stats(name, "train"), bundled_stats(name, "test")
