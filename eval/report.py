@@ -16,16 +16,17 @@ from .bench_settings import parse_choice
 from .bench_store import write_whole
 from .benchmark import Bench
 from .report_page import page
+from .report_picture import picture
 from .report_text import answer_parts, lead_text, methods, number, reference_text, span, tie_note
 
 #: width of the Markdown's prose
 WRAP = 140
-FILES = ("bench.md", "bench.csv", "bench.json", "index.html")
+FILES = ("bench.md", "bench.csv", "bench.json", "index.html", "plots.svg")
 
 
 def save_report(result: Bench, folder: str | Path, command: str = "") -> list[Path]:
-    """Write the four files, each whole or not at all; ``command`` is printed in them as what made them."""
-    bodies = (markdown(result, command), table_csv(result), record_json(result, command), page(result, command))
+    """Write the five files, each whole or not at all; ``command`` is printed in them as what made them."""
+    bodies = (markdown(result, command), table_csv(result), record_json(result, command), page(result, command), picture(result))
     paths = [Path(folder) / name for name in FILES]
     for path, body in zip(paths, bodies, strict=True):
         write_whole(path, body.encode())

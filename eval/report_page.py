@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from .bench_rows import Row, place_text
 from .benchmark import SHOWN, Bench
-from .report_plot import Point, Series, chart, cloud, value_range
+from .report_panels import ERROR, Panels, colour_of, panels
+from .report_plot import cloud
 from .report_style import STYLE
 from .report_text import answer_parts, lead_text, methods, number, reference_text, span, tie_note
 
-#: lines in colour; the others are grey
-COLOURED = 6
 WORD = ' class="word"'
 
 
@@ -48,26 +47,12 @@ def _model(result: Bench, model: str, k: int) -> str:
     rated = [row for row in rows if row.quality is not None]
     if rated:
         metric = str(facts.metric)
-        parts += [f"<h3>{escape(metric)} over network calls</h3>", _panels(result, rated, colours, "quality", metric, facts.floor)]
+        parts += [f"<h3>{escape(metric)} over network calls</h3>", _figure(panels(result, rated, colours, "quality", metric, facts.floor))]
         parts += [f"<p>{_prose(tie_note(result, model))}</p>", _quality_table(result, model, rated)]
-    parts += ["<h3>Solver error over network calls</h3>", _panels(result, rows, colours, "rmse", "RMSE to the converged end")]
+    parts += ["<h3>Solver error over network calls</h3>", _figure(panels(result, rows, colours, "rmse", ERROR))]
     parts += [f"<p>{_prose(reference_text(result, model))}</p>", _error_table(result, model), _time_table(result, model)]
     parts += [_pictures(result, model, rows), _left_out(rows), "</section>"]
     return "".join(parts)
-
-
-def colour_of(result: Bench, rows: Sequence[Row]) -> dict[str, int]:
-    """A colour for the samplers that draw noise (they are few, and have the quality alone), and for those of least solver error on
-    their better grid, on geometric average over the budgets."""
-    noisy = list(dict.fromkeys(row.sampler for row in rows if row.stochastic))[: COLOURED // 3]
-    least: dict[str, dict[int, float]] = {}
-    for row in rows:
-        if row.rmse is not None and row.rmse > 0.0:
-            mine = least.setdefault(row.sampler, {})
-            mine[row.budget] = min(mine.get(row.budget, math.inf), math.log(row.rmse))
-    full = max(map(len, least.values()), default=0)
-    best = sorted((s for s in least if len(least[s]) == full), key=lambda s: sum(least[s].values()))
-    return {name: k for k, name in enumerate([*best[: COLOURED - len(noisy)], *noisy])}
 
 
 def _best(result: Bench, model: str) -> str:
@@ -84,31 +69,9 @@ def _best(result: Bench, model: str) -> str:
     return f"<h3>The best</h3><ul>{''.join(lines)}</ul>"
 
 
-def _panels(result: Bench, rows: Sequence[Row], colours: Mapping[str, int], what: str, value: str, floor: float | None = None) -> str:
-    """One plot a grid, on one vertical scale."""
-    panels: list[tuple[str, list[Series]]] = []
-    for grid in result.settings.grids:
-        lines = []
-        for sampler in result.settings.samplers:
-            mine = [row for row in rows if (row.sampler, row.grid) == (sampler, grid) and getattr(row, what) is not None]
-            if mine:
-                lines.append(Series(sampler, colours.get(sampler), tuple(_point(row, what) for row in mine)))
-        if lines:
-            panels.append((grid, lines))
-    limits = value_range([line for _, lines in panels for line in lines], floor)
-    drawn = [chart(f"grid {grid}", lines, result.settings.nfes, value, limits, floor) for grid, lines in panels]
-    grey = any(line.colour is None for _, lines in panels for line in lines)
-    note = "Grey: the other samplers; a pointer over a dot names it." if grey else ""
-    if any(p.y <= limits[0] for _, lines in panels for line in lines for p in line.points):
-        note += " Hollow dots lie below the axis."
-    note = f"<figcaption>{note.strip()}</figcaption>" if note else ""
-    return f'<figure><div class="panels">{"".join(drawn)}</div>{note}</figure>'
-
-
-def _point(row: Row, what: str) -> Point:
-    low, high = getattr(row, f"{what}_low"), getattr(row, f"{what}_high")
-    value = float(getattr(row, what))
-    return Point(float(row.nfe or row.budget), value, low, high, f"{row.sampler}, {row.nfe} calls: {number(value)} {span(low, high)}")
+def _figure(drawn: Panels) -> str:
+    note = f"<figcaption>{drawn.note}</figcaption>" if drawn.note else ""
+    return f'<figure><div class="panels">{"".join(drawn.charts)}</div>{note}</figure>'
 
 
 def _table(heads: Sequence[str], body: Sequence[str], words: int) -> str:

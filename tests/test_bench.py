@@ -20,6 +20,7 @@ from fewstep.eval.bench_settings import PRESETS, BenchSettings, fitted, grid_cho
 from fewstep.eval.benchmark import call_of
 from fewstep.eval.report import code_line, markdown, record_json, table_csv
 from fewstep.eval.report_page import page
+from fewstep.eval.report_picture import picture
 from fewstep.eval.report_plot import Point, Series, chart, ticks, value_range
 from fewstep.eval.report_text import number
 
@@ -330,8 +331,20 @@ def test_markdown_marks_ties_and_what_has_no_error(found):
 
 def test_reports_are_written_whole(found, tmp_path):
     paths = save_report(found, tmp_path / "new", "fewstep bench")
-    assert [path.name for path in paths] == ["bench.md", "bench.csv", "bench.json", "index.html"]
+    assert [path.name for path in paths] == ["bench.md", "bench.csv", "bench.json", "index.html", "plots.svg"]
     assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
+
+
+def test_the_picture_stands_alone_and_holds_every_panel_of_the_page(found):
+    root = ET.fromstring(picture(found))
+    width, height = (float(root.get(side)) for side in ("width", "height"))
+    assert root.get("viewBox") == f"0 0 {width:g} {height:g}"
+    inner = [child for child in root if child.tag.endswith("svg")]
+    assert len(inner) == page(found).count('role="img"') - page(found).count('class="cloud"') >= 2
+    corners = {(float(child.get("x")), float(child.get("y"))) for child in inner}
+    assert len(corners) == len(inner) and all(0 <= x <= width - 440 and 0 <= y <= height - 300 for x, y in corners)
+    style = next(child.text for child in root if child.tag.endswith("style"))
+    assert "--c0:" in style and "prefers-color-scheme:dark" in style
 
 
 def test_a_chart_keeps_its_points_inside():
@@ -455,7 +468,7 @@ def test_the_command_writes_the_reports_and_answers(tmp_path, capsys):
     assert quiet == ""
     assert text.startswith("mixture, 8 network calls: ") and "solver error" in text
     assert "x = fewstep.sample(den, " in text and "nfe=8" in text
-    assert {"bench.md", "bench.csv", "bench.json", "index.html", "rows", "cache"} == {path.name for path in out.iterdir()}
+    assert {"bench.md", "bench.csv", "bench.json", "index.html", "plots.svg", "rows", "cache"} == {path.name for path in out.iterdir()}
     assert "--samplers ddim,unipc:order=3 heun" in (out / "bench.md").read_text(encoding="utf-8")
     assert cli.main([*argv, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
