@@ -131,7 +131,7 @@ def tolerance(row: Row, scheduler: Any, steps: int) -> float:
     of ``1 - alpha_bar``, which they form in float32 (one step of linspace starts at t = 0, where it is small); of
     ``1 - alpha_bar_t / alpha_bar_s`` in DDPM's variance, which falls with the step; of the last sigma, by which FlowMatchHeun divides."""
     first = float(scheduler.sigmas[0]) if hasattr(scheduler, "sigmas") else 1.0
-    made = 4e-6 + 4e-7 * max(1.0, first) + 1.2e-7 / first**2
+    made = 4e-6 + 6e-7 * max(1.0, first) + 1.2e-7 / first**2
     if row.name == "DDPM":
         made += 2e-7 * steps
     if row.name == "FlowMatchHeunDiscrete":

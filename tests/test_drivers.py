@@ -135,9 +135,11 @@ def test_the_same_seeds_give_the_same_samples(name):
 @every_driver
 def test_dtypes(name):
     model = mixture(VPLinear())
-    exact = fewstep.sample(model, name, n=2, dtype=torch.float64, **quick(name))
-    for dtype, tolerance in ((torch.float32, 2e-2), (torch.bfloat16, 0.6)):  # a step is accepted or not by the last bits too
-        out = fewstep.sample(model, name, n=2, dtype=dtype, **quick(name))
+    random = name == "adaptive_sde"  # a step is accepted or not by the last bits too: two runs are as far apart as their tolerance allows
+    options = quick(name) | ({"rtol": 1e-2, "atol": 1e-2} if random else {})
+    exact = fewstep.sample(model, name, n=2, dtype=torch.float64, **options)
+    for dtype, tolerance in ((torch.float32, 5e-2 if random else 2e-2), (torch.bfloat16, 0.6)):
+        out = fewstep.sample(model, name, n=2, dtype=dtype, **options)
         assert out.dtype == dtype
         assert float((out.double() - exact).abs().max()) < tolerance
 
