@@ -165,7 +165,7 @@ def _compiled(grid: Grid, sampler: str, options: Any, network: Network, labels: 
     plan = registry.build(sampler, grid, options)
     given = tuple(labels.label(float(e.node.t or 0.0)) for e in plan.evaluations) if isinstance(labels, Settings) else labels
     program = lower(plan, network)
-    _ = program.firsts  # made here, and not by the first step
+    program.firsts(torch.float32)  # made here, and not by the first step
     return Compiled(grid, plan, program, network, given, sampler, options)
 
 

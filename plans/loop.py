@@ -95,7 +95,7 @@ class RunState:
     def __post_init__(self) -> None:
         if self.fresh:
             self.dtype = self.slot(0).dtype
-            self.firsts = self.program.firsts[torch.float64 if self.dtype == torch.float64 else torch.float32]
+            self.firsts = self.program.firsts(torch.float64 if self.dtype == torch.float64 else torch.float32)
 
     def slot(self, index: int) -> Tensor:
         """Buffer ``index``, allocated at its first use."""

@@ -100,16 +100,18 @@ class Program:
         """Of each launch, by output: (place among the operands, coefficient) where that is not 0."""
         return tuple(tuple(tuple((i, c) for i, c in enumerate(row) if c != 0.0) for row in x.matrix) for x in self.launches)
 
-    @cached_property
-    def firsts(self) -> dict[torch.dtype, tuple[tuple[Tensor, ...], ...]]:
-        """Of each launch, by output: the first of its ``terms``' coefficients as a tensor, for states of either precision."""
-        flat = [row[0][1] if row else 0.0 for launch in self.terms for row in launch]
-        made: dict[torch.dtype, tuple[tuple[Tensor, ...], ...]] = {}
-        with torch.inference_mode(False):
-            for dtype in (torch.float32, torch.float64):
-                ready = iter(torch.tensor(flat, dtype=dtype).unbind(0))
-                made[dtype] = tuple(tuple(next(ready) for _ in launch) for launch in self.terms)
+    def firsts(self, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], ...]:
+        """Of each launch, by output: the first of its ``terms``' coefficients as a tensor in ``dtype`` (made once)."""
+        made = self._firsts.get(dtype)
+        if made is None:
+            with torch.inference_mode(False):
+                ready = iter(torch.tensor([row[0][1] if row else 0.0 for launch in self.terms for row in launch], dtype=dtype).unbind(0))
+                made = self._firsts[dtype] = tuple(tuple(next(ready) for _ in launch) for launch in self.terms)
         return made
+
+    @cached_property
+    def _firsts(self) -> dict[torch.dtype, tuple[tuple[Tensor, ...], ...]]:
+        return {}
 
     @cached_property
     def inherited(self) -> frozenset[int]:

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..fused.linear import accumulator_dtype
 from .instructions import PlanError
-from .lowering import Launch, Operand, Program
+from .lowering import Operand, Program
 
-Row = dict[Operand, float]
-_SAMPLE = Operand("sample", 0)
+Line = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -40,40 +40,73 @@ def tabulate(program: Program) -> Table:
     """The table of ``program``. PlanError where a launch precedes the first call, or where the network has several outputs."""
     if program.launches[0].outs or program.raws != 1:
         raise PlanError("only a program that begins with its network call, and of a network of one output, becomes a table")
-    rows, spare = _rows(program)
-    fresh = [sorted({o for _, row in launch for o in row if o.kind == "noise"}) for launch in rows]
-    noises, most = max(map(len, fresh), default=0), max(map(len, rows), default=0)
-    matrix, targets = [], []
-    for launch, drawn in zip(rows, fresh, strict=True):
-        place = {o: spare + 2 + i for i, o in enumerate(drawn)} | {_SAMPLE: spare, Operand("raw", 0): spare + 1}
-        lines = [[0.0] * (spare + 2 + noises) for _ in range(most)]
-        for line, (_, row) in zip(lines, launch, strict=False):
-            for o, c in row.items():
-                line[o.number if o.kind == "slot" else place[o]] += c
-        matrix.append(tuple(map(tuple, lines)))
-        targets.append(tuple(slot for slot, _ in launch) + (spare,) * (most - len(launch)))
-    return Table(spare + 1, noises, tuple(matrix), tuple(targets))
-
-
-def _rows(program: Program) -> tuple[list[list[tuple[int, Row]]], int]:
-    """(buffer, combination) of each launch, and the number of buffers: the program's, and one for each noise or edit that is kept."""
     kept = _kept(program)
     place = {o: program.slots + i for i, o in enumerate(kept)}
+    spare = program.slots + len(kept)
+    fresh = [[o for o in x.operands if o.kind == "noise" and kept.get(o, k) == k] for k, x in enumerate(program.launches)]
+    noises = max(map(len, fresh))
     rows = []
-    for k, launch in enumerate(program.launches[1:], 1):
-        call = program.calls[k - 1]
-        change = {_SAMPLE: 1.0, Operand("slot", call.state): -1.0}
-        made = [(slot, _row(launch, j, k, call.state, place, kept, change)) for j, slot in enumerate(launch.outs)]
-        target = program.result if launch.call is None else launch.call.state
-        first = next((pair for pair in made if pair[0] == target), None)
-        if first is None:
-            first = (target, {_SAMPLE if target == call.state else Operand("slot", target): 1.0})
-        made = [first, *(pair for pair in made if pair is not first)]
-        if _read_later(program, call.state, k):
-            made.append((call.state, {_SAMPLE: 1.0}))
-        made += [(place[o], {o: 1.0} if o.kind == "noise" else dict(change)) for o in kept if kept[o] == k]
-        rows.append(made)
-    return rows, program.slots + len(kept)
+    for k in range(1, len(program.launches)):
+        columns = {o: spare + 2 + i for i, o in enumerate(sorted(fresh[k]))}
+        rows.append(_rows(program, k, _Columns(spare, spare + 2 + noises, columns, place, kept)))
+    most = max(map(len, rows), default=0)
+    padding = (spare, (0.0,) * (spare + 2 + noises))
+    full = [launch + [padding] * (most - len(launch)) for launch in rows]
+    matrix = tuple(tuple(line for _, line in launch) for launch in full)
+    return Table(spare + 1, noises, matrix, tuple(tuple(slot for slot, _ in launch) for launch in full))
+
+
+class _Columns(NamedTuple):
+    """Where a launch's operands stand: the evaluated state at ``sample``, the network's output next, then the noises that it draws."""
+
+    sample: int
+    width: int
+    noises: dict[Operand, int]
+    place: dict[Operand, int]
+    kept: dict[Operand, int]
+
+    def of(self, o: Operand, state: int) -> int:
+        """The column of an operand of a launch after the call on buffer ``state``."""
+        if o.kind == "slot":
+            return self.sample if o.number == state else o.number
+        if o.kind == "raw":
+            return self.sample + 1
+        found = self.noises.get(o)
+        return self.place[o] if found is None else found
+
+    def unit(self, *entries: tuple[int, float]) -> Line:
+        """A row with these (column, coefficient)."""
+        line = [0.0] * self.width
+        for i, c in entries:
+            line[i] += c
+        return tuple(line)
+
+
+def _rows(program: Program, k: int, at: _Columns) -> list[tuple[int, Line]]:
+    """(buffer, row) of launch ``k``: the next state first, then what else it makes and what is kept for later."""
+    launch, state = program.launches[k], program.calls[k - 1].state
+    columns = [at.of(o, state) for o in launch.operands]
+    change = ((at.sample, 1.0), (state, -1.0))
+    lines = [[0.0] * at.width for _ in launch.outs]
+    for line, coefficients in zip(lines, launch.matrix, strict=True):
+        for i, c in zip(columns, coefficients, strict=True):
+            line[i] += c
+    for j, number, c in launch.edits:
+        made = [(i, sign * c) for i, sign in change] if number == k - 1 else [(at.place[Operand("edit", number)], c)]
+        for i, share in made:
+            lines[j][i] += share
+    rows = [(slot, tuple(line)) for slot, line in zip(launch.outs, lines, strict=True)]
+    target = program.result if launch.call is None else launch.call.state
+    first = next((row for row in rows if row[0] == target), None)
+    if first is None:
+        first = (target, at.unit((at.sample if target == state else target, 1.0)))
+    rows = [first, *(row for row in rows if row is not first)]
+    if _read_later(program, state, k):
+        rows.append((state, at.unit((at.sample, 1.0))))
+    for o, made_at in at.kept.items():
+        if made_at == k:
+            rows.append((at.place[o], at.unit((at.of(o, state), 1.0)) if o.kind == "noise" else at.unit(*change)))
+    return rows
 
 
 def _kept(program: Program) -> dict[Operand, int]:
@@ -87,29 +120,6 @@ def _kept(program: Program) -> dict[Operand, int]:
             if made < k:
                 kept[o] = made
     return kept
-
-
-def _row(launch: Launch, j: int, k: int, state: int, place: dict[Operand, int], kept: dict[Operand, int], change: Row) -> Row:
-    """Output ``j`` of launch ``k`` in columns of the table: the evaluated state is the sample, an edit is its difference."""
-    row: Row = {}
-
-    def add(o: Operand, c: float) -> None:
-        row[o] = row.get(o, 0.0) + c
-
-    for o, c in zip(launch.operands, launch.matrix[j], strict=True):
-        if o == Operand("slot", state):
-            o = _SAMPLE
-        elif o.kind == "noise" and kept.get(o, k) < k:
-            o = Operand("slot", place[o])
-        if c != 0.0:
-            add(o, c)
-    for at, number, c in launch.edits:
-        if at == j and number == k - 1:
-            for o, sign in change.items():
-                add(o, sign * c)
-        elif at == j:
-            add(Operand("slot", place[Operand("edit", number)]), c)
-    return row
 
 
 def _read_later(program: Program, slot: int, k: int) -> bool:
