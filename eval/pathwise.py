@@ -27,10 +27,10 @@ from ..samplers.options import integer
 from ..schedules.base import Schedule
 from ..schedules.grids import Grid
 from ..schedules.node import Node
+from .deviation import Deviation
 from .errors import ScoreError
 from .precision import InOwnPrecision
 from .slices import slices
-from .solver import CONVERGED
 from .strong import TOLERANCE
 from .trajectory import Cond, rms
 
@@ -61,22 +61,8 @@ class PathReference:
     nfe: int
 
 
-@dataclass(frozen=True, eq=False)
-class StrongError:
-    """Error of a stochastic sampler along its paths; fields as in ``SolverError``."""
-
-    rmse: float
-    relative: float
-    largest: float
-    per_sample: Tensor
-    nfe: int
-    reference: PathReference
-    x: Tensor
-
-    @property
-    def converged(self) -> bool:
-        """Whether the reference's own error is below a twentieth of ``rmse``: otherwise a finer reference is needed."""
-        return self.reference.error <= CONVERGED * self.rmse
+class StrongError(Deviation[PathReference]):
+    """Error of a stochastic sampler along its paths; where it is not ``converged`` a finer reference is needed."""
 
 
 def strong_error(
@@ -127,10 +113,7 @@ def strong_error(
         reference = _reference(model, fine, asked, refine, chosen, start, cond, batch, shortest(plan))
     _fits(reference, asked, plan, chosen, start)
     x = follow(plan, model, start, chosen, reference.tol, cond, batch)
-    apart = (x.double() - reference.end.double()).flatten(1)
-    total = rms(apart)
-    each = apart.square().mean(dim=1).sqrt()
-    return StrongError(total, total / max(rms(reference.end), 1e-300), float(apart.abs().max()), each, plan.nfe, reference, x)
+    return StrongError.of(x, reference, plan.nfe)
 
 
 def path_plan(asked: Request) -> Plan:

@@ -22,38 +22,14 @@ from ..plans.instructions import Combine, Evaluate, Plan
 from ..samplers import registry
 from ..schedules.grids import Grid
 from ..schedules.node import Node
+from .deviation import Deviation
 from .errors import ScoreError
 from .precision import InOwnPrecision
 from .trajectory import Cond, Reference, reference_states, rms
 
-#: a reference is converged where its error is below this share of what is measured with it
-CONVERGED = 0.05
 
-
-@dataclass(frozen=True, eq=False)
-class SolverError:
-    """Error of a solver on a model.
-
-    Attributes:
-        rmse: root mean square over samples and entries; ``relative``: over that of the reference; ``largest``: of any entry.
-        per_sample: RMSE of each sample, (n,).
-        nfe: network calls of the sampler.
-        reference: what it was compared with; ``reference.error`` bounds the error of the comparison.
-        x: the sampler's result.
-    """
-
-    rmse: float
-    relative: float
-    largest: float
-    per_sample: Tensor
-    nfe: int
-    reference: Reference
-    x: Tensor
-
-    @property
-    def converged(self) -> bool:
-        """Whether the reference's own error is below a twentieth of ``rmse``: otherwise the two cannot be told apart."""
-        return self.reference.error <= CONVERGED * self.rmse
+class SolverError(Deviation[Reference]):
+    """Error of a solver: the distance to the model's converged probability-flow end points."""
 
 
 def solver_error(
@@ -95,10 +71,7 @@ def solver_error(
     if exact.nodes[0] != asked.grid[0] or exact.nodes[-1] != asked.grid[-1] or not torch.equal(exact.states[0], start.double()):
         raise ScoreError("the given reference starts from other states, or ends elsewhere, than the sampler")
     out, facts = execute(asked, InOwnPrecision(denoiser), start, seeds=range(len(start)), cond=cond)
-    apart = (out.double() - exact.end).flatten(1)
-    each = apart.square().mean(dim=1).sqrt()
-    total = rms(apart)
-    return SolverError(total, total / max(rms(exact.end), 1e-300), float(apart.abs().max()), each, facts.nfe, exact, out)
+    return SolverError.of(out, exact, facts.nfe)
 
 
 def refuse_noise(asked: Request) -> None:
