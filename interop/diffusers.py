@@ -232,9 +232,11 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
 
     def _turned_by(self, eta: float | None) -> bool:
         """Whether a call's ``eta`` makes another plan."""
+        if eta is None:
+            return False
         run, stated = self._ready, self.config["sampler_options"] or ()
         option = ETA.get(run.sampler)
-        return eta is not None and option is not None and option not in stated and bool(eta != getattr(run.options, option))
+        return option is not None and option not in stated and bool(eta != getattr(run.options, option))
 
     def _eager(self, output: Tensor, timestep: Any, sample: Tensor, generator: Any, eta: float | None) -> Tensor:
         """A step outside of graphs."""
