@@ -26,6 +26,7 @@ from .moments import FeatureStats, Moments, Provenance
 from .resizing import RESIZERS, check_rule, fitted
 from .storage import load_stats
 
+#: where a network runs; None: where it is
 Device = str | torch.device | None
 
 QUANTIZE = ("round", "floor")

@@ -70,8 +70,8 @@ def _best(result: Bench, model: str) -> str:
 
 
 def _figure(drawn: Panels) -> str:
-    note = f"<figcaption>{drawn.note}</figcaption>" if drawn.note else ""
-    return f'<figure><div class="panels">{"".join(drawn.charts)}</div>{note}</figure>'
+    note = f"{drawn.note} A pointer over a dot names it.".strip()
+    return f'<figure><div class="panels">{"".join(drawn.charts)}</div><figcaption>{note}</figcaption></figure>'
 
 
 def _table(heads: Sequence[str], body: Sequence[str], words: int) -> str:

@@ -53,7 +53,7 @@ def panels(result: Bench, rows: Sequence[Row], colours: Mapping[str, int], what:
     limits = value_range([line for _, lines in made for line in lines], floor)
     drawn = tuple(chart(f"grid {grid}", lines, result.settings.nfes, value, limits, floor) for grid, lines in made)
     grey = any(line.colour is None for _, lines in made for line in lines)
-    note = "Grey: the other samplers; a pointer over a dot names it." if grey else ""
+    note = "Grey: the other samplers." if grey else ""
     if any(p.y <= limits[0] for _, lines in made for line in lines for p in line.points):
         note += " Hollow dots lie below the axis."
     return Panels(drawn, note.strip())

@@ -7,10 +7,10 @@ from html import escape
 
 from .benchmark import Bench
 from .report_panels import ERROR, colour_of, panels
-from .report_plot import HEIGHT, WIDTH
+from .report_plot import HEIGHT, LEFT, WIDTH
 from .report_style import PLOT_STYLE
 
-#: height of the line with a model's name, and the space around all
+#: height of a line of text, and the space around all
 HEAD, EDGE = 24.0, 8.0
 
 
@@ -29,6 +29,9 @@ def picture(result: Bench) -> str:
         for row in [*drawn, panels(result, rows, colours, "rmse", ERROR)]:
             body += _placed(row.charts, y)
             width, y = max(width, len(row.charts) * WIDTH), y + (HEIGHT + EDGE if row.charts else 0.0)
+            if row.note:
+                body.append(f'<text class="tick" x="{EDGE + LEFT:g}" y="{y + 6:g}">{escape(row.note)}</text>')
+                y += HEAD
     size = f"{width + 2 * EDGE:g} {y:g}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{width + 2 * EDGE:g}" height="{y:g}">'
     ground = '<rect width="100%" height="100%" fill="var(--back)"/>'

@@ -221,7 +221,7 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         run, and one among the ``sampler_options`` goes before it. PlanError before ``set_timesteps`` and past the end.
         """
         if torch.compiler.is_compiling():
-            plain = generator is None and self.config["noise_seed"] is None and not self._turned_by(eta)
+            plain = self._run is None and generator is None and self.config["noise_seed"] is None and not self._turned_by(eta)
             if plain and self._traced is not None:
                 x = self._traced.step(model_output, timestep, sample)
             else:

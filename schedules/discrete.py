@@ -140,12 +140,10 @@ class DiscreteVP(Schedule):
         return self._logs, self._lams
 
     def _locate(self, t: Real) -> tuple[Any, Any]:
-        """Interval number ``n`` (0 .. T - 2) and the position ``w`` in it."""
+        """Interval number ``n`` (0 .. T - 2) and the position ``w`` in it, for an array."""
         xp = namespace(t)
         n = xp.clip(xp.floor(t), 0, len(self.log_table) - 2)
-        if xp is torch:
-            return n.to(torch.int64), t - n
-        return (np.asarray(n).astype(np.int64) if xp is np else n), t - n
+        return n.to(torch.int64) if xp is torch else np.asarray(n).astype(np.int64), t - n
 
     def _bars(self, t: Real) -> tuple[Any, Any, Any]:
         """``abar``, ``1 - abar`` and ``d abar / dt`` (toward noise at integers, from below at the last)."""
@@ -173,7 +171,7 @@ class DiscreteVP(Schedule):
         return xp.where(clean, 1.0 + 0.0 * w, bar), xp.where(clean, 0.0 * w, rest), slope
 
     def _bar(self, t: float) -> tuple[float, float, float]:
-        """``_bars`` of one number, bit for bit: only the branch that is taken."""
+        """``_bars`` of one number: only the branch that is taken, several times faster."""
         logs, lams = self._host
         n = min(max(math.floor(t), 0), len(logs) - 2)
         w, a, b = t - n, logs[n], logs[n + 1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fewstep.schedules import (
     EDM,
@@ -25,6 +26,7 @@ from fewstep.schedules import (
     to_config,
 )
 from fewstep.schedules.base import LAM_EDGE
+from fewstep.schedules.discrete import INTERPOLATIONS
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 DDPM = DiscreteVP.from_betas(BETAS)
@@ -146,3 +148,16 @@ def test_foreign_schedules_have_no_config() -> None:
 
     with pytest.raises(ScheduleError, match="Mine"):
         to_config(Mine())
+
+
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_a_number_an_array_and_a_tensor_give_the_same(interpolation: str, zero_snr: bool) -> None:
+    """At entries, between them, in the last interval and at t = -1; one number goes another way than arrays do."""
+    table = DiscreteVP.from_betas(np.linspace(1e-4, 0.02, 1000), interpolation, zero_snr)
+    times = [-1.0, 0.0, 0.25, 500.0, 500.7, 997.5, 998.0, 998.5, 999.0]
+    for name in ("alpha", "sigma", "rho", "dalpha", "dsigma"):
+        read = getattr(table, name)
+        one = np.array([read(t) for t in times])
+        np.testing.assert_allclose(read(np.array(times)), one, rtol=1e-14, atol=0.0, err_msg=name)
+        np.testing.assert_allclose(read(torch.tensor(times, dtype=torch.float64)).numpy(), one, rtol=1e-14, atol=0.0, err_msg=name)
