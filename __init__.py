@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
+    "FewstepError",
     "__version__",
     "engine",
     "eval",
@@ -34,12 +35,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import engine, eval, fused, guidance, interop, models, plans, samplers, schedules, train
+    from .checks import FewstepError as FewstepError
     from .engine import invert, log_prob, plan, run, sample
     from .interop.diffusers import FewstepScheduler as FewstepScheduler
     from .schedules import grid
 else:
     #: name -> the room it comes from; every other public name is itself a room
-    _HOME = {"grid": "schedules", **dict.fromkeys(("invert", "log_prob", "plan", "run", "sample"), "engine")}
+    _HOME = {"FewstepError": "checks", "grid": "schedules", **dict.fromkeys(("invert", "log_prob", "plan", "run", "sample"), "engine")}
     #: names that need diffusers, which looks for both here when it loads a saved pipeline; not in ``__all__``, so that ``*`` leaves them
     _DIFFUSERS = ("FewstepScheduler", "SchedulerMixin")
     _HOME |= dict.fromkeys(_DIFFUSERS, "interop.diffusers")

@@ -19,7 +19,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .settings import dumps, read_config
+from ..checks import ArgumentError
+from ..files import dumps
+from .settings import read_config
 
 if TYPE_CHECKING:
     from ..eval.benchmark import Bench
@@ -87,18 +89,18 @@ def execute(args: argparse.Namespace) -> int:
 
 def resolved(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of ``bench``: preset, then file, then flags. ValueError for unknown names, with the nearest match."""
+    from ..checks import unknown
     from ..eval.bench_settings import PRESETS
-    from ..schedules.errors import unknown
 
     file = read_config(args.config) if args.config else {}
     preset = args.preset if args.preset is not None else file.pop("preset", None)
     if preset is not None and preset not in PRESETS:
-        raise ValueError(unknown("preset", preset, PRESETS))
+        raise ArgumentError(unknown("preset", preset, PRESETS))
     flags = {flag[2:].replace("-", "_"): (name, kind) for flag, name, kind, _ in FLAGS}
     found: dict[str, Any] = {"models": ("mnist",), **(PRESETS[preset] if preset else {})}
     for key, value in file.items():
         if key not in flags:
-            raise ValueError(f"{args.config}: {unknown('setting', key, flags)}")
+            raise ArgumentError(f"{args.config}: {unknown('setting', key, flags)}")
         name, kind = flags[key]
         found[name] = _value(key, value, kind)
     for key, (name, kind) in flags.items():
@@ -126,7 +128,7 @@ def _number(key: str, text: Any) -> int:
     try:
         return int(str(text))
     except ValueError:
-        raise ValueError(f"{key}: {text!r} is no whole number") from None
+        raise ArgumentError(f"{key}: {text!r} is no whole number") from None
 
 
 def _placed(models: Sequence[str], device: str) -> dict[str, Denoiser]:

@@ -11,10 +11,7 @@ the blocks whose record and files are whole and redoes the others entirely, so t
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import ArgumentError
+from ..files import dumps, file_hash, read_json, remove_partials, sha256, write
 from . import pictures
-from .settings import dumps
-
-PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -43,17 +39,6 @@ def cut(seeds: Sequence[int], labels: Sequence[int | None], size: int) -> list[B
     return [Block(k, tuple(seeds[i : i + size]), tuple(labels[i : i + size])) for k, i in enumerate(starts)]
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 @dataclass(frozen=True)
 class Folder:
     """An output folder; ``format`` is png or npz, ``shape`` that of one sample."""
@@ -69,12 +54,12 @@ class Folder:
             found = _read(path)
             differ = [k for k in settings if found is not None and found.get(k) != settings[k]]
             if found is None:
-                raise ValueError(f"{str(path)!r} is damaged; give another --out, or remove the folder")
+                raise ArgumentError(f"{str(path)!r} is damaged; give another --out, or remove the folder")
             if differ:
                 what = ", ".join(f"{k} ({found.get(k)!r} there, {settings[k]!r} now)" for k in differ[:3])
-                raise ValueError(f"{str(self.root)!r} holds samples made with other settings: {what}; give another --out")
+                raise ArgumentError(f"{str(self.root)!r} holds samples made with other settings: {what}; give another --out")
         elif any(self.root.glob("samples/*")) and not path.exists():  # another process may have been quick between the two looks
-            raise ValueError(f"{str(self.root)!r} holds samples, but no settings.json that says how they were made; give another --out")
+            raise ArgumentError(f"{str(self.root)!r} holds samples, but no settings.json that says how they were made; give another --out")
         else:
             write(path, dumps(dict(settings)).encode())
 
@@ -99,7 +84,7 @@ class Folder:
             files = {f"samples/block-{block.index:05d}.npz": _npz(block, x, self.shape)}
         for name, data in files.items():
             write(self.root / name, data)
-        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        hashes = {name: sha256(data) for name, data in files.items()}
         record = {"block": block.index, "seeds": list(block.seeds), "labels": list(block.labels), "files": hashes}
         write(self.root / "blocks" / f"{block.index:05d}.json", dumps(record).encode())
 
@@ -107,8 +92,8 @@ class Folder:
         self, blocks: Sequence[Block], records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], most: int = 100
     ) -> dict[str, Any]:
         """Write the picture of the first ``most`` samples and the manifest, which is returned."""
-        for partial in self.root.glob(f"*/*{PARTIAL}"):  # left by killed runs: every block is done; another process may be at the top level
-            partial.unlink(missing_ok=True)
+        for folder in (self.root, self.root / "samples", self.root / "blocks"):
+            remove_partials(folder)
         write(self.root / "grid.png", pictures.png(self._picture(blocks, most)))
         rows = []
         for block, record in zip(blocks, records, strict=True):
@@ -149,14 +134,13 @@ def _npz(block: Block, x: Any, shape: tuple[int, ...]) -> bytes:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _hash(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_hash(path)
     except OSError:
         return None

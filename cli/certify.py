@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ..checks import ArgumentError
 from .certify_tables import DIFFUSERS, TABLES, Table, title
 from .options import parse_options
 
@@ -80,7 +81,7 @@ def drivers() -> tuple[str, ...]:
 def foreign(classes: Sequence[str], everything: bool, options: Mapping[str, Any]) -> list[Case]:
     """The scheduler classes to measure."""
     if everything == bool(classes):
-        raise ValueError("--diffusers wants class names (for instance DEISMultistepScheduler), or --all")
+        raise ArgumentError("--diffusers wants class names (for instance DEISMultistepScheduler), or --all")
     return list(DIFFUSERS) if everything else [(name, dict(options)) for name in dict.fromkeys(classes)]
 
 
@@ -92,7 +93,7 @@ def chosen(
     from ..samplers import SamplerError, get, make_options, names
 
     if everything == bool(samplers):
-        raise ValueError(
+        raise ArgumentError(
             "give the names of samplers, or --all" if not everything else "--all and names of samplers were given: one of them"
         )
     cases: list[Case] = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks import ArgumentError
+from ..files import file_hash
 from .blocks import Block
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ class Conditions:
     def __init__(self, file: str | None, blocks: Sequence[Block], denoiser: Denoiser) -> None:
         """Reads the file and asks the model whether it would take it. ValueError (or the model's own) where not."""
         self.tensors: dict[str, Any] = {} if file is None else _read(Path(file))
-        self.hashes = {} if file is None else {"cond_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
+        self.hashes = {} if file is None else {"cond_sha256": file_hash(file)}
         self.starts = {block.index: sum(len(b.seeds) for b in blocks[:k]) for k, block in enumerate(blocks)}
         total = sum(len(block.seeds) for block in blocks)
         for name, value in self.tensors.items():
             if value.ndim == 0 or value.shape[0] not in (1, total):
-                raise ValueError(f"--cond {file}: {name!r} has shape {tuple(value.shape)}; its rows are 1, or {total}: one a sample")
+                raise ArgumentError(f"--cond {file}: {name!r} has shape {tuple(value.shape)}; its rows are 1, or {total}: one a sample")
         check = getattr(denoiser, "check_cond", None)
         if callable(check) and blocks:
             check(self.of(blocks[0], "cpu"), len(blocks[0].seeds))
@@ -48,7 +49,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"--cond {path}: no readable safetensors file: {error}") from error
+        raise ArgumentError(f"--cond {path}: no readable safetensors file: {error}") from error
     if not found:
-        raise ValueError(f"--cond {path}: the file holds no tensor")
+        raise ArgumentError(f"--cond {path}: the file holds no tensor")
     return dict(found)

@@ -11,19 +11,20 @@ bytes are those of an unbroken run. Several processes, as accelerate, torchrun o
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks import ArgumentError
+from ..files import dumps, sha256
 from .blocks import Block, Folder, cut
 from .conditions import Conditions
 from .options import parse_options
 from .pictures import is_image
 from .processes import place
-from .settings import dumps, parse_seeds, parse_size, resolve
+from .settings import parse_seeds, parse_size, resolve
 
 if TYPE_CHECKING:
     from ..engine.planning import Request
@@ -107,7 +108,7 @@ class Drawing:
         self.asked = _asked(settings, self.denoiser)
         shape = self.denoiser.shape
         if shape is None:
-            raise ValueError(f"the model {settings['model']!r} does not know the shape of a sample: give --size")
+            raise ArgumentError(f"the model {settings['model']!r} does not know the shape of a sample: give --size")
         self.shape = tuple(shape)
         seeds = parse_seeds(settings["seeds"])
         labels = _labels("none" if settings.get("cond") else str(settings["labels"]), seeds, classes_of(self.denoiser))
@@ -138,7 +139,7 @@ class Job(Drawing):
         super().__init__(settings)
         kind = settings["format"] or ("png" if is_image(self.shape) else "npz")
         if kind == "png" and not is_image(self.shape):
-            raise ValueError(f"--format png: samples of shape {self.shape} are no pictures; allowed: npz")
+            raise ArgumentError(f"--format png: samples of shape {self.shape} are no pictures; allowed: npz")
         self.folder = Folder(out, kind, self.shape)
         chosen = {k: v for k, v in settings.items() if k not in ("device", "format")}
         self.folder.open({**chosen, "format": kind, **self.hashes})
@@ -175,13 +176,13 @@ def _labels(text: str, seeds: Sequence[int], classes: int) -> list[int | None]:
     if text == "random":
         return [mixed(seed) % classes for seed in seeds]
     if classes == 0:
-        raise ValueError(f"--labels {text!r}: the model takes no classes; allowed: none")
+        raise ArgumentError(f"--labels {text!r}: the model takes no classes; allowed: none")
     try:
         given = [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--labels {text!r}: allowed are cycle, random, none, or numbers below {classes} such as 0,1,2") from None
+        raise ArgumentError(f"--labels {text!r}: allowed are cycle, random, none, or numbers below {classes} such as 0,1,2") from None
     if not all(0 <= k < classes for k in given):
-        raise ValueError(f"--labels {text!r}: allowed are 0 to {classes - 1}")
+        raise ArgumentError(f"--labels {text!r}: allowed are 0 to {classes - 1}")
     return [given[i % len(given)] for i in range(len(seeds))]
 
 
@@ -198,13 +199,10 @@ def _hashes(settings: Mapping[str, Any], asked: Request) -> dict[str, str]:
     """SHA-256 of the plan (of a driver: of its name, options and grid) and of the model's weights (of its name where it has no file)."""
     from ..models.weights import MIXTURE, locate
 
-    digest = hashlib.sha256()
     name = str(settings["model"])
     files = [] if name == MIXTURE else sorted(f for f in locate(name).rglob("*") if f.suffix in (".safetensors", ".json"))
-    for file in files:
-        digest.update(file.read_bytes())
     what = repr((asked.name, asked.options, asked.grid.times)) if asked.driver else asked.plan().to_json()
-    return {"plan_sha256": hashlib.sha256(what.encode()).hexdigest(), "model_sha256": digest.hexdigest() if files else name}
+    return {"plan_sha256": sha256(what), "model_sha256": sha256(*(f.read_bytes() for f in files)) if files else name}
 
 
 def device_named(name: str) -> Any:
@@ -215,7 +213,7 @@ def device_named(name: str) -> Any:
         try:
             return torch.device(name)
         except RuntimeError as error:
-            raise ValueError(f"--device {name!r}: {str(error).splitlines()[0]}") from None
+            raise ArgumentError(f"--device {name!r}: {str(error).splitlines()[0]}") from None
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % here) if here else torch.device("cpu")
 
@@ -230,7 +228,7 @@ def move(denoiser: Denoiser, device: Any) -> None:
 def positive(what: str, value: Any) -> int:
     """``value`` if it is an integer of at least 1. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{what}={value!r}: an integer of at least 1 is wanted")
+        raise ArgumentError(f"{what}={value!r}: an integer of at least 1 is wanted")
     return value
 
 

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..checks import ArgumentError
+
 
 def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
     """``["order=3", "variant=bh1"]`` as ``{"order": 3, "variant": "bh1"}``.
@@ -18,9 +20,9 @@ def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not key.isidentifier():
-            raise ValueError(f"option {text!r}: KEY=VALUE is wanted, for instance order=3")
+            raise ArgumentError(f"option {text!r}: KEY=VALUE is wanted, for instance order=3")
         if key in out:
-            raise ValueError(f"option {text!r}: {key} is given twice")
+            raise ArgumentError(f"option {text!r}: {key} is given twice")
         out[key] = _value(value.strip())
     return out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..checks import ArgumentError
 from .options import parse_options
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
     options = parse_options(args.option)
     for key in options:
         if key in ("steps", "nfe", "grid", "final", "start", "times", "sigmas", "schedule", "sampler"):
-            raise ValueError(f"option {key!r} is no option of a sampler; see `fewstep plan --help`")
+            raise ArgumentError(f"option {key!r} is no option of a sampler; see `fewstep plan --help`")
     schedule = named_schedule(args.schedule) if args.schedule else model_schedule(args.model or DEFAULT_MODEL)
     made = plan(args.sampler, schedule, steps=args.steps, nfe=args.nfe, grid=args.grid, final=args.final, start=args.start, **options)
     print(made.to_json() if args.json else made.explain())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from ..checks import ArgumentError
+
 #: names of the rank and of the number of processes: torchrun's and accelerate's, Open MPI's, MPICH's, MVAPICH's
 NAMES = (
     ("RANK", "WORLD_SIZE"),
@@ -20,9 +22,9 @@ def place() -> tuple[int, int]:
             try:
                 found = int(os.environ[rank]), int(os.environ[world])
             except ValueError:
-                raise ValueError(f"{rank}={os.environ[rank]!r}, {world}={os.environ[world]!r}: integers are wanted") from None
+                raise ArgumentError(f"{rank}={os.environ[rank]!r}, {world}={os.environ[world]!r}: integers are wanted") from None
             if not 0 <= found[0] < found[1]:
-                raise ValueError(f"{rank}={found[0]}, {world}={found[1]}: a rank from 0 to {max(found[1] - 1, 0)} is wanted")
+                raise ArgumentError(f"{rank}={found[0]}, {world}={found[1]}: a rank from 0 to {max(found[1] - 1, 0)} is wanted")
             return found
     return 0, 1
 

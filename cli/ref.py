@@ -16,8 +16,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .blocks import write
-from .settings import dumps, resolve
+from ..checks import ArgumentError
+from ..files import dumps, write
+from .settings import resolve
 
 HELP = "make reference statistics of a data set"
 
@@ -76,13 +77,13 @@ def make(settings: Mapping[str, Any], out: Path) -> dict[str, Any] | None:
     from .score_work import clear, collect, idle, open_work
 
     if out.suffix not in SUFFIXES:
-        raise ValueError(f"--out {str(out)!r}: allowed are {' and '.join(SUFFIXES)} files")
+        raise ArgumentError(f"--out {str(out)!r}: allowed are {' and '.join(SUFFIXES)} files")
     if not out.parent.is_dir():
-        raise ValueError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
+        raise ArgumentError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
     if settings["source"] is None:
-        raise ValueError("give a folder or an npz file of images")
+        raise ArgumentError("give a folder or an npz file of images")
     if settings["extractor"] is None:
-        raise ValueError("--extractor is wanted: the feature network, for instance mnist")
+        raise ArgumentError("--extractor is wanted: the feature network, for instance mnist")
     samples, keep = samples_of(settings["source"], settings), positive("keep", settings["keep"])
     network = load_extractor(settings["extractor"], device=device_named(str(settings["device"])))
     check_shape(samples, network)

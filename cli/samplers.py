@@ -105,8 +105,8 @@ def _print_pairs(head: str, pairs: Mapping[str, str]) -> None:
 
 
 def _print_aliases(text: str, as_json: bool) -> int:
+    from ..checks import unknown
     from ..samplers import ALIASES, SamplerError, find, names
-    from ..schedules.errors import unknown
 
     found: Mapping[str, Alias] = find(text)
     own = [name for name in names() if text.lower() in name]

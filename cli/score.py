@@ -20,11 +20,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .blocks import write
+from ..checks import ArgumentError
+from ..files import dumps, write
 from .generate import DEFAULTS as DRAWING_DEFAULTS
 from .generate import device_named, drawing_arguments, positive, progress
 from .options import parse_options
-from .settings import dumps, resolve
+from .settings import resolve
 
 if TYPE_CHECKING:
     from ..eval.features import FeatureExtractor
@@ -87,7 +88,7 @@ def execute(args: argparse.Namespace) -> int:
     try:
         made = run(settings, args.out)
     except ProvenanceError as error:
-        raise ValueError(f"{str(error).partition('; strict=')[0]}; --allow-mismatch compares them all the same") from error
+        raise ArgumentError(f"{str(error).partition('; strict=')[0]}; --allow-mismatch compares them all the same") from error
     if made is None:
         return 0  # not the main process
     record, text = made
@@ -144,7 +145,7 @@ def _reference(settings: Mapping[str, Any], samples: Samples, *, needed: bool) -
     if not needed:
         return None
     where = f"of the model {samples.model!r} none is bundled" if samples.model else f"{samples.name!r} does not say which model drew it"
-    raise ValueError(f"no reference: {where}; give --ref: {', '.join(bundled_references())}, or a file of `fewstep ref`")
+    raise ArgumentError(f"no reference: {where}; give --ref: {', '.join(bundled_references())}, or a file of `fewstep ref`")
 
 
 def _extractor(settings: Mapping[str, Any], samples: Samples) -> str | None:
@@ -164,7 +165,9 @@ def _held_out(settings: Mapping[str, Any], reference: FeatureSet | None) -> Any:
         return None
     found = load_reference(settings["held_out"])
     if found.features is None:
-        raise ValueError(f"--held-out {settings['held_out']!r} holds moments only: make it with `fewstep ref DATA --features --out FILE`")
+        raise ArgumentError(
+            f"--held-out {settings['held_out']!r} holds moments only: make it with `fewstep ref DATA --features --out FILE`"
+        )
     if reference is not None and not settings["allow_mismatch"]:
         reference.stats.provenance.check(found.stats.provenance)
     return found.features
@@ -174,7 +177,7 @@ def check_shape(samples: Samples, network: FeatureExtractor) -> None:
     """Refuse images that the network cannot take, before anything is computed."""
     shape = getattr(getattr(samples, "source", None), "shape", None) or getattr(getattr(samples, "drawing", None), "shape", None)
     if network.shape is not None and network.resize == "none" and shape is not None and tuple(shape) != tuple(network.shape):
-        raise ValueError(f"{network.name} takes images of {tuple(network.shape)}, those of {samples.name!r} are {tuple(shape)}")
+        raise ArgumentError(f"{network.name} takes images of {tuple(network.shape)}, those of {samples.name!r} are {tuple(shape)}")
 
 
 def rules(network: FeatureExtractor) -> dict[str, Any]:
@@ -190,7 +193,7 @@ def refuse_corrupt(found: Found, samples: Samples, skip: bool) -> None:
     if found.bad and not skip:
         named = "; ".join(f"{one.name}: {one.why}" for one in found.bad[:5])
         more = f" (and {len(found.bad) - 5} more)" if len(found.bad) > 5 else ""
-        raise ValueError(f"{len(found.bad)} of {samples.count} images cannot be read: {named}{more}; --skip-corrupt leaves them out")
+        raise ArgumentError(f"{len(found.bad)} of {samples.count} images cannot be read: {named}{more}; --skip-corrupt leaves them out")
 
 
 def _record(scores: Scores, samples: Samples, found: Found, settings: Mapping[str, Any]) -> dict[str, Any]:

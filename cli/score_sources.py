@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ..checks import ArgumentError
 from ..eval.image_sources import Batch, ImageSource, open_source
 from .generate import DEFAULTS, Drawing, positive
 from .pictures import is_image, to_pixels
@@ -79,7 +80,7 @@ class DrawnSamples:
         self.balanced = balanced([label for block in self.drawing.blocks for label in block.labels])
         if not is_image(self.drawing.shape):
             shape = self.drawing.shape
-            raise ValueError(f"the model {self.model!r} draws samples of shape {shape}, which are no pictures: nothing to score here")
+            raise ArgumentError(f"the model {self.model!r} draws samples of shape {shape}, which are no pictures: nothing to score here")
 
     def places(self, block: int) -> range:
         """The places of a block's samples in the whole."""
@@ -106,9 +107,9 @@ def samples_of(source: str | Path | None, settings: Mapping[str, Any]) -> Sample
     """The samples that the settings ask for. ValueError where they ask for none, or for two kinds."""
     batch = positive("batch", settings["batch"])
     if source is not None and settings.get("model") is not None:
-        raise ValueError(f"give the images {str(source)!r} or --model {settings['model']!r}, not both")
+        raise ArgumentError(f"give the images {str(source)!r} or --model {settings['model']!r}, not both")
     if source is not None:
         return FileSamples(open_source(source), batch)
     if settings.get("model") is None:
-        raise ValueError("nothing to score: give a folder or an npz file of images, or --model")
+        raise ArgumentError("nothing to score: give a folder or an npz file of images, or --model")
     return DrawnSamples(settings, batch)

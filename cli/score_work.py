@@ -9,7 +9,6 @@ sums are the same to the last bit for any number of processes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,16 +21,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..eval.features import FeatureExtractor
 from ..eval.image_sources import Unreadable, image_digests, joint_digest
 from ..eval.scoring_features import Collected
-from .blocks import write
+from ..files import dumps, read_json, sha256, write, write_tensors
 from .processes import machines, place
 from .score_sources import Samples
-from .settings import dumps
 
 #: seconds without a new block after which the main process gives the others up
 PATIENCE = 3600.0
@@ -61,7 +59,7 @@ class Work:
     def save(self, block: int, tensors: Mapping[str, Tensor], bad: tuple[Unreadable, ...]) -> None:
         """Write a block with the hash of its tensors."""
         facts = {"bad": [[one.index, one.name, one.why] for one in bad], "sha256": _hash(tensors)}
-        write(self.file(block), save({key: value.contiguous() for key, value in tensors.items()}, {"facts": json.dumps(facts)}))
+        write_tensors(self.file(block), tensors, {"facts": json.dumps(facts)})
 
     def load(self, block: int, places: range, with_logits: bool) -> tuple[dict[str, Tensor], tuple[Unreadable, ...]] | None:
         """A block that is whole and holds what is wanted of these places; None where it must be computed."""
@@ -88,12 +86,12 @@ def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
     text = dumps(dict(identity))
     if out is None:
         if machines() > 1:
-            raise ValueError("processes on several machines share their work through a folder: give --out")
+            raise ArgumentError("processes on several machines share their work through a folder: give --out")
         user = os.getuid() if hasattr(os, "getuid") else 0
-        work = Work(Path(tempfile.gettempdir()) / f"fewstep-{user}-{hashlib.sha256(text.encode()).hexdigest()[:24]}", False)
+        work = Work(Path(tempfile.gettempdir()) / f"fewstep-{user}-{sha256(text)[:24]}", False)
         work.root.mkdir(mode=0o700, exist_ok=True)
         if hasattr(os, "getuid") and work.root.stat().st_uid != user:
-            raise ValueError(f"{str(work.root)!r} belongs to someone else: give --out")
+            raise ArgumentError(f"{str(work.root)!r} belongs to someone else: give --out")
     else:
         work = Work(out, True)
     file = work.root / "identity.json"
@@ -101,13 +99,13 @@ def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
         write(file, text.encode())
         return work
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except (OSError, ValueError):
-        raise ValueError(f"{str(file)!r} is damaged; give another --out, or remove the folder") from None
+        raise ArgumentError(f"{str(file)!r} is damaged; give another --out, or remove the folder") from None
     wanted = json.loads(text)
     if found != wanted:
-        differ = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
-        raise ValueError(f"{str(out)!r} holds features of another request (other {', '.join(differ)}); give another --out")
+        differ = [key for key in wanted if found.get(key) != wanted[key]]
+        raise ArgumentError(f"{str(out)!r} holds features of another request (other {', '.join(differ)}); give another --out")
     return work
 
 
@@ -158,14 +156,13 @@ def _wait(work: Work, block: int, places: range, with_logits: bool) -> tuple[dic
         if done != seen:
             seen, since = done, time.monotonic()
         if time.monotonic() - since > PATIENCE:
-            raise ValueError(f"block {block} of {str(work.root)!r} did not come from its process; run the same command again to go on")
+            raise ArgumentError(f"block {block} of {str(work.root)!r} did not come from its process; run the same command again to go on")
         time.sleep(PAUSE)
     return found
 
 
 def _hash(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+    parts: list[Any] = []
     for key, value in sorted(tensors.items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        parts += [f"{key} {value.dtype} {tuple(value.shape)}", value.contiguous().numpy()]
+    return sha256(*parts)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..schedules.errors import unknown
+from ..checks import ArgumentError, unknown
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -18,9 +17,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is not readable YAML: {error}") from error
+        raise ArgumentError(f"{str(path)!r} is not readable YAML: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{str(path)!r} holds a {type(found).__name__}; wanted are settings, one `name: value` a line")
+        raise ArgumentError(f"{str(path)!r} holds a {type(found).__name__}; wanted are settings, one `name: value` a line")
     return {str(key).replace("-", "_"): value for key, value in found.items()}
 
 
@@ -29,7 +28,7 @@ def resolve(args: argparse.Namespace, defaults: Mapping[str, Any]) -> dict[str, 
     file = read_config(args.config) if args.config else {}
     for key in file:
         if key not in defaults:
-            raise ValueError(f"{args.config}: {unknown('setting', key, defaults)}")
+            raise ArgumentError(f"{args.config}: {unknown('setting', key, defaults)}")
     flags = {key: getattr(args, key) for key in defaults if getattr(args, key, None) is not None}
     return {**defaults, **file, **flags}
 
@@ -40,13 +39,13 @@ def parse_seeds(text: str | int) -> tuple[int, ...]:
     for part in str(text).split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"seeds {text!r}: wanted numbers and ranges, such as 0-63 or 1,4,10-12; {part!r} is none")
+            raise ArgumentError(f"seeds {text!r}: wanted numbers and ranges, such as 0-63 or 1,4,10-12; {part!r} is none")
         low, high = int(first), int(last) if dash else int(first)
         if high < low:
-            raise ValueError(f"seeds {text!r}: the range {part!r} runs backwards")
+            raise ArgumentError(f"seeds {text!r}: the range {part!r} runs backwards")
         seeds.extend(range(low, high + 1))
     if len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds {text!r}: a seed is named twice")
+        raise ArgumentError(f"seeds {text!r}: a seed is named twice")
     return tuple(seeds)
 
 
@@ -56,10 +55,5 @@ def parse_size(text: str | int | None) -> int | tuple[int, int] | None:
         return None
     numbers = str(text).split("x")
     if len(numbers) > 2 or not all(n.isdecimal() and int(n) > 0 for n in numbers):
-        raise ValueError(f"--size {text!r}: wanted height and width, such as 64 or 64x96")
+        raise ArgumentError(f"--size {text!r}: wanted height and width, such as 64 or 64x96")
     return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
-
-
-def dumps(value: Any) -> str:
-    """Readable strict JSON with a final newline: the same value gives the same bytes."""
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"

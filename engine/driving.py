@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..fused.noise import SeededNoise
 from ..models.denoiser import Denoiser
 from ..plans.loop import Noise, OnStep, noise_source
@@ -35,7 +36,7 @@ def run_driver(
     """
     entry = registry.get(asked.name)
     if noise == "brownian" and entry.tau_of(asked.options) > 0.0 and not entry.path:
-        raise ValueError(
+        raise ArgumentError(
             f"noise='brownian': {asked.name} draws its noises one after another; allowed: 'independent', a callable, tensors by key"
         )
     source = SeededNoise(tuple(seeds)) if noise is None or isinstance(noise, str) else noise_source(noise)

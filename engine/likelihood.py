@@ -25,12 +25,12 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, ArgumentTypeError, choice, integer
 from ..fused.noise import check_seeds, normals, seeds_from
 from ..models.denoiser import Condition, Denoiser
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.loop import Cursor, NumericalError
-from ..samplers.options import choice, integer
 from ..samplers.runge_kutta import TABLEAUS
 from ..schedules import PFGMPP
 from ..schedules.base import Schedule
@@ -51,7 +51,7 @@ TRACES = ("auto", "exact", "hutchinson")
 PROBES = ("rademacher", "gaussian")
 
 
-class GradientError(TypeError):
+class GradientError(ArgumentTypeError):
     """The network's output does not depend on its input in the eyes of autograd."""
 
 
@@ -138,7 +138,7 @@ def likelihood(
     if len(chosen) != x0.shape[0]:
         raise StateError(f"{len(chosen)} seeds, but the batch is {x0.shape[0]}")
     if prior is None and isinstance(denoiser.schedule, PFGMPP):
-        raise ValueError("the prior of a PFGM++ path is no Gaussian: give prior=")
+        raise ArgumentError("the prior of a PFGM++ path is no Gaussian: give prior=")
     offset: Tensor | None = getattr(denoiser, "offset", None)  # the state of a mean-reverting path is x - offset
     x0 = x0 if offset is None else x0 - offset.to(x0)
     dims = x0[0].numel()
@@ -170,7 +170,7 @@ def angle_plan(schedule: Schedule, t: float, steps: int, rule: str) -> Plan:
     first, last = schedule.node(t), schedule.node(schedule.t_max)
     low, high = (math.asinh(_angle(node) / _KNEE) for node in (first, last))
     if not low < high:
-        raise ValueError(f"t = {t} is no time before t_max = {schedule.t_max}")
+        raise ArgumentError(f"t = {t} is no time before t_max = {schedule.t_max}")
     inner = [_at_angle(schedule, _KNEE * math.sinh(low + (high - low) * k / steps)) for k in range(1, steps)]
     nodes, tableau = [first, *inner, last], TABLEAUS[rule]
     b = PlanBuilder(nodes, "asymptotic", f"log_prob {rule}")

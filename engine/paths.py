@@ -18,11 +18,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from ..checks import ArgumentError, unknown
 from ..fused.brownian import BrownianPath
 from ..fused.noise import SeededNoise, check_seeds
 from ..plans.instructions import Draw, Plan, PlanError
 from ..plans.loop import Noise
-from ..schedules.errors import unknown
 
 #: lam beyond this counts as this: alpha or sigma is 0 in float64 long before
 LAM_LIMIT = 32.0
@@ -57,7 +57,7 @@ class LamPath:
         """``W / sqrt(h)``. ValueError for a step toward noise, and for one that is shorter than tol."""
         s, t = clipped(s_lam), clipped(t_lam)
         if not t - s >= self.path.tol * (1.0 - 1e-9):
-            raise ValueError(
+            raise ArgumentError(
                 f"a step from lam = {s_lam} to {t_lam} is shorter than the path's tol = {self.path.tol}; use noise='independent', or "
                 f"noise=PlanPath(plan, seeds, tol=...) with a smaller one"
             )
@@ -78,7 +78,7 @@ class PlanPath:
         for key, (draw, layer) in enumerate(zip(self.draws, self.layers, strict=True)):
             step = clipped(draw.end.lam) - clipped(draw.start.lam)
             if layer is not None and step < tol * (1.0 - 1e-9):
-                raise ValueError(f"draw {key} spans {step:.3g} in lam, less than the path's tol = {tol:.3g}; give a smaller tol")
+                raise ArgumentError(f"draw {key} spans {step:.3g} in lam, less than the path's tol = {tol:.3g}; give a smaller tol")
 
     def __call__(self, key: int, like: Tensor) -> Tensor:
         """Noise ``key`` of the plan."""
@@ -105,7 +105,7 @@ def layers(draws: Sequence[Draw]) -> tuple[int | None, ...]:
 def check_name(noise: Noise | str) -> None:
     """ValueError where ``noise`` is a string and no name of ``NAMES``."""
     if isinstance(noise, str) and noise not in NAMES:
-        raise ValueError(unknown("noise", noise, NAMES) + "; or a callable, or tensors by key")
+        raise ArgumentError(unknown("noise", noise, NAMES) + "; or a callable, or tensors by key")
 
 
 def noise_for(plan: Plan, noise: Noise | str, seeds: Sequence[int] | None) -> Noise:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..checks import ArgumentError, unknown
 from ..plans.instructions import Plan
 from ..samplers import registry
 from ..samplers.aliases import ALIASES
 from ..schedules.base import Schedule
-from ..schedules.errors import unknown
 from ..schedules.grids import Grid
 from ..schedules.grids import grid as make_grid
 
@@ -91,9 +91,9 @@ def request(
         raise registry.SamplerError(f"{name} chooses its own steps: steps={steps} says nothing; give tolerances, or max_nfe=")
     if nfe is not None:
         if steps is not None:
-            raise ValueError(f"steps={steps} and nfe={nfe}: give one of them")
+            raise ArgumentError(f"steps={steps} and nfe={nfe}: give one of them")
         if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1:
-            raise ValueError(f"nfe={nfe!r}: an integer of at least 1 is wanted")
+            raise ArgumentError(f"nfe={nfe!r}: an integer of at least 1 is wanted")
         if entry.free:
             chosen = replace(chosen, max_nfe=min(nfe, chosen.max_nfe))
         else:
@@ -125,20 +125,20 @@ def grid_for(
     given = [what for what, value in (("times", times), ("sigmas", sigmas)) if value is not None]
     if isinstance(grid, Grid):
         if given or start is not None:
-            raise ValueError(f"a Grid and {', '.join(given) or 'start'} were given: give one of them")
+            raise ArgumentError(f"a Grid and {', '.join(given) or 'start'} were given: give one of them")
         made = grid
     elif given:
         made = make_grid("custom", schedule, None, times=times, sigmas=sigmas)
     else:
         return make_grid(grid, schedule, steps or DEFAULT_STEPS, final=final, start=start)
     if made.schedule != schedule:
-        raise ValueError(f"the grid belongs to {made.schedule}, the model to {schedule}")
+        raise ArgumentError(f"the grid belongs to {made.schedule}, the model to {schedule}")
     if steps and steps != made.steps:
-        raise ValueError(f"steps={steps}, but the given grid has {made.steps}")
+        raise ArgumentError(f"steps={steps}, but the given grid has {made.steps}")
     return made
 
 
 def _positive(steps: int) -> int:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps={steps!r}: an integer of at least 1 is wanted")
+        raise ArgumentError(f"steps={steps!r}: an integer of at least 1 is wanted")
     return steps

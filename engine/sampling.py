@@ -16,6 +16,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..fused.noise import SeededNoise, check_seeds, seeds_from
 from ..models.denoiser import Denoiser
 from ..plans import loop
@@ -32,7 +33,7 @@ from .planning import Request, request
 Cond = Tensor | Mapping[str, Tensor] | None
 
 
-class StateError(ValueError):
+class StateError(ArgumentError):
     """A state, seed or condition that does not fit the model or the batch."""
 
 

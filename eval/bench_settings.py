@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..checks import unknown
 from ..engine.planning import Request, request, resolve
 from ..samplers import registry
 from ..schedules.base import Schedule
-from ..schedules.errors import unknown
 from ..schedules.grids import Grid, grid, grid_names
 from ..schedules.registry import ALIASES
 from .errors import ScoreError

@@ -6,16 +6,15 @@ CACHE/reference-KEY.safetensors
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
+
+from ..files import read_json, sha256, write, write_tensors
 
 #: part of every key: another number where records of an older version must not be taken
 VERSION = 1
@@ -24,21 +23,7 @@ VERSION = 1
 def key_of(facts: Mapping[str, Any]) -> str:
     """The hash of what decides a record."""
     text = json.dumps({"version": VERSION, **facts}, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return sha256(text)[:24]
 
 
 class Store:
@@ -56,16 +41,16 @@ class Store:
         if self.out is None:
             return None
         try:
-            found = json.loads(self._row(kind, facts).read_text(encoding="utf-8"))
+            found = read_json(self._row(kind, facts))
         except (OSError, ValueError):
             return None
-        return found["record"] if isinstance(found, dict) and isinstance(found.get("record"), dict) else None
+        return found["record"] if isinstance(found.get("record"), dict) else None
 
     def keep(self, kind: str, facts: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write a record, with what decided it beside."""
         if self.out is not None:
             body = json.dumps({"facts": dict(facts), "record": dict(record)}, allow_nan=False)
-            write_whole(self._row(kind, facts), body.encode())
+            write(self._row(kind, facts), body.encode())
 
     def _row(self, kind: str, facts: Mapping[str, Any]) -> Path:
         assert self.out is not None
@@ -87,8 +72,7 @@ class Store:
     def keep_arrays(self, name: str, facts: Mapping[str, Any], arrays: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
         """Write tensors with their notes."""
         if self.cache is not None:
-            body = save({k: v.detach().cpu().contiguous() for k, v in arrays.items()}, metadata=dict(notes))
-            write_whole(self.cache / f"{name}-{key_of(facts)}.safetensors", body)
+            write_tensors(self.cache / f"{name}-{key_of(facts)}.safetensors", arrays, notes)
 
     def forget_arrays(self, name: str, facts: Mapping[str, Any]) -> None:
         """Remove what ``keep_arrays`` wrote."""

@@ -6,7 +6,6 @@ Wasserstein distance to its own exact draws. Both carry a 95 % interval; other m
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ..engine.planning import Request
 from ..engine.sampling import SampleInfo, execute, start_state
+from ..files import sha256
 from ..models.classifier import classifier_folder
 from ..models.denoiser import Denoiser
 from ..models.errors import ModelError
@@ -58,7 +58,7 @@ class Subject:
             raise ScoreError(f"the model {name!r} does not know the shape of a sample; the bench needs one that does")
         self.classes = 0 if isinstance(denoiser, GaussianMixture) or settings.labels == "none" else classes_of(denoiser)
         network = getattr(denoiser, "network", None)
-        weights = module_hash(network) if isinstance(network, nn.Module) else hashlib.sha256(repr(denoiser).encode()).hexdigest()
+        weights = module_hash(network) if isinstance(network, nn.Module) else sha256(repr(denoiser))
         self.facts = {
             "weights": weights,
             "schedule": repr(denoiser.schedule),

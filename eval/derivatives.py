@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..checks import choice, integer
 from ..engine.heavy_tails import kernel_noise
 from ..engine.likelihood import EXACT_UP_TO, PROBES, TRACES, GradientError, probe_vectors
 from ..engine.sampling import StateError
 from ..fused.noise import check_seeds, normals, seeds_from
 from ..models.denoiser import Condition, Denoiser, convert_prediction
 from ..models.exact import wide
-from ..samplers.options import choice, integer
 from ..schedules.node import Node
 from .errors import ScoreError
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import integer
 from ..engine.likelihood import products_with, unit_vectors
 from ..fused.noise import normals
 from ..models.denoiser import Condition, Denoiser
-from ..samplers.options import integer
 from ..schedules.node import Node
 from .derivatives import data_of, directions, noisy_node, score_graph, score_of, seeds_of
 from .errors import ScoreError

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ..checks import unknown
 from ..engine import sample
 from ..models import GaussianMixture
 from ..samplers import SamplerError
 from ..samplers.ends import end_of
 from ..schedules import VPLinear
-from ..schedules.errors import unknown
 from ..schedules.grids import Grid, grid
 from .gaussian import MEAN, STD
 from .problem import exact_states, mixture, smooth_grid

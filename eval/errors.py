@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..checks import ArgumentError
 
-class ScoreError(ValueError):
+
+class ScoreError(ArgumentError):
     """Features, samples or statistics that cannot be scored: too few, NaN, of other dimensions, or damaged files."""
 
 

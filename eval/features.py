@@ -8,7 +8,6 @@ bundled.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..checks import unknown
+from ..files import sha256
 from ..models.classifier import classifier_folder, load_classifier
 from ..models.errors import ModelError
-from ..schedules.errors import unknown
 from .errors import ScoreError
 from .moments import FeatureStats, Moments, Provenance
 from .resizing import RESIZERS, check_rule, fitted
@@ -54,14 +54,12 @@ def to_uint8(image: Any, quantize: str = "round") -> Tensor:
 
 def module_hash(network: nn.Module) -> str:
     """SHA-256 of a module's parameters and buffers, by name."""
-    digest = hashlib.sha256()
+    parts: list[Any] = []
     for key, value in sorted(network.state_dict().items()):
-        array = np.ascontiguousarray(
-            value.detach().cpu().float().numpy() if value.dtype == torch.bfloat16 else value.detach().cpu().numpy()
-        )
-        digest.update(f"{key} {value.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+        host = value.detach().cpu()
+        array = np.ascontiguousarray(host.float().numpy() if value.dtype == torch.bfloat16 else host.numpy())
+        parts += [f"{key} {value.dtype} {array.shape}", array]
+    return sha256(*parts)
 
 
 @dataclass(frozen=True, eq=False)

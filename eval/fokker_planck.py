@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import choice
 from ..engine.likelihood import GradientError
 from ..models.denoiser import Condition, Denoiser
-from ..samplers.options import choice
 from ..schedules import PFGMPP
 from ..schedules.node import Node
 from .derivatives import NOT_TWICE, data_of, derivatives, directions, noised, noisy_node, pull, score_graph, seeds_of, unit

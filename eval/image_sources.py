@@ -23,6 +23,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..checks import ArgumentError
+from ..files import sha256
 from .errors import ScoreError
 from .features import to_uint8
 
@@ -122,7 +124,7 @@ class ImageSource:
             part = self.parts[which]
             try:
                 if part.why is not None:
-                    raise ValueError(part.why)
+                    raise ArgumentError(part.why)
                 yield k, self._row(part, k - int(self.starts[which]))
             except DAMAGE as error:
                 yield k, Unreadable(k, self._label(k), str(error).strip() or type(error).__name__)
@@ -178,7 +180,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         if not all(isinstance(row["file"], str) and isinstance(row["sha256"], str) for row in found["samples"]):
-            raise ValueError("'samples' must be rows with 'file' and 'sha256'")
+            raise ArgumentError("'samples' must be rows with 'file' and 'sha256'")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScoreError(f"{str(file)!r} is no manifest of `fewstep generate`: {error!s}; score the folder of the pictures") from error
     return dict(found)
@@ -216,8 +218,8 @@ def _header(file: Any) -> tuple[tuple[int, ...], Any]:
 def _checked(part: Part) -> bytes:
     """The file's bytes, which must be those of the manifest."""
     data = part.path.read_bytes()
-    if part.digest is not None and hashlib.sha256(data).hexdigest() != part.digest:
-        raise ValueError("its SHA-256 is not the manifest's: damaged or changed")
+    if part.digest is not None and sha256(data) != part.digest:
+        raise ArgumentError("its SHA-256 is not the manifest's: damaged or changed")
     return data
 
 
@@ -232,7 +234,7 @@ def picture(data: bytes) -> Any:
         return _npy(np.load(io.BytesIO(data), allow_pickle=False))
     with Image.open(io.BytesIO(data)) as opened:
         if opened.mode not in MODES:
-            raise ValueError(f"mode {opened.mode}: grey or RGB pictures of 8 bits are wanted")
+            raise ArgumentError(f"mode {opened.mode}: grey or RGB pictures of 8 bits are wanted")
         return _channels_first(np.asarray(opened.convert(MODES[opened.mode])))
 
 
@@ -241,7 +243,7 @@ def _npy(array: Any) -> Any:
         return _channels_first(array)
     if array.dtype.kind == "f" and array.ndim == 3:
         return to_uint8(torch.from_numpy(array[None].astype(np.float32)))[0].numpy()
-    raise ValueError(f"{array.dtype} {array.shape}: uint8 (h, w[, c]), or floating point (c, h, w) in [-1, 1], is wanted")
+    raise ArgumentError(f"{array.dtype} {array.shape}: uint8 (h, w[, c]), or floating point (c, h, w) in [-1, 1], is wanted")
 
 
 def _channels_first(pixels: Any) -> Any:
@@ -258,7 +260,4 @@ def image_digests(image: Tensor) -> Tensor:
 
 def joint_digest(parts: Sequence[Tensor]) -> str:
     """SHA-256 of the digests of all images, in order: what ``Provenance.data`` says of images that were streamed."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.numpy().tobytes())
-    return digest.hexdigest()
+    return sha256(*(np.ascontiguousarray(part.numpy()) for part in parts))

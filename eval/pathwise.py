@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import integer
 from ..engine.paths import PlanPath, clipped
 from ..engine.planning import Request, request
 from ..engine.sampling import run, start_state
@@ -23,7 +24,6 @@ from ..fused.noise import check_seeds, seeds_from
 from ..models.denoiser import Denoiser
 from ..plans.instructions import Plan
 from ..samplers import registry
-from ..samplers.options import integer
 from ..schedules.base import Schedule
 from ..schedules.grids import Grid
 from ..schedules.node import Node

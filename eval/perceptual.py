@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import unknown
 from ..models.errors import ModelError
-from ..schedules.errors import unknown
 from .errors import ScoreError
 from .extractors_inception import read_state
 from .features import module_hash, unit

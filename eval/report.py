@@ -11,9 +11,9 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from ..files import write
 from .bench_rows import HIDDEN, Row, place_text
 from .bench_settings import parse_choice
-from .bench_store import write_whole
 from .benchmark import Bench
 from .report_page import page
 from .report_picture import picture
@@ -29,7 +29,7 @@ def save_report(result: Bench, folder: str | Path, command: str = "") -> list[Pa
     bodies = (markdown(result, command), table_csv(result), record_json(result, command), page(result, command), picture(result))
     paths = [Path(folder) / name for name in FILES]
     for path, body in zip(paths, bodies, strict=True):
-        write_whole(path, body.encode())
+        write(path, body.encode())
     return paths
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..schedules.errors import unknown
+from ..checks import unknown
 from .errors import ScoreError
 
 Size = tuple[int, int]

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import unknown
 from ..models.classifier import bundled_classifiers
-from ..schedules.errors import unknown
 from .errors import ScoreError
 from .features import Device, FeatureExtractor, load_extractor
 from .moments import Provenance

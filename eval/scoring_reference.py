@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..checks import unknown
 from ..models.classifier import bundled_classifiers, classifier_folder
 from ..models.weights import BUNDLED, CONFIG
-from ..schedules.errors import unknown
 from .errors import ScoreError
 from .features import SPLITS
 from .moments import FeatureStats

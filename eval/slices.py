@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from ..samplers.options import integer
+from ..checks import integer
 
 Cond = Tensor | Mapping[str, Tensor] | None
 

@@ -8,9 +8,7 @@ count) and ``provenance`` (JSON). ``.safetensors`` holds the tensors, and the re
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +18,9 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ..files import sha256, write_tensors, writing
 from .errors import ScoreError
 from .matrices import matrix
 from .moments import FeatureStats, Provenance
@@ -34,20 +32,17 @@ SUFFIXES = (".npz", ".safetensors")
 def data_hash(values: Any) -> str:
     """SHA-256 of an array's dtype, shape and bytes: what ``Provenance.data`` says of a data set in memory."""
     array = np.ascontiguousarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values)
-    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-    digest.update(array.data)
-    return digest.hexdigest()
+    return sha256(f"{array.dtype.str} {array.shape}", array)
 
 
 def save_stats(stats: FeatureStats, path: str | Path, features: Tensor | None = None) -> None:
-    """Write to ``path`` (.npz or .safetensors), under a temporary name first. The same statistics give the same bytes. ``features`` (n, q)
+    """Write to ``path`` (.npz or .safetensors), whole or not at all. The same statistics give the same bytes. ``features`` (n, q)
     are kept beside them, in float32."""
     path = Path(path)
     _suffix(path)
     kept = {} if features is None else {"features": matrix(features).to(torch.float32).cpu().contiguous()}
     if kept and kept["features"].shape[1] != stats.dim:
         raise ScoreError(f"features {tuple(kept['features'].shape)} beside statistics of {stats.dim} dimensions")
-    temporary = path.with_name(path.name + ".tmp")
     facts = {
         "format": FORMAT,
         "count": str(-1 if stats.count is None else stats.count),
@@ -57,13 +52,11 @@ def save_stats(stats: FeatureStats, path: str | Path, features: Tensor | None = 
     if path.suffix == ".npz":
         arrays: dict[str, Any] = {key: np.array(value) for key, value in facts.items()}
         arrays |= {key: value.numpy() for key, value in kept.items()}
-        with temporary.open("wb") as file:
+        with writing(path) as file:
             np.savez(file, mu=mean.numpy(), sigma=cov.numpy(), **arrays)
     else:
         about = {"statistics": json.dumps(facts)}  # one key: several come in any order
-        save_file({"mu": mean, "sigma": cov, **kept}, temporary, metadata=about)
-        os.chmod(temporary, 0o644)
-    temporary.replace(path)
+        write_tensors(path, {"mu": mean, "sigma": cov, **kept}, about)
 
 
 def load_stats(path: str | Path) -> FeatureStats:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..engine.paths import LAM_LIMIT, LamPath, PlanPath
 from ..fused.noise import SeededNoise, seeds_from
 from ..models import GaussianMixture
@@ -83,9 +84,9 @@ def strong_errors(
     first = plan_of(steps[0])
     start, end = first.start, first.end
     if not first.stochastic:
-        raise ValueError("a plan without noise has no strong error")
+        raise ArgumentError("a plan without noise has no strong error")
     if not max(abs(start.lam), abs(end.lam)) <= LAM_LIMIT:
-        raise ValueError(f"a grid between lam = {start.lam} and {end.lam}: allowed is |lam| <= {LAM_LIMIT}")
+        raise ArgumentError(f"a grid between lam = {start.lam} and {end.lam}: allowed is |lam| <= {LAM_LIMIT}")
     z = SeededNoise(chosen).start((width,), dtype=torch.float64)
     x = start.alpha * MEAN + math.hypot(start.alpha * STD, start.sigma) * z
     wanted = exact_end(start, end, x, chosen, tau)

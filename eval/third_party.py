@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, unknown
 from ..schedules import DiscreteVP, Flow, VPLinear
-from ..schedules.errors import unknown
 from ..schedules.node import Node
 from .problem import exact_states, mixture_eps
 
@@ -64,9 +64,9 @@ def certify_diffusers(name: str, **config: Any) -> ThirdParty:
     accepted = inspect.signature(cls).parameters
     for key, value in config.items():
         if key not in accepted:
-            raise ValueError(f"{name}: " + unknown("configuration key", key, sorted(accepted)))
+            raise ArgumentError(f"{name}: " + unknown("configuration key", key, sorted(accepted)))
         if key.startswith("use_") and key.endswith("_sigmas") and value:
-            raise ValueError(f"{key}={value!r}: {name} rounds its timesteps there, so the network is not asked where the state is")
+            raise ArgumentError(f"{key}={value!r}: {name} rounds its timesteps there, so the network is not asked where the state is")
     errors = []
     path = _path(cls, accepted)
     off = {key: False for key in ("lower_order_final", "clip_sample", "thresholding") if key in accepted}
@@ -74,11 +74,11 @@ def certify_diffusers(name: str, **config: Any) -> ThirdParty:
         try:
             scheduler = cls(**{**path.config, **off, **config})
         except TypeError as error:
-            raise ValueError(f"{name} cannot be made from a table of betas and {dict(config)}: {error}") from error
+            raise ArgumentError(f"{name} cannot be made from a table of betas and {dict(config)}: {error}") from error
         for steps in STEPS:
             first, again = (_error(scheduler, path, steps) for _ in range(2))
             if first != again:
-                raise ValueError(f"{name} is stochastic with {dict(config)}: only deterministic schedulers have a pathwise order here")
+                raise ArgumentError(f"{name} is stochastic with {dict(config)}: only deterministic schedulers have a pathwise order here")
             errors.append((steps, first))
     counts, values = zip(*[(math.log(n), math.log(e)) for n, e in errors if e > 1e-12][-3:], strict=True)
     slope = -float(np.polyfit(counts, values, 1)[0])
@@ -90,10 +90,10 @@ def _scheduler(name: str) -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise ValueError("certifying a diffusers scheduler needs diffusers: pip install 'fewstep[diffusers]'") from error
+        raise ArgumentError("certifying a diffusers scheduler needs diffusers: pip install 'fewstep[diffusers]'") from error
     known = sorted(n for n in diffusers._import_structure["schedulers"] if n.endswith("Scheduler"))
     if name not in known:
-        raise ValueError(unknown("diffusers scheduler", name, known))
+        raise ArgumentError(unknown("diffusers scheduler", name, known))
     return getattr(diffusers, name)
 
 
@@ -133,7 +133,7 @@ def _path(cls: Any, accepted: Mapping[str, Any]) -> _Path:
         return _Path({}, lambda t: flow.node(t / 1000.0), _velocity, 1000.0 * MEASURED_AT)
     if cls.__name__.startswith("EDM"):
         return _Path({}, lambda t: Node(1.0, math.exp(4.0 * t), math.exp(4.0 * t)), _edm, 0.25 * math.log(0.5))
-    raise ValueError(f"{cls.__name__} has neither a table of betas nor a flow or EDM grid: no exact model fits it")
+    raise ArgumentError(f"{cls.__name__} has neither a table of betas nor a flow or EDM grid: no exact model fits it")
 
 
 def _eps(node: Node, x_in: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ def _error(scheduler: Any, path: _Path, steps: int) -> float:
     landing = next((t for t in map(float, labels) if t <= path.end), float(labels[-1]))
     last = max(k for k, t in enumerate(labels) if float(t) == landing)
     if last <= WARM:
-        raise ValueError(
+        raise ArgumentError(
             f"{type(scheduler).__name__} has timesteps of its own ({labels[0]:.4g}, {labels[1]:.4g}, ...), not those of the path"
         )
     grows = "trained_betas" in path.config and float(_scaled(scheduler, torch.ones(1, 1, dtype=torch.float64), labels[0])) != 1.0
@@ -184,7 +184,7 @@ def _error(scheduler: Any, path: _Path, steps: int) -> float:
         x = scheduler.step(path.answer(node, _scaled(scheduler, x, label)), label, x, return_dict=False)[0]
     error = float((x - exact(path.node(landing))).abs().max())
     if not math.isfinite(error):
-        raise ValueError(f"{type(scheduler).__name__} is not finite after {last} calls")
+        raise ArgumentError(f"{type(scheduler).__name__} is not finite after {last} calls")
     return error
 
 

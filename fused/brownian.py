@@ -36,6 +36,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from .noise import check_seeds, keys_of
 from .pairs import Words, add_pairs, draw_words
 from .philox import WORD
@@ -198,15 +199,15 @@ class BrownianPath:
         self.seeds = check_seeds(self.seeds)
         for name, value, low, high in (("cells", self.cells, 1, MAX_CELLS), ("layer", self.layer, 0, MAX_LAYERS - 1)):
             if not low <= operator.index(value) <= high:
-                raise ValueError(f"{name} = {value} is out of range; allowed are {low} to {high}")
+                raise ArgumentError(f"{name} = {value} is out of range; allowed are {low} to {high}")
         width = self.end - self.start
         if not 0.0 < width < math.inf:
-            raise ValueError(f"a path from {self.start} to {self.end}: a finite range with start < end is wanted")
+            raise ArgumentError(f"a path from {self.start} to {self.end}: a finite range with start < end is wanted")
         if not 0.0 < self.tol <= width:
-            raise ValueError(f"tol = {self.tol}: allowed 0 < tol <= {width}")
+            raise ArgumentError(f"tol = {self.tol}: allowed 0 < tol <= {width}")
         self.levels = max(0, math.ceil(math.log2(self.cell / self.tol)))
         if self.levels > MAX_LEVELS:
-            raise ValueError(f"tol = {self.tol} takes {self.levels} halvings of a cell of {self.cell}; allowed are {MAX_LEVELS}")
+            raise ArgumentError(f"tol = {self.tol} takes {self.levels} halvings of a cell of {self.cell}; allowed are {MAX_LEVELS}")
 
     @property
     def cell(self) -> float:
@@ -248,7 +249,7 @@ class BrownianPath:
 
     def _places(self, s: float, t: float) -> tuple[Place, Place]:
         if not self.start <= s <= t <= self.end:
-            raise ValueError(f"the interval from {s} to {t} leaves this path: allowed {self.start} <= s <= t <= {self.end}")
+            raise ArgumentError(f"the interval from {s} to {t} leaves this path: allowed {self.start} <= s <= t <= {self.end}")
         return self._place(s), self._place(t)
 
     def _place(self, t: float) -> Place:
@@ -259,7 +260,7 @@ class BrownianPath:
     def _ready(self, like: Tensor) -> _Kept:
         """What is kept for tensors such as ``like``."""
         if like.ndim == 0 or like.shape[0] != len(self.seeds):
-            raise ValueError(
+            raise ArgumentError(
                 f"a batch of shape {tuple(like.shape)} does not go with {len(self.seeds)} seeds; allowed is one seed per sample"
             )
         key = (like.device, _precision(like), tuple(like.shape))

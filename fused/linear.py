@@ -22,6 +22,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, ArgumentTypeError
+
 #: a number for the whole batch, one number per sample, or the latter made ready by :func:`prepare`
 Coefficient: TypeAlias = float | Sequence[float] | Tensor
 #: ``rows[j][i]`` multiplies input i in output j
@@ -50,7 +52,7 @@ def prepare(
     rows = tuple(tuple(float(c) if isinstance(c, (int, float)) else c for c in row) for row in coefficients)
     found = [c for row in rows for c in row if not isinstance(c, (float, Tensor)) and any(c)]
     if len({len(c) for c in found}) > 1:
-        raise ValueError(
+        raise ArgumentError(
             f"per-sample coefficients of {sorted({len(c) for c in found})} samples in one launch; allowed is one length, the batch"
         )
     wide = torch.tensor(found, dtype=accumulator_dtype((dtype,))).to(device) if found else torch.empty(0)
@@ -81,7 +83,7 @@ def linear_step(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficient
 def linear_combination(inputs: Sequence[Tensor], coefficients: Sequence[Coefficient], dtype: torch.dtype) -> Tensor:
     """``sum_i coefficients[i] * inputs[i]`` as a new tensor of ``dtype``: the bits of :func:`linear_step`, and autograd sees it."""
     if len(inputs) != len(coefficients) or not inputs:
-        raise ValueError(f"{len(coefficients)} coefficients for {len(inputs)} inputs; allowed is one each, and at least one")
+        raise ArgumentError(f"{len(coefficients)} coefficients for {len(inputs)} inputs; allowed is one each, and at least one")
     terms = _terms(inputs, coefficients, dtype)
     acc_dtype = accumulator_dtype([dtype, *(x.dtype for x, _ in terms)])
     total: Tensor | None = None
@@ -143,11 +145,11 @@ def _terms(inputs: Sequence[Tensor], row: Sequence[Coefficient], dtype: torch.dt
         if isinstance(ready, float):
             continue
         if ready.shape != (x.shape[0], *(1,) * (x.ndim - 1)):
-            raise ValueError(
+            raise ArgumentError(
                 f"per-sample coefficients of shape {tuple(ready.shape)} for an input of shape {tuple(x.shape)}; allowed is one per sample"
             )
         if ready.dtype != acc_dtype:
-            raise TypeError(f"per-sample coefficients were prepared in {ready.dtype}, but this launch accumulates in {acc_dtype}")
+            raise ArgumentTypeError(f"per-sample coefficients were prepared in {ready.dtype}, but this launch accumulates in {acc_dtype}")
         out.append((x, ready))
     return out
 
@@ -190,7 +192,7 @@ def _check(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Ro
     """Raise ValueError unless counts and shapes agree and no output shares memory with another tensor of the launch."""
     if len(coefficients) != len(outputs) or any(len(row) != len(inputs) for row in coefficients):
         rows = [len(row) for row in coefficients]
-        raise ValueError(
+        raise ArgumentError(
             f"coefficient rows of lengths {rows} for {len(outputs)} outputs and {len(inputs)} inputs; allowed is one row per output"
         )
     if not outputs:
@@ -198,13 +200,13 @@ def _check(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Ro
     shape = outputs[0].shape
     if not shape or any(t.shape != shape for t in (*outputs, *inputs)):
         shapes = [tuple(t.shape) for t in (*outputs, *inputs)]
-        raise ValueError(f"outputs and inputs of shapes {shapes}; allowed is one shape for all, batch first")
+        raise ArgumentError(f"outputs and inputs of shapes {shapes}; allowed is one shape for all, batch first")
     taken = [_span(t) for t in (*outputs, *inputs)]
     for j, (low, high) in enumerate(taken[: len(outputs)]):
         for i, (start, stop) in enumerate(taken[j + 1 :], j + 1):
             if low < stop and start < high:
                 other = f"outputs[{i}]" if i < len(outputs) else f"inputs[{i - len(outputs)}]"
-                raise ValueError(f"outputs[{j}] shares memory with {other}; allowed are outputs that alias nothing else in the launch")
+                raise ArgumentError(f"outputs[{j}] shares memory with {other}; allowed are outputs that alias nothing else in the launch")
 
 
 def _span(t: Tensor) -> tuple[int, int]:

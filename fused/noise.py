@@ -29,6 +29,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, ArgumentTypeError
 from .philox import U64, WORD, philox4x32, philox4x32_host
 
 #: the start state's noise
@@ -48,9 +49,9 @@ def seeds_from(seed: int, n: int) -> tuple[int, ...]:
     """The seeds ``seed .. seed + n - 1`` of ``n`` samples."""
     first = operator.index(seed)
     if n < 0:
-        raise ValueError(f"n = {n}: the number of samples must not be negative")
+        raise ArgumentError(f"n = {n}: the number of samples must not be negative")
     if first < 0 or first + n > 1 << 64:
-        raise ValueError(f"seeds {first} .. {first} + {n} - 1 leave the allowed range 0 <= seed < 2**64")
+        raise ArgumentError(f"seeds {first} .. {first} + {n} - 1 leave the allowed range 0 <= seed < 2**64")
     return tuple(range(first, first + n))
 
 
@@ -59,7 +60,9 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     try:
         items = tuple(seeds)
     except TypeError:
-        raise TypeError(f"seeds must be a sequence of integers, one per sample, got {seeds!r}; seeds_from(seed, n) makes one") from None
+        raise ArgumentTypeError(
+            f"seeds must be a sequence of integers, one per sample, got {seeds!r}; seeds_from(seed, n) makes one"
+        ) from None
     out = []
     for place, seed in enumerate(items):
         try:
@@ -67,9 +70,9 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
                 raise TypeError
             value = operator.index(seed)
         except TypeError:
-            raise TypeError(f"seeds[{place}] = {seed!r} is no integer; allowed are integers with 0 <= seed < 2**64") from None
+            raise ArgumentTypeError(f"seeds[{place}] = {seed!r} is no integer; allowed are integers with 0 <= seed < 2**64") from None
         if not 0 <= value < 1 << 64:
-            raise ValueError(f"seeds[{place}] = {value} is out of range; allowed are integers with 0 <= seed < 2**64")
+            raise ArgumentError(f"seeds[{place}] = {value} is out of range; allowed are integers with 0 <= seed < 2**64")
         out.append(value)
     return tuple(out)
 
@@ -102,13 +105,13 @@ def normals_of_keys(keys: Tensor, shape: Sequence[int], *, stream: int, draw: in
     """:func:`normals` for seeds already made into ``keys`` by :func:`keys_of`, on their device: nothing crosses to or from the host."""
     for name, value in (("stream", stream), ("draw", draw)):
         if not 0 <= operator.index(value) <= WORD:
-            raise ValueError(f"{name} = {value} is out of range; allowed are integers with 0 <= {name} < 2**32")
+            raise ArgumentError(f"{name} = {value} is out of range; allowed are integers with 0 <= {name} < 2**32")
     if not dtype.is_floating_point:
-        raise TypeError(f"dtype = {dtype}: normals come in floating point dtypes, e.g. torch.float32 or torch.bfloat16")
+        raise ArgumentTypeError(f"dtype = {dtype}: normals come in floating point dtypes, e.g. torch.float32 or torch.bfloat16")
     n, size = keys.shape[1], math.prod(shape)
     counters = -(-size // 4)
     if counters > 1 << 32:
-        raise ValueError(f"a sample of shape {tuple(shape)} has {size} elements; allowed are at most 2**34")
+        raise ArgumentError(f"a sample of shape {tuple(shape)} has {size} elements; allowed are at most 2**34")
     flat = torch.empty((n, size), dtype=torch.float32, device=keys.device)
     if size:
         (_fill_host if keys.device.type == "cpu" else _fill_device)(flat, keys, stream, draw)
@@ -129,12 +132,12 @@ class SeededNoise:
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
         if not 0 <= operator.index(self.stream) <= WORD:
-            raise ValueError(f"stream = {self.stream} is out of range; allowed are integers with 0 <= stream < 2**32")
+            raise ArgumentError(f"stream = {self.stream} is out of range; allowed are integers with 0 <= stream < 2**32")
 
     def __call__(self, draw: int, like: Tensor) -> Tensor:
         """Normals with the shape, device and dtype of ``like``, whose first axis is the batch: ``len(seeds)``."""
         if like.ndim == 0 or like.shape[0] != len(self.seeds):
-            raise ValueError(
+            raise ArgumentError(
                 f"a batch of shape {tuple(like.shape)} does not go with {len(self.seeds)} seeds; allowed is one seed per sample"
             )
         return normals_of_keys(self.keys(like.device), like.shape[1:], stream=self.stream, draw=draw, dtype=like.dtype)

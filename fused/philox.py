@@ -22,6 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
+
 ROUNDS = 10
 M0, M1 = 0xD2511F53, 0xCD9E8D57
 W0, W1 = 0x9E3779B9, 0xBB67AE85
@@ -44,7 +46,7 @@ def philox4x32(counter: Sequence[Word], key: Sequence[Word]) -> tuple[Tensor, Te
     broadcast against each other. Words that are shared (a stream number, say) stay small until they meet the ones that are not.
     """
     if len(counter) != 4 or len(key) != 2:
-        raise ValueError(f"philox4x32 takes 4 counter words and 2 key words, got {len(counter)} and {len(key)}")
+        raise ArgumentError(f"philox4x32 takes 4 counter words and 2 key words, got {len(counter)} and {len(key)}")
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for turn in range(ROUNDS):

@@ -19,6 +19,7 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..plans.instructions import PlanError
 from ..schedules import DiscreteVP, Flow
 from ..schedules.noise_path import NoisePath
@@ -157,12 +158,12 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         before the shift. Raises ValueError (GridError, SamplerError) for both lists, none, or lists that do not fall.
         """
         if timesteps is not None and sigmas is not None:
-            raise ValueError("timesteps= and sigmas= were both given: give one of them, the other follows from it")
+            raise ArgumentError("timesteps= and sigmas= were both given: give one of them, the other follows from it")
         times, levels_given = as_tuple(timesteps), as_tuple(sigmas)
         count = _count(num_inference_steps, times, levels_given)
         settings = self._settings
         if isinstance(settings.schedule, DiscreteVP) and count > settings.train_steps:
-            raise ValueError(f"{count} steps of a model trained on {settings.train_steps}: give at most that many")
+            raise ArgumentError(f"{count} steps of a model trained on {settings.train_steps}: give at most that many")
         sampler, options, settings = choose(self.config, settings, count)
         mu = mu if settings.dynamic else None
         if times is None and levels_given is None and calls_per_step(settings, sampler, options) is None:
@@ -288,11 +289,11 @@ def _count(steps: int | None, times: Sequence[float] | None, sigmas: Sequence[fl
     given = times if times is not None else sigmas
     if given is not None:
         if not given:
-            raise ValueError("an empty list of timesteps or sigmas: give one a step")
+            raise ArgumentError("an empty list of timesteps or sigmas: give one a step")
         inner = len(given) - (sigmas is not None and given[-1] == 0.0)
         if steps is not None and steps not in (len(given), inner, len(given) - 1):
-            raise ValueError(f"num_inference_steps={steps}, but the list has {len(given)}: leave one of them out")
+            raise ArgumentError(f"num_inference_steps={steps}, but the list has {len(given)}: leave one of them out")
         return max(1, inner)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"num_inference_steps={steps!r}: an integer of at least 1 is wanted, or timesteps= or sigmas=")
+        raise ArgumentError(f"num_inference_steps={steps!r}: an integer of at least 1 is wanted, or timesteps= or sigmas=")
     return steps

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from ..checks import unknown
 from ..schedules import scheduler_config
-from ..schedules.errors import ConfigError, unknown
+from ..schedules.errors import ConfigError
 from ..schedules.scheduler_classes import STYLES
 from ..schedules.scheduler_config import Settings
 

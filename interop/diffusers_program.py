@@ -17,6 +17,7 @@ import torch
 from diffusers.utils import logging
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..fused.linear import linear_combination
 from ..plans.instructions import Plan
 from ..plans.lowering import Program, lower
@@ -150,7 +151,7 @@ class Compiled:
                 made = _compiled(grid, sampler, options, self.network, left)
                 if made.plan.nfe == len(left):
                     return made
-        raise ValueError(
+        raise ArgumentError(
             f"{self.sampler} cannot begin at entry {begin} of its {self.plan.nfe} network calls, inside a step or its start-up; it can at "
             f"{sorted(self.starts)}, and samplers of one call a step (dpmpp_2m, unipc, deis) anywhere"
         )

@@ -11,6 +11,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..plans.instructions import PlanError
 from ..plans.loop import Cursor
 from .diffusers_program import Compiled
@@ -52,13 +53,13 @@ class Run:
         if number + 1 == len(launches):
             raise PlanError(f"the run of {number} network calls is over: call set_timesteps for another one")
         if isinstance(generator, (list, tuple)) and len(generator) not in (1, sample.shape[0]):
-            raise ValueError(f"{len(generator)} generators for {sample.shape[0]} samples: give one, or one a sample")
+            raise ArgumentError(f"{len(generator)} generators for {sample.shape[0]} samples: give one, or one a sample")
         if sample is not self.given or sample._version != self.version:
             cursor.replace(sample)
         shape = sample.shape
         if output.shape != shape:
             if not self.learned or output.shape[1] != 2 * shape[1]:
-                raise ValueError(f"model_output has shape {tuple(output.shape)}, the sample {tuple(shape)}: they must be equal")
+                raise ArgumentError(f"model_output has shape {tuple(output.shape)}, the sample {tuple(shape)}: they must be equal")
             output = output[:, : shape[1]]
         self.generator = self.own if generator is None else generator
         if self.clipped:
@@ -80,5 +81,5 @@ def position(timesteps: Tensor, timestep: Any, starts: Sequence[int]) -> int:
     value = float(torch.as_tensor(timestep).flatten()[0])
     found = [k for k, t in enumerate(timesteps.tolist()) if t == value]
     if not found:
-        raise ValueError(f"timestep {value} is none of this run's: {timesteps.tolist()}; iterate over scheduler.timesteps")
+        raise ArgumentError(f"timestep {value} is none of this run's: {timesteps.tolist()}; iterate over scheduler.timesteps")
     return next((k for k in found if k in starts), found[0])

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, unknown
 from ..engine import run, sample
 from ..engine.planning import request
 from ..plans.instructions import Plan
 from ..plans.loop import NoiseSource, OnStep, StepState
 from ..samplers import ALIASES, SamplerError, names
 from ..schedules import EDM
-from ..schedules.errors import unknown
 
 Callback = Callable[[dict[str, Any]], Any]
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
@@ -134,12 +134,12 @@ def sampler(name: str) -> Callable[..., Tensor]:
         own, given = resolved(name, options)
         levels = [float(s) for s in sigmas]
         if len(levels) < 2:
-            raise ValueError(f"sigmas has {len(levels)} levels: at least two are wanted")
+            raise ArgumentError(f"sigmas has {len(levels)} levels: at least two are wanted")
         schedule = EDM(min(s for s in levels if s > 0.0) * 0.5, levels[0] * 1.5)  # churn goes up to 1.42 of the first level
         asked = request(own, schedule, given, times=levels)
         if asked.driver:
             if noise_sampler is not None:
-                raise ValueError(f"{name} chooses its steps as it goes: noise_sampler cannot be asked for them; leave it out")
+                raise ArgumentError(f"{name} chooses its steps as it goes: noise_sampler cannot be asked for them; leave it out")
             out: Tensor = sample(
                 KDiffusionModel(model, extra_args or {}, schedule),
                 own,

@@ -13,7 +13,6 @@ A model folder holds ``config.json`` (``"format": "fewstep-classifier"``) and ``
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..files import file_hash
 from .errors import ModelError
 from .weights import BUNDLED, CONFIG, WEIGHTS, check_shapes, read_json, read_weights
 
@@ -170,6 +170,6 @@ def load_classifier(name_or_folder: str | Path) -> tuple[Classifier, dict[str, A
     check_shapes(network.state_dict(), tensors, folder / WEIGHTS)
     floats = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     network.load_state_dict(floats, assign=True)
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    digest = file_hash(folder / WEIGHTS)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False), config, digest

@@ -17,8 +17,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, UnknownName, unknown
 from ..schedules.base import Schedule
-from ..schedules.errors import UnknownName, unknown
 from ..schedules.kinds import KINDS, convert
 
 #: a time of the schedule: a number, a 0-dim tensor, or one time a sample (B,)
@@ -27,7 +27,7 @@ Time = float | Tensor
 Condition = Tensor | Mapping[str, Tensor] | None
 
 
-class ShapeError(ValueError):
+class ShapeError(ArgumentError):
     """A tensor whose shape does not fit the state's."""
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..schedules.base import Schedule
 from ..schedules.kinds import convert
 from .denoiser import Condition, Time, check_kind, host_times
@@ -43,9 +44,9 @@ class Empirical(Exact):
         Raises ValueError for data or labels of another form.
         """
         if data.ndim < 2 or data.numel() == 0 or not data.is_floating_point():
-            raise ValueError(f"data have shape {tuple(data.shape)}, {data.dtype}; allowed: floating point (N, *shape), N >= 1")
+            raise ArgumentError(f"data have shape {tuple(data.shape)}, {data.dtype}; allowed: floating point (N, *shape), N >= 1")
         if not bool(torch.isfinite(data).all()):
-            raise ValueError("data must be finite")
+            raise ArgumentError("data must be finite")
         if labels is not None:
             check_labels(labels, data.shape[0])
         super().__init__(schedule, prediction, tuple(data.shape[1:]))
@@ -106,7 +107,7 @@ class Empirical(Exact):
         flat = self.rows(x)
         at = levels(self.schedule, t, x, kind == "velocity")
         if cond is not None and self.labels is None:
-            raise ValueError("a condition was given, and this data set has no labels")
+            raise ArgumentError("a condition was given, and this data set has no labels")
         index = chosen(cond, x, self.classes, "labels")
         size = max(1, BLOCK // self.data.shape[0])
         means = [flat[:0]]
@@ -122,7 +123,7 @@ class Empirical(Exact):
 def check_labels(labels: Tensor, count: int) -> None:
     """Raise ValueError unless ``labels`` are ``count`` integers in which every one of 0 .. max occurs."""
     if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(f"labels have shape {tuple(labels.shape)}, {labels.dtype}; allowed: ({count},) integers")
+        raise ArgumentError(f"labels have shape {tuple(labels.shape)}, {labels.dtype}; allowed: ({count},) integers")
     found = torch.unique(labels).tolist()
     if found != list(range(len(found))):
-        raise ValueError(f"labels are {found}; allowed: each of 0 .. max at least once")
+        raise ArgumentError(f"labels are {found}; allowed: each of 0 .. max at least once")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..checks import ArgumentError
 
-class ModelError(ValueError):
+
+class ModelError(ArgumentError):
     """A model cannot be loaded: unknown name, missing or damaged file, or weights that do not fit."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..schedules.base import Schedule
 from ..schedules.kinds import ConversionError
 from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
@@ -87,16 +88,16 @@ def chosen(cond: Condition, x: Tensor, count: int, what: str) -> Tensor | None:
     """
     if isinstance(cond, Mapping):
         if "label" not in cond:
-            raise ValueError(f"this model is conditioned on 'label'; the condition has {sorted(cond)}")
+            raise ArgumentError(f"this model is conditioned on 'label'; the condition has {sorted(cond)}")
         cond = cond["label"]
     if cond is None:
         return None
     if cond.dtype == torch.bool or cond.is_floating_point() or cond.is_complex():
-        raise ValueError(f"the {what} must be integers, got {cond.dtype}")
+        raise ArgumentError(f"the {what} must be integers, got {cond.dtype}")
     if cond.shape != x.shape[:1]:
         raise ShapeError(f"the {what} have shape {tuple(cond.shape)}, the batch is {x.shape[0]}")
     if cond.device.type == "cpu" and cond.numel() and not (int(cond.min()) >= -1 and int(cond.max()) < count):
-        raise ValueError(f"the {what} are {cond.tolist()}; allowed: -1 (no condition) .. {count - 1}")
+        raise ArgumentError(f"the {what} are {cond.tolist()}; allowed: -1 (no condition) .. {count - 1}")
     return cond.to(x.device, torch.int64)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..schedules.base import Schedule
 from .denoiser import Condition, Time, check_kind
 from .exact import Exact, Levels, blend, chosen, fold, levels, softmax, wide
@@ -46,15 +47,15 @@ class GaussianMixture(Exact):
         """
         m, s, w = (torch.as_tensor(v, dtype=torch.float64).detach().cpu().clone() for v in (means, stds, weights))
         if m.ndim < 2 or m.numel() == 0:
-            raise ValueError(f"means have shape {tuple(m.shape)}; allowed (K, *shape) with at least one component and one axis")
+            raise ArgumentError(f"means have shape {tuple(m.shape)}; allowed (K, *shape) with at least one component and one axis")
         if s.shape not in (torch.Size([]), m.shape[:1], m.shape):
-            raise ValueError(f"stds have shape {tuple(s.shape)}; allowed (), ({m.shape[0]},) or {tuple(m.shape)}")
+            raise ArgumentError(f"stds have shape {tuple(s.shape)}; allowed (), ({m.shape[0]},) or {tuple(m.shape)}")
         if w.shape != m.shape[:1]:
-            raise ValueError(f"weights have shape {tuple(w.shape)}; allowed ({m.shape[0]},)")
+            raise ArgumentError(f"weights have shape {tuple(w.shape)}; allowed ({m.shape[0]},)")
         if not (bool(torch.isfinite(m).all()) and bool(((s > 0.0) & torch.isfinite(s)).all())):
-            raise ValueError("means must be finite, stds positive and finite")
+            raise ArgumentError("means must be finite, stds positive and finite")
         if not (bool(((w >= 0.0) & torch.isfinite(w)).all()) and float(w.sum()) > 0.0):
-            raise ValueError(f"weights must be finite, not negative, and not all zero; got {w.tolist()}")
+            raise ArgumentError(f"weights must be finite, not negative, and not all zero; got {w.tolist()}")
         super().__init__(schedule, prediction, tuple(m.shape[1:]))
         self.means, self.stds, self.weights = m, s, w / w.sum()
         spread = s.reshape(-1, 1).expand(m.shape[0], 1) if s.ndim < 2 else s.reshape(m.shape[0], -1)
@@ -120,7 +121,7 @@ class GaussianMixture(Exact):
         """``n`` exact draws of x0, (n, *shape) float64 on the CPU; of one component if given. The first m draws do not depend on n."""
         count = self.means.shape[0]
         if component is not None and not 0 <= component < count:
-            raise ValueError(f"component {component}: allowed 0 .. {count - 1}")
+            raise ArgumentError(f"component {component}: allowed 0 .. {count - 1}")
         which, noise = (np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(2))
         edges = torch.cumsum(self.weights, 0).numpy()
         found = np.searchsorted(edges / edges[-1], which.random(n), side="right")

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..schedules.pfgmpp import PFGMPP
 from .empirical import Empirical
 from .exact import Levels, softmax
@@ -22,7 +23,7 @@ class EmpiricalPFGMPP(Empirical):
 
     def __init__(self, data: Tensor, schedule: PFGMPP, prediction: str = "x0", labels: Tensor | None = None) -> None:
         if not isinstance(schedule, PFGMPP):
-            raise ValueError(f"the schedule is {schedule!r}; allowed: PFGMPP")
+            raise ArgumentError(f"the schedule is {schedule!r}; allowed: PFGMPP")
         super().__init__(data, schedule, prediction, labels)
         self.power = 0.5 * (data[0].numel() + schedule.D)
         self.added = float(schedule.D)

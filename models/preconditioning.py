@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ..checks import ArgumentError
 from ..schedules.base import Real, Schedule, like, namespace
 from ..schedules.node import Node
 
@@ -62,7 +63,7 @@ class EDMPreconditioning:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.sigma_data < math.inf:
-            raise ValueError(f"sigma_data={self.sigma_data!r}: allowed 0 < sigma_data < inf")
+            raise ArgumentError(f"sigma_data={self.sigma_data!r}: allowed 0 < sigma_data < inf")
 
     def numbers(self, node: Node) -> Numbers:
         """At ``node``; finite for all alpha, sigma but (0, 0)."""
@@ -105,7 +106,7 @@ class VEPreconditioning:
     def numbers(self, node: Node) -> Numbers:
         """At ``node``; ValueError at alpha = 0, where y does not exist."""
         if node.alpha == 0.0:
-            raise ValueError(f"a variance-exploding network has no input at alpha = 0 (t={node.t}); start the grid after it")
+            raise ArgumentError(f"a variance-exploding network has no input at alpha = 0 (t={node.t}); start the grid after it")
         return Numbers(1.0 / node.alpha, 0.0, -1.0, self.c_noise(node.rho))
 
     def c_noise(self, rho: Real) -> Real:

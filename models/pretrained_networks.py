@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..schedules.errors import unknown
+from ..checks import ArgumentError, unknown
 from .denoiser import Condition, ShapeError
 from .errors import ModelError
 
@@ -32,7 +32,7 @@ ADDED: dict[str | None, tuple[str, ...]] = {
 }
 
 
-class ConditionError(ValueError):
+class ConditionError(ArgumentError):
     """A condition that the network lacks, or does not know."""
 
 

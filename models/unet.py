@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import ArgumentError
+
 Condition = Tensor | Mapping[str, Tensor] | None
 
 
@@ -47,12 +49,12 @@ class UNetConfig:
         """Refuse shapes that cannot be built."""
         factor = self.patch * 2 ** (len(self.widths) - 1)
         if self.image_size % factor:
-            raise ValueError(f"image_size {self.image_size} is not divisible by patch * 2^(levels-1) = {factor}")
+            raise ArgumentError(f"image_size {self.image_size} is not divisible by patch * 2^(levels-1) = {factor}")
         bad = [width for width in self.widths if width % self.head]
         if bad or len(self.blocks) != len(self.widths):
-            raise ValueError(f"widths {self.widths}: one number of blocks a width, widths multiples of head = {self.head}")
+            raise ArgumentError(f"widths {self.widths}: one number of blocks a width, widths multiples of head = {self.head}")
         if min(self.channels, *self.blocks, self.patch) < 1 or self.classes < 0 or self.embedding % 2:
-            raise ValueError(f"channels, blocks, patch must be positive, classes >= 0 and embedding even: {self}")
+            raise ArgumentError(f"channels, blocks, patch must be positive, classes >= 0 and embedding even: {self}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -64,7 +66,7 @@ class UNetConfig:
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ValueError(f"unknown network settings {unknown}; allowed: {sorted(known)}")
+            raise ArgumentError(f"unknown network settings {unknown}; allowed: {sorted(known)}")
         typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return cls(**typed)
 
@@ -153,11 +155,11 @@ class Embedding(nn.Module):
             return torch.full((batch,), self.classes, dtype=torch.long, device=device)
         if isinstance(cond, Mapping):
             if "label" not in cond:
-                raise ValueError(f"this network is conditioned on 'label'; the condition has {sorted(cond)}")
+                raise ArgumentError(f"this network is conditioned on 'label'; the condition has {sorted(cond)}")
             cond = cond["label"]
         if cond.is_floating_point() or cond.numel() not in (1, batch):
             kind = f"{cond.dtype}, shape {tuple(cond.shape)}"
-            raise ValueError(f"labels must be {batch} integers in 0..{self.classes} ({self.classes} = no label); got {kind}")
+            raise ArgumentError(f"labels must be {batch} integers in 0..{self.classes} ({self.classes} = no label); got {kind}")
         return cond.to(device=device, dtype=torch.long).reshape(-1).expand(batch)
 
 
@@ -233,7 +235,7 @@ class UNet(nn.Module):
         c = self.config
         if x.ndim != 4 or tuple(x.shape[1:]) != (c.channels, c.image_size, c.image_size):
             want = ("B", c.channels, c.image_size, c.image_size)
-            raise ValueError(f"this network takes images of shape {want}; got {tuple(x.shape)}")
+            raise ArgumentError(f"this network takes images of shape {want}; got {tuple(x.shape)}")
         e = self.embed(c_noise, cond, x.shape[0])
         h = self.enter(F.pixel_unshuffle(x.to(self.enter.weight.dtype), c.patch).contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []

@@ -6,7 +6,6 @@ back in evaluation mode, float32, channels-last, without gradients for their wei
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..schedules.errors import unknown
+from .. import files
+from ..checks import unknown
 from .errors import ModelError
 from .unet import UNet, UNetConfig
 
@@ -81,14 +81,11 @@ def load_network(name_or_folder: str | Path) -> Loaded:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from ``path``. Raises ModelError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except FileNotFoundError:
         raise ModelError(f"no {path.name} in {str(path.parent)!r}; a model folder holds {CONFIG} and {WEIGHTS}") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{str(path)!r} is not readable JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{str(path)!r} holds a {type(value).__name__}, not a JSON object")
-    return value
+        raise ModelError(f"{error}") from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, ArgumentTypeError, UnknownName, unknown
 from ..schedules.base import Real, Schedule
-from ..schedules.errors import UnknownName, unknown
 from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
 from .preconditioning import EDMPreconditioning, Preconditioning, scaled_log
 
@@ -78,7 +78,7 @@ def first_tensor(output: Any) -> Tensor:
     inner = output[0] if isinstance(output, (tuple, list)) and output else getattr(output, "sample", None)
     if isinstance(inner, Tensor):
         return inner
-    raise TypeError(
+    raise ArgumentTypeError(
         f"the network returned {type(output).__name__}; allowed: a tensor, an object with a tensor .sample, or a tuple or list "
         "whose first item is a tensor"
     )
@@ -160,7 +160,7 @@ class Wrapped:
         """One call of the network with ``x_in`` (B, *shape) as it is. ShapeError when it answers with another shape."""
         label, how = self.labels(t, x_in), self.passing
         if how.style == "none" and cond is not None:
-            raise ValueError("a condition was given, and this network takes only (x, label); wrap one that takes (x, label, cond)")
+            raise ArgumentError("a condition was given, and this network takes only (x, label); wrap one that takes (x, label, cond)")
         if how.style == "none" or (cond is None and not how.always):
             output = self.network(x_in, label)
         else:
@@ -180,7 +180,7 @@ def host_tensor(labels: Sequence[Any], t: Time) -> Tensor:
     values = [v.item() if hasattr(v, "item") else v for v in labels]
     bad = next((v for v in values if not math.isfinite(v)), None)
     if bad is not None:
-        raise ValueError(f"the network's label is {bad} at t={t}; use a grid that stays where the label is finite")
+        raise ArgumentError(f"the network's label is {bad} at t={t}; use a grid that stays where the label is finite")
     return torch.tensor(values, dtype=torch.int64 if all(isinstance(v, int) for v in values) else torch.float64)
 
 
@@ -214,19 +214,19 @@ def wrap(
     that cannot be called.
     """
     if not callable(network):
-        raise TypeError(f"the network is a {type(network).__name__}, which cannot be called")
+        raise ArgumentTypeError(f"the network is a {type(network).__name__}, which cannot be called")
     check_kind(prediction)
     if isinstance(time, str) and time not in TIMES:
         raise UnknownName(unknown("time", time, TIMES))
     if time == "index" and schedule.t_zero != -1.0:
-        raise ValueError(
+        raise ArgumentError(
             f"time='index' needs a schedule made of a table (DiscreteVP), not {schedule!r}; give a callable from t to the label"
         )
     if flip_time and time in ("sigma", "c_noise"):
-        raise ValueError(f"flip_time=True with time={time!r}: a noise level has no direction; allowed with 't', 'index' or a callable")
+        raise ArgumentError(f"flip_time=True with time={time!r}: a noise level has no direction; allowed with 't', 'index' or a callable")
     chosen = preconditioner(precondition, sigma_data)
     if chosen is not None and chosen.kind != prediction:
-        raise ValueError(f"prediction={prediction!r}, but {chosen!r} makes {chosen.kind!r} of the network's output")
+        raise ArgumentError(f"prediction={prediction!r}, but {chosen!r} makes {chosen.kind!r} of the network's output")
     size = None if shape is None else tuple(int(n) for n in shape)
     return Wrapped(network, schedule, prediction, time, flip_time, chosen, size, passing(network))
 

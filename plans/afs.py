@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 
-from ..schedules.errors import unknown
+from ..checks import ArgumentError, unknown
 from ..schedules.kinds import parts
 from ..schedules.node import Node
 from .builder import Lin, PlanBuilder
@@ -29,7 +29,7 @@ RULES = ("prior", "unit", "zero")
 def analytic_first_step(plan: Plan, rule: str = "prior") -> Plan:
     """``plan`` with its first Evaluate made a Combine of the state by ``rule``. PlanError where no other Evaluate is left."""
     if rule not in RULES:
-        raise ValueError(unknown("afs", rule, RULES))
+        raise ArgumentError(unknown("afs", rule, RULES))
     if plan.nfe < 2:
         raise PlanError(f"{plan.name or 'plan'}: afs takes the only network call of {plan.nodes[0]} to {plan.nodes[-1]}; use more steps")
     b = PlanBuilder(plan.nodes, "asymptotic", plan.name)

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..checks import ArgumentError
 from ..schedules.node import Node
 from .basis import Basis, Map, Weights
 from .gaps import angle_gap, cross, finite, lam_gap, time
@@ -39,7 +40,7 @@ def angle_weights(s: Node, t: Node, nodes: Sequence[Node], variable: str, t_of_l
     close and for a variable t without ``t_of_lam``.
     """
     if s not in nodes:
-        raise ValueError(f"a step on v turns with the prediction at its own start, t={s.t}, which is not among the nodes")
+        raise ArgumentError(f"a step on v turns with the prediction at its own start, t={s.t}, which is not among the nodes")
     at_s = nodes.index(s)
     r2 = s.alpha**2 + s.sigma**2
     carry, values = (s.alpha * t.alpha + s.sigma * t.sigma) / r2, [0.0] * len(nodes)
@@ -65,7 +66,7 @@ def _shares(basis: Basis, s: Node, t: Node, variable: str, t_of_lam: Map | None)
     if variable == "angle":
         return basis.means(moments(len(basis.theta), 0.0))
     if variable == "t" and t_of_lam is None:
-        raise ValueError("variable='t' with two or more nodes needs t_of_lam=schedule.t_of_lam")
+        raise ArgumentError("variable='t' with two or more nodes needs t_of_lam=schedule.t_of_lam")
     ends = [n.lam if math.isfinite(n.lam) else 0.0 for n in (s, t)]
     near = min(max(min(ends), 0.0), max(ends))  # where the kernel is largest
     first, last = (min(max(n.lam, near - _WINDOW), near + _WINDOW) for n in (s, t))

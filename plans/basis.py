@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checks import ArgumentError
 from ..schedules.node import Node
 from .gaps import GAPS
 from .phi import Array
@@ -39,13 +40,13 @@ class Basis(NamedTuple):
         gap = GAPS[variable]
         step = gap(s, t)
         if step == 0.0:
-            raise ValueError(f"a step between two different nodes at the same {variable}, t={s.t} and t={t.t}")
+            raise ArgumentError(f"a step between two different nodes at the same {variable}, t={s.t} and t={t.t}")
         scales = [1.0] * len(nodes)
         for i, a in enumerate(nodes):
             for j, b in enumerate(nodes[:i]):
                 distance = gap(b, a)
                 if abs(distance) <= _COINCIDENT * abs(step):
-                    raise ValueError(
+                    raise ArgumentError(
                         f"nodes {j} and {i} (t={b.t}, t={a.t}) are {abs(distance):.1e} apart in {variable}, on a step of {abs(step):.1e}; "
                         f"no interpolant goes through both: leave one out"
                     )

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..checks import ArgumentTypeError
 from ..schedules.kinds import parts
 from ..schedules.node import Node
 from .instructions import CONSISTENCIES, Combine, Consistency, Draw, Evaluate, Plan, PlanError
@@ -33,7 +34,7 @@ class Lin:
         if not isinstance(other, Lin):
             if other == 0:  # so that sum() works
                 return self
-            raise TypeError(f"a plan value can only be added to plan values, not to {other!r}")
+            raise ArgumentTypeError(f"a plan value can only be added to plan values, not to {other!r}")
         terms = dict(self.terms)
         for key, c in other.terms.items():
             terms[key] = terms.get(key, 0.0) + c

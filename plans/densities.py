@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..schedules.node import Node
 from .instructions import Combine, Evaluate, Plan, PlanError
 
@@ -55,7 +56,7 @@ class Transition:
         ValueError for fewer outputs than ``memory``.
         """
         if len(outputs) < self.memory:
-            raise ValueError(f"{len(outputs)} outputs given: this step wants the last {self.memory}, newest first")
+            raise ArgumentError(f"{len(outputs)} outputs given: this step wants the last {self.memory}, newest first")
         wide = torch.promote_types(x.dtype, torch.float32)
         out = self.carry * x.to(wide)
         for age, kind, c in self.terms:
@@ -66,7 +67,7 @@ class Transition:
         """``log p(x_next | x, outputs)``, (B,): summed over the elements of a sample. Shapes and outputs as in ``mean``."""
         mean = self.mean(x, *outputs)
         if x_next.shape != mean.shape:
-            raise ValueError(f"x_next has shape {tuple(x_next.shape)}, the state {tuple(mean.shape)}")
+            raise ArgumentError(f"x_next has shape {tuple(x_next.shape)}, the state {tuple(mean.shape)}")
         z = ((x_next.to(mean) - mean) / self.std).flatten(1)
         return -0.5 * z.square().sum(1) - z.shape[1] * (math.log(self.std) + 0.5 * math.log(2.0 * math.pi))
 

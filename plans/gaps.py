@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ..checks import ArgumentError
 from ..schedules.node import Node
 
 Gap = Callable[[Node, Node], float]
@@ -46,7 +47,7 @@ def angle_gap(a: Node, b: Node) -> float:
 def time(node: Node) -> float:
     """``node.t``; ValueError where it is unknown."""
     if node.t is None:
-        raise ValueError(f"the node at alpha={node.alpha!r}, sigma={node.sigma!r} has no time t, which an interpolation in t needs")
+        raise ArgumentError(f"the node at alpha={node.alpha!r}, sigma={node.sigma!r} has no time t, which an interpolation in t needs")
     return node.t
 
 

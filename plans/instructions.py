@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ..checks import ArgumentError
 from ..schedules.node import Node
 
 Consistency = Literal["exact", "signal", "asymptotic"]
@@ -17,7 +18,7 @@ Consistency = Literal["exact", "signal", "asymptotic"]
 CONSISTENCIES: tuple[Consistency, ...] = ("exact", "signal", "asymptotic")
 
 
-class PlanError(ValueError):
+class PlanError(ArgumentError):
     """A plan that cannot be built, lowered or read."""
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from ..fused.linear import linear_combination, linear_new, linear_step
 from ..schedules.kinds import KINDS, convert
 from ..schedules.node import Node
@@ -206,7 +207,7 @@ class Cursor:
         """Replace the current state by ``x``: an edit (a second one at the same place adds to the first)."""
         current, call = self.x, self.call
         if x.shape != current.shape:
-            raise ValueError(f"an edit must keep the state's shape {tuple(current.shape)}, got {tuple(x.shape)}")
+            raise ArgumentError(f"an edit must keep the state's shape {tuple(current.shape)}, got {tuple(x.shape)}")
         if call is not None:
             change, before = x.to(current) - current, self.state.edits.get(call.number)
             self.state.edits[call.number] = change if before is None else before + change
@@ -232,7 +233,7 @@ def noise_source(noise: Noise) -> NoiseSource | None:
         except (KeyError, IndexError):
             raise PlanError(f"the plan wants noise {key}, {len(given)} given") from None
         if z.shape != like.shape:
-            raise ValueError(f"noise {key} has shape {tuple(z.shape)}, the state {tuple(like.shape)}")
+            raise ArgumentError(f"noise {key} has shape {tuple(z.shape)}, the state {tuple(like.shape)}")
         return torch.as_tensor(z, dtype=like.dtype, device=like.device)
 
     return source

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import ArgumentError
 from ..schedules.node import Node
 from .gaps import lam_gap
 from .phi import kernel_means
@@ -40,7 +41,7 @@ class NoiseScale:
 def power(p: float) -> NoiseScale:
     """``Phi = rho^p``, p >= 1."""
     if not 1.0 <= p < math.inf:
-        raise ValueError(f"p={p!r}: allowed 1 <= p < inf, otherwise noise would have to be taken out")
+        raise ArgumentError(f"p={p!r}: allowed 1 <= p < inf, otherwise noise would have to be taken out")
     return NoiseScale(lambda rho: (p - 1.0) * np.log(rho), lambda rho: np.full_like(rho, p - 1.0), p > 1.0)
 
 
@@ -82,7 +83,7 @@ def noise_scale_weights(s: Node, t: Node, nodes: Sequence[Node], scale: NoiseSca
     """
     h = lam_gap(s, t)
     if not h > 0.0 or s.alpha == 0.0:
-        raise ValueError(f"a step of the extended SDE leads from finite rho toward data, got rho={s.rho!r} to {t.rho!r}")
+        raise ArgumentError(f"a step of the extended SDE leads from finite rho toward data, got rho={s.rho!r} to {t.rho!r}")
     if t.sigma == 0.0:
         return Weights(0.0, (t.alpha, *(0.0,) * (len(nodes) - 1)), 0.0)
     log_g = scale.log_g(np.float64(t.rho))

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import ArgumentError
+
 Array = NDArray[np.float64]
 
 #: beyond this z the moments are k!/z^k to rounding (what is left out is of the size z^k e^-z), and e^z need not be formed
@@ -33,9 +35,9 @@ def phi(k: int, z: float) -> float:
     ``phi_k(-inf)`` is its limit 0; where the value exceeds the largest float it is inf. ValueError for k < 0 and for NaN.
     """
     if k < 0:
-        raise ValueError(f"phi has an index k >= 0, got k={k!r}")
+        raise ArgumentError(f"phi has an index k >= 0, got k={k!r}")
     if math.isnan(z):
-        raise ValueError("phi of NaN")
+        raise ArgumentError("phi of NaN")
     if math.isinf(z):
         return 0.0 if z < 0.0 else math.inf
     try:

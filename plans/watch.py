@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, FewstepError
 from .lowering import Call
 
 
-class NumericalError(ArithmeticError):
+class NumericalError(FewstepError, ArithmeticError):
     """A NaN or infinity came from the network or the state; names the step, its time and the samples of the batch."""
 
     def __init__(self, what: str, step: int, t: float | None, samples: tuple[int, ...]) -> None:
@@ -21,10 +22,10 @@ class NumericalError(ArithmeticError):
 def check_raws(raws: Sequence[Tensor], x: Tensor, count: int) -> None:
     """ValueError unless the network returned ``count`` tensors shaped like ``x``."""
     if len(raws) != count:
-        raise ValueError(f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}")
+        raise ArgumentError(f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}")
     for raw in raws:
         if raw.shape != x.shape:
-            raise ValueError(f"the network returned shape {tuple(raw.shape)} for a state of shape {tuple(x.shape)}")
+            raise ArgumentError(f"the network returned shape {tuple(raw.shape)} for a state of shape {tuple(x.shape)}")
 
 
 class Watch:

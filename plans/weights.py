@@ -28,7 +28,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..schedules.errors import unknown
+from ..checks import ArgumentError, unknown
 from ..schedules.node import Node
 from .angle_weights import angle_weights
 from .basis import Basis as Basis
@@ -106,7 +106,7 @@ def adams(p: int) -> tuple[float, ...]:
     ``c_j = int_0^1 prod_{i != j} (theta + i) / (i - j) dtheta``, in exact fractions until the last rounding. ValueError unless p = 1..12.
     """
     if not 1 <= p <= 12:
-        raise ValueError(f"adams takes 1 to 12 nodes, got p={p!r}")
+        raise ArgumentError(f"adams takes 1 to 12 nodes, got p={p!r}")
     out = []
     for j in range(p):
         others = [i for i in range(p) if i != j]
@@ -118,23 +118,23 @@ def adams(p: int) -> tuple[float, ...]:
 
 def _check(nodes: Sequence[Node], kind: str, variable: str, tau: float, moment: str | None) -> None:
     if kind not in KINDS:
-        raise ValueError(unknown("kind of stored prediction", kind, KINDS))
+        raise ArgumentError(unknown("kind of stored prediction", kind, KINDS))
     if variable not in VARIABLES:
-        raise ValueError(unknown("interpolation variable", variable, VARIABLES))
+        raise ArgumentError(unknown("interpolation variable", variable, VARIABLES))
     if not 1 <= len(nodes) <= MAX_NODES:
-        raise ValueError(f"a step takes 1 to {MAX_NODES} nodes, got {len(nodes)}")
+        raise ArgumentError(f"a step takes 1 to {MAX_NODES} nodes, got {len(nodes)}")
     if not 0.0 <= tau < math.inf:
-        raise ValueError(f"tau={tau!r}: allowed 0 <= tau < inf")
+        raise ArgumentError(f"tau={tau!r}: allowed 0 <= tau < inf")
     if variable == "angle" and kind != "v":
-        raise ValueError(f"variable='angle' goes with kind 'v', got kind={kind!r}; allowed for it: lam, rho, t")
+        raise ArgumentError(f"variable='angle' goes with kind 'v', got kind={kind!r}; allowed for it: lam, rho, t")
     if tau and kind == "v":
-        raise ValueError(f"tau={tau!r}: a step on v puts in no noise; use kind 'x0'")
+        raise ArgumentError(f"tau={tau!r}: a step on v puts in no noise; use kind 'x0'")
     if moment is None:
         return
     if moment not in MOMENTS:
-        raise ValueError(unknown("moment", moment, MOMENTS))
+        raise ArgumentError(unknown("moment", moment, MOMENTS))
     if len(nodes) > 2 or variable != "lam" or kind in ("velocity", "v"):
-        raise ValueError(
+        raise ArgumentError(
             f"moment={moment!r} replaces the second moment of two nodes in lam; "
             f"got {len(nodes)} nodes, kind={kind!r}, variable={variable!r}"
         )
@@ -143,7 +143,7 @@ def _check(nodes: Sequence[Node], kind: str, variable: str, tau: float, moment: 
 def _parts_x0(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
     """Carry, ``alpha_t - carry_0 alpha_s`` (the integral of the kernel) and noise."""
     if s.sigma == 0.0:
-        raise ValueError(f"an x0 step cannot start at sigma = 0 (t={s.t}); use kind 'eps', or 'velocity'")
+        raise ArgumentError(f"an x0 step cannot start at sigma = 0 (t={s.t}); use kind 'eps', or 'velocity'")
     carry = t.sigma / s.sigma
     if tau == 0.0:
         return carry, t.alpha if carry * s.alpha == 0.0 else cross(s, t) / s.sigma, 0.0
@@ -155,7 +155,7 @@ def _parts_x0(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
 def _parts_eps(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
     """Carry, ``sigma_t - carry sigma_s`` (times kappa) and noise."""
     if s.alpha == 0.0:
-        raise ValueError(
+        raise ArgumentError(
             f"an eps step cannot start at alpha = 0 (t={s.t}), where rho is infinite; use kind 'x0' with one node, or 'velocity'"
         )
     carry = t.alpha / s.alpha
@@ -170,10 +170,10 @@ def _parts_eps(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
 
 def _parts_velocity(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
     if tau:
-        raise ValueError(f"tau={tau!r}: a step on velocities puts in no noise; use kind 'x0'")
+        raise ArgumentError(f"tau={tau!r}: a step on velocities puts in no noise; use kind 'x0'")
     total = t_gap(s, t)
     if not math.isfinite(total):
-        raise ValueError(f"a step on velocities from t={s.t} to t={t.t} is infinite; use kind 'x0' or 'eps'")
+        raise ArgumentError(f"a step on velocities from t={s.t} to t={t.t} is infinite; use kind 'x0' or 'eps'")
     return 1.0, total, 0.0
 
 
@@ -183,7 +183,7 @@ _PARTS = {"x0": _parts_x0, "eps": _parts_eps, "velocity": _parts_velocity}
 def _toward_data(s: Node, t: Node, tau: float) -> float:
     h = lam_gap(s, t)
     if h < 0.0:
-        raise ValueError(f"tau={tau!r} needs a step toward data, but lam falls from {s.lam:.6g} to {t.lam:.6g}; use tau=0")
+        raise ArgumentError(f"tau={tau!r} needs a step toward data, but lam falls from {s.lam:.6g} to {t.lam:.6g}; use tau=0")
     return h
 
 
@@ -223,7 +223,7 @@ def _quadrature(basis: Basis, s: Node, t: Node, kind: str, variable: str, kappa:
 
     else:
         if t_of_lam is None:
-            raise ValueError("variable='t' with two or more nodes needs t_of_lam=schedule.t_of_lam")
+            raise ArgumentError("variable='t' with two or more nodes needs t_of_lam=schedule.t_of_lam")
         lam, start = (t if at_t else s).lam, time(s)
         noise = 4e-16 * max(abs(start), abs(time(t))) / abs(basis.step)
 

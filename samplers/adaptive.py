@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import choice, flag, integer, number
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.weights import weights
 from ..schedules.grids import Grid
@@ -26,7 +27,6 @@ from ..schedules.node import Node
 from .control import PID, Deadbeat, rms
 from .driver import Drive, Driven, Fragment, Raws, StepSizeError, fragment
 from .ends import end_of, from_zero_signal, to_zero
-from .options import choice, flag, integer, number
 from .registry import register
 from .solo import by_sample
 

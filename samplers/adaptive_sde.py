@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..checks import choice, flag, number
 from ..plans.builder import Lin, PlanBuilder
 from ..plans.instructions import PlanError
 from ..schedules.grids import Grid
@@ -31,7 +32,6 @@ from ..schedules.node import Node
 from .control import PI, rms, scale
 from .driver import Drive, Driven, Fragment, Raws, StepSizeError, fragment
 from .ends import end_of, from_zero_signal, to_zero
-from .options import choice, flag, number
 from .registry import register
 from .solo import by_sample
 

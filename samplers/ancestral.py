@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..checks import ArgumentError, choice, number
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Plan
 from ..schedules.grids import Grid
 from ..schedules.node import Node
-from .options import choice, number
 from .registry import register
 
 
@@ -68,7 +68,7 @@ class DDPM:
 
     def __post_init__(self) -> None:
         if self.variance.startswith("learned"):
-            raise ValueError(f"variance={self.variance!r}: a learned variance is an output of the network and makes no linear plan")
+            raise ArgumentError(f"variance={self.variance!r}: a learned variance is an output of the network and makes no linear plan")
         choice("variance", self.variance, ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"))
 
 

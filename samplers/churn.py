@@ -14,10 +14,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..checks import number
 from ..plans.builder import Lin, PlanBuilder
 from ..schedules.grids import Grid
 from ..schedules.node import Node
-from .options import number
 
 #: the largest gamma: the variance at most doubles
 MOST = math.sqrt(2.0) - 1.0

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..checks import choice, flag, integer
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Plan
 from ..schedules.grids import Grid
 from .multistep import Scheme, multistep
-from .options import choice, flag, integer
 from .registry import register
 from .runge_kutta import TABLEAUS, RhoFrame, runge_kutta
 

@@ -41,6 +41,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, choice, integer, number
 from ..plans.instructions import Plan
 from ..plans.lowering import lower
 from ..schedules.grids import Grid
@@ -50,7 +51,6 @@ from ..schedules.node import Node
 from ..schedules.vp import VPLinear
 from .driver import Drive, Driven
 from .ends import end_of
-from .options import choice, integer, number
 from .predictor_corrector import PC, follow
 from .registry import SamplerError, build, get, make_options, register
 from .rowwise import call_rows, run_rows
@@ -232,7 +232,7 @@ def _fill(nfe: int, options: DMCMC) -> tuple[int, DMCMC]:
     left = nfe - options.chain_calls - cost(options.finish_steps)
     steps = next((n for n in range(left, 0, -1) if cost(n) <= left), 0)
     if steps < 1:
-        raise ValueError(f"dmcmc cannot do nfe={nfe}: its chain takes {options.chain_calls} calls, finish {cost(options.finish_steps)}")
+        raise ArgumentError(f"dmcmc cannot do nfe={nfe}: its chain takes {options.chain_calls} calls, finish {cost(options.finish_steps)}")
     return steps, options
 
 

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, FewstepError, integer
 from ..plans.builder import Lin, PlanBuilder
 from ..plans.instructions import Plan, PlanError
 from ..plans.loop import Cursor, NoiseSource, OnStep, Outputs, StepState
 from ..plans.lowering import Call, lower
 from ..plans.watch import NumericalError, Watch, check_raws
 from ..schedules.node import Node
-from .options import integer
 
 if TYPE_CHECKING:
     from ..plans.loop import Denoiser
@@ -39,7 +39,7 @@ Path = Callable[[float, float, Tensor], tuple[Tensor, Tensor]]
 MAX_NFE = 10_000
 
 
-class BudgetError(ArithmeticError):
+class BudgetError(FewstepError, ArithmeticError):
     """The network calls ran out before the end. ``x`` (B, *shape) is the last accepted state, ``t`` its time, ``nfe`` the calls made."""
 
     def __init__(self, x: Tensor, t: float | None, nfe: int) -> None:
@@ -47,7 +47,7 @@ class BudgetError(ArithmeticError):
         self.x, self.t, self.nfe = x, t, nfe
 
 
-class StepSizeError(ArithmeticError):
+class StepSizeError(FewstepError, ArithmeticError):
     """No step is small enough: the tolerance is below what the state's dtype can hold. ``x``, ``t``, ``nfe`` as in BudgetError."""
 
     def __init__(self, x: Tensor, t: float | None, nfe: int) -> None:
@@ -191,7 +191,7 @@ class Drive:
         if given is seen and seen._version == version:
             return False
         if given.shape != x.shape:
-            raise ValueError(f"an edit must keep the state's shape {tuple(x.shape)}, got {tuple(given.shape)}")
+            raise ArgumentError(f"an edit must keep the state's shape {tuple(x.shape)}, got {tuple(given.shape)}")
         self.x = given.to(x)
         return True
 

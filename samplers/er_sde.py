@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import choice, flag, integer, number
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Plan
 from ..plans.noise_scale import NOISE_SCALES
 from ..schedules.grids import Grid
 from .multistep import Scheme, multistep
-from .options import choice, flag, integer, number
 from .registry import register
 
 

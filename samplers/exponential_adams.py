@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ..checks import ArgumentError, choice, flag, integer
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.weights import KINDS, MAX_NODES, MOMENTS, VARIABLES, Map, weights
 from ..schedules.grids import Grid
 from ..schedules.node import Node
-from .options import choice, flag, integer
 from .registry import register
 
 CORRECTORS = ("none", "pseudo", "implicit")
@@ -122,10 +122,10 @@ class ExponentialAdams:
                 object.__setattr__(self, name, tuple(value))
         for name in fields:
             if getattr(self, name) == ():
-                raise ValueError(f"{name}=(): one entry a step is wanted")
+                raise ArgumentError(f"{name}=(): one entry a step is wanted")
         lengths = {name: len(value) for name in fields if isinstance(value := getattr(self, name), tuple)}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"tuples of different lengths, one entry a step each: {lengths}")
+            raise ArgumentError(f"tuples of different lengths, one entry a step each: {lengths}")
         for c in self.choices(next(iter(lengths.values()), 1)):
             _check(c)
 
@@ -139,7 +139,7 @@ class ExponentialAdams:
         if not isinstance(value, tuple):
             return (value,) * steps
         if len(value) != steps:
-            raise ValueError(f"{name}={value!r}: {len(value)} entries for {steps} steps")
+            raise ArgumentError(f"{name}={value!r}: {len(value)} entries for {steps} steps")
         return value
 
     @property
@@ -158,11 +158,11 @@ def _check(c: Choice) -> None:
     if c.corrector != "none":
         integer("order (with a corrector)", c.order, 1, MAX_NODES - 1)
     if c.kind == "velocity" and c.variable != "t":
-        raise ValueError(f"variable={c.variable!r}: a velocity is interpolated in t")
+        raise ArgumentError(f"variable={c.variable!r}: a velocity is interpolated in t")
     if c.variable == "angle" and c.kind != "v":
-        raise ValueError(f"variable='angle' goes with kind='v', got kind={c.kind!r}")
+        raise ArgumentError(f"variable='angle' goes with kind='v', got kind={c.kind!r}")
     if c.moment != "exact" and (c.variable != "lam" or c.kind == "v"):
-        raise ValueError(f"moment={c.moment!r} is one of two nodes in lam, on x0 or eps; got variable={c.variable!r}, kind={c.kind!r}")
+        raise ArgumentError(f"moment={c.moment!r} is one of two nodes in lam, on x0 or eps; got variable={c.variable!r}, kind={c.kind!r}")
 
 
 @register(

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from ..checks import ArgumentError, choice, flag, number
 from ..plans.builder import Lin, PlanBuilder
 from ..plans.gaps import lam_gap
 from ..plans.instructions import Plan
@@ -29,7 +30,6 @@ from ..plans.weights import weights
 from ..schedules.grids import Grid
 from ..schedules.node import Node
 from .multistep import Scheme, multistep
-from .options import choice, flag, number
 from .registry import register
 
 #: ``f(i)`` is phi_i(z), ``f(i, c)`` is phi_i(c z)
@@ -148,9 +148,9 @@ class RES3S(RES2S):
         number("c3", self.c3, 1e-3, 1.0)
         choice("gamma", self.gamma, ("exact", "compat"))
         if abs(self.c2 - 2 / 3) < 1e-6:
-            raise ValueError(f"c2={self.c2!r}: gamma has a pole at c2 = 2/3; take another c2")
+            raise ArgumentError(f"c2={self.c2!r}: gamma has a pole at c2 = 2/3; take another c2")
         if abs(self.c2 - self.c3 ** (self.power - 1)) < 1e-6:
-            raise ValueError(f"c2={self.c2!r}, c3={self.c3!r}: b_3 has a pole where c2 = c3 (compat: c3^2); take other positions")
+            raise ArgumentError(f"c2={self.c2!r}, c3={self.c3!r}: b_3 has a pole where c2 = c3 (compat: c3^2); take other positions")
 
     @property
     def power(self) -> int:

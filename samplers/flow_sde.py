@@ -18,12 +18,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..checks import ArgumentError, choice, integer, number
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Plan
 from ..schedules.grids import Grid
 from .interpolants import data_step, diffusion_of_tau, em_step
 from .multistep import Scheme, multistep
-from .options import choice, integer, number
 from .registry import register
 
 
@@ -49,13 +49,13 @@ class FlowSDE:
         choice("form", self.form, ("exact", "euler"))
         integer("order", self.order, 1, 2)
         if self.form == "euler" and self.order != 1:
-            raise ValueError(f"order={self.order!r} with form='euler': Euler-Maruyama has order 1; allowed with form='exact'")
+            raise ArgumentError(f"order={self.order!r} with form='euler': Euler-Maruyama has order 1; allowed with form='exact'")
         object.__setattr__(self, "window", tuple(self.window))
         if self.window:
             if len(self.window) != 2 or any(isinstance(i, bool) or not isinstance(i, int) for i in self.window):
-                raise ValueError(f"window={self.window!r}: (first, stop), two integers, or () for all steps")
+                raise ArgumentError(f"window={self.window!r}: (first, stop), two integers, or () for all steps")
             if not 0 <= self.window[0] < self.window[1]:
-                raise ValueError(f"window={self.window!r}: allowed 0 <= first < stop")
+                raise ArgumentError(f"window={self.window!r}: allowed 0 <= first < stop")
 
     @property
     def strength(self) -> float:
@@ -65,7 +65,7 @@ class FlowSDE:
     def of_steps(self, count: int) -> tuple[float, ...]:
         """tau of each of ``count`` steps. ValueError where ``taus`` has another length."""
         if self.taus and len(self.taus) != count:
-            raise ValueError(f"taus={self.taus!r}: {len(self.taus)} values for {count} steps")
+            raise ArgumentError(f"taus={self.taus!r}: {len(self.taus)} values for {count} steps")
         given = self.taus or (self.strength,) * count
         first, stop = self.window or (0, count)
         return tuple(tau if first <= i < stop else 0.0 for i, tau in enumerate(given))

@@ -19,12 +19,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..checks import choice, number
 from ..plans.builder import Lin, PlanBuilder
 from ..plans.instructions import Plan, PlanError
 from ..schedules.base import Schedule
 from ..schedules.grids import Grid
 from ..schedules.node import Node
-from .options import choice, number
 from .registry import register
 from .runge_kutta import TABLEAUS, TimeFrame, rk_step
 

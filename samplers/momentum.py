@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..checks import ArgumentError, choice, flag, integer, number
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.weights import adams, weights
 from ..schedules.grids import Grid
-from .options import choice, flag, integer, number
 from .pndm import transfer
 from .registry import register
 
@@ -43,7 +43,7 @@ class GHVB:
     def __post_init__(self) -> None:
         number("order", self.order, 0.05, 5.0)
         if self.beta < 0.05:
-            raise ValueError(f"order={self.order!r}: beta={self.beta:.3g}, the part above a whole number, must be at least 0.05")
+            raise ArgumentError(f"order={self.order!r}: beta={self.beta:.3g}, the part above a whole number, must be at least 0.05")
 
     @property
     def nodes(self) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..checks import choice, flag, integer
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.noise_scale import NoiseScale, noise_scale_weights
@@ -22,7 +23,6 @@ from ..plans.weights import Map, weights
 from ..schedules.grids import Grid
 from ..schedules.node import Node
 from .one_row import one_row_weights
-from .options import choice, flag, integer
 from .registry import register
 from .thirds import THIRDS
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..checks import flag, number
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Plan
 from ..schedules.grids import Grid
 from .multistep import DPMMultistep, Scheme, multistep
-from .options import flag, number
 from .registry import register
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..checks import flag, number
 from ..plans.builder import Lin, PlanBuilder
 from ..schedules.grids import Grid
 from ..schedules.node import Node
@@ -28,7 +29,6 @@ from .control import PI, rms, scale
 from .driver import Drive, Driven, Fragment, Ran, Raws, StepSizeError, fragment
 from .embedded import DORMAND_PRINCE_5, DORMAND_PRINCE_8, Embedded, Row
 from .ends import end_of, to_zero
-from .options import flag, number
 from .registry import register
 from .solo import by_sample
 

@@ -22,13 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, integer, number
 from ..plans.loop import Cursor
 from ..plans.lowering import lower
 from ..schedules.grids import Grid
 from .ancestral import noise_share
 from .control import rms
 from .driver import Drive, Driven
-from .options import integer, number
 from .registry import SamplerError, build, get, make_options, register
 
 
@@ -119,7 +119,7 @@ def parallel(drive: Drive, cursor: Cursor, options: Picard) -> Tensor:
 
 
 def _no_budget(nfe: int, options: Picard) -> tuple[int, Picard]:
-    raise ValueError(f"nfe={nfe}: the calls of picard depend on the data; give steps=, and max_nfe= to limit them")
+    raise ArgumentError(f"nfe={nfe}: the calls of picard depend on the data; give steps=, and max_nfe= to limit them")
 
 
 @register(
@@ -139,7 +139,7 @@ def picard(drive: Drive, grid: Grid, options: Picard) -> Tensor:
     def noise(key: int, like: Tensor) -> Tensor:
         if key not in drawn:
             if drive.noise is None:
-                raise ValueError(f"{options.method} draws noise: give noise= or seeds")
+                raise ArgumentError(f"{options.method} draws noise: give noise= or seeds")
             drawn[key] = drive.noise(key, like)
         return drawn[key]
 

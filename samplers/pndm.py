@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ..checks import choice, flag, integer
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.weights import adams
 from ..schedules.grids import Grid
 from ..schedules.node import Node
 from .multistep import Scheme, multistep
-from .options import choice, flag, integer
 from .registry import NoOptions, register
 
 

@@ -33,6 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, choice, integer, number
 from ..plans.builder import Lin, PlanBuilder
 from ..plans.instructions import Plan
 from ..plans.loop import Cursor
@@ -41,7 +42,6 @@ from ..schedules.grids import Grid
 from ..schedules.node import Node
 from .driver import Drive, Driven
 from .ends import to_zero
-from .options import choice, integer, number
 from .registry import NoOptions, build, get, make_options, register
 
 PREDICTORS = ("euler_maruyama", "reverse_diffusion", "ancestral", "ddim", "none")
@@ -63,7 +63,7 @@ def _reverse(b: PlanBuilder, grid: Grid, rule: Callable[[Node, Node], tuple[floa
 
 def _in_time(s: Node, t: Node) -> tuple[float, float, float]:
     if s.t is None or t.t is None or s.dalpha is None or s.dsigma is None:
-        raise ValueError(f"euler_maruyama steps in t with the derivatives of the path, unknown at {s}")
+        raise ArgumentError(f"euler_maruyama steps in t with the derivatives of the path, unknown at {s}")
     dt, f = s.t - t.t, s.dalpha / s.alpha
     g2 = 2.0 * s.sigma * s.dsigma - 2.0 * f * s.sigma**2
     return 1.0 - f * dt, g2 * dt, math.sqrt(g2 * dt)
@@ -130,7 +130,7 @@ class PC(Driven):
         number("delta", self.delta, 1e-6, 1.0)
         integer("corrections", self.corrections, 1, 1000)
         if self.predictor == self.corrector == "none":
-            raise ValueError("predictor='none' with corrector='none' does nothing: give one of them")
+            raise ArgumentError("predictor='none' with corrector='none' does nothing: give one of them")
 
     @property
     def calls(self) -> int:
@@ -198,7 +198,7 @@ def _fill(nfe: int, options: PC) -> tuple[int, PC]:
     alone = options.predictor == "none"
     steps = (nfe - 1) // options.calls if alone else nfe // (1 + options.calls)
     if steps < 1:
-        raise ValueError(f"pc cannot do one step with nfe={nfe}: a level costs {options.calls + (not alone)} calls")
+        raise ArgumentError(f"pc cannot do one step with nfe={nfe}: a level costs {options.calls + (not alone)} calls")
     return steps, options
 
 

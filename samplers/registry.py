@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
 
+from ..checks import ArgumentError, unknown
 from ..plans.afs import RULES, analytic_first_step
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Consistency, Plan
-from ..schedules.errors import unknown
 from ..schedules.grids import Grid
 
 
-class SamplerError(ValueError):
+class SamplerError(ArgumentError):
     """An unknown sampler, or options that it does not have."""
 
 

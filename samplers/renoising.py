@@ -17,11 +17,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..checks import ArgumentError, number
 from ..plans.builder import Lin, PlanBuilder
 from ..plans.instructions import Plan
 from ..schedules.grids import Grid
 from ..schedules.node import Node
-from .options import number
 from .registry import register
 
 #: sigma_data of LCM's boundary scaling (latents of Stable Diffusion)
@@ -130,5 +130,5 @@ def _below(grid: Grid, t: Node, gamma: float) -> Node:
 
 def _time(node: Node) -> float:
     if node.t is None:
-        raise ValueError(f"a level by its time: the node at alpha={node.alpha!r}, sigma={node.sigma!r} has none")
+        raise ArgumentError(f"a level by its time: the node at alpha={node.alpha!r}, sigma={node.sigma!r} has none")
     return node.t

@@ -15,12 +15,12 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ..checks import ArgumentError, choice, integer, number
 from ..plans.builder import Lin, PlanBuilder
 from ..plans.instructions import Plan
 from ..schedules.grids import Grid
 from ..schedules.node import Node
 from .churn import lift
-from .options import choice, integer, number
 from .registry import register
 from .runge_kutta import TABLEAUS, RhoFrame, rk_step
 
@@ -49,7 +49,7 @@ class Restart:
         object.__setattr__(self, "intervals", tuple(tuple(interval) for interval in self.intervals))
         for interval in self.intervals:
             if len(interval) != 4:
-                raise ValueError(f"intervals: {interval!r} is not (N_R, K, rho_min, rho_max)")
+                raise ArgumentError(f"intervals: {interval!r} is not (N_R, K, rho_min, rho_max)")
             integer("N_R", interval[0], 2, 1000)
             integer("K", interval[1], 1, 1000)
             number("rho_min", interval[2], 1e-9, 1e9)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..checks import ArgumentError, choice, flag
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..schedules.grids import Grid
 from ..schedules.node import Node
 from .churn import Churn, lifter, stochastic
-from .options import choice, flag
 from .registry import NoOptions, register
 
 
@@ -32,7 +32,7 @@ class Tableau:
     def __post_init__(self) -> None:
         rows = [abs(sum(row) - c) for row, c in zip(self.a, self.c, strict=True)]
         if max(rows) > 1e-15 or abs(sum(self.b) - 1.0) > 1e-15 or any(len(row) != k for k, row in enumerate(self.a)):
-            raise ValueError(f"not an explicit tableau: {self}")
+            raise ArgumentError(f"not an explicit tableau: {self}")
 
 
 TABLEAUS = {
@@ -96,7 +96,7 @@ class TimeFrame:
 
 def _time(node: Node) -> float:
     if node.t is None or abs(node.t) == float("inf"):
-        raise ValueError(f"a step in t needs a finite time, node {node} has none")
+        raise ArgumentError(f"a step in t needs a finite time, node {node} has none")
     return node.t
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..checks import ArgumentError, choice, flag, integer, number
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Plan
 from ..schedules.grids import Grid
 from .multistep import Scheme, multistep
-from .options import choice, flag, integer, number
 from .registry import register
 
 
@@ -48,7 +48,7 @@ class SASolver:
             number("tau", value, 0.0, 3.0)
         object.__setattr__(self, "interval", tuple(self.interval))
         if self.interval and not (len(self.interval) == 2 and self.interval[0] < self.interval[1]):
-            raise ValueError(f"interval={self.interval}: two rising numbers, or () for everywhere, are wanted")
+            raise ArgumentError(f"interval={self.interval}: two rising numbers, or () for everywhere, are wanted")
         choice("clock", self.clock, ("t", "rho"))
         choice("mode", self.mode, ("pec", "pece"))
         choice("kind", self.kind, ("x0", "eps"))
@@ -65,7 +65,7 @@ class SASolver:
         """One strength a step of ``grid``, the last steps of the ``steps`` for which ``tau`` is given."""
         given = self.strengths if isinstance(self.tau, tuple) else self.strengths * steps
         if len(given) != steps:
-            raise ValueError(f"tau has {len(given)} values, the grid {steps} steps")
+            raise ArgumentError(f"tau has {len(given)} values, the grid {steps} steps")
         out = []
         for i, ((s, _), tau) in enumerate(zip(grid.pairs(), given[steps - grid.steps :], strict=True)):
             where = s.rho if self.clock == "rho" else grid.times[i]

@@ -16,13 +16,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..checks import choice, number
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.weights import weights
 from ..schedules.grids import Grid
 from ..schedules.node import Node
 from .ancestral import ancestral_shares
-from .options import choice, number
 from .registry import register
 
 

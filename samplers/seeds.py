@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..checks import choice, number
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.weights import weights
 from ..schedules.grids import Grid
-from .options import choice, number
 from .registry import register
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from ..checks import ArgumentError, choice, integer, number
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.weights import weights
@@ -23,7 +24,6 @@ from ..schedules.grids import Grid
 from ..schedules.node import Node
 from .ancestral import noise_share
 from .churn import Churn, lifter, stochastic
-from .options import choice, integer, number
 from .registry import NoOptions, register
 
 
@@ -123,7 +123,7 @@ def _check_orders(options: Singlestep | DPMFast) -> None:
 
 def _given_orders(orders: tuple[int, ...], grid: Grid) -> tuple[int, ...]:
     if len(orders) != grid.steps:
-        raise ValueError(f"orders={orders}: {len(orders)} blocks for {grid.steps} grid intervals")
+        raise ArgumentError(f"orders={orders}: {len(orders)} blocks for {grid.steps} grid intervals")
     return orders
 
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError
 from .driver import Drive, Path
 
 
 def by_sample(drive: Drive, solve: Callable[[Drive], Tensor]) -> Tensor:
     """``solve`` for each sample by itself: steps, and so bits, that do not depend on the batch. Its calls are all counted."""
     if drive.on_step is not None:
-        raise ValueError("per_sample=True steps each sample by itself: there is no state of the batch for on_step to see")
+        raise ArgumentError("per_sample=True steps each sample by itself: there is no state of the batch for on_step to see")
     rows = []
     for i in range(len(drive.x)):
         one = replace(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..checks import ArgumentError
 from .node import Node
 
 #: half log-SNR that stands for the infinite ends of a path in grids spaced in lam or rho: the cut of arXiv 2206.00927, appendix D,
@@ -202,7 +203,7 @@ class Schedule:
     def time_at_rho(self, rho: float) -> float:
         """``t_of_rho`` for one host number, with the infinite ends and a check of the range."""
         if not rho >= 0.0:
-            raise ValueError(f"sigma/alpha is {rho!r}; it must be >= 0")
+            raise ArgumentError(f"sigma/alpha is {rho!r}; it must be >= 0")
         return self.time_at_lam(-Host.log(rho))
 
     def time_at_lam(self, lam: float) -> float:
@@ -216,7 +217,7 @@ class Schedule:
             return self.clamp(t)
         except ValueError:
             top, low = self.lam(self.t_max), self.lam(self.t_low)
-            raise ValueError(
+            raise ArgumentError(
                 f"half log-SNR {lam!r} (sigma/alpha = {math.exp(min(-lam, 700.0)):.6g}) is outside {self!r}: "
                 f"allowed {top:.6g} <= lam <= {low:.6g}, or lam = inf for sigma = 0"
             ) from None
@@ -237,4 +238,4 @@ class Schedule:
         low = self.t_low
         slack = 1e-9 * max(1.0, abs(self.t_max))
         if not (low - slack <= t <= self.t_max + slack):
-            raise ValueError(f"time {t} is outside {self!r}: allowed {low} <= t <= {self.t_max}, or t = {self.t_zero} for sigma = 0")
+            raise ArgumentError(f"time {t} is outside {self!r}: allowed {low} <= t <= {self.t_max}, or t = {self.t_zero} for sigma = 0")

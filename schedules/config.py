@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import unknown
 from .base import Schedule
 from .discrete import DiscreteVP
-from .errors import ScheduleError, unknown
+from .errors import ScheduleError
 from .flow import Flow, Trig
 from .mean_reverting import MeanReverting
 from .pfgmpp import PFGMPP

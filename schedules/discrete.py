@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from ..checks import ArgumentError, unknown
 from .base import LAM_EDGE, Host, Real, Schedule, finite_or_none, like, namespace, ratio, softplus
-from .errors import unknown
 from .node import Node
 
 INTERPOLATIONS = ("log_rho", "log_alpha", "alpha_bar")
@@ -42,22 +42,22 @@ class DiscreteVP(Schedule):
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(unknown("interpolation", self.interpolation, INTERPOLATIONS))
+            raise ArgumentError(unknown("interpolation", self.interpolation, INTERPOLATIONS))
         table = tuple(float(v) for v in self.log_table)
         object.__setattr__(self, "log_table", table)
         if len(table) < 2:
-            raise ValueError(f"a table of {len(table)} noise levels; at least 2 are needed")
+            raise ArgumentError(f"a table of {len(table)} noise levels; at least 2 are needed")
         bad = next((n for n, v in enumerate(table) if not (v < (table[n - 1] if n else 0.0))), None)
         if bad is not None or table[-2] == -math.inf:
             at = len(table) - 2 if bad is None else bad
-            raise ValueError(f"alpha_bar must fall strictly from below 1, reaching 0 at the last entry at most; entry {at} does not")
+            raise ArgumentError(f"alpha_bar must fall strictly from below 1, reaching 0 at the last entry at most; entry {at} does not")
 
     @classmethod
     def from_betas(cls, betas: Sequence[float], interpolation: str = "log_rho", rescale_zero_snr: bool = False) -> DiscreteVP:
         """``abar_n = prod_{k <= n} (1 - beta_k)``; summed as logarithms. ValueError unless 0 < beta <= 1 (1 only as the last)."""
         b = np.asarray(betas, dtype=np.float64)
         if b.ndim != 1 or not bool(np.all((b > 0.0) & (b <= 1.0))):
-            raise ValueError("betas must be a list of numbers with 0 < beta <= 1")
+            raise ArgumentError("betas must be a list of numbers with 0 < beta <= 1")
         with np.errstate(divide="ignore"):
             table = cls(tuple(np.cumsum(np.log1p(-b)).tolist()), interpolation)
         return table.rescale_zero_snr() if rescale_zero_snr else table
@@ -69,7 +69,7 @@ class DiscreteVP(Schedule):
         """From ``abar_n``, strictly decreasing in (0, 1), the last may be 0. float32 tables are taken as they are."""
         a = np.asarray(alphas_cumprod, dtype=np.float64)
         if a.ndim != 1 or not bool(np.all((a >= 0.0) & (a < 1.0))):
-            raise ValueError("alphas_cumprod must be a list of numbers with 0 <= abar < 1")
+            raise ArgumentError("alphas_cumprod must be a list of numbers with 0 <= abar < 1")
         with np.errstate(divide="ignore"):
             table = cls(tuple(np.log(a).tolist()), interpolation)
         return table.rescale_zero_snr() if rescale_zero_snr else table

@@ -1,31 +1,18 @@
-"""Messages for names that do not exist: the value, the nearest match, the allowed values."""
+"""Errors of schedules, grids and scheduler configs."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from ..checks import ArgumentError
+from ..checks import UnknownName as UnknownName
 
 
-class UnknownName(ValueError):
-    """A name (schedule, kind, sampler, ...) that is not in its list."""
-
-
-class GridError(ValueError):
+class GridError(ArgumentError):
     """A time grid that cannot be built: an unknown name or option, a wrong number of steps, times that are not a descent."""
 
 
-class ScheduleError(ValueError):
+class ScheduleError(ArgumentError):
     """A configuration that describes no schedule."""
 
 
 class ConfigError(ScheduleError):
     """A diffusers scheduler config, or a keyword that changes one, that cannot be honoured."""
-
-
-def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
-    """``unknown <what> 'name'; did you mean 'x'? allowed: a, b, c``, for the text of an exception."""
-    choices = sorted(allowed)
-    plain = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(str(name).lower(), plain, n=1, cutoff=0.5)
-    hint = f" did you mean {plain[near[0]]!r}?" if near else ""
-    return f"unknown {what} {name!r};{hint} allowed: {', '.join(choices)}"

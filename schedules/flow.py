@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..checks import ArgumentError
 from .base import LAM_EDGE, Real, Schedule, like, namespace, pick, ratio, softplus
 
 HALF_PI = 0.5 * math.pi
@@ -28,7 +29,7 @@ class Flow(Schedule):
 
     def __post_init__(self) -> None:
         if not 0.0 < self.shift < math.inf:
-            raise ValueError(f"shift={self.shift!r}: allowed 0 < shift < inf")
+            raise ArgumentError(f"shift={self.shift!r}: allowed 0 < shift < inf")
 
     @classmethod
     def dynamic(
@@ -42,7 +43,9 @@ class Flow(Schedule):
         """Resolution-dependent shift ``s = e^mu``, mu linear in the number of latent tokens (arXiv 2403.03206, section 5.3.2;
         the constants are those published with FLUX.1)."""
         if tokens <= 0 or base_tokens == max_tokens:
-            raise ValueError(f"tokens={tokens!r}, base_tokens={base_tokens!r}, max_tokens={max_tokens!r}: need tokens > 0, distinct ends")
+            raise ArgumentError(
+                f"tokens={tokens!r}, base_tokens={base_tokens!r}, max_tokens={max_tokens!r}: need tokens > 0, distinct ends"
+            )
         slope = (max_shift - base_shift) / (max_tokens - base_tokens)
         return cls(math.exp(base_shift + slope * (tokens - base_tokens)))
 

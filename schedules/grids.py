@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ..checks import unknown
 from .auto import auto_choice
 from .base import Schedule
 from .discrete import DiscreteVP
-from .errors import GridError, unknown
+from .errors import GridError
 from .node import Node
 from .registry import ALIASES, GRIDS
 from .spacings import Frame

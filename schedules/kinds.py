@@ -13,12 +13,13 @@ so one kind follows from another and the state: ``dst = p x + q src``.
 
 from __future__ import annotations
 
+from ..checks import ArgumentError
 from .node import Node
 
 KINDS = ("x0", "eps", "v", "velocity", "score")
 
 
-class ConversionError(ValueError):
+class ConversionError(ArgumentError):
     """A prediction says nothing about the wanted quantity at this point of the path."""
 
 
@@ -38,7 +39,7 @@ def parts(kind: str, node: Node) -> tuple[float, float]:
         if node.sigma == 0.0:
             raise ConversionError("the score is not defined at sigma = 0; end the grid at sigma_min")
         return 0.0, -1.0 / node.sigma
-    raise ValueError(f"unknown prediction kind {kind!r}; allowed: {', '.join(KINDS)}")
+    raise ArgumentError(f"unknown prediction kind {kind!r}; allowed: {', '.join(KINDS)}")
 
 
 def convert(src: str, dst: str, node: Node) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from ..checks import ArgumentError
 from .base import Real, Schedule
 from .discrete import DiscreteVP
 from .vp import VP, SubVP, VPLinear
@@ -28,9 +29,9 @@ class MeanReverting(Schedule):
 
     def __post_init__(self) -> None:
         if not 0.0 < self.sigma_inf < math.inf:
-            raise ValueError(f"sigma_inf={self.sigma_inf!r}: allowed 0 < sigma_inf < inf")
+            raise ArgumentError(f"sigma_inf={self.sigma_inf!r}: allowed 0 < sigma_inf < inf")
         if not isinstance(self.base, (VP, DiscreteVP)) or isinstance(self.base, SubVP):
-            raise ValueError(f"base={self.base!r}: allowed are the variance-preserving VPLinear, VPCosine, VPSigmoid and DiscreteVP")
+            raise ArgumentError(f"base={self.base!r}: allowed are the variance-preserving VPLinear, VPCosine, VPSigmoid and DiscreteVP")
 
     @property
     def t_min(self) -> float:

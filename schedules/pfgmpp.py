@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import unknown
+from ..checks import ArgumentError, unknown
 from .passage import passage_time
 from .ve import EDM
 
@@ -72,9 +72,9 @@ class PFGMPP(EDM, Augmented):
 
     def __post_init__(self) -> None:
         if isinstance(self.D, bool) or not isinstance(self.D, (int, float)) or not 0.0 < self.D < math.inf:
-            raise ValueError(f"D={self.D!r}: allowed 0 < D < inf (EDM is its limit)")
+            raise ArgumentError(f"D={self.D!r}: allowed 0 < D < inf (EDM is its limit)")
         if self.jump not in ("exact", "authors"):
-            raise ValueError(unknown("jump", self.jump, ("exact", "authors")))
+            raise ArgumentError(unknown("jump", self.jump, ("exact", "authors")))
         super().__post_init__()
 
     def jump_scale(self, level: np.ndarray, tilt: np.ndarray, low: float, high: float) -> np.ndarray:

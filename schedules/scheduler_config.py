@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..checks import unknown
 from .base import Schedule
 from .config import from_config
 from .discrete import DiscreteVP
-from .errors import ConfigError, unknown
+from .errors import ConfigError
 from .flow import Flow, Trig
 from .noise_path import NoisePath
 from .scheduler_classes import STYLES, class_defaults, filled

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import unknown
 from .base import Schedule
 from .discrete import DiscreteVP
-from .errors import GridError, unknown
+from .errors import GridError
 from .tables import AYS, OSS
 
 #: numbers of an option; each spacing reads its own

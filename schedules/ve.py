@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..checks import ArgumentError
 from .base import Real, Schedule, like, namespace, pick
 
 
@@ -38,7 +39,7 @@ class Exploding(Schedule):
 def check_range(low: float, high: float) -> None:
     """Refuse an empty range of noise levels."""
     if not (0.0 < low < high < math.inf):
-        raise ValueError(f"sigma_min={low!r}, sigma_max={high!r}: allowed 0 < sigma_min < sigma_max < inf")
+        raise ArgumentError(f"sigma_min={low!r}, sigma_max={high!r}: allowed 0 < sigma_min < sigma_max < inf")
 
 
 @dataclass(frozen=True)

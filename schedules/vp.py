@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..checks import ArgumentError
 from .base import Real, Schedule, like, namespace, pick, ratio, softplus
 
 #: VPCosine: w = pi / (2 (1 + s)), tan(w s), cos(w s)
@@ -192,7 +193,7 @@ class VPSigmoid(VP):
 
     def __post_init__(self) -> None:
         if not (self.start < self.end and self.tau > 0.0 and self.end - self.start < 100.0 * self.tau):
-            raise ValueError(f"{self!r}: allowed start < end < start + 100 tau, tau > 0")
+            raise ArgumentError(f"{self!r}: allowed start < end < start + 100 tau, tau > 0")
 
     @property
     def _z(self) -> tuple[float, float, float]:
@@ -235,4 +236,4 @@ class VPSigmoid(VP):
 def check_betas(low: float, high: float) -> None:
     """Refuse noise rates that do not make a decreasing alpha."""
     if not (0.0 <= low <= high and 0.0 < high < math.inf):
-        raise ValueError(f"beta_min={low!r}, beta_max={high!r}: allowed 0 <= beta_min <= beta_max < inf, beta_max > 0")
+        raise ArgumentError(f"beta_min={low!r}, beta_max={high!r}: allowed 0 <= beta_min <= beta_max < inf, beta_max > 0")

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from repository import NOT_SHIPPED, ROOT, files, rooms, sources
 
-MOST_LINES_OF_A_FILE = 300
+#: a longer file holds two nouns; a file of one noun that comes near is left whole
+MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 40
 MOST_BYTES_OF_A_FILE = 20 * 1024 * 1024
 #: file names that say nothing about what is inside

@@ -14,21 +14,25 @@ from repository import ROOT, rooms, sources
 
 import fewstep
 
-#: room -> the rooms that it may import
-MAY = {
+#: room -> the rooms that it may import, beside ``checks``, which every room may
+MAY: dict[str, set[str]] = {
+    "checks": set(),
+    "files": set(),
     "schedules": set(),
     "fused": set(),
-    "models": {"schedules"},
+    "models": {"schedules", "files"},
     "plans": {"schedules", "fused"},
     "samplers": {"schedules", "plans"},
     "guidance": {"schedules", "models", "plans", "samplers"},
-    "engine": {"schedules", "fused", "models", "plans", "samplers", "guidance"},
+    "engine": {"schedules", "fused", "models", "plans", "samplers", "guidance", "files"},
     "interop": {"schedules", "fused", "models", "plans", "samplers", "guidance", "engine"},
-    "eval": {"schedules", "fused", "models", "plans", "samplers", "guidance", "engine", "interop"},
-    "train": {"schedules", "models"},
-    "cli": {"", "schedules", "fused", "models", "plans", "samplers", "guidance", "engine", "interop", "eval", "train"},
-    "": {"cli", "schedules", "fused", "models", "plans", "samplers", "guidance", "engine", "interop", "eval", "train"},
+    "eval": {"schedules", "fused", "models", "plans", "samplers", "guidance", "engine", "interop", "files"},
+    "train": {"schedules", "models", "files"},
 }
+MAY["cli"] = {"", *MAY}
+MAY[""] = {"cli", *MAY} - {""}
+for _room in set(MAY) - {"checks"}:
+    MAY[_room].add("checks")
 #: room -> the rooms that it may name in annotations only
 TYPES = {"plans": {"models"}}
 #: what must not be loaded before someone asks for it

@@ -153,7 +153,7 @@ def test_damaged_folders(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not readable JSON"):
         load(folder)
     (folder / CONFIG).write_text("[1]")
-    with pytest.raises(ModelError, match="holds a list"):
+    with pytest.raises(ModelError, match="found list"):
         load(folder)
     for change, match in (
         ({"format": "other"}, "'other'"),

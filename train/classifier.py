@@ -12,9 +12,7 @@ each image as it is. With ``--checkpoint`` a run that was cut off goes on where 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -23,12 +21,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..checks import ArgumentError
+from ..files import sha256, write_tensors
 from ..models.classifier import FORMAT, PATCH, Classifier, ClassifierConfig, load_classifier
-from ..models.weights import CONFIG, WEIGHTS
+from ..models.weights import WEIGHTS
 from .data import Images, load_images, to_unit
+from .export import write_config
 from .loop import fast_bfloat16
 
 #: added to the variance of a patch's axis before it is scaled to one: noise is not blown up
@@ -147,15 +147,13 @@ class Run:
         return loss.item()
 
     def save(self, path: Path) -> None:
-        """Everything that the rest of the run depends on, as safetensors, under a temporary name first."""
+        """Everything that the rest of the run depends on, as one safetensors file."""
         state = self.optimizer.state_dict()
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {f"optimizer.{i}.{key}": value for i, kept in state["state"].items() for key, value in kept.items()}
         tensors |= {"generator": self.generator.get_state(), "order": self.order, "half": self.half}
         run = {"recipe": asdict(self.recipe), "step": self.step, "cycle": self.cycle.state_dict(), "groups": state["param_groups"]}
-        written = path.with_name(path.name + ".tmp")
-        save_file({key: value.contiguous() for key, value in tensors.items()}, written, metadata={"run": json.dumps(run)})
-        written.replace(path)
+        write_tensors(path, tensors, {"run": json.dumps(run)})
 
     def resume(self, path: Path) -> None:
         """Go on from what ``save`` wrote; ValueError where it is damaged or belongs to another recipe or network."""
@@ -164,7 +162,7 @@ class Run:
                 run = json.loads((archive.metadata() or {})["run"])
                 tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
             if run["recipe"] != asdict(self.recipe):
-                raise ValueError(f"it belongs to another recipe, {run['recipe']}: give its options")
+                raise ArgumentError(f"it belongs to another recipe, {run['recipe']}: give its options")
             self.network.load_state_dict({key[8:]: value for key, value in tensors.items() if key.startswith("network.")})
             kept: dict[int, dict[str, Tensor]] = {}
             for name in (key for key in tensors if key.startswith("optimizer.")):
@@ -175,7 +173,7 @@ class Run:
             self.generator.set_state(tensors["generator"])
             self.order, self.half, self.step = tensors["order"], tensors["half"], run["step"]
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{str(path)!r} cannot be gone on from (remove it to begin anew): {error}") from error
+            raise ArgumentError(f"{str(path)!r} cannot be gone on from (remove it to begin anew): {error}") from error
 
 
 def first(shape: ClassifierConfig, data: Images, seed: int) -> Classifier:
@@ -193,7 +191,7 @@ def continued(folder: Path, shape: ClassifierConfig) -> Classifier:
     """The network of a folder, to be trained on. ValueError where its shape is another."""
     network = load_classifier(folder)[0]
     if network.config != shape:
-        raise ValueError(f"{str(folder)!r} holds {network.config}, the recipe wants {shape}")
+        raise ArgumentError(f"{str(folder)!r} holds {network.config}, the recipe wants {shape}")
     for name, value in network.named_parameters():
         value.requires_grad_(not (shape.kind == "whitened" and name == "body.0.0.weight"))
     return network
@@ -232,15 +230,11 @@ def accuracy(network: Classifier, data: Images, batch: int = 1000) -> float:
 
 
 def write(network: Classifier, folder: Path, config: dict[str, Any]) -> None:
-    """``model.safetensors`` in float16 and ``config.json``, each under a temporary name, then renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """``model.safetensors`` in float16 and ``config.json``."""
     kept = network.state_dict()
-    tensors = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in kept.items()}
-    save_file(tensors, folder / (WEIGHTS + ".tmp"), metadata={"format": "pt"})
-    os.chmod(folder / (WEIGHTS + ".tmp"), 0o644)
-    (folder / (WEIGHTS + ".tmp")).replace(folder / WEIGHTS)
-    (folder / (CONFIG + ".tmp")).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / (CONFIG + ".tmp")).replace(folder / CONFIG)
+    tensors = {key: value.half() if value.is_floating_point() else value for key, value in kept.items()}
+    write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+    write_config(folder, config)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -281,7 +275,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 3
-    digest = hashlib.sha256(data.image.numpy().tobytes()).hexdigest()
+    digest = sha256(data.image.numpy())
     training = {"steps": steps, "seconds": round(time.perf_counter() - began), "recipe": asdict(recipe)}
     training |= {"images": len(data), "data_sha256": digest} | ({} if args.start is None else {"start": begun(args.start)})
     config = {"format": FORMAT, "name": args.name or name, "network": shape.to_dict(), "training": training}

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..checks import ArgumentError
+
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 360, 64, 16, 34, 44
 INK, GRID, LINE = (30, 30, 30), (222, 222, 222), (31, 98, 180)
 
@@ -37,7 +39,7 @@ def place(value: float, low: float, high: float, start: float, end: float) -> fl
 def draw(images: list[float], loss: list[float], title: str) -> Image.Image:
     """The curve as a picture. Raises ValueError with fewer than two rows."""
     if len(loss) < 2:
-        raise ValueError(f"a curve needs two rows at least; the log has {len(loss)}")
+        raise ArgumentError(f"a curve needs two rows at least; the log has {len(loss)}")
     picture = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
     (x0, x1), (y0, y1) = (min(images), max(images)), (min(loss) / 1.1, max(loss) * 1.1)

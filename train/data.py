@@ -17,10 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..checks import ArgumentError
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
-class DataError(ValueError):
+class DataError(ArgumentError):
     """The training data cannot be read or does not have the right form."""
 
 

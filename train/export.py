@@ -7,14 +7,14 @@ the averaged weights in float16. A run that resumes without its checkpoint start
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
+from ..checks import ArgumentError
+from ..files import write, write_tensors
 from ..models.weights import CONFIG, FORMAT, WEIGHTS, load_network
 from .loop import Recipe, State
 
@@ -35,18 +35,14 @@ def describe(state: State, recipe: Recipe) -> dict[str, Any]:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """config.json under a temporary name, then renamed."""
-    (folder / (CONFIG + ".tmp")).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / (CONFIG + ".tmp")).replace(folder / CONFIG)
+    """Write config.json."""
+    write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def export(state: State, recipe: Recipe, folder: Path) -> None:
     """Write ``folder/config.json`` and ``folder/model.safetensors`` (float16, averaged weights)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in state.ema.state_dict().items()}
-    save_file(tensors, folder / (WEIGHTS + ".tmp"), metadata={"format": "pt"})
-    os.chmod(folder / (WEIGHTS + ".tmp"), 0o644)
-    (folder / (WEIGHTS + ".tmp")).replace(folder / WEIGHTS)
+    tensors = {key: value.detach().to(torch.float16) for key, value in state.ema.state_dict().items()}
+    write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
     write_config(folder, describe(state, recipe))
 
 
@@ -54,7 +50,7 @@ def start_from(state: State, name_or_folder: str | Path) -> None:
     """Fill ``state`` in place from an exported folder or bundled name. Raises ValueError when it belongs to another network."""
     loaded = load_network(name_or_folder)
     if loaded.network.config != state.network.config:
-        raise ValueError(f"{str(name_or_folder)!r} holds another network: {loaded.network.config}, not {state.network.config}")
+        raise ArgumentError(f"{str(name_or_folder)!r} holds another network: {loaded.network.config}, not {state.network.config}")
     for module in (state.network, state.ema):
         module.load_state_dict(loaded.network.state_dict())
     done = loaded.config.get("training", {})
@@ -66,6 +62,5 @@ def merge_log(source: Path, target: Path) -> None:
     header, *new = source.read_text(encoding="utf-8").splitlines()
     old = target.read_text(encoding="utf-8").splitlines()[1:] if target.exists() else []
     first = min(int(row.split(",")[0]) for row in new)
-    target.parent.mkdir(parents=True, exist_ok=True)
     rows = [row for row in old if int(row.split(",")[0]) < first] + new
-    target.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    write(target, ("\n".join([header, *rows]) + "\n").encode())

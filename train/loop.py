@@ -18,9 +18,10 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ..checks import ArgumentError
+from ..files import write_tensors
 from ..models.unet import UNet, UNetConfig
 from .data import Images, to_unit
 from .loss import draw_sigma, edm_loss
@@ -77,8 +78,7 @@ def begin(recipe: Recipe, seed: int, device: str = "cpu") -> State:
 
 
 def save(state: State, folder: Path) -> None:
-    """Write weights, average, optimizer and counters to ``folder``, each file under a temporary name first."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write weights, average, optimizer and counters to ``folder``, in one file, whole or not at all."""
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
     for name, parameter in state.network.named_parameters():
@@ -86,9 +86,7 @@ def save(state: State, folder: Path) -> None:
             tensors[f"optimizer.{key}.{name}"] = value.reshape(-1) if key == "step" else value
     counters = json.dumps({"step": state.step, "images": state.images, "seconds": state.seconds})
     config = json.dumps(state.network.config.to_dict())
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    save_file(plain, folder / (STATE + ".tmp"), metadata={"counters": counters, "network": config})
-    (folder / (STATE + ".tmp")).replace(folder / STATE)
+    write_tensors(folder / STATE, tensors, {"counters": counters, "network": config})
 
 
 def network_of(folder: Path) -> UNetConfig:
@@ -102,7 +100,7 @@ def resume(state: State, folder: Path) -> None:
     with safe_open(folder / STATE, framework="pt") as archive:
         meta = archive.metadata()
         if UNetConfig.from_dict(json.loads(meta["network"])) != state.network.config:
-            raise ValueError(f"{folder / STATE} was made by another network: {meta['network']}, not {state.network.config.to_dict()}")
+            raise ArgumentError(f"{folder / STATE} was made by another network: {meta['network']}, not {state.network.config.to_dict()}")
         tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
     for part, module in (("network.", state.network), ("ema.", state.ema)):
         module.load_state_dict({key[len(part) :]: value for key, value in tensors.items() if key.startswith(part)})

@@ -1,0 +1,15 @@
+"""Errors, their messages and the checks of arguments, for every room."""
+
+from __future__ import annotations
+
+from .arguments import choice as choice
+from .arguments import flag as flag
+from .arguments import integer as integer
+from .arguments import number as number
+from .arguments import plain as plain
+from .errors import ArgumentError as ArgumentError
+from .errors import ArgumentTypeError as ArgumentTypeError
+from .errors import FewstepError as FewstepError
+from .errors import UnknownName as UnknownName
+from .json_text import parse_json as parse_json
+from .messages import unknown as unknown

@@ -1,0 +1,55 @@
+"""Checks of single arguments. Each gives the value back as a plain Python value, so numpy numbers are as good as Python's."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from .errors import ArgumentError
+from .messages import unknown
+
+
+def plain(value: Any) -> Any:
+    """A numpy number or boolean, or a 0-d array of one, as Python's ``int``, ``float`` or ``bool``; every other value as it is."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
+
+
+def choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """``value`` if it is one of ``allowed``. ArgumentError otherwise, which names the nearest."""
+    choices = tuple(allowed)
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(unknown(name, value, choices))
+    return value
+
+
+def integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    """``value`` as an ``int`` if it is an integer (Python's or numpy's, no boolean) in [low, high]. ArgumentError otherwise."""
+    found = plain(value)
+    whole = not isinstance(found, bool) and hasattr(found, "__index__") and not hasattr(found, "shape")
+    number = operator.index(found) if whole else low - 1
+    if not low <= number or (high is not None and number > high):
+        wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ArgumentError(f"{name}={value!r}: an integer {wanted} is wanted")
+    return number
+
+
+def number(name: str, value: object, low: float, high: float) -> float:
+    """``value`` as it is if it is a finite real number (Python's or numpy's, no boolean) in [low, high]. ArgumentError otherwise."""
+    found = plain(value)
+    real = isinstance(found, numbers.Real) and not isinstance(found, bool)
+    if not real or not (math.isfinite(found) and low <= found <= high):
+        raise ArgumentError(f"{name}={value!r}: a number from {low} to {high} is wanted")
+    return found  # type: ignore[no-any-return]
+
+
+def flag(name: str, value: object) -> bool:
+    """``value`` if it is True or False. ArgumentError otherwise."""
+    found = plain(value)
+    if not isinstance(found, bool):
+        raise ArgumentError(f"{name}={value!r}: True or False is wanted")
+    return found

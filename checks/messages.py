@@ -1,0 +1,15 @@
+"""Messages for names that do not exist: the value, the nearest match, the allowed values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
+    """``unknown <what> 'name'; did you mean 'x'? allowed: a, b, c``, for the text of an exception."""
+    choices = sorted(allowed)
+    plain = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(name).lower(), plain, n=1, cutoff=0.5)
+    hint = f" did you mean {plain[near[0]]!r}?" if near else ""
+    return f"unknown {what} {name!r};{hint} allowed: {', '.join(choices)}"

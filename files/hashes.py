@@ -1,0 +1,29 @@
+"""SHA-256 of bytes and of files, in hexadecimal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+#: bytes that are read at a time
+CHUNK = 1 << 20
+
+
+def sha256(*parts: bytes | memoryview | str | Any) -> str:
+    """The hash of ``parts`` one after another: bytes, contiguous buffers, or texts in UTF-8."""
+    return _digest(part.encode() if isinstance(part, str) else part for part in parts)
+
+
+def file_hash(path: str | Path) -> str:
+    """The hash of a file's bytes, read in pieces. OSError where it cannot be read."""
+    with Path(path).open("rb") as file:
+        return _digest(iter(lambda: file.read(CHUNK), b""))
+
+
+def _digest(parts: Iterable[Any]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
