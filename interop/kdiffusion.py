@@ -1,82 +1,341 @@
 """k-diffusion's ``sample_*`` functions over the registry, for programs that call those (k-diffusion, ComfyUI's custom samplers).
 
-``sample_NAME(model, x, sigmas, extra_args=None, callback=None, disable=None, **options)`` exists for every k-diffusion name in
-``fewstep.samplers.ALIASES`` and for every registered sampler: ``from fewstep.interop.kdiffusion import sample_dpmpp_2m, sample_unipc``.
+The functions of the public package stand here with its signatures (names, order and defaults of the arguments); in float64 they give its
+numbers. Each also takes the further options of its sampler here, by keyword. ``sample_NAME`` exists for every other registered sampler
+too, and for the names of ``fewstep.samplers.ALIASES``: ``from fewstep.interop.kdiffusion import sample_unipc``; their options, and a
+``noise_sampler``, go by keyword.
 
     model(x, sigma, **extra_args) -> x0      x = x0 + sigma eps; sigma (B,), in the dtype of x
-    sigmas (n + 1,)                          falling, the last one may be 0
+    sigmas (n + 1,)                          falling, the last one may be 0; one level alone gives x back
     callback({"x", "i", "sigma", "sigma_hat", "denoised"})      once a step, with the state that the step begins from
+    disable                                  taken and not needed: there is no progress bar
 
-Options are k-diffusion's (``eta s_noise s_churn s_tmin s_tmax order solver_type noise_sampler``) where the sampler has them, and the
-sampler's own. Noise comes from ``noise_sampler(sigma, sigma_next)``, else from ``torch.randn_like`` as there. Both k-diffusion functions
-that take a range instead of a list keep their form: ``sample_dpm_fast(model, x, sigma_min, sigma_max, n, ...)`` and
-``sample_dpm_adaptive(model, x, sigma_min, sigma_max, ..., rtol, atol, order, ...)``.
+**Noise** comes from ``noise_sampler(sigma, sigma_next)``, else from ``torch.randn_like``, in k-diffusion's order and number, those
+draws included that it makes and does not use: one seed of torch gives one picture in both. The three SDE functions follow a Brownian path
+in sigma by default, with one draw of torch for its seed: the law of k-diffusion's, other normals than torchsde's.
+
+**Callbacks** come after the network call and before the noise of the step. A write into ``x`` or ``denoised`` acts as there (except that
+the caller's own ``x`` is never written to): it changes the step that follows, save that Euler, Heun, DPM2, LMS and DPM-Solver-fast have
+computed the step's slope by then, so that a write into ``x`` moves the state along and one into ``denoised`` is lost. The callback of
+``sample_dpm_adaptive`` comes after each trial, rejected ones too, with the state that it left. The functions of other samplers show copies.
+
+Where they differ: levels that rise or stand twice, NaN and negative levels are refused, as is a model that returns a NaN; the result has
+the dtype of ``x``; lists in float32 are used as they are but computed with in float64. ``sample_dpm_2_ancestral`` with eta > 1 adds the
+noise that k-diffusion leaves out where a step goes down to sigma = 0 first. ``[sigma, 0]`` works for the SDE functions too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, unknown
+from ..checks import ArgumentError, ArgumentTypeError, choice, unknown
 from ..engine import run, sample
 from ..engine.planning import request
-from ..plans.instructions import Plan
-from ..plans.loop import NoiseSource, OnStep, StepState
+from ..plans.loop import OnStep, StepState
 from ..samplers import ALIASES, SamplerError, names
-from ..schedules import EDM
+from . import kdiffusion_noise as noise
+from .kdiffusion_arguments import Levels, check_callables, check_state, churned, mapping, order_of, rounded, size
+from .kdiffusion_function import Options, function, path_of
+from .kdiffusion_noise import Draws, NoiseSampler
+from .kdiffusion_range import adaptive, fast
+from .kdiffusion_run import Callback, KDiffusionModel, Model, step_starts
 
-Callback = Callable[[dict[str, Any]], Any]
-NoiseSampler = Callable[[Tensor, Tensor], Tensor]
-#: k-diffusion's word -> ours
-WORDS = {"solver_type": "correction", "h_init": "h0"}
+Extra = Mapping[str, Any] | None
 #: the functions that take a range of noise levels instead of a list
 RANGES = ("sample_dpm_fast", "sample_dpm_adaptive")
 
 
-class KDiffusionModel:
-    """k-diffusion's model as a Denoiser: predicts x0 on ``alpha = 1, sigma = t``."""
-
-    prediction = "x0"
-
-    def __init__(self, model: Callable[..., Tensor], extra: Mapping[str, Any], schedule: EDM) -> None:
-        self.model, self.extra, self.schedule = model, dict(extra), schedule
-        self.shape: tuple[int, ...] | None = None
-
-    def input_scale(self, t: float) -> float:
-        """1: the model scales its input itself."""
-        return 1.0
-
-    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
-        """The answer is the prediction."""
-        return 0.0, (1.0,)
-
-    def raws(self, x_in: Tensor, t: Any, cond: Any = None) -> tuple[Tensor, ...]:
-        """One call of the model."""
-        sigma = torch.as_tensor(t, device=x_in.device).to(x_in.dtype)
-        return (self.model(x_in, sigma * x_in.new_ones(x_in.shape[0]), **self.extra),)
-
-    def __call__(self, x: Tensor, t: Any, cond: Any = None) -> Tensor:
-        """x0."""
-        return self.raws(x, t)[0]
+@function("euler", noise.churn_asks, slope_first=True)
+def sample_euler(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
+) -> Options:
+    """Euler steps in sigma after churn (Karras et al. 2022, arXiv 2206.00364, Alg. 2 without its second half)."""
+    return churned(s_churn, s_tmin, s_tmax, s_noise)
 
 
-def step_starts(plan: Plan) -> dict[int, int]:
-    """Evaluation number -> step, for the evaluation that each step begins with: the last one within (sigma_{i-1}, sigma_i]."""
-    bounds = [node.sigma for node in plan.nodes[:-1]]
-    found = {}
-    for i, low in enumerate(bounds):
-        inside = [k for k, e in enumerate(plan.evaluations) if e.node.sigma >= low and (i == 0 or e.node.sigma < bounds[i - 1])]
-        if inside:
-            found[inside[0] if i == 0 else inside[-1]] = i
-    return found
+@function("euler_ancestral", noise.step_asks)
+def sample_euler_ancestral(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+) -> Options:
+    """Euler step to a lower noise level, then fresh noise up to the wanted one."""
+    return {"eta": eta, "s_noise": s_noise}
 
 
-def watcher(callback: Callback | None, starts: Mapping[int, int] | None, sigmas: Tensor | None) -> OnStep | None:
-    """``callback`` as an ``on_step``: it looks, and replaces nothing. ``starts`` None: every step is one (adaptive)."""
+@function("heun", noise.churn_asks, slope_first=True)
+def sample_heun(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
+) -> Options:
+    """Heun steps in sigma after churn (Karras et al. 2022, arXiv 2206.00364, Alg. 2)."""
+    return churned(s_churn, s_tmin, s_tmax, s_noise)
+
+
+@function("dpm2", noise.churn_asks, slope_first=True)
+def sample_dpm_2(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
+) -> Options:
+    """DPM-Solver-2 steps, midpoint in log sigma, after churn."""
+    return churned(s_churn, s_tmin, s_tmax, s_noise)
+
+
+@function("dpm2_ancestral", noise.step_asks)
+def sample_dpm_2_ancestral(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+) -> Options:
+    """DPM-Solver-2 step to a lower noise level, then fresh noise up to the wanted one."""
+    return {"eta": eta, "s_noise": s_noise}
+
+
+@function("lms", slope_first=True)
+def sample_lms(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    order: int = 4,
+) -> Options:
+    """Linear multistep (Adams-Bashforth) in sigma."""
+    return {"order": order_of(order, len(sigmas) - 1)}
+
+
+@function("dpmpp_2s_ancestral", noise.step_asks)
+def sample_dpmpp_2s_ancestral(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+) -> Options:
+    """DPM-Solver++ 2S step to a lower noise level, then fresh noise up to the wanted one."""
+    return {"eta": eta, "s_noise": s_noise}
+
+
+@function("dpmpp_sde", noise.two_stage_asks, path=True)
+def sample_dpmpp_sde(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+    r: float = 1 / 2,
+) -> Options:
+    """DPM-Solver++ SDE: an ancestral step to the stage, then an ancestral step with the corrected prediction."""
+    return {"eta": eta, "s_noise": s_noise, "r": r, "noises": "overlapping"}
+
+
+@function("dpmpp_2m")
+def sample_dpmpp_2m(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+) -> Options:
+    """DPM-Solver++ 2M."""
+    return {"lower_order_final": False}
+
+
+@function("dpmpp_2m_sde", noise.sde_asks, path=True)
+def sample_dpmpp_2m_sde(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+    solver_type: str = "midpoint",
+) -> Options:
+    """SDE-DPM-Solver++ 2M."""
+    correction = choice("solver_type", solver_type, ("midpoint", "heun"))
+    return {"eta": eta, "s_noise": s_noise, "correction": correction, "lower_order_final": False}
+
+
+@function("dpmpp_3m_sde_compat", noise.sde_asks, path=True)
+def sample_dpmpp_3m_sde(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+) -> Options:
+    """SDE-DPM-Solver++ 3M with half of the second difference."""
+    return {"eta": eta, "s_noise": s_noise, "lower_order_final": False}
+
+
+@function("dpm_fast", run=fast, slope_first=True)
+def sample_dpm_fast(
+    model: Model,
+    x: Tensor,
+    sigma_min: float,
+    sigma_max: float,
+    n: int,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    eta: float = 0.0,
+    s_noise: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+) -> Options:
+    """DPM-Solver-fast: ``n`` network calls from sigma_max to sigma_min, in blocks of order 3, then 2 and 1."""
+    return {"eta": eta, "s_noise": s_noise}
+
+
+@function("dpm_adaptive", run=adaptive)
+def sample_dpm_adaptive(
+    model: Model,
+    x: Tensor,
+    sigma_min: float,
+    sigma_max: float,
+    extra_args: Extra = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    order: int = 3,
+    rtol: float = 0.05,
+    atol: float = 0.0078,
+    h_init: float = 0.05,
+    pcoeff: float = 0.0,
+    icoeff: float = 1.0,
+    dcoeff: float = 0.0,
+    accept_safety: float = 0.81,
+    eta: float = 0.0,
+    s_noise: float = 1.0,
+    noise_sampler: NoiseSampler | None = None,
+    return_info: bool = False,
+) -> Options:
+    """DPM-Solver of orders 1 and 2, or 2 and 3, with adaptive steps from sigma_max to sigma_min.
+
+    ``return_info`` gives ``(x, info)`` with the counts ``steps, nfe, n_accept, n_reject``.
+    """
+    rule = {"pcoeff": pcoeff, "icoeff": icoeff, "dcoeff": dcoeff, "accept_safety": accept_safety}
+    steps = {"order": order, "rtol": rounded(rtol), "atol": rounded(atol), "h0": size(h_init), "control": "pid", "coupling": "mean"}
+    return {**steps, **rule, "eta": eta, "s_noise": s_noise}
+
+
+def sampler(name: str) -> Callable[..., Any]:
+    """The function called ``name``, for instance ``sampler("sample_dpmpp_2m")``; SamplerError with the nearest match for an unknown one."""
+    found: Any = globals().get(name) if name in NAMES else None
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    return _registered(name, *_resolved(name))
+
+
+def _resolved(name: str) -> tuple[str, Options]:
+    if name in ALIASES:
+        return ALIASES[name].sampler, dict(ALIASES[name].options)
+    own = name.removeprefix("sample_")
+    if own not in names():
+        raise SamplerError(unknown("function", name, [*(a for a in ALIASES if a.startswith("sample_")), *(f"sample_{n}" for n in names())]))
+    return own, {}
+
+
+def _registered(name: str, own: str, fixed: Options) -> Callable[..., Tensor]:
+    """The function of a sampler that k-diffusion does not have."""
+
+    def call(
+        model: Model,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: Extra = None,
+        callback: Callback | None = None,
+        disable: bool | None = None,
+        *further: Any,
+        noise_sampler: NoiseSampler | None = None,
+        **options: Any,
+    ) -> Tensor:
+        if further:
+            raise ArgumentTypeError(
+                f"{name} takes 6 arguments by position, {6 + len(further)} were given; noise_sampler and options go by keyword"
+            )
+        check_state(x)
+        check_callables(model=model, callback=callback, noise_sampler=noise_sampler)
+        levels = Levels.of(sigmas)
+        schedule = path_of(levels.values)
+        if schedule is None:
+            return x
+        asked = request(own, schedule, {**fixed, **options}, times=levels.values)
+        den = KDiffusionModel(model, mapping(extra_args), schedule)
+        if not asked.driver:
+            plan = asked.plan()
+            draws = Draws(plan, None, None, noise_sampler)
+            return run(plan, den, x, noise=draws.take, on_step=_watcher(callback, step_starts(plan), levels.tensor))
+        if noise_sampler is not None:
+            raise ArgumentError(f"{name} chooses its steps as it goes: noise_sampler cannot be asked for them; leave it out")
+        normals, watch = (lambda key, like: torch.randn_like(like)), _watcher(callback, None, None)
+        out: Tensor = sample(den, own, times=levels.values, x=x, noise=normals, callback=watch, **fixed, **options)
+        return out
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"Sampler {own!r} with k-diffusion's arguments; its options go by keyword."
+    return call
+
+
+def _watcher(callback: Callback | None, starts: Mapping[int, int] | None, sigmas: Tensor | None) -> OnStep | None:
+    """``callback`` as an ``on_step``: it looks, and replaces nothing. ``starts`` None: every step is one (drivers)."""
     if callback is None:
         return None
 
@@ -91,110 +350,8 @@ def watcher(callback: Callback | None, starts: Mapping[int, int] | None, sigmas:
     return watch
 
 
-def noise_of(plan: Plan | None, sampler: NoiseSampler | None) -> NoiseSource:
-    """``noise_sampler`` asked for the interval that each draw stands for, or plain normals."""
-
-    def draw(key: int, like: Tensor) -> Tensor:
-        if sampler is None or plan is None:
-            return torch.randn_like(like)
-        interval = plan.draws[key]
-        start, end = (torch.tensor(node.sigma, dtype=torch.float64, device=like.device) for node in (interval.start, interval.end))
-        return sampler(start, end).to(like)
-
-    return draw
-
-
-def resolved(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Registered name and options of ``sample_NAME``; SamplerError with the nearest match for an unknown one."""
-    given = {WORDS.get(key, key): value for key, value in options.items()}
-    if name in ALIASES:
-        return ALIASES[name].sampler, {**ALIASES[name].options, **given}
-    own = name.removeprefix("sample_")
-    if own not in names():
-        raise SamplerError(unknown("function", name, [*(a for a in ALIASES if a.startswith("sample_")), *(f"sample_{n}" for n in names())]))
-    return own, given
-
-
-def sampler(name: str) -> Callable[..., Tensor]:
-    """The function called ``name``, for instance ``sampler("sample_dpmpp_2m")``."""
-    resolved(name, {})
-    if name in RANGES:
-        return _fast if name == RANGES[0] else _adaptive
-
-    def function(
-        model: Callable[..., Tensor],
-        x: Tensor,
-        sigmas: Tensor,
-        extra_args: Mapping[str, Any] | None = None,
-        callback: Callback | None = None,
-        disable: bool | None = None,
-        noise_sampler: NoiseSampler | None = None,
-        **options: Any,
-    ) -> Tensor:
-        own, given = resolved(name, options)
-        levels = [float(s) for s in sigmas]
-        if len(levels) < 2:
-            raise ArgumentError(f"sigmas has {len(levels)} levels: at least two are wanted")
-        schedule = EDM(min(s for s in levels if s > 0.0) * 0.5, levels[0] * 1.5)  # churn goes up to 1.42 of the first level
-        asked = request(own, schedule, given, times=levels)
-        if asked.driver:
-            if noise_sampler is not None:
-                raise ArgumentError(f"{name} chooses its steps as it goes: noise_sampler cannot be asked for them; leave it out")
-            out: Tensor = sample(
-                KDiffusionModel(model, extra_args or {}, schedule),
-                own,
-                times=levels,
-                x=x,
-                noise=noise_of(None, None),
-                callback=watcher(callback, None, None),
-                **given,
-            )
-            return out
-        plan = asked.plan()
-        watch = watcher(callback, step_starts(plan), sigmas)
-        return run(plan, KDiffusionModel(model, extra_args or {}, schedule), x, noise=noise_of(plan, noise_sampler), on_step=watch)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"k-diffusion's ``{name}`` by sampler {resolved(name, {})[0]!r}; arguments as this module says."
-    return function
-
-
-def _fast(
-    model: Callable[..., Tensor],
-    x: Tensor,
-    sigma_min: float,
-    sigma_max: float,
-    n: int,
-    extra_args: Mapping[str, Any] | None = None,
-    callback: Callback | None = None,
-    disable: bool | None = None,
-    noise_sampler: NoiseSampler | None = None,
-    **options: Any,
-) -> Tensor:
-    """k-diffusion's ``sample_dpm_fast``: ``n`` network calls between two noise levels."""
-    schedule = EDM(float(sigma_min), float(sigma_max))
-    own, given = resolved("sample_dpm_fast", options)
-    plan = request(own, schedule, given, nfe=n, grid="lam", final="sigma_min").plan()
-    watch = watcher(callback, step_starts(plan), torch.tensor([node.sigma for node in plan.nodes]))
-    return run(plan, KDiffusionModel(model, extra_args or {}, schedule), x, noise=noise_of(plan, noise_sampler), on_step=watch)
-
-
-def _adaptive(
-    model: Callable[..., Tensor],
-    x: Tensor,
-    sigma_min: float,
-    sigma_max: float,
-    extra_args: Mapping[str, Any] | None = None,
-    callback: Callback | None = None,
-    disable: bool | None = None,
-    **options: Any,
-) -> Tensor:
-    """k-diffusion's ``sample_dpm_adaptive``: DPM-Solver with adaptive steps between two noise levels, without noise."""
-    schedule = EDM(float(sigma_min), float(sigma_max))
-    own, given = resolved("sample_dpm_adaptive", options)
-    den = KDiffusionModel(model, extra_args or {}, schedule)
-    out: Tensor = sample(den, own, grid="lam", final="sigma_min", x=x, callback=watcher(callback, None, None), **given)
-    return out
+#: the functions of the public package
+NAMES = tuple(name for name in list(globals()) if name.startswith("sample_"))
 
 
 def __getattr__(name: str) -> Any:

@@ -59,4 +59,4 @@ class Watch:
 
 
 def _bad_rows(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([~torch.isfinite(t).flatten(1).all(1) for t in tensors]).any(0)
+    return torch.stack([~torch.isfinite(t).unsqueeze(-1).flatten(1).all(1) for t in tensors]).any(0)

@@ -7,27 +7,35 @@ A trial from s to t, h = lam_t - lam_s, makes a lower and a higher solution from
 
 and measures ``E = rms((x_high - x_low) / max(atol, rtol max(|x_low|, |x_prev|)))``, x_prev the lower solution of the last accepted trial.
 The higher solution is carried on. ``control="dpm"`` is the paper's rule (h <- theta h E^{-1/order}), ``"pid"`` that of k-diffusion; the
-latter takes the mean over the whole batch where the former takes the sample that is worst (``coupling``). The first evaluation of a
-rejected trial is not made again, so the count is below ``order`` calls a trial. One number a trial is read by the host.
+latter takes the mean over the whole batch where the former takes the sample that is worst (``coupling``). A trial that would pass the end
+is cut there: ``dpm`` then scales the step that was cut, ``pid`` its own step (as k-diffusion does), which matters where the trial is
+rejected. The first evaluation of a rejected trial is not made again, so the count is below ``order`` calls a trial (unless
+``Drive.reuse`` is False). One number a trial is read by the host.
+
+With ``eta`` a trial goes down to the noise level of an Euler ancestral step from s to t (not below the end's), and fresh noise leads back
+up to t where it is accepted; the controller then takes 1.5 for its order, as k-diffusion does.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..checks import choice, flag, integer, number
+from ..checks import ArgumentError, choice, flag, integer, number
 from ..plans.builder import Lin, PlanBuilder, dot
+from ..plans.loop import Outputs
 from ..plans.weights import weights
 from ..schedules.grids import Grid
 from ..schedules.node import Node
 from .control import PID, Deadbeat, rms
-from .driver import Drive, Driven, Fragment, Raws, StepSizeError, fragment
+from .driver import Drive, Driven, Fragment, Raws, StepSizeError, Trial, fragment
 from .ends import end_of, from_zero_signal, to_zero
 from .registry import register
+from .singlestep import lower_level
 from .solo import by_sample
 
 
@@ -44,6 +52,7 @@ class DPMAdaptive(Driven):
         theta: safety factor of ``dpm``.
         coupling: ``max``: the worst sample of the batch decides; ``mean``: the whole batch's mean square.
         per_sample: each sample has steps of its own.
+        eta: strength of the fresh noise, as in Euler ancestral; 0: the ODE. ``s_noise`` scales that noise (1 keeps the marginal).
     """
 
     order: int = 3
@@ -59,6 +68,8 @@ class DPMAdaptive(Driven):
     accept_safety: float = 0.81
     coupling: str = "max"
     per_sample: bool = False
+    eta: float = 0.0
+    s_noise: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,12 +83,16 @@ class DPMAdaptive(Driven):
         for name in ("pcoeff", "icoeff", "dcoeff"):
             number(name, getattr(self, name), -2.0, 2.0)
         number("accept_safety", self.accept_safety, 0.01, 1.0)
+        number("eta", self.eta, 0.0, 10.0)
+        number("s_noise", self.s_noise, 0.0, 10.0)
+        if self.per_sample and self.eta:
+            raise ArgumentError(f"per_sample=True and eta={self.eta}: steps of each sample's own are for the ODE; allowed is eta=0")
 
     def controller(self) -> Deadbeat | PID:
         """The step-size rule, at its start."""
         if self.control == "dpm":
             return Deadbeat(self.order, self.theta)
-        return PID(self.order, self.pcoeff, self.icoeff, self.dcoeff, self.accept_safety)
+        return PID(1.5 if self.eta else self.order, self.pcoeff, self.icoeff, self.dcoeff, self.accept_safety)
 
 
 def trial(grid: Grid, s: Node, t: Node, order: int, kind: str) -> Fragment:
@@ -107,6 +122,16 @@ def error_norm(high: Tensor, low: Tensor, previous: Tensor, options: DPMAdaptive
     return norm if options.coupling == "max" else norm.square().mean().sqrt()
 
 
+def raised(drive: Drive, x: Tensor, down: Node, t: Node, s_noise: float) -> Tensor:
+    """The state ``x`` at ``down`` with fresh noise up to t, ``x`` itself where that is t."""
+    if down == t:
+        return x
+    b = PlanBuilder((down, t), "signal")
+    fresh = t.alpha * math.sqrt(t.rho**2 - down.rho**2)
+    y = (t.alpha / down.alpha) * b.start(down) + (fresh * s_noise) * b.noise(drive.node, t)
+    return drive.run(fragment(b, b.at(t, y)), x, noise=[drive.draw(x, drive.node, t)]).x
+
+
 def integrate(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
     """From the grid's first node to its end."""
     from_zero_signal(drive, grid)
@@ -119,16 +144,21 @@ def integrate(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
         if h <= 1e-12:
             raise StepSizeError(drive.x, s.t, drive.nfe)
         t = end if left - h <= 1e-5 else grid.at_lam(s.lam + h)
-        ran = drive.run(trial(grid, s, t, options.order, options.kind), known=known)
+        down = lower_level(grid, s, t, options.eta, end)
+        ran = drive.run(trial(grid, s, down, options.order, options.kind), known=known)
         (low,) = ran.kept
-        fits, factor = control.next(drive.read(error_norm(ran.x, low, previous, options)))
-        h = factor * min(h, left)
+        error = error_norm(ran.x, low, previous, options)
+        fits, factor = control.next(drive.read(error))
+        h = factor * (h if options.control == "pid" else min(h, left))
+        outputs = Outputs(drive.denoiser, s, drive.x, ran.first)
         if fits:
-            drive.accept(ran.x, t, ran.first)
+            drive.accept(raised(drive, ran.x, down, t, options.s_noise), t, ran.first)
             previous, known = low, None
         else:
             drive.rejected += 1
-            known = ran.first
+            known = ran.first if drive.reuse else None
+        if drive.on_trial is not None:
+            drive.on_trial(Trial(s, fits, error, h, outputs))
     return to_zero(drive, grid)
 
 
@@ -138,6 +168,7 @@ def integrate(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
     source="Lu et al. 2022, arXiv 2206.00927, appendix C",
     form="driver",
     free=True,
+    tau=lambda o: min(o.eta, 1.0),
     variants=({"order": 2}, {"kind": "x0"}, {"order": 2, "kind": "x0"}, {"control": "pid", "coupling": "mean"}, {"per_sample": True}),
 )
 def dpm_adaptive(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:

@@ -24,6 +24,7 @@ _PATH = "independent noise here unless a Brownian path is asked for"
 _HALVED = "its third order is a second order, and so is dpmpp_3m_sde_compat; dpmpp_3m_sde has the full second difference"
 _ROUNDED = "diffusers feeds the network rounded times with special sigmas; here the time is exact"
 
+_OPEN_END = "on levels that end above 0 its last step keeps its order: lower_order_final=False"
 _SLIPPED = "its weights of order 3 and 4 carry slips; ipndm_v is the method itself"
 ALIASES: dict[str, Alias] = {
     # diffusers scheduler classes
@@ -60,9 +61,11 @@ ALIASES: dict[str, Alias] = {
     "sample_dpm_2": Alias("dpm2", {}),
     "sample_lms": Alias("lms", {}),
     "sample_dpm_fast": Alias("dpm_fast", {}, "lam", 'its n is nfe= here; it ends at sigma_min: final="sigma_min"'),
-    "sample_dpmpp_2m": Alias("dpmpp_2m", {}, None, _FIRST_ORDER_END),
-    "sample_dpmpp_2m_sde": Alias("dpmpp_2m_sde", {}, None, _PATH + '; solver_type="heun" is correction="heun"'),
-    "sample_dpmpp_3m_sde": Alias("dpmpp_3m_sde_compat", {}, None, _HALVED),
+    "sample_dpmpp_2m": Alias("dpmpp_2m", {}, None, f"{_FIRST_ORDER_END}; {_OPEN_END}"),
+    "sample_dpmpp_2m_sde": Alias("dpmpp_2m_sde", {}, None, f'{_PATH}; solver_type="heun" is correction="heun"; {_OPEN_END}'),
+    "sample_dpmpp_3m_sde": Alias(
+        "dpmpp_3m_sde_compat", {}, None, f"{_HALVED}; its last step but one is third order: lower_order_final=False"
+    ),
     "sample_dpmpp_sde": Alias("dpmpp_sde", {"noises": "overlapping"}, None, _ONE_PATH),
     "sample_dpm_2_ancestral": Alias("dpm2_ancestral", {}),
     "sample_dpmpp_2s_ancestral": Alias("dpmpp_2s_ancestral", {}),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 def rms(ratio: Tensor) -> Tensor:
     """Root mean square over each sample, (B,), in float32 or better."""
-    wide = ratio.to(torch.promote_types(ratio.dtype, torch.float32)).flatten(1)
+    wide = ratio.to(torch.promote_types(ratio.dtype, torch.float32)).unsqueeze(-1).flatten(1)
     return wide.square().mean(1).sqrt()
 
 

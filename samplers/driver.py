@@ -89,6 +89,20 @@ class Ran(NamedTuple):
     last: Raws
 
 
+class Trial(NamedTuple):
+    """What ``Drive.on_trial`` sees after a trial was taken or rejected (``drive.x`` and ``drive.node`` are then up to date).
+
+    ``start``: the node that the trial began at; ``accepted``; ``error``: its norm as a tensor; ``h``: the next step in lam; ``outputs``:
+    the prediction at ``start``.
+    """
+
+    start: Node
+    accepted: bool
+    error: Tensor
+    h: float
+    outputs: Outputs
+
+
 @dataclass
 class Drive:
     """What a driver is given.
@@ -99,6 +113,9 @@ class Drive:
         noise: ``(key, like)`` gives unit normals, one seed a sample; ``draws`` are spent.
         path: a Brownian path, see ``Path``.
         on_step: sees every accepted step, and may replace its end.
+        on_trial: sees every trial of the adaptive DPM-Solver, rejected ones too.
+        interval_noise: ``(start, end, like)`` gives unit normals in place of ``noise`` for a draw that stands for an interval.
+        reuse: the first call of a trial is not made again after a rejection (False: it is).
         check: stop on numbers that are not finite.
         max_nfe, nfe: the most network calls, and those made; ``accepted`` and ``rejected`` steps.
         passes: times that the network ran; less than ``nfe`` where several calls were made as one batch.
@@ -119,6 +136,9 @@ class Drive:
     passes: int = 0
     draws: int = 0
     calls: list[Call] = field(default_factory=list)
+    on_trial: Callable[[Trial], None] | None = None
+    interval_noise: Callable[[Node, Node, Tensor], Tensor] | None = None
+    reuse: bool = True
 
     def __post_init__(self) -> None:
         self.watch = Watch(self.calls, self.x)
@@ -167,8 +187,11 @@ class Drive:
         scale = self.denoiser.input_scale(node.t)
         return Outputs(self.denoiser, node, x, self.call(x if scale == 1.0 else x * scale, Call(self.nfe, node, 0, 0, scale)))
 
-    def draw(self, like: Tensor) -> Tensor:
-        """The next unit normals, shaped like ``like``."""
+    def draw(self, like: Tensor, start: Node | None = None, end: Node | None = None) -> Tensor:
+        """The next unit normals, shaped like ``like``; ``start`` and ``end`` are the interval that they stand for, where there is one."""
+        if self.interval_noise is not None and start is not None and end is not None:
+            self.draws += 1
+            return self.interval_noise(start, end, like)
         if self.noise is None:
             raise PlanError("this driver draws noise: give noise= or seeds")
         self.draws += 1

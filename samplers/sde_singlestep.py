@@ -28,13 +28,14 @@ from .registry import register
 
 @dataclass(frozen=True)
 class TwoStageAncestral:
-    """``eta``: strength of the fresh noise, 0 the ODE method, 1 the usual; ``s_noise`` scales the noise (1 keeps the marginal)."""
+    """``eta``: strength of the fresh noise, 0 the ODE method, 1 the usual, above it as much as fits (``s_u <= rho_t``); ``s_noise``
+    scales the noise (1 keeps the marginal)."""
 
     eta: float = 1.0
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        number("eta", self.eta, 0.0, 1.0)
+        number("eta", self.eta, 0.0, 10.0)
         number("s_noise", self.s_noise, 0.0, 10.0)
 
 
@@ -49,7 +50,7 @@ class DPMSDE(TwoStageAncestral):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("r", self.r, 0.05, 1.0)
+        number("r", self.r, 1e-3, 1.0)
         choice("noises", self.noises, ("split", "overlapping"))
 
 
@@ -80,7 +81,7 @@ _ETAS = ({"eta": 0.0}, {"eta": 0.5})
     "dpm2_ancestral",
     order=2,
     source="Katherine Crowson, k-diffusion, sample_dpm_2_ancestral; DPM-Solver-2 of arXiv 2206.00927",
-    tau=lambda o: o.eta,
+    tau=lambda o: min(o.eta, 1.0),
     allow="signal",
     variants=_ETAS,
 )
@@ -93,7 +94,7 @@ def dpm2_ancestral(b: PlanBuilder, grid: Grid, options: TwoStageAncestral) -> Pl
     "dpmpp_2s_ancestral",
     order=2,
     source="Katherine Crowson, k-diffusion, sample_dpmpp_2s_ancestral; DPM-Solver++ 2S of arXiv 2211.01095",
-    tau=lambda o: o.eta,
+    tau=lambda o: min(o.eta, 1.0),
     allow="signal",
     variants=_ETAS,
 )
@@ -114,7 +115,7 @@ def _weak_order(options: DPMSDE) -> int:
     "dpmpp_sde",
     order=_weak_order,
     source="Katherine Crowson, k-diffusion, sample_dpmpp_sde; Gonzalez et al. 2023, arXiv 2305.14267 for the noise",
-    tau=lambda o: o.eta,
+    tau=lambda o: min(o.eta, 1.0),
     allow="signal",
     variants=({"noises": "overlapping"}, {"eta": 0.0}, {"r": 0.4}),
 )
@@ -134,7 +135,7 @@ def dpmpp_sde(b: PlanBuilder, grid: Grid, options: DPMSDE) -> Plan:
         D1 = b.evaluate(b.at(middle, _ancestral_move(x, D, s, middle, e1) + z1), middle, "x0")
         y = _ancestral_move(x, (1.0 - half) * D + half * D1, s, t, e)
         if fresh > 0.0 and split:
-            shared = e / e1
+            shared = e / e1 if e1 > 0.0 else 0.0
             own = math.sqrt(max(fresh**2 - (shared * fresh1) ** 2, 0.0))
             y = y + shared * z1 + ((own * options.s_noise) * b.noise(middle, t) if own > 0.0 else Lin({}))
         elif fresh > 0.0:

@@ -221,7 +221,7 @@ class DPMFast:
     orders: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        number("eta", self.eta, 0.0, 1.0)
+        number("eta", self.eta, 0.0, 10.0)
         number("s_noise", self.s_noise, 0.0, 10.0)
         choice("blocks", self.blocks, ("full", "fill"))
         _check_orders(self)
@@ -231,7 +231,7 @@ class DPMFast:
     "dpm_fast",
     order=3,
     source="Lu et al. 2022, arXiv 2206.00927, app. D (DPM-Solver-fast); Katherine Crowson, k-diffusion",
-    tau=lambda o: o.eta,
+    tau=lambda o: min(o.eta, 1.0),
     allow="signal",
     fill=_fill,
     variants=({"eta": 1.0}, {"eta": 0.5}),
@@ -248,7 +248,7 @@ def dpm_fast(b: PlanBuilder, grid: Grid, options: DPMFast) -> Plan:
     filled = fill_orders(3, finite) if options.blocks == "fill" and finite else (3,) * finite
     orders = _given_orders(options.orders, grid)[:finite] if options.orders else filled
     edges = [_at_fraction(grid, finite * k / max(len(orders), 1)) for k in range(len(orders) + 1)]
-    lows = [_low(grid, s, t, options.eta, edges[-1]) for s, t in pairwise(edges)]
+    lows = [lower_level(grid, s, t, options.eta, edges[-1]) for s, t in pairwise(edges)]
     blocks = [_stages(grid, s, low, k) for s, low, k in zip(edges[:-1], lows, orders, strict=True)]
     if grid[-1].sigma == 0.0:
         blocks.append((edges[-1],))
@@ -266,7 +266,7 @@ def _at_fraction(grid: Grid, place: float) -> Node:
     return grid.at_lam(s.lam + (place - i) * (t.lam - s.lam))
 
 
-def _low(grid: Grid, s: Node, t: Node, eta: float, last: Node) -> Node:
+def lower_level(grid: Grid, s: Node, t: Node, eta: float, last: Node) -> Node:
     """Where the deterministic part of an ancestral step from s to t ends, not below ``last``."""
     fresh = noise_share(s, t, eta) / t.alpha
     return t if fresh == 0.0 or t == last else grid.at_rho(math.sqrt(max(t.rho**2 - fresh**2, last.rho**2)))

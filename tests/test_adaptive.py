@@ -16,7 +16,7 @@ from fewstep.fused.noise import SeededNoise
 from fewstep.models import GaussianMixture
 from fewstep.plans import NumericalError
 from fewstep.samplers import SamplerError, adaptive, adaptive_sde, get
-from fewstep.samplers.adaptive import trial
+from fewstep.samplers.adaptive import DPMAdaptive, integrate, trial
 from fewstep.samplers.control import PI, PID, Deadbeat
 from fewstep.samplers.driver import Drive, StepSizeError
 from fewstep.samplers.embedded import DORMAND_PRINCE_5, DORMAND_PRINCE_8
@@ -359,3 +359,35 @@ def test_a_fragment_is_written_with_the_builder():
     piece = trial(Grid.from_nodes([s, t], schedule), s, t, 3, "x0")
     assert piece.plan.nfe == 3 and piece.plan.end == t and piece.plan.consistency == "exact"
     assert len(piece.keep) == 1
+
+
+def test_pid_keeps_its_own_step_where_a_trial_was_cut_at_the_end():
+    """h starts at 5 on a range of 3 in lam: the first trial is cut to 3, rejected, and the next step is ``factor`` times 5 (k-diffusion's
+    ``h *= factor``), not times 3, so it may be cut again."""
+    schedule = VPLinear()
+    s, t = schedule.node_at_lam(-1.5), schedule.node_at_lam(1.5)
+    grid = Grid.from_nodes([s, t], schedule)
+    steps = {}
+    for control in ("pid", "dpm"):
+        trials = []
+        drive = Drive(mixture(schedule, "eps"), exact_states(s), s, on_trial=trials.append)
+        integrate(drive, grid, DPMAdaptive(control=control, h0=5.0, rtol=1e-3, atol=1e-4))
+        assert not trials[0].accepted and trials[0].start == s and len(trials) == drive.accepted + drive.rejected
+        steps[control] = trials[0].h, float(trials[0].error.max())
+    h, error = steps["pid"]
+    assert h == pytest.approx(5.0 * PID(3).next(error)[1], rel=1e-12)
+    h, error = steps["dpm"]
+    assert h == pytest.approx(3.0 * Deadbeat(3).next(error)[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("control", ["pid", "dpm"])
+def test_eta_keeps_the_marginal(control):
+    """On one Gaussian the ODE solved tightly and the fresh noise leave mean and variance as the path has them."""
+    n, (start, end) = 20_000, INNER.nodes
+    mean, stds = torch.tensor([0.7, -0.3], dtype=torch.float64), [math.hypot(v.alpha * 0.5, v.sigma) for v in INNER.nodes]
+    x = start.alpha * mean + stds[0] * SeededNoise(tuple(range(n))).start((2,), dtype=torch.float64)
+    options = {"control": control, "eta": 1.0, "rtol": 1e-3, "atol": 1e-4, "coupling": "mean"}
+    out = fewstep.sample(GAUSS, "dpm_adaptive", grid=INNER, x=x, seed=50_000, **options)
+    assert float((out - end.alpha * mean).mean(0).abs().max()) < 5.0 * stds[1] / math.sqrt(n)
+    assert float((out.std(0) / stds[1] - 1.0).abs().max()) < 5.0 / math.sqrt(2.0 * n)
+    assert float(torch.corrcoef(torch.stack([x[:, 0], out[:, 0]]))[0, 1]) < 0.95  # fresh noise did come in

@@ -202,7 +202,7 @@ def test_pece_evaluates_twice():
         ("seeds_2", {"r1": 1.0}),
         ("seeds_3", {"correction": "midpoint"}),
         ("dpmpp_sde", {"noises": "independent"}),
-        ("dpm2_ancestral", {"eta": 1.5}),
+        ("dpm2_ancestral", {"eta": -0.5}),
         ("sde_dpm_solver_2m", {"tau": -1.0}),
         ("dpmpp_3m_sde", {"lower_order_final": 1}),
     ],
