@@ -110,11 +110,9 @@ class Folder:
         """The grid picture, read back from the files."""
         seeds = [seed for block in blocks for seed in block.seeds][:most]
         if self.format == "png":
-            from PIL import Image
+            from ..files.pictures import read_picture
 
-            pixels = [
-                np.asarray(Image.open(self.root / f"samples/{seed:06d}.png")).reshape(*self.shape[1:], self.shape[0]) for seed in seeds
-            ]
+            pixels = [np.moveaxis(read_picture((self.root / f"samples/{seed:06d}.png").read_bytes()), 0, -1) for seed in seeds]
             return pictures.image_grid(np.stack(pixels))
         wanted = [block for block in blocks if seeds and set(block.seeds) & set(seeds)] if pictures.is_image(self.shape) else blocks
         arrays = [np.load(self.root / f"samples/block-{block.index:05d}.npz", allow_pickle=False) for block in wanted]

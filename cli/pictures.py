@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..checks import ArgumentError
+
 SCATTER, BACK, INK = 480, (255, 255, 255), (31, 98, 180)
 
 
@@ -19,7 +21,9 @@ def is_image(shape: Sequence[int]) -> bool:
 
 
 def to_pixels(x: Any) -> Any:
-    """A float array (..., c, h, w) in [-1, 1] as uint8 (..., h, w, c); values outside are clipped."""
+    """A float array (..., c, h, w) in [-1, 1] as uint8 (..., h, w, c); values outside are clipped. ArgumentError for NaN."""
+    if np.isnan(np.asarray(x)).any():
+        raise ArgumentError("samples hold NaN: they are no pictures")
     scaled = np.clip((np.asarray(x, dtype=np.float64) + 1.0) * 127.5, 0.0, 255.0)
     return np.moveaxis(np.rint(scaled).astype(np.uint8), -3, -1)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..checks import ArgumentError
 from ..files import dumps, write
+from .score import VALUE_RANGE
 from .settings import resolve
 
 HELP = "make reference statistics of a data set"
@@ -29,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "keep": 50_000,
     "batch": 64,
     "skip_corrupt": False,
+    "value_range": None,
     "note": None,
     "device": "auto",
 }
@@ -43,6 +45,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--keep", type=int, help="with --features: of a random subset of so many images where there are more (default 50000)")
     p.add_argument("--batch", type=int, help="images in a block (default 64)")
     p.add_argument("--skip-corrupt", action="store_true", default=None, help="leave out images that cannot be read, and count them")
+    p.add_argument("--value-range", metavar="=LOW,HIGH", help=VALUE_RANGE)
     p.add_argument("--note", help="a word about the data, kept in the file (default: the source's name)")
     p.add_argument("--device", help="where the network runs (default: a GPU if there is one)")
     p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
@@ -52,9 +55,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """The command."""
     settings = resolve(args, DEFAULTS)
-    record = make(settings, args.out)
-    if record is None:
+    made = make(settings, args.out)
+    if made is None:
         return 0  # not the main process
+    record, said = made
     write(args.out.with_name(args.out.name + ".settings.json"), dumps(settings).encode())
     if args.json:
         print(dumps(record), end="")
@@ -63,16 +67,18 @@ def execute(args: argparse.Namespace) -> int:
     print(f"{record['count']} images of {settings['source']}{kept}, {record['dim']} dimensions of {record['provenance']['extractor']}")
     if record["skipped"]:
         print(f"{len(record['skipped'])} images could not be read and are left out")
+    for line in said:
+        print(line)
     print(f"statistics: {args.out}")
     return 0
 
 
-def make(settings: Mapping[str, Any], out: Path) -> dict[str, Any] | None:
-    """Write the file; what it carries, or None in a process that is not the main one."""
+def make(settings: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], list[str]] | None:
+    """Write the file; what it carries, and what is to be said of the images. None in a process that is not the main one."""
     from ..eval.features import load_extractor
     from ..eval.storage import SUFFIXES, save_stats
     from .generate import device_named, positive, progress
-    from .score import check_shape, refuse_corrupt, rules
+    from .score import check_shape, notes, refuse_corrupt, rules
     from .score_sources import samples_of
     from .score_work import clear, collect, idle, open_work
 
@@ -101,4 +107,6 @@ def make(settings: Mapping[str, Any], out: Path) -> dict[str, Any] | None:
     clear(work)
     skipped = [{"file": one.name, "why": one.why} for one in found.bad]
     kept = 0 if features is None else len(features)
-    return {"count": made.count, "dim": made.dim, "features": kept, "provenance": asdict(made.provenance), "skipped": skipped}
+    record = {"count": made.count, "dim": made.dim, "features": kept, "provenance": asdict(made.provenance), "skipped": skipped}
+    record |= {"values": found.values.to_dict(samples.value_range), "left_out": samples.left_out.to_dict()}
+    return record, notes(found, samples)

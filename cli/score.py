@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import ArgumentError
 from ..files import dumps, write
+from ..files.listing import printable
 from .generate import DEFAULTS as DRAWING_DEFAULTS
 from .generate import device_named, drawing_arguments, positive, progress
 from .options import parse_options
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 #: said of samples whose labels were dealt out evenly
 BALANCED = "the classes are dealt out evenly: few such samples come nearer to the reference than independent ones (`--labels random`)"
+VALUE_RANGE = "black and white in floating point npy files, such as --value-range=0,1 or =0,255 (default: -1,1, and they are checked)"
 HELP = "score images, or a model, against a reference"
 
 DEFAULTS: dict[str, Any] = {
@@ -55,6 +57,7 @@ DEFAULTS: dict[str, Any] = {
     "keep": 50_000,
     "pairs": 10_000,
     "skip_corrupt": False,
+    "value_range": None,
     "allow_mismatch": False,
 }
 
@@ -72,6 +75,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--keep", type=int, help="keep the features of at most so many samples (default 50000)")
     p.add_argument("--pairs", type=int, help="at most so many samples where all pairs are formed (default 10000)")
     p.add_argument("--skip-corrupt", action="store_true", default=None, help="leave out images that cannot be read, and count them")
+    p.add_argument("--value-range", metavar="=LOW,HIGH", help=VALUE_RANGE)
     p.add_argument("--allow-mismatch", action="store_true", default=None, help="compare with statistics of another network or resize rule")
     p.add_argument("--out", type=Path, help="a folder to keep features, settings and score in")
     drawing_arguments(p, "0-1999", "random")
@@ -191,9 +195,14 @@ def rules(network: FeatureExtractor) -> dict[str, Any]:
 def refuse_corrupt(found: Found, samples: Samples, skip: bool) -> None:
     """Name the images that cannot be read, unless they are to be left out."""
     if found.bad and not skip:
-        named = "; ".join(f"{one.name}: {one.why}" for one in found.bad[:5])
+        named = "; ".join(f"{printable(one.name)}: {one.why}" for one in found.bad[:5])
         more = f" (and {len(found.bad) - 5} more)" if len(found.bad) > 5 else ""
         raise ArgumentError(f"{len(found.bad)} of {samples.count} images cannot be read: {named}{more}; --skip-corrupt leaves them out")
+
+
+def notes(found: Found, samples: Samples) -> list[str]:
+    """What a reader must know of the images: values that were clamped, files that are no data."""
+    return [text for text in (found.values.text(samples.value_range), samples.left_out.text()) if text]
 
 
 def _record(scores: Scores, samples: Samples, found: Found, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +213,8 @@ def _record(scores: Scores, samples: Samples, found: Found, settings: Mapping[st
         rating["name"] = title(name, scores.generated)
     skipped = [{"file": one.name, "why": one.why} for one in found.bad]
     facts = {"source": samples.name, "model": samples.model, "balanced_classes": samples.balanced}
-    return {**facts, **record, "skipped": skipped, "settings": dict(settings)}
+    seen = {"values": found.values.to_dict(samples.value_range), "skipped": skipped, "left_out": samples.left_out.to_dict()}
+    return {**facts, **record, **seen, "settings": dict(settings)}
 
 
 def _text(scores: Scores, samples: Samples, found: Found) -> str:
@@ -214,7 +224,10 @@ def _text(scores: Scores, samples: Samples, found: Found) -> str:
     against = f" against {scores.reference}" if scores.reference is not None else ""
     lines = [f"{scores.count} images of {samples.name}{against}, features of {extractor}"]
     if found.bad:
-        lines.append(f"{len(found.bad)} images could not be read and are left out: {', '.join(one.name for one in found.bad[:5])}")
+        lines.append(
+            f"{len(found.bad)} images could not be read and are left out: {', '.join(printable(one.name) for one in found.bad[:5])}"
+        )
+    lines += notes(found, samples)
     lines.append(table(scores))
     if samples.balanced and scores.reference is not None:
         lines.append(BALANCED)

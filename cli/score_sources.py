@@ -12,6 +12,8 @@ import torch
 
 from ..checks import ArgumentError
 from ..eval.image_sources import Batch, ImageSource, open_source
+from ..eval.value_range import Range, Values, check_range
+from ..files.listing import LeftOut
 from .generate import DEFAULTS, Drawing, positive
 from .pictures import is_image, to_pixels
 from .settings import parse_seeds
@@ -19,7 +21,8 @@ from .settings import parse_seeds
 
 class Samples(Protocol):
     """Images in blocks: ``blocks`` of them, ``count`` images in all; ``model`` they come from, where that is known; ``balanced``: every
-    class as often as the others, by intent; ``quantize``: the rule by which they became grey levels here (None: they were)."""
+    class as often as the others, by intent; ``value_range`` of floating point images (None: [-1, 1]); ``left_out``: files of the
+    folder that are no data; ``quantize``: the rule by which they became grey levels here (None: they were)."""
 
     name: str
     count: int
@@ -27,6 +30,8 @@ class Samples(Protocol):
     model: str | None
     balanced: bool
     quantize: str | None
+    value_range: Range
+    left_out: LeftOut
 
     def places(self, block: int) -> range:
         """The places of a block's images in the whole."""
@@ -47,10 +52,11 @@ class FileSamples:
     def __init__(self, source: ImageSource, batch: int) -> None:
         self.source, self.batch, self.name, self.count = source, batch, source.name, source.count
         self.blocks = math.ceil(self.count / batch)
+        self.value_range, self.left_out = source.value_range, source.left_out
         made = source.manifest.get("model")
         self.model = made if isinstance(made, str) else None
         self.balanced = balanced([row.get("label") for row in source.manifest.get("samples", ())])
-        self.quantize = "round" if any(part.path.suffix == ".npy" for part in source.parts) else None
+        self.quantize = "round" if any(part.path.suffix.lower() == ".npy" for part in source.parts) else None
 
     def places(self, block: int) -> range:
         """The places of a block's images in the whole."""
@@ -63,7 +69,8 @@ class FileSamples:
 
     def identity(self) -> dict[str, Any]:
         """Every file with its size and time."""
-        return {"source": self.source.facts(), "batch": self.batch}
+        limits = {} if self.value_range is None else {"value_range": list(self.value_range)}
+        return {"source": self.source.facts(), "batch": self.batch, **limits}
 
 
 class DrawnSamples:
@@ -76,6 +83,8 @@ class DrawnSamples:
         self.model: str | None = str(settings["model"])
         self.name = f"{self.model} by {settings['sampler']}"
         self.quantize: str | None = "round"
+        self.value_range: Range = None
+        self.left_out = LeftOut()
         self.drawing = Drawing(self.settings)
         self.balanced = balanced([label for block in self.drawing.blocks for label in block.labels])
         if not is_image(self.drawing.shape):
@@ -88,9 +97,9 @@ class DrawnSamples:
 
     def read(self, block: int) -> Batch:
         """Draw a block."""
-        pixels = to_pixels(self.drawing.draw(self.drawing.blocks[block]))
-        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-        return Batch(image, tuple(self.places(block)))
+        x = torch.as_tensor(self.drawing.draw(self.drawing.blocks[block]))
+        image = torch.from_numpy(to_pixels(x)).permute(0, 3, 1, 2).contiguous()
+        return Batch(image, tuple(self.places(block)), (), Values.of(x))
 
     def identity(self) -> dict[str, Any]:
         """The settings, and the hashes of plan and weights."""
@@ -109,7 +118,9 @@ def samples_of(source: str | Path | None, settings: Mapping[str, Any]) -> Sample
     if source is not None and settings.get("model") is not None:
         raise ArgumentError(f"give the images {str(source)!r} or --model {settings['model']!r}, not both")
     if source is not None:
-        return FileSamples(open_source(source), batch)
+        return FileSamples(open_source(source, check_range(settings.get("value_range"))), batch)
+    if settings.get("value_range") is not None:
+        raise ArgumentError(f"--value-range {settings['value_range']!r} is about files: what a model draws lies in [-1, 1]")
     if settings.get("model") is None:
         raise ArgumentError("nothing to score: give a folder or an npz file of images, or --model")
     return DrawnSamples(settings, batch)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,10 +24,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, parse_json
 from ..eval.features import FeatureExtractor
-from ..eval.image_sources import Unreadable, image_digests, joint_digest
+from ..eval.image_sources import Batch, Unreadable, image_digests, joint_digest
 from ..eval.scoring_features import Collected
+from ..eval.value_range import Values
 from ..files import dumps, read_json, sha256, write, write_tensors
 from .processes import machines, place
 from .score_sources import Samples
@@ -38,11 +40,21 @@ PAUSE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The whole pass: what was collected, the hash of all images, and those that could not be read."""
+    """The whole pass: what was collected, the hash of all images, those that could not be read, and the values of floating point ones."""
 
     collected: Collected
     data: str
     bad: tuple[Unreadable, ...]
+    values: Values
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A block from its file."""
+
+    tensors: dict[str, Tensor]
+    bad: tuple[Unreadable, ...]
+    values: Values
 
 
 @dataclass(frozen=True)
@@ -56,21 +68,24 @@ class Work:
         """Where a block is kept."""
         return self.root / "features" / f"{block:05d}.safetensors"
 
-    def save(self, block: int, tensors: Mapping[str, Tensor], bad: tuple[Unreadable, ...]) -> None:
-        """Write a block with the hash of its tensors."""
-        facts = {"bad": [[one.index, one.name, one.why] for one in bad], "sha256": _hash(tensors)}
-        write_tensors(self.file(block), tensors, {"facts": json.dumps(facts)})
+    def save(self, block: int, tensors: Mapping[str, Tensor], batch: Batch) -> None:
+        """Write a block's tensors, what is to be said of its images, and the hash of both."""
+        v = batch.values
+        values = [v.count, v.outside, v.least, v.greatest] if v.count else []
+        facts: dict[str, Any] = {"bad": [[one.index, one.name, one.why] for one in batch.bad], "values": values}
+        write_tensors(self.file(block), tensors, {"facts": json.dumps(facts | {"sha256": _hash(tensors, facts)})})
 
-    def load(self, block: int, places: range, with_logits: bool) -> tuple[dict[str, Tensor], tuple[Unreadable, ...]] | None:
+    def load(self, block: int, places: range, with_logits: bool) -> Loaded | None:
         """A block that is whole and holds what is wanted of these places; None where it must be computed."""
         try:
             with safe_open(self.file(block), "pt") as file:
-                facts = json.loads((file.metadata() or {})["facts"])
+                facts = parse_json((file.metadata() or {})["facts"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
             bad = tuple(Unreadable(*row) for row in facts["bad"])
             whole = sorted([*tensors["index"].tolist(), *(one.index for one in bad)]) == list(places)
-            return (tensors, bad) if whole and facts["sha256"] == _hash(tensors) and ("logits" in tensors or not with_logits) else None
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            there = whole and facts.pop("sha256") == _hash(tensors, facts) and ("logits" in tensors or not with_logits)
+            return Loaded(tensors, bad, Values(*facts["values"])) if there else None
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
 
@@ -89,9 +104,7 @@ def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
             raise ArgumentError("processes on several machines share their work through a folder: give --out")
         user = os.getuid() if hasattr(os, "getuid") else 0
         work = Work(Path(tempfile.gettempdir()) / f"fewstep-{user}-{sha256(text)[:24]}", False)
-        work.root.mkdir(mode=0o700, exist_ok=True)
-        if hasattr(os, "getuid") and work.root.stat().st_uid != user:
-            raise ArgumentError(f"{str(work.root)!r} belongs to someone else: give --out")
+        _own(work.root)
     else:
         work = Work(out, True)
     file = work.root / "identity.json"
@@ -109,6 +122,22 @@ def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
     return work
 
 
+def _own(root: Path) -> None:
+    """Make ``root``, or see that it is this user's own: a folder and no link, which nobody else may open. Others can guess its name, and
+    may write where it lies."""
+    try:
+        root.mkdir(mode=0o700)
+    except FileExistsError:
+        found = root.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise ArgumentError(f"{str(root)!r} is no folder, but a link or a file: remove it, or give --out") from None
+        if hasattr(os, "getuid") and found.st_uid != os.getuid():
+            raise ArgumentError(f"{str(root)!r} belongs to someone else: give --out") from None
+        if os.name == "posix" and found.st_mode & 0o077:
+            rights = f"{found.st_mode & 0o777:o}"
+            raise ArgumentError(f"{str(root)!r} is open to others (mode {rights}, 700 is wanted): remove it, or give --out") from None
+
+
 def collect(
     samples: Samples, network: FeatureExtractor, logits: FeatureExtractor | None, work: Work, keep: int, report: Callable[[int], None]
 ) -> Found | None:
@@ -123,12 +152,15 @@ def collect(
     collected = Collected(keep)
     digests: list[Tensor] = []
     bad: list[Unreadable] = []
+    values = Values()
     for block in range(samples.blocks):
-        tensors, missing = _wait(work, block, samples.places(block), logits is not None)
+        found = _wait(work, block, samples.places(block), logits is not None)
+        tensors = found.tensors
         collected.add(tensors["features"], tensors["logits"] if logits is not None else None, tensors["index"].tolist())
         digests.append(tensors["digest"])
-        bad.extend(missing)
-    return Found(collected, joint_digest(digests), tuple(bad))
+        bad.extend(found.bad)
+        values += found.values
+    return Found(collected, joint_digest(digests), tuple(bad), values)
 
 
 def clear(work: Work) -> None:
@@ -144,10 +176,10 @@ def _compute(samples: Samples, block: int, network: FeatureExtractor, logits: Fe
     tensors["features"] = network.features(batch.image, len(batch.image)) if some else torch.empty(0, 1)
     if logits is not None:
         tensors["logits"] = logits.features(batch.image, len(batch.image)) if some else torch.empty(0, 1)
-    work.save(block, tensors, batch.bad)
+    work.save(block, tensors, batch)
 
 
-def _wait(work: Work, block: int, places: range, with_logits: bool) -> tuple[dict[str, Tensor], tuple[Unreadable, ...]]:
+def _wait(work: Work, block: int, places: range, with_logits: bool) -> Loaded:
     """The block, as soon as another process has written it."""
     since = time.monotonic()
     seen = -1
@@ -161,8 +193,8 @@ def _wait(work: Work, block: int, places: range, with_logits: bool) -> tuple[dic
     return found
 
 
-def _hash(tensors: Mapping[str, Tensor]) -> str:
-    parts: list[Any] = []
+def _hash(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    parts: list[Any] = [json.dumps(facts, sort_keys=True)]
     for key, value in sorted(tensors.items()):
         parts += [f"{key} {value.dtype} {tuple(value.shape)}", value.contiguous().numpy()]
     return sha256(*parts)

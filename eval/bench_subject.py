@@ -130,7 +130,7 @@ class Subject:
 
     def material(self, samples: Tensor) -> Tensor:
         """What is kept of a block of samples to rate it: features, or the points themselves."""
-        return samples.flatten(1).double() if self.metric == "SW2" else self.extractor.features(samples)
+        return samples.flatten(1).double() if self.metric == "SW2" else self.extractor.features(samples, value_range=(-1.0, 1.0))
 
     def rate(self, material: Tensor) -> Quality:
         """The quality of all samples."""

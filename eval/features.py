@@ -2,13 +2,14 @@
 
 Images are uint8 (n, c, h, w), or float in [-1, 1], which become grey levels first, as a saved picture would be: ``round`` is
 ``floor(clip(127.5 x + 128, 0, 255))`` (EDM's rule), ``floor`` is ``floor(clip(255 (x + 1) / 2, 0, 255))`` (that of score_sde).
+``value_range=(low, high)`` says that they lie in another range; without it, values that cannot be in [-1, 1] are refused (``value_range``).
 Distances of the bundled networks carry those networks' names, as in ``fd-mnist``; the name FID belongs to one network only, which is not
 bundled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .errors import ScoreError
 from .moments import FeatureStats, Moments, Provenance
 from .resizing import RESIZERS, check_rule, fitted
 from .storage import load_stats
+from .value_range import SIGNED, Range, Values, check_range
 
 #: where a network runs; None: where it is
 Device = str | torch.device | None
@@ -35,21 +37,54 @@ SPLITS = ("train", "test")
 KINDS = {"inception": "FILE", "dinov2": "FOLDER", "clip": "FOLDER"}
 
 
-def to_uint8(image: Any, quantize: str = "round") -> Tensor:
-    """Grey levels of ``image`` (n, c, h, w): uint8 as it is, floating point from [-1, 1]. Raises ScoreError for anything else."""
-    given = torch.as_tensor(image).detach()
+def to_uint8(image: Any, quantize: str = "round", value_range: Range = None) -> Tensor:
+    """Grey levels of ``image`` (n, c, h, w): uint8 as it is, floating point from ``value_range``, by default [-1, 1]; values outside are
+    clamped. One batch is not judged by its values, as a source is. Raises ScoreError for anything else."""
     if quantize not in QUANTIZE:
         raise ScoreError(f"quantize={quantize!r}: allowed are {', '.join(QUANTIZE)}")
-    if given.ndim != 4 or not (given.dtype == torch.uint8 or given.is_floating_point()):
-        raise ScoreError(f"images must be uint8 or floating point (n, c, h, w), got {given.dtype} {tuple(given.shape)}")
+    limits = check_range(value_range)
+    given = image_batch(image)
     if given.dtype == torch.uint8:
         return given
-    if not bool(torch.isfinite(given).all()):
+    x = given.to(torch.float32)
+    low, high = limits or SIGNED
+    if (low, high) == SIGNED:
+        level = 127.5 * x + 128.0 if quantize == "round" else 255.0 * (x + 1.0) / 2.0
+    else:
+        level = (x - low) * (255.0 / (high - low)) + (0.5 if quantize == "round" else 0.0)
+    return level.clamp(0.0, 255.0).floor().to(torch.uint8)
+
+
+def image_batch(image: Any) -> Tensor:
+    """``image`` as a tensor if it is a batch of images (n, c, h, w), uint8 or finite floating point. Raises ScoreError."""
+    try:
+        given = torch.as_tensor(image).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ScoreError(f"images must be a tensor, an array or batches of them, got {type(image).__name__}: {error}") from error
+    if given.ndim != 4 or not (given.dtype == torch.uint8 or given.is_floating_point()):
+        raise ScoreError(f"images must be uint8 or floating point (n, c, h, w), got {given.dtype} {tuple(given.shape)}")
+    if given.is_floating_point() and not bool(torch.isfinite(given).all()):
         bad = (~torch.isfinite(given)).flatten(1).any(dim=1).nonzero().flatten().tolist()
         raise ScoreError(f"{len(bad)} images hold NaN or infinity, first {bad[:5]}")
-    x = given.to(torch.float32)
-    level = 127.5 * x + 128.0 if quantize == "round" else 255.0 * (x + 1.0) / 2.0
-    return level.clamp(0.0, 255.0).floor().to(torch.uint8)
+    return given
+
+
+def levels(images: Any, batch: int, quantize: str, value_range: Any = None) -> Iterator[tuple[Tensor, Values]]:
+    """Batches of grey levels, uint8, each with the values of all images so far. Raises ScoreError at the end where these are in another
+    convention than [-1, 1] (before the first batch where all images are in one tensor)."""
+    limits = check_range(value_range)
+    if hasattr(images, "shape"):
+        whole = image_batch(images)
+        Values.of(whole, limits).judge(limits)
+        images = whole
+    seen = Values()
+    for piece in _pieces(images, batch):
+        given = image_batch(piece)
+        seen += Values.of(given, limits)
+        yield to_uint8(given, quantize, limits), seen
+    seen.judge(limits)
+    if limits is not None and not seen.count:
+        raise ScoreError(f"value_range={limits}: none of the images is floating point; uint8 images are 0..255")
 
 
 def module_hash(network: nn.Module) -> str:
@@ -88,11 +123,11 @@ class FeatureExtractor:
         return Provenance(data, f"{self.name} sha256:{self.digest}", self.resize, self.quantize, "float32", note)
 
     @torch.no_grad()
-    def batches(self, images: Any, batch: int = 256) -> Iterator[Tensor]:
-        """Features of ``images`` (a tensor, an array, or an iterable of batches), (n, q) float32 on the CPU. ScoreError for bad input."""
+    def batches(self, images: Any, batch: int = 256, value_range: Range = None) -> Iterator[Tensor]:
+        """Features of ``images`` (a tensor, an array, or an iterable of batches), (n, q) float32 on the CPU. ``value_range``: the range of
+        floating point images (low, high); None: [-1, 1], which all values together must agree with. ScoreError for bad input."""
         width: int | None = None
-        for piece in _pieces(images, batch):
-            image = to_uint8(piece, self.quantize)
+        for image, _ in levels(images, batch, self.quantize, value_range):
             if self.shape is not None and tuple(image.shape[1:]) != self.shape:
                 raise ScoreError(f"{self.name} takes images of {self.shape}, got {tuple(image.shape[1:])}")
             if not len(image):
@@ -105,33 +140,35 @@ class FeatureExtractor:
             width = found.shape[1]
             yield found
 
-    def features(self, images: Any, batch: int = 256) -> Tensor:
+    def features(self, images: Any, batch: int = 256, value_range: Range = None) -> Tensor:
         """All features, (n, q)."""
-        found = list(self.batches(images, batch))
+        found = list(self.batches(images, batch, value_range))
         if not found:
             raise ScoreError("no images")
         return torch.cat(found)
 
-    def stats(self, images: Any, *, batch: int = 256, data: str | None = None, note: str | None = None) -> FeatureStats:
+    def stats(
+        self, images: Any, *, batch: int = 256, data: str | None = None, note: str | None = None, value_range: Range = None
+    ) -> FeatureStats:
         """Mean and covariance, in one pass that keeps nothing; ``data`` is the hash of the images (``storage.data_hash``). Images that are
         uint8 already have no rule of rounding."""
-        parts, rounded = Moments(), False
-        for piece in _pieces(images, batch):
-            rounded = rounded or torch.as_tensor(piece).is_floating_point()
-            for found in self.batches(piece, batch):
+        parts, seen = Moments(), Values()
+        for image, seen in levels(images, batch, self.quantize, value_range):  # noqa: B007 (the last one counts)
+            for found in self.batches(image, batch):
                 parts.update(found)
         made = self.provenance(data, note)
-        return parts.stats(made if rounded else replace(made, quantize=None))
+        return parts.stats(made if seen.count else replace(made, quantize=None))
 
 
 def _pieces(images: Any, batch: int) -> Iterable[Any]:
     if not hasattr(images, "shape"):
-        return images if isinstance(images, Iterable) else _refuse(images)
+        return _refuse(images) if isinstance(images, str | bytes | Path | Mapping) or not isinstance(images, Iterable) else images
     return [images[i : i + batch] for i in range(0, len(images), batch)]
 
 
 def _refuse(images: Any) -> Iterable[Any]:
-    raise ScoreError(f"images must be a tensor, an array or batches of them, got {type(images).__name__}")
+    files = "of files: `open_source(PATH).read(i, j).image`"
+    raise ScoreError(f"images must be a tensor, an array or batches of them ({files}), got {type(images).__name__}")
 
 
 def wrap_extractor(

@@ -1,38 +1,37 @@
 """Images to be scored, as files hold them: a folder of pictures, npz files, or what ``fewstep generate`` wrote; read in any order.
 
-A picture is a png, jpg, webp or bmp file, grey or RGB, or an npy file: uint8 (h, w[, c]), or floating point (c, h, w) in [-1, 1]. An npz
-file holds ``image`` uint8 (n, h, w[, c]), or ``jpeg`` (all files one after another) with ``offset`` (n + 1). Nothing is unpickled.
-All images must have one size and one number of channels; they come as uint8 (n, c, h, w).
+A picture is a png, jpg, webp or bmp file, grey or RGB (``files.pictures`` has the rules), or an npy file: uint8 (h, w[, c]), or floating
+point (c, h, w) in [-1, 1], or in the ``value_range`` that is given (``value_range`` has the rule by which another one is noticed). An npz
+file holds ``image`` uint8 (n, h, w[, c]), or ``jpeg`` (all files one after another) with ``offset`` (n + 1). Nothing is unpickled, hidden
+files are no data (``files.listing``). All images must have one size and one number of channels; they come as uint8 (n, c, h, w).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..checks import ArgumentError
-from ..files import sha256
+from ..files import read_json, sha256
+from ..files.arrays import MAGIC, ArrayError, npy_header, npz_header, npz_names, read_npy, read_npz
+from ..files.listing import LeftOut, list_files
+from ..files.pictures import MOST_BYTES, SUFFIXES, read_picture
 from .errors import ScoreError
-from .features import to_uint8
+from .features import image_batch, to_uint8
+from .value_range import ROUNDING, Range, Values, check_range
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy")
-#: of Pillow's modes, those that are grey or RGB without loss
-MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
-#: what reading a damaged file raises
-DAMAGE = (OSError, ValueError, SyntaxError, EOFError, KeyError, struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError)
+PICTURES = (*SUFFIXES, ".npy")
+#: what a file that cannot be read raises (MemoryError: it says that it is very large)
+DAMAGE = (OSError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,13 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images ``image`` uint8 (n, c, h, w) with their places ``index`` in the source, and those that could not be read."""
+    """Images ``image`` uint8 (n, c, h, w) with their places ``index`` in the source, those that could not be read, and the ``values`` of
+    those that were floating point."""
 
     image: Tensor
     index: tuple[int, ...]
     bad: tuple[Unreadable, ...] = ()
+    values: Values = field(default_factory=Values)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Part:
     digest: str | None = None
     why: str | None = None
 
+    @property
+    def packed(self) -> bool:
+        """Whether it is an npz file."""
+        return self.path.suffix.lower() == ".npz"
+
 
 @dataclass(eq=False)
 class ImageSource:
@@ -71,21 +77,25 @@ class ImageSource:
         name: as given.
         parts: the files.
         manifest: what ``fewstep generate`` wrote beside them; empty where it did not.
+        value_range: of floating point images; None: [-1, 1].
+        left_out: files of the folder that are no data.
         shape: (c, h, w) of the first image that can be read.
     """
 
     name: str
     parts: tuple[Part, ...]
     manifest: dict[str, Any] = field(default_factory=dict)
+    value_range: Range = None
+    left_out: LeftOut = field(default_factory=LeftOut)
     _kept: tuple[Path, Any] | None = None
 
     def __post_init__(self) -> None:
         self.starts = np.cumsum([0, *(part.count for part in self.parts)])
-        first = next((row for row in self._rows(0, self.count) if isinstance(row[1], np.ndarray)), None)
+        first = next((row for row in self._rows(0, self.count) if not isinstance(row[1], Unreadable)), None)
         if first is None:
             bad = next(row[1] for row in self._rows(0, self.count))
             raise ScoreError(f"{self.name!r} holds no image that can be read; the first, {bad.name!r}: {bad.why}")
-        self.first, self.shape = self._label(first[0]), tuple(first[1].shape)
+        self.first, self.shape = self._label(first[0]), tuple(first[1][0].shape)
 
     @property
     def count(self) -> int:
@@ -101,12 +111,16 @@ class ImageSource:
         return found
 
     def read(self, start: int, stop: int) -> Batch:
-        """The images ``start`` to ``stop - 1``. ScoreError where one has another size or number of channels than the first."""
-        good, index, bad = [], [], []
-        for k, row in self._rows(start, stop):
-            if isinstance(row, Unreadable):
-                bad.append(row)
+        """The images ``start`` to ``stop - 1``. ScoreError where one has another size or number of channels than the first, and for places
+        that there are not."""
+        if not 0 <= start <= stop <= self.count:
+            raise ScoreError(f"images {start} to {stop} of {self.name!r}: places from 0 to {self.count} are wanted")
+        good, index, bad, values = [], [], [], Values()
+        for k, found in self._rows(start, stop):
+            if isinstance(found, Unreadable):
+                bad.append(found)
                 continue
+            row, own = found
             if tuple(row.shape) != self.shape:
                 raise ScoreError(
                     f"{self._label(k)!r} is {tuple(row.shape)}, {self.first!r} is {self.shape} (channels, height, width): "
@@ -114,11 +128,12 @@ class ImageSource:
                 )
             good.append(row)
             index.append(k)
+            values += own
         pixels = np.stack(good) if good else np.empty((0, *self.shape), dtype=np.uint8)
-        return Batch(torch.from_numpy(pixels), tuple(index), tuple(bad))
+        return Batch(torch.from_numpy(pixels), tuple(index), tuple(bad), values)
 
     def _rows(self, start: int, stop: int) -> Iterator[tuple[int, Any]]:
-        """Place and (c, h, w) array, or Unreadable, of each image."""
+        """Place, and uint8 (c, h, w) array with its values, or Unreadable, of each image."""
         for k in range(start, stop):
             which = int(np.searchsorted(self.starts, k, side="right")) - 1
             part = self.parts[which]
@@ -129,30 +144,35 @@ class ImageSource:
             except DAMAGE as error:
                 yield k, Unreadable(k, self._label(k), str(error).strip() or type(error).__name__)
 
-    def _row(self, part: Part, row: int) -> Any:
-        if part.path.suffix != ".npz":
-            return picture(_checked(part))
+    def _row(self, part: Part, row: int) -> tuple[Any, Values]:
+        if not part.packed:
+            return _image(_checked(part), self.value_range, part.path.suffix.lower() == ".npy")
         if self._kept is None or self._kept[0] != part.path:
-            self._kept = part.path, _arrays(io.BytesIO(_checked(part)))
+            self._kept = part.path, _arrays(part)
         arrays = self._kept[1]
+        if isinstance(arrays, str):
+            raise ArgumentError(arrays)
         if "image" in arrays:
-            return _channels_first(arrays["image"][row])
+            return _channels_first(arrays["image"][row]), Values()
         a, b = (int(edge) for edge in arrays["offset"][row : row + 2])
-        return picture(arrays["jpeg"][a:b].tobytes())
+        return read_picture(arrays["jpeg"][a:b].tobytes()), Values()
 
     def _label(self, k: int) -> str:
         which = int(np.searchsorted(self.starts, k, side="right")) - 1
         part = self.parts[which]
-        inside = f"[{k - int(self.starts[which])}]" if part.path.suffix == ".npz" and part.why is None else ""
+        inside = f"[{k - int(self.starts[which])}]" if part.packed and part.why is None else ""
         return f"{part.path}{inside}"
 
 
-def open_source(path: str | Path) -> ImageSource:
-    """The images under ``path``: a folder (with sub-folders), one npz file, or the folder of ``fewstep generate``, whose manifest is
-    followed. Raises ScoreError where there are none, or the run that writes the folder has not ended."""
-    path = Path(path)
-    if path.is_file() and path.suffix == ".npz":
-        return ImageSource(str(path), (_part(path),))
+def open_source(path: str | Path, value_range: Range = None) -> ImageSource:
+    """The images under ``path``: a folder (with sub-folders, linked ones too), one npz file, or the folder of ``fewstep generate``, whose
+    manifest is followed. ``value_range``: what is black and white in floating point npy files; None: [-1, 1]. Raises ScoreError where there
+    are none, where the values of all npy files together are in another convention, or the run that writes the folder has not ended."""
+    path, limits, left = Path(path), check_range(value_range), LeftOut()
+    if path.is_file() and path.suffix.lower() == ".npz":
+        parts = [_part(path)]
+        _judge(parts, limits, str(path))
+        return ImageSource(str(path), tuple(parts))
     if not path.is_dir():
         raise ScoreError(f"no images at {str(path)!r}: give a folder of pictures ({', '.join(PICTURES)}) or of npz files, or an npz file")
     manifest = _manifest(path)
@@ -160,14 +180,36 @@ def open_source(path: str | Path) -> ImageSource:
         files = {row["file"]: row["sha256"] for row in manifest["samples"]}
         parts = [_part(path / name, digest) for name, digest in files.items()]
     else:
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*PICTURES, ".npz") and file.is_file())
-        kinds = {file.suffix.lower() == ".npz" for file in found}
-        if len(kinds) > 1:
+        try:
+            found, left = list_files(path, (*PICTURES, ".npz"))
+        except ArgumentError as error:
+            raise ScoreError(str(error)) from error
+        if len({file.suffix.lower() == ".npz" for file in found}) > 1:
             raise ScoreError(f"{str(path)!r} mixes pictures and npz files; give a folder with one or the other")
         parts = [_part(file) for file in found]
-    if not sum(part.count for part in parts):
-        raise ScoreError(f"no images ({', '.join(PICTURES)}, .npz) under {str(path)!r}")
-    return ImageSource(str(path), tuple(parts), manifest)
+    if not parts:
+        said = left.text()
+        raise ScoreError(f"no images ({', '.join(PICTURES)}, .npz) under {str(path)!r}" + (f"; {said}" if said else ""))
+    _judge(parts, limits, str(path))
+    return ImageSource(str(path), tuple(parts), manifest, limits, left)
+
+
+def _judge(parts: Sequence[Part], limits: Range, name: str) -> None:
+    """Refuse npy files whose values, all together, are in another convention. One value below 0 says that they are not: most sources are
+    known after their first file."""
+    seen, floating = Values(), False
+    for part in parts:
+        if part.path.suffix.lower() != ".npy" or seen.least < -ROUNDING or (floating and limits is not None):
+            continue
+        try:
+            if npy_header(part.path).dtype.kind == "f":
+                floating = True
+                seen += Values.of(image_batch(_npy(read_npy(_checked(part)))[None]), limits)
+        except DAMAGE:  # it is named when its turn comes
+            continue
+    if limits is not None and not floating:
+        raise ScoreError(f"value_range={limits}: {name!r} holds no floating point npy file; the pixels of all others are 0..255")
+    seen.judge(limits, repr(name), "--value-range=")
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -178,76 +220,123 @@ def _manifest(path: Path) -> dict[str, Any]:
             raise ScoreError(f"{str(path)!r} holds an unfinished run of `fewstep generate`; run it again to the end, or score its samples/")
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if not all(isinstance(row["file"], str) and isinstance(row["sha256"], str) for row in found["samples"]):
-            raise ArgumentError("'samples' must be rows with 'file' and 'sha256'")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = read_json(file)
+        if not isinstance(found.get("samples"), list) or not all(_sample(row) for row in found["samples"]):
+            raise ArgumentError("'samples' must be rows with 'file' (a name below the folder), 'sha256' and an integer 'label' or none")
+    except (OSError, ValueError) as error:
         raise ScoreError(f"{str(file)!r} is no manifest of `fewstep generate`: {error!s}; score the folder of the pictures") from error
-    return dict(found)
+    return found
+
+
+def _sample(row: Any) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("file"), str) or not isinstance(row.get("sha256"), str):
+        return False
+    name, label = PurePosixPath(row["file"]), row.get("label")
+    inside = not name.is_absolute() and ".." not in name.parts and ":" not in row["file"] and "\\" not in row["file"]
+    return inside and (label is None or isinstance(label, int))
 
 
 def _part(path: Path, digest: str | None = None) -> Part:
     """A file with the number of its images, which an npz file tells without being unpacked."""
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         return Part(path, 1, digest)
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-            key = "image.npy" if "image.npy" in names else "offset.npy" if {"jpeg.npy", "offset.npy"} <= names else None
-            if key is None:
-                keys = sorted(name.removesuffix(".npy") for name in names)
-                raise ScoreError(f"{str(path)!r} holds {keys}; wanted 'image', or 'jpeg' and 'offset'")
-            with archive.open(key) as file:
-                shape, kind = _header(file)
+        names = npz_names(path)
+    except DAMAGE as error:
+        return Part(path, 1, digest, str(error))
+    if "image" not in names and not {"jpeg", "offset"} <= set(names):
+        raise ScoreError(f"{str(path)!r} holds {sorted(names)}; wanted 'image', or 'jpeg' and 'offset'")
+    try:
+        return Part(path, _images(path) if "image" in names else _stream(path), digest)
     except ScoreError:
         raise
     except DAMAGE as error:
-        return Part(path, 1, digest, f"not an npz file: {error}")
-    if key == "image.npy" and (kind != np.uint8 or len(shape) not in (3, 4)):
-        raise ScoreError(f"{str(path)!r}: images must be uint8 (n, h, w) or (n, h, w, c), got {kind} {shape}")
-    return Part(path, shape[0] - (key == "offset.npy"), digest)
+        return Part(path, 1, digest, str(error))
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], Any]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, kind = read(file)
-    return shape, kind
+def _images(path: Path) -> int:
+    """How many images ``image`` holds."""
+    found = npz_header(path, "image")
+    if found.dtype != np.uint8 or len(found.shape) not in (3, 4):
+        other = "; floating point images are read from npy files (c, h, w), one an image" if found.dtype.kind == "f" else ""
+        raise ScoreError(f"{str(path)!r}: images must be uint8 (n, h, w) or (n, h, w, c), got {found.dtype} {found.shape}{other}")
+    if 0 in found.shape:
+        raise ScoreError(f"{str(path)!r} holds no image: 'image' has the shape {found.shape}")
+    if len(found.shape) == 4 and found.shape[3] not in (1, 3) and found.shape[1] in (1, 3):
+        raise ScoreError(f"{str(path)!r}: 'image' {found.shape} has its channels second; (n, h, w, c) is wanted")
+    return found.shape[0]
+
+
+def _stream(path: Path) -> int:
+    """How many images a stream of files holds, whose offsets must lie in it and rise."""
+    jpeg, offset = npz_header(path, "jpeg"), read_npz(path, ("offset",))["offset"]
+    if jpeg.dtype != np.uint8 or len(jpeg.shape) != 1 or offset.dtype.kind not in "iu" or offset.ndim != 1:
+        raise ScoreError(
+            f"{str(path)!r}: 'jpeg' must be uint8 (bytes,) and 'offset' integers (n + 1,), got {jpeg.dtype} {jpeg.shape} and "
+            f"{offset.dtype} {offset.shape}"
+        )
+    if len(offset) < 2:
+        raise ScoreError(f"{str(path)!r} holds no image: 'offset' has {len(offset)} entries, n + 1 are wanted")
+    edges = [int(edge) for edge in offset]
+    if edges[0] < 0 or edges[-1] > jpeg.shape[0] or any(b < a for a, b in pairwise(edges)):
+        raise ScoreError(f"{str(path)!r}: 'offset' must rise from 0 to at most {jpeg.shape[0]}, the bytes of 'jpeg'; it does not")
+    return len(edges) - 1
 
 
 def _checked(part: Part) -> bytes:
     """The file's bytes, which must be those of the manifest."""
+    if part.path.stat().st_size > MOST_BYTES and not part.packed:
+        raise ArgumentError(f"a file of {part.path.stat().st_size} bytes: at most {MOST_BYTES} are read")
     data = part.path.read_bytes()
     if part.digest is not None and sha256(data) != part.digest:
         raise ArgumentError("its SHA-256 is not the manifest's: damaged or changed")
     return data
 
 
-def _arrays(file: io.BytesIO) -> dict[str, Any]:
-    with np.load(file, allow_pickle=False) as archive:
-        return {key: archive[key] for key in ("image",) if key in archive.files} or {key: archive[key] for key in ("jpeg", "offset")}
+def _arrays(part: Part) -> dict[str, Any] | str:
+    """An npz file's arrays, or why they cannot be read, which is found out once and not for each of its images."""
+    try:
+        return read_npz(io.BytesIO(_checked(part)) if part.digest else part.path, ("image", "jpeg", "offset"))
+    except DAMAGE as error:
+        return str(error).strip() or type(error).__name__
 
 
-def picture(data: bytes) -> Any:
-    """One picture's file as uint8 (c, h, w). Raises what a damaged file makes Pillow or numpy raise (``DAMAGE``)."""
-    if data[:6] == b"\x93NUMPY":
-        return _npy(np.load(io.BytesIO(data), allow_pickle=False))
-    with Image.open(io.BytesIO(data)) as opened:
-        if opened.mode not in MODES:
-            raise ArgumentError(f"mode {opened.mode}: grey or RGB pictures of 8 bits are wanted")
-        return _channels_first(np.asarray(opened.convert(MODES[opened.mode])))
+def picture(data: bytes, value_range: Range = None) -> Any:
+    """One picture's file as uint8 (c, h, w); a floating point npy file is judged by its values, as a source of one image. Raises
+    ArgumentError (ScoreError, PictureError or ArrayError) for what is not read."""
+    found, values = _image(data, check_range(value_range), data.startswith(MAGIC))
+    values.judge(value_range)
+    return found
+
+
+def _image(data: bytes, limits: Range, array: bool) -> tuple[Any, Values]:
+    """The image of a picture's file or of an ``array``'s, uint8 (c, h, w), and its values where they were floating point."""
+    if not array:
+        return read_picture(data), Values()
+    if not data.startswith(MAGIC):
+        raise ArrayError("named .npy, but no numpy array")
+    found = _npy(read_npy(data))
+    if found.dtype == np.uint8:
+        return _channels_first(found), Values()
+    given = torch.from_numpy(found[None])
+    if not bool(torch.isfinite(given).all()):
+        raise ScoreError("holds NaN or infinity")
+    return to_uint8(given, "round", limits)[0].numpy(), Values.of(given, limits)
 
 
 def _npy(array: Any) -> Any:
-    if array.dtype == np.uint8 and array.ndim in (2, 3):
-        return _channels_first(array)
-    if array.dtype.kind == "f" and array.ndim == 3:
-        return to_uint8(torch.from_numpy(array[None].astype(np.float32)))[0].numpy()
+    """An array that is an image: uint8 (h, w[, c]) as it is, floating point (c, h, w) in a dtype that torch has."""
+    if array.size and array.dtype == np.uint8 and array.ndim in (2, 3):
+        return array
+    if array.size and array.dtype.kind == "f" and array.ndim == 3 and (array.shape[0] in (1, 3) or array.shape[2] not in (1, 3)):
+        return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
     raise ArgumentError(f"{array.dtype} {array.shape}: uint8 (h, w[, c]), or floating point (c, h, w) in [-1, 1], is wanted")
 
 
 def _channels_first(pixels: Any) -> Any:
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.shape[2] not in (1, 3) and pixels.shape[0] in (1, 3):
+        raise ArgumentError(f"uint8 {pixels.shape} has its channels first; (h, w[, c]) is wanted")
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 

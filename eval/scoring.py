@@ -19,16 +19,21 @@ from torch import Tensor
 from ..checks import unknown
 from ..models.classifier import bundled_classifiers
 from .errors import ScoreError
-from .features import Device, FeatureExtractor, load_extractor
+from .features import Device, FeatureExtractor, levels, load_extractor
 from .moments import Provenance
 from .scoring_features import KEEP, Collected
 from .scoring_metrics import METRICS, Material, Rating, RatingOptions
 from .scoring_reference import FeatureSet, extractor_of, load_reference
+from .value_range import Range, Values, check_range
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Ratings by metric, the number of samples behind them, and where both sides come from."""
+    """Ratings by metric, the number of samples behind them, and where both sides come from.
+
+    ``values``: of floating point images, the range that they were taken in, the least and the greatest value, and the share ``clamped`` of
+    the values that lay outside; None for images that were uint8.
+    """
 
     ratings: Mapping[str, Rating]
     count: int
@@ -36,6 +41,7 @@ class Scores:
     reference: str | None = None
     reference_provenance: Provenance | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] | None = None
 
     def __getitem__(self, metric: str) -> Rating:
         return self.ratings[metric]
@@ -48,6 +54,7 @@ class Scores:
             "generated": asdict(self.generated),
             "reference": None if self.reference is None else {"name": self.reference, **asdict(self.reference_provenance or Provenance())},
             "options": dict(self.options),
+            "values": None if self.values is None else dict(self.values),
         }
 
 
@@ -118,6 +125,7 @@ def score(
     keep: int = KEEP,
     options: RatingOptions | None = None,
     device: Device = None,
+    value_range: Range = None,
 ) -> Scores:
     """Score images, a tensor or batches of them (uint8, or floating point in [-1, 1]), in one pass.
 
@@ -125,23 +133,25 @@ def score(
     ``load_extractor`` name, by default the one that the reference was made with; ``logits`` gives the Inception Score's class logits, by
     default the named extractor's own. Metrics: fd, fd_infinity, kid, is, precision, recall, density, coverage, cmmd, memorization; the last
     against the reference's features, which then are the training data's, calibrated by ``held_out`` features (n, q) where given. At most
-    ``keep`` features are kept. ``device``: where networks that are loaded by name run. Raises ScoreError for bad images, too few of them,
-    and what a metric lacks.
+    ``keep`` features are kept. ``device``: where networks that are loaded by name run. ``value_range=(low, high)``: what is black and white
+    in floating point images, (-1, 1), (0, 1) or (0, 255); None: (-1, 1), and images whose values, all together, are in another convention
+    are refused (at the end of the pass, where they come in batches). Values outside are clamped and counted in ``values``. Raises
+    ScoreError for bad images, too few of them, and what a metric lacks.
     """
+    limits = check_range(value_range)
     names = metric_names(metrics)
     against = reference if isinstance(reference, FeatureSet) or reference is None else load_reference(reference)
     network, classes = extractors(extractor, against, "is" in names, logits, device)
     strict = options is None or options.strict
-    check_request(names, against, len(images) if hasattr(images, "shape") else None, network.provenance(), strict)
-    collected, rounded = Collected(keep), False
-    for piece in [images[i : i + batch] for i in range(0, len(images), batch)] if hasattr(images, "shape") else images:
-        rounded = rounded or torch.as_tensor(piece).is_floating_point()
-        found = list(network.batches(piece, batch))
+    check_request(names, against, len(images) if getattr(images, "shape", ()) else None, network.provenance(), strict)
+    collected, seen = Collected(keep), Values()
+    for image, seen in levels(images, batch, network.quantize, limits):  # noqa: B007 (the last one counts)
+        found = list(network.batches(image, batch))
         if found:
-            own = None if classes is None else classes.features(piece, batch)
-            collected.add(torch.cat(found), own)
-    made = network.provenance() if rounded else replace(network.provenance(), quantize=None)
-    return rate(collected, against, names, provenance=made, held_out=held_out, options=options)
+            collected.add(torch.cat(found), None if classes is None else classes.features(image, batch))
+    made = network.provenance() if seen.count else replace(network.provenance(), quantize=None)
+    scores = rate(collected, against, names, provenance=made, held_out=held_out, options=options)
+    return replace(scores, values=seen.to_dict(limits))
 
 
 def extractors(

@@ -42,7 +42,10 @@ def load_reference(name_or_file: str | Path) -> FeatureSet:
     else:
         files = " or ".join(SUFFIXES)
         raise ScoreError(f"{unknown('reference', text, bundled_references())}; or a {files} file that `fewstep ref` made")
-    return FeatureSet(load_stats(path), load_features(path), text)
+    stats, features = load_stats(path), load_features(path)
+    if features is not None and features.shape[1] != stats.dim:
+        raise ScoreError(f"{str(path)!r}: features {tuple(features.shape)} beside statistics of {stats.dim} dimensions")
+    return FeatureSet(stats, features, text)
 
 
 def extractor_of(stats: FeatureStats) -> str | None:

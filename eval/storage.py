@@ -9,18 +9,18 @@ count) and ``provenance`` (JSON). ``.safetensors`` holds the tensors, and the re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..checks import ArgumentError, parse_json, unknown
 from ..files import sha256, write_tensors, writing
+from ..files.arrays import npz_header, npz_names, read_npz
 from .errors import ScoreError
 from .matrices import matrix
 from .moments import FeatureStats, Provenance
@@ -72,12 +72,12 @@ def load_stats(path: str | Path) -> FeatureStats:
 def load_features(path: str | Path) -> Tensor | None:
     """The features that a statistics file keeps, (n, q) float32; None where it keeps none. Raises ScoreError."""
     found = _read(Path(path), ("features",))[0].get("features")
-    if found is not None and (found.ndim != 2 or not bool(torch.isfinite(found).all())):
+    if found is not None and (found.ndim != 2 or not found.numel() or not bool(torch.isfinite(found).all())):
         raise ScoreError(f"{str(path)!r}: features must be (n, q) and finite, got {tuple(found.shape)}")
     return found
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """The arrays of these names, and the facts, of a file that holds nothing but statistics."""
     _suffix(path)
     if not path.is_file():
@@ -95,35 +95,54 @@ def _suffix(path: Path) -> None:
         raise ScoreError(f"{path.name!r}: statistics are kept in {' or '.join(SUFFIXES)} files")
 
 
-def _facts(facts: Mapping[str, str]) -> tuple[int | None, Provenance]:
-    """Count and provenance; nothing is known of a file without ``format``."""
-    if not facts:
+def _facts(facts: dict[str, Any] | None) -> tuple[int | None, Provenance]:
+    """Count and provenance; nothing is known of a file without facts (None)."""
+    if facts is None:
         return None, Provenance()
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT or set(facts) != {"format", "count", "provenance"}:
+    wanted = ("format", "count", "provenance")
+    if not all(isinstance(value, str) for value in facts.values()):
+        raise ScoreError(f"its facts must be the texts {', '.join(wanted)}")
+    if facts.get("format") != FORMAT or set(facts) != set(wanted):
         raise ScoreError(f"format {facts.get('format')!r} with {sorted(facts)}; wanted {FORMAT!r} with count and provenance")
     try:
-        count, provenance = int(facts["count"]), json.loads(facts["provenance"])
-        return (None if count == -1 else count), Provenance(**provenance)
-    except (ValueError, TypeError) as error:
+        count, provenance = int(facts["count"]), _object(parse_json(facts["provenance"], "provenance"))
+    except ValueError as error:
         raise ScoreError(f"count or provenance cannot be read: {error}") from error
+    known = [item.name for item in fields(Provenance)]
+    for key in provenance:
+        if key not in known:
+            raise ScoreError(unknown("fact of provenance", key, known))
+    return (None if count == -1 else count), Provenance(**provenance)
 
 
-def _npz(path: Path, keys: tuple[str, ...]) -> tuple[set[str], dict[str, Tensor], dict[str, str]]:
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object. ScoreError for any other JSON."""
+    if not isinstance(value, dict):
+        raise ScoreError(f"a JSON object is wanted, found {type(value).__name__}")
+    return value
+
+
+def _npz(path: Path, keys: tuple[str, ...]) -> tuple[set[str], dict[str, Tensor], dict[str, Any] | None]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            texts = {key: archive[key] for key in archive.files if key not in ("mu", "sigma", "features")}
-            facts = {key: str(value) for key, value in texts.items() if value.dtype.kind == "U" and value.ndim == 0}
-            arrays = {key: torch.from_numpy(archive[key]) for key in keys if key in archive.files}
-            return set(archive.files) - set(facts), arrays, facts
-    except (ValueError, OSError, BadZipFile, AttributeError, TypeError, EOFError) as error:
+        names = npz_names(path)
+        others = [name for name in names if name not in ("mu", "sigma", "features")]
+        texts = [name for name in others if (found := npz_header(path, name)).dtype.kind == "U" and not found.shape]
+        read = read_npz(path, (*keys, *texts))
+        facts = {name: str(read[name]) for name in texts}
+        arrays = {key: torch.from_numpy(read[key]) for key in keys if key in read}
+        return set(names) - set(facts), arrays, facts or None
+    except (ValueError, OSError, TypeError) as error:
         raise ScoreError(f"{str(path)!r} is not an npz file of plain arrays: {error}") from error
 
 
-def _safetensors(path: Path, keys: tuple[str, ...]) -> tuple[set[str], dict[str, Tensor], dict[str, str]]:
+def _safetensors(path: Path, keys: tuple[str, ...]) -> tuple[set[str], dict[str, Tensor], dict[str, Any] | None]:
     try:
         with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get("statistics", "{}"))
+            text = (file.metadata() or {}).get("statistics")
+            facts = None if text is None else _object(parse_json(text, "its metadata 'statistics'"))
             names = set(file.keys())
             return names, {key: file.get_tensor(key) for key in keys if key in names}, facts
+    except ArgumentError as error:
+        raise ScoreError(f"{str(path)!r}: {error}") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise ScoreError(f"{str(path)!r} is not a readable safetensors file: {error}") from error

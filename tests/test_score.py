@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from scoring_material import network, pictures, save_pictures
 
 import fewstep.eval as E
@@ -248,6 +249,50 @@ def test_a_killed_run_goes_on_to_the_same_score(folder, tiny, reference, tmp_pat
     assert json.loads(launched([*command, "--out", "broken"], tmp_path)) == json.loads(launched([*command, "--out", "whole"], tmp_path))
 
 
+posix = pytest.mark.skipif(os.name != "posix", reason="owners and rights are POSIX's")
+
+
+@posix
+@pytest.mark.parametrize("what", ["a link to a folder", "a link to nothing", "a file", "open to others", "readable by others"])
+def test_a_work_folder_that_is_not_the_users_own_is_refused(what, tmp_path):
+    """Its name can be guessed, and other users may write where temporary files lie."""
+    made = score_work.open_work(None, {"a": 1})
+    assert (made.root.lstat().st_mode & 0o777, made.lasting) == (0o700, False)
+    assert score_work.open_work(None, {"a": 1}).root == made.root, "the same request finds it again"
+    score_work.clear(made)
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    if what.startswith("a link"):
+        made.root.symlink_to(victim if what == "a link to a folder" else tmp_path / "nothing")
+    elif what == "a file":
+        made.root.write_bytes(b"")
+    else:
+        made.root.mkdir()
+        made.root.chmod(0o777 if what == "open to others" else 0o755)
+    with pytest.raises(ValueError, match="no folder, but a link|is open to others"):
+        score_work.open_work(None, {"a": 1})
+    assert not list(victim.iterdir()) and not (tmp_path / "nothing").exists()
+
+
+@posix
+def test_a_work_folder_of_another_user_is_refused(monkeypatch):
+    made = score_work.open_work(None, {"a": 1})
+    owner = made.root.lstat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    made.root.rename(made.root.with_name(made.root.name.replace(f"fewstep-{owner}-", f"fewstep-{owner + 1}-")))
+    with pytest.raises(ValueError, match="belongs to someone else"):
+        score_work.open_work(None, {"a": 1})
+
+
+def test_a_block_of_another_form_is_computed_again(folder, scored, tmp_path):
+    out = tmp_path / "out"
+    want = scored(folder, "--batch", "25", "--out", str(out))
+    file = out / "features" / "00001.safetensors"
+    for facts in ("[" * 100_000, "[]", "3", json.dumps({"bad": [], "sha256": "0"}), json.dumps({"bad": 3, "values": 3, "sha256": "0"})):
+        save_file(load_file(file), file, {"facts": facts})
+        assert scored(folder, "--batch", "25", "--out", str(out)) == want
+
+
 def test_places_come_from_the_launcher(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
@@ -307,7 +352,7 @@ def test_mixed_sizes_and_channels_are_refused(folder, tiny, reference, tmp_path,
     Image.new("RGB", (8, 8)).save(folder / "0010.png")
     assert "(3, 8, 8)" in refused(capsys, folder, *flags)
     Image.new("RGBA", (8, 8)).save(folder / "0010.png")
-    assert "mode RGBA" in refused(capsys, folder, *flags)
+    assert "0010.png: transparent" in refused(capsys, folder, *flags)
     big = save_pictures(tmp_path / "big", np.zeros((3, 12, 12, 1), dtype=np.uint8))
     assert "tiny takes images of (1, 8, 8)" in refused(capsys, big, *flags)
 

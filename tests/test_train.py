@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from fewstep.models.unet import Block, UNet, UNetConfig
@@ -21,7 +23,7 @@ from fewstep.train import curve
 from fewstep.train import evaluate as score
 from fewstep.train.data import DataError, Images, load_images, to_unit
 from fewstep.train.export import export, merge_log, start_from
-from fewstep.train.loop import Recipe, State, average, begin, network_of, rate, resume, train, train_step
+from fewstep.train.loop import STATE, Recipe, State, average, begin, network_of, rate, resume, save, train, train_step
 from fewstep.train.loss import draw_sigma, edm_loss, precondition
 from fewstep.train.recipes import RECIPES
 
@@ -202,6 +204,29 @@ def test_resume_restores_everything(tmp_path: Path) -> None:
             assert torch.equal(a, b)
     with pytest.raises(ValueError, match="another network"):
         resume(begin(replace(RECIPE, network=replace(TINY, classes=2)), 0), tmp_path)
+
+
+def test_damaged_checkpoints_are_named(tmp_path: Path) -> None:
+    """Half a file, another form of its JSON, missing tensors: one kind of error, and nothing of the state is a surprise."""
+    state, path = begin(RECIPE, 0), tmp_path / STATE
+    save(state, tmp_path)
+    whole = path.read_bytes()
+    tensors = load(whole)
+    with safe_open(path, "pt") as archive:
+        meta = archive.metadata()
+    resume(state, tmp_path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cannot be used"):
+        resume(state, tmp_path)
+    for wrong in ({}, meta | {"network": "[]"}, meta | {"network": "[" * 100_000}, meta | {"counters": "3"}, meta | {"counters": "{}"}):
+        save_file(tensors, path, wrong or None)
+        with pytest.raises(ValueError, match="cannot be used"):
+            resume(state, tmp_path)
+    save_file({key: value for key, value in tensors.items() if not key.startswith("ema.")}, path, meta)
+    with pytest.raises(ValueError, match="cannot be used: Error"):
+        resume(state, tmp_path)
+    with pytest.raises(ValueError, match="no checkpoint"):
+        network_of(tmp_path / "nowhere")
 
 
 def test_fresh_weights_depend_on_the_seed_only() -> None:

@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.data is None:
             parser().error("--data is needed")
         data = load_images(args.data, args.size)
+        if data.left_out:
+            report(f"{args.data}: {data.left_out}")
         shape: dict[str, Any] = {"image_size": data.image.shape[2], "channels": data.image.shape[1], "classes": data.classes}
         recipe = replace(recipe, network=replace(recipe.network, **shape), lr=args.lr or recipe.lr, batch=args.batch or recipe.batch)
         state = begin(recipe, args.seed, args.device)

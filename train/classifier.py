@@ -267,6 +267,9 @@ def main(argv: list[str] | None = None) -> int:
     recipe = replace(recipe, bfloat16=recipe.bfloat16 and fast_bfloat16(torch.device("cpu")))
     try:
         data, test = load_images(args.data), load_images(args.test)
+        for path, read in ((args.data, data), (args.test, test)):
+            if read.left_out:
+                print(f"{path}: {read.left_out}", file=sys.stderr)
         _, channels, size, _ = data.image.shape
         shape = ClassifierConfig(size, channels, data.classes, tuple(args.widths or widths), args.features or features, kind)
         began = time.perf_counter()

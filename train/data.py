@@ -2,24 +2,29 @@
 
 Three forms are read: an npz with ``image`` (n, h, w[, c]) uint8; an npz with ``jpeg`` (all files one after another) and ``offset``
 (n+1), image i being ``jpeg[offset[i]:offset[i+1]]``; a folder of image files, whose sub-folders (if any) are the classes, in order
-of name. Nothing is ever unpickled. Pixels map to the network's scale by ``x = image / 127.5 - 1``.
+of name. Pictures are read, or refused, by the rules of ``files.pictures``; hidden files and folders are no data (``files.listing``).
+Nothing is ever unpickled. Pixels map to the network's scale by ``x = image / 127.5 - 1``.
 """
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, integer
+from ..files.arrays import ArrayError, npz_names, read_npz
+from ..files.listing import list_files
+from ..files.pictures import MOST_BYTES, SUFFIXES, PictureError, read_picture
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+#: classes of the largest set
+MOST_CLASSES = 2**20
+#: side of the largest image that is made
+MOST_SIDE = 8192
 
 
 class DataError(ArgumentError):
@@ -28,11 +33,13 @@ class DataError(ArgumentError):
 
 @dataclass(frozen=True)
 class Images:
-    """``image`` uint8 (n, c, h, h); ``label`` int64 (n,), zeros without classes; ``classes`` how many there are (0: none)."""
+    """``image`` uint8 (n, c, h, h); ``label`` int64 (n,), zeros without classes; ``classes`` how many there are (0: none); ``left_out``:
+    which files of a folder are no data."""
 
     image: Tensor
     label: Tensor
     classes: int
+    left_out: str = ""
 
     def __len__(self) -> int:
         """How many images."""
@@ -47,53 +54,84 @@ def to_unit(image: Tensor) -> Tensor:
 def load_images(path: str | Path, size: int | None = None) -> Images:
     """Read ``path`` (npz or folder). ``size`` resizes the images of a folder to size x size (centre crop). Raises DataError."""
     path = Path(path)
+    try:
+        side = None if size is None else integer("size", size, 1, MOST_SIDE)
+    except ArgumentError as error:
+        raise DataError(str(error)) from error
     if path.is_dir():
-        return from_folder(path, size)
+        return from_folder(path, side)
     if not path.is_file():
         raise DataError(f"no training data at {str(path)!r}: give an npz file or a folder of images")
+    if side is not None:
+        raise DataError(f"size={side}: the images of a folder are cropped and resized, those of {str(path)!r} are taken as they are")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found = archive.files
-            arrays = {key: archive[key] for key in found if key in ("image", "jpeg", "offset", "label")}
-    except (ValueError, OSError, BadZipFile, AttributeError, TypeError) as error:
-        raise DataError(f"{str(path)!r} is not an npz file of plain arrays: {error}") from error
+        found = npz_names(path)
+        arrays = read_npz(path, ("image", "label") if "image" in found else ("jpeg", "offset", "label"))
+    except (ArrayError, OSError) as error:
+        raise DataError(f"{str(path)!r}: {error}") from error
     if "image" in arrays:
         image = arrays["image"]
     elif "jpeg" in arrays and "offset" in arrays:
-        try:
-            image = decode(arrays["jpeg"], arrays["offset"])
-        except (OSError, ValueError) as error:
-            raise DataError(f"{str(path)!r}: the JPEG stream cannot be decoded: {error}") from error
+        image = decode(arrays["jpeg"], arrays["offset"], str(path))
     else:
         raise DataError(f"{str(path)!r} holds {sorted(found)}; wanted 'image', or 'jpeg' and 'offset' (and 'label')")
     return bundle(image, arrays.get("label"), str(path))
 
 
-def decode(jpeg: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """All files of a JPEG stream, (n, h, w, 3) uint8."""
-    files = (jpeg[a:b].tobytes() for a, b in zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True))
-    return np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+def decode(jpeg: np.ndarray, offset: np.ndarray, where: str = "the stream") -> np.ndarray:
+    """All files of a JPEG stream, (n, h, w, c) uint8. Raises DataError."""
+    if jpeg.dtype != np.uint8 or jpeg.ndim != 1 or offset.dtype.kind not in "iu" or offset.ndim != 1 or len(offset) < 2:
+        raise DataError(f"{where!r}: 'jpeg' must be uint8 (bytes,) and 'offset' integers (n + 1,), n >= 1")
+    edges = [int(edge) for edge in offset]
+    if edges[0] < 0 or edges[-1] > len(jpeg) or sorted(edges) != edges:
+        raise DataError(f"{where!r}: 'offset' must rise from 0 to at most {len(jpeg)}, the bytes of 'jpeg'; it does not")
+    pictures = []
+    for i in range(len(edges) - 1):
+        try:
+            pictures.append(np.moveaxis(read_picture(jpeg[edges[i] : edges[i + 1]].tobytes()), 0, -1))
+        except PictureError as error:
+            raise DataError(f"{where!r}: image {i} of the JPEG stream cannot be decoded: {error}") from error
+    return _stacked(pictures, where)
 
 
 def from_folder(path: Path, size: int | None) -> Images:
     """Read a folder; sub-folders are classes. Images of one size are kept as they are unless ``size`` asks for another."""
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    try:
+        files, left = list_files(path, SUFFIXES)
+    except ArgumentError as error:
+        raise DataError(str(error)) from error
+    said = left.text()
     if not files:
-        raise DataError(f"no images ({', '.join(SUFFIXES)}) under {str(path)!r}")
+        raise DataError(f"no images ({', '.join(SUFFIXES)}) under {str(path)!r}" + (f"; {said}" if said else ""))
     groups = sorted({file.relative_to(path).parts[0] for file in files if file.parent != path})
-    loose = any(file.parent == path for file in files)
-    if groups and loose:
+    if groups and any(file.parent == path for file in files):
         raise DataError(f"{str(path)!r} mixes images and class folders {groups[:5]}; use one or the other")
     label = np.array([groups.index(file.relative_to(path).parts[0]) for file in files]) if groups else None
-    pictures = []
-    for file in files:
-        with Image.open(file) as opened:
-            picture = opened.convert("L" if opened.mode in ("1", "L", "I;16") else "RGB")
-            pictures.append(np.asarray(picture if size is None else crop(picture, size)))
+    return bundle(_stacked([_picture(file, size) for file in files], str(path)), label, str(path), said)
+
+
+def _picture(file: Path, size: int | None) -> np.ndarray:
+    """One file's pixels (h, w, c), cropped and resized to ``size`` where that is given."""
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise PictureError(f"a file of {file.stat().st_size} bytes: at most {MOST_BYTES} are read")
+        pixels = np.moveaxis(read_picture(file.read_bytes()), 0, -1)
+    except (PictureError, OSError) as error:
+        raise DataError(f"{str(file)!r} cannot be read: {error}") from error
+    if size is None:
+        return pixels
+    made = np.asarray(crop(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), size))
+    return made.reshape(size, size, -1)
+
+
+def _stacked(pictures: list[np.ndarray], where: str) -> np.ndarray:
     shapes = {picture.shape for picture in pictures}
     if len(shapes) > 1:
-        raise DataError(f"images of different shapes {sorted(shapes)[:4]} under {str(path)!r}; give a size to crop and resize them to")
-    return bundle(np.stack(pictures), label, str(path))
+        raise DataError(
+            f"images of different shapes {sorted(shapes)[:4]} (height, width, channels) under {where!r}; all must be grey or all RGB, and "
+            "a size crops and resizes those of a folder"
+        )
+    return np.stack(pictures)
 
 
 def crop(picture: Image.Image, size: int) -> Image.Image:
@@ -104,16 +142,23 @@ def crop(picture: Image.Image, size: int) -> Image.Image:
     return square if side == size else square.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def bundle(image: np.ndarray, label: np.ndarray | None, where: str) -> Images:
+def bundle(image: np.ndarray, label: np.ndarray | None, where: str, left_out: str = "") -> Images:
     """Check shapes and make tensors."""
     shape = image.shape
     if image.ndim == 3:
         image = image[..., None]
-    if image.ndim != 4 or image.dtype != np.uint8 or image.shape[1] != image.shape[2]:
-        raise DataError(f"{where!r}: images must be uint8 (n, h, h) or (n, h, h, c); got {image.dtype} {shape}")
-    if label is not None and label.shape != image.shape[:1]:
-        raise DataError(f"{where!r}: {image.shape[0]} images but labels of shape {label.shape}")
-    classes = 0 if label is None else int(label.max()) + 1
+    if image.ndim != 4 or image.dtype != np.uint8 or image.shape[1] != image.shape[2] or 0 in shape:
+        raise DataError(f"{where!r}: images must be uint8 (n, h, h) or (n, h, h, c), at least one; got {image.dtype} {shape}")
+    classes = 0
+    if label is not None:
+        if label.shape != image.shape[:1] or label.dtype.kind not in "iu":
+            raise DataError(
+                f"{where!r}: {image.shape[0]} images but labels {label.dtype} {label.shape}; integers, one an image, are wanted"
+            )
+        low, high = int(label.min()), int(label.max())
+        if low < 0 or high >= MOST_CLASSES:
+            raise DataError(f"{where!r}: labels from {low} to {high}; classes are numbered from 0 to at most {MOST_CLASSES - 1}")
+        classes = high + 1
     label = np.zeros(len(image)) if label is None else label
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
-    return Images(pixels, torch.from_numpy(label.astype(np.int64)), classes)
+    return Images(pixels, torch.from_numpy(label.astype(np.int64)), classes, left_out)

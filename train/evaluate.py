@@ -79,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ModelError, DataError) as error:
         print(error, file=sys.stderr)
         return 3
+    if data.left_out:
+        print(f"{args.data}: {data.left_out}", file=sys.stderr)
     score = evaluate(loaded.network, data, loaded.sigma_data, args.images, args.seed)
     known = loaded.config.get("evaluation")
     if args.json:

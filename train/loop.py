@@ -12,15 +12,17 @@ import csv
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, parse_json
 from ..files import write_tensors
 from ..models.unet import UNet, UNetConfig
 from .data import Images, to_unit
@@ -90,27 +92,48 @@ def save(state: State, folder: Path) -> None:
 
 
 def network_of(folder: Path) -> UNetConfig:
-    """The shape of the network in ``folder``'s checkpoint."""
-    with safe_open(folder / STATE, framework="pt") as archive:
-        return UNetConfig.from_dict(json.loads(archive.metadata()["network"]))
+    """The shape of the network in ``folder``'s checkpoint. Raises ValueError where there is none, or it is damaged."""
+    with _checkpoint(folder) as (meta, _):
+        return UNetConfig.from_dict(_object(meta, "network"))
 
 
 def resume(state: State, folder: Path) -> None:
-    """Fill ``state`` from :func:`save`'s file in place. Raises ValueError when it belongs to another network."""
-    with safe_open(folder / STATE, framework="pt") as archive:
-        meta = archive.metadata()
-        if UNetConfig.from_dict(json.loads(meta["network"])) != state.network.config:
-            raise ArgumentError(f"{folder / STATE} was made by another network: {meta['network']}, not {state.network.config.to_dict()}")
-        tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
-    for part, module in (("network.", state.network), ("ema.", state.ema)):
-        module.load_state_dict({key[len(part) :]: value for key, value in tensors.items() if key.startswith(part)})
-    for name, parameter in state.network.named_parameters():
-        if f"optimizer.step.{name}" in tensors:
-            moments = {key: tensors[f"optimizer.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")}
-            moments = {key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()}
-            state.optimizer.state[parameter] = {"step": tensors[f"optimizer.step.{name}"].reshape(()), **moments}
-    counters = json.loads(meta["counters"])
-    state.step, state.images, state.seconds = counters["step"], counters["images"], counters["seconds"]
+    """Fill ``state`` from :func:`save`'s file in place. Raises ValueError when it is damaged or belongs to another network."""
+    with _checkpoint(folder) as (meta, tensors):
+        if UNetConfig.from_dict(_object(meta, "network")) != state.network.config:
+            raise ArgumentError(f"it was made by another network: {meta['network']}, not {state.network.config.to_dict()}")
+        counters = _object(meta, "counters")
+        step, images, seconds = int(counters["step"]), int(counters["images"]), float(counters["seconds"])
+        for part, module in (("network.", state.network), ("ema.", state.ema)):
+            module.load_state_dict({key[len(part) :]: value for key, value in tensors.items() if key.startswith(part)})
+        for name, parameter in state.network.named_parameters():
+            if f"optimizer.step.{name}" in tensors:
+                moments = {key: tensors[f"optimizer.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")}
+                moments = {key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()}
+                state.optimizer.state[parameter] = {"step": tensors[f"optimizer.step.{name}"].reshape(()), **moments}
+        state.step, state.images, state.seconds = step, images, seconds
+
+
+@contextmanager
+def _checkpoint(folder: Path) -> Iterator[tuple[dict[str, str], dict[str, Tensor]]]:
+    """Metadata and tensors of the checkpoint; ArgumentError, with its name, for what is wrong with them."""
+    path = folder / STATE
+    if not path.is_file():
+        raise ArgumentError(f"no checkpoint at {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as archive:
+            found = archive.metadata() or {}, {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
+        yield found
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error).split("\n\t")[0]
+        raise ArgumentError(f"the checkpoint {str(path)!r} cannot be used: {lacks}") from error
+
+
+def _object(meta: dict[str, str], key: str) -> dict[str, Any]:
+    found = parse_json(meta[key], f"its {key!r}")
+    if not isinstance(found, dict):
+        raise ArgumentError(f"its {key!r} must be an object, found {type(found).__name__}")
+    return found
 
 
 def rate(recipe: Recipe, step: int, progress: float) -> float:
