@@ -1,4 +1,4 @@
-"""Errors, their messages and the checks of arguments, for every room."""
+"""Errors, their messages, the checks of arguments, for every room; ``answers`` and ``commands``: how a command ends."""
 
 from __future__ import annotations
 

@@ -1,22 +1,19 @@
 """The command line: generate, score, ref, bench, plan, samplers, certify. Thin: it parses, calls the library, prints.
 
 Results go to stdout, progress to stderr and only where that is a terminal. Exit codes: 0 ok, 2 usage, 3 bad input or model,
-4 numerical failure, 5 a gate failed.
+4 numerical failure, 5 a gate failed, 130 interrupted, 143 terminated; 1 is a fault of fewstep itself, with a traceback.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from .. import __version__
+from ..checks.commands import guarded
 
 COMMANDS = ("generate", "score", "ref", "bench", "plan", "samplers", "certify")
-
-OK, USAGE, BAD_INPUT, NUMERICAL, GATE = 0, 2, 3, 4, 5
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,26 +30,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. What is wrong is said on stderr in one line."""
-    try:
-        args = parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has said what is wrong
-        return stop.code if isinstance(stop.code, int) else USAGE
-    try:
-        code: int = args.execute(args)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of a pipe has gone: nothing is wrong, and nothing more can be said
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except ArithmeticError as error:
-        return _complain(error, NUMERICAL)
-    except (ValueError, OSError, TypeError) as error:
-        return _complain(error, BAD_INPUT)
-    except KeyboardInterrupt:
-        return _complain("interrupted; run the same command again to go on", 130)
-    return code
+    """Run one command; returns the exit code. What is wrong is said on stderr in one line.
+
+    Without ``argv`` the command is that of the process.
+    """
+    return guarded(lambda: run(argv), "fewstep", process=argv is None)
 
 
-def _complain(what: object, code: int) -> int:
-    print(f"fewstep: error: {what}", file=sys.stderr)
+def run(argv: Sequence[str] | None = None) -> int:
+    """``main`` with its errors as exceptions."""
+    args = parser().parse_args(argv)
+    code: int = args.execute(args)
     return code

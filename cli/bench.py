@@ -19,9 +19,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, choice, unknown
+from ..checks.commands import tell
 from ..files import dumps
-from .settings import read_config
+from .config_file import read_config, shown
 
 if TYPE_CHECKING:
     from ..eval.benchmark import Bench
@@ -80,22 +81,27 @@ def execute(args: argparse.Namespace) -> int:
     paths = save_report(result, args.out, command)
     if args.json:
         print(dumps(record(result, command)), end="")
-        return 0
-    for model in result.models:
-        print(answer(result, model))
-    print("\n".join(f"{path.suffix[1:]}: {path}" for path in paths))
+    else:
+        for model in result.models:
+            print(answer(result, model))
+        print("\n".join(f"{path.suffix[1:]}: {path}" for path in paths))
+    if all(row.nfe is None for row in result.rows):
+        why = next((f": {row.sampler} on {row.grid} at {row.budget}: {row.skipped}" for row in result.rows), "")
+        raise ArgumentError(f"no row could be measured{why}")
     return 0
 
 
 def resolved(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of ``bench``: preset, then file, then flags. ValueError for unknown names, with the nearest match."""
-    from ..checks import unknown
     from ..eval.bench_settings import PRESETS
 
-    file = read_config(args.config) if args.config else {}
-    preset = args.preset if args.preset is not None else file.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
-        raise ArgumentError(unknown("preset", preset, PRESETS))
+    file = {key: value for key, value in (read_config(args.config) if args.config else {}).items() if value is not None}
+    preset = args.preset if args.preset is not None else file.get("preset")
+    file.pop("preset", None)
+    if preset is not None:
+        choice("preset", preset if isinstance(preset, str) else shown(preset), PRESETS)
+    if args.budget is not None and args.nfes is not None:
+        raise ArgumentError(f"--budget {args.budget} and --nfe {' '.join(args.nfes)}: give one of them")
     flags = {flag[2:].replace("-", "_"): (name, kind) for flag, name, kind, _ in FLAGS}
     found: dict[str, Any] = {"models": ("mnist",), **(PRESETS[preset] if preset else {})}
     for key, value in file.items():
@@ -118,23 +124,41 @@ def _value(key: str, value: Any, kind: Any) -> Any:
 
     if kind == "top":
         return None if value in (None, "all") else _number(key, value)
-    if callable(kind):
-        return float(value) if kind is float and isinstance(value, int | str) and not isinstance(value, bool) else value
-    parts = [piece for item in (value if isinstance(value, list | tuple) else [value]) for piece in split_choices(str(item))]
+    if kind is float:
+        return _real(key, value)
+    if kind is int:
+        return _number(key, value)
+    if kind is str:
+        return value if isinstance(value, str) else shown(value)
+    items = value if isinstance(value, list | tuple) else [value]
+    if odd := [item for item in items if isinstance(item, bool) or not isinstance(item, str | int | float)]:
+        raise ArgumentError(f"{key}: {shown(odd[0])}: a name, a number or a list of them is wanted")
+    parts = [piece for item in items for piece in split_choices(str(item))]
     return tuple(parts) if kind != "numbers" else tuple(_number(key, part) for part in parts)
 
 
 def _number(key: str, text: Any) -> int:
     try:
-        return int(str(text))
+        if isinstance(text, str | int) and not isinstance(text, bool):
+            return int(text)
     except ValueError:
-        raise ArgumentError(f"{key}: {text!r} is no whole number") from None
+        pass
+    raise ArgumentError(f"{key}: {shown(text)} is no whole number")
+
+
+def _real(key: str, text: Any) -> float:
+    try:
+        if isinstance(text, str | int | float) and not isinstance(text, bool):
+            return float(text)
+    except (ValueError, OverflowError):
+        pass
+    raise ArgumentError(f"{key}: {shown(text)} is no number")
 
 
 def _placed(models: Sequence[str], device: str) -> dict[str, Denoiser]:
     """The models, with their networks on the device."""
     from ..eval.bench_subject import loaded
-    from .generate import device_named, move
+    from .devices import device_named, move
 
     where = device_named(device)
     found = loaded(models)
@@ -148,7 +172,7 @@ def answer(result: Bench, model: str) -> str:
     from ..eval.report import answer_line, code_line
 
     budgets = result.settings.nfes
-    lines = [f"{model}, {answer_line(result, model, budget)}".replace("**", "") for budget in budgets]
+    lines = [f"{model}, {answer_line(result, model, budget, marked=False)}" for budget in budgets]
     if len(budgets) == 1:
         best = result.best(budgets[0], model)
         lines += [f"  {line}" for line in code_line(best[0]).splitlines()] if best else []
@@ -172,4 +196,4 @@ def _progress() -> tuple[Callable[[str], None], Callable[[], None]]:
     if not sys.stderr.isatty():
         return (lambda line: None), (lambda: None)
     clear = "\r\x1b[K"
-    return (lambda line: print(f"{clear}{line}", end="", file=sys.stderr, flush=True)), (lambda: print(clear, end="", file=sys.stderr))
+    return (lambda line: tell(f"{clear}{line}", end="")), (lambda: tell(clear, end=""))

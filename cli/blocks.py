@@ -12,6 +12,8 @@ the blocks whose record and files are whole and redoes the others entirely, so t
 from __future__ import annotations
 
 import io
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import ArgumentError
-from ..files import dumps, file_hash, read_json, remove_partials, sha256, write
+from ..files import create, dumps, file_hash, read_json, remove_partials, sha256, write
 from . import pictures
 
 
@@ -49,44 +51,54 @@ class Folder:
 
     def open(self, settings: Mapping[str, Any]) -> None:
         """Take the folder for ``settings``. ValueError where it holds samples made with others, OSError where it cannot be written."""
-        path = self.root / "settings.json"
-        if path.exists():
-            found = _read(path)
-            differ = [k for k in settings if found is not None and found.get(k) != settings[k]]
-            if found is None:
-                raise ArgumentError(f"{str(path)!r} is damaged; give another --out, or remove the folder")
-            if differ:
-                what = ", ".join(f"{k} ({found.get(k)!r} there, {settings[k]!r} now)" for k in differ[:3])
-                raise ArgumentError(f"{str(self.root)!r} holds samples made with other settings: {what}; give another --out")
-        elif any(self.root.glob("samples/*")) and not path.exists():  # another process may have been quick between the two looks
+        path, text = self.root / "settings.json", dumps(dict(settings))
+        if not os.path.lexists(path) and _holds_files(self.root / "samples") and not os.path.lexists(path):  # nobody was quick in between
             raise ArgumentError(f"{str(self.root)!r} holds samples, but no settings.json that says how they were made; give another --out")
-        else:
-            write(path, dumps(dict(settings)).encode())
+        if not os.path.lexists(path) and create(path, text.encode()):
+            return
+        found, wanted = _read(path), json.loads(text)
+        if found is None:
+            raise ArgumentError(f"{str(path)!r} is damaged; give another --out, or remove the folder")
+        differ = [k for k in wanted if found.get(k) != wanted[k]]
+        if differ:
+            what = ", ".join(f"{k} ({found.get(k)!r} there, {wanted[k]!r} now)" for k in differ[:3])
+            raise ArgumentError(f"{str(self.root)!r} holds samples made with other settings: {what}; give another --out")
+
+    def names(self, block: Block) -> list[str]:
+        """The files of a block, in the order of its samples (npz: one for all)."""
+        if self.format == "png":
+            return [f"samples/{seed:06d}.png" for seed in block.seeds]
+        return [f"samples/block-{block.index:05d}.npz"]
 
     def record(self, block: Block) -> dict[str, Any] | None:
-        """The record of a finished block whose files are all as they were written; None where it must be made."""
-        found = _read(self.root / "blocks" / f"{block.index:05d}.json")
-        if found is None or found.get("seeds") != list(block.seeds) or found.get("labels") != list(block.labels):
+        """The record of a finished block whose files are all as they were written; None where it must be made.
+
+        A record counts only if it is what ``save`` writes for this block, in whatever order of keys: other files are not looked at.
+        """
+        found = _read(self._record_path(block))
+        names = self.names(block)
+        if found is None or any(found.get(key) != value for key, value in _identity(block).items()):
             return None
         files = found.get("files")
-        if not isinstance(files, dict) or not files:
+        if not isinstance(files, dict) or set(files) != set(names):
             return None
-        return found if all(_hash(self.root / name) == digest for name, digest in files.items()) else None
+        whole = all(_hash(self.root / name) == files[name] for name in names)
+        return {**_identity(block), "files": {name: files[name] for name in names}} if whole else None
+
+    def _record_path(self, block: Block) -> Path:
+        return self.root / "blocks" / f"{block.index:05d}.json"
 
     def save(self, block: Block, x: Any) -> None:
         """Write the samples ``x`` (B, *shape), then the record."""
         if self.format == "png":
-            files = {
-                f"samples/{seed:06d}.png": pictures.png(pictures.picture(p))
-                for seed, p in zip(block.seeds, pictures.to_pixels(x), strict=True)
-            }
+            bodies = [pictures.png(pictures.picture(p)) for p in pictures.to_pixels(x)]
         else:
-            files = {f"samples/block-{block.index:05d}.npz": _npz(block, x, self.shape)}
+            bodies = [_npz(block, x, self.shape)]
+        files = dict(zip(self.names(block), bodies, strict=True))
         for name, data in files.items():
             write(self.root / name, data)
-        hashes = {name: sha256(data) for name, data in files.items()}
-        record = {"block": block.index, "seeds": list(block.seeds), "labels": list(block.labels), "files": hashes}
-        write(self.root / "blocks" / f"{block.index:05d}.json", dumps(record).encode())
+        record = {**_identity(block), "files": {name: sha256(data) for name, data in files.items()}}
+        write(self._record_path(block), dumps(record).encode())
 
     def finish(
         self, blocks: Sequence[Block], records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], most: int = 100
@@ -97,7 +109,7 @@ class Folder:
         write(self.root / "grid.png", pictures.png(self._picture(blocks, most)))
         rows = []
         for block, record in zip(blocks, records, strict=True):
-            names = list(record["files"]) if self.format == "png" else list(record["files"]) * len(block.seeds)
+            names = self.names(block) * (1 if self.format == "png" else len(block.seeds))
             rows += [
                 {"seed": seed, "label": label, "file": name, "sha256": record["files"][name]}
                 for seed, label, name in zip(block.seeds, block.labels, names, strict=True)
@@ -110,15 +122,21 @@ class Folder:
         """The grid picture, read back from the files."""
         seeds = [seed for block in blocks for seed in block.seeds][:most]
         if self.format == "png":
-            from ..files.pictures import read_picture
-
-            pixels = [np.moveaxis(read_picture((self.root / f"samples/{seed:06d}.png").read_bytes()), 0, -1) for seed in seeds]
+            pixels = [self._pixels(f"samples/{seed:06d}.png") for seed in seeds]
             return pictures.image_grid(np.stack(pixels))
         wanted = [block for block in blocks if seeds and set(block.seeds) & set(seeds)] if pictures.is_image(self.shape) else blocks
-        arrays = [np.load(self.root / f"samples/block-{block.index:05d}.npz", allow_pickle=False) for block in wanted]
-        if pictures.is_image(self.shape):
-            return pictures.image_grid(np.concatenate([a["image"] for a in arrays])[:most])
-        return pictures.scatter(np.concatenate([a["x"] for a in arrays]))
+        key = "image" if pictures.is_image(self.shape) else "x"
+        parts = []
+        for block in wanted:
+            with np.load(self.root / self.names(block)[0], allow_pickle=False) as file:
+                parts.append(file[key])
+        return pictures.image_grid(np.concatenate(parts)[:most]) if key == "image" else pictures.scatter(np.concatenate(parts))
+
+    def _pixels(self, name: str) -> Any:
+        """A picture read back, (h, w, c)."""
+        from ..files.pictures import read_picture
+
+        return np.moveaxis(read_picture((self.root / name).read_bytes()), 0, -1)
 
 
 def _npz(block: Block, x: Any, shape: tuple[int, ...]) -> bytes:
@@ -128,6 +146,19 @@ def _npz(block: Block, x: Any, shape: tuple[int, ...]) -> bytes:
     out = io.BytesIO()
     np.savez(out, allow_pickle=False, seed=np.array(block.seeds, dtype=np.uint64), label=label, **body)
     return out.getvalue()
+
+
+def _identity(block: Block) -> dict[str, Any]:
+    """What a record says of its block, as JSON has it."""
+    return {"block": block.index, "seeds": list(block.seeds), "labels": list(block.labels)}
+
+
+def _holds_files(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(True for _ in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from ..checks import ArgumentError
+from ..checks.commands import tell
 from .certify_tables import DIFFUSERS, TABLES, Table, title
-from .options import parse_options
+from .options import parse_options, plain_option
 
 NAME = "certify"
 HELP = "measure the order of samplers against exact solutions; exit code 5 when one misses what it declares"
@@ -50,7 +51,7 @@ def execute(args: argparse.Namespace) -> int:
         line = (lambda row: f"| {' | '.join(row)} |") if args.markdown else partial(_padded, table)
         found.append((table, _print_rows(table, rows, line, dashes=args.markdown)))
     if args.json:
-        print(json.dumps([table.record(c) for table, rows in found for c in rows], allow_nan=False))
+        print(json.dumps(plain_option([table.record(c) for table, rows in found for c in rows]), allow_nan=False))
     return 0 if all(table.passed(c) for table, rows in found for c in rows) else MISSED
 
 
@@ -115,13 +116,13 @@ def chosen(
 
 def _measured(table: Table, cases: Sequence[Case]) -> Iterator[Any]:
     """Certificates one by one; what is being measured is said on stderr if that is a terminal."""
-    tell = sys.stderr.isatty()
+    shown = sys.stderr.isatty()
     for k, (name, options) in enumerate(cases, 1):
-        if tell:
-            print(f"\r\x1b[K{k}/{len(cases)} {title(name, options)}", end="", file=sys.stderr, flush=True)
+        if shown:
+            tell(f"\r\x1b[K{k}/{len(cases)} {title(name, options)}", end="")
         found = table.measure(name, options)
-        if tell:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if shown:
+            tell("\r\x1b[K", end="")
         yield found
 
 

@@ -11,26 +11,34 @@ bytes are those of an unbroken run. Several processes, as accelerate, torchrun o
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checks import ArgumentError
-from ..files import dumps, sha256
+from ..checks import ArgumentError, FewstepError, integer
+from ..checks.answers import short_of_memory
+from ..checks.commands import tell
+from ..files import dumps, pieces, sha256
 from .blocks import Block, Folder, cut
 from .conditions import Conditions
-from .options import parse_options
+from .devices import device_named as device_named
+from .devices import move as move
+from .options import parse_options, plain_option
 from .pictures import is_image
 from .processes import place
-from .settings import parse_seeds, parse_size, resolve
+from .settings import FINALS, FORMATS, parse_seeds, parse_size, resolve
 
 if TYPE_CHECKING:
     from ..engine.planning import Request
     from ..models.denoiser import Denoiser
 
 HELP = "draw samples from a model into a folder"
+
+#: states of a block that a run holds at least: the state, a prediction, one kept prediction, the next state
+STATES = 4
 
 DEFAULTS: dict[str, Any] = {
     "model": "mnist",
@@ -54,7 +62,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     """The flags; a flag that is not given is None, so that a --config file can speak."""
     p.add_argument("--out", required=True, type=Path, help="the folder to write to")
     drawing_arguments(p)
-    p.add_argument("--format", choices=("png", "npz"), help="png: a file a sample; npz: one a block (default png for pictures)")
+    p.add_argument("--format", choices=FORMATS, help="png: a file a sample; npz: one a block (default png for pictures)")
     p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
     p.add_argument("--json", action="store_true", help="print the manifest")
 
@@ -68,7 +76,7 @@ def drawing_arguments(p: argparse.ArgumentParser, seeds: str = "0-63", labels: s
     p.add_argument("--steps", type=int, help="grid steps (default 20)")
     p.add_argument("--nfe", type=int, help="a budget of network calls instead of --steps")
     p.add_argument("--grid", help="time grid (default auto: the model's own)")
-    p.add_argument("--final", choices=("zero", "sigma_min"), help="where the grid ends (default zero)")
+    p.add_argument("--final", choices=FINALS, help="where the grid ends (default zero)")
     p.add_argument("-o", "--option", action="append", metavar="KEY=VALUE", help="an option of the sampler; may be repeated")
     p.add_argument("--labels", help=f"classes: cycle (seed modulo classes), random, none, or a list such as 7 or 0,1 (default {labels})")
     p.add_argument("--cond", help="safetensors file of the model's conditions by name, one row for all samples or one a sample")
@@ -83,7 +91,7 @@ def execute(args: argparse.Namespace) -> int:
     job = Job(settings, args.out)
     records = job.run(progress(len(job.blocks)))
     if records is None:
-        print(f"{args.out}: this process is done; others have blocks left", file=sys.stderr)
+        tell(f"{args.out}: this process is done; others have blocks left")
         return 0
     manifest = job.folder.finish(job.blocks, records, job.facts)
     if args.json:
@@ -104,19 +112,21 @@ class Drawing:
         from ..models.loading import classes_of
 
         name, size = str(settings["model"]), parse_size(settings.get("size"))
+        place()  # refuses an environment without sense before anything is written
+        self.device = device_named(str(settings["device"]))
+        seeds, batch = parse_seeds(settings["seeds"]), positive("batch", settings["batch"])
         self.denoiser = models.load(name) if size is None else models.load(name, size=size)
         self.asked = _asked(settings, self.denoiser)
         shape = self.denoiser.shape
         if shape is None:
             raise ArgumentError(f"the model {settings['model']!r} does not know the shape of a sample: give --size")
         self.shape = tuple(shape)
-        seeds = parse_seeds(settings["seeds"])
+        refuse_large(self.shape, min(batch, len(seeds)))
         labels = _labels("none" if settings.get("cond") else str(settings["labels"]), seeds, classes_of(self.denoiser))
-        self.blocks = cut(seeds, labels, positive("batch", settings["batch"]))
+        self.blocks = cut(seeds, labels, batch)
         self.conditions = Conditions(settings.get("cond"), self.blocks, self.denoiser)
         self.hashes = _hashes(settings, self.asked) | self.conditions.hashes
         self.facts = {"model": str(settings["model"]), "sampler": self.asked.name, "nfe": _nfe(self.asked), **self.hashes}
-        self.device = device_named(str(settings["device"]))
         self.moved = False
 
     def draw(self, block: Block) -> Any:
@@ -128,7 +138,12 @@ class Drawing:
             self.moved = True
         cond = self.conditions.of(block, self.device)
         x = start_state(self.denoiser, self.asked.grid[0], block.seeds, device=self.device)
-        return execute(self.asked, self.denoiser, x, seeds=block.seeds, cond=cond)[0].cpu().numpy()
+        try:
+            return execute(self.asked, self.denoiser, x, seeds=block.seeds, cond=cond)[0].cpu().numpy()
+        except RuntimeError as error:
+            if isinstance(error, FewstepError | NotImplementedError | RecursionError) or short_of_memory(error):
+                raise
+            raise ArgumentError(f"the model does not take samples of shape {self.shape}: {str(error).splitlines()[0]}") from error
 
 
 class Job(Drawing):
@@ -137,12 +152,15 @@ class Job(Drawing):
     def __init__(self, settings: Mapping[str, Any], out: Path) -> None:
         """Checks and takes the folder."""
         super().__init__(settings)
+        if not str(out).strip() or out == Path():
+            raise ArgumentError("--out is empty: the name of a folder is wanted")
         kind = settings["format"] or ("png" if is_image(self.shape) else "npz")
         if kind == "png" and not is_image(self.shape):
             raise ArgumentError(f"--format png: samples of shape {self.shape} are no pictures; allowed: npz")
         self.folder = Folder(out, kind, self.shape)
         chosen = {k: v for k, v in settings.items() if k not in ("device", "format")}
-        self.folder.open({**chosen, "format": kind, **self.hashes})
+        option = {key: plain_option(value) for key, value in (chosen["option"] or {}).items()}
+        self.folder.open({**chosen, "option": option, "format": kind, **self.hashes})
 
     def run(self, report: Callable[[int], None]) -> list[dict[str, Any]] | None:
         """Make the missing blocks of this process; the records of all blocks, or None while other processes have some left."""
@@ -197,43 +215,37 @@ def mixed(seed: int) -> int:
 
 def _hashes(settings: Mapping[str, Any], asked: Request) -> dict[str, str]:
     """SHA-256 of the plan (of a driver: of its name, options and grid) and of the model's weights (of its name where it has no file)."""
-    from ..models.weights import MIXTURE, locate
+    from ..models.loading import files_of
 
     name = str(settings["model"])
-    files = [] if name == MIXTURE else sorted(f for f in locate(name).rglob("*") if f.suffix in (".safetensors", ".json"))
+    files = files_of(name)
     what = repr((asked.name, asked.options, asked.grid.times)) if asked.driver else asked.plan().to_json()
-    return {"plan_sha256": sha256(what), "model_sha256": sha256(*(f.read_bytes() for f in files)) if files else name}
+    return {"plan_sha256": sha256(what), "model_sha256": sha256(*(chunk for file in files for chunk in pieces(file))) if files else name}
 
 
-def device_named(name: str) -> Any:
-    """The device of ``--device``; ``auto`` is this process's GPU where there is one. Raises ValueError."""
-    import torch
-
-    if name != "auto":
-        try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise ArgumentError(f"--device {name!r}: {str(error).splitlines()[0]}") from None
-    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % here) if here else torch.device("cpu")
+def refuse_large(shape: Sequence[int], batch: int) -> None:
+    """ArgumentError where the states of one block are larger than this machine's memory."""
+    wanted, there = 4 * STATES * batch * math.prod(shape), memory()
+    if there is not None and wanted > there:
+        sizes = f"{wanted / 1e9:.3g} GB for {STATES} states of {batch} samples of shape {tuple(shape)}, of {there / 1e9:.3g} GB here"
+        raise ArgumentError(f"the memory does not hold one block: {sizes}; give a smaller --batch or --size")
 
 
-def move(denoiser: Denoiser, device: Any) -> None:
-    """The denoiser's network, if it has one, to the device."""
-    network = getattr(denoiser, "network", None)
-    if network is not None and hasattr(network, "to"):
-        network.to(device)
+def memory() -> int | None:
+    """Bytes of this machine's memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def positive(what: str, value: Any) -> int:
     """``value`` if it is an integer of at least 1. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{what}={value!r}: an integer of at least 1 is wanted")
-    return value
+    return integer(what, value, 1)
 
 
 def progress(total: int) -> Callable[[int], None]:
     """A line on stderr where that is a terminal, else nothing."""
     if not sys.stderr.isatty():
         return lambda index: None
-    return lambda index: print(f"\rblock {index + 1}/{total}", end="\n" if index + 1 == total else "", file=sys.stderr, flush=True)
+    return lambda index: tell(f"\rblock {index + 1}/{total}", end="\n" if index + 1 == total else "")

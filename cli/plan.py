@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import ArgumentError
 from .options import parse_options
+from .settings import FINALS, checked
 
 if TYPE_CHECKING:
     from ..schedules.base import Schedule
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--steps", type=int, metavar="N", help="grid intervals (default 20)")
     length.add_argument("--nfe", type=int, metavar="N", help="a budget of network calls instead: the largest plan that fits")
     parser.add_argument("--grid", default="auto", metavar="NAME", help="how the times are spaced (default auto)")
-    parser.add_argument("--final", default="zero", choices=("zero", "sigma_min"), help="where the plan ends (default zero)")
+    parser.add_argument("--final", default="zero", choices=FINALS, help="where the plan ends (default zero)")
     parser.add_argument("--start", type=float, metavar="T", help="begin at this time of the schedule instead of its largest")
     parser.add_argument("-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the sampler; repeatable")
     parser.add_argument("--json", action="store_true", help="the plan as JSON, which Plan.from_json reads back exactly")
@@ -43,6 +44,9 @@ def execute(args: argparse.Namespace) -> int:
     """Print the plan. ValueError for names and numbers that make none, ModelError for a model that is none."""
     from ..engine import plan
 
+    for name in ("steps", "nfe"):
+        if getattr(args, name) is not None:
+            checked(name, getattr(args, name))
     options = parse_options(args.option)
     for key in options:
         if key in ("steps", "nfe", "grid", "final", "start", "times", "sigmas", "schedule", "sampler"):

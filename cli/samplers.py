@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .options import option_text
+from .options import option_text, plain_option
 
 if TYPE_CHECKING:
     from ..samplers import Alias
@@ -34,7 +34,7 @@ def execute(args: argparse.Namespace) -> int:
 
     rows = [summary(name) for name in names()]
     if args.json:
-        print(json.dumps(rows))
+        print(json.dumps(plain_option(rows), allow_nan=False))
         return 0
     heads = ("sampler", "family", "form", "order", "stochastic", "nfe/step", "source")
     cells = [[str(_cell(row[key])) for key in ("name", "family", "form", "order", "stochastic", "nfe_per_step", "source")] for row in rows]
@@ -87,7 +87,7 @@ def _print_one(name: str, as_json: bool) -> int:
         get(name)  # raises, with the nearest match
     what = summary(name)
     if as_json:
-        print(json.dumps(what))
+        print(json.dumps(plain_option(what), allow_nan=False))
         return 0
     print(f"{name}: {what['summary']}")
     for key in ("family", "order", "stochastic", "nfe_per_step", "form", "source"):
@@ -114,7 +114,7 @@ def _print_aliases(text: str, as_json: bool) -> int:
         raise SamplerError(unknown("name", text, [*ALIASES, *names()]))
     if as_json:
         rows = {alias: dict(zip(("sampler", "options", "grid", "note"), entry, strict=True)) for alias, entry in found.items()}
-        print(json.dumps({"samplers": own, "aliases": rows}))
+        print(json.dumps(plain_option({"samplers": own, "aliases": rows}), allow_nan=False))
         return 0
     if own:
         print(f"samplers here: {', '.join(own)}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from inspect import signature
 from typing import Any
 
-from ..checks import unknown
+from ..checks import choice, unknown
 from ..engine.planning import Request, request, resolve
 from ..samplers import registry
 from ..schedules.base import Schedule
@@ -34,6 +36,8 @@ SAMPLERS = (
     "dpmpp_2m_sde",
 )
 LABELS = ("cycle", "none")
+#: where memory or patience ends long before
+MOST = {"n": 1_000_000, "samples": 10_000_000, "resamples": 1_000_000, "nfe": 100_000}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {
@@ -94,10 +98,10 @@ class BenchSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ScoreError(f"{name}={value!r}: an integer of at least {least} is wanted")
-        if self.labels not in LABELS:
-            raise ScoreError(unknown("labels", self.labels, LABELS))
-        if self.final not in ("zero", "sigma_min"):
-            raise ScoreError(unknown("final", self.final, ("zero", "sigma_min")))
+            if name in MOST and value > MOST[name]:
+                raise ScoreError(f"{name}={value}: at most {MOST[name]} is taken")
+        choice("labels", self.labels, LABELS)
+        choice("final", self.final, ("zero", "sigma_min"))
         if self.tolerance is not None and not (isinstance(self.tolerance, float) and 1e-12 <= self.tolerance <= 1.0):
             raise ScoreError(f"tolerance={self.tolerance!r}: allowed are numbers from 1e-12 to 1")
         stray = sorted(set(self.quality_nfes or ()) - set(self.nfes))
@@ -126,24 +130,59 @@ def _budgets(what: str, values: Sequence[int]) -> None:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ScoreError(f"{what}: nfe={value!r}: an integer of at least 1 is wanted")
+        if value > MOST["nfe"]:
+            raise ScoreError(f"{what}: nfe={value}: at most {MOST['nfe']} is taken")
     if len(set(values)) != len(values):
         raise ScoreError(f"{what}={list(values)}: a number stands there twice")
 
 
 def sampler_choice(text: str) -> Choice:
     """A sampler and its options, checked. SamplerError for unknown names or values, with the nearest match."""
-    choice = parse_choice(text)
-    name, options, _ = resolve(choice.name, dict(choice.options), "")
+    found = parse_choice(text)
+    name, options, _ = resolve(found.name, dict(found.options), "")
     registry.make_options(registry.get(name), options)
-    return choice
+    return found
 
 
 def grid_choice(text: str) -> Choice:
     """A grid's name and its options. ScoreError with the nearest match for an unknown name."""
-    choice = parse_choice(text)
-    if choice.name not in (allowed := (*grid_names(), *ALIASES)):
-        raise ScoreError(unknown("grid", choice.name, allowed))
-    return choice
+    found = parse_choice(text)
+    if found.name not in (allowed := (*grid_names(), *ALIASES)):
+        raise ScoreError(unknown("grid", found.name, allowed))
+    own = [key for key in signature(grid).parameters if key not in ("name", "schedule", "steps", "final", "times", "sigmas")]
+    for key in found.options:
+        if key not in own:
+            raise ScoreError(f"grid {text!r}: {unknown('option', key, own)}")
+    return found
+
+
+def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
+    """ScoreError for a sampler or a grid that works on ``schedule`` with its defaults and not with the options that it was given."""
+    steps = max(12, min(max(settings.nfes), 200))
+    for text in settings.grids:
+        given = parse_choice(text)
+        make_grid = partial(grid, given.name, schedule, steps, final=settings.final)
+        if given.options and _error(make_grid) is None and (error := _error(partial(make_grid, **dict(given.options)))):
+            raise ScoreError(f"grid {text!r}: {error}") from error
+    nodes = grid("lam", schedule, steps, final=settings.final)
+    for text in settings.samplers:
+        given = parse_choice(text)
+        name, options, _ = resolve(given.name, dict(given.options), "")
+        entry = registry.get(name)
+        make_plan = partial(registry.build, name, nodes)
+        if given.options and entry.form == "plan" and _error(partial(make_plan, registry.make_options(entry, {}))) is None:
+            error = _error(partial(make_plan, registry.make_options(entry, options)))
+            if error is not None:
+                raise ScoreError(f"sampler {text!r}: {error}") from error
+
+
+def _error(make: Callable[[], Any]) -> Exception | None:
+    """What ``make()`` raises, None where it works."""
+    try:
+        make()
+    except (ValueError, TypeError, ArithmeticError) as error:
+        return error
+    return None
 
 
 def parse_choice(text: str) -> Choice:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,33 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..files import read_json, sha256, write, write_tensors
+from .bench_rows import Row
 
 #: part of every key: another number where records of an older version must not be taken
 VERSION = 1
+#: fields of a row, those that each kind of record has, and those that are no numbers
+FIELDS = {field.name for field in fields(Row)}
+NEEDED = {"error": {"nfe", "steps", "call", "stochastic"}, "quality": {f"quality{end}" for end in ("", "_low", "_high", "_plain")}}
+WORDS = {"call", "stochastic", "picture", "points", "squares"}
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
     """The hash of what decides a record."""
     text = json.dumps({"version": VERSION, **facts}, sort_keys=True, allow_nan=False)
     return sha256(text)[:24]
+
+
+def _hash(record: Mapping[str, Any]) -> str:
+    """The hash of a record, whatever the order of its keys."""
+    return sha256(json.dumps(record, sort_keys=True, allow_nan=False))
+
+
+def _is_row(record: Mapping[str, Any], kind: str) -> bool:
+    """Whether a record has the fields of its kind, and numbers where a row has numbers."""
+    if not NEEDED[kind] <= set(record) <= FIELDS:
+        return False
+    numbers = [value for key, value in record.items() if key not in WORDS]
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers if value is not None)
 
 
 class Store:
@@ -44,12 +63,15 @@ class Store:
             found = read_json(self._row(kind, facts))
         except (OSError, ValueError):
             return None
-        return found["record"] if isinstance(found.get("record"), dict) else None
+        record = found.get("record")
+        if not isinstance(record, dict) or found.get("sha256", _hash(record)) != _hash(record) or not _is_row(record, kind):
+            return None
+        return record
 
     def keep(self, kind: str, facts: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write a record, with what decided it beside."""
         if self.out is not None:
-            body = json.dumps({"facts": dict(facts), "record": dict(record)}, allow_nan=False)
+            body = json.dumps({"facts": dict(facts), "record": dict(record), "sha256": _hash(record)}, allow_nan=False)
             write(self._row(kind, facts), body.encode())
 
     def _row(self, kind: str, facts: Mapping[str, Any]) -> Path:

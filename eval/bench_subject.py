@@ -6,7 +6,7 @@ Wasserstein distance to its own exact draws. Both carry a 95 % interval; other m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,9 +108,8 @@ class Subject:
         facts = {**self.facts, "n": s.n, "tolerance": tolerance, "final": s.final, "exact": exact, "batch": s.batch}
         facts.pop("metric", None)
         kept = store.arrays("reference", facts)
-        if kept is not None and {"start", "end"} <= set(kept[0]):
-            notes = kept[1]
-            return Reference((), (kept[0]["start"], kept[0]["end"]), float(notes["error"]), int(notes["nfe"]))
+        if kept is not None and (found := _reference_of(*kept, count=s.n)) is not None:
+            return found
         parts = [self._followed(seeds, tolerance, exact) for seeds in blocks(range(s.n), s.batch)]
         start, end = (torch.cat([part.states[k].cpu() for part in parts]) for k in (0, -1))
         sizes = [len(part.states[0]) for part in parts]
@@ -150,6 +149,15 @@ class Subject:
         values = torch.tensor([sliced_wasserstein(a, b, directions=100).value for a, b in pairs], dtype=torch.float64)
         mean, wide = float(values.mean()), STUDENT * float(values.std()) / PARTS**0.5
         return Quality(mean, mean - wide, mean + wide, mean)
+
+
+def _reference_of(arrays: Mapping[str, Tensor], notes: Mapping[str, str], count: int) -> Reference | None:
+    """The end points that the cache kept; None where they are of another form."""
+    try:
+        start, end, error, nfe = arrays["start"], arrays["end"], float(notes["error"]), int(notes["nfe"])
+    except (KeyError, ValueError):
+        return None
+    return Reference((), (start, end), error, nfe) if start.shape == end.shape and start.ndim and len(start) == count else None
 
 
 def features_for(name: str, strict: bool = False, device: Device = None) -> tuple[FeatureExtractor, FeatureStats, float | None] | None:

@@ -23,7 +23,7 @@ from ..models.denoiser import Denoiser
 from ..samplers import registry
 from .bench_pictures import strip
 from .bench_rows import Row, ranked, root_interval, winners
-from .bench_settings import BenchSettings, fitted, grid_choice, sampler_choice
+from .bench_settings import BenchSettings, fitted, grid_choice, refuse_options, sampler_choice
 from .bench_store import Store
 from .bench_subject import Subject, blocks, loaded
 from .errors import ScoreError
@@ -98,6 +98,8 @@ def bench(
     lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     chosen = BenchSettings(names, **lists)
     denoisers = loaded(models)
+    for denoiser in denoisers.values():
+        refuse_options(chosen, denoiser.schedule)
     subjects = [Subject(name, denoiser, chosen) for name, denoiser in denoisers.items()]
     store = Store(None if out is None else Path(out), None if cache is None else Path(cache))
     rows: list[Row] = []

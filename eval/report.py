@@ -15,6 +15,7 @@ from ..files import write
 from .bench_rows import HIDDEN, Row, place_text
 from .bench_settings import parse_choice
 from .benchmark import Bench
+from .report_escapes import code, plain, visible
 from .report_page import page
 from .report_picture import picture
 from .report_text import answer_parts, lead_text, methods, number, reference_text, span, tie_note
@@ -60,21 +61,23 @@ def table_csv(result: Bench) -> str:
 
 def markdown(result: Bench, command: str = "") -> str:
     """For each model: the winners, the solver error of every sampler and grid by budget, and the rows whose quality was measured."""
-    lines = [f"Written by `{command}`.", ""] if command else []
+    lines = [f"Written by {code(command)}.", ""] if command else []
     for name in result.models:
-        lines += [f"## {name}", "", fill(lead_text(result, name), WRAP), ""]
+        lines += [f"## {plain(name)}", "", fill(plain(lead_text(result, name)), WRAP), ""]
         for budget in result.settings.nfes:
             lines += [fill(f"- {answer_line(result, name, budget)}", WRAP, subsequent_indent="  ")]
         lines += ["", "### Solver error", "", fill(reference_text(result, name), WRAP), "", *_matrix(result, name), ""]
         rated = [row for row in result.rows if row.model == name and row.quality is not None]
         if rated:
-            lines += [f"### {result.models[name].metric}", "", fill(tie_note(result, name), WRAP), "", *_rated(result, name, rated), ""]
-        skipped = {(row.method, row.budget): row.skipped for row in result.rows if row.model == name and row.skipped is not None}
-        if skipped:
-            lines += ["### Left out", ""]
-            lines += [f"- {sampler} on {grid} at {budget}: {why}" for ((sampler, grid), budget), why in skipped.items()]
-            lines += [""]
+            head = f"### {plain(str(result.models[name].metric))}"
+            lines += [head, "", fill(tie_note(result, name), WRAP), "", *_rated(result, name, rated), ""]
+        left = [row for row in result.rows if row.model == name and row.skipped is not None]
+        lines += ["### Left out", "", *map(_left_out, left), ""] if left else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _left_out(row: Row) -> str:
+    return f"- {plain(row.sampler)} on {plain(row.grid)} at {row.budget}: {plain(str(row.skipped))}"
 
 
 def _matrix(result: Bench, model: str) -> list[str]:
@@ -82,7 +85,7 @@ def _matrix(result: Bench, model: str) -> list[str]:
     budgets = result.settings.nfes
     lines = [_line(["sampler", "grid", *(f"NFE {b}" for b in budgets)]), _line(["---"] * (2 + len(budgets)))]
     for sampler, grid, rows in methods(result, model):
-        lines.append(_line([sampler, grid, *(_error_cell(rows.get(b), b) for b in budgets)]))
+        lines.append(_line([plain(sampler), plain(grid), *(_error_cell(rows.get(b), b) for b in budgets)]))
     return lines
 
 
@@ -97,28 +100,29 @@ def _error_cell(row: Row | None, budget: int) -> str:
 
 def _rated(result: Bench, model: str, rows: Sequence[Row]) -> list[str]:
     metric = str(result.models[model].metric)
-    heads = ["NFE", "rank", "sampler", "grid", metric, "95 % interval", "solver error", "ms a sample"]
+    heads = ["NFE", "rank", "sampler", "grid", plain(metric), "95 % interval", "solver error", "ms a sample"]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for row in sorted(rows, key=lambda row: (row.budget, row.quality_rank or 0, row.quality or 0.0)):
         place = place_text(row.quality_rank, row.quality_tied)
         numbers = [number(row.quality), span(row.quality_low, row.quality_high), number(row.rmse), number(row.milliseconds)]
         calls = str(row.budget) if row.nfe == row.budget else f"{row.budget} ({row.nfe})"
-        lines.append(_line([calls, place, row.sampler, row.grid, *numbers]))
+        lines.append(_line([calls, place, plain(row.sampler), plain(row.grid), *numbers]))
     return lines
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(cells)} |"
 
 
-def answer_line(result: Bench, model: str, budget: int) -> str:
-    """The best at a budget, ties named."""
+def answer_line(result: Bench, model: str, budget: int, marked: bool = True) -> str:
+    """The best at a budget, ties named; ``marked``: as Markdown."""
     found = answer_parts(result, model, budget)
     if found is None:
         return f"{budget} network calls: nothing was measured"
-    text = f"{budget} network calls: **{found.sampler}** on the grid **{found.grid}**, {found.value}"
-    text += f"; tied with {found.others}" if found.others else ""
-    return text + (f". Least solver error: {found.least}" if found.least else "")
+    mark, bold = (plain, "**") if marked else (visible, "")
+    text = f"{budget} network calls: {bold}{mark(found.sampler)}{bold} on the grid {bold}{mark(found.grid)}{bold}, {found.value}"
+    text += f"; tied with {mark(found.others)}" if found.others else ""
+    return text + (f". Least solver error: {mark(found.least)}" if found.least else "")
 
 
 def code_line(row: Row, n: int = 64) -> str:

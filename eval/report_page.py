@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from html import escape
 
 from .bench_rows import Row, place_text
 from .benchmark import SHOWN, Bench
+from .report_escapes import escape
 from .report_panels import ERROR, Panels, colour_of, panels
 from .report_plot import cloud
 from .report_style import STYLE
@@ -24,7 +24,7 @@ def page(result: Bench, command: str = "") -> str:
     links = " ".join(f'<a href="#model-{k}">{escape(name)}</a>' for k, name in enumerate(models)) if len(models) > 1 else ""
     nav = f"<nav>{links}</nav>" if links else ""
     body = "".join(_model(result, name, k) for k, name in enumerate(models))
-    settings = escape(json.dumps(result.settings.as_dict(), indent=1))
+    settings = "\n".join(escape(line) for line in json.dumps(result.settings.as_dict(), indent=1).splitlines())
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/><meta name="color-scheme" content="light dark"/>'

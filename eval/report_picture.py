@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from .benchmark import Bench
+from .report_escapes import escape
 from .report_panels import ERROR, colour_of, panels
 from .report_plot import HEIGHT, LEFT, WIDTH
 from .report_style import PLOT_STYLE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -26,10 +26,26 @@ def write(path: str | Path, data: bytes | memoryview) -> None:
         file.write(data)
 
 
+def create(path: str | Path, data: bytes | memoryview) -> bool:
+    """As ``write``, but only where nothing has the name ``path``: False where something has it, which is left as it is.
+
+    Of several processes that create one path at once, one gets True.
+    """
+    try:
+        with writing(path, _put_new) as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
 @contextmanager
-def writing(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which becomes ``path`` when the block ends without an error and is removed otherwise."""
-    path = Path(path)
+def writing(path: str | Path, put: Callable[[Path, Path], None] | None = None) -> Iterator[IO[bytes]]:
+    """A file to write to, which becomes ``path`` when the block ends without an error and is removed otherwise.
+
+    ``put(partial, path)`` gives it its name; by default what has the name is replaced.
+    """
+    path, put = Path(path), put or os.replace
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -42,9 +58,9 @@ def writing(path: str | Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
             if POSIX:
-                os.replace(partial, path)
+                put(partial, path)
         if not POSIX:
-            os.replace(partial, path)
+            put(partial, path)
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
@@ -64,6 +80,23 @@ def remove_partials(folder: str | Path) -> None:
                 partial.unlink()
         except OSError:  # in use, or gone
             continue
+
+
+def _put_new(partial: Path, path: Path) -> None:
+    """Give a file its name where it is free. FileExistsError where it is not."""
+    if not POSIX:
+        os.rename(partial, path)  # refuses a name that is taken
+        return
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        os.replace(partial, path)
+    else:
+        partial.unlink(missing_ok=True)
 
 
 def _locked(partial: Path) -> IO[bytes]:

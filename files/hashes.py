@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,13 @@ def sha256(*parts: bytes | memoryview | str | Any) -> str:
 
 def file_hash(path: str | Path) -> str:
     """The hash of a file's bytes, read in pieces. OSError where it cannot be read."""
+    return _digest(pieces(path))
+
+
+def pieces(path: str | Path) -> Iterator[bytes]:
+    """A file's bytes, ``CHUNK`` at a time. OSError where it cannot be read."""
     with Path(path).open("rb") as file:
-        return _digest(iter(lambda: file.read(CHUNK), b""))
+        yield from iter(lambda: file.read(CHUNK), b"")
 
 
 def _digest(parts: Iterable[Any]) -> str:

@@ -24,8 +24,11 @@ from .denoiser import Denoiser
 from .errors import ModelError
 from .mixture import GaussianMixture
 from .preconditioning import EDMPreconditioning
-from .weights import CONFIG, MIXTURE, load_network, locate, read_json
+from .weights import CONFIG, MIXTURE, WEIGHTS, load_network, locate, read_json
 from .wrapping import wrap
+
+#: a pipeline's list of parts, and the files of a network from diffusers
+INDEX, PRETRAINED = "model_index.json", "diffusion_pytorch_model*"
 
 
 def ring(components: int = 8, std: float = 0.1) -> GaussianMixture:
@@ -41,6 +44,23 @@ def classes_of(denoiser: Denoiser) -> int:
         return int(denoiser.means.shape[0])
     config = getattr(getattr(denoiser, "network", None), "config", None)
     return int(getattr(denoiser, "classes", 0) or getattr(config, "classes", 0) or 0)
+
+
+def files_of(name_or_folder: str | Path) -> list[Path]:
+    """The files that decide what ``load`` gives, in a fixed order: configurations and weights, and nothing else that lies in the folder.
+
+    Empty for ``mixture``. Raises ModelError as ``load`` does for what has no configuration.
+    """
+    if name_or_folder == MIXTURE:
+        return []
+    folder = locate(name_or_folder)
+    if not (folder / INDEX).is_file() and "_class_name" not in read_json(folder / CONFIG):
+        return [folder / CONFIG, folder / WEIGHTS]
+    from .pretrained import parts
+
+    where, scheduler = parts(folder)
+    index = [folder / INDEX] if (folder / INDEX).is_file() else []
+    return [*index, scheduler, where / CONFIG, *sorted(file for file in where.glob(PRETRAINED) if ".safetensors" in file.suffixes)]
 
 
 def load(
@@ -63,9 +83,11 @@ def load(
     the configuration's.
     """
     if name_or_folder == MIXTURE:
+        if size is not None:
+            raise ModelError(f"size={size!r}: only networks from diffusers take it; the samples of {MIXTURE!r} are points")
         return ring()
     folder = locate(name_or_folder)
-    if (folder / "model_index.json").is_file() or "_class_name" in read_json(folder / CONFIG):
+    if (folder / INDEX).is_file() or "_class_name" in read_json(folder / CONFIG):
         from .pretrained import load_pretrained
 
         return load_pretrained(folder, device=device, dtype=dtype, size=size, variant=variant)

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from ..checks import ArgumentError, integer, number
+from ..checks.commands import guarded, tell
 from ..models.weights import names
 from .data import load_images
 from .evaluate import main as evaluate
@@ -62,36 +64,48 @@ def write_model(args: argparse.Namespace, folder: Path, recipe: Recipe) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit code."""
-    args = parser().parse_args(argv)
+    return guarded(lambda: run(parser().parse_args(argv)), "fewstep.train", process=argv is None)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command. Raises ArgumentError for what cannot be used."""
     folder = args.folder or Path("checkpoints") / args.model
     recipe = RECIPES[args.model]
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    try:
-        if args.export:
-            return write_model(args, folder, recipe)
-        if args.data is None:
-            parser().error("--data is needed")
-        data = load_images(args.data, args.size)
-        if data.left_out:
-            report(f"{args.data}: {data.left_out}")
-        shape: dict[str, Any] = {"image_size": data.image.shape[2], "channels": data.image.shape[1], "classes": data.classes}
-        recipe = replace(recipe, network=replace(recipe.network, **shape), lr=args.lr or recipe.lr, batch=args.batch or recipe.batch)
-        state = begin(recipe, args.seed, args.device)
-        if args.resume and (folder / STATE).exists():
-            resume(state, folder)
-        elif args.resume and args.model in names():
-            start_from(state, args.model)
-        train(state, recipe, data, args.hours * 3600, folder, args.seed, steps=args.steps, report=report)
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 3
+    check(args)
+    if args.export:
+        return write_model(args, folder, recipe)
+    if args.data is None:
+        parser().error("--data is needed")
+    data = load_images(args.data, args.size)
+    if data.left_out:
+        tell(f"{args.data}: {data.left_out}")
+    shape: dict[str, Any] = {"image_size": data.image.shape[2], "channels": data.image.shape[1], "classes": data.classes}
+    given = {key: value for key in ("lr", "batch") if (value := getattr(args, key)) is not None}
+    recipe = replace(recipe, network=replace(recipe.network, **shape), **given)
+    state = begin(recipe, args.seed, args.device)
+    if args.resume and (folder / STATE).exists():
+        resume(state, folder)
+    elif args.resume and args.model in names():
+        start_from(state, args.model)
+    train(state, recipe, data, args.hours * 3600, folder, args.seed, steps=args.steps, report=tell)
     return 0
 
 
-def report(line: str) -> None:
-    """Progress goes to stderr."""
-    print(line, file=sys.stderr, flush=True)
+def check(args: argparse.Namespace) -> None:
+    """Refuse numbers and a device that cannot be used, before anything is read."""
+    for name in ("size", "steps", "batch", "threads"):
+        if getattr(args, name) is not None:
+            integer(f"--{name}", getattr(args, name), 1)
+    integer("--seed", args.seed, 0, 2**40)
+    number("--hours", args.hours, 0.0, 1e6)
+    if args.lr is not None:
+        number("--lr", args.lr, 1e-12, 1e3)
+    try:
+        torch.zeros(1, device=args.device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ArgumentError(f"--device {args.device!r} cannot be used here ({str(error).splitlines()[0]}); the CPU is cpu") from None
+    if args.threads:
+        torch.set_num_threads(args.threads)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..models.errors import ModelError
+from ..checks import integer
+from ..checks.commands import guarded, tell
 from ..models.unet import UNet
 from ..models.weights import load_network, locate
 from .data import DataError, Images, load_images, to_unit
@@ -73,26 +76,45 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit code: 0 ok, 3 bad model or data, 5 the number is not the documented one."""
-    args = parser().parse_args(argv)
-    try:
-        loaded, data = load_network(args.model), load_images(args.data)
-    except (ModelError, DataError) as error:
-        print(error, file=sys.stderr)
-        return 3
+    return guarded(lambda: run(parser().parse_args(argv)), "fewstep.train.evaluate", process=argv is None)
+
+
+def documented(config: Mapping[str, Any]) -> float | None:
+    """The loss that config.json records; None where it records none."""
+    found = config.get("evaluation")
+    loss = found.get("loss") if isinstance(found, dict) else None
+    return float(loss) if isinstance(loss, int | float) and not isinstance(loss, bool) else None
+
+
+def check_fit(network: UNet, data: Images) -> None:
+    """Refuse images and labels that the network does not take. DataError."""
+    config = network.config
+    wanted, found = (config.channels, config.image_size, config.image_size), tuple(data.image.shape[1:])
+    if wanted != found:
+        raise DataError(f"the network takes images of shape {wanted}, the data are of {found}")
+    if config.classes and data.classes > config.classes:
+        raise DataError(f"the network has {config.classes} classes, the data {data.classes}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command."""
+    images = integer("--images", args.images, 1)
+    loaded, data = load_network(args.model), load_images(args.data)
     if data.left_out:
-        print(f"{args.data}: {data.left_out}", file=sys.stderr)
-    score = evaluate(loaded.network, data, loaded.sigma_data, args.images, args.seed)
-    known = loaded.config.get("evaluation")
+        tell(f"{args.data}: {data.left_out}")
+    check_fit(loaded.network, data)
+    score = evaluate(loaded.network, data, loaded.sigma_data, images, integer("--seed", args.seed, 0, 2**63 - 1))
+    known = documented(loaded.config)
     if args.json:
-        print(json.dumps(asdict(score) | {"documented": known and known["loss"]}))
+        print(json.dumps(asdict(score) | {"documented": known}, allow_nan=False))
     else:
         print(f"EDM loss {score.loss:.5f}  (F = 0 gives {score.zero:.5f}; {score.images} images, seed {score.seed})")
-        if known:
-            print(f"documented {known['loss']:.5f}  difference {score.loss - known['loss']:+.1e}")
+        if known is not None:
+            print(f"documented {known:.5f}  difference {score.loss - known:+.1e}")
     if args.record:
         rounded = asdict(score) | {"loss": round(score.loss, 5), "zero": round(score.zero, 5)}
         write_config(locate(args.model), dict(loaded.config) | {"evaluation": rounded})
-    if args.check and (known is None or abs(score.loss - known["loss"]) > 1e-3):
+    if args.check and (known is None or not abs(score.loss - known) <= 1e-3):
         return 5
     return 0
 

@@ -1,0 +1,73 @@
+"""A --config file: YAML or JSON that someone wrote, read as plain values; whatever is wrong with it is one ArgumentError."""
+
+from __future__ import annotations
+
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from ..checks import ArgumentError
+
+#: bytes of a file of settings
+LARGEST = 1 << 20
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 40
+
+
+def shown(value: object) -> str:
+    """``repr(value)``, cut where it is long or deep: an alias of YAML makes a short text a value of any size."""
+    return _SHORT.repr(value)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """A mapping from a YAML (or JSON) file, ``-`` in its names as ``_``. ArgumentError where it is none or says a name twice."""
+    import yaml
+
+    with Path(path).open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ArgumentError(f"{str(path)!r} is larger than {LARGEST} bytes: no file of settings")
+    try:
+        found = yaml.load(data.decode(), Loader=_loader())
+    except RecursionError:
+        raise ArgumentError(f"{str(path)!r} is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ArgumentError(f"{str(path)!r} is not readable YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{str(path)!r} is not readable YAML: it is no UTF-8 ({error.reason} at byte {error.start})") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):  # of PyYAML's own readers of tags, dates and numbers
+        raise ArgumentError(f"{str(path)!r} is not readable YAML: a value is not what its tag or its form says") from None
+    if not isinstance(found, dict):
+        raise ArgumentError(f"{str(path)!r} holds a {type(found).__name__}; wanted are settings, one `name: value` a line")
+    out: dict[str, Any] = {}
+    for key, value in found.items():
+        name = key.replace("-", "_") if isinstance(key, str) else shown(key)
+        if name in out:
+            raise ArgumentError(f"{str(path)!r}: {name!r} is given twice")
+        out[name] = value
+    return out
+
+
+def _loader() -> Any:
+    """PyYAML's safe loader, made to refuse what it takes in silence: a name given twice, and aliases, which settings do not need and by
+    which a short text becomes an endless one."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+        """Plain values, each written out, each name of a mapping once."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                event = self.peek_event()
+                raise yaml.composer.ComposerError(None, None, f"the alias *{event.anchor}: write the value out", event.start_mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names: set[str] = set()
+            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                if key.value in names if isinstance(key, yaml.ScalarNode) else False:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+                names.update([key.value] if isinstance(key, yaml.ScalarNode) else ())
+            return super().construct_mapping(node, deep)
+
+    return Loader
