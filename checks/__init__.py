@@ -11,5 +11,6 @@ from .errors import ArgumentError as ArgumentError
 from .errors import ArgumentTypeError as ArgumentTypeError
 from .errors import FewstepError as FewstepError
 from .errors import UnknownName as UnknownName
+from .errors import UsageError as UsageError
 from .json_text import parse_json as parse_json
 from .messages import unknown as unknown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import NamedTuple
 
-from .errors import FewstepError
+from .errors import FewstepError, UsageError
 
 OK, BUG, USAGE, BAD_INPUT, NUMERICAL, GATE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 143
 
@@ -34,7 +34,7 @@ def answer(error: BaseException) -> Answer | None:
     if isinstance(error, ArithmeticError):
         return Answer(NUMERICAL, str(error) or type(error).__name__)
     if isinstance(error, FewstepError):
-        return Answer(BAD_INPUT, str(error))
+        return Answer(USAGE if isinstance(error, UsageError) else BAD_INPUT, str(error))
     if isinstance(error, OSError):
         return Answer(BAD_INPUT, _system(error))
     if short_of_memory(error):

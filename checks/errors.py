@@ -15,5 +15,9 @@ class ArgumentTypeError(ArgumentError, TypeError):
     """An argument of a type that cannot be used."""
 
 
+class UsageError(ArgumentError):
+    """A command line that asks for what cannot be done; commands end with exit code 2."""
+
+
 class UnknownName(ArgumentError):
     """A name (schedule, kind, sampler, ...) that is not in its list."""

@@ -119,6 +119,8 @@ def run(settings: Mapping[str, Any], out: Path | None) -> tuple[dict[str, Any], 
     check_shape(samples, network)
     if idle(samples):
         return None
+    if out is not None and ((out / "blocks").exists() or (out / "manifest.json").exists()):
+        raise ArgumentError(f"--out {str(out)!r} is a folder of `fewstep generate`, whose settings.json must stay: give another --out")
     work = open_work(out, {**samples.identity(), **rules(network)})
     found = collect(samples, network, logits, work, keep, progress(samples.blocks))
     if found is None:

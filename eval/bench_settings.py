@@ -15,7 +15,7 @@ from ..samplers import registry
 from ..schedules.base import Schedule
 from ..schedules.grids import Grid, grid, grid_names
 from ..schedules.registry import ALIASES
-from .errors import ScoreError
+from .errors import ChoiceError, ScoreError
 
 #: deterministic methods that a table holds where nothing else is said, then one that draws noise
 SAMPLERS = (
@@ -137,33 +137,37 @@ def _budgets(what: str, values: Sequence[int]) -> None:
 
 
 def sampler_choice(text: str) -> Choice:
-    """A sampler and its options, checked. SamplerError for unknown names or values, with the nearest match."""
+    """A sampler and its options. SamplerError for an unknown name, ChoiceError for its options, each with the nearest match."""
     found = parse_choice(text)
     name, options, _ = resolve(found.name, dict(found.options), "")
-    registry.make_options(registry.get(name), options)
+    entry = registry.get(name)
+    try:
+        registry.make_options(entry, options)
+    except registry.SamplerError as error:
+        raise ChoiceError(f"sampler {text!r}: {error}") from error
     return found
 
 
 def grid_choice(text: str) -> Choice:
-    """A grid's name and its options. ScoreError with the nearest match for an unknown name."""
+    """A grid's name and its options. ScoreError for an unknown name, ChoiceError for its options, each with the nearest match."""
     found = parse_choice(text)
     if found.name not in (allowed := (*grid_names(), *ALIASES)):
         raise ScoreError(unknown("grid", found.name, allowed))
     own = [key for key in signature(grid).parameters if key not in ("name", "schedule", "steps", "final", "times", "sigmas")]
     for key in found.options:
         if key not in own:
-            raise ScoreError(f"grid {text!r}: {unknown('option', key, own)}")
+            raise ChoiceError(f"grid {text!r}: {unknown('option', key, own)}")
     return found
 
 
 def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
-    """ScoreError for a sampler or a grid that works on ``schedule`` with its defaults and not with the options that it was given."""
+    """ChoiceError for a sampler or a grid that works on ``schedule`` with its defaults and not with the options that it was given."""
     steps = max(12, min(max(settings.nfes), 200))
     for text in settings.grids:
         given = parse_choice(text)
         make_grid = partial(grid, given.name, schedule, steps, final=settings.final)
         if given.options and _error(make_grid) is None and (error := _error(partial(make_grid, **dict(given.options)))):
-            raise ScoreError(f"grid {text!r}: {error}") from error
+            raise ChoiceError(f"grid {text!r}: {error}") from error
     nodes = grid("lam", schedule, steps, final=settings.final)
     for text in settings.samplers:
         given = parse_choice(text)
@@ -173,7 +177,7 @@ def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
         if given.options and entry.form == "plan" and _error(partial(make_plan, registry.make_options(entry, {}))) is None:
             error = _error(partial(make_plan, registry.make_options(entry, options)))
             if error is not None:
-                raise ScoreError(f"sampler {text!r}: {error}") from error
+                raise ChoiceError(f"sampler {text!r}: {error}") from error
 
 
 def _error(make: Callable[[], Any]) -> Exception | None:
@@ -186,13 +190,13 @@ def _error(make: Callable[[], Any]) -> Exception | None:
 
 
 def parse_choice(text: str) -> Choice:
-    """``name`` or ``name:key=value,key=value``. ScoreError for anything else."""
+    """``name`` or ``name:key=value,key=value``. ChoiceError for anything else."""
     name, colon, rest = text.partition(":")
     options: dict[str, Any] = {}
     for piece in split_outside(rest) if colon else ():
         key, equals, value = piece.partition("=")
         if not equals or not key.strip().isidentifier() or key.strip() in options:
-            raise ScoreError(f"{text!r}: {piece!r} is no option; wanted is name:key=value,key=value, each key once")
+            raise ChoiceError(f"{text!r}: {piece!r} is no option; wanted is name:key=value,key=value, each key once")
         options[key.strip()] = _literal(value.strip())
     return Choice(text, name.strip(), options)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, UsageError
 
 
 class ScoreError(ArgumentError):
     """Features, samples or statistics that cannot be scored: too few, NaN, of other dimensions, or damaged files."""
+
+
+class ChoiceError(ScoreError, UsageError):
+    """An option of a sampler or a grid of a benchmark that it does not have, or a value that it does not take."""
 
 
 class ProvenanceError(ScoreError):

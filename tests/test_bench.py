@@ -519,6 +519,23 @@ def test_the_command_refuses_with_3(argv, message, tmp_path, capsys):
     assert not (out / "bench.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--samplers", "unipc:ordr=3"], "did you mean 'order'"),
+        (["--samplers", "unipc:order=9"], "order=9"),
+        (["--samplers", "unipc:order"], "is no option"),
+        (["--grids", "karras:rh=7"], "did you mean 'rho'"),
+        (["--models", "mixture", "--grids", "karras:rho=nan", "--budget", "5", "--samplers", "ddim"], "rho=nan"),
+    ],
+)
+def test_a_bad_option_of_a_sampler_or_a_grid_is_usage(argv, message, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["bench", "--out", str(out), *argv]) == 2
+    assert message in capsys.readouterr().err
+    assert not (out / "bench.md").exists()
+
+
 def test_an_unknown_setting_of_the_file_is_named(tmp_path, capsys):
     config = tmp_path / "c.yaml"
     config.write_text("sampler: ddim\n")

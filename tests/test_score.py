@@ -437,3 +437,12 @@ def test_a_config_file_speaks_and_flags_override_it(folder, tiny, reference, tmp
     assert main(command) == 0
     record = json.loads(capsys.readouterr().out)
     assert list(record["metrics"]) == ["fd"] and record["settings"]["batch"] == 9 and record["settings"]["metrics"] == "fd"
+
+
+def test_out_is_no_folder_of_generate(tmp_path, capsys):
+    """Its settings.json, without which the run could not go on, is left alone."""
+    folder = tmp_path / "g"
+    assert main(["generate", "--out", str(folder), "--seeds", "0-3", "--steps", "2"]) == 0
+    before = (folder / "settings.json").read_bytes()
+    assert main(["score", str(folder), "--out", str(folder), "--metrics", "is"]) == 3
+    assert "another --out" in capsys.readouterr().err and (folder / "settings.json").read_bytes() == before
