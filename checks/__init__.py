@@ -5,8 +5,11 @@ from __future__ import annotations
 from .arguments import choice as choice
 from .arguments import flag as flag
 from .arguments import integer as integer
+from .arguments import is_finite as is_finite
 from .arguments import number as number
 from .arguments import plain as plain
+from .devices import device as device
+from .devices import present_devices as present_devices
 from .errors import ArgumentError as ArgumentError
 from .errors import ArgumentTypeError as ArgumentTypeError
 from .errors import FewstepError as FewstepError

@@ -38,13 +38,22 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     return number
 
 
-def number(name: str, value: object, low: float, high: float) -> float:
-    """``value`` as it is if it is a finite real number (Python's or numpy's, no boolean) in [low, high]. ArgumentError otherwise."""
+def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
+    """``value`` as an ``int`` or ``float`` if it is a finite real number (no boolean) in [low, high]. ArgumentError otherwise."""
     found = plain(value)
     real = isinstance(found, numbers.Real) and not isinstance(found, bool)
-    if not real or not (math.isfinite(found) and low <= found <= high):
-        raise ArgumentError(f"{name}={value!r}: a number from {low} to {high} is wanted")
-    return found  # type: ignore[no-any-return]
+    if not real or not (is_finite(found) and low <= found <= high):
+        ends = f"from {low} to {high}" if high < math.inf else f"of at least {low}" if low > -math.inf else "that is finite"
+        raise ArgumentError(f"{name}={value!r}: a number {ends} is wanted")
+    return found if isinstance(found, (int, float)) else float(found)
+
+
+def is_finite(value: Any) -> bool:
+    """True for a real number that float64 holds."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def flag(name: str, value: object) -> bool:

@@ -36,7 +36,7 @@ from ..schedules import PFGMPP
 from ..schedules.base import Schedule
 from ..schedules.kinds import convert
 from ..schedules.node import Node
-from .sampling import StateError, _check_cond, _check_state
+from .arguments import StateError, check_cond, check_state
 
 #: stream of the probes of a trace
 PROBE_STREAM = 1 << 30
@@ -132,8 +132,8 @@ def likelihood(
         choice(name, value, allowed)
     for name, count in (("steps", steps), ("probes", probes)):
         integer(name, count, 1, 1_000_000)
-    _check_state(x0, denoiser)
-    _check_cond(cond, x0.shape[0])
+    check_state(x0, denoiser)
+    check_cond(cond, x0.shape[0])
     chosen = check_seeds(seeds) if seeds is not None else seeds_from(seed, x0.shape[0])
     if len(chosen) != x0.shape[0]:
         raise StateError(f"{len(chosen)} seeds, but the batch is {x0.shape[0]}")
@@ -245,7 +245,7 @@ def _v_and_traces(
     scale = denoiser.input_scale(time)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        raws = denoiser.raws(x * scale if scale != 1.0 else x, time, cond)
+        raws = denoiser.raws(x * scale, time, cond)  # a tensor of its own: the network may write into it
         value = torch.stack([raw * (b * q) for raw, q in zip(raws, qs, strict=True)]).sum(dim=0)
         if not value.requires_grad:
             raise GradientError(_NO_GRADIENT)

@@ -23,6 +23,8 @@ from ..fused.brownian import BrownianPath
 from ..fused.noise import SeededNoise, check_seeds
 from ..plans.instructions import Draw, Plan, PlanError
 from ..plans.loop import Noise
+from ..plans.noise_scale import NOISE_SCALES
+from .arguments import check_tensors
 
 #: lam beyond this counts as this: alpha or sigma is 0 in float64 long before
 LAM_LIMIT = 32.0
@@ -104,8 +106,10 @@ def layers(draws: Sequence[Draw]) -> tuple[int | None, ...]:
 
 def check_name(noise: Noise | str) -> None:
     """ValueError where ``noise`` is a string and no name of ``NAMES``."""
+    check_tensors(noise)
     if isinstance(noise, str) and noise not in NAMES:
-        raise ArgumentError(unknown("noise", noise, NAMES) + "; or a callable, or tensors by key")
+        scale = f"; the noise scale {noise!r} of er_sde is the option noise_scale={noise!r}" if noise in NOISE_SCALES else ""
+        raise ArgumentError(unknown("noise", noise, NAMES) + "; or a callable, or tensors by key" + scale)
 
 
 def noise_for(plan: Plan, noise: Noise | str, seeds: Sequence[int] | None) -> Noise:

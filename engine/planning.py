@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..checks import ArgumentError, unknown
+from ..checks import ArgumentError, integer, unknown
 from ..plans.instructions import Plan
 from ..samplers import registry
 from ..samplers.aliases import ALIASES
+from ..samplers.fitting import fitted_steps
+from ..samplers.floors import warn_of_floor
 from ..schedules.base import Schedule
-from ..schedules.grids import Grid
+from ..schedules.grids import MAX_STEPS, Grid
 from ..schedules.grids import grid as make_grid
 
 #: steps where neither steps nor nfe is given
 DEFAULT_STEPS = 20
+#: the largest budget of a sampler that chooses its own steps
+MAX_NFE = 2**31
 
 
 def plan(
@@ -63,6 +67,7 @@ class Request:
 
     def plan(self) -> Plan:
         """The plan; SamplerError for a driver, which has none."""
+        warn_of_floor(self.name, self.grid)
         return registry.build(self.name, self.grid, self.options)
 
 
@@ -80,6 +85,8 @@ def request(
     start: float | None = None,
 ) -> Request:
     """The arguments of ``plan``, resolved and checked; also a driver's. ``nfe`` is the ``max_nfe`` of one that chooses its nodes."""
+    if grid is not None and not isinstance(grid, (str, Grid)):
+        raise ArgumentError(f"grid={grid!r}: a name or a Grid is wanted; times= or sigmas= take lists")
     name, given, grid = resolve(sampler, dict(options), grid)
     entry = registry.get(name)
     chosen = registry.make_options(entry, given)
@@ -92,17 +99,26 @@ def request(
     if nfe is not None:
         if steps is not None:
             raise ArgumentError(f"steps={steps} and nfe={nfe}: give one of them")
-        if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe < 1:
-            raise ArgumentError(f"nfe={nfe!r}: an integer of at least 1 is wanted")
+        nfe = _count("nfe", nfe, MAX_NFE if entry.free else MAX_STEPS)
         if entry.free:
             chosen = replace(chosen, max_nfe=min(nfe, chosen.max_nfe))
         else:
-            steps, chosen = registry.fitted_steps(name, nfe, chosen, grid_of)
-    return Request(name, chosen, grid_of(0 if steps is None else _positive(steps)))
+            fixed = isinstance(grid, Grid) or times is not None or sigmas is not None
+            steps, chosen = fitted_steps(name, nfe, chosen, grid_of, fixed)
+    return Request(name, chosen, grid_of(0 if steps is None else _count("steps", steps, MAX_STEPS)))
+
+
+def _count(name: str, value: int, most: int) -> int:
+    found = integer(name, value, 1)
+    if found > most:
+        raise ArgumentError(f"{name}={found}: allowed are at most {most}")
+    return found
 
 
 def resolve(sampler: str, options: dict[str, Any], grid: str | Grid) -> tuple[str, dict[str, Any], str | Grid]:
     """Sampler name, options and grid with an alias replaced by what it stands for."""
+    if not isinstance(sampler, str):
+        raise registry.SamplerError(unknown("sampler", sampler, registry.names()))
     if sampler in registry.names():
         return sampler, options, grid
     if sampler in ALIASES:
@@ -136,9 +152,3 @@ def grid_for(
     if steps and steps != made.steps:
         raise ArgumentError(f"steps={steps}, but the given grid has {made.steps}")
     return made
-
-
-def _positive(steps: int) -> int:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ArgumentError(f"steps={steps!r}: an integer of at least 1 is wanted")
-    return steps

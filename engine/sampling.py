@@ -16,25 +16,25 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
+from .. import checks
 from ..fused.noise import SeededNoise, check_seeds, seeds_from
 from ..models.denoiser import Denoiser
+from ..models.wrapping import shape_of
 from ..plans import loop
 from ..plans.instructions import Plan
 from ..plans.loop import Noise, NumericalError, OnStep, StepState
 from ..plans.lowering import Program
 from ..schedules.grids import Grid
 from ..schedules.node import Node
+from .arguments import StateError as StateError
+from .arguments import check_callable, check_cond, check_dtype, check_given, check_progress, check_state
 from .driving import run_driver
 from .heavy_tails import kernel_noise, path_noise
+from .memory import check_room
 from .paths import Named, check_name, noise_for
 from .planning import Request, request
 
 Cond = Tensor | Mapping[str, Tensor] | None
-
-
-class StateError(ArgumentError):
-    """A state, seed or condition that does not fit the model or the batch."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ def run(
     ``seeds``, one a sample. Tensors that do not match the plan's draws are refused with PlanError.
     ``on_step`` sees each step and may replace the next state. Raises NumericalError on NaN, StateError on a wrong shape.
     """
-    _check_state(x, denoiser)
-    _check_cond(cond, x.shape[0])
+    check_state(x, denoiser)
+    check_cond(cond, x.shape[0])
+    check_callable(on_step=on_step)
     bare = plan.plan if isinstance(plan, Program) else plan
     source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))
     try:
@@ -141,6 +142,14 @@ def sample(
 
     Returns the tensor (n, *shape), with ``info=True`` and the SampleInfo.
     """
+    check_given(x=x, init=init)
+    check_dtype(dtype)
+    check_callable(callback=callback)
+    check_progress(progress)
+    check_name(noise)
+    if n is not None:
+        n = checks.integer("n", n, 1)
+    device = checks.device(device)
     asked = request(
         sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, times=times, sigmas=sigmas, final=final, start=start
     )
@@ -152,7 +161,6 @@ def sample(
         n = getattr(denoiser, "batch", None) if n is None and seeds is None and x is None and init is None else n
     chosen = _seeds(n, seed, seeds, x if x is not None else init)
     state = _start(denoiser, asked.grid[0], chosen, x, init, shape, device, dtype)
-    check_name(noise)
     began = time.perf_counter()
     out, facts = execute(asked, denoiser, state, noise=noise, seeds=chosen, cond=cond, callback=callback, progress=progress)
     out = out if shift is None else out + shift.to(out)
@@ -172,8 +180,8 @@ def execute(
 ) -> tuple[Tensor, SampleInfo]:
     """Run a request from ``x`` (B, *shape), the state at its grid's first node; plan or driver. ``noise`` None: from the seeds."""
     if asked.driver:
-        _check_state(x, denoiser)
-        _check_cond(cond, x.shape[0])
+        check_state(x, denoiser)
+        check_cond(cond, x.shape[0])
         try:
             out, drive = run_driver(asked, denoiser, x, noise, seeds, cond, _watcher(callback, progress, None))
         except NumericalError as error:
@@ -194,7 +202,10 @@ def _mismatch(denoiser: Denoiser, times: Sequence[float | None]) -> float:
 def _seeds(n: int | None, seed: int, seeds: Sequence[int] | None, given: Tensor | None) -> tuple[int, ...]:
     count = given.shape[0] if given is not None else n
     chosen = check_seeds(seeds) if seeds is not None else seeds_from(seed, 1 if count is None else count)
-    for what, wanted in (("n", n), ("the batch of the given state", given.shape[0] if given is not None else None)):
+    for what, wanted in (
+        ("n", n),
+        ("the batch of the given state", given.shape[0] if given is not None else None),
+    ):
         if wanted is not None and wanted != len(chosen):
             raise StateError(f"{len(chosen)} seeds, but {what} is {wanted}")
     return chosen
@@ -231,11 +242,12 @@ def start_state(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """``prior_scale z`` (n, *shape) at the node ``first``, z the start noise of each seed; StateError where no shape is known."""
-    size = shape if shape is not None else denoiser.shape
+    size = denoiser.shape if shape is None else shape_of(shape)
     if size is None:
         raise StateError("the model does not know the shape of a sample: give shape=")
     where = device if device is not None else getattr(denoiser, "device", None)
-    z = SeededNoise(check_seeds(seeds)).start(tuple(size), where, dtype or torch.float32)
+    check_room((len(seeds), *size), where, dtype)
+    z = SeededNoise(check_seeds(seeds)).start(size, where, dtype or torch.float32)
     return prior_scale(denoiser, first) * kernel_noise(denoiser.schedule, seeds, z)
 
 
@@ -245,22 +257,6 @@ def prior_scale(denoiser: Denoiser, first: Node) -> float:
     if first.t == schedule.t_max or schedule.prior_scale == 1.0:
         return schedule.prior_scale
     return schedule.prior_scale * first.sigma / float(schedule.sigma(schedule.t_max))
-
-
-def _check_state(x: Tensor, denoiser: Denoiser) -> None:
-    if not x.is_floating_point():
-        raise StateError(f"the state must be floating point, got {x.dtype}")
-    if x.ndim < 2:
-        raise StateError(f"the state must be (batch, *shape), got {tuple(x.shape)}")
-    if denoiser.shape is not None and tuple(x.shape[1:]) != tuple(denoiser.shape):
-        raise StateError(f"the state has shape {tuple(x.shape)}, the model wants (batch, {', '.join(map(str, denoiser.shape))})")
-
-
-def _check_cond(cond: Cond, batch: int) -> None:
-    items = cond.items() if isinstance(cond, Mapping) else [] if cond is None else [("cond", cond)]
-    for name, value in items:
-        if value.ndim == 0 or value.shape[0] != batch:
-            raise StateError(f"condition {name!r} has shape {tuple(value.shape)}, the batch is {batch}")
 
 
 def _watcher(callback: OnStep | None, progress: bool | Callable[[int, int], None], total: int | None) -> OnStep | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..checks import choice, unknown
 from ..engine.planning import Request, request, resolve
-from ..samplers import registry
+from ..samplers import fitted_steps, registry
 from ..schedules.base import Schedule
 from ..schedules.grids import Grid, grid, grid_names
 from ..schedules.registry import ALIASES
@@ -242,5 +242,5 @@ def fitted(sampler: Choice, spacing: Choice, schedule: Schedule, budget: int, fi
         return grid(spacing.name, schedule, steps, final=final, **dict(spacing.options))
 
     chosen = registry.make_options(registry.get(name), options)
-    steps, chosen = registry.fitted_steps(name, budget, chosen, grid_of)
+    steps, chosen = fitted_steps(name, budget, chosen, grid_of)
     return Request(name, chosen, grid_of(steps))

@@ -101,7 +101,7 @@ def follow(plan: Plan, denoiser: Denoiser, x: Tensor, known: Mapping[Any, Tensor
     while (call := cursor.call) is not None:
         if known and call.node in known:
             cursor.replace(known[call.node])
-        cursor.step(denoiser.raws(cursor.x_in, float(call.node.t or 0.0), None))
+        cursor.step(denoiser.raws(cursor.lend(), float(call.node.t or 0.0), None))
     return cursor.result
 
 

@@ -29,9 +29,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, ArgumentTypeError
+from ..checks import ArgumentError, ArgumentTypeError, integer
 from .philox import U64, WORD, philox4x32, philox4x32_host
 
+#: the most samples of one batch: their seeds alone take half a gigabyte
+MAX_SAMPLES = 1 << 24
 #: the start state's noise
 START_STREAM = 0
 #: the noise a solver adds on its way
@@ -47,9 +49,9 @@ _HOST_BLOCK, _DEVICE_BLOCK = 1 << 14, 1 << 22
 
 def seeds_from(seed: int, n: int) -> tuple[int, ...]:
     """The seeds ``seed .. seed + n - 1`` of ``n`` samples."""
-    first = operator.index(seed)
-    if n < 0:
-        raise ArgumentError(f"n = {n}: the number of samples must not be negative")
+    first, n = integer("seed", seed, -(1 << 64), 1 << 64), integer("n", n, -(1 << 63))
+    if not 0 <= n <= MAX_SAMPLES:
+        raise ArgumentError(f"n = {n}: allowed are 0 to {MAX_SAMPLES} samples in one batch")
     if first < 0 or first + n > 1 << 64:
         raise ArgumentError(f"seeds {first} .. {first} + {n} - 1 leave the allowed range 0 <= seed < 2**64")
     return tuple(range(first, first + n))
@@ -57,6 +59,13 @@ def seeds_from(seed: int, n: int) -> tuple[int, ...]:
 
 def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """``seeds`` as a tuple of Python ints; raises TypeError or ValueError unless all are integers with ``0 <= seed < 2**64``."""
+    try:
+        if len(seeds) > MAX_SAMPLES:  # type: ignore[arg-type]
+            raise ArgumentError(f"{len(seeds)} seeds; allowed are at most {MAX_SAMPLES} in one batch")  # type: ignore[arg-type]
+    except TypeError:  # an iterator, or no sequence at all
+        pass
+    except OverflowError:
+        raise ArgumentError(f"{seeds!r} are too many seeds; allowed are at most {MAX_SAMPLES} in one batch") from None
     try:
         items = tuple(seeds)
     except TypeError:

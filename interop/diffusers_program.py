@@ -22,7 +22,7 @@ from ..fused.linear import linear_combination
 from ..plans.instructions import Plan
 from ..plans.lowering import Program, lower
 from ..plans.traced import tabulate
-from ..samplers import registry
+from ..samplers import fitted_steps, registry
 from ..schedules import Grid, Node, Schedule, convert
 from ..schedules.noise_path import NoisePath
 from ..schedules.scheduler_grids import grid_of
@@ -206,7 +206,7 @@ def fitted(settings: Settings, sampler: str, options: Any, calls: int, mu: float
     def made(steps: int) -> Grid:
         return grid_of(settings, steps, mu=mu)
 
-    return registry.fitted_steps(sampler, calls, options, made)
+    return fitted_steps(sampler, calls, options, made)
 
 
 def as_tuple(values: Sequence[float] | Tensor | Any | None) -> tuple[float, ...] | None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..files import file_hash
 from .errors import ModelError
-from .weights import BUNDLED, CONFIG, WEIGHTS, check_shapes, read_json, read_weights
+from .weights import BUNDLED, CONFIG, WEIGHTS, check_tensors, read_json, read_weights
 
 FORMAT = "fewstep-classifier"
 KINDS = ("strided", "whitened")
@@ -167,7 +167,7 @@ def load_classifier(name_or_folder: str | Path) -> tuple[Classifier, dict[str, A
     with torch.device("meta"):
         network = Classifier(ClassifierConfig.from_dict(config["network"]))
     tensors = read_weights(folder / WEIGHTS)
-    check_shapes(network.state_dict(), tensors, folder / WEIGHTS)
+    check_tensors(network.state_dict(), tensors, folder / WEIGHTS)
     floats = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     network.load_state_dict(floats, assign=True)
     digest = file_hash(folder / WEIGHTS)

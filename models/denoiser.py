@@ -62,7 +62,7 @@ class Denoiser(Protocol):
 
 def check_kind(kind: str) -> str:
     """``kind`` if it is one of KINDS; UnknownName with the nearest match otherwise."""
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UnknownName(unknown("prediction", kind, KINDS))
     return kind
 

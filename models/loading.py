@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from .. import checks
 from ..schedules import EDM
 from .denoiser import Denoiser
 from .errors import ModelError
@@ -79,12 +80,15 @@ def load(
         size, variant: height and width of a sample, and the variant of the weights' files (``fp16``), for networks from diffusers: see
             ``load_pretrained``.
 
-    Raises ModelError for an unknown name (with the nearest match), a missing file, damaged weights, or weights of other shapes than
-    the configuration's.
+    Raises ArgumentError for a device that is not there; ModelError for an unknown name (with the nearest match), a missing file, damaged
+    weights, or weights of other shapes or kinds of numbers than the network's.
     """
+    device = checks.device(device)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ModelError(f"dtype={dtype!r}: a floating point dtype is wanted, such as torch.float32 or torch.bfloat16")
     if name_or_folder == MIXTURE:
-        if size is not None:
-            raise ModelError(f"size={size!r}: only networks from diffusers take it; the samples of {MIXTURE!r} are points")
+        if size is not None or variant is not None:
+            raise ModelError(f"size={size!r}, variant={variant!r}: {MIXTURE!r} is an exact model of shape (2,) and takes neither")
         return ring()
     folder = locate(name_or_folder)
     if (folder / INDEX).is_file() or "_class_name" in read_json(folder / CONFIG):

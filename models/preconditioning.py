@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, number
 from ..schedules.base import Real, Schedule, like, namespace
 from ..schedules.node import Node
 
@@ -30,6 +30,7 @@ class Numbers(NamedTuple):
     c_noise: float
 
 
+@runtime_checkable
 class Preconditioning(Protocol):
     """What ``wrap(..., precondition=)`` takes."""
 
@@ -62,7 +63,7 @@ class EDMPreconditioning:
     kind = "x0"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.sigma_data < math.inf:
+        if not 0.0 < number("sigma_data", self.sigma_data) < math.inf:
             raise ArgumentError(f"sigma_data={self.sigma_data!r}: allowed 0 < sigma_data < inf")
 
     def numbers(self, node: Node) -> Numbers:

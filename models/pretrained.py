@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from ..schedules import EDM, Flow, Grid
 from ..schedules.errors import ConfigError
@@ -33,7 +33,7 @@ from .denoiser import Condition
 from .errors import ModelError
 from .preconditioning import EDMPreconditioning, Numbers
 from .pretrained_networks import NETWORKS, Adapter, pair
-from .weights import CONFIG, read_json
+from .weights import CONFIG, check_finite, check_kinds, read_json
 from .wrapping import Label, Wrapped, wrap
 
 SCHEDULER = "scheduler_config.json"
@@ -189,4 +189,21 @@ def read_network(where: Path, kind: str, dtype: torch.dtype, variant: str | None
     wrong = [f"{key} is missing" for key in info["missing_keys"]] + [f"{key} is not part of it" for key in info["unexpected_keys"]]
     if wrong:
         raise ModelError(f"the weights in {str(where)!r} are no {kind}'s: {'; '.join(wrong[:3])} ({len(wrong)} in all)")
+    tensors = network.state_dict()
+    for file in where.glob("*.safetensors"):
+        if ({variant} if variant else set()) == set(file.name.split(".")[1:-1]):
+            check_kinds(tensors, kinds_in(file), file)
+    check_finite(tensors, where)
     return network
+
+
+#: dtypes by their names in a safetensors header
+_KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool}
+_KINDS |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
+_KINDS |= {"C64": torch.complex64, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+
+
+def kinds_in(file: Path) -> dict[str, torch.dtype]:
+    """The dtype of each tensor in a safetensors file, read from its header."""
+    with safe_open(file, framework="pt") as found:
+        return {key: _KINDS.get(found.get_slice(key).get_dtype(), torch.float32) for key in found.keys()}  # noqa: SIM118

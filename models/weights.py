@@ -72,8 +72,8 @@ def load_network(name_or_folder: str | Path) -> Loaded:
     except (TypeError, ValueError) as error:
         raise ModelError(f"{str(folder / CONFIG)!r}: {error}") from error
     tensors = read_weights(folder / WEIGHTS)
-    check_shapes(network.state_dict(), tensors, folder / WEIGHTS)
-    network.load_state_dict({key: value.to(torch.float32) for key, value in tensors.items()}, assign=True)
+    check_tensors(network.state_dict(), tensors, folder / WEIGHTS)
+    network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, assign=True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Loaded(network.eval().requires_grad_(False), config, *numbers)
 
@@ -96,6 +96,37 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{str(path)!r} is not a readable safetensors file: {error}") from error
+
+
+def check_tensors(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ModelError unless ``found`` fits ``wanted`` in names, shapes and kinds of numbers, and holds finite numbers only."""
+    check_shapes(wanted, found, path)
+    check_kinds(wanted, {key: value.dtype for key, value in found.items()}, path)
+    check_finite(found, path)
+
+
+def check_kinds(wanted: Mapping[str, Tensor], found: Mapping[str, torch.dtype], path: Path) -> None:
+    """Raise ModelError where a tensor is no floating point one and the network's is: such weights would be cut or lose a part.
+
+    Integers are read where the network's own entry is an integer (a count, an index).
+    """
+    wrong = [
+        f"{key} is {str(kind).removeprefix('torch.')}, the network's {str(wanted[key].dtype).removeprefix('torch.')}"
+        for key, kind in found.items()
+        if key in wanted and kind != wanted[key].dtype and not (kind.is_floating_point and wanted[key].is_floating_point())
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise ModelError(f"{str(path)!r}: weights must be floating point: {'; '.join(wrong[:3])}{more}")
+
+
+def check_finite(found: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ModelError where a floating point tensor holds a NaN or an infinity."""
+    wide = {key: value if value.itemsize > 1 else value.float() for key, value in found.items() if value.is_floating_point()}
+    bad = [key for key, value in wide.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
+        raise ModelError(f"{str(path)!r}: weights that are NaN or infinite: {', '.join(bad[:3])}{more}")
 
 
 def check_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:

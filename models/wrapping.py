@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, ArgumentTypeError, UnknownName, unknown
+from ..checks import ArgumentError, ArgumentTypeError, UnknownName, flag, integer, number, unknown
 from ..schedules.base import Real, Schedule
 from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
 from .preconditioning import EDMPreconditioning, Preconditioning, scaled_log
@@ -82,6 +84,38 @@ def first_tensor(output: Any) -> Tensor:
         f"the network returned {type(output).__name__}; allowed: a tensor, an object with a tensor .sample, or a tuple or list "
         "whose first item is a tensor"
     )
+
+
+def copied(cond: Condition) -> Condition:
+    """``cond`` with copies of its tensors."""
+    if isinstance(cond, Mapping):
+        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in cond.items()}
+    return cond.clone() if isinstance(cond, Tensor) else cond
+
+
+#: networks in training mode that were looked at, so that each is reported once
+_LOOKED_AT: WeakSet[torch.nn.Module] = WeakSet()
+_RANDOM = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._BatchNorm)
+
+
+def warn_of_training(network: torch.nn.Module) -> None:
+    """UserWarning, once a network, where it is in training mode and that changes its answers.
+
+    It does where a part in training mode is a dropout with p > 0 (samples are random) or a batch norm (they depend on the batch, and
+    its running statistics are changed). Networks without such parts answer the same in both modes and are not reported.
+    """
+    if torch.compiler.is_compiling() or network in _LOOKED_AT:
+        return
+    _LOOKED_AT.add(network)
+    found = (m for m in network.modules() if isinstance(m, _RANDOM) and m.training and getattr(m, "p", 1.0) > 0.0)
+    part = next(found, None)
+    if part is not None:
+        warnings.warn(
+            f"the network {type(network).__name__} is in training mode and has {type(part).__name__}: its answers are random or depend "
+            "on the batch; call network.eval() before sampling",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +191,22 @@ class Wrapped:
         return found.to(like.device).reshape(-1).expand(batch).contiguous()
 
     def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
-        """One call of the network with ``x_in`` (B, *shape) as it is. ShapeError when it answers with another shape."""
+        """One call of the network with ``x_in`` (B, *shape). ShapeError when it answers with another shape.
+
+        The network gets copies of ``x_in`` and of the tensors in ``cond``: it may write into its inputs (in-place activations do), by
+        any means, and the state, ``cond`` and the caller's ``x=`` stay as they are. A copy at every call needs no comparison, so
+        nothing waits for a device; it costs one pass over the state, which a network makes many times.
+        """
+        if isinstance(self.network, torch.nn.Module) and self.network.training:
+            warn_of_training(self.network)
         label, how = self.labels(t, x_in), self.passing
+        own, cond = x_in.clone(), copied(cond)
         if how.style == "none" and cond is not None:
             raise ArgumentError("a condition was given, and this network takes only (x, label); wrap one that takes (x, label, cond)")
         if how.style == "none" or (cond is None and not how.always):
-            output = self.network(x_in, label)
+            output = self.network(own, label)
         else:
-            output = self.network(x_in, label, cond=cond) if how.style == "keyword" else self.network(x_in, label, cond)
+            output = self.network(own, label, cond=cond) if how.style == "keyword" else self.network(own, label, cond)
         raw = first_tensor(output)
         if raw.shape != x_in.shape:
             raise ShapeError(f"the network returned shape {tuple(raw.shape)} for a state of shape {tuple(x_in.shape)}")
@@ -216,8 +258,11 @@ def wrap(
     if not callable(network):
         raise ArgumentTypeError(f"the network is a {type(network).__name__}, which cannot be called")
     check_kind(prediction)
-    if isinstance(time, str) and time not in TIMES:
-        raise UnknownName(unknown("time", time, TIMES))
+    if not isinstance(schedule, Schedule):
+        raise ArgumentTypeError(f"schedule={schedule!r}: a schedule is wanted, such as fewstep.schedules.VPLinear()")
+    if not callable(time) and not (isinstance(time, str) and time in TIMES):
+        raise UnknownName(unknown("time", time, TIMES) + "; or a callable from t to the label")
+    flag("flip_time", flip_time)
     if time == "index" and schedule.t_zero != -1.0:
         raise ArgumentError(
             f"time='index' needs a schedule made of a table (DiscreteVP), not {schedule!r}; give a callable from t to the label"
@@ -227,14 +272,22 @@ def wrap(
     chosen = preconditioner(precondition, sigma_data)
     if chosen is not None and chosen.kind != prediction:
         raise ArgumentError(f"prediction={prediction!r}, but {chosen!r} makes {chosen.kind!r} of the network's output")
-    size = None if shape is None else tuple(int(n) for n in shape)
+    size = None if shape is None else shape_of(shape)
     return Wrapped(network, schedule, prediction, time, flip_time, chosen, size, passing(network))
 
 
 def preconditioner(precondition: str | Preconditioning | None, sigma_data: float) -> Preconditioning | None:
     """The Preconditioning of that name. Raises UnknownName."""
-    if not isinstance(precondition, str):
+    number("sigma_data", sigma_data)
+    if precondition is None or isinstance(precondition, Preconditioning):
         return precondition
-    if precondition not in PRECONDITIONS:
+    if not isinstance(precondition, str) or precondition not in PRECONDITIONS:
         raise UnknownName(unknown("precondition", precondition, PRECONDITIONS))
     return EDMPreconditioning(sigma_data)
+
+
+def shape_of(shape: Any) -> tuple[int, ...]:
+    """``shape`` of one sample as integers. ArgumentError where it is no list of positive integers."""
+    if isinstance(shape, str) or not isinstance(shape, Iterable):
+        raise ArgumentError(f"shape={shape!r}: a tuple of integers is wanted, without the batch")
+    return tuple(integer("shape", size, 1) for size in shape)

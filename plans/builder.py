@@ -239,7 +239,7 @@ class PlanBuilder:
         scale = max(largest, node.alpha, node.sigma)
         off_signal = abs(type_.signal - node.alpha) / scale
         off_noise = abs(norm - node.sigma) / scale
-        level = 2 if off_signal > TOLERANCE else 1 if off_noise > TOLERANCE else 0
+        level = 2 if not off_signal <= TOLERANCE else 1 if not off_noise <= TOLERANCE else 0  # a NaN is no match
         if level > self._allow:
             raise PlanError(
                 f"{self.name or 'plan'}: ({type_.signal!r}, {norm!r}) is no state at alpha={node.alpha!r}, sigma={node.sigma!r} "

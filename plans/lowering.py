@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..schedules.kinds import convert, parts
 from ..schedules.node import Node
+from .descent import Descent
 from .instructions import Combine, Evaluate, Plan, PlanError
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class _Lowering:
         for k, e in enumerate(self.evaluations):
             self.evaluated.setdefault(e.node, []).append(k)
         self.claims = {i.out: i.node for i in plan.code if isinstance(i, Combine) and i.node is not None}
+        self.descent = Descent(plan.start)
 
     def _last_uses(self) -> dict[int, int]:
         """The last segment in which a value is read; an evaluated state is kept through the launch after its call."""
@@ -187,6 +189,7 @@ class _Lowering:
     def _bind_outputs(self, k: int) -> None:
         """The predictions of call k - 1 as expressions in its state and raw outputs."""
         e = self.evaluations[k - 1]
+        self.descent.evaluate(e, k - 1)
         if e.node.t is None:
             raise PlanError(f"evaluation {k - 1} has no time; only a plan whose nodes carry t can be run")
         p, qs = self.denoiser.coefficients(e.node.t)
@@ -207,11 +210,14 @@ class _Lowering:
                 expression[operand] = expression.get(operand, 0.0) + c * w
         for key, c in i.noise:
             expression[Operand("noise", key)] = c
-        if i.node is not None:  # a later state at a node that was already evaluated inherits the edits made there
+        self.descent.combine(i)
+        if i.node is not None:  # a later state at a node that was already evaluated inherits the edits that it does not carry
             fresh = 1.0 - sum(c for value, c in i.terms if self.claims.get(value) == i.node)
             for number in self.evaluated.get(i.node, ()):
-                if number < k and fresh != 0.0:
-                    expression[Operand("edit", number)] = fresh
+                if number < k and not self.descent.carries(number, i.out):
+                    self.descent.carry(number, i.out)
+                    if fresh != 0.0:
+                        expression[Operand("edit", number)] = fresh
         self.expressions[i.out] = {o: c for o, c in expression.items() if c != 0.0}
 
     def _materialise(self, k: int, target: int, *, final: bool) -> Iterator[Row]:

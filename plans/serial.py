@@ -1,4 +1,7 @@
-"""Plans as JSON: exact (floats by shortest repr) and strict (an unknown or missing field is an error, NaN never appears)."""
+"""Plans as JSON: exact (floats by shortest repr) and strict (an unknown or missing field is an error, NaN never appears).
+
+What a text says about its plan (``consistency``, ``defect``, ``off_label``) is measured again from the coefficients and must agree.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import json
 import math
 from typing import Any
 
+from ..checks import ArgumentError, is_finite, parse_json
 from ..schedules.kinds import KINDS
 from ..schedules.node import Node
+from .claims import check
 from .instructions import CONSISTENCIES, Combine, Draw, Evaluate, Plan, PlanError
 
 FORMAT = "fewstep.plan/1"
@@ -33,10 +38,10 @@ def plan_to_json(plan: Plan) -> str:
 
 
 def plan_from_json(text: str) -> Plan:
-    """Read what ``plan_to_json`` wrote. Raises PlanError on anything else."""
+    """Read what ``plan_to_json`` wrote, and check its claims. Raises PlanError on anything else."""
     try:
-        body = json.loads(text, parse_constant=_refuse)
-    except json.JSONDecodeError as error:
+        body = parse_json(text, "plan", strict=True)
+    except ArgumentError as error:
         raise PlanError(f"not JSON: {error}") from error
     fields = ("format", "name", "start", "end", "result", "nodes", "draws", "consistency", "defect", "off_label", "code")
     _exactly(body, fields, "plan")
@@ -44,6 +49,8 @@ def plan_from_json(text: str) -> Plan:
         raise PlanError(f"plan format {body['format']!r} is not {FORMAT!r}")
     if body["consistency"] not in CONSISTENCIES:
         raise PlanError(f"consistency {body['consistency']!r} is none of {', '.join(CONSISTENCIES)}")
+    if not isinstance(body["name"], str):
+        raise PlanError(f"the plan's name is {body['name']!r}; a text is wanted")
     plan = Plan(
         code=tuple(_instruction_in(i) for i in _list(body["code"])),
         start=_node_in(body["start"]),
@@ -52,12 +59,11 @@ def plan_from_json(text: str) -> Plan:
         nodes=tuple(_node_in(n) for n in _list(body["nodes"])),
         draws=tuple(Draw(*(_node_in(n) for n in _pair(d))) for d in _list(body["draws"])),
         consistency=body["consistency"],
-        defect=_number(body["defect"]),
+        defect=_finite(body["defect"]),
         off_label=tuple(_int(k) for k in _list(body["off_label"])),
-        name=str(body["name"]),
+        name=body["name"],
     )
-    _check_references(plan)
-    return plan
+    return check(plan)
 
 
 def _node_out(node: Node) -> dict[str, float | str | None]:
@@ -85,32 +91,16 @@ def _instruction_in(body: Any) -> Evaluate | Combine:
         outs = tuple((_int(v), _kind(k)) for v, k in map(_pair, _list(body["evaluate"])))
         return Evaluate(outs, _int(body["state"]), _node_in(body["node"]))
     _exactly(body, ("combine", "terms", "noise", "node"), "Combine")
-    terms, noise = (tuple((_int(v), _number(c)) for v, c in map(_pair, _list(body[key]))) for key in ("terms", "noise"))
+    terms, noise = (tuple((_int(v), _finite(c)) for v, c in map(_pair, _list(body[key]))) for key in ("terms", "noise"))
     return Combine(_int(body["combine"]), terms, noise, None if body["node"] is None else _node_in(body["node"]))
 
 
 def _node_in(body: Any) -> Node:
     _exactly(body, _NODE, "node")
-    alpha, sigma = _number(body["alpha"]), _number(body["sigma"])
+    alpha, sigma = _finite(body["alpha"]), _finite(body["sigma"])
+    if not (alpha >= 0.0 <= sigma and alpha + sigma > 0.0):
+        raise PlanError(f"alpha={alpha}, sigma={sigma} is no point of a path; allowed are numbers of at least 0, not both 0")
     return Node(alpha, sigma, *(None if body[key] is None else _number(body[key]) for key in _NODE[2:]))
-
-
-def _check_references(plan: Plan) -> None:
-    known = {0}
-    for i in plan.code:
-        used = {i.state} if isinstance(i, Evaluate) else {v for v, _ in i.terms}
-        made = {v for v, _ in i.outs} if isinstance(i, Evaluate) else {i.out}
-        if not used <= known or made & known:
-            raise PlanError(f"{i} reads a value that is not made yet, or makes one twice")
-        if isinstance(i, Combine) and any(not 0 <= k < len(plan.draws) for k, _ in i.noise):
-            raise PlanError(f"{i} draws a noise that the plan does not list")
-        known |= made
-    if plan.result not in known:
-        raise PlanError(f"the result, value {plan.result}, is never made")
-
-
-def _refuse(text: str) -> float:
-    raise PlanError(f"{text} is no plan number; infinities are written as strings")
 
 
 def _exactly(body: Any, keys: tuple[str, ...], what: str) -> None:
@@ -120,10 +110,12 @@ def _exactly(body: Any, keys: tuple[str, ...], what: str) -> None:
 
 
 def _number(value: Any) -> float:
-    if value in ("inf", "-inf"):
-        return float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise PlanError(f"{value!r} is no number")
+    return float(value) if value in ("inf", "-inf") else _finite(value)
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_finite(value):
+        raise PlanError(f"{str(value)[:80]!r} is no finite number")
     return float(value)
 
 
@@ -134,7 +126,7 @@ def _int(value: Any) -> int:
 
 
 def _kind(value: Any) -> str:
-    if value not in KINDS:
+    if not isinstance(value, str) or value not in KINDS:
         raise PlanError(f"unknown prediction kind {value!r}; allowed: {', '.join(KINDS)}")
     return str(value)
 

@@ -35,7 +35,9 @@ from . import (  # noqa: F401  (importing a family registers it)
 )
 from .aliases import ALIASES, Alias, find
 from .driver import BudgetError, StepSizeError
-from .registry import NoOptions, Sampler, SamplerError, build, fitted_steps, get, make_options, names, register
+from .fitting import fitted_steps
+from .floors import FLOORS
+from .registry import NoOptions, Sampler, SamplerError, build, get, make_options, names, register
 
 __all__ = [
     "ALIASES",
@@ -57,7 +59,10 @@ __all__ = [
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What a sampler is: summary, source, options with defaults, declared order, tau, and its names elsewhere."""
+    """What a sampler is: summary, source, options with defaults, declared order, tau, and its names elsewhere.
+
+    ``table_floor``: the error that more steps do not lower on a table (``DiscreteVP``), for samplers that step in t; None for the others.
+    """
     sampler = get(name)
     options = sampler.options()
     own = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
@@ -68,6 +73,7 @@ def describe(name: str) -> dict[str, Any]:
         "form": sampler.form,
         "order": sampler.order_of(options),
         "stochastic": sampler.tau_of(options) > 0.0,
+        "table_floor": FLOORS.get(name),
         "options": {**own, "afs": False} if sampler.form == "plan" else own,
         "aliases": {alias: entry.note for alias, entry in ALIASES.items() if entry.sampler == name},
     }

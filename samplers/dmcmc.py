@@ -51,6 +51,8 @@ from ..schedules.node import Node
 from ..schedules.vp import VPLinear
 from .driver import Drive, Driven
 from .ends import end_of
+from .fields import pairs
+from .fitting import largest
 from .predictor_corrector import PC, follow
 from .registry import SamplerError, build, get, make_options, register
 from .rowwise import call_rows, run_rows
@@ -106,7 +108,7 @@ class DMCMC(Driven):
         integer("finish_steps", self.finish_steps, 1, 10_000)
         if get(self.finish).form != "plan":
             raise SamplerError(f"finish={self.finish!r} is a driver; a sampler that is a plan is wanted")
-        object.__setattr__(self, "arguments", tuple(sorted(dict(self.arguments).items())))
+        object.__setattr__(self, "arguments", pairs("arguments", self.arguments))
         self.inner()
 
     def inner(self) -> Any:
@@ -230,7 +232,7 @@ def _fill(nfe: int, options: DMCMC) -> tuple[int, DMCMC]:
     """As many steps of the ordinary sample as the budget leaves."""
     cost: Callable[[int], int] = lambda n: build(options.finish, make_grid("lam", VPLinear(), n), options.inner()).nfe  # noqa: E731
     left = nfe - options.chain_calls - cost(options.finish_steps)
-    steps = next((n for n in range(left, 0, -1) if cost(n) <= left), 0)
+    steps = largest(cost, left, left)
     if steps < 1:
         raise ArgumentError(f"dmcmc cannot do nfe={nfe}: its chain takes {options.chain_calls} calls, finish {cost(options.finish_steps)}")
     return steps, options

@@ -166,7 +166,7 @@ class Drive:
         count, batch = len(calls), len(inputs[0])
         if self.nfe + count > self.max_nfe:
             raise BudgetError(self.x, self.node.t, self.nfe)
-        x_in = inputs[0] if count == 1 else torch.cat(list(inputs))
+        x_in = inputs[0].clone() if count == 1 else torch.cat(list(inputs))  # the network may write into it
         times = [_filled(call.node.t, () if count == 1 else (batch,), x_in.device) for call in calls]
         cond = self.cond if count == 1 else _repeated(self.cond, count)
         raws = self.denoiser.raws(x_in, times[0] if count == 1 else torch.cat(times), cond)

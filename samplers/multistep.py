@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checks import choice, flag, integer
+from ..checks import ArgumentError, choice, flag, integer
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.noise_scale import NoiseScale, noise_scale_weights
 from ..plans.weights import Map, weights
-from ..schedules.grids import Grid
+from ..schedules.grids import MAX_STEPS, Grid
 from ..schedules.node import Node
 from .one_row import one_row_weights
 from .registry import register
@@ -168,7 +168,9 @@ class UniPC:
         choice("kind", self.kind, ("x0", "eps"))
         flag("corrector", self.corrector)
         flag("lower_order_final", self.lower_order_final)
-        object.__setattr__(self, "skip_corrector", tuple(self.skip_corrector))
+        object.__setattr__(self, "skip_corrector", tuple(integer("skip_corrector", k, 0, MAX_STEPS) for k in self.skip_corrector))
+        if self.skip_corrector and not self.corrector:
+            raise ArgumentError(f"skip_corrector={self.skip_corrector!r} with corrector=False: there is no corrector to skip")
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,8 @@ def _unipc_order(o: UniPC) -> int:
 )
 def unipc(b: PlanBuilder, grid: Grid, options: UniPC) -> Plan:
     """UniPC: predictor and corrector of any order for one evaluation a step."""
+    if options.skip_corrector and min(options.skip_corrector) >= grid.steps:  # a list for longer runs may name later steps too
+        raise ArgumentError(f"skip_corrector={options.skip_corrector!r}: no step of these, counted from 0, is among {grid.steps}")
     scheme = Scheme(
         kind=options.kind,
         order=options.order,

@@ -29,6 +29,7 @@ from ..schedules.grids import Grid
 from .ancestral import noise_share
 from .control import rms
 from .driver import Drive, Driven
+from .fields import pairs
 from .registry import SamplerError, build, get, make_options, register
 
 
@@ -48,7 +49,7 @@ class Picard(Driven):
         number("tol", self.tol, 0.0, 10.0)
         if get(self.method).form != "plan":
             raise SamplerError(f"method={self.method!r} is a driver; a sampler that is a plan is wanted")
-        object.__setattr__(self, "arguments", tuple(sorted(dict(self.arguments).items())))
+        object.__setattr__(self, "arguments", pairs("arguments", self.arguments))
         self.inner()
 
     def inner(self) -> Any:

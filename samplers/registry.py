@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
 
-from ..checks import ArgumentError, unknown
+from ..checks import ArgumentError, plain, unknown
 from ..plans.afs import RULES, analytic_first_step
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Consistency, Plan
 from ..schedules.grids import Grid
+from .fields import check_types, plainly
 
 
 class SamplerError(ArgumentError):
@@ -30,6 +31,8 @@ class NoOptions:
     """A sampler without options."""
 
 
+#: names that options had, or that are arguments of ``sample`` with another meaning
+RENAMED = {"noise": "noise_scale"}
 #: ``(builder, grid, options) -> Plan``, or ``(drive, grid, options) -> Tensor``
 Build = Callable[[Any, Grid, Any], Any]
 Number = float | Callable[[Any], float]
@@ -132,18 +135,32 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
     allowed = [f.name for f in dataclasses.fields(sampler.options)] + (["afs"] if sampler.form == "plan" else [])
     for key in given:
         if key not in allowed:
-            raise SamplerError(f"{sampler.name}: " + unknown("option", key, allowed))
+            now = RENAMED.get(key)
+            hint = f"; {key} is called {now} as an option" if now in allowed else ""
+            raise SamplerError(f"{sampler.name}: " + unknown("option", key, allowed) + hint)
     options, own = sampler.options, dict(given)
     rule = own.pop("afs", False)
+    rule = plain(rule)
     if rule is not False:
         rule = RULES[0] if rule is True else rule
-        if rule not in RULES:
+        if not isinstance(rule, str) or rule not in RULES:
             raise SamplerError(f"{sampler.name}: " + unknown("afs", str(rule), RULES))
         options, own = _with_afs(options), {**own, "afs": rule}
+    own = plainly(options, own)
     try:
-        return options(**own)
+        made = _made(options, own)
+        check_types(options, own)
+        return made
     except ValueError as error:
         raise SamplerError(f"{sampler.name}: {error}") from error
+
+
+def _made(options: type, given: dict[str, Any]) -> Any:
+    try:
+        return options(**given)
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # a value that its check could not even look at
+        check_types(options, given)
+        raise ArgumentError(f"{given}: {error}") from error
 
 
 @cache
@@ -179,18 +196,3 @@ def _written(sampler: Sampler, grid: Grid, options: Any) -> Plan:
         grid = grid.tail(1)
     plan: Plan = sampler.build(builder, grid, options)
     return plan
-
-
-def fitted_steps(name: str, nfe: int, options: Any, grid_of: Callable[[int], Grid]) -> tuple[int, Any]:
-    """Steps (and options) of the largest plan with at most ``nfe`` evaluations; SamplerError when even one step costs more."""
-    sampler = get(name)
-    whole = nfe + hasattr(options, "afs")  # calls of the plan before its first one is taken away
-    if sampler.fill is not None:
-        return sampler.fill(whole, options)
-    for steps in range(whole, 0, -1):
-        try:
-            if build(name, grid_of(steps), options).nfe <= nfe:
-                return steps, options
-        except NoCallLeft:
-            break
-    raise SamplerError(f"{name} cannot do one step with nfe={nfe}")

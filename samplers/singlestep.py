@@ -154,8 +154,10 @@ def _plan(b: PlanBuilder, grid: Grid, order: int, kind: str, options: Singlestep
 
 
 def _fill(nfe: int, options: Singlestep | DPMFast) -> tuple[int, Singlestep | DPMFast]:
-    """Spend a budget: as many grid intervals as evaluations, in blocks as high as fit."""
-    return nfe, replace(options, blocks="fill") if options.blocks == "full" and not options.orders else options
+    """Spend a budget: as many grid intervals as evaluations, in blocks as high as fit; the intervals of ``orders`` where they are given."""
+    if options.orders:
+        return len(options.orders), options
+    return nfe, replace(options, blocks="fill") if options.blocks == "full" else options
 
 
 @register("dpm_solver_1", order=1, source="Lu et al. 2022, arXiv 2206.00927, eq. 3.7")

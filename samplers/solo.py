@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from ..checks import ArgumentError
-from .driver import Drive, Path
+from .driver import BudgetError, Drive, Path
 
 
 def by_sample(drive: Drive, solve: Callable[[Drive], Tensor]) -> Tensor:
-    """``solve`` for each sample by itself: steps, and so bits, that do not depend on the batch. Its calls are all counted."""
+    """``solve`` for each sample by itself: steps, and so bits, that do not depend on the batch.
+
+    The calls of all samples are counted and share ``max_nfe``. Raises BudgetError where a sample finds none left.
+    """
     if drive.on_step is not None:
         raise ArgumentError("per_sample=True steps each sample by itself: there is no state of the batch for on_step to see")
     rows = []
@@ -24,12 +27,16 @@ def by_sample(drive: Drive, solve: Callable[[Drive], Tensor]) -> Tensor:
             path=_path_row(drive, i),
             cond=_row(drive.cond, i),
             nfe=0,
+            max_nfe=drive.max_nfe - drive.nfe,
             passes=0,
             accepted=0,
             rejected=0,
             calls=[],
         )
-        rows.append(one.close(solve(one)))
+        try:
+            rows.append(one.close(solve(one)))
+        except BudgetError as error:
+            raise BudgetError(error.x, error.t, drive.nfe + error.nfe) from None
         for what in ("nfe", "passes", "accepted", "rejected"):
             setattr(drive, what, getattr(drive, what) + getattr(one, what))
     return torch.cat(rows)

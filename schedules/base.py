@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, ArgumentTypeError, is_finite, plain
 from .node import Node
 
 #: half log-SNR that stands for the infinite ends of a path in grids spaced in lam or rho: the cut of arXiv 2206.00927, appendix D,
@@ -96,8 +98,56 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+#: the functions of a time (or of lam) that look at it first
+_FUNCTIONS = ("alpha", "sigma", "dalpha", "dsigma", "rho", "dlam", "f", "g2", "t_of_lam")
+
+
+def host_number(value: Any) -> float:
+    """``value`` as a float. ArgumentTypeError where it is none."""
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ArgumentTypeError(f"{value!r}: a number is wanted") from None
+
+
+def _of_a_number(function: Callable[[Any, Real], Real]) -> Callable[[Any, Real], Real]:
+    """``function(schedule, t)`` that refuses a NaN, and what no time can be."""
+
+    @wraps(function)
+    def checked(self: Any, t: Real) -> Real:
+        if isinstance(t, (float, int)):
+            if t != t:
+                raise ArgumentError(f"{type(self).__name__}.{function.__name__}({t!r}): a number is wanted")
+        elif not hasattr(t, "dtype"):
+            raise ArgumentTypeError(f"{type(self).__name__}.{function.__name__}({t!r}): allowed are numbers, numpy arrays and tensors")
+        return function(self, t)
+
+    return checked
+
+
 class Schedule:
-    """Base of all schedules. Subclasses are frozen dataclasses; they are compared, hashed and printed by their parameters."""
+    """Base of all schedules. Subclasses are frozen dataclasses; they are compared, hashed and printed by their parameters.
+
+    The functions of a time (and ``t_of_lam``) raise ArgumentError for a number that is NaN, and for what is neither a number, an array nor
+    a tensor.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in _FUNCTIONS:
+            if name in cls.__dict__:
+                setattr(cls, name, _of_a_number(cls.__dict__[name]))
+
+    def check_numbers(self) -> None:
+        """The fields that are numbers as Python numbers, numpy's too. ArgumentError where one is no number; its range is the class's."""
+        for field in fields(self):  # type: ignore[arg-type]
+            value = plain(getattr(self, field.name))
+            if field.type in ("float", "int"):
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, int) and not is_finite(value)):
+                    raise ArgumentError(f"{field.name}={value!r}: a number is wanted")
+                object.__setattr__(self, field.name, value)
 
     @property
     def t_min(self) -> float:
@@ -186,7 +236,7 @@ class Schedule:
 
     def node(self, t: float) -> Node:
         """The path at time ``t`` as host numbers. ``t_zero`` (-inf for VE) is sigma = 0; infinite derivatives become None."""
-        return self._node(self.clamp(float(t)))
+        return self._node(self.clamp(host_number(t)))
 
     def _node(self, t: float) -> Node:
         """``node`` for a time that was clamped."""
@@ -194,11 +244,11 @@ class Schedule:
 
     def node_at_lam(self, lam: float) -> Node:
         """The path at half log-SNR ``lam``. ValueError outside the schedule's range."""
-        return self._node(self.time_at_lam(float(lam)))
+        return self._node(self.time_at_lam(host_number(lam)))
 
     def node_at_rho(self, rho: float) -> Node:
         """The path at noise-to-signal ratio ``rho``. ValueError outside the schedule's range."""
-        return self._node(self.time_at_rho(float(rho)))
+        return self._node(self.time_at_rho(host_number(rho)))
 
     def time_at_rho(self, rho: float) -> float:
         """``t_of_rho`` for one host number, with the infinite ends and a check of the range."""

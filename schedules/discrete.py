@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from ..checks import ArgumentError, unknown
+from ..checks import ArgumentError, choice
 from .base import LAM_EDGE, Host, Real, Schedule, finite_or_none, like, namespace, ratio, softplus
 from .node import Node
 
@@ -41,8 +41,7 @@ class DiscreteVP(Schedule):
     t_zero: ClassVar[float] = -1.0
 
     def __post_init__(self) -> None:
-        if self.interpolation not in INTERPOLATIONS:
-            raise ArgumentError(unknown("interpolation", self.interpolation, INTERPOLATIONS))
+        choice("interpolation", self.interpolation, INTERPOLATIONS)
         table = tuple(float(v) for v in self.log_table)
         object.__setattr__(self, "log_table", table)
         if len(table) < 2:

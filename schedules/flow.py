@@ -28,6 +28,7 @@ class Flow(Schedule):
     lam_end: ClassVar[float] = LAM_EDGE
 
     def __post_init__(self) -> None:
+        self.check_numbers()
         if not 0.0 < self.shift < math.inf:
             raise ArgumentError(f"shift={self.shift!r}: allowed 0 < shift < inf")
 

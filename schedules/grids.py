@@ -7,12 +7,14 @@ Where sigma(t_min) = 0 (Flow, Trig) both are the same. The spacings themselves, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ..checks import unknown
+import numpy as np
+
+from ..checks import ArgumentError, flag, integer, is_finite, number, plain, unknown
 from .auto import auto_choice
 from .base import Schedule
 from .discrete import DiscreteVP
@@ -20,6 +22,9 @@ from .errors import GridError
 from .node import Node
 from .registry import ALIASES, GRIDS
 from .spacings import Frame
+
+#: the longest grid; a plan of more steps would take gigabytes
+MAX_STEPS = 100_000
 
 Params = tuple[tuple[str, float | str | bool], ...]
 
@@ -143,33 +148,37 @@ def grid(
     if times is not None or sigmas is not None:
         given = (start, shift, rho, power, offset, drop_last, a, b, threshold, table)
         return _given(name, schedule, steps, final, times, sigmas, any(v is not None for v in given))
-    if final not in ("zero", "sigma_min"):
+    if not isinstance(final, str) or final not in ("zero", "sigma_min"):
         raise GridError(unknown("final", final, ("zero", "sigma_min")))
-    if steps is None or isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
-        raise GridError(f"steps={steps!r}: an integer of at least 1 is needed")
+    steps = _checked(integer, "steps", steps, 1)
+    if steps > MAX_STEPS:
+        raise GridError(f"steps={steps}: allowed are at most {MAX_STEPS}")
     options: dict[str, Any] = {"rho": rho, "power": power, "offset": offset, "drop_last": drop_last, "a": a, "b": b}
     options |= {"threshold": threshold, "table": table, "shift": shift}
     options = {k: v for k, v in options.items() if v is not None}
     if name == "auto" or name is None:
         name, chosen = auto_choice(schedule)
         options = {**chosen, **options}
-    return _named(ALIASES.get(name, name), schedule, int(steps), final, start, options)
+    return _named(ALIASES.get(name, name) if isinstance(name, str) else name, schedule, steps, final, start, options)
 
 
 def _named(name: str, schedule: Schedule, steps: int, final: str, start: float | None, options: dict[str, Any]) -> Grid:
     """A grid of the registry."""
-    if name not in GRIDS:
+    if not isinstance(name, str) or name not in GRIDS:
         raise GridError(unknown("grid", name, [*GRIDS, *ALIASES, "auto"]))
     entry = GRIDS[name]
     for key in options:
         if key not in entry.options and not (key == "shift" and entry.in_t):
             takers = [n for n, e in GRIDS.items() if key in e.options or (key == "shift" and e.in_t)]
             raise GridError(f"grid {name!r} takes no {key}=; {', '.join(takers)} do")
-    shift = float(options.pop("shift", getattr(schedule, "shift", 1.0) if entry.in_t else 1.0))
-    full = {**entry.options, **options}
-    _check_options(full, shift, schedule)
+    shift = options.pop("shift", getattr(schedule, "shift", 1.0) if entry.in_t else 1.0)
+    full, shift = _check_options({**entry.options, **options}, shift, schedule)
     top = schedule.t_max if start is None else _start(schedule, start)
-    values = entry.spacing(Frame(schedule, steps, top, final, shift), full)
+    try:
+        with np.errstate(all="ignore"):
+            values = entry.spacing(Frame(schedule, steps, top, final, shift), full)
+    except (ArithmeticError, ArgumentError) as error:
+        raise GridError(f"grid {name!r} cannot be laid out with {full}, shift={shift}, {steps} steps on {schedule!r}: {error}") from None
     params: list[tuple[str, float | str | bool]] = [(k, v) for k, v in full.items() if not (v is False or v == 0)]
     params += [("shift", shift)] if shift != 1.0 else []
     params += [("start", top)] if start is not None else []
@@ -177,25 +186,44 @@ def _named(name: str, schedule: Schedule, steps: int, final: str, start: float |
     return _build(schedule, values, name, tuple(params), final, advice)
 
 
-def _check_options(options: dict[str, Any], shift: float, schedule: Schedule) -> None:
-    """Refuse numbers that no spacing can use."""
-    for key in ("rho", "power", "a", "b"):
-        if key in options and not 0.0 < float(options[key]) < math.inf:
-            raise GridError(f"{key}={options[key]!r}: allowed 0 < {key} < inf")
-    if "threshold" in options and not 0.0 < options["threshold"] < 0.5:
-        raise GridError(f"threshold={options['threshold']!r}: allowed 0 < threshold < 0.5")
-    if options.get("offset") and (not isinstance(schedule, DiscreteVP) or options["offset"] < 0):
-        raise GridError(f"offset={options['offset']!r}: allowed >= 0, on tables (DiscreteVP) only; the schedule is {schedule!r}")
-    if not 0.0 < shift < math.inf:
-        raise GridError(f"shift={shift!r}: allowed 0 < shift < inf")
+def _check_options(options: dict[str, Any], shift: Any, schedule: Schedule) -> tuple[dict[str, Any], float]:
+    """The options and the shift as plain Python values; GridError for values that no spacing can use."""
+    found = dict(options)
+    for key, high in (("rho", math.inf), ("power", math.inf), ("a", math.inf), ("b", math.inf), ("threshold", 0.5)):
+        if key in found:
+            found[key] = _between(key, found[key], high)
+    if "drop_last" in found:
+        found["drop_last"] = _checked(flag, "drop_last", found["drop_last"])
+    if "offset" in found:
+        offset = found["offset"] = _checked(integer, "offset", found["offset"], -(2**63))
+        if offset < 0 or (offset and not isinstance(schedule, DiscreteVP)):
+            raise GridError(f"offset={offset!r}: allowed >= 0, on tables (DiscreteVP) only; the schedule is {schedule!r}")
+    shift = float(_between("shift", shift, math.inf))
     if shift != 1.0 and not (schedule.alpha(schedule.t_max) == 0.0 and schedule.sigma(schedule.t_min) == 0.0):
         raise GridError(f"shift={shift!r} needs a path from alpha = 0 to sigma = 0 (Flow, Trig); {schedule!r} is none")
+    return found, shift
+
+
+def _between(key: str, value: Any, high: float) -> float:
+    """``value`` as a number in (0, high)."""
+    found = plain(value)
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not is_finite(found) or not 0.0 < found < high:
+        raise GridError(f"{key}={value!r}: allowed 0 < {key} < {high}")
+    return found
+
+
+def _checked(check: Callable[..., Any], *arguments: Any) -> Any:
+    """What a check of ``checks`` gives; its ArgumentError as GridError."""
+    try:
+        return check(*arguments)
+    except ArgumentError as error:
+        raise GridError(str(error)) from None
 
 
 def _start(schedule: Schedule, start: float) -> float:
     """The first time asked for, checked."""
     try:
-        t = schedule.clamp(float(start))
+        t = schedule.clamp(float(start if isinstance(start, float) else _checked(number, "start", start)))
     except ValueError as error:
         raise GridError(f"start={start!r}: {error}") from None
     if t == schedule.t_zero:
@@ -218,7 +246,7 @@ def _given(
     if name not in (None, "custom", "auto") or more:
         raise GridError(f"times= or sigmas= make a grid of their own; grid {name!r} with its options, or start=, cannot be given as well")
     word = "times" if times is not None else "sigmas"
-    raw = [float(v) for v in (times if times is not None else sigmas or ())]
+    raw = _numbers(word, times if times is not None else sigmas)
     if len(raw) < 2:
         raise GridError(f"{word} has {len(raw)} values; at least 2 are needed")
     if steps is not None and steps != len(raw) - 1:
@@ -228,6 +256,18 @@ def _given(
     except ValueError as error:
         raise GridError(f"sigmas: {error}") from None
     return _build(schedule, values, "custom", (), final, f"{word}: ")
+
+
+def _numbers(word: str, values: Any) -> list[float]:
+    """A caller's list, array or tensor as floats; -inf is sigma = 0 of VE."""
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(listed, (str, bytes)) or not isinstance(listed, Iterable):
+        raise GridError(f"{word}={values!r}: a list of numbers is wanted")
+    items = [plain(v) for v in listed]
+    bad = [v for v in items if isinstance(v, bool) or not isinstance(v, (int, float))]
+    if bad:
+        raise GridError(f"{word} holds {bad[0]!r}; numbers are wanted")
+    return [float(v) if is_finite(v) or isinstance(v, float) else math.inf for v in items]
 
 
 def _build(schedule: Schedule, values: Sequence[float], name: str, params: Params, final: str, what: str) -> Grid:

@@ -28,6 +28,7 @@ class MeanReverting(Schedule):
     base: Schedule = field(default_factory=VPLinear)
 
     def __post_init__(self) -> None:
+        self.check_numbers()
         if not 0.0 < self.sigma_inf < math.inf:
             raise ArgumentError(f"sigma_inf={self.sigma_inf!r}: allowed 0 < sigma_inf < inf")
         if not isinstance(self.base, (VP, DiscreteVP)) or isinstance(self.base, SubVP):

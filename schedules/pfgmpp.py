@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import ArgumentError, unknown
+from ..checks import ArgumentError, choice, plain
 from .passage import passage_time
 from .ve import EDM
 
@@ -71,10 +71,9 @@ class PFGMPP(EDM, Augmented):
     jump: str = "exact"
 
     def __post_init__(self) -> None:
-        if isinstance(self.D, bool) or not isinstance(self.D, (int, float)) or not 0.0 < self.D < math.inf:
+        if isinstance(self.D, bool) or not isinstance(plain(self.D), (int, float)) or not 0.0 < self.D < math.inf:
             raise ArgumentError(f"D={self.D!r}: allowed 0 < D < inf (EDM is its limit)")
-        if self.jump not in ("exact", "authors"):
-            raise ArgumentError(unknown("jump", self.jump, ("exact", "authors")))
+        choice("jump", self.jump, ("exact", "authors"))
         super().__post_init__()
 
     def jump_scale(self, level: np.ndarray, tilt: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -294,6 +294,6 @@ def oss(frame: Frame, options: Options) -> list[float]:
 
 def published(name: str, tables: dict[str, tuple[float, ...]], what: str) -> tuple[float, ...]:
     """The list called ``name``."""
-    if name not in tables:
+    if not isinstance(name, str) or name not in tables:
         raise GridError(unknown(what, name, tables))
     return tables[name]

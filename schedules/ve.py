@@ -53,6 +53,7 @@ class VE(Exploding):
     t_zero: ClassVar[float] = -math.inf
 
     def __post_init__(self) -> None:
+        self.check_numbers()
         check_range(self.sigma_min, self.sigma_max)
 
     @property
@@ -92,6 +93,7 @@ class EDM(Exploding):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
+        self.check_numbers()
         check_range(self.sigma_min, self.sigma_max)
 
     @property

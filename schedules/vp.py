@@ -88,6 +88,7 @@ class VPLinear(VP):
     t_max: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
+        self.check_numbers()
         check_betas(self.beta_min, self.beta_max)
 
     def minus_log(self, t: Real) -> Real:
@@ -192,7 +193,8 @@ class VPSigmoid(VP):
     t_max: ClassVar[float] = 0.9999
 
     def __post_init__(self) -> None:
-        if not (self.start < self.end and self.tau > 0.0 and self.end - self.start < 100.0 * self.tau):
+        self.check_numbers()
+        if not (self.start < self.end and 0.0 < self.tau < math.inf and self.end - self.start < 100.0 * self.tau):
             raise ArgumentError(f"{self!r}: allowed start < end < start + 100 tau, tau > 0")
 
     @property

@@ -9,6 +9,8 @@ import torch
 import fewstep
 from fewstep.eval.gaussian import weak_errors
 from fewstep.eval.problem import smooth_grid
+from fewstep.models import GaussianMixture
+from fewstep.plans.lowering import lower
 from fewstep.samplers import build, get, make_options
 from fewstep.samplers.restart import PRESETS
 from fewstep.schedules import EDM, VE, DiscreteVP, Flow, VPLinear, grid
@@ -176,3 +178,41 @@ def test_bad_intervals_are_refused(given, message):
 
 def test_presets_lie_inside_of_edm():
     assert all(0.002 < low < high < 80.0 for intervals in PRESETS.values() for _, _, low, high in intervals)
+
+
+# edits
+
+
+def visits(level: float, shift: float, at: int, name: str = "restart") -> float:
+    """What an edit of ``shift`` after call ``at`` changes at the end, for data N(0, 1) on EDM."""
+    model = GaussianMixture([[0.0]], 1.0, [1.0], EDM(), "x0")
+    options = {"preset": "none", "intervals": ((3, 3, 0.06, 0.3),)} if name == "restart" else {}
+
+    def edit(step):
+        return step.x_next + shift if step.index == at and shift else None
+
+    x = torch.full((1, 1), level, dtype=torch.float64)
+    return float(fewstep.sample(model, name, grid="karras", steps=18, x=x, callback=edit, **options))
+
+
+@pytest.mark.parametrize("name", ["restart", "heun"])
+def test_an_edit_is_counted_once(name):
+    """The flow of N(0, 1) from s to t is x sqrt((1 + t^2) / (1 + s^2)), and going up adds noise to the state as it is: an edit of 0.05 is
+    shrunk by every way down that comes after it, and by nothing else, whether its level is visited again or not."""
+    options = {"preset": "none", "intervals": ((3, 3, 0.06, 0.3),)} if name == "restart" else {}
+    plan = fewstep.plan(name, EDM(), grid="karras", steps=18, **options)
+    nodes = [*(e.node.sigma for e in plan.evaluations), 0.0]
+    want = visits(80.0, 0.0, 0, name)
+    for at in range(plan.nfe - 1):
+        if nodes[at + 1] == nodes[min(at + 2, plan.nfe)]:
+            continue  # the state at a Heun stage: the step is made again from its start
+        falls = [(s, t) for s, t in zip(nodes[at + 1 :], nodes[at + 2 :], strict=False) if t < s]
+        factor = math.prod(math.sqrt((1.0 + t * t) / (1.0 + s * s)) for s, t in falls)
+        assert visits(80.0, 0.05, at, name) - want == pytest.approx(0.05 * factor, rel=0.1 if nodes[at + 1] > 1.0 else 0.02)
+
+
+def test_an_edit_at_the_first_visit_is_not_added_at_the_later_ones():
+    plan = fewstep.plan("restart", EDM(), grid="karras", steps=18, preset="none", intervals=((3, 3, 0.06, 0.3),))
+    program = lower(plan, GaussianMixture([[0.0]], 1.0, [1.0], EDM(), "x0"))
+    spans = [k - number for k, launch in enumerate(program.launches) for _, number, _ in launch.edits]
+    assert spans and set(spans) == {1}  # of a Heun stage, to the state that its step ends at

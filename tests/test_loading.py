@@ -276,3 +276,32 @@ def test_diffusers_unet_alone_and_refusals(tmp_path: Path) -> None:
     diffusers.DDPMScheduler().save_pretrained(folder / "scheduler")
     with pytest.raises(ModelError, match="'UNet1DModel'.*allowed: .*UNet2DModel"):
         load(folder)
+
+
+def spoiled(folder: Path, spoil: object) -> str:
+    """A model folder whose first tensor went through ``spoil``; the tensor's name."""
+    write_folder(folder)
+    found = load_file(folder / WEIGHTS)
+    first = next(iter(found))
+    save_file({**found, first: spoil(found[first])}, folder / WEIGHTS)  # type: ignore[operator]
+    return first
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64, torch.int64, torch.uint8])
+def test_weights_are_floating_point(kind: torch.dtype, tmp_path: Path) -> None:
+    first = spoiled(tmp_path, lambda value: value.to(kind))
+    with pytest.raises(ModelError, match=f"{first} is {str(kind).removeprefix('torch.')}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_are_finite(value: float, tmp_path: Path) -> None:
+    first = spoiled(tmp_path, lambda tensor: torch.full_like(tensor, value))
+    with pytest.raises(ModelError, match=f"NaN or infinite: {first}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_any_floating_point_kind_are_read(kind: torch.dtype, tmp_path: Path) -> None:
+    spoiled(tmp_path, lambda value: value.to(kind))
+    assert load(tmp_path).network.training is False  # type: ignore[attr-defined]

@@ -79,8 +79,8 @@ def assert_same(a, b):
         (("dpmpp_3m_sde_compat", {"eta": 0.0}), ("dpmpp_3m_compat", {"correction": "taylor"})),
         (("sde_dpm_solver_1", {"tau": 0.0}), ("dpm_solver_1", {})),
         (("sde_dpm_solver_2m", {"tau": 0.0}), ("dpm_solver_2m", {})),
-        (("er_sde", {"order": 1, "noise": "sde"}), ("ddim", {"eta": 1.0})),
-        (("er_sde", {"order": 1, "noise": "ode"}), ("ddim", {})),
+        (("er_sde", {"order": 1, "noise_scale": "sde"}), ("ddim", {"eta": 1.0})),
+        (("er_sde", {"order": 1, "noise_scale": "ode"}), ("ddim", {})),
     ],
 )
 def test_one_method_is_another(one, other):
@@ -92,7 +92,7 @@ def test_one_method_is_another(one, other):
 def test_er_sde_with_a_power_is_the_multistep_in_rho(order, noise, tau):
     scheme = Scheme(variable="rho", order=order, tau=tau, lower_order_final=False)
     where = path(final="sigma_min")
-    assert_same(plan("er_sde", where, order=order, noise=noise), scheme_plan(scheme, where))
+    assert_same(plan("er_sde", where, order=order, noise_scale=noise), scheme_plan(scheme, where))
 
 
 def test_seeds_with_one_stage_is_ddim_with_eta_one():
@@ -197,7 +197,7 @@ def test_pece_evaluates_twice():
         ("sa_solver", {"tau": (0.0, math.nan)}),
         ("sa_solver", {"mode": "pc"}),
         ("sa_solver", {"corrector_order": 6}),
-        ("er_sde", {"noise": "sde_6"}),
+        ("er_sde", {"noise_scale": "sde_6"}),
         ("er_sde", {"order": 4}),
         ("seeds_2", {"r1": 1.0}),
         ("seeds_3", {"correction": "midpoint"}),
@@ -269,7 +269,7 @@ def test_er_sde_compat_by_the_formula_of_the_authors(noise):
     phi = {"sde_5": PHI["sde_5"], "sde": lambda r: r**2, "ode": lambda r: r}[noise]
     rhos = (8.0, 5.0, 3.4, 2.0)
     where = Grid.from_nodes([EDM(0.002, 80.0).node_at_rho(r) for r in rhos], EDM(0.002, 80.0))
-    last = [i for i in plan("er_sde_compat", where, noise=noise).code if getattr(i, "terms", ())][-1]
+    last = [i for i in plan("er_sde_compat", where, noise_scale=noise).code if getattr(i, "terms", ())][-1]
     r2, r1, r0, rt = map(mpf, rhos)
     ratio, delta = phi(rt) / phi(r0), rt - r0
     j0 = mp.quad(lambda r: 1 / phi(r), [rt, r0])
@@ -341,7 +341,7 @@ def slope(errors):
         ("sa_solver", {"interval": (0.3, 3.0), "clock": "rho", "corrector_order": 0, "lower_order_final": False}, 2),
         ("sa_solver", {"predictor_order": 1, "corrector_order": 1, "lower_order_final": False}, 1),
         ("sa_solver", {"kind": "eps", "correction": "linear", "lower_order_final": False}, 2),
-        ("er_sde", {"noise": "sde_5", "order": 2}, 2),
+        ("er_sde", {"noise_scale": "sde_5", "order": 2}, 2),
         ("dpm2_ancestral", {"eta": 0.8}, 2),
         ("seeds_2", {"kind": "eps", "tau": 0.5}, 2),
     ],
@@ -356,7 +356,7 @@ def test_weak_order(name, options, order):
 @pytest.mark.parametrize(("noise", "order"), [("sde_1", 3), ("sde_4", 3), ("sde_5", 3), ("sde_5", 2), ("sde_5", 1)])
 def test_er_sde_walks_at_its_order_with_a_varying_strength(noise, order):
     """The deterministic part is of third order with three nodes, whatever the noise scale (the authors' difference formula gives two)."""
-    options = make_options(get("er_sde"), {"noise": noise, "order": order})
+    options = make_options(get("er_sde"), {"noise_scale": noise, "order": order})
     found = walked_order(lambda n: build("er_sde", smooth_grid(VP, n), options), kappa=options.decay, steps=(64, 128))
     assert abs(found - order) < 0.2
 

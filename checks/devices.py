@@ -1,0 +1,41 @@
+"""Names of devices: checked before anything is moved there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, overload
+
+from .errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@overload
+def device(value: None, what: str = ...) -> None: ...
+@overload
+def device(value: torch.device | str | int, what: str = ...) -> torch.device: ...
+def device(value: torch.device | str | int | None, what: str = "device=") -> torch.device | None:
+    """``value`` as a ``torch.device`` that this machine and this build of torch have; None stays None. ``what`` stands before the value in
+    messages.
+
+    Raises ArgumentError for a name that does not exist, an accelerator that is not there, and an index beyond the last one.
+    """
+    if value is None:
+        return None
+    import torch
+
+    try:
+        found = torch.device(value)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0].partition(" device type at")[0] or type(error).__name__
+        raise ArgumentError(f"{what}{value!r} cannot be used: {reason}; allowed: {', '.join(present_devices())}") from None
+    return found
+
+
+def present_devices() -> list[str]:
+    """The names of the devices of this machine."""
+    import torch
+
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]

@@ -1,0 +1,78 @@
+"""Checks of what ``sample``, ``run`` and ``log_prob`` are given, made before a plan is built and before any network call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checks import ArgumentError
+from ..models.denoiser import Denoiser
+
+
+class StateError(ArgumentError):
+    """A state, seed or condition that does not fit the model or the batch."""
+
+
+def check_dtype(dtype: Any) -> None:
+    """ArgumentError unless ``dtype`` is None or a floating point dtype of torch."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ArgumentError(f"dtype={dtype!r}: a floating point dtype is wanted, such as torch.float32 or torch.bfloat16")
+
+
+def check_given(**states: Any) -> None:
+    """StateError unless each is None or a floating point tensor (batch, *shape)."""
+    for name, value in states.items():
+        if value is None:
+            continue
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim < 2:
+            found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise StateError(f"{name}= must be a floating point tensor (batch, *shape), got {found}")
+
+
+def check_callable(**functions: Any) -> None:
+    """ArgumentError unless each is None or can be called."""
+    for name, value in functions.items():
+        if value is not None and not callable(value):
+            raise ArgumentError(f"{name}={value!r}: a function is wanted")
+
+
+def check_progress(progress: bool | Callable[[int, int], None]) -> None:
+    """ArgumentError unless ``progress`` is True, False or a function."""
+    if not isinstance(progress, bool) and not callable(progress):
+        raise ArgumentError(f"progress={progress!r}: True, False or a function (done, total) is wanted")
+
+
+def check_state(x: Tensor, denoiser: Denoiser) -> None:
+    """StateError unless ``x`` is a floating point tensor (batch, *shape) of the denoiser's shape."""
+    if not isinstance(x, Tensor):
+        raise StateError(f"the state must be a tensor (batch, *shape), got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise StateError(f"the state must be floating point, got {x.dtype}")
+    if x.ndim < 2:
+        raise StateError(f"the state must be (batch, *shape), got {tuple(x.shape)}")
+    if x.shape[0] == 0:
+        raise StateError(f"the state must hold at least one sample, got {tuple(x.shape)}")
+    if denoiser.shape is not None and tuple(x.shape[1:]) != tuple(denoiser.shape):
+        raise StateError(f"the state has shape {tuple(x.shape)}, the model wants (batch, {', '.join(map(str, denoiser.shape))})")
+
+
+def check_cond(cond: Any, batch: int) -> None:
+    """StateError unless ``cond`` is None, a tensor or a mapping of tensors, batch first."""
+    items = cond.items() if isinstance(cond, Mapping) else [] if cond is None else [("cond", cond)]
+    for name, value in items:
+        if not isinstance(value, Tensor):
+            raise StateError(f"condition {name!r} is a {type(value).__name__}; a tensor with the batch first is wanted")
+        if value.ndim == 0 or value.shape[0] != batch:
+            raise StateError(f"condition {name!r} has shape {tuple(value.shape)}, the batch is {batch}")
+
+
+def check_tensors(noise: Any) -> None:
+    """ArgumentError unless ``noise`` is None, a name, a function, or tensors by key."""
+    if noise is None or isinstance(noise, str) or callable(noise):
+        return
+    values: Any = noise.values() if isinstance(noise, Mapping) else noise
+    if not isinstance(noise, (Mapping, Sequence, Tensor)) or not all(hasattr(value, "shape") for value in values):
+        raise ArgumentError(f"noise={noise!r}: allowed are 'independent', 'brownian', a function (key, like), or tensors by key")

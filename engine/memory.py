@@ -1,0 +1,33 @@
+"""Whether a state fits, asked before any memory is."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import torch
+
+from ..checks import ArgumentError
+
+
+def check_room(shape: Sequence[int], device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
+    """ArgumentError where one state (batch, *shape) is larger than the memory of the device. Devices that do not tell are not asked."""
+    kind = dtype or torch.float32
+    wanted, there = math.prod(shape) * kind.itemsize, _memory(torch.device(device or torch.get_default_device()))
+    if there is not None and wanted > there:
+        raise ArgumentError(
+            f"{shape[0]} samples of shape {tuple(shape[1:])} in {kind} take {wanted / 2**30:.3g} GiB, the device has {there / 2**30:.3g}; "
+            "draw them in smaller batches (the same seeds give the same samples)"
+        )
+
+
+def _memory(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type != "cpu" or not hasattr(os, "sysconf"):
+        return None
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
