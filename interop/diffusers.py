@@ -23,8 +23,9 @@ from ..checks import ArgumentError
 from ..plans.instructions import PlanError
 from ..schedules import DiscreteVP, Flow
 from ..schedules.noise_path import NoisePath
-from .diffusers_choice import check_order, choose, split_options
-from .diffusers_config import OWN, STYLES, ConfigError, Settings, complete, read
+from .diffusers_choice import check_direct_order, check_order, choose, split_options, trial
+from .diffusers_config import OWN, STYLES, ConfigError, Settings, complete, defaults, read
+from .diffusers_origin import given, origin_of, source
 from .diffusers_program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch, report
 from .diffusers_run import Run, StepOutput, position
 from .diffusers_signal import add_noise, levels, velocity
@@ -65,37 +66,56 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         origin: str | None = None,
         **config: Any,
     ) -> None:
-        own = dict(zip(OWN, (sampler, solver_order, dict(sampler_options or {}), grid, round_timesteps, noise_seed, origin), strict=True))
-        own = {k: v for k, v in own.items() if v is not None or k not in ("solver_order", "origin")}  # else the class's own
-        self.register_to_config(**complete({**config, **own}))  # type: ignore[no-untyped-call]
+        own = dict(zip(OWN, (sampler, solver_order, sampler_options, grid, round_timesteps, noise_seed, origin), strict=True))
+        told = {k: v for k, v in own.items() if v is not None and v is not False and v != {}}
+        whole = {**own, "sampler_options": {}, **config, **told}
+        if solver_order is None:
+            del whole["solver_order"]  # the class's own
+        origin = origin_of(whole)
+        made = complete(whole, origin)
+        check_direct_order(made, solver_order)
+        unset = sorted(key for key in made if key not in config and key not in told and key != "origin")
+        self.register_to_config(**made, _use_default_values=unset)  # type: ignore[no-untyped-call]
         self._read: tuple[Any, Settings] | None = None
         self._compiled: Compiled | None = None
         self._run: Run | None = None
         self._traced: Traced | None = None
         self._begin: int | None = None
-        choose(self.config, self._settings, 20)
+        trial(self.config, self._settings)
         self.num_inference_steps: int | None = None
         self.timesteps = torch.arange(int(self._settings.train_steps) - 1, -1, -1)
         self.sigmas = torch.zeros(0)
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        """The scheduler that keeps the meaning of ``config`` (any diffusers scheduler's, or this one's own); keywords change it.
+        """The scheduler that keeps the meaning of ``config``; keywords change it.
 
-        Keywords are config keys, the arguments of this class, or options of the named sampler.
+        Args:
+            config: a scheduler (any class that is served, or this one), or its config. A scheduler made by its constructor has no class
+                name in its config, and some classes have the same keys: pass the scheduler itself, or ``origin=``.
+            return_unused_kwargs: give ``(scheduler, {})``.
+            kwargs: config keys, the arguments of this class, or options of the named sampler.
+
+        Raises ConfigError for a config whose class is unknown or not certain, and for keys and values that are not understood.
         """
-        if not isinstance(config, Mapping):
-            raise ConfigError(f"config={config!r}: a scheduler's config (a mapping) is wanted; from_pretrained takes a folder or a name")
-        kept = {k: v for k, v in config.items() if not k.startswith("_") or k == "_class_name"}
+        found = source(config)
+        kept, origin = given({**found, **{k: v for k, v in kwargs.items() if k == "sampler"}}, kwargs.get("origin"))
         keys, options = split_options(kept, kwargs)
-        if "sampler" in kwargs and kwargs["sampler"] != kept.get("sampler"):
-            kept["sampler_options"] = {}
-        named = {k: v for k, v in keys.items() if k in ("origin", "sampler")}
-        made = {**complete({**kept, **named}), **{k: v for k, v in keys.items() if not k.startswith("_")}}
-        made["sampler_options"] = {**(made.get("sampler_options") or {}), **options}
+        if "sampler" in kwargs and kwargs["sampler"] != found.get("sampler"):
+            kept.pop("sampler_options", None)
+            if "solver_order" not in defaults(origin):
+                kept.pop("solver_order", None)
+        made = {**kept, **{k: v for k, v in keys.items() if not k.startswith("_")}, "origin": origin}
+        if options:
+            made["sampler_options"] = {**(made.get("sampler_options") or {}), **options}
         check_order(made, kwargs)
         scheduler = cls(**made)
         return (scheduler, {}) if return_unused_kwargs else scheduler
+
+    @classmethod
+    def _get_compatibles(cls) -> list[Any]:
+        """The classes whose configs are read here, and this one, which diffusers would look for among its own."""
+        return [*super()._get_compatibles(), cls]  # type: ignore[misc]
 
     @property
     def _settings(self) -> Settings:
@@ -122,7 +142,7 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         """The scale of the start noise. Classes that start from the noise alone keep that; the others add the signal's share."""
         settings = self._settings
         if settings.style == "edm" and isinstance(settings.schedule, NoisePath):
-            top, d = settings.high or 80.0, settings.schedule.sigma_data
+            top, d = settings.levels[1], settings.schedule.sigma_data
             return float(((top * top + 1.0) / (top * top + d * d)) ** 0.5)
         if settings.style != "sigmas" or settings.spacing == "leading" or settings.grid is not None:
             return 1.0
@@ -256,16 +276,20 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
     # signal and noise
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """``alpha(t) x0 + sigma(t) noise`` at the network's times ``timesteps``, one a sample or one for all."""
+        """``alpha(t) x0 + sigma(t) noise`` at the network's times ``timesteps``, one a sample or one for all.
+
+        Nothing waits for a device. Times must be ones that the network knows: entries of the table in [0, num_train_timesteps - 1], on
+        flows [0, num_train_timesteps], for EDM log(sigma) / 4 (no integers), or times of the run that is set up. ArgumentError for others,
+        and for their number; on a device, or under ``torch.compile``, an asynchronous assertion."""
         alpha, sigma = levels(self._settings, self._compiled, timesteps, original_samples)
         return add_noise(original_samples, noise, alpha, sigma)
 
     def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
         """``add_noise`` by its name on flows."""
-        return self.add_noise(sample, noise, torch.as_tensor(timestep))
+        return self.add_noise(sample, noise, timestep)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """``alpha(t) noise - sigma(t) x0`` for a clean ``sample``."""
+        """``alpha(t) noise - sigma(t) x0`` for a clean ``sample``; times as in ``add_noise``."""
         return velocity(sample, noise, *levels(self._settings, self._compiled, timesteps, sample))
 
     @property

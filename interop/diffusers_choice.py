@@ -6,14 +6,23 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ..checks import FewstepError, choice
 from ..engine.planning import resolve
 from ..samplers import registry
-from .diffusers_config import OWN, ConfigError, Settings, known
+from ..schedules.registry import ALIASES, GRIDS
+from ..schedules.scheduler_grids import grid_of
+from .diffusers_config import OWN, ConfigError, Settings, defaults, known, own_values
 from .diffusers_counterparts import counterpart
+
+#: keys of a config that become options of its counterpart
+ORDERS = ("solver_order", "predictor_order", "corrector_order", "disable_corrector", "timestep_scaling")
+#: what Python raises where an option is of a kind that no arithmetic takes
+RAW = (TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
 
 
 def split_options(config: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Keyword arguments of ``from_config`` as config keys and as options of the sampler; a name that is both is an option."""
+    own_values({**config, **given})
     sampler = given.get("sampler", config.get("sampler"))
     fields = option_names(sampler) if sampler is not None else set()
     options = {k: v for k, v in given.items() if k in fields and k not in OWN}
@@ -33,8 +42,14 @@ def option_names(sampler: str) -> set[str]:
 def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[str, Any, Settings]:
     """Registered name, checked options and settings (an alias may name a grid) for a run of ``steps`` steps. SamplerError, ConfigError."""
     if config.get("sampler") is None:
+        if config.get("sampler_options"):
+            raise ConfigError(f"sampler_options={dict(config['sampler_options'])!r}: name the sampler that they belong to (sampler=)")
         name, options = counterpart(config, steps)
-        return name, registry.make_options(registry.get(name), options), settings
+        try:
+            return name, registry.make_options(registry.get(name), options), settings
+        except registry.SamplerError as error:
+            asked = {k: config[k] for k in ORDERS if config.get(k) is not None}
+            raise ConfigError(f"{config['origin']} with {', '.join(f'{k}={v!r}' for k, v in asked.items())}: {error}") from None
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in (config.get("sampler_options") or {}).items()}
     name, options, grid = resolve(config["sampler"], given, "auto")
     entry = registry.get(name)
@@ -47,6 +62,37 @@ def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[s
         special = grid if grid in ("karras", "exponential") else ""
         settings = dataclasses.replace(settings, special=special, grid=None if special else str(grid))
     return name, registry.make_options(entry, options), settings
+
+
+def trial(config: Mapping[str, Any], settings: Settings) -> None:
+    """Try what a config asks for, so that it is refused when it is given: the sampler's options by a short plan, the grid by its name.
+
+    ConfigError, SamplerError. A run that only its length forbids is not refused here.
+    """
+    options = dict(config.get("sampler_options") or {})
+    try:
+        name, made, settings = choose(config, settings, 20)
+        hash(made)
+    except RAW as error:
+        raise ConfigError(f"sampler={config.get('sampler')!r} with sampler_options={options!r}: {error}") from None
+    if config.get("grid") is not None:
+        choice("grid", config["grid"], (*GRIDS, *ALIASES, "auto"))
+    if not options:
+        return
+    try:
+        registry.build(name, grid_of(settings, 5, mu=0.5 if settings.dynamic else None), made)
+    except RAW as error:
+        raise ConfigError(f"sampler={config['sampler']!r} with sampler_options={options!r}: {error}") from None
+    except (FewstepError, ArithmeticError):  # of this length: set_timesteps says so where it matters
+        return
+
+
+def check_direct_order(config: Mapping[str, Any], order: Any) -> None:
+    """ConfigError where ``solver_order`` was given, and neither the sampler nor the config's class has one."""
+    if order is not None and "solver_order" not in defaults(config["origin"]):
+        if config.get("sampler") is None:
+            raise ConfigError(f"solver_order={order!r}: {config['origin']} has no order; name a sampler that has one (sampler=)")
+        check_order(config, {"solver_order": order})
 
 
 def check_order(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -92,9 +92,10 @@ class Network:
 
 
 def dynamic_threshold(x: Tensor, ratio: float, bound: float) -> Tensor:
-    """``clamp(x, -s, s) / s``, s the quantile ``ratio`` of |x| in each sample, in [1, bound] (Saharia et al. 2022, arXiv 2205.11487)."""
+    """``clamp(x, -s, s) / s``, s the quantile ``ratio`` of |x| in each sample, at least 1 and then at most ``bound`` (Saharia et al. 2022,
+    arXiv 2205.11487). A bound below 1 is s itself, as in diffusers."""
     wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    s = torch.quantile(wide.abs().flatten(1), ratio, dim=1).clamp(1.0, max(1.0, bound)).view(-1, *(1,) * (x.ndim - 1))
+    s = torch.quantile(wide.abs().flatten(1), ratio, dim=1).clamp(1.0, bound).view(-1, *(1,) * (x.ndim - 1))
     return (torch.minimum(torch.maximum(wide, -s), s) / s).to(x.dtype)
 
 
@@ -130,6 +131,20 @@ class Compiled:
         with torch.inference_mode(False):
             wide = [torch.tensor(rows, dtype=torch.float64) for rows in (table.matrix, data)]
             return wide[0], torch.tensor(table.targets), wide[1], table.noises, table.buffers
+
+    @cached_property
+    def _copies(self) -> dict[Any, Tensor]:
+        return {}
+
+    def at(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Rows of labels, alpha and sigma by evaluation on a device, copied there once."""
+        if torch.compiler.is_compiling() or (device, dtype) not in self._copies:
+            nodes = [e.node for e in self.plan.evaluations]
+            table = torch.tensor([self.labels, [n.alpha for n in nodes], [n.sigma for n in nodes]], dtype=dtype).to(device)
+            if torch.compiler.is_compiling():
+                return table
+            self._copies[device, dtype] = table
+        return self._copies[device, dtype]
 
     def with_option(self, settings: Settings, name: str, value: Any) -> Compiled:
         """The same steps and times with one of the sampler's options changed. SamplerError for a value out of range."""

@@ -124,7 +124,7 @@ def assemble(adapter: Adapter, settings: Settings, config: Mapping[str, Any], si
     precondition = None
     if isinstance(schedule, NoisePath):
         precondition = (VelocityPreconditioning if prediction == "v" else EDMPreconditioning)(schedule.sigma_data)
-        schedule, prediction, time = EDM(settings.low or 0.002, settings.high or 80.0), "x0", "c_noise"
+        schedule, prediction, time = EDM(*settings.levels), "x0", "c_noise"
     elif isinstance(schedule, Flow):
         tokens = None if shape is None else adapter.tokens((shape[-2], shape[-1]))
         schedule = Flow(shift_of(config, settings, tokens))

@@ -75,6 +75,8 @@ def ratio(a: Real, b: Real) -> Real:
         if b == 0.0:
             return math.nan if a == 0.0 or math.isnan(a) else math.copysign(math.inf, a)
         return float(a) / float(b)
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        return a / b
     with np.errstate(divide="ignore", invalid="ignore"):
         return a / b
 
@@ -83,6 +85,8 @@ def pick(where: Real, yes: Callable[[], Real], no: Callable[[], Real]) -> Real:
     """``yes()`` where true, ``no()`` elsewhere: one of them for a float, both (without warnings) for an array."""
     if isinstance(where, (bool, np.bool_)):
         return yes() if where else no()
+    if isinstance(where, torch.Tensor):  # torch.compile knows no np.errstate
+        return torch.where(where, yes(), no())
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return namespace(where).where(where, yes(), no())
 

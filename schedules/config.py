@@ -26,6 +26,7 @@ from .flow import Flow, Trig
 from .mean_reverting import MeanReverting
 from .pfgmpp import PFGMPP
 from .scheduler_classes import filled
+from .scheduler_values import checked
 from .ve import EDM, VE
 from .vp import SubVP, VPCosine, VPLinear, VPSigmoid
 
@@ -52,16 +53,21 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     in the latter. ScheduleError where there is none, or an own config has unknown keys."""
     if "schedule" in config:
         return _own(config)
-    config = filled(config)
+    config = checked(filled(config))
     name = str(config.get("origin") or config.get("_class_name"))
     if name in FLOW_CLASSES or config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
-        return Flow(float(config.get("flow_shift", config.get("shift", 1.0)) or 1.0))
+        return Flow(_first(config, "flow_shift", "shift", 1.0))
     if name in EDM_CLASSES:
-        return EDM(float(config.get("sigma_min", 0.002)), float(config.get("sigma_max", 80.0)))
+        return EDM(_first(config, "sigma_min", 0.002), _first(config, "sigma_max", 80.0))
     keys = ("beta_schedule", "trained_betas", "beta_start", "beta_end")
     if not any(config.get(k) is not None for k in keys):
         raise ScheduleError(f"no schedule in this config: neither 'schedule' nor any of {', '.join(keys)}; it has {sorted(config)}")
     return DiscreteVP.from_betas(_betas(config), rescale_zero_snr=bool(config.get("rescale_betas_zero_snr", False)))
+
+
+def _first(config: Mapping[str, Any], *keys: Any) -> Any:
+    """The value of the first of ``keys`` that has one; the last of them is the value where none has. 0 is a value."""
+    return next((config[key] for key in keys[:-1] if config.get(key) is not None), keys[-1])
 
 
 def _own(config: Mapping[str, Any]) -> Schedule:
@@ -86,8 +92,8 @@ def _betas(config: Mapping[str, Any]) -> Any:
     """The betas of a diffusers config."""
     if config.get("trained_betas") is not None:
         return np.asarray(config["trained_betas"], dtype=np.float64)
-    count, name = int(config.get("num_train_timesteps", 1000)), config.get("beta_schedule") or "linear"
-    low, high = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
+    count, name = _first(config, "num_train_timesteps", 1000), _first(config, "beta_schedule", "linear")
+    low, high = _first(config, "beta_start", 1e-4), _first(config, "beta_end", 0.02)
     return make_betas(name, count, low, high)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -130,12 +131,21 @@ class DiscreteVP(Schedule):
     def _host(self) -> tuple[list[float], list[float]]:
         return self._logs.tolist(), self._lams.tolist()
 
+    @cached_property
+    def _copies(self) -> dict[Any, tuple[Any, Any]]:
+        return {}
+
     def _columns(self, t: Real) -> tuple[Any, Any]:
         """``log abar`` and ``lam`` as lists for a float, else in the array type, dtype and device of ``t``."""
         if isinstance(t, (float, int)):
             return self._host
         if isinstance(t, torch.Tensor):
-            return torch.as_tensor(self._logs).to(t), torch.as_tensor(self._lams).to(t)
+            if torch.compiler.is_compiling():
+                return torch.as_tensor(self._logs).to(t), torch.as_tensor(self._lams).to(t)
+            if (t.device, t.dtype) not in self._copies:  # copied once: a copy to a device waits for it
+                with torch.inference_mode(False):
+                    self._copies[t.device, t.dtype] = torch.as_tensor(self._logs).to(t), torch.as_tensor(self._lams).to(t)
+            return self._copies[t.device, t.dtype]
         return self._logs, self._lams
 
     def _locate(self, t: Real) -> tuple[Any, Any]:
@@ -155,7 +165,7 @@ class DiscreteVP(Schedule):
         zero = b == -math.inf
         drop = xp.exp(a) * xp.expm1(b - a)
         linear = (xp.exp(a) + w * drop, -xp.expm1(a) - w * drop, drop)
-        with np.errstate(invalid="ignore"):
+        with nullcontext() if xp is torch else np.errstate(invalid="ignore"):  # torch.compile knows no np.errstate
             if self.interpolation == "alpha_bar":
                 mixed = linear
             elif self.interpolation == "log_alpha":

@@ -18,10 +18,13 @@ from .discrete import DiscreteVP
 from .errors import ConfigError
 from .flow import Flow, Trig
 from .noise_path import NoisePath
-from .scheduler_classes import STYLES, class_defaults, filled
+from .scheduler_classes import SAME, STYLES, class_defaults, filled
+from .scheduler_values import checked
 
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_prediction": "velocity"}
 SPECIAL = {"use_karras_sigmas": "karras", "use_exponential_sigmas": "exponential", "use_beta_sigmas": "beta", "use_lu_lambdas": "lu"}
+#: special levels begin here where the table's largest level is infinite (zero terminal SNR): 2^-24 as alpha^2, as in diffusers
+LARGEST = 4096.0
 
 
 @dataclass(frozen=True)
@@ -73,17 +76,30 @@ class Settings:
         """What the network is told per unit of the schedule's time."""
         return float(self.train_steps) if isinstance(self.schedule, Flow) else 1.0
 
+    @property
+    def levels(self) -> tuple[float, float]:
+        """``sigma_min`` and ``sigma_max`` of a path that has no table."""
+        return 0.002 if self.low is None else self.low, 80.0 if self.high is None else self.high
+
     def label(self, t: float) -> float:
-        """The time that the network is told for the schedule's time ``t``."""
-        return float(round(self.scale * t)) if self.round_times else self.scale * t
+        """The time that the network is told for the schedule's time ``t``.
+
+        On a flow, UniPC's first time is below ``train_steps`` by one rounding of float32: its own class stays below it too, and a pipeline
+        with two networks (``boundary_ratio=1``) takes the first of them from there on.
+        """
+        if self.round_times:
+            return float(round(self.scale * t))
+        top = t == 1.0 and self.origin == "UniPCMultistepScheduler" and isinstance(self.schedule, Flow)
+        return self.scale * t * (1.0 - 2.0**-24) if top else self.scale * t
 
 
 def read(config: Mapping[str, Any]) -> Settings:
     """The meaning of a scheduler config. ConfigError names key, value and what to do."""
-    config = filled(config)
     origin = str(config.get("origin") or config.get("_class_name"))
+    origin = SAME.get(origin, origin)
     if origin not in STYLES:
         raise ConfigError(unknown("scheduler class", origin, STYLES))
+    config = checked(filled(config))
     if config.get("invert_sigmas"):
         raise ConfigError("invert_sigmas=True is not supported: the network's time runs from noise to data, which no sampler here is told")
     style = STYLES[origin]
@@ -93,30 +109,37 @@ def read(config: Mapping[str, Any]) -> Settings:
     if len(special) > 1:
         raise ConfigError(f"{' and '.join(special)} levels were both asked for: give one of them")
     schedule = _schedule(config, style)
+    low, high = _levels(config, style, special)
     return Settings(
         origin=origin,
         style="edm" if isinstance(schedule, NoisePath) and style != "sigmas" else style,
         schedule=schedule,
         prediction=_prediction(config, style),
-        train_steps=int(config.get("num_train_timesteps") or 1000),
-        spacing=_spacing(config, origin),
-        offset=int(config.get("steps_offset") or 0),
-        special=special[0] if special else (_edm_special(config) if style == "edm" else ""),
+        train_steps=config["num_train_timesteps"],
+        spacing=config.get("timestep_spacing") or ("linspace" if origin == "DPMSolverSinglestepScheduler" else "leading"),
+        offset=_given(config, "steps_offset", 0),
+        special=special[0] if special else (_given(config, "sigma_schedule", "karras") if style == "edm" else ""),
         first=_first(config, schedule),
         end=_end(config, origin, style),
-        low=config.get("sigma_min"),
-        high=config.get("sigma_max"),
-        rho=float(config.get("rho") or 7.0),
-        shift=float((config.get("shift") if style == "flow" else config.get("flow_shift")) or 1.0),
-        dynamic=str(config.get("time_shift_type") or "exponential") if config.get("use_dynamic_shifting") else "",
-        terminal=float(config.get("shift_terminal") or 0.0),
+        low=low,
+        high=high,
+        rho=_given(config, "rho", 7.0),
+        shift=_given(config, "shift" if style == "flow" else "flow_shift", 1.0),
+        dynamic=_given(config, "time_shift_type", "exponential") if config.get("use_dynamic_shifting") else "",
+        terminal=_given(config, "shift_terminal", 0.0),
         log_linear=config.get("interpolation_type") == "log_linear",
-        skipping=int(config.get("original_inference_steps") or 0),
+        skipping=_given(config, "original_inference_steps", 0),
         clip=_clip(config),
         learned=str(config.get("variance_type") or "").startswith("learned"),
         grid=config.get("grid"),
         round_times=bool(config.get("round_timesteps")),
     )
+
+
+def _given(config: Mapping[str, Any], key: str, default: Any) -> Any:
+    """The value of ``key``, ``default`` where there is none: 0 is a value."""
+    value = config.get(key)
+    return default if value is None else value
 
 
 def shift_of(config: Mapping[str, Any], settings: Settings, tokens: int | None = None) -> float:
@@ -127,7 +150,7 @@ def shift_of(config: Mapping[str, Any], settings: Settings, tokens: int | None =
     """
     if not settings.dynamic:
         return settings.shift
-    config = {**class_defaults("FlowMatchEulerDiscreteScheduler"), **config}
+    config = checked({**class_defaults("FlowMatchEulerDiscreteScheduler"), **config})
     base, most = int(config["base_image_seq_len"]), int(config["max_image_seq_len"])
     shift = Flow.dynamic(most if tokens is None else tokens, float(config["base_shift"]), float(config["max_shift"]), base, most).shift
     return shift if settings.dynamic == "exponential" else math.log(shift)
@@ -137,7 +160,7 @@ def _schedule(config: Mapping[str, Any], style: str) -> Schedule:
     if style in ("flow", "flow_levels"):
         return Flow()
     if style == "edm":
-        return NoisePath(float(config["sigma_data"]))
+        return NoisePath(config["sigma_data"])
     if style == "trig":
         return Trig()
     if config.get("timestep_type") == "continuous" and config.get("prediction_type") == "v_prediction":
@@ -145,37 +168,42 @@ def _schedule(config: Mapping[str, Any], style: str) -> Schedule:
     try:
         return from_config({k: v for k, v in config.items() if k != "prediction_type"})
     except ValueError as error:
-        raise ConfigError(str(error)) from None
+        keys = ("trained_betas",) if config.get("trained_betas") is not None else ("beta_schedule", "beta_start", "beta_end")
+        said = ", ".join(f"{key}={config.get(key)!r}" if key != "trained_betas" else key for key in keys)
+        raise ConfigError(f"the table of betas of {said}: {error}") from None
+
+
+def _levels(config: Mapping[str, Any], style: str, special: list[str]) -> tuple[float | None, float | None]:
+    """``sigma_min`` and ``sigma_max`` where they are given, on a flow its own sigmas.
+
+    Karras levels of UniPC on a flow are sigma / alpha, between the ends of the table of betas unless others are given, as in diffusers.
+    """
+    low, high = config.get("sigma_min"), config.get("sigma_max")
+    if style not in ("flow", "flow_levels") or not special:
+        return low, high
+    if style == "flow_levels" and special == ["karras"] and config.get("origin", config.get("_class_name")) == "UniPCMultistepScheduler":
+        table = _schedule({**config, "use_flow_sigmas": False, "prediction_type": "epsilon"}, "levels")
+        top = table.rho(table.t_max)
+        return _given(config, "sigma_min", table.rho(0.0)), _given(config, "sigma_max", top if math.isfinite(top) else LARGEST)
+    for key, value in (("sigma_min", low), ("sigma_max", high)):
+        if value is not None and value > 1.0:
+            raise ConfigError(f"{key}={value!r}: a flow's sigma is at most 1")
+    return low, high
 
 
 def _prediction(config: Mapping[str, Any], style: str) -> str:
     if style in ("flow", "trig"):
         return "velocity" if style == "flow" else "v"
-    name = config.get("prediction_type") or "epsilon"
-    if name not in PREDICTIONS:
-        raise ConfigError(unknown("prediction_type", str(name), PREDICTIONS))
-    return PREDICTIONS[name]
-
-
-def _spacing(config: Mapping[str, Any], origin: str) -> str:
-    name = config.get("timestep_spacing") or ("linspace" if origin == "DPMSolverSinglestepScheduler" else "leading")
-    if name not in ("linspace", "leading", "trailing"):
-        raise ConfigError(unknown("timestep_spacing", str(name), ("linspace", "leading", "trailing")))
-    return str(name)
-
-
-def _edm_special(config: Mapping[str, Any]) -> str:
-    name = str(config.get("sigma_schedule") or "karras")
-    if name not in ("karras", "exponential"):
-        raise ConfigError(unknown("sigma_schedule", name, ("karras", "exponential")))
-    return name
+    return PREDICTIONS[_given(config, "prediction_type", "epsilon")]
 
 
 def _first(config: Mapping[str, Any], schedule: Schedule) -> int:
     """The last index of the table that is not below ``lambda_min_clipped``."""
     if not isinstance(schedule, DiscreteVP):
         return 0
-    least, top = float(config.get("lambda_min_clipped") or -math.inf), int(schedule.t_max)
+    least, top = _given(config, "lambda_min_clipped", -math.inf), int(schedule.t_max)
+    if schedule.lam(0.0) < least:
+        raise ConfigError(f"lambda_min_clipped={least!r}: the table's largest lambda is {schedule.lam(0.0):.6g}, so no entry is left")
     while top > 0 and schedule.lam(float(top)) < least:
         top -= 1
     return top
@@ -190,8 +218,6 @@ def _end(config: Mapping[str, Any], origin: str, style: str) -> str:
         else:
             first = origin == "TCDScheduler" or not config.get("set_alpha_to_one", True)  # the end is the table's first entry
             end = "sigma_min" if first else "zero"
-    if end not in ("zero", "sigma_min"):
-        raise ConfigError(unknown("final_sigmas_type", str(end), ("zero", "sigma_min")))
     if end == "sigma_min" and style in ("flow", "flow_levels"):
         raise ConfigError('final_sigmas_type="sigma_min" says nothing on a flow, whose last time is 0: give "zero"')
     return str(end)
@@ -199,5 +225,5 @@ def _end(config: Mapping[str, Any], origin: str, style: str) -> str:
 
 def _clip(config: Mapping[str, Any]) -> float | tuple[float, float] | None:
     if config.get("thresholding"):
-        return float(config["dynamic_thresholding_ratio"]), float(config["sample_max_value"])
-    return float(config.get("clip_sample_range") or 1.0) if config.get("clip_sample") else None
+        return _given(config, "dynamic_thresholding_ratio", 0.995), _given(config, "sample_max_value", 1.0)
+    return _given(config, "clip_sample_range", 1.0) if config.get("clip_sample") else None

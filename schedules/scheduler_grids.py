@@ -24,7 +24,7 @@ from .grids import Grid
 from .grids import grid as named_grid
 from .node import Node
 from .noise_path import NoisePath
-from .scheduler_config import Settings
+from .scheduler_config import LARGEST, Settings
 from .spacings import quantile
 
 Levels = list[float]
@@ -86,7 +86,12 @@ def _ending(settings: Settings, n: int) -> list[Node]:
 
 def _least(settings: Settings) -> float:
     """The level at which ``sigma_min`` ends."""
-    return (settings.low or 0.002) if isinstance(settings.schedule, NoisePath) else settings.schedule.rho(0.0)
+    return settings.levels[0] if isinstance(settings.schedule, NoisePath) else settings.schedule.rho(0.0)
+
+
+def _or(given: float | None, otherwise: float) -> float:
+    """``given`` where it is a number."""
+    return otherwise if given is None else given
 
 
 def _times(settings: Settings, n: int) -> Levels:
@@ -103,6 +108,11 @@ def _times(settings: Settings, n: int) -> Levels:
         return [float(v) for v in (values if settings.style == "sigmas" else np.round(values))] if n + extra > 1 else [0.0]
     if settings.spacing == "leading":
         stride = top // (n + extra)
+        if (n - 1 + extra) * stride + settings.offset > total - 1:
+            raise GridError(
+                f"steps_offset={settings.offset}: {n} steps of leading spacing begin at {(n - 1 + extra) * stride + settings.offset}, "
+                f"and the table's last entry is {total - 1}"
+            )
         return [float(i * stride + settings.offset) for i in range(n + extra - 1, extra - 1, -1)]
     values = np.round(top - np.arange(n) * (total / n)) - 1.0
     return [float(v) for v in values if v >= 0.0]
@@ -112,13 +122,21 @@ def _bounds(settings: Settings, steps: int) -> tuple[float, float]:
     """The least and the largest level between which special levels run."""
     schedule = settings.schedule
     if settings.style == "edm" or isinstance(schedule, NoisePath):
-        return settings.low or 0.002, settings.high or 80.0
+        return _ordered(*settings.levels)
     if settings.style == "sigmas" and not settings.log_linear:
         spaced = [_node_at(settings, t).rho for t in _times(settings, steps)]
         low, high = spaced[-1], spaced[0]
     else:
         low, high = schedule.rho(0.0), schedule.rho(schedule.t_max)
-    return settings.low or low, min(settings.high or high, 4096.0)
+    low, high = (level if math.isfinite(level) else LARGEST for level in (low, high))
+    return _ordered(_or(settings.low, low), _or(settings.high, high))
+
+
+def _ordered(low: float, high: float) -> tuple[float, float]:
+    """Both. GridError where nothing is left between them (one level is allowed: a run of one step)."""
+    if low > high:
+        raise GridError(f"sigma_min={low:.6g} and sigma_max={high:.6g}: special levels run from the second down to the first")
+    return low, high
 
 
 def _special(settings: Settings, n: int, low: float, high: float, name: str | None = None) -> Levels:
@@ -163,8 +181,10 @@ def _stretched(settings: Settings, levels: Levels, n: int) -> Levels:
     if settings.terminal:
         factor = (1.0 - levels[-1]) / (1.0 - settings.terminal)
         levels = [1.0 - (1.0 - s) / factor for s in levels] if factor else levels
+    if settings.special == "karras" and settings.origin == "UniPCMultistepScheduler" and settings.low and settings.high:
+        return [rho / (1.0 + rho) for rho in _special(settings, n, *_ordered(settings.low, settings.high))]
     if settings.special and len(levels) > 1:
-        levels = _special(settings, n, settings.low or levels[-1], settings.high or levels[0])
+        levels = _special(settings, n, *_ordered(_or(settings.low, levels[-1]), _or(settings.high, levels[0])))
     return levels
 
 
