@@ -10,34 +10,35 @@ The class is found again by ``DiffusionPipeline.from_pretrained`` in a process t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from diffusers import SchedulerMixin
 from diffusers.configuration_utils import ConfigMixin
-from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from torch import Tensor
 
-from ..checks import ArgumentError
-from ..plans.instructions import PlanError
+from ..checks import ArgumentError, integer
 from ..schedules import DiscreteVP, Flow
 from ..schedules.noise_path import NoisePath
 from .diffusers_choice import check_direct_order, check_order, choose, split_options, trial
 from .diffusers_config import OWN, STYLES, ConfigError, Settings, complete, defaults, read
 from .diffusers_origin import given, origin_of, source
 from .diffusers_program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch, report
-from .diffusers_run import Run, StepOutput, position
+from .diffusers_run import Run
 from .diffusers_signal import add_noise, levels, velocity
+from .diffusers_steps import Steps
+from .diffusers_times import Times
 from .diffusers_traced import Traced
 
-#: what diffusers' ``eta`` of a step is called here; its other schedulers have none
-ETA = {"ddim": "eta", "tcd": "gamma"}
+#: more steps than any run of a network takes
+MOST = 10_000
 
 __all__ = ["ConfigError", "FewstepScheduler", "SchedulerMixin"]
 
 
-class FewstepScheduler(SchedulerMixin, ConfigMixin):
+class FewstepScheduler(Steps, SchedulerMixin, ConfigMixin):
     """A diffusers scheduler whose steps come from a plan; made by ``from_config``.
 
     Args:
@@ -80,6 +81,7 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         self._compiled: Compiled | None = None
         self._run: Run | None = None
         self._traced: Traced | None = None
+        self._times: Times | None = None
         self._begin: int | None = None
         trial(self.config, self._settings)
         self.num_inference_steps: int | None = None
@@ -158,12 +160,6 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         """The plan of the whole run."""
         return self._ready.plan
 
-    @property
-    def _ready(self) -> Compiled:
-        if self._compiled is None:
-            raise PlanError("no run is set up: call set_timesteps first")
-        return self._compiled
-
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
@@ -179,7 +175,7 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         """
         if timesteps is not None and sigmas is not None:
             raise ArgumentError("timesteps= and sigmas= were both given: give one of them, the other follows from it")
-        times, levels_given = as_tuple(timesteps), as_tuple(sigmas)
+        times, levels_given = as_tuple("timesteps", timesteps), as_tuple("sigmas", sigmas)
         count = _count(num_inference_steps, times, levels_given)
         settings = self._settings
         if isinstance(settings.schedule, DiscreteVP) and count > settings.train_steps:
@@ -187,16 +183,20 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         sampler, options, settings = choose(self.config, settings, count)
         mu = mu if settings.dynamic else None
         if times is None and levels_given is None and calls_per_step(settings, sampler, options) is None:
-            count, options = fitted(settings, sampler, options, count, mu)
+            asked = count
+            count, options = fitted(settings, sampler, options, asked, mu)
+            if count == 1 < asked and settings.spacing == "leading":  # whose one step would begin next to the data
+                settings = dataclasses.replace(settings, spacing="trailing")
         run = compiled(settings, sampler, options, count, times, levels_given, mu)
         if settings.round_times and (gap := mismatch(settings, run)) > 0.0:
             report(run.sampler, len(run.labels), gap)
         whole = all(label == int(label) for label in run.labels) and settings.style not in ("flow", "flow_levels", "edm", "trig")
-        self._compiled, self._run, self._begin = run, None, None
-        self.num_inference_steps = count if num_inference_steps is None else num_inference_steps
-        self._traced = Traced(run, 0, device or "cpu", sure=False, learned=settings.learned)
-        dtype = torch.int64 if whole else torch.float32
-        self.timesteps = torch.tensor(run.labels, dtype=dtype).to(device or "cpu")
+        self._compiled, self._begin = run, None
+        self.num_inference_steps = count if num_inference_steps is None else int(num_inference_steps)
+        listed = torch.tensor(run.labels, dtype=torch.int64 if whole else torch.float32)
+        self.timesteps = listed.to(device or "cpu")
+        self._times = Times(self.timesteps, listed.tolist(), tuple(run.starts))
+        self._anew()
         self.sigmas = torch.tensor(run.sigmas, dtype=torch.float32).to(device if isinstance(settings.schedule, Flow) and device else "cpu")
 
     @property
@@ -204,74 +204,9 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
         """The largest distance between a state's time and what the network is told, in table entries; 0 unless ``round_timesteps``."""
         return mismatch(self._settings, self._ready)
 
-    @property
-    def step_index(self) -> int | None:
-        """The network call that is due, None before the first step."""
-        run = self._run or self._traced
-        return None if run is None else run.index
-
-    @property
-    def begin_index(self) -> int | None:
-        """The network call that a run begins with, where ``set_begin_index`` was called."""
-        return self._begin
-
-    def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin at this entry of ``timesteps``; the plan is then the one of the remaining steps. ValueError inside a step."""
-        begin = int(begin_index)
-        tail = self._ready.tail(begin)
-        self._traced = Traced(tail, begin, self.timesteps.device, sure=True, learned=self._settings.learned)
-        self._begin, self._run = begin, None
-
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """``sample``: it is what the network wants."""
         return sample
-
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: Any,
-        sample: Tensor,
-        generator: Any = None,
-        return_dict: bool = True,
-        eta: float | None = None,
-    ) -> SchedulerOutput | tuple[Tensor]:
-        """Take the network's output at ``sample`` and give the next state. ``generator`` (one, or one a sample) draws the noises.
-
-        A ``sample`` that is not the tensor of the last step is an edit, and later corrections keep it. ``eta`` is what a pipeline's call
-        was given (0 unless its user says otherwise): as in diffusers it is for ddim and tcd alone; that of the first step holds for the
-        run, and one among the ``sampler_options`` goes before it. PlanError before ``set_timesteps`` and past the end.
-        """
-        if torch.compiler.is_compiling():
-            plain = self._run is None and generator is None and self.config["noise_seed"] is None and not self._turned_by(eta)
-            if plain and self._traced is not None:
-                x = self._traced.step(model_output, timestep, sample)
-            else:
-                x = self._apart(model_output, timestep, sample, generator, eta)
-            return SchedulerOutput(prev_sample=x) if return_dict else (x,)
-        x = self._eager(model_output, timestep, sample, generator, eta)
-        return StepOutput(x) if return_dict else (x,)
-
-    def _turned_by(self, eta: float | None) -> bool:
-        """Whether a call's ``eta`` makes another plan."""
-        if eta is None:
-            return False
-        run, stated = self._ready, self.config["sampler_options"] or ()
-        option = ETA.get(run.sampler)
-        return option is not None and option not in stated and bool(eta != getattr(run.options, option))
-
-    def _eager(self, output: Tensor, timestep: Any, sample: Tensor, generator: Any, eta: float | None) -> Tensor:
-        """A step outside of graphs."""
-        if self._run is None:
-            if self._turned_by(eta):
-                self._compiled = self._ready.with_option(self._settings, ETA[self._ready.sampler], eta)
-            ready = self._ready
-            if self._traced is not None and self._traced.buffers is not None:
-                raise PlanError("this run was begun under torch.compile: call set_timesteps for another one")
-            begin = position(self.timesteps, timestep, tuple(ready.starts)) if self._begin is None else self._begin
-            self._run = Run(ready.tail(begin), begin, sample, self._settings.learned, self.config["noise_seed"])
-        return self._run.step(output, sample, generator)
-
-    _apart = torch.compiler.disable(_eager)  # type: ignore[no-untyped-call]
 
     # signal and noise
 
@@ -308,16 +243,15 @@ class FewstepScheduler(SchedulerMixin, ConfigMixin):
 FewstepScheduler.__module__ = __name__.split(".")[0]
 
 
-def _count(steps: int | None, times: Sequence[float] | None, sigmas: Sequence[float] | None) -> int:
+def _count(steps: Any, times: Sequence[float] | None, sigmas: Sequence[float] | None) -> int:
     """The number of steps, checked against a list."""
     given = times if times is not None else sigmas
-    if given is not None:
-        if not given:
-            raise ArgumentError("an empty list of timesteps or sigmas: give one a step")
-        inner = len(given) - (sigmas is not None and given[-1] == 0.0)
-        if steps is not None and steps not in (len(given), inner, len(given) - 1):
-            raise ArgumentError(f"num_inference_steps={steps}, but the list has {len(given)}: leave one of them out")
-        return max(1, inner)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ArgumentError(f"num_inference_steps={steps!r}: an integer of at least 1 is wanted, or timesteps= or sigmas=")
-    return steps
+    asked = None if steps is None and given is not None else integer("num_inference_steps", steps, 1, MOST)
+    if given is None:
+        return asked or 1
+    if not given:
+        raise ArgumentError("an empty list of timesteps or sigmas: give one a step")
+    inner = len(given) - (sigmas is not None and given[-1] == 0.0)
+    if asked is not None and asked not in (len(given), inner, len(given) - 1):
+        raise ArgumentError(f"num_inference_steps={asked}, but the list has {len(given)}: leave one of them out")
+    return max(1, inner)

@@ -61,6 +61,8 @@ def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[s
     if grid != "auto" and settings.grid is None and not settings.special:
         special = grid if grid in ("karras", "exponential") else ""
         settings = dataclasses.replace(settings, special=special, grid=None if special else str(grid))
+    if name in ("lcm", "consistency") and config.get("final_sigmas_type") is None:  # the last step gives data, not the table's first entry
+        settings = dataclasses.replace(settings, end="zero")
     return name, registry.make_options(entry, options), settings
 
 

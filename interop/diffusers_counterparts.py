@@ -44,7 +44,7 @@ def counterpart(config: Mapping[str, Any], steps: int) -> Choice:
     if origin == "PNDMScheduler":
         if not config["skip_prk_steps"]:
             return "pndm", {}
-        return ("plms" if steps > 1 else "ddim"), {}  # one call is a first-order step; plms takes two for its first
+        return ("plms" if steps > 2 else "ddim"), {}  # plms takes two calls for its first step: two calls are better two steps
     if origin == "UniPCMultistepScheduler":
         return _unipc(config)
     if origin == "DEISMultistepScheduler":

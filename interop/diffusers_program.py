@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -17,17 +17,21 @@ import torch
 from diffusers.utils import logging
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, number, plain
 from ..fused.linear import linear_combination
-from ..plans.instructions import Plan
+from ..plans.instructions import Combine, Evaluate, Plan
 from ..plans.lowering import Program, lower
 from ..plans.traced import tabulate
 from ..samplers import fitted_steps, registry
+from ..samplers.renoising import below, boundary
 from ..schedules import Grid, Node, Schedule, convert
+from ..schedules.kinds import ConversionError
 from ..schedules.noise_path import NoisePath
 from ..schedules.scheduler_grids import grid_of
 from .diffusers_config import Settings
 
+#: (p, q) of x0 or why there is none, and (a, b) of a step's second value
+Reading = tuple[tuple[float, float] | ConversionError, tuple[float, float]]
 #: what goes on in the middle of a run, where a start-up of several calls has no place: uniform Adams-Bashforth weights from the first step
 STEADY = {name: (("ipndm", registry.make_options(registry.get("ipndm"), {})),) for name in ("plms", "pndm")}
 
@@ -110,6 +114,7 @@ class Compiled:
     labels: tuple[float, ...]
     sampler: str
     options: Any
+    origin: str
 
     @cached_property
     def starts(self) -> dict[int, int]:
@@ -124,10 +129,29 @@ class Compiled:
         return tuple(node.sigma if flow else node.rho for node in nodes)
 
     @cached_property
+    def readings(self) -> tuple[Reading, ...]:
+        """By call: (p, q) with ``x0 = p x + q output``, or why there is none; and the second value of a step, ``a x + b x0``."""
+        return tuple(self._reading(k, e.node) for k, e in enumerate(self.plan.evaluations))
+
+    def _reading(self, k: int, node: Node) -> Reading:
+        try:
+            data: tuple[float, float] | ConversionError = self.network.data(node)
+        except ConversionError as error:
+            data = error
+        if self.sampler == "lcm":
+            return data, boundary(self.options, node)
+        if self.origin == "TCDScheduler" and node.sigma:
+            after = next((n for n in self.grid.nodes if n.rho < node.rho), self.plan.end)
+            lower = below(self.grid, after, getattr(self.options, "gamma", 0.0))
+            e = lower.sigma / node.sigma
+            return data, (e, lower.alpha - e * node.alpha)
+        return data, (0.0, 1.0)
+
+    @cached_property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, int, int]:
-        """``plans.traced.Table``: matrix, targets, (p, q) of x0 by call where it is clipped, noises a step, buffers."""
-        table, clipped = tabulate(self.program), self.network.clip is not None
-        data = [self.network.data(e.node) if clipped else (0.0, 0.0) for e in self.plan.evaluations]
+        """``plans.traced.Table``: matrix, targets, (p, q, a, b) of ``readings`` by call (NaN where there is no x0), noises, buffers."""
+        table = tabulate(self.program)
+        data = [((math.nan, math.nan) if isinstance(d, Exception) else d) + second for d, second in self.readings]
         with torch.inference_mode(False):
             wide = [torch.tensor(rows, dtype=torch.float64) for rows in (table.matrix, data)]
             return wide[0], torch.tensor(table.targets), wide[1], table.noises, table.buffers
@@ -152,24 +176,61 @@ class Compiled:
         options = registry.make_options(registry.get(self.sampler), given)
         return _compiled(self.grid, self.sampler, options, self.network, settings)
 
-    def tail(self, begin: int) -> Compiled:
-        """The run from evaluation ``begin`` on: the plan rebuilt on the grid's tail, which takes the calls that are left.
+    @cached_property
+    def _tails(self) -> dict[int, Compiled]:
+        return {0: self}
 
-        ValueError where the state there is no state of the grid, or where the sampler's start-up costs calls that are not there.
+    def tail(self, begin: int) -> Compiled:
+        """The run from evaluation ``begin`` on: the plan rebuilt on the grid's tail, whose calls are those that are left.
+
+        ValueError where the state there is no state of the grid, or where the sampler's start-up costs calls that are not there or at
+        other times.
         """
-        if begin == 0:
-            return self
-        node, left = self.plan.evaluations[begin].node, self.labels[begin:]
-        if node in self.grid.nodes[:-1]:
-            grid = self.grid.tail(self.grid.nodes.index(node))
-            for sampler, options in ((self.sampler, self.options), *STEADY.get(self.sampler, ())):
-                made = _compiled(grid, sampler, options, self.network, left)
-                if made.plan.nfe == len(left):
-                    return made
+        if begin not in self._tails:
+            self._tails[begin] = self._tail(begin)
+        return self._tails[begin]
+
+    def _tail(self, begin: int) -> Compiled:
+        nodes = [e.node for e in self.plan.evaluations[begin:]]
+        if nodes and nodes[0] in self.grid.nodes[:-1]:
+            grid = self.grid.tail(self.grid.nodes.index(nodes[0]))
+            steady = STEADY.get(self.sampler, ())
+            for sampler, options in ((self.sampler, self.options), *steady):
+                plan = registry.build(sampler, grid, options)
+                if _same_times(plan, nodes):
+                    return _program(grid, plan, self.network, self.labels[begin:], sampler, options, self.origin)
+                if steady and _same_times(plan, nodes[1:]) and nodes[0] == nodes[1]:  # a time told twice: the first call changes nothing
+                    return _program(grid, _idle(plan), self.network, self.labels[begin:], sampler, options, self.origin)
         raise ArgumentError(
             f"{self.sampler} cannot begin at entry {begin} of its {self.plan.nfe} network calls, inside a step or its start-up; it can at "
             f"{sorted(self.starts)}, and samplers of one call a step (dpmpp_2m, unipc, deis) anywhere"
         )
+
+    def free(self, begin: int) -> bool:
+        """Whether the calls from ``begin`` on need nothing of those before: the plan of the tail does what is left of this one."""
+        try:
+            tail = self.tail(begin)
+        except ArgumentError:
+            return False
+        ours, theirs = self.program.launches[begin + 1 :], tail.program.launches[1:]
+        return [(x.matrix, [o.kind for o in x.operands]) for x in ours] == [(x.matrix, [o.kind for o in x.operands]) for x in theirs]
+
+
+def _same_times(plan: Plan, nodes: Sequence[Node]) -> bool:
+    """Whether the network calls of ``plan`` are at ``nodes``, to rounding."""
+    found = [e.node for e in plan.evaluations]
+    return len(found) == len(nodes) and all(a == b or _near(a, b) for a, b in zip(found, nodes, strict=True))
+
+
+def _near(a: Node, b: Node) -> bool:
+    return all(math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12) for x, y in ((a.alpha, b.alpha), (a.sigma, b.sigma)))
+
+
+def _idle(plan: Plan) -> Plan:
+    """``plan`` with a first call that nothing reads."""
+    first = plan.evaluations[0]
+    spare = 1 + max(v for i in plan.code for v in ([i.out] if isinstance(i, Combine) else [v for v, _ in i.outs]))
+    return dataclasses.replace(plan, code=(Evaluate(((spare, first.outs[0][1]),), 0, first.node), *plan.code))
 
 
 def _starts(plan: Plan, grid: Grid) -> dict[int, int]:
@@ -177,12 +238,16 @@ def _starts(plan: Plan, grid: Grid) -> dict[int, int]:
     return {last[node]: i for i, node in enumerate(grid.nodes[:-1]) if node in last}
 
 
-def _compiled(grid: Grid, sampler: str, options: Any, network: Network, labels: tuple[float, ...] | Settings) -> Compiled:
+def _compiled(grid: Grid, sampler: str, options: Any, network: Network, settings: Settings) -> Compiled:
     plan = registry.build(sampler, grid, options)
-    given = tuple(labels.label(float(e.node.t or 0.0)) for e in plan.evaluations) if isinstance(labels, Settings) else labels
+    labels = tuple(settings.label(float(e.node.t or 0.0)) for e in plan.evaluations)
+    return _program(grid, plan, network, labels, sampler, options, settings.origin)
+
+
+def _program(grid: Grid, plan: Plan, network: Network, labels: tuple[float, ...], sampler: str, options: Any, origin: str) -> Compiled:
     program = lower(plan, network)
     program.firsts(torch.float32)  # made here, and not by the first step
-    return Compiled(grid, plan, program, network, given, sampler, options)
+    return Compiled(grid, plan, program, network, labels, sampler, options, origin)
 
 
 @lru_cache(maxsize=64)
@@ -224,11 +289,14 @@ def fitted(settings: Settings, sampler: str, options: Any, calls: int, mu: float
     return fitted_steps(sampler, calls, options, made)
 
 
-def as_tuple(values: Sequence[float] | Tensor | Any | None) -> tuple[float, ...] | None:
-    """A caller's list, array or tensor as host numbers."""
+def as_tuple(name: str, values: Sequence[float] | Tensor | Any | None) -> tuple[float, ...] | None:
+    """A caller's list, array or tensor as finite host numbers. ArgumentError for what is none."""
     if values is None:
         return None
-    return tuple(float(v) for v in (values.tolist() if hasattr(values, "tolist") else values))
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(listed, str) or not isinstance(listed, Iterable):
+        raise ArgumentError(f"{name}={values!r}: a list of numbers is wanted")
+    return tuple(float(number(name, plain(v), -math.inf, math.inf)) for v in listed)
 
 
 def mismatch(settings: Settings, run: Compiled) -> float:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ..checks import ArgumentError
+from ..plans.edits import edited, version
 from ..plans.instructions import PlanError
 from ..plans.loop import Cursor
+from .diffusers_output import Prediction
 from .diffusers_program import Compiled
-
-
-class StepOutput(SchedulerOutput):
-    """diffusers' output of a step, made without its checks (which take as long as a small step)."""
-
-    def __init__(self, prev_sample: Tensor) -> None:
-        OrderedDict.__setitem__(self, "prev_sample", prev_sample)
-        object.__setattr__(self, "prev_sample", prev_sample)
 
 
 class Run:
@@ -34,8 +25,11 @@ class Run:
         self.generator: Any = None
         self.network, self.clipped = run.network, run.network.clip is not None
         self.cursor = Cursor(run.program, run.network, sample, self._draw, fresh=True)
-        self.inherited = run.program.inherited
-        self.given, self.version = sample, sample._version
+        self.inherited, self.readings = run.program.inherited, run.readings
+        self.variance: Tensor | None = None
+        # what was given out: the state itself, where an edit in place is the edit of the state; or a copy, its writes counted
+        self.given: Tensor = sample
+        self.written: int | None = None
 
     @property
     def index(self) -> int:
@@ -43,43 +37,49 @@ class Run:
         return self.begin + self.cursor.index
 
     def _draw(self, key: int, like: Tensor) -> Tensor:
+        if self.variance is not None:
+            return self.variance.to(like)
         z: Tensor = randn_tensor(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
         return z
 
-    def step(self, output: Tensor, sample: Tensor, generator: Any) -> Tensor:
-        """The next state, a tensor that no later step writes into."""
+    def step(self, output: Tensor, sample: Tensor, generator: Any, noise: Tensor | None = None) -> tuple[Tensor, Prediction]:
+        """The next state, a tensor that no later step writes into, and the evaluation behind it."""
         cursor = self.cursor
         launches, number = cursor.program.launches, cursor.index
         if number + 1 == len(launches):
             raise PlanError(f"the run of {number} network calls is over: call set_timesteps for another one")
-        if isinstance(generator, (list, tuple)) and len(generator) not in (1, sample.shape[0]):
-            raise ArgumentError(f"{len(generator)} generators for {sample.shape[0]} samples: give one, or one a sample")
-        if sample is not self.given or sample._version != self.version:
+        if not (generator is None or isinstance(generator, torch.Generator)):
+            check_generators(generator, sample.shape[0])
+        if sample is not self.given or (self.written is not None and edited(sample, self.written)):
             cursor.replace(sample)
         shape = sample.shape
         if output.shape != shape:
             if not self.learned or output.shape[1] != 2 * shape[1]:
                 raise ArgumentError(f"model_output has shape {tuple(output.shape)}, the sample {tuple(shape)}: they must be equal")
             output = output[:, : shape[1]]
-        self.generator = self.own if generator is None else generator
+        self.generator, self.variance = self.own if generator is None else generator, noise
+        if noise is not None and self._draws(number) != 1:
+            raise ArgumentError(f"step got variance_noise, but this one draws {self._draws(number)} noises: leave it out")
+        state, (data, second) = cursor.x, self.readings[number]
         if self.clipped:
-            output = self.network.value(output, cursor.x, cursor.node)
+            output, data = self.network.value(output, state, cursor.node), (0.0, 1.0)
         cursor.step((output,))
         x = cursor.x
-        self.given = x.clone() if number + 1 in self.inherited else x  # an edit in place is then seen as a difference
-        self.version = x._version if self.given is x else 0
-        return self.given
+        if number + 1 in self.inherited:  # an edit in place is then seen as a difference
+            self.given = x.clone()
+            self.written = version(self.given)
+        else:
+            self.given, self.written = x, None
+        return self.given, Prediction(state, output, data, second)
+
+    def _draws(self, number: int) -> int:
+        """How many noises the launch after call ``number`` reads."""
+        return sum(operand.kind == "noise" for operand in self.cursor.program.launches[number + 1].operands)
 
 
-def position(timesteps: Tensor, timestep: Any, starts: Sequence[int]) -> int:
-    """The entry of ``timesteps`` that ``timestep`` is: by its place in memory (no device is waited for), else by its value.
-
-    Of equal values the first that begins a step. ValueError where there is none.
-    """
-    if isinstance(timestep, Tensor) and timestep.untyped_storage().data_ptr() == timesteps.untyped_storage().data_ptr():
-        return (timestep.storage_offset() - timesteps.storage_offset()) // max(1, timesteps.stride(0))
-    value = float(torch.as_tensor(timestep).flatten()[0])
-    found = [k for k, t in enumerate(timesteps.tolist()) if t == value]
-    if not found:
-        raise ArgumentError(f"timestep {value} is none of this run's: {timesteps.tolist()}; iterate over scheduler.timesteps")
-    return next((k for k in found if k in starts), found[0])
+def check_generators(generator: Any, batch: int) -> None:
+    """ArgumentError for what is no list of generators, one or one a sample."""
+    if not isinstance(generator, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generator):
+        raise ArgumentError(f"step(generator={type(generator).__name__}): a torch.Generator is wanted, or a list of them")
+    if len(generator) not in (1, batch):
+        raise ArgumentError(f"{len(generator)} generators for {batch} samples: give one, or one a sample")

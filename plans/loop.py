@@ -19,6 +19,7 @@ from ..checks import ArgumentError
 from ..fused.linear import linear_combination, linear_new, linear_step
 from ..schedules.kinds import KINDS, convert
 from ..schedules.node import Node
+from .edits import edited, version
 from .instructions import Plan, PlanError
 from .lowering import Call, Program, lower
 from .watch import NumericalError as NumericalError
@@ -283,10 +284,10 @@ def run(
 
 def _offer(on_step: OnStep, cursor: Cursor, denoiser: Denoiser, call: Call, x: Tensor, raws: Sequence[Tensor]) -> None:
     seen = cursor.x.clone()
-    version = seen._version
+    before = version(seen)
     step = StepState(call.number, call.node, cursor.node, x, seen, Outputs(denoiser, call.node, x, raws), call.number + 1)
     answer = on_step(step)
     if answer is not None:
         cursor.replace(answer)
-    elif step.x_next is not seen or seen._version != version:
+    elif step.x_next is not seen or edited(seen, before):
         cursor.replace(step.x_next)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..checks import ArgumentError, FewstepError, integer
 from ..plans.builder import Lin, PlanBuilder
+from ..plans.edits import edited, version
 from ..plans.instructions import Plan, PlanError
 from ..plans.loop import Cursor, NoiseSource, OnStep, Outputs, StepState
 from ..plans.lowering import Call, lower
@@ -205,13 +206,13 @@ class Drive:
         if self.on_step is None:
             return False
         seen = x.clone()
-        version = seen._version
+        written = version(seen)
         step = StepState(
             self.accepted - 1, s, node, before.clone(), seen, Outputs(self.denoiser, s, before, first) if first else {}, self.nfe
         )
         answer = self.on_step(step)
         given = answer if answer is not None else step.x_next
-        if given is seen and seen._version == version:
+        if given is seen and not edited(seen, written, x):
             return False
         if given.shape != x.shape:
             raise ArgumentError(f"an edit must keep the state's shape {tuple(x.shape)}, got {tuple(given.shape)}")

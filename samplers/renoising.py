@@ -83,6 +83,15 @@ def consistency(b: PlanBuilder, grid: Grid, options: Consistency) -> Plan:
     return b.finish(x)
 
 
+def boundary(options: LCM, node: Node) -> tuple[float, float]:
+    """``(c_skip, c_out)`` of LCM's boundary scaling at ``node``."""
+    if not options.timestep_scaling:
+        return 0.0, 1.0
+    scaled = options.timestep_scaling * _time(node)
+    total = scaled * scaled + SIGMA_DATA**2
+    return SIGMA_DATA**2 / total, scaled / math.sqrt(total)
+
+
 @register("lcm", order=0, source="Luo et al. 2023, arXiv 2310.04378, Alg. 3", tau=math.inf, allow="asymptotic", alpha_zero=True)
 def lcm(b: PlanBuilder, grid: Grid, options: LCM) -> Plan:
     """Latent consistency sampling: ``consistency`` with LCM's boundary scaling where asked for."""
@@ -90,9 +99,8 @@ def lcm(b: PlanBuilder, grid: Grid, options: LCM) -> Plan:
     for s, t in grid.pairs():
         data = b.evaluate(x, s, "x0")
         if options.timestep_scaling:
-            scaled = options.timestep_scaling * _time(s)
-            total = scaled * scaled + SIGMA_DATA**2
-            data = (SIGMA_DATA**2 / total) * x + (scaled / math.sqrt(total)) * data
+            skip, out = boundary(options, s)
+            data = skip * x + out * data
         x = _renoise(b, data, s, t)
     return b.finish(x)
 
@@ -109,15 +117,15 @@ def tcd(b: PlanBuilder, grid: Grid, options: TCD) -> Plan:
     """Trajectory consistency sampling: DDIM to below the next level, then forward to it."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
-        below = _below(grid, t, options.gamma)
+        lower = below(grid, t, options.gamma)
         D, e = b.evaluate_kinds(x, s, ("x0", "eps")) if s.alpha else (b.evaluate(x, s, "x0"), x / s.sigma)
-        kept = t.alpha / below.alpha * below.sigma
+        kept = t.alpha / lower.alpha * lower.sigma
         y = t.alpha * D + kept * e
-        x = b.at(t, y if below == t else y + math.sqrt((t.sigma - kept) * (t.sigma + kept)) * b.noise(s, t))
+        x = b.at(t, y if lower == t else y + math.sqrt((t.sigma - kept) * (t.sigma + kept)) * b.noise(s, t))
     return b.finish(x)
 
 
-def _below(grid: Grid, t: Node, gamma: float) -> Node:
+def below(grid: Grid, t: Node, gamma: float) -> Node:
     """The node at ``(1 - gamma) t``, rounded down to an entry on tables; t itself at sigma = 0."""
     if t.sigma == 0.0 or gamma == 0.0:
         return t

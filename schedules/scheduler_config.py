@@ -216,7 +216,8 @@ def _end(config: Mapping[str, Any], origin: str, style: str) -> str:
         if origin in ("DEISMultistepScheduler", "SASolverScheduler"):
             end = "zero" if style == "flow_levels" else "sigma_min"
         else:
-            first = origin == "TCDScheduler" or not config.get("set_alpha_to_one", True)  # the end is the table's first entry
+            # the end is the table's first entry; LCM's last step gives its x0 whatever the key says
+            first = origin == "TCDScheduler" or (origin != "LCMScheduler" and not config.get("set_alpha_to_one", True))
             end = "sigma_min" if first else "zero"
     if end == "sigma_min" and style in ("flow", "flow_levels"):
         raise ConfigError('final_sigmas_type="sigma_min" says nothing on a flow, whose last time is 0: give "zero"')

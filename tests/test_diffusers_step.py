@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fewstep
 from fewstep.interop import diffusers_program
-from fewstep.interop.diffusers_run import StepOutput
+from fewstep.interop.diffusers_output import StepOutput
 from fewstep.plans import Cursor, PlanError
 from fewstep.plans.lowering import Operand, lower
 from fewstep.plans.traced import tabulate, turn
