@@ -52,7 +52,8 @@ class Network:
 
     @property
     def _scaled(self) -> bool:
-        return isinstance(self.schedule, NoisePath) and self.schedule.sigma_data != 1.0
+        """Whether an output is c_out's factor and none of the kinds: only with sigma_data = 1 is such a v the path's own v."""
+        return isinstance(self.schedule, NoisePath) and (self.schedule.sigma_data != 1.0 or self.kind != "v")
 
     def input_scale(self, t: float) -> float:
         """1."""

@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float64]
 
 #: terms of Talbot's sum: more lose to rounding
 TERMS = 20
-#: from here on the uniform expansion of K_nu is good to 1e-9
+#: from here on the uniform expansion of K_nu is good to 3e-8 (``0.025 / nu^4``)
 LARGE = 30.0
 #: points of the table, and the quantiles (as normal levels) between which it lies
 POINTS, EDGE = 512, 5.5

@@ -144,14 +144,17 @@ def test_mmd_tells_laws_apart_and_leaves_equal_ones():
     assert abs(same.value) < 0.02 < other.value
 
 
-def test_mmd_by_hand():
-    x, y = normal(7, 2), normal(5, 2, seed=1)
-    pooled = torch.cat([x, y])
-    median = np.median(scipy.spatial.distance.pdist(pooled.numpy()))
-    k = [torch.exp(-(torch.cdist(a, b) ** 2) / (2 * (0.5 * median) ** 2)) for a, b in ((x, x), (y, y), (x, y))]
-    odd = len(pooled) * (len(pooled) - 1) // 2 % 2
-    scale = 1e-12 if odd else 0.2  # torch takes the lower of two middle distances
-    assert mmd(x, y, bandwidths=(0.5,)).value == pytest.approx(unbiased(*k), rel=scale, abs=1e-3 * scale)
+@pytest.mark.parametrize("bandwidths", [(0.5,), (2.0,), (0.5, 1.0, 2.0)])
+@pytest.mark.parametrize("n", [5, 6])
+def test_mmd_by_hand(n, bandwidths):
+    """With 12 and 13 points: 66 and 78 distances, both even, of whose two middle ones the lower counts; with 10 and 11 there is one."""
+    for m in (5, 7):
+        x, y = normal(m, 2), normal(n, 2, seed=1)
+        median = np.sort(scipy.spatial.distance.pdist(torch.cat([x, y]).numpy()))
+        median = float(median[(len(median) - 1) // 2])
+        pairs = ((x, x), (y, y), (x, y))
+        k = [sum(torch.exp(-(torch.cdist(a, b) ** 2) / (2 * (w * median) ** 2)) for w in bandwidths) / len(bandwidths) for a, b in pairs]
+        assert mmd(x, y, bandwidths=bandwidths).value == pytest.approx(unbiased(*k), rel=1e-10, abs=1e-13)
     assert mmd(x, y).p_value is None
 
 

@@ -329,8 +329,9 @@ def test_bad_features_are_refused(features, message):
     [
         ([0.0, 0.0], np.eye(3), 5, r"\(q,\)"),
         ([0.0, math.nan], np.eye(2), 5, "NaN"),
-        ([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]], 5, "symmetric"),
-        ([0.0, 0.0], [[1.0, 0.0], [0.0, -1.0]], 5, "symmetric"),
+        ([0.0, 0.0], [[1.0, 0.5], [0.5 + 1e-5, 1.0]], 5, "symmetric"),
+        ([0.0, 0.0], [[1.0, 0.0], [0.0, -1e-9]], 5, "diagonal"),
+        ([[0.0, 0.0]], np.eye(2), 5, r"\(q,\)"),
         ([0.0, 0.0], np.eye(2), 1, "count=1"),
         ([0.0, 0.0], np.eye(2), 2.5, "count=2.5"),
         ([0.0, 0.0], np.eye(2), True, "count=True"),
@@ -368,13 +369,18 @@ def test_bias_of_a_finite_sample():
 
 
 def test_endless_samples():
-    truth = 4 * 0.2**2 + 4 * 0.1**2
-    reference = gaussian(torch.zeros(4), torch.eye(4))
-    fake = 1.1 * normal(4000, 4, seed=3) + 0.2
-    plain, found = frechet_distance(reference, fake[:100]), frechet_infinity(reference, fake, smallest=100)
-    assert abs(found.value - truth) < 0.03 < abs(plain - truth)
-    assert (found.n_ref, found.n_gen) == (None, 4000) and found.std is not None
-    assert found == frechet_infinity(reference, fake, smallest=100)
+    """The mean over 16 samples of 200: within 3 standard errors of the truth, which the plain distance misses by more than 4."""
+    truth = 8 * 0.2**2 + 8 * 0.1**2
+    reference = gaussian(torch.zeros(8), torch.eye(8))
+    fakes = [1.1 * normal(200, 8, seed=seed) + 0.2 for seed in range(16)]
+    found = [frechet_infinity(reference, fake, sizes=8, smallest=40, seed=k) for k, fake in enumerate(fakes)]
+    off, plain = (np.array(v) - truth for v in ([f.value for f in found], [frechet_distance(reference, fake) for fake in fakes]))
+    assert abs(off.mean()) < 3.0 * off.std(ddof=1) / 4.0
+    assert plain.mean() > 4.0 * plain.std(ddof=1) / 4.0
+    assert off.std(ddof=1) < 0.25
+    assert (found[0].n_ref, found[0].n_gen) == (None, 200)
+    assert found[0] == frechet_infinity(reference, fakes[0], sizes=8, smallest=40, seed=0)
+    assert found[0] != frechet_infinity(reference, fakes[0], sizes=8, smallest=40, seed=1)
 
 
 def interval(run: int) -> tuple[float, float, float]:
@@ -386,9 +392,16 @@ def interval(run: int) -> tuple[float, float, float]:
 
 
 def test_interval_of_one_run():
+    """The ends are the reflected quantiles of the very resamples (their level and degrees of freedom: ``test_intervals``)."""
+    scale = torch.tensor([1.3, 0.8, 1.0, 1.1], dtype=F64)
+    fake, reference = normal(200, 4, seed=0) * scale + 0.5, gaussian(torch.zeros(4), torch.eye(4))
+    generator = torch.Generator().manual_seed(0)
+    drawn = [frechet_distance(reference, fake[torch.randint(200, (200,), generator=generator)]) for _ in range(100)]
+    plain = frechet_distance(reference, fake)
     low, high, truth = interval(0)
-    assert low < truth < high < low + 1.0
-    assert interval(0) == (low, high, truth)
+    assert (low, high) == pytest.approx((2 * plain - np.quantile(drawn, 0.975), 2 * plain - np.quantile(drawn, 0.025)), rel=1e-9)
+    assert low < truth < high
+    assert interval(1)[:2] != (low, high)
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_weights_against_quadrature(nodes, t, variable):
     scale = max(abs(v) for v in values)
     tolerance = 3e-10 if abs(angle_gap(s, t)) < 1e-4 else 3e-13  # nodes that are close have distances of few digits
     assert float(abs(mpf(w.carry) - carry)) <= tolerance * max(1.0, float(scale))
-    assert max(float(abs(mpf(a) - b) / scale) for a, b in zip(w.values, values, strict=True)) <= tolerance
+    assert all(float(abs(mpf(a) - b) / scale) <= tolerance for a, b in zip(w.values, values, strict=True))
     assert w.noise == 0.0
 
 
