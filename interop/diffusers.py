@@ -25,10 +25,12 @@ from ..schedules.noise_path import NoisePath
 from .diffusers_choice import check_direct_order, check_order, choose, split_options, trial
 from .diffusers_config import OWN, STYLES, ConfigError, Settings, complete, defaults, read
 from .diffusers_origin import given, origin_of, source
+from .diffusers_pipelines import refuse_caller
 from .diffusers_program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch, report
 from .diffusers_run import Run
 from .diffusers_signal import add_noise, levels, velocity
 from .diffusers_steps import Steps
+from .diffusers_surface import Surface, skipped_times, training_levels
 from .diffusers_times import Times
 from .diffusers_traced import Traced
 
@@ -38,7 +40,7 @@ MOST = 10_000
 __all__ = ["ConfigError", "FewstepScheduler", "SchedulerMixin"]
 
 
-class FewstepScheduler(Steps, SchedulerMixin, ConfigMixin):
+class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
     """A diffusers scheduler whose steps come from a plan; made by ``from_config``.
 
     Args:
@@ -78,6 +80,7 @@ class FewstepScheduler(Steps, SchedulerMixin, ConfigMixin):
         unset = sorted(key for key in made if key not in config and key not in told and key != "origin")
         self.register_to_config(**made, _use_default_values=unset)  # type: ignore[no-untyped-call]
         self._read: tuple[Any, Settings] | None = None
+        self._shift: float | None = None
         self._compiled: Compiled | None = None
         self._run: Run | None = None
         self._traced: Traced | None = None
@@ -85,8 +88,7 @@ class FewstepScheduler(Steps, SchedulerMixin, ConfigMixin):
         self._begin: int | None = None
         trial(self.config, self._settings)
         self.num_inference_steps: int | None = None
-        self.timesteps = torch.arange(int(self._settings.train_steps) - 1, -1, -1)
-        self.sigmas = torch.zeros(0)
+        self.timesteps, self.sigmas = training_levels(self._settings)
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -124,7 +126,7 @@ class FewstepScheduler(Steps, SchedulerMixin, ConfigMixin):
         """The config's meaning, read again where a pipeline has replaced the config."""
         now = self.config
         if self._read is None or self._read[0] is not now:
-            self._read = (now, read(now))
+            self._read = (now, self._reshifted(read(now)))
         return self._read[1]
 
     # what a run is
@@ -167,19 +169,27 @@ class FewstepScheduler(Steps, SchedulerMixin, ConfigMixin):
         timesteps: Sequence[float] | Tensor | None = None,
         sigmas: Sequence[float] | Tensor | None = None,
         mu: float | None = None,
+        *,
+        original_inference_steps: int | None = None,
+        strength: float = 1.0,
     ) -> None:
         """Set up a run of ``num_inference_steps``, or through the given times of the network, or through ``sigmas``.
 
         ``timesteps`` then lists one time a network call. ``sigmas`` are sigma / alpha with the end as the last one, on flows sigma
-        before the shift. Raises ValueError (GridError, SamplerError) for both lists, none, or lists that do not fall.
+        before the shift. ``original_inference_steps`` and ``strength`` (below which times are taken) are for distilled models (LCM, TCD).
+        Raises ValueError (GridError, SamplerError) for both lists, none, or lists that do not fall; ConfigError in a pipeline that works
+        on its own scheduler's inner state (docs/diffusers.md).
         """
         if timesteps is not None and sigmas is not None:
             raise ArgumentError("timesteps= and sigmas= were both given: give one of them, the other follows from it")
+        refuse_caller()
         times, levels_given = as_tuple("timesteps", timesteps), as_tuple("sigmas", sigmas)
         count = _count(num_inference_steps, times, levels_given)
         settings = self._settings
         if isinstance(settings.schedule, DiscreteVP) and count > settings.train_steps:
             raise ArgumentError(f"{count} steps of a model trained on {settings.train_steps}: give at most that many")
+        times = skipped_times(settings, count, times, original_inference_steps, strength)
+        count = count if times is None else len(times)
         sampler, options, settings = choose(self.config, settings, count)
         mu = mu if settings.dynamic else None
         if times is None and levels_given is None and calls_per_step(settings, sampler, options) is None:
@@ -226,14 +236,6 @@ class FewstepScheduler(Steps, SchedulerMixin, ConfigMixin):
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """``alpha(t) noise - sigma(t) x0`` for a clean ``sample``; times as in ``add_noise``."""
         return velocity(sample, noise, *levels(self._settings, self._compiled, timesteps, sample))
-
-    @property
-    def alphas_cumprod(self) -> Tensor:
-        """``alpha^2`` of the training table. AttributeError where there is none."""
-        schedule = self._settings.schedule
-        if not isinstance(schedule, DiscreteVP):
-            raise AttributeError(f"alphas_cumprod: {type(schedule).__name__} is no table")
-        return torch.tensor(schedule.alphas_cumprod, dtype=torch.float32)
 
     def __len__(self) -> int:
         return self._settings.train_steps

@@ -100,6 +100,11 @@ def _singlestep(config: Mapping[str, Any], steps: int) -> Choice:
 
 
 def _ddpm(config: Mapping[str, Any]) -> Choice:
+    if str(config["variance_type"]).startswith("learned"):
+        raise ConfigError(
+            f"variance_type={config['variance_type']!r}: a variance that the network predicts is no coefficient of a plan; "
+            'give sampler="ddpm" (its fixed variance) or any other sampler: the predicted variance is then cut off'
+        )
     return "ddpm", {"variance": _only(config, "variance_type", ("fixed_small", "fixed_small_log", "fixed_large")).removesuffix("_log")}
 
 

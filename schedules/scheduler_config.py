@@ -46,6 +46,7 @@ class Settings:
         learned: the network predicts a variance too, in the second half of its channels.
         grid: a named grid of fewstep in place of all this.
         round_times: the network is a look-up table: feed it the nearest entry.
+        laid_shift: the shift that a flow's lowest level was laid out with, where ``shift`` was changed since.
     """
 
     origin: str
@@ -70,6 +71,7 @@ class Settings:
     learned: bool
     grid: str | None
     round_times: bool
+    laid_shift: float | None = None
 
     @property
     def scale(self) -> float:

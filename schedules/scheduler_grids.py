@@ -12,6 +12,7 @@ ends at sigma_min and would come there twice, its levels are laid out with one p
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -98,10 +99,7 @@ def _times(settings: Settings, n: int) -> Levels:
     """Times on the table, from noise to data."""
     top, total = settings.first + 1, settings.train_steps
     if settings.style == "distilled":
-        table = (np.arange(1, settings.skipping + 1) * (total // settings.skipping) - 1)[::-1]
-        if n > len(table):
-            raise GridError(f"{n} steps of a model distilled on {len(table)} (original_inference_steps)")
-        return [float(table[int(i)]) for i in np.floor(np.linspace(0, len(table), n, endpoint=False))]
+        return distilled_times(total, settings.skipping, n)
     extra = int(settings.style == "levels")
     if settings.spacing == "linspace":
         values = np.linspace(0.0, top - 1.0, n + extra)[::-1][: n if extra else None]
@@ -116,6 +114,15 @@ def _times(settings: Settings, n: int) -> Levels:
         return [float(i * stride + settings.offset) for i in range(n + extra - 1, extra - 1, -1)]
     values = np.round(top - np.arange(n) * (total / n)) - 1.0
     return [float(v) for v in values if v >= 0.0]
+
+
+def distilled_times(total: int, entries: int, n: int, strength: float = 1.0) -> Levels:
+    """``n`` times of a distilled table: every ``total // entries``-th entry up to ``strength`` of it. GridError for more than it has."""
+    table = (np.arange(1, int(entries * strength) + 1) * (total // entries) - 1)[::-1]
+    if n > len(table):
+        part = f" below strength {strength:g}" if strength != 1.0 else ""
+        raise GridError(f"{n} steps of a model distilled on {len(table)}{part} (original_inference_steps={entries})")
+    return [float(table[int(i)]) for i in np.floor(np.linspace(0, len(table), n, endpoint=False))]
 
 
 def _bounds(settings: Settings, steps: int) -> tuple[float, float]:
@@ -171,7 +178,8 @@ def _flow(settings: Settings, n: int, mu: float | None) -> Levels:
     elif settings.style == "flow_levels":
         plain = np.linspace(1.0, unit, n + 1)[:-1]
     else:
-        least = unit if settings.dynamic else shifted(settings, unit, mu)
+        laid = settings if settings.laid_shift is None else dataclasses.replace(settings, shift=settings.laid_shift)
+        least = unit if settings.dynamic else shifted(laid, unit, mu)
         plain = np.linspace(1.0, least, n)
     return _stretched(settings, [shifted(settings, float(s), mu) for s in plain], n)
 
