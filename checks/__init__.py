@@ -16,4 +16,5 @@ from .errors import FewstepError as FewstepError
 from .errors import UnknownName as UnknownName
 from .errors import UsageError as UsageError
 from .json_text import parse_json as parse_json
+from .messages import shown as shown
 from .messages import unknown as unknown

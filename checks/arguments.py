@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .errors import ArgumentError
-from .messages import unknown
+from .messages import shown, unknown
 
 
 def plain(value: Any) -> Any:
@@ -34,7 +34,7 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     number = operator.index(found) if whole else low - 1
     if not low <= number or (high is not None and number > high):
         wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ArgumentError(f"{name}={value!r}: an integer {wanted} is wanted")
+        raise ArgumentError(f"{name}={shown(value)}: an integer {wanted} is wanted")
     return number
 
 
@@ -44,7 +44,7 @@ def number(name: str, value: object, low: float = -math.inf, high: float = math.
     real = isinstance(found, numbers.Real) and not isinstance(found, bool)
     if not real or not (is_finite(found) and low <= found <= high):
         ends = f"from {low} to {high}" if high < math.inf else f"of at least {low}" if low > -math.inf else "that is finite"
-        raise ArgumentError(f"{name}={value!r}: a number {ends} is wanted")
+        raise ArgumentError(f"{name}={shown(value)}: a number {ends} is wanted")
     return found if isinstance(found, (int, float)) else float(found)
 
 
@@ -60,5 +60,5 @@ def flag(name: str, value: object) -> bool:
     """``value`` if it is True or False. ArgumentError otherwise."""
     found = plain(value)
     if not isinstance(found, bool):
-        raise ArgumentError(f"{name}={value!r}: True or False is wanted")
+        raise ArgumentError(f"{name}={shown(value)}: True or False is wanted")
     return found

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
-#: letters of a name that a message repeats
+#: letters of a value that a message repeats
 LONGEST = 200
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, LONGEST, LONGEST, 40
+
+
+def shown(value: object) -> str:
+    """``repr(value)`` for a message, cut where it is long or deep (an alias of YAML makes a short text a value of any size)."""
+    return _SHORT.repr(value)
 
 
 def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
@@ -15,6 +23,4 @@ def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
     plain = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(str(name)[:LONGEST].lower(), plain, n=1, cutoff=0.5)
     hint = f" did you mean {plain[near[0]]!r}?" if near else ""
-    shown = repr(name)
-    shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
-    return f"unknown {what} {shown};{hint} allowed: {', '.join(choices)}"
+    return f"unknown {what} {shown(name)};{hint} allowed: {', '.join(choices)}"

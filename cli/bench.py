@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checks import ArgumentError, choice, unknown
+from ..checks import ArgumentError, choice, shown, unknown
 from ..checks.commands import tell
 from ..files import dumps
-from .config_file import read_config, shown
+from .config_file import read_config
 
 if TYPE_CHECKING:
     from ..eval.benchmark import Bench

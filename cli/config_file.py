@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import reprlib
 from pathlib import Path
 from typing import Any
 
 from ..checks import ArgumentError
+from ..checks import shown as shown
 
 #: bytes of a file of settings
 LARGEST = 1 << 20
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 40
-
-
-def shown(value: object) -> str:
-    """``repr(value)``, cut where it is long or deep: an alias of YAML makes a short text a value of any size."""
-    return _SHORT.repr(value)
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from ..checks import ArgumentError, choice, flag, integer, number, unknown
+from ..checks import ArgumentError, choice, flag, integer, number, shown, unknown
 from .config_file import read_config as read_config
-from .config_file import shown
 from .options import option_value
 
 #: where a run's memory or patience ends long before these numbers do

@@ -149,7 +149,7 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
     own = plainly(options, own)
     try:
         made = _made(options, own)
-        check_types(options, own)
+        check_types(options, {name: getattr(made, name) for name in own})
         return made
     except ValueError as error:
         raise SamplerError(f"{sampler.name}: {error}") from error

@@ -144,11 +144,11 @@ QUICK = ["bench", "--models", "mixture", "--seeds", "2", "--tolerance", "0.5", "
 @pytest.mark.parametrize(
     ("flags", "code", "word"),
     [
-        (["--samplers", "ddim", "--grids", "karras:rho=-1", "--nfe", "2"], 3, "rho=-1"),
-        (["--samplers", "ddim", "--grids", "karras:foo=1", "--nfe", "2"], 3, "unknown option 'foo'"),
-        (["--samplers", "ddim", "--grids", "uniform:rho=7", "--nfe", "2"], 3, "uniform"),
-        (["--samplers", "ddim", "--grids", "karras:rho=x", "--nfe", "2"], 3, "karras:rho=x"),
-        (["--samplers", "unipc:order=99", "--nfe", "2"], 3, "order=99"),
+        (["--samplers", "ddim", "--grids", "karras:rho=-1", "--nfe", "2"], 2, "rho=-1"),
+        (["--samplers", "ddim", "--grids", "karras:foo=1", "--nfe", "2"], 2, "unknown option 'foo'"),
+        (["--samplers", "ddim", "--grids", "uniform:rho=7", "--nfe", "2"], 2, "uniform"),
+        (["--samplers", "ddim", "--grids", "karras:rho=x", "--nfe", "2"], 2, "karras:rho=x"),
+        (["--samplers", "unipc:order=99", "--nfe", "2"], 2, "order=99"),
         (["--samplers", "midpoint", "--nfe", "1"], 3, "no row could be measured"),
         (["--samplers", "ddim", "--budget", "2", "--nfe", "3"], 3, "one of them"),
         (["--samplers", "ddim", "--budget", "1000000000"], 3, "at most"),

@@ -155,7 +155,7 @@ def test_train_leaves_out_the_same(folder, capsys):
     data = load_images(folder)
     assert len(data) == 8 and data.classes == 2 and data.label.tolist() == [0] * 4 + [1] * 4
     assert data.left_out.startswith("left out: 7 hidden (")
-    assert training.main(["--model", "mnist", "--data", str(folder), "--steps", "0", "--folder", str(folder.parent / "run")]) == 0
+    assert training.main(["--model", "mnist", "--data", str(folder), "--steps", "1", "--folder", str(folder.parent / "run")]) == 0
     assert "left out: 7 hidden (" in capsys.readouterr().err
 
 

@@ -13,7 +13,8 @@ from fewstep.cli.score_sources import balanced, samples_of
 from fewstep.cli.score_table import table, title
 from fewstep.cli.score_work import Work
 from fewstep.eval import Provenance
-from fewstep.eval.image_sources import Unreadable
+from fewstep.eval.image_sources import Batch, Unreadable
+from fewstep.eval.value_range import Values
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 10, 64])
@@ -46,16 +47,17 @@ def test_one_source_is_wanted(source: str | None, model: str | None) -> None:
 def test_a_block_of_features_counts_where_it_is_whole(tmp_path: Path) -> None:
     work = Work(tmp_path, True)
     tensors = {"features": torch.arange(6.0).reshape(3, 2), "index": torch.tensor([4, 5, 7]), "digest": torch.zeros(3, dtype=torch.int64)}
-    bad = (Unreadable(6, "six.png", "damaged"),)
-    work.save(1, tensors, bad)
+    bad, values = (Unreadable(6, "six.png", "damaged"),), Values(30, 3, -1.5, 1.25)
+    batch = Batch(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), (4, 5, 7), bad, values)
+    work.save(1, tensors, batch)
     found = work.load(1, range(4, 8), False)
-    assert found is not None and found[1] == bad
-    assert torch.equal(found[0]["features"], tensors["features"])
+    assert found is not None and found.bad == bad and found.values == values
+    assert torch.equal(found.tensors["features"], tensors["features"])
     for places in (range(4, 9), range(3, 8), range(5, 8)):
         assert work.load(1, places, False) is None
     assert work.load(1, range(4, 8), True) is None, "logits were not kept"
     assert work.load(0, range(4), False) is None
-    work.save(1, {**tensors, "logits": torch.zeros(3, 10)}, bad)
+    work.save(1, {**tensors, "logits": torch.zeros(3, 10)}, batch)
     assert work.load(1, range(4, 8), True) is not None
     path = work.file(1)
     whole = path.read_bytes()
