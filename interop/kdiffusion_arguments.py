@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..checks import ArgumentError, ArgumentTypeError, integer, plain, unknown
 from ..samplers import SamplerError
+from ..schedules.grids import Grid
 
 #: arguments that may be tensors; a tensor of no axes for another one is a number
 _TENSORS = ("x", "sigmas", "sigma_min", "sigma_max")
@@ -78,9 +79,10 @@ def check_callables(**given: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """Two checked noise levels: ``low`` and ``high`` as they are, ``t_low`` and ``t_high`` their ``-log sigma`` as k-diffusion has it.
+    """Two checked noise levels, ``low`` and ``high``: the run goes from ``high`` to ``low``, toward noise where ``low > high``.
 
-    It makes tensors of the levels, and a Python number becomes one of torch's default dtype.
+    ``t_low`` and ``t_high`` are their ``-log sigma`` as k-diffusion has it: it makes tensors of the levels, and a Python number becomes
+    one of torch's default dtype.
     """
 
     low: float
@@ -88,9 +90,18 @@ class Range:
     t_low: Tensor
     t_high: Tensor
 
+    @property
+    def rising(self) -> bool:
+        """True for a run from data to noise."""
+        return self.low > self.high
+
+    def along(self, grid: Grid) -> Grid:
+        """``grid``, which goes toward data, in the direction of the range."""
+        return Grid(grid.schedule, grid.times[::-1], grid.nodes[::-1], grid.name, grid.params, grid.final) if self.rising else grid
+
     @classmethod
-    def of(cls, sigma_min: Any, sigma_max: Any) -> Range:
-        """ArgumentError unless ``0 < sigma_min < sigma_max < inf``."""
+    def of(cls, sigma_min: Any, sigma_max: Any, eta: Any = 0.0) -> Range:
+        """ArgumentError unless both levels are finite and above 0, and for ``sigma_min >= sigma_max`` with ``eta``."""
         try:
             low, high = (float(s) for s in (sigma_min, sigma_max))
             tensors = [torch.as_tensor(plain(s)).detach() for s in (sigma_min, sigma_max)]
@@ -98,12 +109,15 @@ class Range:
             raise ArgumentTypeError(f"sigma_min={sigma_min!r}, sigma_max={sigma_max!r}: two noise levels are wanted") from None
         if not 0.0 < low < math.inf or not 0.0 < high < math.inf:
             raise ArgumentError(f"sigma_min={low:g}, sigma_max={high:g}: finite noise levels above 0 are wanted")
-        if not low < high:
-            raise ArgumentError(
-                f"sigma_min={low:g}, sigma_max={high:g}: noise must fall, from sigma_max to sigma_min; fewstep.invert goes the other way"
-            )
-        times = [(s if s.is_floating_point() else s.to(torch.get_default_dtype())).log().neg() for s in tensors]
+        if not low < high and eta:
+            raise ArgumentError(f"eta={eta} with sigma_min={low:g}, sigma_max={high:g}: eta must be 0 where the noise does not fall")
+        times = [floating(s).log().neg() for s in tensors]
         return cls(low, high, times[0], times[1])
+
+
+def floating(levels: Tensor) -> Tensor:
+    """``levels`` in their dtype, integers in torch's default one."""
+    return levels if levels.is_floating_point() else levels.to(torch.get_default_dtype())
 
 
 def order_of(order: Any, steps: int) -> int:
@@ -126,11 +140,13 @@ def size(step: Any) -> Any:
 
 
 def churned(s_churn: Any, s_tmin: Any, s_tmax: Any, s_noise: Any) -> dict[str, Any]:
-    """Options of ``samplers.churn``. An empty range [s_tmin, s_tmax] is no churn, and ``s_churn=inf`` is as much as a step can have."""
+    """Options of ``samplers.churn``. An empty range [s_tmin, s_tmax] is no churn, ``s_churn=inf`` is as much as a step can have, and
+    ``s_tmax=inf`` is no upper limit."""
     bounds = [plain(s) for s in (s_tmin, s_tmax)]
     if all(isinstance(s, numbers.Real) for s in bounds) and bounds[0] > bounds[1]:
         return {"s_noise": s_noise}
     s_churn = 1e6 if plain(s_churn) == math.inf else s_churn
+    s_tmax = None if plain(s_tmax) == math.inf else s_tmax
     return {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}
 
 

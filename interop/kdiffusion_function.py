@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from ..engine.planning import request
 from ..plans.instructions import Plan
 from ..samplers import get
 from ..schedules import EDM
-from .kdiffusion_arguments import Levels, bare, bound, check_callables, check_state, mapping
-from .kdiffusion_noise import Asks, Between, Draws, SigmaPath, keyed
+from .kdiffusion_arguments import Levels, bare, bound, check_callables, check_state, floating, mapping
+from .kdiffusion_noise import Asks, Between, Draws, SigmaPath, churn_asks, keyed
 from .kdiffusion_run import KDiffusionModel, Shown, follow, step_starts
 
 Options = dict[str, Any]
@@ -54,16 +55,18 @@ def along(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
     """Run a function of k-diffusion along its list of levels."""
     x, levels = given["x"], Levels.of(given["sigmas"])
     options = {**made.options(**given), **further}
-    schedule = path_of(levels.values)
+    schedule = path_of(levels.values, given.get("r", 0.5))
     if schedule is None:
         return x  # type: ignore[no-any-return]
     plan = request(made.sampler, schedule, options, times=levels.values).plan()
     between: Between | None = None
     sampler, callback = given.get("noise_sampler"), given["callback"]
     if made.path and sampler is None:
-        between = SigmaPath(plan, x.shape[0], min(s for s in levels.values if s > 0.0), levels.values[0])
+        lows = (*(draw.end.sigma for draw in plan.draws), *levels.values)  # a stage at r > 1 is below its step
+        between = SigmaPath(plan, x.shape[0], min(s for s in lows if s > 0.0), levels.values[0])
     draws = Draws(plan, _asks(made, plan, levels.tensor, given), between, sampler)
-    shown = None if callback is None else Shown(callback, levels.tensor, made.slope_first)
+    hats = floating(levels.tensor) if made.asks is churn_asks else levels.tensor
+    shown = None if callback is None else Shown(callback, levels.tensor, hats, made.slope_first)
     return follow(plan, KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule), x, draws, shown)
 
 
@@ -98,11 +101,15 @@ def _asks(made: Function, plan: Plan, sigmas: Tensor, given: Mapping[str, Any]) 
     starts = {i: k for k, i in step_starts(plan).items()}
     if made.asks is None or sorted(starts) != list(range(plan.steps)):
         return None
-    levels = sigmas if sigmas.is_floating_point() else sigmas.to(torch.get_default_dtype())
     more = {"r": given["r"]} if "r" in given else {}
-    return keyed(made.asks(plan, [starts[i] for i in range(plan.steps)], levels, **more), plan)
+    return keyed(made.asks(plan, [starts[i] for i in range(plan.steps)], floating(sigmas), **more), plan)
 
 
-def path_of(levels: Sequence[float]) -> EDM | None:
-    """The schedule from below the levels to above them (churn goes up to 1.42 of the first); None for a single level."""
-    return None if len(levels) < 2 else EDM(min(s for s in levels if s > 0.0) * 0.5, levels[0] * 1.5)
+def path_of(levels: Sequence[float], r: object = 0.5) -> EDM | None:
+    """The schedule from below the levels to above them (churn goes up to 1.42 of the first, a stage at ``r`` > 1 below the end of its
+    step); None for a single level."""
+    if len(levels) < 2:
+        return None
+    low = min(s for s in levels if s > 0.0)
+    beyond = [(t / s) ** (r - 1.0) * t for s, t in pairwise(levels) if t > 0.0] if isinstance(r, float) and r > 1.0 else []
+    return EDM(min(low, *beyond, low) * 0.5, levels[0] * 1.5)

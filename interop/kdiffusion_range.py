@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import flag
+from ..checks import ArgumentError, flag
 from ..engine.planning import request
 from ..samplers import registry
 from ..samplers.driver import Drive, Trial
@@ -30,17 +30,20 @@ MOST_CALLS = 2**31
 @torch.no_grad()
 def fast(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
     """Run ``sample_dpm_fast``: ``n`` network calls from sigma_max to sigma_min."""
-    ends = Range.of(given["sigma_min"], given["sigma_max"])
-    schedule, x, callback = EDM(ends.low, ends.high), given["x"], given["callback"]
+    ends = Range.of(given["sigma_min"], given["sigma_max"], given["eta"])
+    if ends.low == ends.high:
+        raise ArgumentError(f"sigma_min={ends.low:g} and sigma_max={ends.high:g} are equal: two different noise levels are wanted")
+    schedule, x, callback = EDM(*sorted((ends.low, ends.high))), given["x"], given["callback"]
     options = {**made.options(**given), **further}
-    plan = request(made.sampler, schedule, options, nfe=given["n"], grid="lam", final="sigma_min").plan()
+    asked = request(made.sampler, schedule, options, nfe=given["n"], grid="lam", final="sigma_min")
+    plan = registry.build(asked.name, ends.along(asked.grid), asked.options)
     ts = torch.linspace(float(ends.t_high), float(ends.t_low), len(plan.nodes), device=x.device)
     sigmas = ts.neg().exp()
     starts = sorted(step_starts(plan))
     asks = step_asks(plan, starts, sigmas)
     shown = None
     if callback is not None:
-        shown = Shown(callback, sigmas, made.slope_first, lambda i: {"t": ts[i], "t_up": ts[i]})
+        shown = Shown(callback, sigmas, sigmas, made.slope_first, lambda i: {"t": ts[i], "t_up": ts[i]})
     draws = Draws(plan, keyed(asks, plan), None, given["noise_sampler"])
     return follow(plan, KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule), x, draws, shown)
 
@@ -48,17 +51,22 @@ def fast(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
 @torch.no_grad()
 def adaptive(made: Function, given: Mapping[str, Any], further: Options) -> Tensor | tuple[Tensor, dict[str, int]]:
     """Run ``sample_dpm_adaptive``; with ``return_info`` also the counts of steps and network calls."""
-    ends = Range.of(given["sigma_min"], given["sigma_max"])
+    ends = Range.of(given["sigma_min"], given["sigma_max"], given["eta"])
     flag("return_info", given["return_info"])
-    schedule, x, callback = EDM(ends.low, ends.high), given["x"], given["callback"]
+    x, callback = given["x"], given["callback"]
     options = {"max_nfe": MOST_CALLS, **made.options(**given), **further}
+    trials = Trials(callback, given["noise_sampler"], ends.t_high)
+    if ends.low == ends.high:
+        registry.make_options(registry.get(made.sampler), options)
+        return (x, trials.counts) if given["return_info"] else x
+    schedule = EDM(*sorted((ends.low, ends.high)))
     asked = request(made.sampler, schedule, options, grid="lam", final="sigma_min")
     den = KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule)
-    trials = Trials(callback, given["noise_sampler"], ends.t_high)
-    drive = Drive(den, x if callback is None else x.clone(), asked.grid[0], trials.normals, max_nfe=asked.options.max_nfe)
-    drive.interval_noise, drive.on_trial, drive.reuse = trials.between, trials.see, False
+    grid = ends.along(asked.grid)
+    drive = Drive(den, x if callback is None else x.clone(), grid[0], trials.normals, max_nfe=asked.options.max_nfe)
+    drive.interval_noise, drive.on_trial, drive.reuse, drive.exact_end = trials.between, trials.see, False, False
     trials.drive = drive
-    out: Tensor = drive.close(registry.get(asked.name).build(drive, asked.grid, asked.options))
+    out: Tensor = drive.close(registry.get(asked.name).build(drive, grid, asked.options))
     return (out, trials.counts) if given["return_info"] else out
 
 

@@ -18,6 +18,7 @@ from ..plans.instructions import Combine, Evaluate, Plan
 from ..plans.loop import Cursor
 from ..plans.watch import Watch, check_raws
 from ..schedules import EDM
+from .kdiffusion_arguments import floating
 from .kdiffusion_noise import Draws
 
 Callback = Callable[[dict[str, Any]], Any]
@@ -28,6 +29,8 @@ class KDiffusionModel:
     """k-diffusion's model as a Denoiser: predicts x0 on ``alpha = 1, sigma = t``."""
 
     prediction = "x0"
+    #: ``raws`` hands a copy of its input to the model
+    copies = True
 
     def __init__(self, model: Model, extra: Mapping[str, Any], schedule: EDM) -> None:
         self.model, self.extra, self.schedule = model, dict(extra), schedule
@@ -84,22 +87,23 @@ def step_starts(plan: Plan) -> dict[int, int]:
 class Shown:
     """The callback, and what it is given beside ``x`` and ``denoised``.
 
-    ``sigmas``: the level of each step as k-diffusion shows it (sigma_hat is that of the network call). ``more``: further entries of a
+    ``sigmas``: the level of each step as k-diffusion shows it; ``hats``: the same as its sigma_hat, which is that of the network call
+    (churn makes floating-point numbers of integers). ``more``: further entries of a
     step's dictionary. ``slope_first``: k-diffusion computes the slope of the step before the callback, so an edit of ``x`` moves the
     state and leaves the slope, and one of ``denoised`` is lost; otherwise the slope is that of the edited values.
     """
 
     callback: Callback
     sigmas: Tensor
+    hats: Tensor
     slope_first: bool = False
     more: Callable[[int], dict[str, Any]] | None = None
 
     def show(self, i: int, level: float, evaluated: float, x: Tensor, denoised: Tensor) -> Tensor:
         """Call the callback for step ``i`` at ``level``, whose network call is at the level ``evaluated``; the prediction to go on with."""
-        sigma = hat = self.sigmas[i]
+        sigma, hat = self.sigmas[i], self.hats[i]
         if evaluated != level:
-            dtype = sigma.dtype if sigma.is_floating_point() else torch.get_default_dtype()
-            hat = torch.full((), evaluated, dtype=dtype, device=sigma.device)
+            hat = torch.full((), evaluated, dtype=floating(hat).dtype, device=hat.device)
         further = {} if self.more is None else self.more(i)
         if not self.slope_first:
             self.callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": hat, "denoised": denoised, **further})

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from weakref import WeakSet
 
 import torch
@@ -102,7 +102,8 @@ def warn_of_training(network: torch.nn.Module) -> None:
     """UserWarning, once a network, where it is in training mode and that changes its answers.
 
     It does where a part in training mode is a dropout with p > 0 (samples are random) or a batch norm (they depend on the batch, and
-    its running statistics are changed). Networks without such parts answer the same in both modes and are not reported.
+    its running statistics are changed). Networks without such parts are not reported: only modules are looked at, so a network that calls
+    ``torch.nn.functional.dropout(x, training=self.training)`` in its ``forward`` is not seen. Call ``network.eval()`` yourself.
     """
     if torch.compiler.is_compiling() or network in _LOOKED_AT:
         return
@@ -130,6 +131,9 @@ class Wrapped:
     precondition: Preconditioning | None
     shape: tuple[int, ...] | None
     passing: Passing
+
+    #: ``raws`` hands a copy of its input to the network, so that the caller need not make one
+    copies: ClassVar[bool] = True
 
     @property
     def device(self) -> torch.device | None:

@@ -168,9 +168,11 @@ class Cursor:
     def lend(self) -> Tensor:
         """``x_in`` as a tensor that the network may write into: a copy where it is the state itself, which later launches read.
 
-        An input that is only the scaled state is read by nobody else and is given as it is.
+        An input that is only the scaled state is read by nobody else and is given as it is, as is every one where the denoiser says that
+        it copies (``copies``).
         """
-        return self.x_in.clone() if self.call is not None and self.call.input == self.call.state else self.x_in
+        shared = self.call is not None and self.call.input == self.call.state
+        return self.x_in.clone() if shared and not getattr(self.denoiser, "copies", False) else self.x_in
 
     @property
     def node(self) -> Node:

@@ -43,6 +43,8 @@ VARIABLES = ("lam", "rho", "t", "angle")
 MOMENTS = ("half", "bh1", "linear")
 #: most nodes in one step
 MAX_NODES = 6
+#: the same where the kernel is constant (eps in rho, velocities in t): polynomials, integrated by Gauss-Legendre above ``MAX_NODES``
+MAX_POLYNOMIAL = 32
 
 #: e^-45 of the kernel's peak is below rounding
 _WINDOW = 45.0
@@ -59,7 +61,8 @@ def weights(
     t_of_lam: Map | None = None,
     moment: str | None = None,
 ) -> Weights:
-    """Weights of the step from s to t for predictions ``m_j`` made at ``nodes`` (1 to 6, in any order, t itself for a corrector).
+    """Weights of the step from s to t for predictions ``m_j`` made at ``nodes`` (1 to 6, in any order, t itself for a corrector;
+    up to 32 for eps in rho and velocities in t).
 
     Args:
         kind: what the m_j are: x0, eps, velocity (dx/dt, always interpolated in t) or v (s itself must be a node).
@@ -121,8 +124,9 @@ def _check(nodes: Sequence[Node], kind: str, variable: str, tau: float, moment: 
         raise ArgumentError(unknown("kind of stored prediction", kind, KINDS))
     if variable not in VARIABLES:
         raise ArgumentError(unknown("interpolation variable", variable, VARIABLES))
-    if not 1 <= len(nodes) <= MAX_NODES:
-        raise ArgumentError(f"a step takes 1 to {MAX_NODES} nodes, got {len(nodes)}")
+    most = MAX_POLYNOMIAL if _polynomial(kind, variable) else MAX_NODES
+    if not 1 <= len(nodes) <= most:
+        raise ArgumentError(f"a step takes 1 to {most} nodes, got {len(nodes)}")
     if not 0.0 <= tau < math.inf:
         raise ArgumentError(f"tau={tau!r}: allowed 0 <= tau < inf")
     if variable == "angle" and kind != "v":
@@ -192,12 +196,23 @@ def _shares(
 ) -> list[float]:
     """Means of the basis under the kernel."""
     n = len(basis.theta)
-    if kind == "velocity" or (kind == "eps" and variable == "rho"):
-        return basis.means(moments(n, 0.0))
+    if _polynomial(kind, variable):
+        return basis.means(moments(n, 0.0)) if n <= MAX_NODES else _gauss_legendre(basis)
     if variable == "lam":
         z = -kappa * basis.step if kind == "x0" else basis.step
         return basis.means(moments(n, z) if moment is None else (1.0, _second_moment(moment, z, kappa if kind == "x0" else 1.0)))
     return _quadrature(basis, s, t, kind, variable, kappa, t_of_lam)
+
+
+def _polynomial(kind: str, variable: str) -> bool:
+    """True where the kernel is constant in the variable of the interpolation."""
+    return kind == "velocity" or (kind == "eps" and variable == "rho")
+
+
+def _gauss_legendre(basis: Basis) -> list[float]:
+    """Means of the basis over the step: exact for polynomials, and without the cancellation of many monomials."""
+    points, heights = np.polynomial.legendre.leggauss((len(basis.theta) + 1) // 2)
+    return [float(v) for v in basis.at(0.5 * (points + 1.0)) @ (0.5 * heights)]
 
 
 def _second_moment(moment: str, z: float, kappa: float) -> float:

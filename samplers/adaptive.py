@@ -38,6 +38,9 @@ from .registry import register
 from .singlestep import lower_level
 from .solo import by_sample
 
+#: a rest of the way in lam that makes no step of its own
+NEAR = 1e-5
+
 
 @dataclass(frozen=True)
 class DPMAdaptive(Driven):
@@ -133,17 +136,20 @@ def raised(drive: Drive, x: Tensor, down: Node, t: Node, s_noise: float) -> Tens
 
 
 def integrate(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
-    """From the grid's first node to its end."""
+    """From the grid's first node to its end, toward data or toward noise."""
     from_zero_signal(drive, grid)
     end, control, h = end_of(grid), options.controller(), options.h0
+    way = math.copysign(1.0, end.lam - drive.node.lam)
     previous = drive.x
     known: Raws | None = None
     while drive.node != end:
         s = drive.node
-        left = end.lam - s.lam
+        left = way * (end.lam - s.lam)
+        if not drive.exact_end and left <= NEAR:
+            break
         if h <= 1e-12:
             raise StepSizeError(drive.x, s.t, drive.nfe)
-        t = end if left - h <= 1e-5 else grid.at_lam(s.lam + h)
+        t = end if left - h <= (NEAR if drive.exact_end else 0.0) else grid.at_lam(s.lam + way * h)
         down = lower_level(grid, s, t, options.eta, end)
         ran = drive.run(trial(grid, s, down, options.order, options.kind), known=known)
         (low,) = ran.kept
@@ -158,7 +164,7 @@ def integrate(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
             drive.rejected += 1
             known = ran.first if drive.reuse else None
         if drive.on_trial is not None:
-            drive.on_trial(Trial(s, fits, error, h, outputs))
+            drive.on_trial(Trial(s, fits, error, way * h, outputs))
     return to_zero(drive, grid)
 
 

@@ -117,6 +117,7 @@ class Drive:
         on_trial: sees every trial of the adaptive DPM-Solver, rejected ones too.
         interval_noise: ``(start, end, like)`` gives unit normals in place of ``noise`` for a draw that stands for an interval.
         reuse: the first call of a trial is not made again after a rejection (False: it is).
+        exact_end: the adaptive DPM-Solver ends at the end itself (False: at a step that stops less than 1e-5 in lam before it).
         check: stop on numbers that are not finite.
         max_nfe, nfe: the most network calls, and those made; ``accepted`` and ``rejected`` steps.
         passes: times that the network ran; less than ``nfe`` where several calls were made as one batch.
@@ -140,6 +141,7 @@ class Drive:
     on_trial: Callable[[Trial], None] | None = None
     interval_noise: Callable[[Node, Node, Tensor], Tensor] | None = None
     reuse: bool = True
+    exact_end: bool = True
 
     def __post_init__(self) -> None:
         self.watch = Watch(self.calls, self.x)
@@ -167,7 +169,10 @@ class Drive:
         count, batch = len(calls), len(inputs[0])
         if self.nfe + count > self.max_nfe:
             raise BudgetError(self.x, self.node.t, self.nfe)
-        x_in = inputs[0].clone() if count == 1 else torch.cat(list(inputs))  # the network may write into it
+        if count > 1:
+            x_in = torch.cat(list(inputs))
+        else:  # the network may write into it
+            x_in = inputs[0] if getattr(self.denoiser, "copies", False) else inputs[0].clone()
         times = [_filled(call.node.t, () if count == 1 else (batch,), x_in.device) for call in calls]
         cond = self.cond if count == 1 else _repeated(self.cond, count)
         raws = self.denoiser.raws(x_in, times[0] if count == 1 else torch.cat(times), cond)

@@ -19,7 +19,7 @@ from ..checks import ArgumentError, choice, flag, integer
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.noise_scale import NoiseScale, noise_scale_weights
-from ..plans.weights import Map, weights
+from ..plans.weights import MAX_POLYNOMIAL, Map, weights
 from ..schedules.grids import MAX_STEPS, Grid
 from ..schedules.node import Node
 from .one_row import one_row_weights
@@ -191,13 +191,13 @@ class UniP:
 
 @dataclass(frozen=True)
 class LMS:
-    """``order``: number of past nodes."""
+    """``order``: number of past nodes, 1 to 32; above 6 the weights grow fast and the method is of use to reproduce other programs only."""
 
     order: int = 4
     lower_order_final: bool = False
 
     def __post_init__(self) -> None:
-        integer("order", self.order, 1, 6)
+        integer("order", self.order, 1, MAX_POLYNOMIAL)
         flag("lower_order_final", self.lower_order_final)
 
 

@@ -41,17 +41,18 @@ class TwoStageAncestral:
 
 @dataclass(frozen=True)
 class DPMSDE(TwoStageAncestral):
-    """``r``: the stage's place in lam, as a fraction of the step. ``noises``: ``split``, one for each part of the step (exact for the
-    frozen prediction); ``overlapping``, one for [s, stage] and one for [s, t], as k-diffusion asks its path: increments of one Brownian
-    path where the noise is one, unrelated where draws are independent."""
+    """``r``: the stage's place in lam, as a fraction of the step, at most 1 (with overlapping noises at most 10: a stage may lie beyond the
+    step). ``noises``: ``split``, one for each part of the step (exact for the frozen prediction); ``overlapping``, one for [s, stage] and
+    one for [s, t], as k-diffusion asks its path: increments of one Brownian path where the noise is one, unrelated where draws are
+    independent."""
 
     r: float = 0.5
     noises: str = "split"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("r", self.r, 1e-3, 1.0)
         choice("noises", self.noises, ("split", "overlapping"))
+        number("r", self.r, 1e-3, 1.0 if self.noises == "split" else 10.0)
 
 
 def two_stage_ancestral(b: PlanBuilder, grid: Grid, kind: str, options: TwoStageAncestral) -> Plan:
@@ -129,7 +130,7 @@ def dpmpp_sde(b: PlanBuilder, grid: Grid, options: DPMSDE) -> Plan:
         if t.sigma == 0.0:
             x = b.at(t, _ancestral_move(x, D, s, t, e))
             continue
-        middle = grid.at_lam(s.lam + options.r * (t.lam - s.lam)) if options.r < 1.0 else t
+        middle = grid.at_lam(s.lam + options.r * (t.lam - s.lam)) if options.r != 1.0 else t
         e1, fresh1 = ancestral_shares(s, middle, options.eta)
         z1 = (fresh1 * options.s_noise) * b.noise(s, middle) if fresh1 > 0.0 else Lin({})
         D1 = b.evaluate(b.at(middle, _ancestral_move(x, D, s, middle, e1) + z1), middle, "x0")

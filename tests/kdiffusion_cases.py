@@ -20,7 +20,10 @@ LEVELS = {
     "two": (14.6, 5.0),
     "three": (14.6, 3.0, 0.0),
     "one": (14.6,),
+    "long": (14.6, 11.0, 8.0, 5.5, 3.6, 2.2, 1.3, 0.7, 0.3, 0.1, 0.0),
 }
+#: sigma_min and sigma_max of the functions of a range; the end of ``near`` is 5e-6 in log sigma behind a first step of 0.05
+RANGES = {"range": (0.03, 14.6), "rising": (14.6, 0.03), "near": (14.6 * math.exp(-0.050005), 14.6), "equal": (2.0, 2.0)}
 CHURN: tuple[dict[str, Any], ...] = (
     {},
     {"s_churn": 2.0},
@@ -60,7 +63,7 @@ ADAPTIVE: tuple[dict[str, Any], ...] = (
 
 class Case(NamedTuple):
     """One call. ``edit``: what the callback writes to in steps 1, 3, ... (``x``, ``denoised`` or nothing); ``sampler``: with a
-    ``noise_sampler``; ``levels``: a name of ``LEVELS``, or ``range``; ``n``: calls of ``sample_dpm_fast``."""
+    ``noise_sampler``; ``levels``: a name of ``LEVELS`` or ``RANGES``; ``n``: calls of ``sample_dpm_fast``."""
 
     function: str
     levels: str
@@ -99,6 +102,14 @@ def cases() -> Iterator[Case]:
     for o in ADAPTIVE:
         yield from (Case("sample_dpm_adaptive", "range", o, sampler) for sampler in (False, True))
         yield Case("sample_dpm_adaptive", "range", o, edit="x")
+    yield from (Case("sample_lms", "long", {"order": order}) for order in (6, 7, 9, 100))
+    yield from (Case("sample_dpmpp_sde", levels, {"r": 1.5}, True) for levels in ("to zero", "above zero"))
+    for n in (3, 4, 7):
+        yield from (Case("sample_dpm_fast", "rising", {}, sampler, n=n) for sampler in (False, True))
+        yield Case("sample_dpm_fast", "rising", {}, edit="x", n=n)
+    for o in ADAPTIVE[:6]:
+        yield from (Case("sample_dpm_adaptive", "rising", o, sampler) for sampler in (False, True))
+    yield from (Case("sample_dpm_adaptive", levels, {}) for levels in ("near", "equal"))
 
 
 def model(x: torch.Tensor, sigma: torch.Tensor, gain: float = 0.3) -> torch.Tensor:
@@ -155,7 +166,9 @@ def record(function: Callable[..., Any], case: Case) -> dict[str, Any]:
     its dictionary (``keys``), the noises asked for, the first number that torch's global generator gives afterwards, and the counts of
     ``return_info``."""
     seen = Recorder(case.edit)
-    arguments: tuple[Any, ...] = (torch.tensor(LEVELS[case.levels], dtype=F64),) if case.levels in LEVELS else (0.03, 14.6)
+    arguments: tuple[Any, ...] = RANGES.get(case.levels, ())
+    if case.levels in LEVELS:
+        arguments = (torch.tensor(LEVELS[case.levels], dtype=F64),)
     if case.n:
         arguments = (*arguments, case.n)
     given = {**case.options, **({"noise_sampler": seen.noise} if case.sampler else {})}

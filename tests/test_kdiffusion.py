@@ -336,7 +336,7 @@ def test_bad_arguments(given, said):
     ("given", "said"),
     [
         ({"sigma_min": 0.0}, "sigma_min=0"),
-        ({"sigma_min": 20.0}, "must fall.*fewstep.invert"),
+        ({"sigma_min": 20.0, "eta": 0.5}, "eta=0.5 with sigma_min=20"),
         ({"sigma_max": math.nan}, "sigma_max=nan"),
         ({"sigma_max": "a"}, "sigma_max='a'"),
         ({"h_init": "a"}, "h0='a'"),
@@ -362,11 +362,43 @@ def test_ranges_are_float64_whatever_the_default_dtype_is(exact):
     assert all(torch.equal(a, b) for a, b in zip(*outs, strict=True))
 
 
+def test_integer_levels_under_churn(exact):
+    """sigma_hat is floating point in the functions with churn, churned or not; the others show the level itself."""
+    levels = torch.tensor([80, 20, 5, 1, 0])
+    for function, churn, hat in ((sample_euler, {}, torch.float32), (sample_heun, {"s_churn": 2.0}, torch.float32)):
+        seen = []
+        function(exact, start(), levels, callback=seen.append, **churn)
+        assert {s["sigma"].dtype for s in seen} == {torch.int64} and {s["sigma_hat"].dtype for s in seen} == {hat}
+    seen = []
+    kdiffusion.sample_lms(exact, start(), levels, callback=seen.append)
+    assert {s["sigma_hat"].dtype for s in seen} == {torch.int64}
+
+
+def test_a_stage_beyond_the_step(exact):
+    """r > 1: the stage is below the step's end; its noise comes from the same path, which reaches down to there."""
+    seen = []
+    torch.manual_seed(0)
+    out = kdiffusion.sample_dpmpp_sde(lambda x, s: (seen.append(float(s[0])), exact(x, s))[1], start(), LEVELS[:-1], r=2.0)
+    assert torch.isfinite(out).all() and seen[1] == pytest.approx(80.0 * (20.0 / 80.0) ** 2)
+    assert min(seen) == pytest.approx(0.2 * 0.2 / 1.0)
+
+
+def test_a_range_the_other_way(exact):
+    """sigma_min > sigma_max goes toward noise, and back again to where it began."""
+    x0 = kdiffusion.sample_dpm_adaptive(exact, start(), 0.01, 80.0, rtol=1e-5, atol=1e-6)
+    back, info = kdiffusion.sample_dpm_adaptive(exact, x0, 80.0, 0.01, rtol=1e-5, atol=1e-6, return_info=True)
+    assert info["n_accept"] > 10 and float((back - start()).abs().max()) < 1e-2
+    again = kdiffusion.sample_dpm_fast(exact, x0, 80.0, 0.01, 300)
+    assert float((again - start()).abs().max()) < 1e-2
+    with pytest.raises(ValueError, match="equal"):
+        kdiffusion.sample_dpm_fast(_never, start(), 2.0, 2.0, 5)
+
+
 def test_lms_of_a_high_order(exact):
-    """More than the steps have is cut, as there; more than 6 nodes in one step are refused."""
+    """More than the steps have is cut, as there; more than 32 nodes in one step are refused."""
     assert torch.equal(kdiffusion.sample_lms(exact, start(), LEVELS, order=50), kdiffusion.sample_lms(exact, start(), LEVELS, order=5))
-    with pytest.raises(ValueError, match="order=7"):
-        kdiffusion.sample_lms(_never, start(), torch.linspace(80.0, 0.0, 9), order=7)
+    with pytest.raises(ValueError, match="order=33"):
+        kdiffusion.sample_lms(_never, start(), torch.linspace(80.0, 0.0, 41), order=33)
 
 
 def test_bad_answers(exact):

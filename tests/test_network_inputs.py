@@ -4,10 +4,13 @@ import warnings
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fewstep
+from fewstep.interop import kdiffusion
 from fewstep.models import GaussianMixture, wrap
 from fewstep.plans.loop import Cursor
+from fewstep.samplers.driver import Drive
 from fewstep.schedules import EDM, VPLinear
 
 EXACT = GaussianMixture([[0.5, -0.3], [1.0, 1.0]], [0.5, 0.7], [0.5, 0.5], VPLinear(), "eps")
@@ -160,3 +163,38 @@ def test_who_is_not_reported():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             fewstep.sample(wrap(network, VPLinear(), "x0", shape=(2,)), steps=2, n=2)
+
+
+class Copies(TorchDispatchMode):
+    """Counts copies of tensors as large as the state."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.clone.default and args[0].shape == (3, 2):
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def copies_of(call, *args, **kwargs):
+    with Copies() as counted:
+        call(*args, **kwargs)
+    return counted.count
+
+
+def test_one_copy_a_call():
+    """The input of a network call is copied once, by the denoiser or by the loop, never by both."""
+    x = torch.ones(3, 2)
+
+    def still(x_in, t):
+        return torch.zeros_like(x_in)
+
+    for make in (model, Bare):
+        made = make(still)
+        assert copies_of(fewstep.sample, made, "ddim", x=x, steps=5) == 5
+        three, eight = (copies_of(fewstep.sample, made, "ddim", x=x, steps=n) for n in (3, 8))
+        assert eight - three == 5
+        drives = [copies_of(Drive(made, x, VPLinear().node(1.0)).evaluate, x, VPLinear().node(1.0)) for _ in range(2)]
+        assert drives == [1, 1]
+    levels = torch.tensor([10.0, 5.0, 2.0, 1.0, 0.0], dtype=torch.float64)
+    assert copies_of(kdiffusion.sample_dpmpp_2m, still, x, levels) == 4 + 3  # the new states of three steps begin as a copy of a term

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from fewstep.train.data import DataError, Images, load_images, to_unit
 from fewstep.train.export import export, merge_log, start_from
 from fewstep.train.loop import STATE, Recipe, State, average, begin, network_of, rate, resume, save, train, train_step
 from fewstep.train.loss import draw_sigma, edm_loss, precondition
+from fewstep.train.loss_log import write_row
 from fewstep.train.recipes import RECIPES
 
 TINY = UNetConfig(8, 1, 3, widths=(16, 32), blocks=(1, 1), embedding=16, head=16)
@@ -347,3 +350,35 @@ def test_curve_is_drawn_where_the_log_says(tmp_path: Path) -> None:
     assert left < curve.TOP + 30 and right > curve.HEIGHT - curve.BOTTOM - 30
     with pytest.raises(ValueError, match="the log has 1"):
         curve.draw([1.0], [1.0], "x")
+
+
+def test_half_a_row_of_the_loss_log(tmp_path):
+    """What a full disk or a kill left of a last row is not read, and is cut off before the next one."""
+    log, target = tmp_path / "loss.csv", tmp_path / "merged.csv"
+    write_row(log, (1, 10, 0.5, 1e-3, 2.0))
+    write_row(log, (2, 20, 1.0, 1e-3, 1.5))
+    whole = log.read_text()
+    for half in ("3,30", "3,30,1.5,0.001,1."):
+        log.write_text(whole + half)
+        assert curve.read_log(log) == ([10.0, 20.0], [2.0, 1.5])
+        merge_log(log, target)
+        assert target.read_text() == whole
+        write_row(log, (3, 30, 1.5, 1e-3, 1.25))
+        assert log.read_text() == whole + "3,30,1.5,0.001,1.25\n"
+    log.write_text("step,ima")
+    write_row(log, (1, 10, 0.5, 1e-3, 2.0))
+    write_row(log, (2, 20, 1.0, 1e-3, 1.5))
+    assert log.read_text() == whole
+
+
+def test_an_interrupt_during_the_imports(tmp_path):
+    """Ctrl-C while the command's modules are loaded ends it with 130 and no traceback."""
+    code = (
+        "import builtins, runpy\nown = builtins.__import__\n"
+        "def imports(name, *rest, **more):\n"
+        "    if name == 'torch':\n        raise KeyboardInterrupt\n"
+        "    return own(name, *rest, **more)\n"
+        "builtins.__import__ = imports\nrunpy.run_module('fewstep.train', run_name='__main__')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "")

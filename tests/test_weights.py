@@ -317,6 +317,34 @@ def test_adams_bashforth_as_tabulated() -> None:
             adams(p)
 
 
+def lagrange_integral(nodes: Sequence[int], j: int) -> Fraction:
+    """``int_0^1`` of the basis polynomial ``j`` through whole numbers, in fractions."""
+    others = [q for i, q in enumerate(nodes) if i != j]
+    coefficients = [Fraction(1)]
+    for q in others:
+        coefficients = [a - q * b for a, b in zip([Fraction(0), *coefficients], [*coefficients, Fraction(0)], strict=True)]
+    return sum((c / (k + 1) for k, c in enumerate(coefficients)), Fraction(0)) / math.prod(nodes[j] - q for q in others)
+
+
+@pytest.mark.parametrize("p", [6, 7, 8, 12, 19, 32])
+def test_polynomials_of_many_nodes_in_fractions(p: int) -> None:
+    """Adams-Bashforth with up to 32 nodes, in rho and in t, against exact fractions."""
+    places = [-k for k in range(p)]
+    exact = [lagrange_integral(places, j) for j in range(p)]
+    nodes = [Node(1.0, 40.0 + k, 40.0 + k) for k in range(p)]
+    end = Node(1.0, 39.0, 39.0)
+    for found in (weights(nodes[0], end, nodes, "eps", variable="rho"), weights(nodes[0], end, nodes, "velocity")):
+        assert all(abs(v + float(e)) < 1e-13 * float(max(map(abs, exact))) for v, e in zip(found.values, exact, strict=True))
+
+
+def test_more_nodes_than_a_step_takes_are_refused() -> None:
+    many = [Node(1.0, 40.0 + k, 40.0 + k) for k in range(33)]
+    with pytest.raises(ValueError, match="1 to 32 nodes, got 33"):
+        weights(many[0], Node(1.0, 39.0, 39.0), many, "eps", variable="rho")
+    with pytest.raises(ValueError, match="1 to 6 nodes, got 7"):
+        weights(many[0], Node(1.0, 39.0, 39.0), many[:7], "eps", variable="lam")
+
+
 def test_the_basis_is_lagranges() -> None:
     nodes, s, t = [ve(-2.0), ve(-2.7), ve(-3.1), ve(-4.0)], ve(-2.0), ve(-1.2)
     for count in (1, 2, 3, 4):

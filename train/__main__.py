@@ -9,22 +9,26 @@ Checkpoints and the loss log go to checkpoints/MODEL; a run may be stopped and r
 
 from __future__ import annotations
 
-import argparse
 import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import torch
+try:
+    import argparse
+    from dataclasses import replace
+    from pathlib import Path
+    from typing import Any
 
-from ..checks import ArgumentError, integer, number
-from ..checks.commands import guarded, tell
-from ..models.weights import names
-from .data import load_images
-from .evaluate import main as evaluate
-from .export import export, merge_log, start_from
-from .loop import STATE, Recipe, begin, network_of, resume, train
-from .recipes import RECIPES
+    import torch
+
+    from ..checks import ArgumentError, integer, number
+    from ..checks.commands import guarded, tell
+    from ..models.weights import names
+    from .data import load_images
+    from .evaluate import main as evaluate
+    from .export import export, merge_log, start_from
+    from .loop import STATE, Recipe, begin, network_of, resume, train
+    from .recipes import RECIPES
+except KeyboardInterrupt:  # these imports take seconds; nothing is begun yet
+    sys.exit(130)
 
 
 def parser() -> argparse.ArgumentParser:

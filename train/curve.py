@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..checks import ArgumentError
 from ..checks.commands import guarded
+from .loss_log import read_lines
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 360, 64, 16, 34, 44
 INK, GRID, LINE = (30, 30, 30), (222, 222, 222), (31, 98, 180)
@@ -21,8 +22,7 @@ INK, GRID, LINE = (30, 30, 30), (222, 222, 222), (31, 98, 180)
 
 def read_log(path: Path) -> tuple[list[float], list[float]]:
     """Images seen and loss of every row."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(read_lines(path)))
     return [float(row["images"]) for row in rows], [float(row["loss"]) for row in rows]
 
 

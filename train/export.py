@@ -17,6 +17,7 @@ from ..checks import ArgumentError
 from ..files import write, write_tensors
 from ..models.weights import CONFIG, FORMAT, WEIGHTS, load_network
 from .loop import Recipe, State
+from .loss_log import read_lines
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
@@ -59,8 +60,8 @@ def start_from(state: State, name_or_folder: str | Path) -> None:
 
 def merge_log(source: Path, target: Path) -> None:
     """Put the rows of loss log ``source`` into ``target``, replacing its rows from the first step of ``source`` on."""
-    header, *new = source.read_text(encoding="utf-8").splitlines()
-    old = target.read_text(encoding="utf-8").splitlines()[1:] if target.exists() else []
+    header, *new = read_lines(source)
+    old = read_lines(target)[1:] if target.exists() else []
     first = min(int(row.split(",")[0]) for row in new)
     rows = [row for row in old if int(row.split(",")[0]) < first] + new
     write(target, ("\n".join([header, *rows]) + "\n").encode())

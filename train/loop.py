@@ -8,7 +8,6 @@ grows with training, so it needs no tuning for short runs.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import time
@@ -27,6 +26,7 @@ from ..files import write_tensors
 from ..models.unet import UNet, UNetConfig
 from .data import Images, to_unit
 from .loss import draw_sigma, edm_loss
+from .loss_log import write_row
 
 STATE = "state.safetensors"
 #: seconds between checkpoints, and between rows of the loss log
@@ -230,14 +230,3 @@ def train(
         lr = rate(recipe, state.step - first, progress)
         state.optimizer.param_groups[0]["lr"] = lr
         losses.append(train_step(state, recipe, *batches.next(), generator))
-
-
-def write_row(path: Path, row: tuple[float, ...]) -> None:
-    """Append one row to the loss log, with a header when it is new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if fresh:
-            writer.writerow(("step", "images", "seconds", "lr", "loss"))
-        writer.writerow(row)
