@@ -4,6 +4,7 @@ is a function ``(drive, grid, options) -> Tensor`` (see ``driver``)."""
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -149,7 +150,8 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
     own = plainly(options, own)
     try:
         made = _made(options, own)
-        check_types(options, {name: getattr(made, name) for name in own})
+        endless = {name for name, value in own.items() if isinstance(value, float) and value == math.inf and getattr(made, name) is None}
+        check_types(options, {name: value for name, value in own.items() if name not in endless})  # None: no limit
         return made
     except ValueError as error:
         raise SamplerError(f"{sampler.name}: {error}") from error
