@@ -69,6 +69,10 @@ def parts(args: argparse.Namespace) -> list[tuple[Table, list[Case]]]:
     cases = chosen(args.samplers, args.all, options)
     driven = drivers()
     split = [(TABLES["orders"], [c for c in cases if c[0] not in driven]), (TABLES["drivers"], [c for c in cases if c[0] in driven])]
+    if args.all:
+        from ..samplers.floors import FLOORS
+
+        split.append((TABLES["floors"], [(name, {}) for name in FLOORS]))
     return [(table, rows) for table, rows in split if rows]
 
 
