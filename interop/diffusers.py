@@ -20,10 +20,12 @@ from diffusers.configuration_utils import ConfigMixin
 from torch import Tensor
 
 from ..checks import ArgumentError, integer
+from ..checks import device as usable
 from ..schedules import DiscreteVP, Flow
 from ..schedules.noise_path import NoisePath
 from .diffusers_choice import check_direct_order, check_order, choose, split_options, trial
 from .diffusers_config import OWN, STYLES, ConfigError, Settings, complete, defaults, read
+from .diffusers_edits import Listed, by_hand
 from .diffusers_origin import given, origin_of, source
 from .diffusers_pipelines import refuse_caller
 from .diffusers_program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch, report
@@ -85,6 +87,8 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
         self._run: Run | None = None
         self._traced: Traced | None = None
         self._times: Times | None = None
+        self._shown: tuple[Listed, Listed] | None = None
+        self._asked: dict[str, Any] = {}
         self._begin: int | None = None
         trial(self.config, self._settings)
         self.num_inference_steps: int | None = None
@@ -183,6 +187,11 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
         if timesteps is not None and sigmas is not None:
             raise ArgumentError("timesteps= and sigmas= were both given: give one of them, the other follows from it")
         refuse_caller()
+        self._take_config()
+        place = usable(device) or torch.device("cpu")
+        lists = {"timesteps": timesteps, "sigmas": sigmas, "mu": mu}
+        distilled = {"original_inference_steps": original_inference_steps, "strength": strength}
+        self._asked = {"num_inference_steps": num_inference_steps, "device": device, **lists, **distilled}
         times, levels_given = as_tuple("timesteps", timesteps), as_tuple("sigmas", sigmas)
         count = _count(num_inference_steps, times, levels_given)
         settings = self._settings
@@ -204,10 +213,19 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
         self._compiled, self._begin = run, None
         self.num_inference_steps = count if num_inference_steps is None else int(num_inference_steps)
         listed = torch.tensor(run.labels, dtype=torch.int64 if whole else torch.float32)
-        self.timesteps = listed.to(device or "cpu")
+        self.timesteps = listed.to(place)
         self._times = Times(self.timesteps, listed.tolist(), tuple(run.starts))
         self._anew()
-        self.sigmas = torch.tensor(run.sigmas, dtype=torch.float32).to(device if isinstance(settings.schedule, Flow) and device else "cpu")
+        self.sigmas = torch.tensor(run.sigmas, dtype=torch.float32).to(place if isinstance(settings.schedule, Flow) else "cpu")
+        self._shown = (Listed(self.timesteps, listed.tolist()), Listed(self.sigmas, run.sigmas))
+
+    def _take_config(self) -> None:
+        """Take over the values that were set as attributes of the config, as diffusers' classes read them. ConfigError as for a config."""
+        if set_since := by_hand(self.config):
+            made = complete({**self.config, **set_since}, self._settings.origin)
+            trial(made, read(made))
+            unset = [key for key in self.config.get("_use_default_values", ()) if key not in set_since]
+            self.register_to_config(**{key: made[key] for key in set_since}, _use_default_values=unset)  # type: ignore[no-untyped-call]
 
     @property
     def time_mismatch(self) -> float:

@@ -16,6 +16,7 @@ from diffusers import SchedulerMixin
 from ..checks import unknown
 from ..schedules.scheduler_classes import LATER, NOT_SERVED, SAME
 from .diffusers_config import OWN, STYLES, ConfigError, complete, defaults, known, read, same
+from .diffusers_edits import by_hand
 
 OURS = "FewstepScheduler"
 #: a config that holds all of these is one of ours; another class keeps only those that were given
@@ -26,12 +27,13 @@ REMEDY = "pass the scheduler object itself in place of its config, or give origi
 def source(config: Any) -> dict[str, Any]:
     """A config, or the config of a scheduler object with the name of its class, as a dict. ConfigError for anything else."""
     if isinstance(config, SchedulerMixin):
-        config = {**config.config, "_class_name": type(config).__name__}  # type: ignore[attr-defined]
+        made = config.config  # type: ignore[attr-defined]
+        config = {**made, **by_hand(made), "_class_name": type(config).__name__}
     if not isinstance(config, Mapping):
         raise ConfigError(f"config={config!r}: a scheduler or its config (a mapping) is wanted; from_pretrained takes a folder or a name")
     if wrong := [key for key in config if not isinstance(key, str)]:
         raise ConfigError(f"config: its keys must be strings, but {wrong[0]!r} is none")
-    return dict(config)
+    return {**config, **by_hand(config)}
 
 
 def known_class(name: Any) -> str:

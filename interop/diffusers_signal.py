@@ -104,10 +104,20 @@ def _check(values: list[float], low: float, high: float, also: set[float], setti
 
 
 def add_noise(x: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """``alpha x0 + sigma noise``."""
+    """``alpha x0 + sigma noise``. ArgumentError where their shapes do not go together."""
+    _fit(x, noise)
     return alpha * x + sigma * noise
 
 
 def velocity(x: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """``alpha noise - sigma x0``."""
+    """``alpha noise - sigma x0``. ArgumentError where their shapes do not go together."""
+    _fit(x, noise)
     return alpha * noise - sigma * x
+
+
+def _fit(x: Tensor, noise: Any) -> None:
+    """ArgumentError where ``noise`` is no noise for ``x``: each of its sizes is that of the samples, or 1."""
+    if not isinstance(noise, Tensor):
+        raise ArgumentError(f"noise={type(noise).__name__}: a tensor of the shape of the samples, {tuple(x.shape)}, is wanted")
+    if noise.ndim > x.ndim or any(n not in (1, m) for n, m in zip(reversed(noise.shape), reversed(x.shape), strict=False)):
+        raise ArgumentError(f"noise of shape {tuple(noise.shape)} for samples of shape {tuple(x.shape)}: they must be equal")

@@ -16,6 +16,7 @@ from ..checks import ArgumentError, integer
 from ..plans.instructions import PlanError
 from . import diffusers_arguments as arguments
 from . import diffusers_tokens as tokenwise
+from .diffusers_edits import Listed, by_hand
 from .diffusers_output import SECOND, TRACED, Pair, StepOutput
 from .diffusers_program import Compiled
 from .diffusers_run import Run
@@ -34,11 +35,19 @@ class Steps:
 
     config: Any
     timesteps: Tensor
+    sigmas: Tensor
+    _shown: tuple[Listed, Listed] | None
+    _asked: dict[str, Any]
     _compiled: Compiled | None
     _run: Run | None
     _traced: Traced | None
     _times: Times | None
     _begin: int | None
+
+    if TYPE_CHECKING:
+
+        def set_timesteps(self, *how: Any, **named: Any) -> None:
+            """Set up a run."""
 
     @property
     def _settings(self) -> Settings:
@@ -202,11 +211,32 @@ class Steps:
         if times is None:
             raise PlanError("no run is set up: call set_timesteps first")
         if times.tensor is not self.timesteps and self.timesteps.shape == times.tensor.shape:
+            self._follow()
             times = self._times = Times(self.timesteps, times.labels, tuple(times.starts))
         return times
 
+    def _follow(self) -> None:
+        """Take lists that were moved or cast. ArgumentError where somebody put other numbers into them."""
+        if self._shown is None:
+            return
+        times, levels = self._shown
+        if self.timesteps.shape == times.tensor.shape:  # else a part of the list, whose entries are found one by one
+            times.follow("timesteps", self.timesteps, "give set_timesteps(timesteps=...)")
+        levels.follow("sigmas", self.sigmas, "give set_timesteps(sigmas=...)")
+
+    def _renew(self) -> None:
+        """Set up the run again with what was set on the config since ``set_timesteps``; the lists stay the caller's."""
+        begin, times, levels = self._begin, self.timesteps, self.sigmas
+        self.set_timesteps(**self._asked)
+        self.timesteps, self.sigmas = times, levels
+        if begin is not None:
+            self.set_begin_index(begin)
+
     def _begun(self, timestep: Any, sample: Tensor, eta: float | None, begin: int | None = None) -> Run:
         """A new run, from entry ``begin``, else from ``begin_index``, else from where ``timestep`` is."""
+        if by_hand(self.config):
+            self._renew()
+        self._follow()
         if self._turned_by(eta):
             self._compiled = self._ready.with_option(self._settings, ETA[self._ready.sampler], eta)
         if self._traced is not None and self._traced.buffers is not None:

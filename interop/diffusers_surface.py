@@ -18,6 +18,7 @@ from ..checks import ArgumentError, integer, number
 from ..schedules import DiscreteVP, Flow
 from ..schedules.scheduler_grids import distilled_times, shifted
 from .diffusers_config import ConfigError, Settings
+from .diffusers_edits import same_table
 
 _HISTORY = "the history of a run lies in the plan's buffers; scheduler.plan.explain() prints what each step does with it"
 _FORMULA = "a step's coefficients lie in scheduler.plan; there is no formula of one step apart from it"
@@ -69,18 +70,33 @@ class Surface:
 
     @property
     def alphas_cumprod(self) -> Tensor:
-        """``alpha^2`` of the training table, one number an entry. AttributeError for paths without a table."""
-        return _table(self._discrete)[0].clone()
+        """``alpha^2`` of the training table, one number an entry. AttributeError for paths without a table.
+
+        A script may put the table on another device, as training loops do; ArgumentError for one with other numbers.
+        """
+        return _table(self._discrete)[0].to(self.__dict__.get("_table_device", "cpu"), copy=True)
+
+    @alphas_cumprod.setter
+    def alphas_cumprod(self, table: Tensor) -> None:
+        self._table_device = same_table("alphas_cumprod", table, _table(self._discrete)[0])
 
     @property
     def alphas(self) -> Tensor:
         """``1 - betas``. AttributeError for paths without a table."""
         return 1.0 - self.betas
 
+    @alphas.setter
+    def alphas(self, table: Tensor) -> None:
+        self._table_device = same_table("alphas", table, 1.0 - _table(self._discrete)[1])
+
     @property
     def betas(self) -> Tensor:
         """The noise that each entry of the training table adds: ``1 - alphas_cumprod[t] / alphas_cumprod[t - 1]``."""
-        return _table(self._discrete)[1].clone()
+        return _table(self._discrete)[1].to(self.__dict__.get("_table_device", "cpu"), copy=True)
+
+    @betas.setter
+    def betas(self, table: Tensor) -> None:
+        self._table_device = same_table("betas", table, _table(self._discrete)[1])
 
     @property
     def final_alpha_cumprod(self) -> Tensor:
