@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fewstep.eval.bench_rows import Row, paired_ranks, place_text, ranked, ranks, root_interval, winners
+from fewstep.eval.report_text import number, span
 
 
 def test_ranks_by_intervals() -> None:
@@ -58,3 +59,11 @@ def test_rows_are_ranked_within_a_model_and_a_budget() -> None:
     assert [r.sampler for r in winners(found, "a", 8, by="rmse")] == ["y"]
     assert winners(found, "b", 4) == []
     assert [place_text(*p) for p in ((1, True), (2, False), (None, False))] == ["1=", "2", "-"]
+
+
+def test_numbers_of_tables_at_their_limits() -> None:
+    """Plain from a thousandth to below 100,000, with an exponent outside."""
+    values = (None, 0.0, 1e-3, 9.99e-4, 0.00105, 99999.0, 1e5, -0.5, -2e-4, 1234.5)
+    assert [number(v) for v in values] == ["-", "0", "0.001", "9.99e-04", "0.00105", "99999", "1.00e+05", "-0.5", "-2.00e-04", "1234"]
+    assert number(0.123456, 4) == "0.1235" and number(1.23456e-7, 4) == "1.235e-07"
+    assert (span(0.5, 2.0), span(None, 2.0), span(0.5, None)) == ("[0.5, 2]", "-", "-")

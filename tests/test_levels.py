@@ -293,3 +293,22 @@ def test_levels_that_a_caller_gives() -> None:
     assert [n.rho for n in grid_of(euler, 0, sigmas=[9.0, 2.0, 0.5, 0.0])] == pytest.approx([9.0, 2.0, 0.5, 0.0], rel=1e-9)
     assert [n.rho for n in grid_of(euler, 0, sigmas=[9.0, 2.0, 0.5])] == pytest.approx([9.0, 2.0, 0.5], rel=1e-9)
     assert [n.t for n in grid_of(euler, 0, times=[900.0, 300.0])][:2] == [900.0, 300.0]
+
+
+def test_levels_of_the_trigonometric_class() -> None:
+    """IPNDM: ``beta = sin^2(pi u / 2)`` at n + 1 points from 1 to 0, and the angle ``atan2(beta, sqrt(1 - beta^2))`` in units of pi / 2."""
+    nodes = grid_of(read({"_class_name": "IPNDMScheduler"}), 6).nodes
+    beta = np.sin(np.linspace(1.0, 0.0, 7) * math.pi / 2) ** 2
+    assert [node.sigma for node in nodes] == pytest.approx(beta.tolist(), abs=1e-15)
+    assert [node.alpha for node in nodes] == pytest.approx(np.sqrt(1.0 - beta**2).tolist(), abs=1e-15)
+
+
+@pytest.mark.parametrize(("offset", "fits"), [(99, True), (100, False)])
+def test_leading_times_up_to_the_last_entry(offset: int, fits: bool) -> None:
+    """Ten steps of leading spacing are at 900 .. 0 plus the offset, which may reach the last of 1000 entries."""
+    settings = read({"_class_name": "DDIMScheduler", "timestep_spacing": "leading", "steps_offset": offset})
+    if fits:
+        assert [node.t for node in grid_of(settings, 10).nodes[:-1]] == [900.0 - 100.0 * k + offset for k in range(10)]
+    else:
+        with pytest.raises(ValueError, match="the table's last entry is 999"):
+            grid_of(settings, 10)

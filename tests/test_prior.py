@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import fewstep
+from fewstep.engine.sampling import prior_scale
 from fewstep.models import GaussianMixture
 from fewstep.schedules import EDM, VE, Flow, Schedule, VPLinear
 
@@ -54,3 +55,18 @@ def test_bits_a_dimension() -> None:
     nats = torch.tensor([-30.0, 4.0], dtype=torch.float64)
     assert bits_per_dim(nats, 6).tolist() == pytest.approx([30.0 / (6 * math.log(2)) + 7.0, -4.0 / (6 * math.log(2)) + 7.0])
     assert bits_per_dim(nats, 6, 16, 0.0, 1.0)[0].item() == pytest.approx(30.0 / (6 * math.log(2)) + 4.0)
+
+
+def test_the_spread_of_a_start_that_is_not_the_first() -> None:
+    """1 on paths whose states have unit variance; elsewhere in proportion to sigma, sigma_max at the very start."""
+
+    def first(schedule: Schedule, start: float | None) -> float:
+        model = GaussianMixture([[0.0]], [1.0], [1.0], schedule, "x0")
+        asked = fewstep.plan("ddim", schedule, steps=2, start=start)
+        return prior_scale(model, asked.start)
+
+    for schedule in (VPLinear(), Flow()):
+        assert first(schedule, None) == first(schedule, 0.4) == 1.0
+    for path, start in ((EDM(0.002, 80.0), 5.0), (VE(0.01, 50.0), 0.6)):
+        whole, top = path.prior_scale, float(path.sigma(path.t_max))
+        assert first(path, None) == whole and first(path, start) == pytest.approx(whole * float(path.sigma(start)) / top, rel=1e-12)
