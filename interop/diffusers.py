@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import SchedulerMixin
-from diffusers.configuration_utils import ConfigMixin
+from diffusers.configuration_utils import ConfigMixin, FrozenDict
 from torch import Tensor
 
 from ..checks import ArgumentError, integer
@@ -26,7 +26,7 @@ from ..schedules.noise_path import NoisePath
 from .diffusers_choice import check_direct_order, check_order, choose, split_options, trial
 from .diffusers_config import OWN, STYLES, ConfigError, Settings, complete, defaults, read
 from .diffusers_edits import Listed, by_hand
-from .diffusers_origin import given, origin_of, source
+from .diffusers_origin import OURS, UNSET, given, origin_of, source
 from .diffusers_pipelines import refuse_caller
 from .diffusers_program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch, report
 from .diffusers_run import Run
@@ -80,7 +80,7 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
         made = complete(whole, origin)
         check_direct_order(made, solver_order)
         unset = sorted(key for key in made if key not in config and key not in told and key != "origin")
-        self.register_to_config(**made, _use_default_values=unset)  # type: ignore[no-untyped-call]
+        self.register_to_config(**made, **({UNSET: unset} if unset else {}))  # type: ignore[no-untyped-call]
         self._read: tuple[Any, Settings] | None = None
         self._shift: float | None = None
         self._compiled: Compiled | None = None
@@ -118,7 +118,16 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
             made["sampler_options"] = {**(made.get("sampler_options") or {}), **options}
         check_order(made, kwargs)
         scheduler = cls(**made)
+        scheduler._inherit(config, made)
         return (scheduler, {}) if return_unused_kwargs else scheduler
+
+    def _inherit(self, config: Any, made: Mapping[str, Any]) -> None:
+        """As diffusers' classes do: no key that was given is listed as unset, and the ``_`` keys of a saved config of this class stay."""
+        saved = isinstance(config, Mapping) and config.get("_class_name") == OURS
+        said = {k: v for k, v in config.items() if k.startswith("_")} if saved else {}
+        whole = {**self.config, **said, UNSET: [key for key in self.config.get(UNSET, ()) if key not in made]}
+        kept = FrozenDict({k: v for k, v in whole.items() if k != UNSET or v})  # type: ignore[no-untyped-call]
+        setattr(self, "_internal_dict", kept)  # noqa: B010 - diffusers' own, of no type
 
     @classmethod
     def _get_compatibles(cls) -> list[Any]:

@@ -19,8 +19,12 @@ from .diffusers_config import OWN, STYLES, ConfigError, complete, defaults, know
 from .diffusers_edits import by_hand
 
 OURS = "FewstepScheduler"
+#: the key under which diffusers lists the keys that nobody gave
+UNSET = "_use_default_values"
 #: a config that holds all of these is one of ours; another class keeps only those that were given
 MARKS = frozenset(OWN) - {"origin", "solver_order"}
+#: what the keys of this class hold where nobody gave them
+EMPTY: dict[str, Any] = {"sampler": None, "sampler_options": {}, "grid": None, "round_timesteps": False, "noise_seed": None}
 REMEDY = "pass the scheduler object itself in place of its config, or give origin=, the class that the config belongs to"
 
 
@@ -65,7 +69,7 @@ def _default(origin: str, key: str) -> Any:
 
 def _unset(config: Mapping[str, Any]) -> frozenset[str]:
     """The keys that nobody gave, as diffusers lists them."""
-    listed = config.get("_use_default_values")
+    listed = config.get(UNSET)
     return frozenset(k for k in listed if isinstance(k, str)) if isinstance(listed, (list, tuple, set, frozenset)) else frozenset()
 
 
@@ -112,7 +116,7 @@ def given(config: Mapping[str, Any], origin: Any = None) -> tuple[dict[str, Any]
     was = [defaults(o) for o in own if o in STYLES]
     unset, kept = _unset(config), {}
     for key, value in config.items():
-        default = same(value, defaults(target).get(key, ...))
+        default = same(value, {**EMPTY, **defaults(target)}.get(key, ...))
         inherited = target not in own and (not was or any(same(value, d.get(key, ...)) for d in was))
         if not key.startswith("_") and not (key in unset and (default or inherited)):
             kept[key] = value

@@ -16,7 +16,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from torch import Tensor
 
 from ..fused.linear import linear_combination
-from ..plans.edits import edited, version
+from ..plans.edits import edited
 from ..plans.instructions import PlanError
 
 DATA = "pred_original_sample"
@@ -40,16 +40,15 @@ class Prediction:
         second: (a, b).
     """
 
-    __slots__ = ("output", "second", "to_data", "versions", "x")
+    __slots__ = ("output", "second", "to_data", "tracked", "versions", "x")
 
     def __init__(self, x: Tensor, output: Tensor, to_data: tuple[float, float] | Exception, second: tuple[float, float]) -> None:
         self.x, self.output, self.to_data, self.second = x, output, to_data, second
-        self.versions = version(x), version(output)
-
-    @property
-    def tracked(self) -> bool:
-        """Whether a change in place would be noticed (inference tensors do not tell)."""
-        return self.versions[0] >= 0 and self.versions[1] >= 0
+        self.tracked = True  # whether a change in place would be noticed
+        try:
+            self.versions = x._version, output._version
+        except RuntimeError:  # inference tensors do not tell
+            self.tracked, self.versions = False, (-1, -1)
 
     def data(self) -> Tensor:
         """x0. PlanError where state or output were changed in place, ConversionError at alpha = 0."""

@@ -6,6 +6,7 @@ that was stopped; another entry is taken where the sampler needs nothing of its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,7 @@ from .diffusers_edits import Listed, by_hand
 from .diffusers_output import SECOND, TRACED, Pair, StepOutput
 from .diffusers_program import Compiled
 from .diffusers_run import Run
+from .diffusers_surface import WHOLE, whole_table
 from .diffusers_times import Times, told
 from .diffusers_traced import Traced
 
@@ -45,9 +47,7 @@ class Steps:
     _begin: int | None
 
     if TYPE_CHECKING:
-
-        def set_timesteps(self, *how: Any, **named: Any) -> None:
-            """Set up a run."""
+        set_timesteps: Callable[..., None]
 
     @property
     def _settings(self) -> Settings:
@@ -58,6 +58,15 @@ class Steps:
         if self._compiled is None:
             raise PlanError("no run is set up: call set_timesteps first")
         return self._compiled
+
+    def _open(self) -> None:
+        """Set up what some classes run before ``set_timesteps``, their whole table; PlanError in ``_ready`` for the others, and with a
+        sampler or grid of one's own."""
+        if self._compiled is not None:
+            return
+        settings = self._settings
+        if settings.origin in WHOLE and self.config["sampler"] is None and settings.grid is None:
+            self.set_timesteps(**whole_table(settings))
 
     @property
     def step_index(self) -> int | None:
@@ -131,13 +140,15 @@ class Steps:
 
         A ``sample`` that is not the tensor of the last step is an edit, and later corrections keep it. ``eta`` is what a pipeline's call
         was given (0 unless its user says otherwise): as in diffusers it is for ddim and tcd alone; that of the first step holds for the
-        run, and one among the ``sampler_options`` goes before it. PlanError before ``set_timesteps`` and past the end.
+        run, and one among the ``sampler_options`` goes before it. Before ``set_timesteps`` the run is that of the whole training table
+        where the config's class has one then (DDPM, Euler, Heun, KDPM2, LMS, IPNDM, EDM Euler, flows), else PlanError; so past the end.
 
         The answer has the second value of the config's class where that has one (``pred_original_sample``; LCM ``denoised``, TCD
         ``pred_noised_sample``), and the attribute ``pred_original_sample`` for all: the x0 of this evaluation, worked out when it is read.
         Further values go by the signature of that class; those that a plan has no use for (``s_churn``) are refused.
         """
         if more or rest or per_token_timesteps is not None:
+            self._open()
             named = {"generator": generator, "return_dict": return_dict, "eta": eta, "per_token_timesteps": per_token_timesteps, **rest}
             own = {k: v for k, v in named.items() if k in rest or (v is not None and v is not True)}
             return self._step(model_output, timestep, sample, **arguments.read(self._settings.origin, self._ready.options, more, own))
@@ -156,8 +167,9 @@ class Steps:
         noise: Tensor | None = None,
         tokens: Tensor | None = None,
     ) -> SchedulerOutput | tuple[Tensor, ...]:
-        name = SECOND.get(self._settings.origin)
         if torch.compiler.is_compiling():
+            self._open()
+            name = SECOND.get(self._settings.origin)
             plain = self._run is None and generator is None and self.config["noise_seed"] is None and not self._turned_by(eta)
             if plain and self._traced is not None and noise is None and tokens is None:
                 x, second = self._traced.step(output, timestep, sample, second=name is not None)
@@ -234,6 +246,7 @@ class Steps:
 
     def _begun(self, timestep: Any, sample: Tensor, eta: float | None, begin: int | None = None) -> Run:
         """A new run, from entry ``begin``, else from ``begin_index``, else from where ``timestep`` is."""
+        self._open()
         if by_hand(self.config):
             self._renew()
         self._follow()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..checks import ArgumentError, integer, number
 from ..schedules import DiscreteVP, Flow
-from ..schedules.scheduler_grids import distilled_times, shifted
+from ..schedules.scheduler_grids import distilled_times, grid_of, shifted
 from .diffusers_config import ConfigError, Settings
 from .diffusers_edits import same_table
 
@@ -41,6 +41,17 @@ NOT_SERVED = {
     "ori_start_sigmas": "the levels of a run are scheduler.sigmas; stages of a pyramid are not served",
     "_get_conditioning_c_in": "the state is the network's input here, so there is no c_in",
 }
+
+#: classes whose constructor lays out a run of the whole training table, so that they step before ``set_timesteps``
+WHOLE = tuple(
+    name + "Scheduler"
+    for name in (
+        *("DDPM", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "LMSDiscrete"),
+        *("IPNDM", "EDMEuler", "FlowMatchEulerDiscrete"),
+    )
+)
+#: those of them that give each entry of the table its own step, whatever spacing and special levels the config asks for
+PLAIN = tuple(name + "Scheduler" for name in ("DDPM", "EulerDiscrete", "EulerAncestralDiscrete"))
 
 
 class Surface:
@@ -193,7 +204,7 @@ def training_levels(settings: Settings) -> tuple[Tensor, Tensor]:
     """``timesteps`` and ``sigmas`` before ``set_timesteps``: all that the model was trained on, as training loops read them.
 
     Flows: 1000 sigma and the shifted sigma (unshifted where ``mu`` of a call decides), as in diffusers. Tables: the entries from the last
-    to 0, and sigma / alpha there with the end, 0, as in EulerDiscreteScheduler. EDM: the entries alone.
+    to 0, and sigma / alpha there with the end, 0, as in EulerDiscreteScheduler. Paths without a table: a run of as many steps.
     """
     total, schedule = settings.train_steps, settings.schedule
     if isinstance(schedule, Flow):
@@ -201,6 +212,18 @@ def training_levels(settings: Settings) -> tuple[Tensor, Tensor]:
         sigmas = torch.tensor(plain if settings.dynamic else [shifted(settings, s, None) for s in plain])
         return total * sigmas, sigmas
     if not isinstance(schedule, DiscreteVP):
-        return torch.arange(total - 1, -1, -1), torch.zeros(0)
+        nodes = grid_of(dataclasses.replace(settings, grid=None, end="zero"), total).nodes
+        labels = torch.tensor([settings.label(float(node.t or 0.0)) for node in nodes[:-1]])
+        return labels, torch.tensor([node.rho for node in nodes])
     bars = torch.tensor(schedule.alphas_cumprod, dtype=torch.float64)
     return torch.arange(total - 1, -1, -1), torch.cat([((1.0 - bars) / bars).sqrt().flip(0), bars.new_zeros(1)]).float()
+
+
+def whole_table(settings: Settings) -> dict[str, Any]:
+    """The arguments of ``set_timesteps`` for the run that the classes of ``WHOLE`` have before it."""
+    total = settings.train_steps
+    if isinstance(settings.schedule, Flow):  # a mu that changes nothing: only a call knows the right one
+        return {"sigmas": [(total - k) / total for k in range(total)], "mu": 1.0 if settings.dynamic == "linear" else 0.0}
+    if settings.origin in PLAIN and isinstance(settings.schedule, DiscreteVP):
+        return {"timesteps": range(total - 1, -1, -1)}
+    return {"num_inference_steps": total}

@@ -28,8 +28,8 @@ class Times:
     def place(self, timestep: Any) -> int | None:
         """The entry that ``timestep`` is a view of (expanded to a batch or not), None where it is none."""
         tensor = self.tensor
-        if isinstance(timestep, Tensor) and timestep.ndim == 0 and self.plain and timestep._base is tensor:
-            return int(timestep.storage_offset())
+        if self.plain and getattr(timestep, "_base", None) is tensor and timestep.ndim == 0:
+            return timestep.storage_offset()  # type: ignore[no-any-return]
         if not isinstance(timestep, Tensor) or timestep.dtype is not tensor.dtype or timestep.device != tensor.device:
             return None
         if timestep.ndim and any(n > 1 and stride for n, stride in zip(timestep.shape, timestep.stride(), strict=True)):

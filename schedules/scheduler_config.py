@@ -164,6 +164,8 @@ def _schedule(config: Mapping[str, Any], style: str) -> Schedule:
     if style == "edm":
         return NoisePath(config["sigma_data"])
     if style == "trig":
+        if config.get("trained_betas") is not None:
+            raise ConfigError("trained_betas of IPNDMScheduler is not supported: its path is trigonometric; leave it out")
         return Trig()
     if config.get("timestep_type") == "continuous" and config.get("prediction_type") == "v_prediction":
         return NoisePath(1.0)
@@ -181,6 +183,8 @@ def _levels(config: Mapping[str, Any], style: str, special: list[str]) -> tuple[
     Karras levels of UniPC on a flow are sigma / alpha, between the ends of the table of betas unless others are given, as in diffusers.
     """
     low, high = config.get("sigma_min"), config.get("sigma_max")
+    if style not in ("flow", "flow_levels") and config.get("shift_terminal"):
+        raise ConfigError(f"shift_terminal={config['shift_terminal']!r} is of flows: give use_flow_sigmas=True, or leave it out")
     if style not in ("flow", "flow_levels") or not special:
         return low, high
     if style == "flow_levels" and special == ["karras"] and config.get("origin", config.get("_class_name")) == "UniPCMultistepScheduler":
@@ -200,15 +204,19 @@ def _prediction(config: Mapping[str, Any], style: str) -> str:
 
 
 def _first(config: Mapping[str, Any], schedule: Schedule) -> int:
-    """The last index of the table that is not below ``lambda_min_clipped``."""
+    """The entry that a full run begins with: ``num_train_timesteps`` less one, less the entries below ``lambda_min_clipped``.
+
+    ``trained_betas`` may hold another number of entries, which changes no time: as in diffusers those follow ``num_train_timesteps``.
+    """
     if not isinstance(schedule, DiscreteVP):
         return 0
-    least, top = _given(config, "lambda_min_clipped", -math.inf), int(schedule.t_max)
+    least, last = _given(config, "lambda_min_clipped", -math.inf), int(schedule.t_max)
     if schedule.lam(0.0) < least:
         raise ConfigError(f"lambda_min_clipped={least!r}: the table's largest lambda is {schedule.lam(0.0):.6g}, so no entry is left")
+    top = last
     while top > 0 and schedule.lam(float(top)) < least:
         top -= 1
-    return top
+    return max(0, int(config["num_train_timesteps"]) - 1 - (last - top))
 
 
 def _end(config: Mapping[str, Any], origin: str, style: str) -> str:
@@ -227,6 +235,8 @@ def _end(config: Mapping[str, Any], origin: str, style: str) -> str:
 
 
 def _clip(config: Mapping[str, Any]) -> float | tuple[float, float] | None:
+    if config.get("origin", config.get("_class_name")) == "TCDScheduler":  # has the keys, and clips nothing
+        return None
     if config.get("thresholding"):
         return _given(config, "dynamic_thresholding_ratio", 0.995), _given(config, "sample_max_value", 1.0)
     return _given(config, "clip_sample_range", 1.0) if config.get("clip_sample") else None

@@ -215,6 +215,11 @@ def _node_of(settings: Settings, rho: float) -> Node:
 def _node_at(settings: Settings, t: float) -> Node:
     """The node at time ``t``; for ``sigmas`` between two entries of the table with rho linear in t."""
     schedule = settings.schedule
+    if isinstance(schedule, DiscreteVP) and schedule.t_max < t <= settings.train_steps - 1:
+        raise GridError(
+            f"timesteps: {t:.6g} is beyond the table, which has {int(schedule.t_max) + 1} entries (trained_betas), while the times follow "
+            f"num_train_timesteps={settings.train_steps}: give that as many, or timesteps= within the table"
+        )
     try:
         node = schedule.node(t)
     except ValueError as error:

@@ -64,7 +64,7 @@ def own_coordinates() -> dict[str, Any]:
         self: Any, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True, **named: Any
     ) -> Any:
         if self._compiled is None:
-            return Ours.step(self, model_output, timestep, sample, **named)
+            self._open()
         k = due(self, timestep)
         made = Ours.step(self, model_output, timestep, sample * alpha(self, k), generator=generator, return_dict=False, **named)
         x = made[0] / alpha(self, k + 1)

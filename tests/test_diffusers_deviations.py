@@ -203,6 +203,28 @@ def test_lms_in_the_middle_weighs_the_derivatives_that_it_has():
     assert distance(wrong, x) > 1e-2
 
 
+def test_singlestep_begun_inside_of_a_step_lays_out_the_calls_that_are_left():
+    """Theirs makes the call that lost its step's first one a step of order 1, and keeps the blocks behind it; ours begins with a block."""
+    config = {"final_sigmas_type": "sigma_min", "lower_order_final": False}
+
+    def tail(scheduler, begin, x):
+        scheduler.set_timesteps(10)
+        scheduler.set_begin_index(begin)
+        for t in scheduler.timesteps[begin:]:
+            x = scheduler.step(smooth(x, float(t)), t, x).prev_sample
+        return x
+
+    scheduler = ours("DPMSolverSinglestep", config)
+    assert distance(tail(scheduler, 4, noise()), tail(theirs("DPMSolverSinglestep", config), 4, noise())) < 1e-5
+    expected = tail(theirs("DPMSolverSinglestep", config), 5, noise())
+    assert distance(tail(scheduler, 5, noise()), expected) > 1e-3
+    first = ours("DPMSolverSinglestep", {**config, "solver_order": 1})
+    first.set_timesteps(10)
+    first.set_begin_index(5)
+    after = first.step(smooth(noise(), float(first.timesteps[5])), first.timesteps[5], noise()).prev_sample
+    assert distance(tail(scheduler, 6, after), expected) < 1e-5
+
+
 def test_one_step_where_theirs_has_no_level_to_start_from():
     """Their single exponential level is sigma_min; ours starts at sigma_max. Their stretch of one level divides 0 by 0."""
     a, b = (make("EDMEuler", {"sigma_schedule": "exponential"}) for make in (theirs, ours))
