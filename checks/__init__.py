@@ -18,3 +18,7 @@ from .errors import UsageError as UsageError
 from .json_text import parse_json as parse_json
 from .messages import shown as shown
 from .messages import unknown as unknown
+from .tensors import described as described
+from .tensors import instance as instance
+from .tensors import members as members
+from .tensors import tensor as tensor

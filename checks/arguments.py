@@ -30,7 +30,7 @@ def choice(name: str, value: object, allowed: Iterable[str]) -> str:
 def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     """``value`` as an ``int`` if it is an integer (Python's or numpy's, no boolean) in [low, high]. ArgumentError otherwise."""
     found = plain(value)
-    whole = not isinstance(found, bool) and hasattr(found, "__index__") and not hasattr(found, "shape")
+    whole = not isinstance(found, (bool, type)) and hasattr(found, "__index__") and not hasattr(found, "shape")
     number = operator.index(found) if whole else low - 1
     if not low <= number or (high is not None and number > high):
         wanted = f"of at least {low}" if high is None else f"from {low} to {high}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, overload
 
 from .errors import ArgumentError
-from .messages import shown
+from .messages import LONGEST, shown
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ def device(value: torch.device | str | int | None, what: str = "device=") -> tor
         torch.zeros(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0].partition(" device type at")[0] or type(error).__name__
+        reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}..."
         raise ArgumentError(f"{what}{shown(value)} cannot be used: {reason}; allowed: {', '.join(present_devices())}") from None
     return found
 

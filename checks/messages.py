@@ -14,7 +14,10 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, LONGEST,
 
 def shown(value: object) -> str:
     """``repr(value)`` for a message, cut where it is long or deep (an alias of YAML makes a short text a value of any size)."""
-    return _SHORT.repr(value)
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an integer too long for Python to print
+        return f"<{type(value).__name__} too long to print>"
 
 
 def unknown(what: str, name: object, allowed: Iterable[str]) -> str:

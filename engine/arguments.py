@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, shown, tensor
 from ..models.denoiser import Denoiser
 
 
@@ -30,6 +30,7 @@ def check_given(**states: Any) -> None:
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim < 2:
             found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise StateError(f"{name}= must be a floating point tensor (batch, *shape), got {found}")
+        tensor(f"{name}=", value, error=StateError)
 
 
 def check_callable(**functions: Any) -> None:
@@ -49,6 +50,7 @@ def check_state(x: Tensor, denoiser: Denoiser) -> None:
     """StateError unless ``x`` is a floating point tensor (batch, *shape) of the denoiser's shape."""
     if not isinstance(x, Tensor):
         raise StateError(f"the state must be a tensor (batch, *shape), got {type(x).__name__}")
+    tensor("the state", x, floating=False, error=StateError)
     if not x.is_floating_point():
         raise StateError(f"the state must be floating point, got {x.dtype}")
     if x.ndim < 2:
@@ -65,14 +67,19 @@ def check_cond(cond: Any, batch: int) -> None:
     for name, value in items:
         if not isinstance(value, Tensor):
             raise StateError(f"condition {name!r} is a {type(value).__name__}; a tensor with the batch first is wanted")
+        tensor(f"condition {name!r}", value, floating=False, error=StateError)
         if value.ndim == 0 or value.shape[0] != batch:
             raise StateError(f"condition {name!r} has shape {tuple(value.shape)}, the batch is {batch}")
 
 
 def check_tensors(noise: Any) -> None:
     """ArgumentError unless ``noise`` is None, a name, a function, or tensors by key."""
-    if noise is None or isinstance(noise, str) or callable(noise):
+    if noise is None or isinstance(noise, str) or (callable(noise) and not isinstance(noise, type)):
         return
     values: Any = noise.values() if isinstance(noise, Mapping) else noise
-    if not isinstance(noise, (Mapping, Sequence, Tensor)) or not all(hasattr(value, "shape") for value in values):
-        raise ArgumentError(f"noise={noise!r}: allowed are 'independent', 'brownian', a function (key, like), or tensors by key")
+    if (
+        not isinstance(noise, (Mapping, Sequence, Tensor))
+        or getattr(noise, "ndim", 1) == 0
+        or not all(hasattr(value, "shape") for value in values)
+    ):
+        raise ArgumentError(f"noise={shown(noise)}: allowed are 'independent', 'brownian', a function (key, like), or tensors by key")

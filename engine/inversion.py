@@ -12,11 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.denoiser import Denoiser
+from ..models.denoiser import Denoiser, check_denoiser
 from ..plans.instructions import Plan
 from ..plans.loop import OnStep
 from ..samplers import registry
 from ..schedules.grids import Grid
+from .arguments import check_callable, check_given, check_progress
 from .planning import request
 from .sampling import Cond, _watcher, run
 
@@ -51,6 +52,10 @@ def invert(
     Raises SamplerError for a driver, a stochastic sampler, and one that cannot go that way (data predictions from sigma = 0, steps in
     rho to alpha = 0); ConversionError where the network cannot.
     """
+    check_denoiser(denoiser)
+    check_given(x0=x0)
+    check_callable(callback=callback)
+    check_progress(progress)
     offset: Tensor | None = getattr(denoiser, "offset", None)  # the state of a mean-reverting path is x - offset
     x = x0 if offset is None else x0 - offset.to(x0)
     plan = inverse_plan(

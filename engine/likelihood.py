@@ -25,9 +25,9 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, ArgumentTypeError, choice, integer
+from ..checks import ArgumentError, ArgumentTypeError, choice, described, flag, integer, number, tensor
 from ..fused.noise import check_seeds, normals, seeds_from
-from ..models.denoiser import Condition, Denoiser
+from ..models.denoiser import Condition, Denoiser, check_denoiser
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.loop import Cursor, NumericalError
@@ -36,7 +36,7 @@ from ..schedules import PFGMPP
 from ..schedules.base import Schedule
 from ..schedules.kinds import convert
 from ..schedules.node import Node
-from .arguments import StateError, check_cond, check_state
+from .arguments import StateError, check_callable, check_cond, check_state
 
 #: stream of the probes of a trace
 PROBE_STREAM = 1 << 30
@@ -82,6 +82,11 @@ class Likelihood:
 
 def bits_per_dim(nats: Tensor, dims: int, levels: int = 256, low: float = -1.0, high: float = 1.0) -> Tensor:
     """``-nats / (dims log 2) - log2((high - low) / levels)``."""
+    tensor("nats", nats)
+    integer("dims", dims, 1, 1 << 53)
+    integer("levels", levels, 1, 1 << 53)
+    if not number("low", low) < number("high", high):
+        raise ArgumentError(f"low={low!r}, high={high!r}: low must be below high")
     return nats / (-dims * math.log(2.0)) - math.log2((high - low) / levels)
 
 
@@ -92,6 +97,7 @@ def log_prob(denoiser: Denoiser, x0: Tensor, *, info: Literal[True], **options: 
 def log_prob(denoiser: Denoiser, x0: Tensor, *, info: bool = False, **options: Any) -> Tensor | Likelihood:
     """Log-likelihood of ``x0`` (B, *shape) in nats, (B,) float64; with ``info=True`` the ``Likelihood`` (bits per dimension, standard
     error, latent). Options, equations and errors: ``engine.likelihood.likelihood``."""
+    flag("info", info)
     found = likelihood(denoiser, x0, **options)
     return found if info else found.nats
 
@@ -132,8 +138,10 @@ def likelihood(
         choice(name, value, allowed)
     for name, count in (("steps", steps), ("probes", probes)):
         integer(name, count, 1, 1_000_000)
+    check_denoiser(denoiser)
     check_state(x0, denoiser)
     check_cond(cond, x0.shape[0])
+    check_callable(prior=prior)
     chosen = check_seeds(seeds) if seeds is not None else seeds_from(seed, x0.shape[0])
     if len(chosen) != x0.shape[0]:
         raise StateError(f"{len(chosen)} seeds, but the batch is {x0.shape[0]}")
@@ -149,6 +157,8 @@ def likelihood(
     scale = denoiser.schedule.prior_scale
     last = prior(latent) if prior is not None else _normal(latent, scale)
     volume = dims * math.log(_radius(plan.end) / _radius(plan.start))
+    if not isinstance(last, Tensor) or last.shape != (x0.shape[0],):
+        raise StateError(f"prior(latent) returned {described(last)}: log densities ({x0.shape[0]},) are wanted")
     each = last[:, None] + volume + traces
     spread = each.std(dim=1) / math.sqrt(probes) if not exact and probes > 1 else None
     found = Likelihood(each.mean(dim=1), spread, latent, last, dims, plan.nfe)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ..checks import ArgumentError, unknown
+from ..checks import ArgumentError, instance, integer, number, unknown
 from ..fused.brownian import BrownianPath
 from ..fused.noise import SeededNoise, check_seeds
 from ..plans.instructions import Draw, Plan, PlanError
@@ -73,6 +73,8 @@ class PlanPath:
     """
 
     def __init__(self, plan: Plan, seeds: Sequence[int], *, tol: float = TOLERANCE) -> None:
+        instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
+        tol = number("tol", tol, 0.0)
         self.draws, self.seeds, self.tol = plan.draws, check_seeds(seeds), tol
         self.layers = layers(plan.draws)
         self._independent = SeededNoise(self.seeds)
@@ -84,6 +86,7 @@ class PlanPath:
 
     def __call__(self, key: int, like: Tensor) -> Tensor:
         """Noise ``key`` of the plan."""
+        integer("key", key, 0, len(self.draws) - 1)
         layer, draw = self.layers[key], self.draws[key]
         if layer is None:
             return self._independent(key, like)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import checks
 from ..fused.noise import SeededNoise, check_seeds, seeds_from
-from ..models.denoiser import Denoiser
+from ..models.denoiser import Denoiser, check_denoiser
 from ..models.wrapping import shape_of
 from ..plans import loop
 from ..plans.instructions import Plan
@@ -78,6 +78,8 @@ def run(
     ``seeds``, one a sample. Tensors that do not match the plan's draws are refused with PlanError.
     ``on_step`` sees each step and may replace the next state. Raises NumericalError on NaN, StateError on a wrong shape.
     """
+    check_denoiser(denoiser)
+    checks.instance("plan", plan, (Plan, Program), "a plan, as fewstep.plan makes it,")
     check_state(x, denoiser)
     check_cond(cond, x.shape[0])
     check_callable(on_step=on_step)
@@ -142,6 +144,8 @@ def sample(
 
     Returns the tensor (n, *shape), with ``info=True`` and the SampleInfo.
     """
+    check_denoiser(denoiser)
+    checks.flag("info", info)
     check_given(x=x, init=init)
     check_dtype(dtype)
     check_callable(callback=callback)

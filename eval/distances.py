@@ -9,10 +9,12 @@ from torch import Tensor
 
 from .errors import ScoreError
 from .intervals import Estimate
-from .matrices import at_least_one, blocks, couple, permutation, seeded
+from .matrices import at_least_one, blocks, couple, permutation, positive, seeded
 
 #: quantile levels on which slices of unequal sizes are compared
 LEVELS = 1024
+#: most directions of slices, and the highest order of a distance: powers above it leave float64
+MOST_DIRECTIONS, HIGHEST = 1_000_000, 64.0
 #: most points of an exact assignment, whose time grows with the cube
 MOST = 5000
 
@@ -24,11 +26,11 @@ def sliced_wasserstein(reference: Any, generated: Any, *, directions: int = 500,
     of the value from the directions drawn.
     """
     x, y = couple(reference, generated)
-    at_least_one("directions", directions)
-    if not order >= 1.0:
-        raise ScoreError(f"order={order!r}: at least 1 is wanted")
+    at_least_one("directions", directions, MOST_DIRECTIONS)
+    order = positive("order", order, 1.0, HIGHEST)
+    generator = seeded(seed)
     dim = x.shape[1]
-    u = torch.ones(1, 1, dtype=x.dtype) if dim == 1 else torch.randn(dim, directions, generator=seeded(seed), dtype=x.dtype)
+    u = torch.ones(1, 1, dtype=x.dtype) if dim == 1 else torch.randn(dim, directions, generator=generator, dtype=x.dtype)
     u = u / u.norm(dim=0, keepdim=True)
     costs = slices(x @ u, y @ u, order)
     mean = float(costs.mean())
@@ -56,10 +58,10 @@ def wasserstein(reference: Any, generated: Any, *, order: float = 2.0, most: int
     x, y = couple(reference, generated)
     if len(x) != len(y):
         raise ScoreError(f"{len(x)} and {len(y)} points: an assignment wants as many on both sides")
+    at_least_one("most", most)
+    order = positive("order", order, 1.0, HIGHEST)
     if len(x) > most:
         raise ScoreError(f"{len(x)} points, most={most}: the time grows with the cube; take a part, or sliced_wasserstein")
-    if not order >= 1.0:
-        raise ScoreError(f"order={order!r}: at least 1 is wanted")
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     cost = torch.cat([distance for _, distance in blocks(x, y)]).pow(order)

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import unknown
+from ..checks import instance, shown, tensor, unknown
 from ..files import sha256
 from ..models.classifier import classifier_folder, load_classifier
 from ..models.errors import ModelError
 from .errors import ScoreError
+from .matrices import at_least_one
 from .moments import FeatureStats, Moments, Provenance
 from .resizing import RESIZERS, check_rule, fitted
 from .storage import load_stats
@@ -40,8 +41,7 @@ KINDS = {"inception": "FILE", "dinov2": "FOLDER", "clip": "FOLDER"}
 def to_uint8(image: Any, quantize: str = "round", value_range: Range = None) -> Tensor:
     """Grey levels of ``image`` (n, c, h, w): uint8 as it is, floating point from ``value_range``, by default [-1, 1]; values outside are
     clamped. One batch is not judged by its values, as a source is. Raises ScoreError for anything else."""
-    if quantize not in QUANTIZE:
-        raise ScoreError(f"quantize={quantize!r}: allowed are {', '.join(QUANTIZE)}")
+    _one_of("quantize", quantize, QUANTIZE)
     limits = check_range(value_range)
     given = image_batch(image)
     if given.dtype == torch.uint8:
@@ -55,12 +55,19 @@ def to_uint8(image: Any, quantize: str = "round", value_range: Range = None) -> 
     return level.clamp(0.0, 255.0).floor().to(torch.uint8)
 
 
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raise ScoreError unless ``value`` is one of ``allowed``."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ScoreError(f"{name}={shown(value)}: allowed are {', '.join(allowed)}")
+
+
 def image_batch(image: Any) -> Tensor:
     """``image`` as a tensor if it is a batch of images (n, c, h, w), uint8 or finite floating point. Raises ScoreError."""
     try:
         given = torch.as_tensor(image).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ScoreError(f"images must be a tensor, an array or batches of them, got {type(image).__name__}: {error}") from error
+    tensor("images", given, floating=False, error=ScoreError)
     if given.ndim != 4 or not (given.dtype == torch.uint8 or given.is_floating_point()):
         raise ScoreError(f"images must be uint8 or floating point (n, c, h, w), got {given.dtype} {tuple(given.shape)}")
     if given.is_floating_point() and not bool(torch.isfinite(given).all()):
@@ -73,6 +80,7 @@ def levels(images: Any, batch: int, quantize: str, value_range: Any = None) -> I
     """Batches of grey levels, uint8, each with the values of all images so far. Raises ScoreError at the end where these are in another
     convention than [-1, 1] (before the first batch where all images are in one tensor)."""
     limits = check_range(value_range)
+    at_least_one("batch", batch)
     if hasattr(images, "shape"):
         whole = image_batch(images)
         Values.of(whole, limits).judge(limits)
@@ -185,6 +193,11 @@ def wrap_extractor(
     With a rule of ``resizing`` in ``resize``, images of any size are brought to ``shape`` (c, h, w) before that; any other text there says
     what ``prepare`` does to the size. The module is used as it is: put it in evaluation mode first, ScoreError otherwise.
     """
+    instance("network", network, nn.Module, "a torch.nn.Module")
+    for what, text in (("name", name), ("resize", resize)):
+        if not isinstance(text, str):
+            raise ScoreError(f"{what}={shown(text)}: a text is wanted")
+    _one_of("quantize", quantize, QUANTIZE)
     if network.training:
         raise ScoreError(f"{name} is in training mode, where features depend on the batch: call eval() first")
     first = next(iter(network.parameters()), None)
@@ -276,6 +289,5 @@ def _channels_last(compute: Callable[[Tensor], Tensor], ready: Callable[[Tensor]
 
 def bundled_stats(name: str, split: str = "train") -> FeatureStats:
     """Statistics of a bundled network's own data set: ``bundled_stats("mnist", "train")``. ScoreError for another split."""
-    if split not in SPLITS:
-        raise ScoreError(f"split={split!r}: allowed are {', '.join(SPLITS)}")
+    _one_of("split", split, SPLITS)
     return load_stats(classifier_folder(name) / f"{split}.safetensors")

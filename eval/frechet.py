@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import flag
 from .errors import ScoreError
 from .moments import FeatureStats
 
@@ -34,6 +35,7 @@ def frechet_distance(a: Any, b: Any, *, strict: bool = True) -> float:
     ``strict`` refuses statistics of different extractors or resize rules with ProvenanceError. ScoreError for other dimensions or a
     matrix that is no covariance. Never negative: rounding below 0 counts as 0.
     """
+    flag("strict", strict)
     first, second = (s if isinstance(s, FeatureStats) else FeatureStats.from_features(s) for s in (a, b))
     if first.dim != second.dim:
         raise ScoreError(f"statistics of {first.dim} and of {second.dim} dimensions have no distance")

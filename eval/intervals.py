@@ -14,10 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import instance
 from .errors import ScoreError
 from .frechet import frechet_distance
-from .matrices import at_least_one, matrix, permutation, seeded
+from .matrices import at_least_one, fraction, matrix, permutation, seeded
 from .moments import FeatureStats
+
+#: the most resamples, and sizes of subsets
+MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,8 @@ def frechet_interval(
     stand as they are: a fixed reference set is no sample then. ``value`` is less the bias (2 FD minus the mean of the resampled distances),
     so that it may be negative where both laws are the same; ``frechet_distance`` gives the usual one. Needs m well above q.
     """
-    at_least_one("resamples", resamples)
-    if not 0.0 < level < 1.0:
-        raise ScoreError(f"level={level!r}: allowed are numbers between 0 and 1")
+    at_least_one("resamples", resamples, MOST)
+    level = fraction("level", level)
     real = reference if isinstance(reference, FeatureStats) else matrix(reference, "reference", 3)
     fake = matrix(generated, "generated", 3)
     plain = frechet_distance(real, fake, strict=strict)
@@ -85,7 +88,7 @@ def frechet_infinity(
     """
     fake = matrix(generated, "generated", 4)
     stats = reference if isinstance(reference, FeatureStats) else FeatureStats.from_features(matrix(reference, "reference", 2))
-    at_least_one("sizes", sizes)
+    at_least_one("sizes", sizes, MOST)
     m = len(fake)
     least = max(min(5000, m // 10), 2) if smallest is None else at_least_one("smallest", smallest, m - 1)
     if sizes < 3 or least < 2:
@@ -112,7 +115,9 @@ def finite_sample_bias(stats: FeatureStats, count: int) -> float:
 
     ``(1/m) [tr S + sum_ij l_i l_j (1 + delta_ij) / (2 (l_i + l_j))]``, l the eigenvalues of S.
     """
+    instance("stats", stats, FeatureStats, "FeatureStats")
+    at_least_one("count", count)
     values = torch.linalg.eigvalsh(stats.cov).clamp_min(0.0)
     sums = values[:, None] + values[None, :]
     pairs = torch.where(sums > 0.0, values[:, None] * values[None, :] / (2.0 * sums), 0.0)
-    return float(values.sum() + pairs.sum() + pairs.trace()) / at_least_one("count", count)
+    return float(values.sum() + pairs.sum() + pairs.trace()) / count

@@ -7,17 +7,20 @@ The unbiased estimator leaves out the diagonal of the first two terms and may be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..checks import shown
 from .errors import ScoreError
 from .intervals import Estimate
-from .matrices import at_least_one, couple, permutation, seeded
+from .matrices import at_least_one, couple, permutation, positive, seeded
 
+#: the most subsets and permutations
+MOST = 1_000_000
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -28,7 +31,7 @@ def kernel_distance(reference: Any, generated: Any, *, subsets: int = 100, subse
     (of a subset's value, not of the mean). Slightly negative values are right. ScoreError where a set is smaller than a subset.
     """
     x, y = couple(reference, generated, least=2)
-    at_least_one("subsets", subsets)
+    at_least_one("subsets", subsets, MOST)
     at_least_one("subset_size", subset_size, min(len(x), len(y)))
     if subset_size < 2:
         raise ScoreError("subset_size=1: the unbiased estimator needs 2")
@@ -61,10 +64,9 @@ def cmmd(reference: Any, generated: Any, *, sigma: float = 10.0, estimator: str 
     row of zeros.
     """
     x, y = couple(reference, generated, least=2)
-    if estimator not in ("biased", "unbiased"):
-        raise ScoreError(f"estimator={estimator!r}: allowed are 'biased' and 'unbiased'")
-    if not sigma > 0.0:
-        raise ScoreError(f"sigma={sigma!r}: a positive number is wanted")
+    if not isinstance(estimator, str) or estimator not in ("biased", "unbiased"):
+        raise ScoreError(f"estimator={shown(estimator)}: allowed are 'biased' and 'unbiased'")
+    sigma = positive("sigma", sigma)
     if any(float(v.norm(dim=1).min()) == 0.0 for v in (x, y)):
         raise ScoreError("an embedding of zeros has no direction")
     x, y = (v / v.norm(dim=1, keepdim=True) for v in (x, y))
@@ -93,8 +95,12 @@ def mmd(reference: Any, generated: Any, *, bandwidths: Sequence[float] = BANDWID
     test's p-value, ``(1 + #{MMD_pi >= MMD}) / (1 + permutations)``.
     """
     x, y = couple(reference, generated, least=2)
-    if not bandwidths or any(not b > 0.0 for b in bandwidths):
-        raise ScoreError(f"bandwidths={tuple(bandwidths)}: positive numbers are wanted")
+    widths = list(bandwidths) if isinstance(bandwidths, Iterable) and getattr(bandwidths, "ndim", 1) == 1 else []
+    if not widths:
+        raise ScoreError(f"bandwidths={shown(bandwidths)}: a list of positive numbers is wanted")
+    widths = [positive("bandwidths", b) for b in widths]
+    if not (isinstance(permutations, int) and permutations == 0 and not isinstance(permutations, bool)):
+        at_least_one("permutations", permutations, MOST)
     pooled = torch.cat([x, y])
     squares = torch.cdist(pooled, pooled, compute_mode="donot_use_mm_for_euclid_dist").square()
     n = len(pooled)
@@ -102,11 +108,10 @@ def mmd(reference: Any, generated: Any, *, bandwidths: Sequence[float] = BANDWID
     median = float(squares[above[0], above[1]].median())
     if median == 0.0:
         raise ScoreError("more than half of the distances are 0: the median gives no bandwidth")
-    kernel = torch.stack([torch.exp(-squares / (2.0 * b * b * median)) for b in bandwidths]).mean(dim=0)
+    kernel = torch.stack([torch.exp(-squares / (2.0 * b * b * median)) for b in widths]).mean(dim=0)
     value = _split(kernel, torch.arange(n), len(x))
     if not permutations:
         return TwoSample(value, None, len(x), len(y))
-    at_least_one("permutations", permutations)
     generator = seeded(seed)
     reached = sum(_split(kernel, permutation(n, generator), len(x)) >= value for _ in range(permutations))
     return TwoSample(value, (1 + reached) / (1 + permutations), len(x), len(y))

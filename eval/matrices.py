@@ -8,10 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, integer, number, shown, tensor
 from .errors import ScoreError
 
 #: entries of a block of a distance matrix
 BLOCK = 2**22
+#: more resamples, subsets or directions than anyone waits for
+MANY = 10_000_000
+#: the largest number whose square float64 holds with room to spare
+LARGEST = 1e100
 
 
 def matrix(values: Any, name: str = "features", least: int = 1) -> Tensor:
@@ -19,10 +24,7 @@ def matrix(values: Any, name: str = "features", least: int = 1) -> Tensor:
 
     Raises ScoreError for anything that is no number, is not finite, or has fewer than ``least`` rows.
     """
-    try:
-        given = torch.as_tensor(values).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ScoreError(f"{name} must be a tensor or an array of numbers: {error}") from error
+    given = numbers(values, name)
     if given.ndim == 0 or given.is_complex():
         raise ScoreError(f"{name} must be real and (n, q), got shape {tuple(given.shape)}, {given.dtype}")
     if len(given) < least:
@@ -36,6 +38,15 @@ def matrix(values: Any, name: str = "features", least: int = 1) -> Tensor:
     return made
 
 
+def numbers(values: Any, name: str) -> Tensor:
+    """``values`` (tensor, array, list) as a dense tensor that holds data. Raises ScoreError."""
+    try:
+        given = torch.as_tensor(values).detach()
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ScoreError(f"{name} must be a tensor or an array of numbers: {str(error).partition(chr(10))[0]}") from error
+    return tensor(name, given, floating=False, error=ScoreError)
+
+
 def couple(a: Any, b: Any, names: tuple[str, str] = ("reference", "generated"), least: int = 1) -> tuple[Tensor, Tensor]:
     """Two matrices with the same number of columns. Raises ScoreError."""
     x, y = matrix(a, names[0], least), matrix(b, names[1], least)
@@ -46,9 +57,34 @@ def couple(a: Any, b: Any, names: tuple[str, str] = ("reference", "generated"), 
 
 def at_least_one(name: str, value: Any, most: int | None = None) -> int:
     """``value`` if it is an integer from 1 to ``most``. Raises ScoreError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
-        raise ScoreError(f"{name}={value!r}: allowed are integers from 1" + ("" if most is None else f" to {most}"))
-    return value
+    try:
+        return integer(name, value, 1, MANY if most is None else most)
+    except ArgumentError:
+        upper = MANY if most is None else most
+        raise ScoreError(f"{name}={shown(value)}: allowed are integers from 1 to {upper}") from None
+
+
+def positive(name: str, value: Any, low: float = 0.0, high: float = LARGEST) -> float:
+    """``value`` as a float if it is above 0, at least ``low`` and at most ``high``. Raises ScoreError."""
+    try:
+        found = float(number(name, value, low, high))
+    except ArgumentError:
+        found = 0.0
+    if not found > 0.0:
+        wanted = "above 0" if low == 0.0 else f"of at least {low}"
+        raise ScoreError(f"{name}={shown(value)}: a positive number is wanted, {wanted} and at most {high}")
+    return found
+
+
+def fraction(name: str, value: Any) -> float:
+    """``value`` as a float if it is a number between 0 and 1, both left out. Raises ScoreError."""
+    try:
+        found = float(number(name, value, 0.0, 1.0))
+    except ArgumentError:
+        found = 0.0
+    if not 0.0 < found < 1.0:
+        raise ScoreError(f"{name}={shown(value)}: allowed are numbers between 0 and 1")
+    return found
 
 
 def blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -66,4 +102,4 @@ def permutation(n: int, generator: torch.Generator) -> Tensor:
 
 def seeded(seed: int) -> torch.Generator:
     """A CPU generator of its own."""
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(integer("seed", seed, -(1 << 63), (1 << 64) - 1))

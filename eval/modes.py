@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import ScoreError
-from .matrices import blocks, couple, matrix
+from .matrices import blocks, couple, matrix, numbers, positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +40,12 @@ def mode_coverage(generated: Any, means: Any, std: Any, weights: Any = None, *, 
     """
     centres, x = couple(means, generated, ("means", "generated"))
     k = len(centres)
-    widths = torch.as_tensor(std, dtype=torch.float64).expand(k) if torch.as_tensor(std).ndim == 0 else matrix(std, "std").reshape(-1)
+    width = numbers(std, "std")
+    widths = matrix(width.expand(k) if width.ndim == 0 else width, "std").reshape(-1)
     shares = torch.ones(k, dtype=torch.float64) if weights is None else matrix(weights, "weights").reshape(-1)
     if len(widths) != k or len(shares) != k or not float(widths.min()) > 0.0 or float(shares.min()) < 0.0 or not float(shares.sum()) > 0.0:
         raise ScoreError(f"{k} means need a positive std (one, or one each) and weights of at least 0")
-    if not radius > 0.0:
-        raise ScoreError(f"radius={radius!r}: a positive number is wanted")
+    radius = positive("radius", radius)
     target = shares / shares.sum()
     owner, good = torch.empty(len(x), dtype=torch.int64), torch.empty(len(x), dtype=torch.bool)
     for rows, distance in blocks(x, centres):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import ArgumentError, flag, instance, integer, plain, shown
 from .errors import ProvenanceError, ScoreError
 from .matrices import matrix
 
@@ -52,6 +53,7 @@ class Provenance:
 
     def check(self, other: Provenance) -> None:
         """Raise ProvenanceError where both know a rule and they differ."""
+        instance("other", other, Provenance, "a Provenance")
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in RULES]
         wrong = [f"{name} {a!r} and {b!r}" for name, a, b in pairs if a is not None and b is not None and a != b]
         if wrong:
@@ -79,13 +81,13 @@ class FeatureStats:
         sigma = matrix(cov, "cov")
         if torch.as_tensor(mean).ndim > 1 or sigma.shape != (len(mu), len(mu)):
             raise ScoreError(f"mean {tuple(torch.as_tensor(mean).shape)} and cov {tuple(sigma.shape)}: (q,) and (q, q) are wanted")
-        if count is not None and (isinstance(count, bool) or int(count) != count or count < 2):
-            raise ScoreError(f"count={count!r}: an integer of at least 2, or None for exact moments")
+        if count is not None:
+            count = _count(count)
         scale = float(sigma.abs().max())
         if float((sigma - sigma.T).abs().max()) > 1e-6 * scale or float(sigma.diagonal().min()) < -1e-12 * scale:
             raise ScoreError("cov is not a covariance: it must be symmetric with a diagonal of at least 0")
         made = mu.clone(), 0.5 * (sigma + sigma.T)
-        return cls(*made, None if count is None else int(count), provenance or Provenance())
+        return cls(*made, count, _known(provenance))
 
     @classmethod
     def from_features(cls, features: Any, provenance: Provenance | None = None) -> FeatureStats:
@@ -101,7 +103,9 @@ class FeatureStats:
     def merge(self, *others: FeatureStats, strict: bool = True) -> FeatureStats:
         """Statistics of all samples together; ProvenanceError where they come from different rules."""
         parts = Moments.of(self)
+        flag("strict", strict)
         for other in others:
+            instance("other", other, FeatureStats, "FeatureStats")
             if strict:
                 self.provenance.check(other.provenance)
             parts.merge(Moments.of(other))
@@ -120,6 +124,7 @@ class Moments:
     @classmethod
     def of(cls, stats: FeatureStats) -> Moments:
         """The accumulator that would have given ``stats``; ScoreError for exact moments, which have no count."""
+        instance("stats", stats, FeatureStats, "FeatureStats")
         if stats.count is None:
             raise ScoreError("moments without a count cannot be merged")
         made = cls()
@@ -139,6 +144,7 @@ class Moments:
 
     def merge(self, other: Moments) -> None:
         """Take the samples of ``other``."""
+        instance("other", other, Moments, "Moments")
         if not other.count:
             return
         if not self.count:
@@ -157,4 +163,21 @@ class Moments:
         if self.count < 2:
             raise ScoreError(f"{self.count} samples have no covariance: at least 2 are wanted")
         cov = self.scatter / (self.count - 1)
-        return FeatureStats(self.mean.clone(), 0.5 * (cov + cov.T), self.count, provenance or Provenance())
+        return FeatureStats(self.mean.clone(), 0.5 * (cov + cov.T), self.count, _known(provenance))
+
+
+def _known(provenance: Provenance | None) -> Provenance:
+    """``provenance``, or one that knows nothing."""
+    if provenance is None:
+        return Provenance()
+    instance("provenance", provenance, Provenance, "a Provenance")
+    return provenance
+
+
+def _count(count: Any) -> int:
+    """``count`` as an integer of at least 2; floats that are whole are integers here, as files of other tools have them."""
+    try:
+        found = plain(count)
+        return integer("count", int(found) if isinstance(found, float) and found.is_integer() else found, 2)
+    except ArgumentError:
+        raise ScoreError(f"count={shown(count)}: an integer of at least 2, or None for exact moments") from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import ScoreError
+from .matrices import numbers, positive
 
 #: SSIM's window: side and deviation; and its constants
 WINDOW, DEVIATION, K1, K2 = 11, 1.5, 0.01, 0.03
@@ -16,7 +16,7 @@ WINDOW, DEVIATION, K1, K2 = 11, 1.5, 0.01, 0.03
 
 def psnr(a: Any, b: Any, *, data_range: float) -> Tensor:
     """``10 log10(data_range^2 / MSE)`` in dB of each pair (n,), infinite where they are equal. Average these, not the MSE."""
-    x, y = _images(a, b, data_range)
+    x, y, data_range = _images(a, b, data_range)
     mse = (x - y).square().flatten(1).mean(dim=1)
     return 10.0 * torch.log10(data_range**2 / mse)
 
@@ -27,7 +27,7 @@ def ssim(a: Any, b: Any, *, data_range: float) -> Tensor:
     Gaussian window of side 11 and deviation 1.5, population moments, windows that lie inside the image, mean over places and channels
     (torchmetrics also counts windows over reflected edges).
     """
-    x, y = _images(a, b, data_range)
+    x, y, data_range = _images(a, b, data_range)
     if x.ndim != 4 or min(x.shape[2:]) < WINDOW:
         raise ScoreError(f"images of shape {tuple(x.shape)}: (n, c, h, w) with sides of at least {WINDOW} is wanted")
     n, c, h, w = x.shape
@@ -44,12 +44,14 @@ def ssim(a: Any, b: Any, *, data_range: float) -> Tensor:
     return means
 
 
-def _images(a: Any, b: Any, data_range: float) -> tuple[Tensor, Tensor]:
-    x, y = (torch.as_tensor(v).detach().to(torch.float64) for v in (a, b))
+def _images(a: Any, b: Any, data_range: float) -> tuple[Tensor, Tensor, float]:
+    x, y = (numbers(v, name) for v, name in ((a, "a"), (b, "b")))
+    if x.is_complex() or y.is_complex():
+        raise ScoreError(f"images must be real, got {x.dtype} and {y.dtype}")
+    x, y = x.to(torch.float64), y.to(torch.float64)
     if x.shape != y.shape or x.ndim < 2 or not x.numel():
         raise ScoreError(f"pairs of shapes {tuple(x.shape)} and {tuple(y.shape)}: two equal, non-empty (n, ...) are wanted")
-    if not (data_range > 0.0 and math.isfinite(data_range)):
-        raise ScoreError(f"data_range={data_range!r}: a positive number is wanted, 2 for images in [-1, 1]")
+    data_range = positive("data_range", data_range)
     if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
         raise ScoreError("an image holds NaN or infinity")
-    return x, y
+    return x, y, data_range

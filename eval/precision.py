@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.denoiser import Denoiser, call
+from ..models.denoiser import Denoiser, call, check_denoiser
 
 
 def own_dtype(denoiser: Denoiser) -> torch.dtype:
@@ -24,6 +24,7 @@ class InOwnPrecision:
     """``denoiser`` with its input rounded to its own dtype and its raw outputs widened to the state's."""
 
     def __init__(self, denoiser: Denoiser, dtype: torch.dtype | None = None) -> None:
+        check_denoiser(denoiser)
         self.denoiser, self.dtype = denoiser, dtype or own_dtype(denoiser)
         self.schedule, self.prediction, self.shape = denoiser.schedule, denoiser.prediction, denoiser.shape
         self.coefficients, self.input_scale = denoiser.coefficients, denoiser.input_scale

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import unknown
+from ..checks import shown, unknown
 from ..models.classifier import bundled_classifiers
 from .errors import ScoreError
 from .features import Device, FeatureExtractor, levels, load_extractor
@@ -60,9 +60,14 @@ class Scores:
 
 def metric_names(metrics: str | Iterable[str]) -> tuple[str, ...]:
     """``"fd,kid"`` or names, checked, each once. Raises ScoreError with the nearest match."""
-    names = [part.strip() for part in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
+    if isinstance(metrics, str):
+        names: list[Any] = [part.strip() for part in metrics.split(",")]
+    elif not isinstance(metrics, Iterable) or getattr(metrics, "ndim", None) == 0:
+        raise ScoreError(f"metrics={shown(metrics)}: names of metrics are wanted; allowed: {', '.join(METRICS)}")
+    else:
+        names = list(metrics)
     for name in names:
-        if name not in METRICS:
+        if not isinstance(name, str) or name not in METRICS:
             raise ScoreError(unknown("metric", name, METRICS))
     if not names:
         raise ScoreError(f"no metric was asked for; allowed: {', '.join(METRICS)}")

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..checks import ArgumentError, parse_json, unknown
+from ..checks import ArgumentError, instance, parse_json, shown, tensor, unknown
 from ..files import sha256, write_tensors, writing
 from ..files.arrays import npz_header, npz_names, read_npz
 from .errors import ScoreError
@@ -31,14 +31,21 @@ SUFFIXES = (".npz", ".safetensors")
 
 def data_hash(values: Any) -> str:
     """SHA-256 of an array's dtype, shape and bytes: what ``Provenance.data`` says of a data set in memory."""
-    array = np.ascontiguousarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values)
+    if isinstance(values, Tensor):
+        tensor("values", values, floating=False, error=ScoreError)
+        values = values.detach().cpu()
+        values = (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()
+    array = np.ascontiguousarray(values)
+    if array.dtype.hasobject or not array.size:
+        raise ScoreError(f"values={shown(values)}: an array of numbers is wanted")
     return sha256(f"{array.dtype.str} {array.shape}", array)
 
 
 def save_stats(stats: FeatureStats, path: str | Path, features: Tensor | None = None) -> None:
     """Write to ``path`` (.npz or .safetensors), whole or not at all. The same statistics give the same bytes. ``features`` (n, q)
     are kept beside them, in float32."""
-    path = Path(path)
+    instance("stats", stats, FeatureStats, "FeatureStats")
+    path = path_of(path)
     _suffix(path)
     kept = {} if features is None else {"features": matrix(features).to(torch.float32).cpu().contiguous()}
     if kept and kept["features"].shape[1] != stats.dim:
@@ -59,9 +66,17 @@ def save_stats(stats: FeatureStats, path: str | Path, features: Tensor | None = 
         write_tensors(path, {"mu": mean, "sigma": cov, **kept}, about)
 
 
+def path_of(path: Any) -> Path:
+    """``path`` as a Path. Raises ScoreError for what is none."""
+    try:
+        return Path(path)
+    except TypeError:
+        raise ScoreError(f"path={shown(path)}: the name of a file is wanted") from None
+
+
 def load_stats(path: str | Path) -> FeatureStats:
     """Read what ``save_stats`` wrote, to the last bit, or another tool's ``mu`` and ``sigma``. Raises ScoreError for anything else."""
-    arrays, facts = _read(Path(path), ("mu", "sigma"))
+    arrays, facts = _read(path_of(path), ("mu", "sigma"))
     try:
         count, provenance = _facts(facts)
         return FeatureStats.from_moments(arrays["mu"], arrays["sigma"], count, provenance)
@@ -71,7 +86,7 @@ def load_stats(path: str | Path) -> FeatureStats:
 
 def load_features(path: str | Path) -> Tensor | None:
     """The features that a statistics file keeps, (n, q) float32; None where it keeps none. Raises ScoreError."""
-    found = _read(Path(path), ("features",))[0].get("features")
+    found = _read(path_of(path), ("features",))[0].get("features")
     if found is not None and (found.ndim != 2 or not found.numel() or not bool(torch.isfinite(found).all())):
         raise ScoreError(f"{str(path)!r}: features must be (n, q) and finite, got {tuple(found.shape)}")
     return found

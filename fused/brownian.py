@@ -28,7 +28,6 @@ alone and is the sum of two pairs over sqrt 2. Plain noise has streams below ``P
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -36,7 +35,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, integer, number, tensor
 from .noise import check_seeds, keys_of
 from .pairs import Words, add_pairs, draw_words
 from .philox import WORD
@@ -198,8 +197,8 @@ class BrownianPath:
     def __post_init__(self) -> None:
         self.seeds = check_seeds(self.seeds)
         for name, value, low, high in (("cells", self.cells, 1, MAX_CELLS), ("layer", self.layer, 0, MAX_LAYERS - 1)):
-            if not low <= operator.index(value) <= high:
-                raise ArgumentError(f"{name} = {value} is out of range; allowed are {low} to {high}")
+            integer(name, value, low, high)
+        self.start, self.end, self.tol = (_number(name, getattr(self, name)) for name in ("start", "end", "tol"))
         width = self.end - self.start
         if not 0.0 < width < math.inf:
             raise ArgumentError(f"a path from {self.start} to {self.end}: a finite range with start < end is wanted")
@@ -248,6 +247,7 @@ class BrownianPath:
         return list(zip(self.increments(spans, like), hs, strict=True))
 
     def _places(self, s: float, t: float) -> tuple[Place, Place]:
+        s, t = _number("s", s), _number("t", t)
         if not self.start <= s <= t <= self.end:
             raise ArgumentError(f"the interval from {s} to {t} leaves this path: allowed {self.start} <= s <= t <= {self.end}")
         return self._place(s), self._place(t)
@@ -259,6 +259,7 @@ class BrownianPath:
 
     def _ready(self, like: Tensor) -> _Kept:
         """What is kept for tensors such as ``like``."""
+        tensor("like", like)
         if like.ndim == 0 or like.shape[0] != len(self.seeds):
             raise ArgumentError(
                 f"a batch of shape {tuple(like.shape)} does not go with {len(self.seeds)} seeds; allowed is one seed per sample"
@@ -297,3 +298,8 @@ def _signed(s: Place, t: Place) -> dict[Place, float]:
     if x:
         terms[i, x] = terms.get((i, x), 0.0) - 1.0
     return {at: sign for at, sign in terms.items() if sign}
+
+
+def _number(name: str, value: float) -> float:
+    """``value`` as a float. ArgumentError where it is no number."""
+    return value if isinstance(value, float) else float(number(name, value))

@@ -22,7 +22,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, ArgumentTypeError
+from ..checks import ArgumentError, ArgumentTypeError, described, instance, integer, plain, shown
 
 #: a number for the whole batch, one number per sample, or the latter made ready by :func:`prepare`
 Coefficient: TypeAlias = float | Sequence[float] | Tensor
@@ -38,6 +38,9 @@ _BLOCK = 1 << 17
 
 def accumulator_dtype(dtypes: Iterable[torch.dtype]) -> torch.dtype:
     """float64 if any of ``dtypes`` is, else float32."""
+    dtypes = list(dtypes) if isinstance(dtypes, Iterable) else [dtypes]
+    for dtype in dtypes:
+        instance("dtypes", dtype, torch.dtype, "a list of torch.dtype")
     return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
@@ -49,7 +52,10 @@ def prepare(
     ``dtype`` is the dtype of the state (float64 for float64, else float32 is made). All sequences of a launch go to the device in one
     copy. A sequence of zeros becomes 0.0. Raises ValueError when sequences differ in length.
     """
-    rows = tuple(tuple(float(c) if isinstance(c, (int, float)) else c for c in row) for row in coefficients)
+    _check_lists(("coefficients", coefficients))
+    _check_lists(*(("a row of coefficients", row) for row in coefficients))
+    integer("ndim", ndim, 1, 64)
+    rows = tuple(tuple(_coefficient(c) for c in row) for row in coefficients)
     found = [c for row in rows for c in row if not isinstance(c, (float, Tensor)) and any(c)]
     if len({len(c) for c in found}) > 1:
         raise ArgumentError(
@@ -58,6 +64,24 @@ def prepare(
     wide = torch.tensor(found, dtype=accumulator_dtype((dtype,))).to(device) if found else torch.empty(0)
     ready = iter(wide.view(*wide.shape, *(1,) * (ndim - 1)))
     return tuple(tuple(c if isinstance(c, (float, Tensor)) else next(ready) if any(c) else 0.0 for c in row) for row in rows)
+
+
+def _coefficient(c: Coefficient) -> Coefficient:
+    """A float, a tensor, or one float a sample. ArgumentTypeError for anything else."""
+    c = plain(c)
+    if isinstance(c, Tensor):
+        return c
+    try:
+        return float(c) if isinstance(c, (int, float)) else [float(v) for v in c]
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentTypeError(f"coefficient {shown(c)}: a number, or one number a sample, is wanted") from None
+
+
+def _check_lists(*named: tuple[str, object]) -> None:
+    """ArgumentTypeError unless all are lists or tuples."""
+    for name, value in named:
+        if not isinstance(value, (list, tuple)):
+            raise ArgumentTypeError(f"{name}={shown(value)}: a list is wanted")
 
 
 def linear_step(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Rows) -> None:
@@ -82,6 +106,10 @@ def linear_step(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficient
 
 def linear_combination(inputs: Sequence[Tensor], coefficients: Sequence[Coefficient], dtype: torch.dtype) -> Tensor:
     """``sum_i coefficients[i] * inputs[i]`` as a new tensor of ``dtype``: the bits of :func:`linear_step`, and autograd sees it."""
+    _check_lists(("inputs", inputs), ("coefficients", coefficients))
+    for i, x in enumerate(inputs):
+        instance(f"inputs[{i}]", x, Tensor, "a tensor")
+    instance("dtype", dtype, torch.dtype, "a torch.dtype")
     if len(inputs) != len(coefficients) or not inputs:
         raise ArgumentError(f"{len(coefficients)} coefficients for {len(inputs)} inputs; allowed is one each, and at least one")
     terms = _terms(inputs, coefficients, dtype)
@@ -134,7 +162,7 @@ def _new(inputs: Sequence[Tensor], row: Terms, first: Tensor) -> Tensor:
 
 def _terms(inputs: Sequence[Tensor], row: Sequence[Coefficient], dtype: torch.dtype) -> list[tuple[Tensor, float | Tensor]]:
     """The (input, coefficient) pairs that count, per-sample sequences made ready and prepared ones checked."""
-    pairs = [(x, c) for x, c in zip(inputs, row, strict=True) if isinstance(c, Tensor) or c != 0.0]
+    pairs = [(x, c) for x, c in zip(inputs, row, strict=True) if not isinstance(c, (int, float)) or c != 0.0]
     out: list[tuple[Tensor, float | Tensor]] = []
     for x, c in pairs:
         if isinstance(c, (int, float)):
@@ -190,6 +218,8 @@ def _accumulate_blocks(out: Tensor, terms: Sequence[tuple[Tensor, float | Tensor
 
 def _check(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Rows) -> None:
     """Raise ValueError unless counts and shapes agree and no output shares memory with another tensor of the launch."""
+    _check_lists(("outputs", outputs), ("inputs", inputs), ("coefficients", coefficients))
+    _check_lists(*(("a row of coefficients", row) for row in coefficients))
     if len(coefficients) != len(outputs) or any(len(row) != len(inputs) for row in coefficients):
         rows = [len(row) for row in coefficients]
         raise ArgumentError(
@@ -197,6 +227,9 @@ def _check(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Ro
         )
     if not outputs:
         return
+    stray = [t for t in (*outputs, *inputs) if not isinstance(t, Tensor) or t.is_complex() or t.is_meta or t.is_sparse]
+    if stray:
+        raise ArgumentTypeError(f"outputs and inputs must be dense tensors of real numbers, got {described(stray[0])}")
     shape = outputs[0].shape
     if not shape or any(t.shape != shape for t in (*outputs, *inputs)):
         shapes = [tuple(t.shape) for t in (*outputs, *inputs)]

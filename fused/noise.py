@@ -29,7 +29,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, ArgumentTypeError, integer
+from ..checks import ArgumentError, ArgumentTypeError, integer, shown, tensor
+from ..checks import device as checked_device
 from .philox import U64, WORD, philox4x32, philox4x32_host
 
 #: the most samples of one batch: their seeds alone take half a gigabyte
@@ -89,7 +90,8 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
 def keys_of(seeds: Iterable[int], device: torch.device | str | None = None) -> Tensor:
     """Philox keys of ``seeds``: int64, shape ``(2, n)``, low 32 bits then high 32 bits."""
     values = check_seeds(seeds)
-    return torch.tensor([[s & WORD for s in values], [s >> 32 for s in values]], dtype=torch.int64, device=device)
+    place = checked_device(device)
+    return torch.tensor([[s & WORD for s in values], [s >> 32 for s in values]], dtype=torch.int64, device=place)
 
 
 def normals(
@@ -110,12 +112,20 @@ def normals(
     return normals_of_keys(keys_of(seeds, device), shape, stream=stream, draw=draw, dtype=dtype)
 
 
+def _shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """``shape`` as a tuple of Python ints. ArgumentTypeError for what is no list of integers of at least 0."""
+    if isinstance(shape, (str, bytes)) or not isinstance(shape, Iterable) or getattr(shape, "ndim", 1) != 1:
+        raise ArgumentTypeError(f"shape={shown(shape)}: the shape of one sample, a tuple of integers, is wanted")
+    return tuple(integer("shape", size, 0) for size in shape)
+
+
 def normals_of_keys(keys: Tensor, shape: Sequence[int], *, stream: int, draw: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """:func:`normals` for seeds already made into ``keys`` by :func:`keys_of`, on their device: nothing crosses to or from the host."""
     for name, value in (("stream", stream), ("draw", draw)):
-        if not 0 <= operator.index(value) <= WORD:
+        if not 0 <= integer(name, value, -1 << 64) <= WORD:
             raise ArgumentError(f"{name} = {value} is out of range; allowed are integers with 0 <= {name} < 2**32")
-    if not dtype.is_floating_point:
+    shape = _shape(shape)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ArgumentTypeError(f"dtype = {dtype}: normals come in floating point dtypes, e.g. torch.float32 or torch.bfloat16")
     n, size = keys.shape[1], math.prod(shape)
     counters = -(-size // 4)
@@ -140,11 +150,12 @@ class SeededNoise:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
-        if not 0 <= operator.index(self.stream) <= WORD:
+        if not 0 <= integer("stream", self.stream, -1 << 64) <= WORD:
             raise ArgumentError(f"stream = {self.stream} is out of range; allowed are integers with 0 <= stream < 2**32")
 
     def __call__(self, draw: int, like: Tensor) -> Tensor:
         """Normals with the shape, device and dtype of ``like``, whose first axis is the batch: ``len(seeds)``."""
+        tensor("like", like)
         if like.ndim == 0 or like.shape[0] != len(self.seeds):
             raise ArgumentError(
                 f"a batch of shape {tuple(like.shape)} does not go with {len(self.seeds)} seeds; allowed is one seed per sample"
@@ -157,7 +168,7 @@ class SeededNoise:
 
     def keys(self, device: torch.device | str | None = None) -> Tensor:
         """:func:`keys_of` the seeds on ``device``, made once per device."""
-        place = torch.get_default_device() if device is None else torch.device(device)
+        place = torch.get_default_device() if device is None else checked_device(device)
         if place not in self._keys:
             self._keys[place] = keys_of(self.seeds, place)
         return self._keys[place]

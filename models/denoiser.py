@@ -17,8 +17,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, UnknownName, unknown
-from ..schedules.base import Schedule
+from ..checks import ArgumentError, UnknownName, members, tensor, unknown
+from ..schedules.base import Schedule, check_schedule, host_number
 from ..schedules.kinds import KINDS, convert
 
 #: a time of the schedule: a number, a 0-dim tensor, or one time a sample (B,)
@@ -60,6 +60,15 @@ class Denoiser(Protocol):
         """``p x + sum q_i raw_i``, of kind ``prediction``, for the unscaled state ``x`` (B, *shape)."""
 
 
+#: what a denoiser has, beside being called
+MEMBERS = ("schedule", "prediction", "shape", "raws", "coefficients", "input_scale")
+
+
+def check_denoiser(denoiser: object) -> None:
+    """ArgumentTypeError unless ``denoiser`` has what a Denoiser has."""
+    members("denoiser", denoiser, MEMBERS, "a denoiser, such as fewstep.models.wrap(...) or .load(...) makes,")
+
+
 def check_kind(kind: str) -> str:
     """``kind`` if it is one of KINDS; UnknownName with the nearest match otherwise."""
     if not isinstance(kind, str) or kind not in KINDS:
@@ -70,7 +79,7 @@ def check_kind(kind: str) -> str:
 def host_times(t: Time, batch: int) -> list[float]:
     """The times as Python floats, one or ``batch`` of them. A tensor on an accelerator is waited for. ShapeError for other sizes."""
     if not isinstance(t, Tensor):
-        return [float(t)]
+        return [host_number(t)]
     if t.ndim > 1 or t.numel() not in (1, batch):
         raise ShapeError(f"the time has shape {tuple(t.shape)}; allowed: a number, () or ({batch},)")
     return [float(v) for v in t.reshape(-1).tolist()]
@@ -91,12 +100,12 @@ def combine(tensors: Sequence[Tensor], columns: Sequence[Sequence[float]]) -> Te
     """
     wide = reduce(torch.promote_types, (v.dtype for v in tensors), torch.float32)
     out: Tensor | None = None
-    for tensor, column in zip(tensors, columns, strict=True):
+    for each, column in zip(tensors, columns, strict=True):
         if not any(column):
             continue
-        term = tensor.to(wide)
+        term = each.to(wide)
         if any(c != 1.0 for c in column):
-            term = term * (column[0] if len(column) == 1 else per_sample(column, tensor, wide))
+            term = term * (column[0] if len(column) == 1 else per_sample(column, each, wide))
         out = term if out is None else out + term
     return torch.zeros_like(tensors[0]) if out is None else out.to(tensors[0].dtype)
 
@@ -107,6 +116,7 @@ def call(denoiser: Denoiser, x: Tensor, t: Time, cond: Condition = None) -> Tens
     ``t`` may be a number, 0-dim or (B,): then each sample has its own coefficients. Raises ShapeError for another shape of ``t`` or
     another number of raw outputs than of coefficients.
     """
+    tensor("x", x, axes=1)
     times = host_times(t, x.shape[0])
     x_in = combine([x], [[denoiser.input_scale(v) for v in times]])
     raws = denoiser.raws(x_in, t, cond)
@@ -124,6 +134,9 @@ def convert_prediction(value: Tensor, x: Tensor, t: Time, src: str, dst: str, sc
     """
     for kind in (src, dst):
         check_kind(kind)
+    for name, given in (("value", value), ("x", x)):
+        tensor(name, given, axes=1)
+    check_schedule(schedule)
     if value.shape != x.shape:
         raise ShapeError(f"the prediction has shape {tuple(value.shape)}, the state {tuple(x.shape)}")
     if src == dst:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, tensor
 from ..schedules.base import Schedule
 from ..schedules.kinds import convert
 from .denoiser import Condition, Time, check_kind, host_times
@@ -43,6 +43,7 @@ class Empirical(Exact):
 
         Raises ValueError for data or labels of another form.
         """
+        tensor("data", data, floating=False)
         if data.ndim < 2 or data.numel() == 0 or not data.is_floating_point():
             raise ArgumentError(f"data have shape {tuple(data.shape)}, {data.dtype}; allowed: floating point (N, *shape), N >= 1")
         if not bool(torch.isfinite(data).all()):
@@ -122,6 +123,7 @@ class Empirical(Exact):
 
 def check_labels(labels: Tensor, count: int) -> None:
     """Raise ValueError unless ``labels`` are ``count`` integers in which every one of 0 .. max occurs."""
+    tensor("labels", labels, floating=False)
     if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ArgumentError(f"labels have shape {tuple(labels.shape)}, {labels.dtype}; allowed: ({count},) integers")
     found = torch.unique(labels).tolist()

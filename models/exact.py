@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
-from ..schedules.base import Schedule
+from ..checks import ArgumentError, tensor
+from ..schedules.base import Schedule, check_schedule
 from ..schedules.kinds import ConversionError
 from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
 
@@ -92,6 +92,7 @@ def chosen(cond: Condition, x: Tensor, count: int, what: str) -> Tensor | None:
         cond = cond["label"]
     if cond is None:
         return None
+    tensor(f"the {what}", cond, floating=False)
     if cond.dtype == torch.bool or cond.is_floating_point() or cond.is_complex():
         raise ArgumentError(f"the {what} must be integers, got {cond.dtype}")
     if cond.shape != x.shape[:1]:
@@ -106,6 +107,7 @@ class Exact:
 
     def __init__(self, schedule: Schedule, prediction: str, shape: tuple[int, ...]) -> None:
         """``shape`` is that of one sample. Raises UnknownName for another prediction than KINDS."""
+        check_schedule(schedule)
         self.schedule, self.prediction, self.shape = schedule, check_kind(prediction), shape
 
     def predict(self, kind: str, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
@@ -130,6 +132,7 @@ class Exact:
 
     def rows(self, x: Tensor) -> Tensor:
         """``x`` (B, *shape) as (B, d) in the arithmetic's precision. Raises ShapeError."""
+        tensor("x", x)
         if tuple(x.shape[1:]) != self.shape or x.ndim == 0:
             raise ShapeError(f"the state has shape {tuple(x.shape)}, the model wants (batch, {', '.join(map(str, self.shape))})")
-        return x.reshape(x.shape[0], -1).to(wide(x.device))
+        return x.flatten(1).to(wide(x.device))

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, choice, flag, tensor
 from ..schedules.base import Schedule
 from ..schedules.mean_reverting import MeanReverting
-from .denoiser import Condition, Denoiser, ShapeError, Time, call
+from .denoiser import Condition, Denoiser, ShapeError, Time, call, check_denoiser
 
 
 class MeanReverted:
@@ -38,16 +38,18 @@ class MeanReverted:
     """
 
     def __init__(self, inner: Denoiser, mu: Tensor, *, per_sample: bool = False, velocity: str = "own") -> None:
+        check_denoiser(inner)
+        tensor("mu", mu)
+        flag("per_sample", per_sample)
+        choice("velocity", velocity, ("own", "mr_v"))
         if not isinstance(inner.schedule, MeanReverting):
             raise ArgumentError(f"the model is on {inner.schedule!r}; allowed: MeanReverting")
-        if velocity not in ("own", "mr_v"):
-            raise ArgumentError(f"velocity={velocity!r}: allowed: own, mr_v")
         if velocity == "mr_v" and inner.prediction != "v":
             raise ArgumentError(f"velocity='mr_v' with prediction={inner.prediction!r}: wrap the network with prediction='v'")
         if any(inner.input_scale(t) != 1.0 for t in (inner.schedule.t_max, inner.schedule.t_min)):
             raise ArgumentError("the model scales its input, which mu is not part of; allowed: input_scale = 1")
-        if not mu.is_floating_point():
-            raise ArgumentError(f"mu must be floating point, got {mu.dtype}")
+        if per_sample and mu.ndim == 0:
+            raise ShapeError("per_sample=True, but mu has no axis: (B, *shape) is wanted")
         self.inner, self.offset, self.velocity = inner, mu, velocity
         self.path: MeanReverting = inner.schedule
         self.schedule: Schedule = inner.schedule

@@ -20,12 +20,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, integer, shown, tensor
 from ..schedules.base import Schedule
 from .denoiser import Condition, Time, check_kind
 from .exact import Exact, Levels, blend, chosen, fold, levels, softmax, wide
 
 Values = Tensor | Sequence[Any] | float
+
+
+#: the most draws of ``sample``
+MAX_SAMPLES = 1 << 28
+
+
+def _numbers(name: str, values: Values) -> Tensor:
+    """``values`` as a float64 tensor."""
+    try:
+        found = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ArgumentError(f"{name}={shown(values)}: numbers are wanted ({str(error).partition(chr(10))[0]})") from None
+    if isinstance(values, Tensor) and values.is_complex():
+        raise ArgumentError(f"{name} must be real, got {values.dtype}")
+    return found
 
 
 class GaussianMixture(Exact):
@@ -45,7 +60,8 @@ class GaussianMixture(Exact):
 
         Raises ValueError for shapes and values that make no mixture.
         """
-        m, s, w = (torch.as_tensor(v, dtype=torch.float64).detach().cpu().clone() for v in (means, stds, weights))
+        given = (("means", means), ("stds", stds), ("weights", weights))
+        m, s, w = (tensor(name, _numbers(name, v), floating=False).detach().cpu().clone() for name, v in given)
         if m.ndim < 2 or m.numel() == 0:
             raise ArgumentError(f"means have shape {tuple(m.shape)}; allowed (K, *shape) with at least one component and one axis")
         if s.shape not in (torch.Size([]), m.shape[:1], m.shape):
@@ -120,8 +136,9 @@ class GaussianMixture(Exact):
     def sample(self, n: int, seed: int, component: int | None = None) -> Tensor:
         """``n`` exact draws of x0, (n, *shape) float64 on the CPU; of one component if given. The first m draws do not depend on n."""
         count = self.means.shape[0]
-        if component is not None and not 0 <= component < count:
-            raise ArgumentError(f"component {component}: allowed 0 .. {count - 1}")
+        n, seed = integer("n", n, 0, MAX_SAMPLES), integer("seed", seed, 0)
+        if component is not None:
+            component = integer("component", component, 0, count - 1)
         which, noise = (np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(2))
         edges = torch.cumsum(self.weights, 0).numpy()
         found = np.searchsorted(edges / edges[-1], which.random(n), side="right")

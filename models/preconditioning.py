@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from ..checks import ArgumentError, number
-from ..schedules.base import Real, Schedule, like, namespace
+from ..schedules.base import Real, Schedule, check_schedule, like, namespace
 from ..schedules.node import Node
 
 
@@ -88,6 +88,11 @@ class VPPreconditioning:
     trained: Schedule
     scale: float = 999.0
     kind = "eps"
+
+    def __post_init__(self) -> None:
+        check_schedule(self.trained)
+        if not number("scale", self.scale) > 0.0:
+            raise ArgumentError(f"scale={self.scale!r}: a number above 0 is wanted")
 
     def numbers(self, node: Node) -> Numbers:
         """At ``node``; finite for all alpha, sigma but (0, 0)."""

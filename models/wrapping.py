@@ -19,8 +19,8 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, ArgumentTypeError, UnknownName, flag, integer, number, unknown
-from ..schedules.base import Real, Schedule
+from ..checks import ArgumentError, ArgumentTypeError, UnknownName, flag, integer, number, tensor, unknown
+from ..schedules.base import Real, Schedule, host_number
 from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
 from .preconditioning import EDMPreconditioning, Preconditioning, scaled_log
 
@@ -171,7 +171,7 @@ class Wrapped:
         """``|label - exact label|`` at time ``t``: the rounding error of a table look-up, 0 for all others."""
         if self.time != "index":
             return 0.0
-        exact = float(self.exact_label(float(t)))
+        exact = float(self.exact_label(host_number(t)))
         return abs(min(max(round(exact), 0), round(self.schedule.t_max)) - exact)
 
     def labels(self, t: Time, like: Tensor) -> Tensor:
@@ -203,6 +203,7 @@ class Wrapped:
         """
         if isinstance(self.network, torch.nn.Module) and self.network.training:
             warn_of_training(self.network)
+        tensor("x_in", x_in, axes=1)
         label, how = self.labels(t, x_in), self.passing
         own, cond = x_in.clone(), copied(cond)
         if how.style == "none" and cond is not None:
@@ -292,6 +293,6 @@ def preconditioner(precondition: str | Preconditioning | None, sigma_data: float
 
 def shape_of(shape: Any) -> tuple[int, ...]:
     """``shape`` of one sample as integers. ArgumentError where it is no list of positive integers."""
-    if isinstance(shape, str) or not isinstance(shape, Iterable):
+    if isinstance(shape, str) or not isinstance(shape, Iterable) or getattr(shape, "ndim", 1) != 1:
         raise ArgumentError(f"shape={shape!r}: a tuple of integers is wanted, without the batch")
     return tuple(integer("shape", size, 1) for size in shape)

@@ -8,11 +8,13 @@ have signal ``alpha`` and noise norm ``sigma``, to 1e-12 of its largest term; it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from ..checks import ArgumentTypeError
+from ..checks import ArgumentTypeError, choice, shown
+from ..schedules.base import host_number
 from ..schedules.kinds import parts
 from ..schedules.node import Node
 from .instructions import CONSISTENCIES, Combine, Consistency, Draw, Evaluate, Plan, PlanError
@@ -28,6 +30,8 @@ class Lin:
     __slots__ = ("terms",)
 
     def __init__(self, terms: dict[int, float]) -> None:
+        if not isinstance(terms, dict):
+            raise ArgumentTypeError(f"terms={shown(terms)}: a dict from value to coefficient is wanted")
         self.terms = terms
 
     def __add__(self, other: Lin | float) -> Lin:
@@ -43,7 +47,7 @@ class Lin:
     __radd__ = __add__
 
     def __mul__(self, c: float) -> Lin:
-        c = float(c)
+        c = c if type(c) is float else _number(c)
         return Lin({k: v * c for k, v in self.terms.items()} if c else {})
 
     __rmul__ = __mul__
@@ -55,6 +59,9 @@ class Lin:
         return self + (-other)
 
     def __truediv__(self, c: float) -> Lin:
+        c = c if type(c) is float else _number(c)
+        if c == 0.0:
+            raise PlanError("a plan value is divided by 0: two nodes of this step coincide")
         return Lin({k: v / c for k, v in self.terms.items()})
 
     @property
@@ -70,11 +77,45 @@ class Lin:
 def dot(weights: Iterable[float], values: Iterable[Lin]) -> Lin:
     """``sum w v``, left to right."""
     terms: dict[int, float] = {}
+    weights, values = _listed("weights", weights), _listed("values", values)
+    if len(weights) != len(values):
+        raise PlanError(f"{len(weights)} weights for {len(values)} values")
     for w, value in zip(weights, values, strict=True):
-        if w:
+        if not isinstance(value, Lin):
+            raise ArgumentTypeError(f"values hold {shown(value)}: plan values are wanted")
+        if w := w if type(w) is float else _number(w):
             for key, c in value.terms.items():
                 terms[key] = terms.get(key, 0.0) + c * w
     return Lin(terms)
+
+
+def _listed(name: str, values: Iterable[Any]) -> Sequence[Any]:
+    if not isinstance(values, Iterable):
+        raise ArgumentTypeError(f"{name}={shown(values)}: a list is wanted")
+    return values if isinstance(values, (list, tuple)) else list(values)
+
+
+def _number(c: Any) -> float:
+    """A coefficient as a float; NaN and infinity are refused where they are used."""
+    try:
+        return host_number(c)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"coefficient {shown(c)}: a number is wanted") from None
+
+
+def _check_value(x: Any) -> None:
+    if not isinstance(x, Lin) or not x.terms:
+        raise ArgumentTypeError(f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give")
+
+
+def _check_lin(x: Any) -> None:
+    if not isinstance(x, Lin):
+        raise ArgumentTypeError(f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give")
+
+
+def _check_node(node: Any) -> None:
+    if not isinstance(node, Node):
+        raise ArgumentTypeError(f"node={shown(node)}: a Node of a schedule is wanted")
 
 
 class Type:
@@ -103,7 +144,10 @@ class PlanBuilder:
     """Collects instructions over the given step boundaries; ``allow`` is the loosest consistency that is accepted."""
 
     def __init__(self, nodes: Iterable[Node], allow: Consistency = "exact", name: str = "") -> None:
-        self.nodes = tuple(nodes)
+        self.nodes = tuple(_listed("nodes", nodes))
+        for node in self.nodes:
+            _check_node(node)
+        choice("allow", allow, CONSISTENCIES)
         self.name = name
         self._allow = CONSISTENCIES.index(allow)
         self._level = 0
@@ -123,6 +167,7 @@ class PlanBuilder:
 
     def start(self, node: Node) -> Lin:
         """The start state, a state at ``node`` (after a prologue: the state that it reached)."""
+        _check_node(node)
         if self._prologue is not None:
             x, self._prologue = self._prologue, None
             if self._claims[self._value_of(x)] != node:
@@ -143,6 +188,8 @@ class PlanBuilder:
 
     def noise(self, start: Node, end: Node) -> Lin:
         """A fresh unit noise z, which stands for the interval from ``start`` to ``end``."""
+        for node in (start, end):
+            _check_node(node)
         self._draws.append(Draw(start, end))
         return Lin({-len(self._draws): 1.0})
 
@@ -152,6 +199,8 @@ class PlanBuilder:
 
     def evaluate_kinds(self, x: Lin, node: Node, kinds: tuple[str, ...]) -> tuple[Lin, ...]:
         """One network call read as several kinds."""
+        _check_value(x)
+        _check_node(node)
         state = x.bare
         if state is None:
             state = self._value_of(self.at(node, x))
@@ -171,6 +220,7 @@ class PlanBuilder:
 
     def at(self, node: Node, x: Lin) -> Lin:
         """``x`` claims to be a state at ``node``: checked here, and then it is."""
+        _check_node(node)
         return self._emit(x, node)
 
     def value(self, x: Lin) -> Lin:
@@ -179,6 +229,7 @@ class PlanBuilder:
 
     def finish(self, x: Lin) -> Plan:
         """The plan that returns state ``x``."""
+        _check_value(x)
         result = x.bare
         if result is None or result not in self._claims:
             raise PlanError("finish() wants a state made with start() or at()")
@@ -200,6 +251,7 @@ class PlanBuilder:
         return next(iter(x.terms))
 
     def _emit(self, x: Lin, node: Node | None) -> Lin:
+        _check_lin(x)
         terms = {k: c for k, c in x.terms.items() if c} if 0.0 in x.terms.values() else x.terms
         if not all(map(math.isfinite, terms.values())):
             raise PlanError(f"{self.name or 'plan'}: non-finite coefficient in {terms} at {node}")

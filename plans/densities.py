@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, instance
 from ..schedules.node import Node
 from .instructions import Combine, Evaluate, Plan, PlanError
 
@@ -78,6 +78,7 @@ def transitions(plan: Plan) -> tuple[Transition, ...]:
     PlanError where a noise is used twice, or a state comes from another one than the state evaluated last (correctors, noise in stages,
     churn): such steps are no Gaussian transitions from state to state.
     """
+    instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     known: dict[int, tuple[int, str]] = {}
     state, node, count, found = -1, plan.start, 0, []
     for i in plan.code:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, instance, number
 from ..schedules.node import Node
 
 Consistency = Literal["exact", "signal", "asymptotic"]
@@ -115,6 +115,8 @@ class Plan:
 
     def close(self, other: Plan, rtol: float = 1e-12) -> bool:
         """True when both plans do the same to relative tolerance ``rtol`` of each instruction's largest coefficient."""
+        instance("other", other, Plan, "a plan")
+        number("rtol", rtol, 0.0)
         if self.structure != other.structure or self.result != other.result or len(self.draws) != len(other.draws):
             return False
         if not all(_node_close(a, b, rtol) for a, b in zip(self.nodes, other.nodes, strict=True)):
@@ -131,6 +133,7 @@ class Plan:
 
     def renamed(self, name: str) -> Plan:
         """The same plan under another label."""
+        instance("name", name, str, "a text")
         return replace(self, name=name)
 
     def explain(self) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, described, flag, members, shown, tensor
 from ..fused.linear import linear_combination, linear_new, linear_step
 from ..schedules.kinds import KINDS, convert
 from ..schedules.node import Node
@@ -23,7 +23,7 @@ from .edits import edited, version
 from .instructions import Plan, PlanError
 from .lowering import Call, Program, lower
 from .watch import NumericalError as NumericalError
-from .watch import Watch, check_raws
+from .watch import Watch, check_count, check_noise, check_raws
 
 if TYPE_CHECKING:
     from ..models.denoiser import Denoiser as Denoiser  # what else drives a plan takes its type from here
@@ -113,6 +113,7 @@ class RunState:
             if self.noise is None:
                 raise PlanError("this plan draws noise: give noise= or seeds")
             z = self.noise(key, self.slot(0))
+            check_noise(z, key, self.slot(0))
         if self.program.noise_until[key] > k:
             self.kept[key] = z
         return z
@@ -141,6 +142,8 @@ class Cursor:
     """A run turned inside out: look at ``x_in`` and ``node``, call your network, hand its raw outputs to ``step``."""
 
     def __init__(self, plan: Plan | Program, denoiser: Denoiser, x: Tensor, noise: Noise = None, *, fresh: bool = False) -> None:
+        tensor("the state", x, axes=1)
+        flag("fresh", fresh)
         self.program = plan if isinstance(plan, Program) else lower(plan, denoiser)
         self.denoiser = denoiser
         slots: list[Tensor | None] = [x, *[None] * (self.program.slots - 1)]
@@ -210,12 +213,14 @@ class Cursor:
         """Take the raw outputs of the network call that was due."""
         if self.index + 1 == len(self.program.launches):
             raise PlanError("the run is over")
+        check_count(raws, self.program.raws)
         self.index += 1
         self._value = advance(self.state, self.index, raws)
 
     def replace(self, x: Tensor) -> None:
         """Replace the current state by ``x``: an edit (a second one at the same place adds to the first)."""
         current, call = self.x, self.call
+        tensor("an edit of the state (what on_step or callback returns)", x)
         if x.shape != current.shape:
             raise ArgumentError(f"an edit must keep the state's shape {tuple(current.shape)}, got {tuple(x.shape)}")
         if call is not None:
@@ -236,15 +241,20 @@ def noise_source(noise: Noise) -> NoiseSource | None:
     if noise is None or callable(noise):
         return noise
     given: Any = noise
+    if isinstance(given, str) or not hasattr(given, "__getitem__") or not hasattr(given, "__len__") or getattr(given, "ndim", 1) == 0:
+        raise ArgumentError(f"noise={shown(noise)}: a function (key, like), or tensors by key, is wanted")
 
     def source(key: int, like: Tensor) -> Tensor:
         try:
             z = given[key]
         except (KeyError, IndexError):
             raise PlanError(f"the plan wants noise {key}, {len(given)} given") from None
-        if z.shape != like.shape:
-            raise ArgumentError(f"noise {key} has shape {tuple(z.shape)}, the state {tuple(like.shape)}")
-        return torch.as_tensor(z, dtype=like.dtype, device=like.device)
+        if tuple(getattr(z, "shape", ())) != tuple(like.shape):
+            raise ArgumentError(f"noise {key} must be of the state's shape {tuple(like.shape)}, got {described(z)}")
+        try:
+            return torch.as_tensor(z, dtype=like.dtype, device=like.device)
+        except (TypeError, ValueError, RuntimeError, NotImplementedError):
+            raise ArgumentError(f"noise {key} must hold real numbers, got {described(z)}") from None
 
     return source
 
@@ -265,6 +275,10 @@ def run(
     ``noise`` gives the unit normals of a stochastic plan: a callable ``(key, like)``, or tensors by key. ``check`` stops a run whose
     network returns a NaN or infinity with NumericalError (at once on the CPU; elsewhere after the last step, without a sync in between).
     """
+    members("denoiser", denoiser, ("raws", "prediction", "coefficients", "input_scale"), "a denoiser")
+    flag("check", check)
+    if on_step is not None and not callable(on_step):
+        raise ArgumentError(f"on_step={shown(on_step)}: a function is wanted")
     cursor = Cursor(plan, denoiser, x, noise)
     calls = cursor.program.calls
     precision = torch.float32 if x.device.type == "mps" else torch.float64

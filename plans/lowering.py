@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import instance, members
 from ..schedules.kinds import convert, parts
 from ..schedules.node import Node
 from .descent import Descent
@@ -136,6 +137,8 @@ def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program
     ``keep`` are values to be there at the end beside the result (an error estimate, a second solution).
     Raises ConversionError where the network cannot give the kind that the plan asks for, naming the remedy.
     """
+    instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
+    members("denoiser", denoiser, ("prediction", "coefficients", "input_scale"), "a denoiser")
     return _Lowering(plan, denoiser, keep).program()
 
 

@@ -18,9 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import ArgumentError, instance, integer, number, shown
 from ..schedules.kinds import parts
 from ..schedules.node import Node
 from .instructions import Combine, Evaluate, Plan
+
+#: the highest monomial, and the most steps of a plan that is walked
+MOST_DEGREE, MOST_STEPS = 64, 100_000
 
 #: defects below this are rounding
 FLOOR = 1e-12
@@ -74,6 +78,10 @@ def jumps(plan: Plan) -> dict[int, int]:
 
 def local_defects(plan: Plan, degree: int, kappa: float | Decay = 1.0) -> np.ndarray:
     """Local defects, (steps, degree + 1): state at each step boundary minus the exact one, from exact data at the boundary before."""
+    instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
+    integer("degree", degree, 0, MOST_DEGREE)
+    if not callable(kappa):
+        number("kappa", kappa, 0.0)
     boundaries = {node: j for j, node in enumerate(plan.nodes)}
     last = {i.node: n for n, i in enumerate(plan.code) if isinstance(i, Combine) and i.node in boundaries}
     centre = 0.5 * (plan.start.lam + plan.end.lam)
@@ -115,6 +123,12 @@ def walked_order(
     that begin in the middle half of the lam range count. While the slope is further than 0.1 from a whole number, where terms of two orders
     nearly cancel, the step counts are doubled, up to eight times the given ones.
     """
+    if not callable(plan_of):
+        raise ArgumentError(f"plan_of={shown(plan_of)}: a function from a number of steps to a Plan is wanted")
+    if not isinstance(steps, (tuple, list)) or len(steps) != 2:
+        raise ArgumentError(f"steps={shown(steps)}: two numbers of steps are wanted")
+    if not integer("steps", steps[0], 1, MOST_STEPS) < integer("steps", steps[1], 1, MOST_STEPS):
+        raise ArgumentError(f"steps={shown(steps)}: the second must be larger than the first")
     found = _slope(plan_of, kappa, degree, steps)
     for _ in range(3):
         if not math.isfinite(found) or abs(found - round(found)) <= 0.1:

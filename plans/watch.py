@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, FewstepError
+from ..checks import ArgumentError, FewstepError, described, shown
 from .lowering import Call
 
 
@@ -21,11 +21,32 @@ class NumericalError(FewstepError, ArithmeticError):
 
 def check_raws(raws: Sequence[Tensor], x: Tensor, count: int) -> None:
     """ValueError unless the network returned ``count`` tensors shaped like ``x``."""
-    if len(raws) != count:
-        raise ArgumentError(f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}")
+    check_count(raws, count)
     for raw in raws:
+        if not _real(raw):
+            raise ArgumentError(f"the network returned {described(raw)}: real numbers are wanted")
         if raw.shape != x.shape:
             raise ArgumentError(f"the network returned shape {tuple(raw.shape)} for a state of shape {tuple(x.shape)}")
+
+
+def check_count(raws: Sequence[Tensor], count: int) -> None:
+    """ValueError unless ``raws`` are ``count`` tensors."""
+    if not isinstance(raws, Sequence) or not all(isinstance(raw, Tensor) for raw in raws):
+        raise ArgumentError(f"the raw outputs of a network call must be a tuple of tensors, got {shown(raws)}")
+    if len(raws) != count:
+        raise ArgumentError(f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}")
+
+
+def check_noise(z: object, key: int, like: Tensor) -> None:
+    """ValueError unless ``z``, what a noise function gave for ``key``, is a tensor of real numbers shaped like ``like``."""
+    if not isinstance(z, Tensor) or z.shape != like.shape or not _real(z):
+        wanted = f"a tensor of real numbers shaped like the state {tuple(like.shape)} is wanted"
+        raise ArgumentError(f"noise(key, like) returned {described(z)} for key {key}: {wanted}")
+
+
+def _real(value: Tensor) -> bool:
+    """Whether ``value`` is dense, holds data, and is not complex."""
+    return not value.is_complex() and value.layout is torch.strided and not value.is_meta
 
 
 class Watch:

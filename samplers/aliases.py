@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..checks import instance
+
 
 class Alias(NamedTuple):
     """What another program's name means here."""
@@ -118,6 +120,7 @@ ALIASES: dict[str, Alias] = {
 
 def find(text: str) -> dict[str, Alias]:
     """Aliases whose name, or whose sampler's name, contains ``text`` (case, spaces and punctuation aside)."""
+    instance("text", text, str, "a part of a sampler's name")
     wanted = _plain(text)
     return {name: alias for name, alias in ALIASES.items() if wanted in _plain(name) or wanted in _plain(alias.sampler)}
 

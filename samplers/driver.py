@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, FewstepError, integer
+from ..checks import ArgumentError, FewstepError, integer, tensor
 from ..plans.builder import Lin, PlanBuilder
 from ..plans.edits import edited, version
 from ..plans.instructions import Plan, PlanError
 from ..plans.loop import Cursor, NoiseSource, OnStep, Outputs, StepState
 from ..plans.lowering import Call, lower
-from ..plans.watch import NumericalError, Watch, check_raws
+from ..plans.watch import NumericalError, Watch, check_noise, check_raws
 from ..schedules.node import Node
 
 if TYPE_CHECKING:
@@ -201,7 +201,9 @@ class Drive:
         if self.noise is None:
             raise PlanError("this driver draws noise: give noise= or seeds")
         self.draws += 1
-        return self.noise(self.draws - 1, like)
+        z = self.noise(self.draws - 1, like)
+        check_noise(z, self.draws - 1, like)
+        return z
 
     def accept(self, x: Tensor, node: Node, first: Raws = ()) -> bool:
         """Take ``x`` at ``node`` as the state; ``first`` are the raw outputs at the state before. True where ``on_step`` replaced it."""
@@ -219,6 +221,7 @@ class Drive:
         given = answer if answer is not None else step.x_next
         if given is seen and not edited(seen, written, x):
             return False
+        tensor("an edit of the state (what callback returns)", given)
         if given.shape != x.shape:
             raise ArgumentError(f"an edit must keep the state's shape {tuple(x.shape)}, got {tuple(given.shape)}")
         self.x = given.to(x)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
+from ..checks import flag, instance, integer
 from ..schedules.grids import Grid
 from .registry import Sampler, SamplerError, build, get
 
@@ -53,7 +54,10 @@ def fitted_steps(name: str, nfe: int, options: Any, grid_of: Callable[[int], Gri
     ``grid_of(steps)`` makes the grid; GridError where it has too many steps (a table with fewer entries). ``given``: the grid is fixed, and
     ``grid_of(0)`` is it. A driver is limited by ``max_nfe`` too: it raises BudgetError rather than spend more.
     """
-    sampler = get(name)
+    sampler, nfe, given = get(name), integer("nfe", nfe, 1, 2**31), flag("given", given)
+    instance("options", options, sampler.options, f"what samplers.make_options gives for {name}")
+    if not callable(grid_of):
+        raise SamplerError(f"grid_of={grid_of!r}: a function from a number of steps to a Grid is wanted")
     whole = nfe + hasattr(options, "afs")  # calls of the plan before its first one is taken away
     if sampler.form == "driver":
         steps, chosen = _of_driver(sampler, nfe, options, grid_of(0).steps if given else 0)
@@ -99,8 +103,7 @@ class _Search:
             return self.choice(whole)
         least = next((size for size in self.first_sizes(whole) if self.cost(size) is not None), None)
         if least is None:
-            assert self.error is not None
-            raise self.error
+            raise self.error or SamplerError(f"{self.sampler.name} has no plan of {whole} calls or fewer")
         size = largest(self.cost, whole - 1, nfe, least)
         if size == 0:
             calls = self.cost(least)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
 
-from ..checks import ArgumentError, plain, unknown
+from ..checks import ArgumentError, choice, instance, plain, shown, unknown
 from ..plans.afs import RULES, analytic_first_step
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Consistency, Plan
@@ -117,15 +117,16 @@ def register(
 
 def names(form: str | None = None) -> tuple[str, ...]:
     """All registered names, sorted; those of one form, ``plan`` or ``driver``, where it is given."""
+    if form is not None:
+        choice("form", form, ("plan", "driver"))
     return tuple(sorted(name for name, sampler in _REGISTRY.items() if form in (None, sampler.form)))
 
 
 def get(name: str) -> Sampler:
     """The sampler called ``name``; SamplerError with the nearest match otherwise."""
-    try:
-        return _REGISTRY[name]
-    except KeyError:
-        raise SamplerError(unknown("sampler", name, names())) from None
+    if not isinstance(name, str) or name not in _REGISTRY:
+        raise SamplerError(unknown("sampler", name, names()))
+    return _REGISTRY[name]
 
 
 def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
@@ -133,6 +134,9 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
 
     ``afs`` is an option of every plan: True or ``prior``, ``unit``, ``zero`` replace its first network call (``plans.afs``).
     """
+    instance("sampler", sampler, Sampler, "what samplers.get(name) gives")
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise SamplerError(f"{sampler.name}: options={shown(given)}: a dict by name is wanted")
     allowed = [f.name for f in dataclasses.fields(sampler.options)] + (["afs"] if sampler.form == "plan" else [])
     for key in given:
         if key not in allowed:
@@ -172,9 +176,16 @@ def _with_afs(options: type) -> type:
     return dataclasses.make_dataclass(options.__name__, [("afs", str, rule)], bases=(options,), frozen=True)
 
 
-@lru_cache(maxsize=256)
 def build(name: str, grid: Grid, options: Any) -> Plan:
-    """The plan of one sampler on one grid (memoised: plans are immutable)."""
+    """The plan of one sampler on one grid (memoised: plans are immutable); ``options`` as ``make_options`` gives them."""
+    sampler = get(name)
+    instance("grid", grid, Grid, "a Grid, as fewstep.grid makes it,")
+    instance("options", options, sampler.options, f"what samplers.make_options gives for {name}")
+    return _built(name, grid, options)
+
+
+@lru_cache(maxsize=256)
+def _built(name: str, grid: Grid, options: Any) -> Plan:
     sampler = get(name)
     if sampler.form == "driver":
         raise SamplerError(f"{name} is a driver: its steps depend on the data, so it has no fixed plan; call fewstep.sample")

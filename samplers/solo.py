@@ -46,12 +46,14 @@ def _path_row(drive: Drive, i: int) -> Path | None:
     """The path of sample ``i``: a row of the batch's."""
     path, batch = drive.path, drive.x
 
+    if path is None:
+        return None
+
     def of_one(s: float, t: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        assert path is not None
         w, area = path(s, t, batch.to(like))
         return w[i : i + 1], area[i : i + 1]
 
-    return None if path is None else of_one
+    return of_one
 
 
 def _row(cond: Tensor | Mapping[str, Tensor] | None, i: int) -> Tensor | Mapping[str, Tensor] | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checks import ArgumentError, ArgumentTypeError, is_finite, plain
+from ..checks import ArgumentError, ArgumentTypeError, FewstepError, instance, is_finite, number, plain
 from .node import Node
 
 #: half log-SNR that stands for the infinite ends of a path in grids spaced in lam or rho: the cut of arXiv 2206.00927, appendix D,
@@ -103,7 +103,7 @@ def finite_or_none(value: float) -> float | None:
 
 
 #: the functions of a time (or of lam) that look at it first
-_FUNCTIONS = ("alpha", "sigma", "dalpha", "dsigma", "rho", "dlam", "f", "g2", "t_of_lam")
+_FUNCTIONS = ("alpha", "sigma", "dalpha", "dsigma", "lam", "rho", "dlam", "f", "g2", "t_of_lam", "t_of_rho")
 
 
 def host_number(value: Any) -> float:
@@ -117,18 +117,32 @@ def host_number(value: Any) -> float:
 
 
 def _of_a_number(function: Callable[[Any, Real], Real]) -> Callable[[Any, Real], Real]:
-    """``function(schedule, t)`` that refuses a NaN, and what no time can be."""
+    """``function(schedule, t)`` that refuses a NaN, what no time can be, and a number at which the formula has no value."""
 
     @wraps(function)
     def checked(self: Any, t: Real) -> Real:
-        if isinstance(t, (float, int)):
-            if t != t:
-                raise ArgumentError(f"{type(self).__name__}.{function.__name__}({t!r}): a number is wanted")
-        elif not hasattr(t, "dtype"):
-            raise ArgumentTypeError(f"{type(self).__name__}.{function.__name__}({t!r}): allowed are numbers, numpy arrays and tensors")
-        return function(self, t)
+        if not isinstance(t, (float, int)):
+            if not _real_array(t):
+                raise ArgumentTypeError(f"{type(self).__name__}.{function.__name__}({t!r}): allowed are numbers, real arrays and tensors")
+            return function(self, t)
+        if t != t:
+            raise ArgumentError(f"{type(self).__name__}.{function.__name__}({t!r}): a number is wanted")
+        try:
+            return function(self, t)
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, FewstepError):
+                raise
+            what = f"{type(self).__name__}.{function.__name__}({str(t)[:40]}) has no value"
+            raise ArgumentError(f"{what}; times of {self!r} go from {self.t_low} to {self.t_max}") from None
 
     return checked
+
+
+def _real_array(value: Any) -> bool:
+    """Whether ``value`` is a dense tensor or a numpy array (or number) of real numbers."""
+    if isinstance(value, torch.Tensor):
+        return not (value.dtype == torch.bool or value.is_complex()) and value.layout is torch.strided
+    return hasattr(value, "dtype") and getattr(value.dtype, "kind", "") in ("f", "i", "u")
 
 
 class Schedule:
@@ -256,12 +270,14 @@ class Schedule:
 
     def time_at_rho(self, rho: float) -> float:
         """``t_of_rho`` for one host number, with the infinite ends and a check of the range."""
+        rho = rho if type(rho) is float else host_number(rho)
         if not rho >= 0.0:
             raise ArgumentError(f"sigma/alpha is {rho!r}; it must be >= 0")
         return self.time_at_lam(-Host.log(rho))
 
     def time_at_lam(self, lam: float) -> float:
         """``t_of_lam`` for one host number, with the infinite ends and a check of the range."""
+        lam = lam if type(lam) is float else host_number(lam)
         if lam == math.inf:
             return self.t_zero
         if lam == -math.inf and self.lam(self.t_max) == -math.inf:
@@ -278,18 +294,31 @@ class Schedule:
 
     def shifted(self, t: float, shift: float) -> float:
         """The time at ``lam(t) - log(shift)``: more noise for shift > 1."""
-        return self.time_at_lam(self.lam(t) - math.log(shift))
+        if not number("shift", shift) > 0.0:
+            raise ArgumentError(f"shift={shift!r}: a number above 0 is wanted")
+        return self.time_at_lam(self.lam(host_number(t)) - math.log(shift))
 
     def clamp(self, t: float) -> float:
         """``t`` after ``check_time``, with rounding excess beyond the ends removed."""
+        t = t if type(t) is float else host_number(t)
         self.check_time(t)
         return t if t == self.t_zero else min(max(t, self.t_low), self.t_max)
 
     def check_time(self, t: float) -> None:
         """Raise ValueError when ``t`` is not a time of this schedule."""
+        t = t if type(t) is float else host_number(t)
         if t == self.t_zero:
             return
         low = self.t_low
         slack = 1e-9 * max(1.0, abs(self.t_max))
         if not (low - slack <= t <= self.t_max + slack):
             raise ArgumentError(f"time {t} is outside {self!r}: allowed {low} <= t <= {self.t_max}, or t = {self.t_zero} for sigma = 0")
+
+
+for _name in (name for name in _FUNCTIONS if name in Schedule.__dict__):
+    setattr(Schedule, _name, _of_a_number(Schedule.__dict__[_name]))
+
+
+def check_schedule(schedule: Any) -> None:
+    """ArgumentTypeError unless ``schedule`` is a schedule."""
+    instance("schedule", schedule, Schedule, "a schedule such as fewstep.schedules.VPLinear()")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import unknown
+from ..checks import shown, unknown
 from .base import Schedule
 from .discrete import DiscreteVP
 from .errors import ScheduleError
@@ -51,6 +51,8 @@ def to_config(schedule: Schedule) -> dict[str, Any]:
 def from_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule of a dict made by ``to_config`` or of a diffusers scheduler config; keys of no concern to the path are ignored
     in the latter. ScheduleError where there is none, or an own config has unknown keys."""
+    if not isinstance(config, Mapping):
+        raise ScheduleError(f"config={shown(config)}: a dict is wanted, made by to_config or a diffusers scheduler's config")
     if "schedule" in config:
         return _own(config)
     config = checked(filled(config))
@@ -73,7 +75,7 @@ def _first(config: Mapping[str, Any], *keys: Any) -> Any:
 def _own(config: Mapping[str, Any]) -> Schedule:
     """The schedule of ``to_config``'s form."""
     name = config["schedule"]
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise ScheduleError(unknown("schedule", name, SCHEDULES))
     kind = SCHEDULES[name]
     allowed = [f.name for f in dataclasses.fields(kind)]
@@ -127,4 +129,4 @@ def _decode(value: Any) -> Any:
         return from_config(value)
     if isinstance(value, list | tuple):
         return tuple(_decode(v) for v in value)
-    return float(value) if value in ("inf", "-inf") else value
+    return float(value) if isinstance(value, str) and value in ("inf", "-inf") else value

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from ..checks import ArgumentError, choice
+from ..checks import ArgumentError, choice, flag, shown
 from .base import LAM_EDGE, Host, Real, Schedule, finite_or_none, like, namespace, ratio, softplus
 from .node import Node
 
@@ -43,7 +43,7 @@ class DiscreteVP(Schedule):
 
     def __post_init__(self) -> None:
         choice("interpolation", self.interpolation, INTERPOLATIONS)
-        table = tuple(float(v) for v in self.log_table)
+        table = tuple(_numbers("log_table", self.log_table).tolist())
         object.__setattr__(self, "log_table", table)
         if len(table) < 2:
             raise ArgumentError(f"a table of {len(table)} noise levels; at least 2 are needed")
@@ -55,7 +55,8 @@ class DiscreteVP(Schedule):
     @classmethod
     def from_betas(cls, betas: Sequence[float], interpolation: str = "log_rho", rescale_zero_snr: bool = False) -> DiscreteVP:
         """``abar_n = prod_{k <= n} (1 - beta_k)``; summed as logarithms. ValueError unless 0 < beta <= 1 (1 only as the last)."""
-        b = np.asarray(betas, dtype=np.float64)
+        b = _numbers("betas", betas)
+        flag("rescale_zero_snr", rescale_zero_snr)
         if b.ndim != 1 or not bool(np.all((b > 0.0) & (b <= 1.0))):
             raise ArgumentError("betas must be a list of numbers with 0 < beta <= 1")
         with np.errstate(divide="ignore"):
@@ -67,7 +68,8 @@ class DiscreteVP(Schedule):
         cls, alphas_cumprod: Sequence[float], interpolation: str = "log_rho", rescale_zero_snr: bool = False
     ) -> DiscreteVP:
         """From ``abar_n``, strictly decreasing in (0, 1), the last may be 0. float32 tables are taken as they are."""
-        a = np.asarray(alphas_cumprod, dtype=np.float64)
+        a = _numbers("alphas_cumprod", alphas_cumprod)
+        flag("rescale_zero_snr", rescale_zero_snr)
         if a.ndim != 1 or not bool(np.all((a >= 0.0) & (a < 1.0))):
             raise ArgumentError("alphas_cumprod must be a list of numbers with 0 <= abar < 1")
         with np.errstate(divide="ignore"):
@@ -264,6 +266,16 @@ class DiscreteVP(Schedule):
         bar, rest, slope = self._bars(t)
         alpha, sigma = math.sqrt(bar), math.sqrt(rest)
         return Node(alpha, sigma, t, finite_or_none(ratio(0.5 * slope, alpha)), finite_or_none(ratio(-0.5 * slope, sigma)))
+
+
+def _numbers(name: str, values: Any) -> Any:
+    """A caller's list, array or tensor of numbers as a float64 array."""
+    try:
+        if np.iscomplexobj(values):
+            raise TypeError
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError, NotImplementedError):
+        raise ArgumentError(f"{name}={shown(values)}: a list of numbers is wanted") from None
 
 
 def _by_log_alpha(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:

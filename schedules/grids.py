@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import ArgumentError, flag, integer, is_finite, number, plain, unknown
+from ..checks import ArgumentError, described, flag, instance, integer, is_finite, number, plain, shown, unknown
 from .auto import auto_choice
-from .base import Schedule
+from .base import Schedule, check_schedule
 from .discrete import DiscreteVP
 from .errors import GridError
 from .node import Node
@@ -44,6 +44,9 @@ class Grid:
     final: str = "zero"
 
     def __post_init__(self) -> None:
+        check_schedule(self.schedule)
+        for name in ("times", "nodes"):
+            instance(name, getattr(self, name), tuple, "a tuple; fewstep.grid makes one")
         if not len(self.times) == len(self.nodes) >= 2:
             raise GridError(f"{len(self.times)} times and {len(self.nodes)} nodes; a grid has the same number of both, at least 2")
 
@@ -67,8 +70,10 @@ class Grid:
 
     def tail(self, i: int) -> Grid:
         """The grid from node ``i`` on: the last ``steps - i`` steps. GridError unless 0 <= i < steps."""
-        if not 0 <= i < self.steps:
-            raise GridError(f"tail({i!r}) of a grid of {self.steps} steps: allowed 0 <= i < {self.steps}")
+        try:
+            i = integer("i", i, 0, self.steps - 1)
+        except ArgumentError:
+            raise GridError(f"tail({shown(i)}) of a grid of {self.steps} steps: allowed 0 <= i < {self.steps}") from None
         if i == 0:
             return self
         before = sum(int(v) for k, v in self.params if k == "tail")
@@ -93,6 +98,10 @@ class Grid:
 
         A node without ``t`` gets the schedule's time at its lam in ``times``, NaN where there is none; the node keeps None.
         """
+
+        check_schedule(schedule)
+        if not isinstance(nodes, Iterable) or not all(isinstance(node, Node) for node in nodes):
+            raise GridError(f"nodes={shown(nodes)}: a list of Nodes is wanted")
 
         def time(node: Node) -> float:
             try:
@@ -145,6 +154,7 @@ def grid(
     Raises GridError (a ValueError) for an unknown name, an option the spacing does not have, steps < 1, times that are not finite,
     not in the schedule or not strictly decreasing (a spacing in integers with more steps than the table has entries).
     """
+    check_schedule(schedule)
     if times is not None or sigmas is not None:
         given = (start, shift, rho, power, offset, drop_last, a, b, threshold, table)
         return _given(name, schedule, steps, final, times, sigmas, any(v is not None for v in given))
@@ -156,7 +166,7 @@ def grid(
     options: dict[str, Any] = {"rho": rho, "power": power, "offset": offset, "drop_last": drop_last, "a": a, "b": b}
     options |= {"threshold": threshold, "table": table, "shift": shift}
     options = {k: v for k, v in options.items() if v is not None}
-    if name == "auto" or name is None:
+    if name is None or (isinstance(name, str) and name == "auto"):
         name, chosen = auto_choice(schedule)
         options = {**chosen, **options}
     return _named(ALIASES.get(name, name) if isinstance(name, str) else name, schedule, steps, final, start, options)
@@ -243,13 +253,15 @@ def _given(
     """The grid of explicit times or noise-to-signal ratios."""
     if times is not None and sigmas is not None:
         raise GridError("times= and sigmas= were both given: give one of them")
-    if name not in (None, "custom", "auto") or more:
-        raise GridError(f"times= or sigmas= make a grid of their own; grid {name!r} with its options, or start=, cannot be given as well")
+    if not (name is None or (isinstance(name, str) and name in ("custom", "auto"))) or more:
+        raise GridError(
+            f"times= or sigmas= make a grid of their own; grid {shown(name)} with its options, or start=, cannot be given as well"
+        )
     word = "times" if times is not None else "sigmas"
     raw = _numbers(word, times if times is not None else sigmas)
     if len(raw) < 2:
         raise GridError(f"{word} has {len(raw)} values; at least 2 are needed")
-    if steps is not None and steps != len(raw) - 1:
+    if steps is not None and _checked(integer, "steps", steps, 1) != len(raw) - 1:
         raise GridError(f"steps={steps}, but {word} has {len(raw)} values, which is {len(raw) - 1} steps")
     try:
         values = raw if times is not None else [schedule.time_at_rho(v) for v in raw]
@@ -260,6 +272,8 @@ def _given(
 
 def _numbers(word: str, values: Any) -> list[float]:
     """A caller's list, array or tensor as floats; -inf is sigma = 0 of VE."""
+    if getattr(values, "is_meta", False) or getattr(values, "is_sparse", False):
+        raise GridError(f"{word} is a {described(values)}; a list of numbers is wanted")
     listed = values.tolist() if hasattr(values, "tolist") else values
     if isinstance(listed, (str, bytes)) or not isinstance(listed, Iterable):
         raise GridError(f"{word}={values!r}: a list of numbers is wanted")

@@ -13,7 +13,7 @@ so one kind follows from another and the state: ``dst = p x + q src``.
 
 from __future__ import annotations
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, instance, unknown
 from .node import Node
 
 KINDS = ("x0", "eps", "v", "velocity", "score")
@@ -25,6 +25,8 @@ class ConversionError(ArgumentError):
 
 def parts(kind: str, node: Node) -> tuple[float, float]:
     """``(u, w)`` with ``kind = u x0 + w eps`` at ``node``."""
+    if not isinstance(kind, str):
+        raise ArgumentError(unknown("prediction kind", kind, KINDS))
     if kind == "x0":
         return 1.0, 0.0
     if kind == "eps":
@@ -39,7 +41,7 @@ def parts(kind: str, node: Node) -> tuple[float, float]:
         if node.sigma == 0.0:
             raise ConversionError("the score is not defined at sigma = 0; end the grid at sigma_min")
         return 0.0, -1.0 / node.sigma
-    raise ArgumentError(f"unknown prediction kind {kind!r}; allowed: {', '.join(KINDS)}")
+    raise ArgumentError(unknown("prediction kind", kind, KINDS))
 
 
 def convert(src: str, dst: str, node: Node) -> tuple[float, float]:
@@ -48,6 +50,9 @@ def convert(src: str, dst: str, node: Node) -> tuple[float, float]:
     Raises ConversionError where ``src`` carries no information about ``dst`` (eps asked for x0 at alpha = 0, x0 asked for eps at
     sigma = 0), with the remedy.
     """
+    if not (isinstance(src, str) and isinstance(dst, str)):
+        raise ArgumentError(unknown("prediction", src if isinstance(dst, str) else dst, KINDS))
+    instance("node", node, Node, "a Node of a schedule")
     if src == dst:
         return 0.0, 1.0
     (us, ws), (ud, wd) = parts(src, node), parts(dst, node)

@@ -1,0 +1,49 @@
+"""Checks of tensors, and of objects that are known by what they have (a denoiser, a plan)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .errors import ArgumentError, ArgumentTypeError
+from .messages import shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def tensor(name: str, value: Any, *, floating: bool = True, axes: int = 0, error: type[ArgumentError] = ArgumentError) -> Tensor:
+    """``value`` if it is a dense tensor that holds data, with at least ``axes`` axes; floating point unless said otherwise.
+
+    ``error``, which names dtype and shape, for anything else (arrays, lists, sparse tensors, tensors on ``meta``).
+    """
+    import torch
+
+    fits = isinstance(value, torch.Tensor) and value.ndim >= axes and (value.is_floating_point() or not floating)
+    if not fits or value.layout is not torch.strided or value.is_meta:
+        wanted = f"a {'floating point ' if floating else ''}tensor" + (f" with at least {axes} axes" if axes else "")
+        raise error(f"{name} must be {wanted} (dense, not on meta), got {described(value)}")
+    found: Tensor = value
+    return found
+
+
+def described(value: Any) -> str:
+    """Kind, dtype and shape of ``value``, for the text of an exception."""
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        return f"{type(value).__name__} {shown(value)}"
+    layout = getattr(value, "layout", None)
+    more = f", {layout}" if "sparse" in str(layout) else ", on meta" if getattr(value, "is_meta", False) else ""
+    return f"{type(value).__name__} {value.dtype} {tuple(value.shape)}{more}"
+
+
+def members(name: str, value: Any, wanted: Iterable[str], what: str) -> None:
+    """ArgumentTypeError unless ``value`` has all attributes of ``wanted``; ``what`` says in words what is wanted."""
+    missing = [member for member in wanted if not hasattr(value, member)]
+    if missing:
+        raise ArgumentTypeError(f"{name}={shown(value)}: {what} is wanted; a {type(value).__name__} has no {', '.join(missing)}")
+
+
+def instance(name: str, value: Any, kind: type | tuple[type, ...], what: str) -> None:
+    """ArgumentTypeError unless ``value`` is an instance of ``kind``; ``what`` says in words what is wanted."""
+    if not isinstance(value, kind):
+        raise ArgumentTypeError(f"{name}={shown(value)}: {what} is wanted, got a {type(value).__name__}")
