@@ -12,17 +12,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def tensor(name: str, value: Any, *, floating: bool = True, axes: int = 0, error: type[ArgumentError] = ArgumentError) -> Tensor:
-    """``value`` if it is a dense tensor that holds data, with at least ``axes`` axes; floating point unless said otherwise.
+def tensor(
+    name: str, value: Any, *, floating: bool = True, axes: int = 0, meta: bool = False, error: type[ArgumentError] = ArgumentError
+) -> Tensor:
+    """``value`` if it is a dense tensor with at least ``axes`` axes; floating point unless said otherwise.
 
-    ``error``, which names dtype and shape, for anything else (arrays, lists, sparse tensors, tensors on ``meta``).
+    ``error``, which names dtype and shape, for anything else (arrays, lists, sparse tensors; tensors on ``meta``, which hold no data,
+    unless ``meta`` allows them).
     """
     import torch
 
     fits = isinstance(value, torch.Tensor) and value.ndim >= axes and (value.is_floating_point() or not floating)
-    if not fits or value.layout is not torch.strided or value.is_meta:
-        wanted = f"a {'floating point ' if floating else ''}tensor" + (f" with at least {axes} axes" if axes else "")
-        raise error(f"{name} must be {wanted} (dense, not on meta), got {described(value)}")
+    if not fits or value.layout is not torch.strided or (value.is_meta and not meta):
+        wanted = f"a {'floating point ' if floating else ''}tensor" + (
+            f" with at least {axes} {'axis' if axes == 1 else 'axes'}" if axes else ""
+        )
+        raise error(f"{name} must be {wanted} ({'dense' if meta else 'dense, not on meta'}), got {described(value)}")
     found: Tensor = value
     return found
 

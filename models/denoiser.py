@@ -116,7 +116,7 @@ def call(denoiser: Denoiser, x: Tensor, t: Time, cond: Condition = None) -> Tens
     ``t`` may be a number, 0-dim or (B,): then each sample has its own coefficients. Raises ShapeError for another shape of ``t`` or
     another number of raw outputs than of coefficients.
     """
-    tensor("x", x, axes=1)
+    tensor("x", x, axes=1, meta=True)
     times = host_times(t, x.shape[0])
     x_in = combine([x], [[denoiser.input_scale(v) for v in times]])
     raws = denoiser.raws(x_in, t, cond)
@@ -135,7 +135,7 @@ def convert_prediction(value: Tensor, x: Tensor, t: Time, src: str, dst: str, sc
     for kind in (src, dst):
         check_kind(kind)
     for name, given in (("value", value), ("x", x)):
-        tensor(name, given, axes=1)
+        tensor(name, given, axes=1, meta=True)
     check_schedule(schedule)
     if value.shape != x.shape:
         raise ShapeError(f"the prediction has shape {tuple(value.shape)}, the state {tuple(x.shape)}")

@@ -92,7 +92,7 @@ def chosen(cond: Condition, x: Tensor, count: int, what: str) -> Tensor | None:
         cond = cond["label"]
     if cond is None:
         return None
-    tensor(f"the {what}", cond, floating=False)
+    tensor(f"the {what}", cond, floating=False, meta=True)
     if cond.dtype == torch.bool or cond.is_floating_point() or cond.is_complex():
         raise ArgumentError(f"the {what} must be integers, got {cond.dtype}")
     if cond.shape != x.shape[:1]:
@@ -132,7 +132,7 @@ class Exact:
 
     def rows(self, x: Tensor) -> Tensor:
         """``x`` (B, *shape) as (B, d) in the arithmetic's precision. Raises ShapeError."""
-        tensor("x", x)
+        tensor("x", x, meta=True)
         if tuple(x.shape[1:]) != self.shape or x.ndim == 0:
             raise ShapeError(f"the state has shape {tuple(x.shape)}, the model wants (batch, {', '.join(map(str, self.shape))})")
         return x.flatten(1).to(wide(x.device))

@@ -203,7 +203,7 @@ class Wrapped:
         """
         if isinstance(self.network, torch.nn.Module) and self.network.training:
             warn_of_training(self.network)
-        tensor("x_in", x_in, axes=1)
+        tensor("x_in", x_in, axes=1, meta=True)
         label, how = self.labels(t, x_in), self.passing
         own, cond = x_in.clone(), copied(cond)
         if how.style == "none" and cond is not None:

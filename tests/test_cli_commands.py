@@ -158,7 +158,7 @@ def planted(monkeypatch):
         return unipc(b, grid, options)
 
     yield "planted"
-    registry.build.cache_clear()
+    registry._built.cache_clear()
 
 
 @pytest.mark.parametrize("form", ["--markdown", "--json"])

@@ -138,7 +138,7 @@ def test_metrics_by_name() -> None:
     [
         *(({"start": 1.0, "end": 1.0}, "start < end"), ({"end": math.inf}, "start < end"), ({"start": 2.0}, "start < end")),
         *(({"tol": 0.0}, "tol = 0.0"), ({"tol": math.nextafter(1.0, 2.0)}, "tol = "), ({"tol": -1.0}, "tol = ")),
-        *(({"cells": 0}, "cells = 0"), ({"layer": -1}, "layer = -1"), ({"tol": 2.0**-61}, "61 halvings")),
+        *(({"cells": 0}, "cells=0"), ({"layer": -1}, "layer=-1"), ({"tol": 2.0**-61}, "61 halvings")),
     ],
 )
 def test_paths_that_cannot_be(given: dict[str, Any], words: str) -> None:

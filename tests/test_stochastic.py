@@ -228,9 +228,9 @@ PHI = {
 
 @pytest.mark.parametrize("name", sorted(PHI))
 @pytest.mark.parametrize("rhos", [(2.0, 1.3, 2.9, 4.5), (80.0, 40.0, 90.0), (0.02, 0.004, 0.07), (0.5, 0.499, 0.501)])
-def test_weights_against_quadrature(name, rhos):
+def test_weights_against_quadrature(name, rhos, monkeypatch):
     """``Phi_t int l_j d(-1/Phi)``, ``Phi_t / Phi_s`` and ``sqrt(rho_t^2 - rho_s^2 (Phi_t/Phi_s)^2)`` in 30 digits."""
-    mp.dps = 30
+    monkeypatch.setattr(mp, "dps", 30)
     phi = PHI[name]
     s, t, *older = rhos
     where = [s, *older]
@@ -263,9 +263,9 @@ def test_noise_scales_have_their_slopes(name):
 
 
 @pytest.mark.parametrize("noise", ["sde_5", "sde", "ode"])
-def test_er_sde_compat_by_the_formula_of_the_authors(noise):
+def test_er_sde_compat_by_the_formula_of_the_authors(noise, monkeypatch):
     """``y <- r y + (1 - r) D + (Delta + Phi_t J0) d + (Delta^2/2 + Phi_t J1) d2``, J the integrals of (rho - rho_s)^k / Phi."""
-    mp.dps = 25
+    monkeypatch.setattr(mp, "dps", 25)
     phi = {"sde_5": PHI["sde_5"], "sde": lambda r: r**2, "ode": lambda r: r}[noise]
     rhos = (8.0, 5.0, 3.4, 2.0)
     where = Grid.from_nodes([EDM(0.002, 80.0).node_at_rho(r) for r in rhos], EDM(0.002, 80.0))

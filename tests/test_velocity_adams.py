@@ -27,6 +27,13 @@ BETAS = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
 SCHEDULES = [VPLinear(), VPCosine(), SubVP(), DiscreteVP.from_betas(BETAS), VE(0.01, 50.0), EDM(0.002, 80.0), Flow(3.0), Trig()]
 
 
+@pytest.fixture(autouse=True)
+def forty_digits():
+    """Other test modules set their own precision."""
+    with mp.workdps(40):
+        yield
+
+
 def flow(t: float) -> Node:
     return Node(1.0 - t, t, t, -1.0, 1.0)
 

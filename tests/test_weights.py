@@ -22,10 +22,17 @@ from fewstep.plans.weights import Weights, adams, weights
 from fewstep.schedules.node import Node
 from fewstep.schedules.vp import VPLinear
 
-mp.dps = 40
+mp.dps = 40  # for constants made below
 
 VP = VPLinear()
 INF = math.inf
+
+
+@pytest.fixture(autouse=True)
+def forty_digits():
+    """Other test modules set their own precision."""
+    with mp.workdps(40):
+        yield
 
 
 def ve(lam: float, t: float | None = None) -> Node:
