@@ -140,9 +140,9 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
     allowed = [f.name for f in dataclasses.fields(sampler.options)] + (["afs"] if sampler.form == "plan" else [])
     for key in given:
         if key not in allowed:
-            now = RENAMED.get(key)
-            hint = f"; {key} is called {now} as an option" if now in allowed else ""
-            raise SamplerError(f"{sampler.name}: " + unknown("option", key, allowed) + hint)
+            if (now := RENAMED.get(key)) in allowed:
+                raise SamplerError(f"{sampler.name}: the option {key!r} is called {now!r}: give {now}={given[key]!r}")
+            raise SamplerError(f"{sampler.name}: " + unknown("option", key, allowed))
     options, own = sampler.options, dict(given)
     rule = own.pop("afs", False)
     rule = plain(rule)
