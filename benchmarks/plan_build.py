@@ -46,7 +46,7 @@ def main() -> None:
         def build(name: str = name) -> object:
             return fewstep.plan(name, schedule, grid=grid)
 
-        cold = milliseconds(build, registry.build.cache_clear, options.repeats)
+        cold = milliseconds(build, registry.forget_plans, options.repeats)
         warm = milliseconds(build, lambda: None, options.repeats)
         nfe = fewstep.plan(name, schedule, grid=grid).nfe
         print(f"{name:24} {nfe:5d} {cold:9.2f} {cold / BOUND_MS:8.2f} {warm:12.4f} {cold / warm:16.0f}")

@@ -184,6 +184,11 @@ def build(name: str, grid: Grid, options: Any) -> Plan:
     return _built(name, grid, options)
 
 
+def forget_plans() -> None:
+    """Empty the memory of ``build``."""
+    _built.cache_clear()
+
+
 @lru_cache(maxsize=256)
 def _built(name: str, grid: Grid, options: Any) -> Plan:
     sampler = get(name)

@@ -158,7 +158,7 @@ def planted(monkeypatch):
         return unipc(b, grid, options)
 
     yield "planted"
-    registry._built.cache_clear()
+    registry.forget_plans()
 
 
 @pytest.mark.parametrize("form", ["--markdown", "--json"])
