@@ -31,7 +31,8 @@ def check_raws(raws: Sequence[Tensor], x: Tensor, count: int) -> None:
 
 def check_count(raws: Sequence[Tensor], count: int) -> None:
     """ValueError unless ``raws`` are ``count`` tensors."""
-    if not isinstance(raws, Sequence) or not all(isinstance(raw, Tensor) for raw in raws):
+    listed = type(raws) is tuple or isinstance(raws, Sequence)  # the first is quick: every step of every run comes here
+    if not listed or [raw for raw in raws if not isinstance(raw, Tensor)]:
         raise ArgumentError(f"the raw outputs of a network call must be a tuple of tensors, got {shown(raws)}")
     if len(raws) != count:
         raise ArgumentError(f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}")
