@@ -46,8 +46,6 @@ from .kdiffusion_range import adaptive, fast
 from .kdiffusion_run import Callback, KDiffusionModel, Model, step_starts
 
 Extra = Mapping[str, Any] | None
-#: the functions that take a range of noise levels instead of a list
-RANGES = ("sample_dpm_fast", "sample_dpm_adaptive")
 
 
 @function("euler", noise.churn_asks, slope_first=True)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import files
-from ..checks import unknown
+from ..checks import shown, unknown
 from .errors import ModelError
 from .unet import UNet, UNetConfig
 
@@ -46,6 +46,8 @@ def names() -> tuple[str, ...]:
 
 def locate(name_or_folder: str | Path) -> Path:
     """The folder of a bundled name or of a path. Raises ModelError for what is neither."""
+    if not isinstance(name_or_folder, (str, Path)):
+        raise ModelError(f"{shown(name_or_folder)}: the name of a model ({', '.join(names())}) or a folder is wanted")
     if str(name_or_folder) in names():
         return BUNDLED / str(name_or_folder)
     folder = Path(name_or_folder)

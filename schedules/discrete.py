@@ -151,9 +151,9 @@ class DiscreteVP(Schedule):
         return self._logs, self._lams
 
     def _locate(self, t: Real) -> tuple[Any, Any]:
-        """Interval number ``n`` (0 .. T - 2) and the position ``w`` in it, for an array."""
+        """Interval number ``n`` (0 .. T - 2) and the position ``w`` in it, for an array; ``w`` is NaN where ``t`` is."""
         xp = namespace(t)
-        n = xp.clip(xp.floor(t), 0, len(self.log_table) - 2)
+        n = xp.clip(xp.nan_to_num(xp.floor(t)), 0, len(self.log_table) - 2)
         return n.to(torch.int64) if xp is torch else np.asarray(n).astype(np.int64), t - n
 
     def _bars(self, t: Real) -> tuple[Any, Any, Any]:

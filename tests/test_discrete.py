@@ -161,3 +161,12 @@ def test_a_number_an_array_and_a_tensor_give_the_same(interpolation: str, zero_s
         one = np.array([read(t) for t in times])
         np.testing.assert_allclose(read(np.array(times)), one, rtol=1e-14, atol=0.0, err_msg=name)
         np.testing.assert_allclose(read(torch.tensor(times, dtype=torch.float64)).numpy(), one, rtol=1e-14, atol=0.0, err_msg=name)
+
+
+@pytest.mark.parametrize("interpolation", ["log_rho", "log_alpha", "alpha_bar"])
+def test_a_time_that_is_nan_gives_nan_beside_right_numbers(interpolation):
+    table = DiscreteVP.from_betas([0.01 + 0.001 * k for k in range(20)], interpolation=interpolation)
+    t = torch.tensor([3.25, math.nan, 7.0], dtype=torch.float64)
+    for function in (table.alpha, table.sigma, table.lam):
+        found = function(t)
+        assert bool(found[1].isnan()) and [float(found[0]), float(found[2])] == pytest.approx([function(3.25), function(7.0)], rel=1e-12)

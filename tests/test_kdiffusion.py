@@ -15,7 +15,7 @@ from fewstep.interop.kdiffusion_noise import SigmaPath
 from fewstep.samplers import ALIASES, names
 from fewstep.schedules import EDM
 
-NAMES = sorted({a for a in ALIASES if a.startswith("sample_")} - set(kdiffusion.RANGES))
+NAMES = sorted({a for a in ALIASES if a.startswith("sample_")} - {"sample_dpm_fast", "sample_dpm_adaptive"})
 LEVELS = torch.tensor([80.0, 20.0, 5.0, 1.0, 0.2, 0.0], dtype=torch.float64)
 
 

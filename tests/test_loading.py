@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -305,3 +306,9 @@ def test_weights_are_finite(value: float, tmp_path: Path) -> None:
 def test_weights_of_any_floating_point_kind_are_read(kind: torch.dtype, tmp_path: Path) -> None:
     spoiled(tmp_path, lambda value: value.to(kind))
     assert load(tmp_path).network.training is False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", [None, 5, np.zeros(2), ["mnist"], b"mnist"])
+def test_what_is_no_name_is_named(name):
+    with pytest.raises(ModelError, match="mnist.* is wanted"):
+        load(name)
