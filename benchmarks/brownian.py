@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 
 from fewstep.engine.paths import LamPath
-from fewstep.fused.noise import SeededNoise
+from fewstep.fused.noise.seeded import SeededNoise
 
 
 def measure(steps: int, repeat: int, tol: float, batch: int, shape: tuple[int, ...], levy: bool) -> tuple[float, float]:

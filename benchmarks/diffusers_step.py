@@ -23,7 +23,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fewstep import FewstepScheduler
-from fewstep.interop import diffusers_program
+from fewstep.interop.diffusers import program as diffusers_program
 from fewstep.samplers import registry
 
 SHAPE = (1, 4, 64, 64)

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from fewstep.eval.frechet import gaussian_distance
+from fewstep.eval.metrics.frechet import gaussian_distance
 
 
 def pair(dim: int, power: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, float]:

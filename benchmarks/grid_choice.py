@@ -27,7 +27,7 @@ import fewstep
 from fewstep.models.exact import Exact
 from fewstep.plans.instructions import Plan
 from fewstep.schedules import EDM, VE, DiscreteVP, Flow, Grid, GridError, Schedule, SubVP, Trig, VPCosine, VPLinear, VPSigmoid
-from fewstep.schedules.auto import auto_choice
+from fewstep.schedules.grids.auto import auto_choice
 
 BATCH, REFERENCE_STEPS, RHO_END, RHO_START = 256, 300, 1e-5, 1e4
 BUDGETS = (5, 8, 10, 20)
@@ -195,7 +195,7 @@ def refusals(refused: Refused) -> str:
 
 PAGE = """# Grids: what `"auto"` is, and why
 
-Written by `python benchmarks/grid_choice.py --write docs/grids.md`; the choices are in `schedules/auto.py`.
+Written by `python benchmarks/grid_choice.py --write docs/grids.md`; the choices are in `schedules/grids/auto.py`.
 
 Three exact models, data in about [-1, 1]: `blobs` (12 round components in 48 dimensions, widths 0.05 to 0.3), `spectra` (4 components
 in 64 dimensions, widths falling as a power law from 0.5 to 0.02) and `strokes` (200 synthetic 8 x 8 pen strokes, pixel noise 0.05).

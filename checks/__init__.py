@@ -12,7 +12,10 @@ from .devices import device as device
 from .devices import present_devices as present_devices
 from .errors import ArgumentError as ArgumentError
 from .errors import ArgumentTypeError as ArgumentTypeError
+from .errors import ConfigError as ConfigError
 from .errors import FewstepError as FewstepError
+from .errors import GridError as GridError
+from .errors import ScheduleError as ScheduleError
 from .errors import UnknownName as UnknownName
 from .errors import UsageError as UsageError
 from .json_text import parse_json as parse_json

@@ -21,3 +21,15 @@ class UsageError(ArgumentError):
 
 class UnknownName(ArgumentError):
     """A name (schedule, kind, sampler, ...) that is not in its list."""
+
+
+class GridError(ArgumentError):
+    """A time grid that cannot be built: an unknown name or option, a wrong number of steps, times that are not a descent."""
+
+
+class ScheduleError(ArgumentError):
+    """A configuration that describes no schedule."""
+
+
+class ConfigError(ScheduleError):
+    """A diffusers scheduler config, or a keyword that changes one, that cannot be honoured."""

@@ -25,7 +25,7 @@ from ..files import dumps
 from .config_file import read_config
 
 if TYPE_CHECKING:
-    from ..eval.benchmark import Bench
+    from ..eval.benchmark.runner import Bench
     from ..models.denoiser import Denoiser
 
 HELP = "compare samplers and grids on models, as tables and a page"
@@ -65,9 +65,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Measure what is missing, write the reports, print the answer."""
-    from ..eval.bench_settings import BenchSettings
-    from ..eval.benchmark import bench
-    from ..eval.report import record, save_report
+    from ..eval.benchmark.report.saving import record, save_report
+    from ..eval.benchmark.runner import bench
+    from ..eval.benchmark.settings import BenchSettings
 
     settings = resolved(args)
     BenchSettings(**settings)  # refuses what is wrong before a model is loaded
@@ -93,7 +93,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def resolved(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of ``bench``: preset, then file, then flags. ValueError for unknown names, with the nearest match."""
-    from ..eval.bench_settings import PRESETS
+    from ..eval.benchmark.settings import PRESETS
 
     file = {key: value for key, value in (read_config(args.config) if args.config else {}).items() if value is not None}
     preset = args.preset if args.preset is not None else file.get("preset")
@@ -120,7 +120,7 @@ def resolved(args: argparse.Namespace) -> dict[str, Any]:
 
 def _value(key: str, value: Any, kind: Any) -> Any:
     """A setting from a flag or a file: lists may be written with commas."""
-    from ..eval.bench_settings import split_choices
+    from ..eval.benchmark.settings import split_choices
 
     if kind == "top":
         return None if value in (None, "all") else _number(key, value)
@@ -157,7 +157,7 @@ def _real(key: str, text: Any) -> float:
 
 def _placed(models: Sequence[str], device: str) -> dict[str, Denoiser]:
     """The models, with their networks on the device."""
-    from ..eval.bench_subject import loaded
+    from ..eval.benchmark.subject import loaded
     from .devices import device_named, move
 
     where = device_named(device)
@@ -169,7 +169,7 @@ def _placed(models: Sequence[str], device: str) -> dict[str, Denoiser]:
 
 def answer(result: Bench, model: str) -> str:
     """Who is best at each budget, and the code that uses it for a single one."""
-    from ..eval.report import answer_line, code_line
+    from ..eval.benchmark.report.saving import answer_line, code_line
 
     budgets = result.settings.nfes
     lines = [f"{model}, {answer_line(result, model, budget, marked=False)}" for budget in budgets]

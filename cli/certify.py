@@ -94,7 +94,7 @@ def chosen(
     samplers: Sequence[str], everything: bool, options: Mapping[str, Any], *, only_plans: bool = False, only_stochastic: bool = False
 ) -> list[Case]:
     """What to certify: the given options, or the defaults and the variants."""
-    from ..eval.strong_certification import no_strong_order
+    from ..eval.certificates.strong_orders import no_strong_order
     from ..samplers import SamplerError, get, make_options, names
 
     if everything == bool(samplers):

@@ -11,11 +11,11 @@ from .options import option_text
 
 if TYPE_CHECKING:
     from ..eval import Certificate
-    from ..eval.driver_certification import DriverCertificate
-    from ..eval.floor_certification import FloorCertificate
-    from ..eval.kinds import Kinds
-    from ..eval.strong_certification import StrongCertificate
-    from ..eval.third_party import ThirdParty
+    from ..eval.certificates.drivers import DriverCertificate
+    from ..eval.certificates.prediction_types import Kinds
+    from ..eval.certificates.strong_orders import StrongCertificate
+    from ..eval.certificates.table_floors import FloorCertificate
+    from ..eval.certificates.third_party import ThirdParty
 
 ORDERS_PREFACE = """# Order certificates
 
@@ -40,8 +40,8 @@ is made by
 """
 DIFFUSERS_PREFACE = """# Orders of diffusers' schedulers
 
-The measured order of scheduler objects of diffusers, their own code run in float64 against exact scores (`fewstep.eval.third_party`), with
-exact states at the first eight calls and before the steps to sigma = 0. Claimed is `solver_order` where a class has one; UniPC's counts
+The measured order of scheduler objects of diffusers, their own code run in float64 against exact scores with exact
+states at the first eight calls and before the steps to sigma = 0. Claimed is `solver_order` where a class has one; UniPC's counts
 the nodes of its predictor, and its corrector adds an order. The third order of DPM-Solver's multisteps and singlesteps is a second one:
 `dpmpp_3m` and `dpmpp_3s` are the third-order methods (see [certificates](certificates.md)). This page is made by
 
@@ -182,13 +182,13 @@ def driver_record(c: DriverCertificate) -> dict[str, Any]:
 
 
 def _driver(name: str, options: dict[str, Any]) -> Any:
-    from ..eval.driver_certification import certify_driver
+    from ..eval.certificates.drivers import certify_driver
 
     return certify_driver(name)
 
 
 def _floor(name: str, options: dict[str, Any]) -> Any:
-    from ..eval.floor_certification import certify_floor
+    from ..eval.certificates.table_floors import certify_floor
 
     return certify_floor(name)
 
@@ -200,19 +200,19 @@ def _orders(name: str, options: dict[str, Any]) -> Any:
 
 
 def _kinds(name: str, options: dict[str, Any]) -> Any:
-    from ..eval.kinds import certify_kinds
+    from ..eval.certificates.prediction_types import certify_kinds
 
     return certify_kinds(name, **options)
 
 
 def _third_party(name: str, options: dict[str, Any]) -> Any:
-    from ..eval.third_party import certify_diffusers
+    from ..eval.certificates.third_party import certify_diffusers
 
     return certify_diffusers(name, **options)
 
 
 def _strong(name: str, options: dict[str, Any]) -> Any:
-    from ..eval.strong_certification import certify_strong
+    from ..eval.certificates.strong_orders import certify_strong
 
     return certify_strong(name, **options)
 

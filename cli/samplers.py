@@ -53,7 +53,7 @@ def nfe_per_step(name: str) -> float | None:
     """Network calls that each further step costs, the start-up left out; None for a driver, whose calls depend on the data."""
     from ..samplers import build, get
     from ..schedules import Flow, VPLinear
-    from ..schedules.grids import grid
+    from ..schedules.grids.construction import grid
 
     sampler = get(name)
     if sampler.form == "driver":

@@ -29,10 +29,10 @@ from .options import parse_options
 from .settings import resolve
 
 if TYPE_CHECKING:
-    from ..eval.features import FeatureExtractor
-    from ..eval.scoring import Scores
-    from ..eval.scoring_metrics import RatingOptions
-    from ..eval.scoring_reference import FeatureSet
+    from ..eval.features.extractors import FeatureExtractor
+    from ..eval.scoring.ratings import RatingOptions
+    from ..eval.scoring.reference import FeatureSet
+    from ..eval.scoring.scores import Scores
     from .score_sources import Samples
     from .score_work import Found
 
@@ -105,8 +105,8 @@ def execute(args: argparse.Namespace) -> int:
 
 def run(settings: Mapping[str, Any], out: Path | None) -> tuple[dict[str, Any], str] | None:
     """Check, collect, rate: the record and the table; None in a process that is not the main one."""
-    from ..eval.scoring import check_request, extractors, metric_names, rate
-    from ..eval.scoring_metrics import METRICS
+    from ..eval.scoring.ratings import METRICS
+    from ..eval.scoring.scores import check_request, extractors, metric_names, rate
     from .score_sources import samples_of
     from .score_work import clear, collect, idle, open_work
 
@@ -133,7 +133,7 @@ def run(settings: Mapping[str, Any], out: Path | None) -> tuple[dict[str, Any], 
 
 
 def _options(settings: Mapping[str, Any]) -> RatingOptions:
-    from ..eval.scoring_metrics import RatingOptions
+    from ..eval.scoring.ratings import RatingOptions
 
     names = ("level", "resamples", "seed", "pairs")
     return RatingOptions(**{name: settings[name] for name in names}, strict=not settings["allow_mismatch"])
@@ -141,7 +141,7 @@ def _options(settings: Mapping[str, Any]) -> RatingOptions:
 
 def _reference(settings: Mapping[str, Any], samples: Samples, *, needed: bool) -> FeatureSet | None:
     """What --ref names, else the training set of the model that drew the images; None where no metric needs one and none is named."""
-    from ..eval.scoring_reference import bundled_references, load_reference
+    from ..eval.scoring.reference import bundled_references, load_reference
 
     if settings["ref"] is not None:
         return load_reference(settings["ref"])
@@ -156,7 +156,7 @@ def _reference(settings: Mapping[str, Any], samples: Samples, *, needed: bool) -
 
 def _extractor(settings: Mapping[str, Any], samples: Samples) -> str | None:
     """What --extractor names; without a reference, the bundled network of the model."""
-    from ..eval.scoring_reference import bundled_references
+    from ..eval.scoring.reference import bundled_references
 
     if settings["extractor"] is not None:
         return str(settings["extractor"])
@@ -165,7 +165,7 @@ def _extractor(settings: Mapping[str, Any], samples: Samples) -> str | None:
 
 
 def _held_out(settings: Mapping[str, Any], reference: FeatureSet | None) -> Any:
-    from ..eval.scoring_reference import load_reference
+    from ..eval.scoring.reference import load_reference
 
     if settings["held_out"] is None:
         return None

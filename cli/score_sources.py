@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import torch
 
 from ..checks import ArgumentError
-from ..eval.image_sources import Batch, ImageSource, open_source
-from ..eval.value_range import Range, Values, check_range
+from ..eval.features.image_sources import Batch, ImageSource, open_source
+from ..eval.features.value_range import Range, Values, check_range
 from ..files.listing import LeftOut
 from .generate import DEFAULTS, Drawing, positive
 from .pictures import is_image, to_pixels

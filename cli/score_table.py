@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..eval.moments import Provenance
-from ..eval.scoring import Scores
-from ..eval.scoring_metrics import METRICS, Rating
+from ..eval.features.moments import Provenance
+from ..eval.scoring.ratings import METRICS, Rating
+from ..eval.scoring.scores import Scores
 
 #: numbers that the line below the table leaves out, and how the others are said
 SILENT = ("splits", "classes", "subset_size", "part_std")

@@ -25,10 +25,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..checks import ArgumentError, parse_json
-from ..eval.features import FeatureExtractor
-from ..eval.image_sources import Batch, Unreadable, image_digests, joint_digest
-from ..eval.scoring_features import Collected
-from ..eval.value_range import Values
+from ..eval.features.extractors import FeatureExtractor
+from ..eval.features.image_sources import Batch, Unreadable, image_digests, joint_digest
+from ..eval.features.value_range import Values
+from ..eval.scoring.features import Collected
 from ..files import dumps, read_json, sha256, write, write_tensors
 from .processes import machines, place
 from .score_sources import Samples

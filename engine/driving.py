@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..checks import ArgumentError
-from ..fused.noise import SeededNoise
+from ..fused.noise.seeded import SeededNoise
 from ..models.denoiser import Denoiser
-from ..plans.loop import Noise, OnStep, noise_source
+from ..plans.running.loop import Noise, OnStep, noise_source
 from ..samplers import registry
-from ..samplers.driver import Drive
+from ..samplers.drivers.driver import Drive
 from .paths import LamPath, Named
 from .planning import Request
 

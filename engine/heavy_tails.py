@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..fused.noise import normals
+from ..fused.noise.seeded import normals
 from ..plans.instructions import Plan
-from ..plans.loop import Noise, NoiseSource
+from ..plans.running.loop import Noise, NoiseSource
 from ..schedules.base import Schedule
 
 #: the normals behind the numbers

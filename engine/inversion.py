@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..models.denoiser import Denoiser, check_denoiser
 from ..plans.instructions import Plan
-from ..plans.loop import OnStep
+from ..plans.running.loop import OnStep
 from ..samplers import registry
-from ..schedules.grids import Grid
+from ..schedules.grids.construction import Grid
 from .arguments import check_callable, check_given, check_progress
 from .planning import request
 from .sampling import Cond, _watcher, run

@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 
 from ..checks import ArgumentError, ArgumentTypeError, choice, described, flag, integer, number, tensor
-from ..fused.noise import check_seeds, normals, seeds_from
+from ..fused.noise.seeded import check_seeds, normals, seeds_from
 from ..models.denoiser import Condition, Denoiser, check_denoiser
 from ..plans.builder import Lin, PlanBuilder, dot
 from ..plans.instructions import Plan
-from ..plans.loop import Cursor, NumericalError
-from ..samplers.runge_kutta import TABLEAUS
+from ..plans.running.loop import Cursor, NumericalError
+from ..samplers.singlestep.runge_kutta import TABLEAUS
 from ..schedules import PFGMPP
 from ..schedules.base import Schedule
 from ..schedules.kinds import convert

@@ -19,11 +19,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ..checks import ArgumentError, instance, integer, number, unknown
-from ..fused.brownian import BrownianPath
-from ..fused.noise import SeededNoise, check_seeds
+from ..fused.brownian.path import BrownianPath
+from ..fused.noise.seeded import SeededNoise, check_seeds
 from ..plans.instructions import Draw, Plan, PlanError
-from ..plans.loop import Noise
-from ..plans.noise_scale import NOISE_SCALES
+from ..plans.running.loop import Noise
+from ..plans.weights.noise_scale import NOISE_SCALES
 from .arguments import check_tensors
 
 #: lam beyond this counts as this: alpha or sigma is 0 in float64 long before

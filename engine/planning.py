@@ -10,11 +10,11 @@ from ..checks import ArgumentError, integer, unknown
 from ..plans.instructions import Plan
 from ..samplers import registry
 from ..samplers.aliases import ALIASES
-from ..samplers.fitting import fitted_steps
+from ..samplers.budgets import fitted_steps
 from ..samplers.floors import warn_of_floor
 from ..schedules.base import Schedule
-from ..schedules.grids import MAX_STEPS, Grid
-from ..schedules.grids import grid as make_grid
+from ..schedules.grids.construction import MAX_STEPS, Grid
+from ..schedules.grids.construction import grid as make_grid
 
 #: steps where neither steps nor nfe is given
 DEFAULT_STEPS = 20

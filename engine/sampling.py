@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..fused.noise import SeededNoise, check_seeds, seeds_from
+from ..fused.noise.seeded import SeededNoise, check_seeds, seeds_from
 from ..models.denoiser import Denoiser, check_denoiser
 from ..models.wrapping import shape_of
-from ..plans import loop
 from ..plans.instructions import Plan
-from ..plans.loop import Noise, NumericalError, OnStep, StepState
-from ..plans.lowering import Program
-from ..schedules.grids import Grid
+from ..plans.running import loop
+from ..plans.running.loop import Noise, NumericalError, OnStep, StepState
+from ..plans.running.lowering import Program
+from ..schedules.grids.construction import Grid
 from ..schedules.node import Node
 from .arguments import StateError as StateError
 from .arguments import check_callable, check_cond, check_dtype, check_given, check_progress, check_state

@@ -93,72 +93,72 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .accounting import Evaluations, count_evaluations
-    from .bench_settings import BenchSettings
-    from .benchmark import Bench, bench
-    from .certification import Certificate, certify, certify_all
-    from .classification import classifier_test
-    from .conservativity import Asymmetry, score_asymmetry
-    from .copies import Memorization, memorization
-    from .counting import Cost, Counting
-    from .dimension import IntrinsicDimension, flipd, intrinsic_dimension
-    from .distances import energy_distance, sliced_floor, sliced_wasserstein, wasserstein
+    from .benchmark.report.saving import save_report
+    from .benchmark.runner import Bench, bench
+    from .benchmark.settings import BenchSettings
+    from .certificates.certification import Certificate, certify, certify_all
+    from .diagnostics.conservativity import Asymmetry, score_asymmetry
+    from .diagnostics.dimension import IntrinsicDimension, flipd, intrinsic_dimension
+    from .diagnostics.fokker_planck import FokkerPlanck, fokker_planck_residual
     from .errors import ProvenanceError, ScoreError
-    from .features import FeatureExtractor, bundled_stats, load_extractor, to_uint8, wrap_extractor
-    from .fokker_planck import FokkerPlanck, fokker_planck_residual
-    from .frechet import frechet_distance
-    from .image_sources import ImageSource, open_source
-    from .inception import inception_score
-    from .intervals import Estimate, finite_sample_bias, frechet_infinity, frechet_interval
-    from .kernels import TwoSample, cmmd, kernel_distance, mmd
-    from .modes import ModeCoverage, mode_coverage
-    from .moments import FeatureStats, Moments, Provenance
-    from .neighbours import Neighbourhood, precision_recall
-    from .pairs import psnr, ssim
-    from .pathwise import PathReference, StrongError, strong_error
-    from .perceptual import Lpips, load_lpips
-    from .report import save_report
-    from .scoring import Scores, score
-    from .scoring_metrics import Rating, RatingOptions
-    from .scoring_reference import FeatureSet, load_reference
-    from .solver import LocalErrors, SolverError, local_errors, solver_error
-    from .storage import data_hash, load_features, load_stats, save_stats
-    from .trajectory import Reference, Straightness, doubled_reference, reference_states, straightness
-    from .weak import GaussianError, WeakDifference, WeakError, gaussian_weak_error, weak_error
+    from .features.extractors import FeatureExtractor, bundled_stats, load_extractor, to_uint8, wrap_extractor
+    from .features.image_sources import ImageSource, open_source
+    from .features.moments import FeatureStats, Moments, Provenance
+    from .features.storage import data_hash, load_features, load_stats, save_stats
+    from .metrics.classification import classifier_test
+    from .metrics.copying import Memorization, memorization
+    from .metrics.distances import energy_distance, sliced_floor, sliced_wasserstein, wasserstein
+    from .metrics.frechet import frechet_distance
+    from .metrics.image_pairs import psnr, ssim
+    from .metrics.inception import inception_score
+    from .metrics.intervals import Estimate, finite_sample_bias, frechet_infinity, frechet_interval
+    from .metrics.kernels import TwoSample, cmmd, kernel_distance, mmd
+    from .metrics.modes import ModeCoverage, mode_coverage
+    from .metrics.neighbours import Neighbourhood, precision_recall
+    from .metrics.perceptual import Lpips, load_lpips
+    from .scoring.ratings import Rating, RatingOptions
+    from .scoring.reference import FeatureSet, load_reference
+    from .scoring.scores import Scores, score
+    from .solver.accounting import Evaluations, count_evaluations
+    from .solver.counting import Cost, Counting
+    from .solver.error import LocalErrors, SolverError, local_errors, solver_error
+    from .solver.pathwise import PathReference, StrongError, strong_error
+    from .solver.trajectory import Reference, Straightness, doubled_reference, reference_states, straightness
+    from .solver.weak import GaussianError, WeakDifference, WeakError, gaussian_weak_error, weak_error
 else:
     _NAMES = {
-        "accounting": ("Evaluations", "count_evaluations"),
-        "bench_settings": ("BenchSettings",),
-        "benchmark": ("Bench", "bench"),
-        "certification": ("Certificate", "certify", "certify_all"),
-        "classification": ("classifier_test",),
-        "conservativity": ("Asymmetry", "score_asymmetry"),
-        "copies": ("Memorization", "memorization"),
-        "counting": ("Cost", "Counting"),
-        "dimension": ("IntrinsicDimension", "flipd", "intrinsic_dimension"),
-        "distances": ("energy_distance", "sliced_floor", "sliced_wasserstein", "wasserstein"),
+        "solver.accounting": ("Evaluations", "count_evaluations"),
+        "benchmark.settings": ("BenchSettings",),
+        "benchmark.runner": ("Bench", "bench"),
+        "certificates.certification": ("Certificate", "certify", "certify_all"),
+        "metrics.classification": ("classifier_test",),
+        "diagnostics.conservativity": ("Asymmetry", "score_asymmetry"),
+        "metrics.copying": ("Memorization", "memorization"),
+        "solver.counting": ("Cost", "Counting"),
+        "diagnostics.dimension": ("IntrinsicDimension", "flipd", "intrinsic_dimension"),
+        "metrics.distances": ("energy_distance", "sliced_floor", "sliced_wasserstein", "wasserstein"),
         "errors": ("ProvenanceError", "ScoreError"),
-        "features": ("FeatureExtractor", "bundled_stats", "load_extractor", "to_uint8", "wrap_extractor"),
-        "fokker_planck": ("FokkerPlanck", "fokker_planck_residual"),
-        "frechet": ("frechet_distance",),
-        "image_sources": ("ImageSource", "open_source"),
-        "inception": ("inception_score",),
-        "intervals": ("Estimate", "finite_sample_bias", "frechet_infinity", "frechet_interval"),
-        "kernels": ("TwoSample", "cmmd", "kernel_distance", "mmd"),
-        "modes": ("ModeCoverage", "mode_coverage"),
-        "moments": ("FeatureStats", "Moments", "Provenance"),
-        "neighbours": ("Neighbourhood", "precision_recall"),
-        "pairs": ("psnr", "ssim"),
-        "pathwise": ("PathReference", "StrongError", "strong_error"),
-        "perceptual": ("Lpips", "load_lpips"),
-        "report": ("save_report",),
-        "scoring": ("Scores", "score"),
-        "scoring_metrics": ("Rating", "RatingOptions"),
-        "scoring_reference": ("FeatureSet", "load_reference"),
-        "solver": ("LocalErrors", "SolverError", "local_errors", "solver_error"),
-        "storage": ("data_hash", "load_features", "load_stats", "save_stats"),
-        "trajectory": ("Reference", "Straightness", "doubled_reference", "reference_states", "straightness"),
-        "weak": ("GaussianError", "WeakDifference", "WeakError", "gaussian_weak_error", "weak_error"),
+        "features.extractors": ("FeatureExtractor", "bundled_stats", "load_extractor", "to_uint8", "wrap_extractor"),
+        "diagnostics.fokker_planck": ("FokkerPlanck", "fokker_planck_residual"),
+        "metrics.frechet": ("frechet_distance",),
+        "features.image_sources": ("ImageSource", "open_source"),
+        "metrics.inception": ("inception_score",),
+        "metrics.intervals": ("Estimate", "finite_sample_bias", "frechet_infinity", "frechet_interval"),
+        "metrics.kernels": ("TwoSample", "cmmd", "kernel_distance", "mmd"),
+        "metrics.modes": ("ModeCoverage", "mode_coverage"),
+        "features.moments": ("FeatureStats", "Moments", "Provenance"),
+        "metrics.neighbours": ("Neighbourhood", "precision_recall"),
+        "metrics.image_pairs": ("psnr", "ssim"),
+        "solver.pathwise": ("PathReference", "StrongError", "strong_error"),
+        "metrics.perceptual": ("Lpips", "load_lpips"),
+        "benchmark.report.saving": ("save_report",),
+        "scoring.scores": ("Scores", "score"),
+        "scoring.ratings": ("Rating", "RatingOptions"),
+        "scoring.reference": ("FeatureSet", "load_reference"),
+        "solver.error": ("LocalErrors", "SolverError", "local_errors", "solver_error"),
+        "features.storage": ("data_hash", "load_features", "load_stats", "save_stats"),
+        "solver.trajectory": ("Reference", "Straightness", "doubled_reference", "reference_states", "straightness"),
+        "solver.weak": ("GaussianError", "WeakDifference", "WeakError", "gaussian_weak_error", "weak_error"),
     }
     #: name -> the module that it comes from
     _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .brownian import PATH_STREAM, BrownianPath
-from .linear import Coefficient, Rows, accumulator_dtype, linear_combination, linear_new, linear_step, prepare
-from .noise import SOLVER_STREAM, START_STREAM, SeededNoise, normals, seeds_from
+from .brownian.path import PATH_STREAM, BrownianPath
+from .linear.eager import Coefficient, Rows, accumulator_dtype, linear_combination, linear_new, linear_step, prepare
+from .noise.seeded import SOLVER_STREAM, START_STREAM, SeededNoise, normals, seeds_from
 
 __all__ = [
     "PATH_STREAM",

@@ -57,7 +57,7 @@ def files_of(name_or_folder: str | Path) -> list[Path]:
     folder = locate(name_or_folder)
     if not (folder / INDEX).is_file() and "_class_name" not in read_json(folder / CONFIG):
         return [folder / CONFIG, folder / WEIGHTS]
-    from .pretrained import parts
+    from .diffusers.folders import parts
 
     where, scheduler = parts(folder)
     index = [folder / INDEX] if (folder / INDEX).is_file() else []
@@ -92,7 +92,7 @@ def load(
         return ring()
     folder = locate(name_or_folder)
     if (folder / INDEX).is_file() or "_class_name" in read_json(folder / CONFIG):
-        from .pretrained import load_pretrained
+        from .diffusers.folders import load_pretrained
 
         return load_pretrained(folder, device=device, dtype=dtype, size=size, variant=variant)
     if size is not None:

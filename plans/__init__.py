@@ -3,8 +3,8 @@
 from .builder import Lin, PlanBuilder, dot
 from .densities import Transition, transitions
 from .instructions import Combine, Draw, Evaluate, Plan, PlanError
-from .loop import Cursor, NumericalError, RunState, StepState, advance, run
-from .lowering import Program, lower
+from .running.loop import Cursor, NumericalError, RunState, StepState, advance, run
+from .running.lowering import Program, lower
 from .walk import local_defects, walked_order
 
 __all__ = [

@@ -18,7 +18,7 @@ from ..schedules.base import host_number
 from ..schedules.kinds import parts
 from ..schedules.node import Node
 from .instructions import CONSISTENCIES, Combine, Consistency, Draw, Evaluate, Plan, PlanError
-from .phi import Array
+from .weights.phi import Array
 
 #: relative to the largest term of the Combine
 TOLERANCE = 1e-12

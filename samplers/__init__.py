@@ -5,39 +5,27 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from . import (  # noqa: F401  (importing a family registers it)
-    adaptive,
-    adaptive_sde,
+from .aliases import ALIASES, Alias, find
+from .budgets import fitted_steps
+from .drivers import adaptive_sde, dmcmc, dpm_adaptive, ode, picard, predictor_corrector  # noqa: F401  (importing a family registers it)
+from .drivers.driver import BudgetError, StepSizeError
+from .floors import FLOORS
+from .multistep import deis, dpm_solver_sde, er_sde, exponential_adams, momentum, multistep, pndm, sa_solver  # noqa: F401
+from .registry import NoOptions, Sampler, SamplerError, build, get, make_options, names, register
+from .singlestep import (  # noqa: F401
     ancestral,
-    deis,
-    dmcmc,
-    er_sde,
-    exponential_adams,
+    dpm_solver,
     exponential_rk,
     flow_sde,
     interpolants,
     mean_reverting,
-    momentum,
-    multistep,
-    multistep_sde,
-    ode,
     pfgmpp,
-    picard,
-    pndm,
-    predictor_corrector,
     renoising,
     restart,
     runge_kutta,
-    sa_solver,
-    sde_singlestep,
     seeds,
-    singlestep,
+    two_stage_sde,
 )
-from .aliases import ALIASES, Alias, find
-from .driver import BudgetError, StepSizeError
-from .fitting import fitted_steps
-from .floors import FLOORS
-from .registry import NoOptions, Sampler, SamplerError, build, get, make_options, names, register
 
 __all__ = [
     "ALIASES",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..schedules.discrete import DiscreteVP
-from ..schedules.grids import Grid
+from ..schedules.grids.construction import Grid
 
 #: the samplers that step in t beyond first order -> where the error stops falling on a table of 1000 entries
 FLOORS: dict[str, float] = dict.fromkeys(("flow_heun", "flow_midpoint", "flow_heun3", "flow_rk4", "flow_adams", "interpolant_ode"), 1e-4)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..checks import GridError, ScheduleError
 from .base import Schedule
 from .config import from_config, to_config
 from .discrete import DiscreteVP
-from .errors import GridError, ScheduleError
 from .flow import Flow, Trig
-from .grids import Grid, grid, grid_names
+from .grids.construction import Grid, grid, grid_names
 from .kinds import KINDS, ConversionError, convert
 from .mean_reverting import MeanReverting
 from .node import Node

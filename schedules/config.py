@@ -18,15 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import shown, unknown
+from ..checks import ScheduleError, shown, unknown
 from .base import Schedule
+from .diffusers.classes import filled
+from .diffusers.values import checked
 from .discrete import DiscreteVP
-from .errors import ScheduleError
 from .flow import Flow, Trig
 from .mean_reverting import MeanReverting
 from .pfgmpp import PFGMPP
-from .scheduler_classes import filled
-from .scheduler_values import checked
 from .ve import EDM, VE
 from .vp import SubVP, VPCosine, VPLinear, VPSigmoid
 

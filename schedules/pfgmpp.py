@@ -45,7 +45,7 @@ class Augmented:
         added ones, as far as r_high: with c the cosine between radius and direction there, by ``m = -r_low c + sqrt(r_low^2 c^2 +
         r_high^2 - r_low^2)``, and ``x += m z / sqrt(chi2_D)``. c^2 is Beta(1/2, (D - 1)/2) with a random sign, from the normals ``tilt``.
         For D <= 1 c is a sign. The marginal is kept as D grows; at finite D the rule puts in too much: from sigma = 1 to 1.3 the median
-        radius of 20-dimensional states comes out 14 % too large at D = 4, 4 % at 16, 0.4 % at 128 (tests/test_pfgmpp.py).
+        radius of 20-dimensional states comes out 14 % too large at D = 4, 4 % at 16, 0.4 % at 128 (tests/models/test_pfgmpp.py).
         """
         from scipy import special
 

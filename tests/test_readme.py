@@ -15,7 +15,7 @@ PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").g
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(page, i, *found) for page in PAGES for i, found in enumerate(FENCE.findall((ROOT / page).read_text(encoding="utf-8")))]
 #: pages whose blocks need a pipeline on disk -> the test that runs them, one after another
-CHAINED = {"docs/diffusers.md": "test_diffusers_examples.py"}
+CHAINED = {"docs/diffusers.md": "interop/diffusers/test_diffusers_examples.py"}
 PYTHON = [(f"{page}-{i}", text) for page, i, language, text in BLOCKS if language == "python" and page not in CHAINED]
 COMMANDS = [line for page, _, language, text in BLOCKS if page == "README.md" and not language for line in text.splitlines()]
 COMMANDS = [line for line in COMMANDS if line.startswith("fewstep ")]

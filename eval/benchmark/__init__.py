@@ -1,0 +1,1 @@
+"""The benchmark: samplers x grids x network calls x models."""

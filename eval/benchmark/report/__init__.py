@@ -1,0 +1,1 @@
+"""Reports of a benchmark: Markdown, CSV, JSON, plots and a page."""

@@ -1,0 +1,246 @@
+"""What a benchmark is asked to do: samplers and grids as they are written, budgets, sizes, presets; all checked before any network runs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from ...checks import choice, unknown
+from ...engine.planning import Request, request, resolve
+from ...samplers import fitted_steps, registry
+from ...schedules.base import Schedule
+from ...schedules.grids.construction import Grid, grid, grid_names
+from ...schedules.grids.registry import ALIASES
+from ..errors import ChoiceError, ScoreError
+
+#: deterministic methods that a table holds where nothing else is said, then one that draws noise
+SAMPLERS = (
+    "ddim",
+    "heun",
+    "dpm_solver_2m",
+    "dpm_solver_3",
+    "dpmpp_2s",
+    "dpmpp_2m",
+    "dpmpp_3m",
+    "unipc",
+    "unipc:order=3",
+    "deis",
+    "ipndm",
+    "ipndm_v",
+    "dpm_solver_3m",
+    "gradient_estimation",
+    "dpmpp_2m_sde",
+)
+LABELS = ("cycle", "none")
+#: where memory or patience ends long before
+MOST = {"n": 1_000_000, "samples": 10_000_000, "resamples": 1_000_000, "nfe": 100_000}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": {
+        "samplers": ("ddim", "heun", "dpmpp_2m", "dpmpp_3m", "unipc:order=3", "deis", "ipndm", "dpmpp_2m_sde"),
+        "nfes": (5, 8),
+        "n": 16,
+        "samples": 512,
+        "top": 2,
+        "resamples": 100,
+        "tolerance": 5e-3,
+    },
+    "docs": {"samples": 2000, "top": 5},
+    "full": {
+        "grids": ("auto", "karras", "uniform", "beta"),
+        "nfes": (4, 5, 6, 8, 10, 12, 15, 20, 30, 50),
+        "n": 256,
+        "samples": 50_000,
+        "top": None,
+        "batch": 256,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sampler or a grid with options, as ``text`` says: ``unipc:order=3,variant=bh1``, ``karras:rho=5``."""
+
+    text: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """The settings of ``bench``; see there."""
+
+    models: tuple[str, ...]
+    samplers: tuple[str, ...] = SAMPLERS
+    grids: tuple[str, ...] = ("auto", "karras")
+    nfes: tuple[int, ...] = (5, 8, 10, 20)
+    n: int = 64
+    samples: int = 0
+    top: int | None = 5
+    quality_nfes: tuple[int, ...] | None = None
+    batch: int = 64
+    tolerance: float | None = None
+    labels: str = "cycle"
+    features: str | None = None
+    resamples: int = 200
+    final: str = "zero"
+
+    def __post_init__(self) -> None:
+        for name in ("models", "samplers", "grids"):
+            _names(name, getattr(self, name))
+        for name in ("nfes",) if self.quality_nfes is None else ("nfes", "quality_nfes"):
+            _budgets(name, getattr(self, name))
+        for name, least in (("n", 2), ("samples", 0), ("batch", 1), ("resamples", 2), *((("top", 1),) if self.top is not None else ())):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ScoreError(f"{name}={value!r}: an integer of at least {least} is wanted")
+            if name in MOST and value > MOST[name]:
+                raise ScoreError(f"{name}={value}: at most {MOST[name]} is taken")
+        choice("labels", self.labels, LABELS)
+        choice("final", self.final, ("zero", "sigma_min"))
+        if self.tolerance is not None and not (isinstance(self.tolerance, float) and 1e-12 <= self.tolerance <= 1.0):
+            raise ScoreError(f"tolerance={self.tolerance!r}: allowed are numbers from 1e-12 to 1")
+        stray = sorted(set(self.quality_nfes or ()) - set(self.nfes))
+        if stray:
+            raise ScoreError(f"quality_nfes={stray}: not among nfes={list(self.nfes)}")
+        for text in self.samplers:
+            sampler_choice(text)
+        for text in self.grids:
+            grid_choice(text)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON has them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def _names(what: str, values: Sequence[str]) -> None:
+    if isinstance(values, str) or not values or not all(isinstance(v, str) and v for v in values):
+        raise ScoreError(f"{what}={values!r}: a list of at least one name is wanted")
+    if len(set(values)) != len(values):
+        raise ScoreError(f"{what}={list(values)}: a name stands there twice")
+
+
+def _budgets(what: str, values: Sequence[int]) -> None:
+    if not values:
+        raise ScoreError(f"{what} is empty: at least one number of network calls is wanted")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ScoreError(f"{what}: nfe={value!r}: an integer of at least 1 is wanted")
+        if value > MOST["nfe"]:
+            raise ScoreError(f"{what}: nfe={value}: at most {MOST['nfe']} is taken")
+    if len(set(values)) != len(values):
+        raise ScoreError(f"{what}={list(values)}: a number stands there twice")
+
+
+def sampler_choice(text: str) -> Choice:
+    """A sampler and its options. SamplerError for an unknown name, ChoiceError for its options, each with the nearest match."""
+    found = parse_choice(text)
+    name, options, _ = resolve(found.name, dict(found.options), "")
+    entry = registry.get(name)
+    try:
+        registry.make_options(entry, options)
+    except registry.SamplerError as error:
+        raise ChoiceError(f"sampler {text!r}: {error}") from error
+    return found
+
+
+def grid_choice(text: str) -> Choice:
+    """A grid's name and its options. ScoreError for an unknown name, ChoiceError for its options, each with the nearest match."""
+    found = parse_choice(text)
+    if found.name not in (allowed := (*grid_names(), *ALIASES)):
+        raise ScoreError(unknown("grid", found.name, allowed))
+    own = [key for key in signature(grid).parameters if key not in ("name", "schedule", "steps", "final", "times", "sigmas")]
+    for key in found.options:
+        if key not in own:
+            raise ChoiceError(f"grid {text!r}: {unknown('option', key, own)}")
+    return found
+
+
+def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
+    """ChoiceError for a sampler or a grid that works on ``schedule`` with its defaults and not with the options that it was given."""
+    steps = max(12, min(max(settings.nfes), 200))
+    for text in settings.grids:
+        given = parse_choice(text)
+        make_grid = partial(grid, given.name, schedule, steps, final=settings.final)
+        if given.options and _error(make_grid) is None and (error := _error(partial(make_grid, **dict(given.options)))):
+            raise ChoiceError(f"grid {text!r}: {error}") from error
+    nodes = grid("lam", schedule, steps, final=settings.final)
+    for text in settings.samplers:
+        given = parse_choice(text)
+        name, options, _ = resolve(given.name, dict(given.options), "")
+        entry = registry.get(name)
+        make_plan = partial(registry.build, name, nodes)
+        if given.options and entry.form == "plan" and _error(partial(make_plan, registry.make_options(entry, {}))) is None:
+            error = _error(partial(make_plan, registry.make_options(entry, options)))
+            if error is not None:
+                raise ChoiceError(f"sampler {text!r}: {error}") from error
+
+
+def _error(make: Callable[[], Any]) -> Exception | None:
+    """What ``make()`` raises, None where it works."""
+    try:
+        make()
+    except (ValueError, TypeError, ArithmeticError) as error:
+        return error
+    return None
+
+
+def parse_choice(text: str) -> Choice:
+    """``name`` or ``name:key=value,key=value``. ChoiceError for anything else."""
+    name, colon, rest = text.partition(":")
+    options: dict[str, Any] = {}
+    for piece in split_outside(rest) if colon else ():
+        key, equals, value = piece.partition("=")
+        if not equals or not key.strip().isidentifier() or key.strip() in options:
+            raise ChoiceError(f"{text!r}: {piece!r} is no option; wanted is name:key=value,key=value, each key once")
+        options[key.strip()] = _literal(value.strip())
+    return Choice(text, name.strip(), options)
+
+
+def split_choices(text: str) -> list[str]:
+    """``ddim,unipc:order=3,variant=bh1,heun`` as three: a piece ``key=value`` without a colon belongs to the one before."""
+    out: list[str] = []
+    for piece in split_outside(text):
+        head = piece.partition("=")[0]
+        if "=" in piece and ":" not in head and out and ":" in out[-1]:
+            out[-1] += f",{piece}"
+        else:
+            out.append(piece)
+    return out
+
+
+def split_outside(text: str) -> list[str]:
+    """``text`` cut at the commas that stand outside brackets."""
+    pieces, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return [piece.strip() for piece in pieces]
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def fitted(sampler: Choice, spacing: Choice, schedule: Schedule, budget: int, final: str = "zero") -> Request:
+    """The largest request of at most ``budget`` network calls. A ValueError that says why where there is none."""
+    name, options, _ = resolve(sampler.name, dict(sampler.options), "")
+    if registry.get(name).free or not spacing.options:
+        return request(name, schedule, options, nfe=budget, grid=spacing.name, final=final)
+
+    def grid_of(steps: int) -> Grid:
+        return grid(spacing.name, schedule, steps, final=final, **dict(spacing.options))
+
+    chosen = registry.make_options(registry.get(name), options)
+    steps, chosen = fitted_steps(name, budget, chosen, grid_of)
+    return Request(name, chosen, grid_of(steps))

@@ -1,0 +1,1 @@
+"""Certificates: the measured order of every sampler against exact scores."""

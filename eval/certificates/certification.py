@@ -1,0 +1,162 @@
+"""Certificates: the order of a sampler, walked without a network and measured against exact solutions.
+
+Deterministic samplers run on the mixture of ``problem`` with exact start-up states; the slope is that of the largest error over the finest
+three step counts whose error is above rounding. Stochastic samplers are measured by the weak error of ``gaussian``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...plans.instructions import Consistency, Plan
+from ...plans.running.loop import Cursor, NumericalError, run
+from ...plans.walk import walked_order
+from ...samplers import registry
+from ...schedules import Flow, VPLinear
+from ...schedules.base import Schedule
+from ...schedules.grids.construction import grid
+from ..solver.counting import Counting
+from .gaussian import weak_errors
+from .problem import exact_states, mixture, mixture_eps, smooth_grid
+
+STEPS = (40, 80, 160, 320, 640, 1280, 2560)
+#: errors below this are rounding
+FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was declared, walked and measured for one sampler with one set of options.
+
+    Attributes:
+        declared, walked, measured: orders (weak orders when ``stochastic``). A sampler that claims no order declares 0: nothing is walked
+            or measured then, and both are NaN.
+        error_constant: error at the finest step count used, times N^declared.
+        nfe: network calls of 10 steps to sigma = 0 on the sampler's home schedule, predicted; ``counted`` the calls really made.
+        errors: (N, error) pairs.
+        consistency: what the type check found of the plan behind ``nfe``.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    stochastic: bool
+    declared: float
+    walked: float
+    measured: float
+    error_constant: float
+    nfe: int
+    counted: int
+    errors: tuple[tuple[int, float], ...]
+    consistency: Consistency = "exact"
+
+    @property
+    def tolerance(self) -> float:
+        """How far walked and measured may be from declared, on both sides."""
+        return tolerance(self.declared)
+
+    @property
+    def passed(self) -> bool:
+        """Everything agrees."""
+        if not self.declared:
+            return self.nfe == self.counted
+        orders = (self.measured,) if self.stochastic and self.walked >= self.declared else (self.walked, self.measured)
+        return all(abs(order - self.declared) <= self.tolerance for order in orders) and self.nfe == self.counted
+
+
+def tolerance(declared: float) -> float:
+    """How far an order may be from ``declared``, on both sides."""
+    return 0.15 if declared <= 3 else 0.25
+
+
+def home_schedule(name: str) -> Schedule:
+    """Velocity samplers are certified on the straight path, all others on VP."""
+    return Flow() if name.startswith("flow_") else VPLinear()
+
+
+def certify(sampler: str, **options: Any) -> Certificate:
+    """Measure the order of ``sampler`` with ``options`` (lower-order ends are switched off)."""
+    entry = registry.get(sampler)
+    fields = {f.name for f in dataclasses.fields(entry.options)}
+    given = {**({"lower_order_final": False} if "lower_order_final" in fields else {}), **options}
+    chosen = registry.make_options(entry, given)
+    schedule = home_schedule(sampler)
+
+    def plan_of(n: int) -> Plan:
+        return registry.build(sampler, smooth_grid(schedule, n), chosen)
+
+    tau = entry.tau_of(chosen)
+    order = entry.order_of(chosen)
+    plan, counted = _count(sampler, schedule, chosen)
+    if not order:
+        none = math.nan
+        return Certificate(sampler, options, tau > 0.0, order, none, none, none, plan.nfe, counted, (), plan.consistency)
+    errors = _errors(plan_of, schedule, stochastic=tau > 0.0, warm=math.ceil(order) + 2)
+    measured, constant = _slope(errors, order)
+    walked = walked_order(plan_of, kappa=getattr(chosen, "decay", 1.0 + tau * tau))  # a strength that varies gives its decay
+    return Certificate(sampler, options, tau > 0.0, order, walked, measured, constant, plan.nfe, counted, tuple(errors), plan.consistency)
+
+
+def certify_all() -> list[Certificate]:
+    """Certificates of every registered plan sampler, defaults and variants."""
+    out: list[Certificate] = []
+    for name in registry.names():
+        entry = registry.get(name)
+        if entry.form == "plan":
+            out.extend(certify(name, **options) for options in ({}, *entry.variants))
+    return out
+
+
+def _errors(plan_of: Callable[[int], Plan], schedule: Schedule, *, stochastic: bool, warm: int) -> list[tuple[int, float]]:
+    errors: list[tuple[int, float]] = []
+    for n in STEPS:
+        plan = plan_of(n)
+        error = max(weak_errors(plan)) if stochastic else trajectory_error(plan, schedule, warm)
+        if error < FLOOR:
+            break
+        errors.append((n, error))
+    return errors
+
+
+def trajectory_error(plan: Plan, schedule: Schedule, warm: int = 0) -> float:
+    """Largest error of the final states on the mixture; the states at the first ``warm`` step boundaries are made exact."""
+    error = float((final_states(plan, schedule, warm) - exact_states(plan.end)).abs().max())
+    if not math.isfinite(error):
+        raise NumericalError("the result", plan.nfe, plan.end.t, ())
+    return error
+
+
+def final_states(plan: Plan, schedule: Schedule, warm: int = 0) -> Tensor:
+    """The states of ``problem`` at the end of ``plan``, (n, 1): the loop itself, with the eight exact predictions made in numpy."""
+    cursor = Cursor(plan, mixture(schedule), exact_states(plan.start))
+    known = set(plan.nodes[1 : warm + 1])
+    while not cursor.done:
+        if cursor.node in known:
+            cursor.replace(exact_states(cursor.node))
+        cursor.step((torch.from_numpy(mixture_eps(cursor.node, cursor.x.numpy())),))
+    return cursor.result
+
+
+def _slope(errors: list[tuple[int, float]], order: float) -> tuple[float, float]:
+    """Least-squares slope over the finest three step counts of at least 160 (coarser ones where the error is rounding there)."""
+    if not errors:
+        return math.inf, 0.0
+    tail = [(math.log(n), math.log(e)) for n, e in errors[-3:]]
+    mean_n, mean_e = (sum(v) / len(tail) for v in zip(*tail, strict=True))
+    spread = sum((n - mean_n) ** 2 for n, _ in tail)
+    slope = -sum((n - mean_n) * (e - mean_e) for n, e in tail) / spread if spread else math.nan
+    return slope, errors[-1][1] * errors[-1][0] ** order
+
+
+def _count(sampler: str, schedule: Schedule, options: Any) -> tuple[Plan, int]:
+    plan = registry.build(sampler, grid("lam", schedule, 10), options)
+    model = Counting(mixture(schedule, "v"))  # serves alpha = 0 as well
+    x = torch.full((1, 1), 0.3, dtype=torch.float64)
+    run(plan, model, x, noise=lambda key, like: torch.zeros_like(like))
+    return plan, model.calls

@@ -1,0 +1,1 @@
+"""Image features: sources of images, feature networks, moments, files of statistics."""

@@ -1,0 +1,1 @@
+"""Metrics of samples and of their features, one family a file."""

@@ -1,0 +1,88 @@
+"""Does a model repeat its training data? Nearest neighbours, alone and calibrated by held-out data.
+
+No single number isolates memorization; look at the nearest neighbours (``nearest``) too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ScoreError
+from .matrices import blocks, couple
+
+#: a sample counts as copied where its nearest training point is this much nearer than the second
+RATIO = 1.0 / 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Memorization:
+    """What the nearest training points say.
+
+    Attributes:
+        fraction: share of samples with ``d_1 / d_2 < 1/3`` (Yoon et al. 2023): distances to the first and second nearest training point.
+        authentic: share of samples that are farther from their nearest training point than that is from its own nearest one
+            (Alaa et al. 2022, arXiv 2102.08921).
+        z: how much nearer to the training data than held-out data the samples are: the Mann-Whitney statistic of their nearest distances
+            in standard deviations, negative for copies (Meehan et al. 2020, arXiv 2004.05675, with one cell); None without held-out data.
+        held_out_fraction: ``fraction`` of the held-out data.
+        nearest, distance: index of each sample's nearest training point, and how far it is.
+    """
+
+    fraction: float
+    authentic: float
+    z: float | None
+    held_out_fraction: float | None
+    nearest: Tensor
+    distance: Tensor
+
+
+def memorization(generated: Any, train: Any, held_out: Any = None) -> Memorization:
+    """Nearest-neighbour memorization of ``generated`` (m, q) against ``train`` (n, q), in pixels or features; at least 2 of these."""
+    points, samples = couple(train, generated, ("train", "generated"))
+    if len(points) < 2:
+        raise ScoreError("train: 1 row, at least 2 wanted")
+    distance, nearest = two_nearest(samples, points)
+    own, _ = two_nearest(points, points, skip_self=True)
+    authentic = distance[:, 0] > own[nearest, 0]
+    fraction = _copied(distance)
+    if held_out is None:
+        return Memorization(fraction, float(authentic.double().mean()), None, None, nearest, distance[:, 0])
+    _, apart = couple(train, held_out, ("train", "held_out"))
+    control, _ = two_nearest(apart, points)
+    z = mann_whitney(distance[:, 0], control[:, 0])
+    return Memorization(fraction, float(authentic.double().mean()), z, _copied(control), nearest, distance[:, 0])
+
+
+def _copied(distance: Tensor) -> float:
+    """Share of rows whose first distance is below a third of the second; a distance of 0 is a copy, of duplicated data too."""
+    return float(((distance[:, 0] < RATIO * distance[:, 1]) | (distance[:, 0] == 0.0)).double().mean())
+
+
+def two_nearest(x: Tensor, points: Tensor, skip_self: bool = False) -> tuple[Tensor, Tensor]:
+    """Distances (m, 2) of each row of ``x`` to its two nearest ``points``, and the index of the nearest. ``skip_self``: x is points."""
+    count = min(2, len(points) - skip_self)
+    found, index = torch.empty(len(x), count, dtype=x.dtype), torch.empty(len(x), dtype=torch.int64)
+    for rows, distance in blocks(x, points):
+        if skip_self:
+            distance[torch.arange(len(distance)), torch.arange(rows.start, rows.stop)] = torch.inf
+        best = distance.topk(count, largest=False)
+        found[rows], index[rows] = best.values, best.indices[:, 0]
+    return found, index
+
+
+def mann_whitney(a: Tensor, b: Tensor) -> float:
+    """z-score of the share of pairs with ``a > b`` (ties count half), with the tie correction; 0 where all values are equal."""
+    m, n = len(a), len(b)
+    pooled = torch.cat([a, b])
+    _, where, counts = torch.unique(pooled, return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    ranks = (last - (counts - 1) / 2.0)[where]
+    u = float(ranks[:m].sum()) - m * (m + 1) / 2.0
+    ties = float((counts.double() ** 3 - counts).sum()) / ((m + n) * (m + n - 1))
+    variance = m * n / 12.0 * (m + n + 1 - ties)
+    return 0.0 if variance <= 0.0 else (u - m * n / 2.0) / math.sqrt(variance)

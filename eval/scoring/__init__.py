@@ -1,0 +1,1 @@
+"""Scoring: one pass over samples gives every metric with its interval."""

@@ -1,0 +1,152 @@
+"""What the solver got wrong, apart from what the model got wrong.
+
+The error of a deterministic sampler is the distance of its result from the model's own converged probability-flow end point, started at
+the same noise: ``rmse = sqrt(mean_b |x_N^b - x_*^b|^2 / d)``. The local error of step i is what one step adds, from the converged state
+and with a converged history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...engine.planning import Request, request
+from ...engine.sampling import execute, start_state
+from ...fused.noise.seeded import check_seeds, seeds_from
+from ...models.denoiser import Denoiser, convert_prediction
+from ...plans.instructions import Combine, Evaluate, Plan
+from ...samplers import registry
+from ...schedules.grids.construction import Grid
+from ...schedules.node import Node
+from ..errors import ScoreError
+from .deviation import Deviation
+from .precision import InOwnPrecision
+from .trajectory import Cond, Reference, reference_states, rms
+
+
+class SolverError(Deviation[Reference]):
+    """Error of a solver: the distance to the model's converged probability-flow end points."""
+
+
+def solver_error(
+    denoiser: Denoiser,
+    sampler: str = "dpmpp_2m",
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: str | Grid = "auto",
+    final: str = "zero",
+    n: int = 64,
+    seed: int = 0,
+    seeds: Sequence[int] | None = None,
+    x: Tensor | None = None,
+    shape: Sequence[int] | None = None,
+    cond: Cond = None,
+    reference: Reference | None = None,
+    tolerance: float | None = None,
+    dtype: torch.dtype = torch.float64,
+    **options: Any,
+) -> SolverError:
+    """Compare ``sampler`` with the converged probability-flow end point from the same noise.
+
+    Args:
+        denoiser, sampler, steps, nfe, grid, final, options: as in ``fewstep.sample``.
+        n, seed, seeds, shape: the start noises; or ``x``, states at the grid's first node.
+        cond: of the model.
+        reference: of an earlier call with the same start and the same last two nodes, to save its cost.
+        tolerance: of the reference, relative and absolute: 1e-8, or 1e-6 where the model's weights are not float64.
+        dtype: of the sampler's states; the model computes in its own.
+
+    Raises ScoreError for a stochastic sampler, which has no pathwise limit to compare with, and for a reference of another start.
+    """
+    asked = request(sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final)
+    refuse_noise(asked)
+    chosen = seeds_from(seed, n) if seeds is None else check_seeds(seeds)
+    start = start_state(denoiser, asked.grid[0], chosen, shape=shape, dtype=dtype) if x is None else x.to(dtype)
+    exact = reference or reference_states(denoiser, start, asked.grid, tolerance=tolerance, cond=cond, every=False)
+    if exact.nodes[0] != asked.grid[0] or exact.nodes[-1] != asked.grid[-1] or not torch.equal(exact.states[0], start.double()):
+        raise ScoreError("the given reference starts from other states, or ends elsewhere, than the sampler")
+    out, facts = execute(asked, InOwnPrecision(denoiser), start, seeds=range(len(start)), cond=cond)
+    return SolverError.of(out, exact, facts.nfe)
+
+
+def refuse_noise(asked: Request) -> None:
+    """Raise ScoreError where the sampler draws noise."""
+    entry = registry.get(asked.name)
+    if entry.tau_of(asked.options) > 0.0 or (not asked.driver and asked.plan().stochastic):
+        raise ScoreError(f"{asked.name} draws noise with these options: it has no path to converge to; compare its samples' distribution")
+
+
+@dataclass(frozen=True, eq=False)
+class LocalErrors:
+    """``error[i]`` is the RMS error that step i, from node i to i + 1, adds to the converged state; ``nodes`` the step boundaries."""
+
+    nodes: tuple[Node, ...]
+    error: tuple[float, ...]
+    reference: Reference
+
+
+def local_errors(
+    denoiser: Denoiser,
+    sampler: str = "dpmpp_2m",
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: str | Grid = "auto",
+    final: str = "zero",
+    n: int = 16,
+    seed: int = 0,
+    shape: Sequence[int] | None = None,
+    cond: Cond = None,
+    reference: Reference | None = None,
+    tolerance: float | None = None,
+    **options: Any,
+) -> LocalErrors:
+    """The local truncation error of each step of a deterministic plan sampler, which is ``O(h^{p+1})``; arguments as in ``solver_error``.
+
+    Each step begins at the converged state, with predictions made at converged states as its history; its stages are its own.
+    """
+    asked = request(sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final)
+    refuse_noise(asked)
+    plan = asked.plan()
+    start = start_state(denoiser, asked.grid[0], seeds_from(seed, n), shape=shape, dtype=torch.float64)
+    boundaries = Grid.from_nodes(plan.nodes, denoiser.schedule)
+    exact = reference or reference_states(denoiser, start, boundaries, tolerance=tolerance, cond=cond)
+    if exact.nodes != plan.nodes or not torch.equal(exact.states[0], start):
+        raise ScoreError("the given reference starts from other states, or passes other nodes, than the sampler")
+    return LocalErrors(plan.nodes, tuple(defects(plan, InOwnPrecision(denoiser), exact.states, cond)), exact)
+
+
+@torch.no_grad()
+def defects(plan: Plan, denoiser: Denoiser, exact: Sequence[Tensor], cond: Cond = None) -> list[float]:
+    """RMS difference between each boundary state of ``plan``, as its last Combine there makes it, and ``exact``, which replaces it: the
+    order walk (``plans.walk``) with a network."""
+    place = {node: j for j, node in enumerate(plan.nodes)}
+    last = {i.node: k for k, i in enumerate(plan.code) if isinstance(i, Combine) and i.node in place}
+    values: dict[int, Tensor] = {0: exact[0].double()}
+    found = [0.0] * plan.steps
+    for k, i in enumerate(plan.code):
+        if isinstance(i, Evaluate):
+            values.update(_predictions(i, values[i.state], denoiser, cond))
+            continue
+        out = torch.zeros_like(values[0])
+        for value, c in i.terms:
+            out = out + c * values[value]
+        if i.node in place and last[i.node] == k:
+            j = place[i.node]
+            found[j - 1] = rms(out - exact[j])
+            out = exact[j].double()
+        values[i.out] = out
+    return found
+
+
+def _predictions(i: Evaluate, x: Tensor, denoiser: Denoiser, cond: Cond) -> dict[int, Tensor]:
+    if i.node.t is None:
+        raise ScoreError(f"{i.node} has no time: the model cannot be asked there")
+    value = denoiser(x, i.node.t, cond).double()
+    schedule = denoiser.schedule
+    return {out: convert_prediction(value, x, i.node.t, denoiser.prediction, kind, schedule) for out, kind in i.outs}

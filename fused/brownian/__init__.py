@@ -1,0 +1,1 @@
+"""Brownian paths by counter."""

@@ -1,0 +1,1 @@
+"""The fused linear combination of a solver step."""

@@ -1,0 +1,94 @@
+"""The configs of diffusers' schedulers: every key of every class with its default, and the keys that this package adds.
+
+What a config means is read by ``schedules.scheduler_config``, and which class it belongs to by ``diffusers_origin``. Keys that no class has
+may change results and are refused; the others are kept and written back.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from ...checks import ConfigError, unknown
+from ...schedules.diffusers import config as scheduler_config
+from ...schedules.diffusers.classes import STYLES, class_defaults
+from ...schedules.diffusers.config import Settings
+from ...schedules.diffusers.values import checked
+
+__all__ = ["OWN", "STYLES", "ConfigError", "Settings", "complete", "defaults", "known", "read", "same"]
+
+#: what this class adds to a config
+OWN = ("sampler", "solver_order", "sampler_options", "grid", "round_timesteps", "noise_seed", "origin")
+#: values that change a solver's results and have no counterpart here: key -> (the values that are fine, what to do instead)
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "tau_func": ((None,), 'give sampler="sa_solver" with tau= and interval='),
+    "solver_p": ((None,), "leave it out: the predictor is part of the sampler"),
+}
+
+
+@cache
+def installed(origin: str) -> Mapping[str, Any]:
+    """The defaults of a class of the installed diffusers, by its signature; empty where it has no such class."""
+    import diffusers
+
+    found = getattr(diffusers, origin, None)
+    parameters = {} if found is None else inspect.signature(found.__init__).parameters
+    return {k: p.default for k, p in parameters.items() if k not in ("self", "kwargs", "args")}
+
+
+@cache
+def defaults(origin: str) -> Mapping[str, Any]:
+    """The keys of a class with their defaults: those of all supported versions, and what the installed one adds. ConfigError for a class
+    that is not known here."""
+    if origin not in STYLES:
+        raise ConfigError(unknown("scheduler class", origin, STYLES))
+    return {**class_defaults(origin), **installed(origin)}
+
+
+@cache
+def known() -> frozenset[str]:
+    """Every key of the classes in ``STYLES``."""
+    return frozenset(key for origin in STYLES for key in defaults(origin))
+
+
+@cache
+def understood() -> frozenset[str]:
+    """The keys of ``known`` that some part of this package reads, or may ignore."""
+    return frozenset(key for origin in STYLES for key in class_defaults(origin))
+
+
+def complete(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The keys of ``config``, checked, with the defaults of the class ``origin`` filled in. ConfigError for keys that no class has."""
+    kept = {k: v for k, v in config.items() if not k.startswith("_")}
+    for key, value in kept.items():
+        if key not in known() and key not in OWN:
+            raise ConfigError(unknown("config key", key, sorted(known() | set(OWN))) + "; it may change results, so it is not ignored")
+        if key not in understood() and key not in OWN and not any(same(value, defaults(o).get(key, ...)) for o in STYLES):
+            raise ConfigError(f"{key}={value!r}: this key is newer than this version of fewstep, which serves its default value only")
+    own_values(kept)
+    return checked({**defaults(origin), **kept, "origin": origin, "sampler_options": dict(kept.get("sampler_options") or {})})
+
+
+def own_values(config: Mapping[str, Any]) -> None:
+    """ConfigError where a key of ``OWN`` holds something of another kind. What a sampler and a grid make of it is checked later."""
+    for key in ("sampler", "grid"):
+        if config.get(key) is not None and not isinstance(config[key], str):
+            raise ConfigError(f"{key}={config[key]!r}: a name is wanted")
+    options = config.get("sampler_options")
+    if options is not None and not (isinstance(options, Mapping) and all(isinstance(name, str) for name in options)):
+        raise ConfigError(f"sampler_options={options!r}: a mapping from an option's name to its value is wanted")
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values of a config are equal; arrays and tensors equal themselves only."""
+    return a is b or (not hasattr(a, "shape") and not hasattr(b, "shape") and bool(a == b))
+
+
+def read(config: Mapping[str, Any]) -> Settings:
+    """The meaning of a completed config. ConfigError names key, value and what to do."""
+    for key, (fine, instead) in REFUSED.items():
+        if config.get(key) is not None and config[key] not in fine:
+            raise ConfigError(f"{key}={config[key]!r} is not supported: {instead}")
+    return scheduler_config.read(config)

@@ -1,0 +1,1 @@
+"""Networks saved by diffusers."""

@@ -1,0 +1,1 @@
+"""Running a plan: lowering, the loop, the compiled step, checks of numbers."""

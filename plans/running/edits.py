@@ -1,0 +1,73 @@
+"""Which edits a state carries already: the difference of a replaced state is added to later states at the same node, once.
+
+A state descends from the states among its terms, auxiliary values looked through; where it is made of predictions alone, from the states
+that these were made at. An edit at evaluation k is carried by the evaluated state, by every later state at its node that it was added to,
+and by what descends from one of them through a state at another node (a level that is visited again, as in restart). A corrector or a
+Runge-Kutta stage starts again from a state before the edit, so it carries nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ...schedules.node import Node
+from ..instructions import Combine, Evaluate
+
+
+class Roots(NamedTuple):
+    """What a value is made of: ``states`` among its terms, and the states where its predictions were ``asked``."""
+
+    states: tuple[int, ...]
+    asked: tuple[int, ...]
+
+
+class Descent:
+    """Filled instruction by instruction; values are known by number, and numbers are in order of their making."""
+
+    def __init__(self, start: Node) -> None:
+        self.nodes: dict[int, Node] = {0: start}
+        self._roots: dict[int, Roots] = {0: Roots((0,), ())}
+        self._parents: dict[int, tuple[int, ...]] = {0: ()}
+        self._age: dict[int, int] = {0: 0}
+        self._carriers: dict[int, set[int]] = {}
+
+    def evaluate(self, e: Evaluate, number: int) -> None:
+        """An evaluated state carries the edit made there."""
+        self._carriers[number] = {e.state}
+        for out in e.outs:
+            self._roots[out[0]] = Roots((), (e.state,))
+
+    def combine(self, i: Combine) -> None:
+        """A value and what it is made of."""
+        made = [self._roots[value] for value, c in i.terms if c != 0.0]
+        states = tuple(dict.fromkeys(state for roots in made for state in roots.states))
+        asked = tuple(dict.fromkeys(state for roots in made for state in roots.asked))
+        if i.node is None:
+            self._roots[i.out] = Roots(states, asked)
+            return
+        self.nodes[i.out] = i.node
+        self._roots[i.out] = Roots((i.out,), ())
+        self._parents[i.out] = states or asked
+        self._age[i.out] = len(self._age)
+
+    def carry(self, number: int, value: int) -> None:
+        """``value`` was given the edit of evaluation ``number``."""
+        self._carriers[number].add(value)
+
+    def carries(self, number: int, value: int) -> bool:
+        """Whether the state ``value`` descends, through a state at another node, from one that carries the edit of ``number``."""
+        carriers, node = self._carriers[number], self.nodes[value]
+        first = min(self._age[carrier] for carrier in carriers)
+        return self._reaches(value, lambda state: self.nodes[state] != node, carriers, first)
+
+    def _reaches(self, value: int, leaves: Callable[[int], bool], wanted: set[int], first: int) -> bool:
+        open_, seen = [state for state in self._parents[value] if leaves(state)], set[int]()
+        while open_:
+            state = open_.pop()
+            if state in wanted:
+                return True
+            if state not in seen and self._age[state] > first:
+                seen.add(state)
+                open_.extend(self._parents[state])
+        return False

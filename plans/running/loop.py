@@ -1,0 +1,309 @@
+"""The one loop. ``advance`` executes a launch; ``Cursor`` holds the place between two network calls; ``run`` drives it with a denoiser.
+
+Scalars stay on the host, the model times are one device tensor made before the loop, buffers are allocated once, nothing synchronises
+with the device. A replaced state (``on_step``) is an edit: it replaces the evaluated state, and its difference is added to later states
+claimed at the same node, without which a corrector would undo it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...checks import ArgumentError, described, flag, members, shown, tensor
+from ...fused.linear.eager import linear_combination, linear_new, linear_step
+from ...schedules.kinds import KINDS, convert
+from ...schedules.node import Node
+from ..instructions import Plan, PlanError
+from .finiteness import NumericalError as NumericalError
+from .finiteness import Watch, check_count, check_noise, check_raws
+from .lowering import Call, Program, lower
+from .tensor_versions import edited, version
+
+if TYPE_CHECKING:
+    from ...models.denoiser import Denoiser as Denoiser  # what else drives a plan takes its type from here
+
+#: ``noise(key, like)`` gives the unit normal of draw ``key``, shaped like ``like``
+NoiseSource = Callable[[int, Tensor], Tensor]
+Noise = NoiseSource | Mapping[int, Tensor] | Sequence[Tensor] | None
+
+
+class Outputs(Mapping[str, Tensor]):
+    """The evaluation just made, as any kind: ``outputs["x0"]``, ``outputs["eps"]``, ... computed when asked for."""
+
+    def __init__(self, denoiser: Denoiser, node: Node, x: Tensor, raws: Sequence[Tensor]) -> None:
+        self._denoiser, self._node, self._x, self.raws = denoiser, node, x, tuple(raws)
+
+    def __getitem__(self, kind: str) -> Tensor:
+        if kind not in KINDS:
+            raise KeyError(kind)
+        p, qs = self._denoiser.coefficients(float(self._node.t or 0.0))
+        a, b = convert(self._denoiser.prediction, kind, self._node)
+        return linear_combination([self._x, *self.raws], [a + b * p, *(b * q for q in qs)], self._x.dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(KINDS)
+
+    def __len__(self) -> int:
+        return len(KINDS)
+
+
+@dataclass
+class StepState:
+    """What ``on_step`` sees after each network call; return a tensor (or assign ``x_next``) to replace the next state.
+
+    Attributes:
+        index: evaluation number, from 0.
+        node, next_node: where ``x`` was evaluated and where ``x_next`` will be (or has arrived, after the last call).
+        x, x_next: copies, safe to keep, (B, *shape).
+        outputs: the prediction as any kind.
+        nfe: network calls so far.
+    """
+
+    index: int
+    node: Node
+    next_node: Node
+    x: Tensor
+    x_next: Tensor
+    outputs: Mapping[str, Tensor]
+    nfe: int
+
+
+OnStep = Callable[[StepState], Tensor | None]
+
+
+@dataclass
+class RunState:
+    """Buffers of one run: ``slots[0]`` is the caller's start state and is never written.
+
+    ``fresh``: launches write into new tensors, so that a caller may keep what it was given, and autograd follows where it is enabled;
+    raw outputs and noises are then the caller's to check.
+    """
+
+    program: Program
+    slots: list[Tensor | None]
+    noise: NoiseSource | None
+    fresh: bool = False
+    edits: dict[int, Tensor] = field(default_factory=dict)
+    kept: dict[int, Tensor] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    firsts: Sequence[Sequence[Tensor]] = ()
+
+    def __post_init__(self) -> None:
+        if self.fresh:
+            self.dtype = self.slot(0).dtype
+            self.firsts = self.program.firsts(torch.float64 if self.dtype == torch.float64 else torch.float32)
+
+    def slot(self, index: int) -> Tensor:
+        """Buffer ``index``, allocated at its first use."""
+        buffer = self.slots[index]
+        if buffer is None:
+            buffer = self.slots[index] = torch.empty_like(self.slots[0])  # type: ignore[arg-type]
+        return buffer
+
+    def z(self, key: int, k: int) -> Tensor:
+        """Noise ``key``; kept while a later launch reads it again."""
+        z = self.kept.pop(key, None)
+        if z is None:
+            if self.noise is None:
+                raise PlanError("this plan draws noise: give noise= or seeds")
+            z = self.noise(key, self.slot(0))
+            check_noise(z, key, self.slot(0))
+        if self.program.noise_until[key] > k:
+            self.kept[key] = z
+        return z
+
+
+def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
+    """Execute launch ``k``; ``raws`` are the outputs of call ``k - 1``. Returns the input of call ``k``, or the result."""
+    launch, slots = state.program.launches[k], state.slots
+    inputs: list[Any] = [slots[i] if kind == "slot" else raws[i] if kind == "raw" else state.z(i, k) for kind, i in launch.operands]
+    if not launch.outs:
+        pass
+    elif state.fresh:
+        outputs = linear_new(inputs, state.program.terms[k], state.firsts[k], state.dtype)
+        for index, out in zip(launch.outs, outputs, strict=True):
+            slots[index] = out
+    else:
+        outputs = [state.slot(index) for index in launch.outs]
+        linear_step(outputs, inputs, launch.matrix)
+    for row, number, c in launch.edits:
+        if number in state.edits:
+            outputs[row].add_(state.edits[number], alpha=c)
+    return state.slot(state.program.result if launch.call is None else launch.call.input)
+
+
+class Cursor:
+    """A run turned inside out: look at ``x_in`` and ``node``, call your network, hand its raw outputs to ``step``."""
+
+    def __init__(self, plan: Plan | Program, denoiser: Denoiser, x: Tensor, noise: Noise = None, *, fresh: bool = False) -> None:
+        tensor("the state", x, axes=1)
+        flag("fresh", fresh)
+        self.program = plan if isinstance(plan, Program) else lower(plan, denoiser)
+        self.denoiser = denoiser
+        slots: list[Tensor | None] = [x, *[None] * (self.program.slots - 1)]
+        self.state = RunState(self.program, slots, noise_source(noise), fresh)
+        self.index = 0
+        self._value = advance(self.state, 0, ())
+
+    @property
+    def call(self) -> Call | None:
+        """The network call that is due, None at the end."""
+        return self.program.launches[self.index].call
+
+    @property
+    def done(self) -> bool:
+        """True when no network call is left."""
+        return self.call is None
+
+    @property
+    def x_in(self) -> Tensor:
+        """What the network wants: ``input_scale`` times the state at ``node``."""
+        if self.call is None:
+            raise PlanError("the run is over: read result")
+        return self._value
+
+    def lend(self) -> Tensor:
+        """``x_in`` as a tensor that the network may write into: a copy where it is the state itself, which later launches read.
+
+        An input that is only the scaled state is read by nobody else and is given as it is, as is every one where the denoiser says that
+        it copies (``copies``).
+        """
+        shared = self.call is not None and self.call.input == self.call.state
+        return self.x_in.clone() if shared and not getattr(self.denoiser, "copies", False) else self.x_in
+
+    @property
+    def node(self) -> Node:
+        """The node of the current state."""
+        return self.program.plan.end if self.call is None else self.call.node
+
+    @property
+    def x(self) -> Tensor:
+        """The current state: the one to be evaluated, or the result (a buffer: copy it to keep it)."""
+        return self._value if self.call is None else self.state.slot(self.call.state)
+
+    @property
+    def result(self) -> Tensor:
+        """The final state; PlanError before the end."""
+        if not self.done:
+            raise PlanError(f"evaluation {self.index} of {self.program.plan.nfe} is still due")
+        return self._value
+
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        """The further values that the program was lowered to keep; there at the end."""
+        return tuple(self.state.slot(index) for index in self.program.kept)
+
+    def fork(self) -> Cursor:
+        """A second cursor at this place with buffers of its own: what it does leaves this one alone."""
+        other = copy(self)
+        state = self.state
+        slots = [None if slot is None else slot.clone() for slot in state.slots]
+        other.state = replace(state, slots=slots, edits=dict(state.edits), kept=dict(state.kept))
+        where = next(i for i, slot in enumerate(state.slots) if slot is self._value)
+        other._value = other.state.slot(where)
+        return other
+
+    def step(self, raws: Sequence[Tensor]) -> None:
+        """Take the raw outputs of the network call that was due."""
+        if self.index + 1 == len(self.program.launches):
+            raise PlanError("the run is over")
+        check_count(raws, self.program.raws)
+        self.index += 1
+        self._value = advance(self.state, self.index, raws)
+
+    def replace(self, x: Tensor) -> None:
+        """Replace the current state by ``x``: an edit (a second one at the same place adds to the first)."""
+        current, call = self.x, self.call
+        tensor("an edit of the state (what on_step or callback returns)", x)
+        if x.shape != current.shape:
+            raise ArgumentError(f"an edit must keep the state's shape {tuple(current.shape)}, got {tuple(x.shape)}")
+        if call is not None:
+            change, before = x.to(current) - current, self.state.edits.get(call.number)
+            self.state.edits[call.number] = change if before is None else before + change
+        if self.state.fresh or current is self.state.slots[0]:  # never write into what is the caller's
+            current = self.state.slots[self.program.result if call is None else call.state] = x.to(current, copy=True)
+            if call is None or call.input == call.state:
+                self._value = current
+        else:
+            current.copy_(x)
+        if call is not None and call.input != call.state:
+            torch.mul(current, call.scale, out=self.state.slot(call.input))
+
+
+def noise_source(noise: Noise) -> NoiseSource | None:
+    """A callable ``(key, like) -> z`` from a callable, a mapping by key or a sequence by key."""
+    if noise is None or callable(noise):
+        return noise
+    given: Any = noise
+    if isinstance(given, str) or not hasattr(given, "__getitem__") or not hasattr(given, "__len__") or getattr(given, "ndim", 1) == 0:
+        raise ArgumentError(f"noise={shown(noise)}: a function (key, like), or tensors by key, is wanted")
+
+    def source(key: int, like: Tensor) -> Tensor:
+        try:
+            z = given[key]
+        except (KeyError, IndexError):
+            raise PlanError(f"the plan wants noise {key}, {len(given)} given") from None
+        if tuple(getattr(z, "shape", ())) != tuple(like.shape):
+            raise ArgumentError(f"noise {key} must be of the state's shape {tuple(like.shape)}, got {described(z)}")
+        try:
+            return torch.as_tensor(z, dtype=like.dtype, device=like.device)
+        except (TypeError, ValueError, RuntimeError, NotImplementedError):
+            raise ArgumentError(f"noise {key} must hold real numbers, got {described(z)}") from None
+
+    return source
+
+
+@torch.no_grad()
+def run(
+    plan: Plan | Program,
+    denoiser: Denoiser,
+    x: Tensor,
+    *,
+    noise: Noise = None,
+    cond: Tensor | Mapping[str, Tensor] | None = None,
+    on_step: OnStep | None = None,
+    check: bool = True,
+) -> Tensor:
+    """Run ``plan`` from state ``x`` (B, *shape), already scaled for the plan's first node; returns the state at its last node.
+
+    ``noise`` gives the unit normals of a stochastic plan: a callable ``(key, like)``, or tensors by key. ``check`` stops a run whose
+    network returns a NaN or infinity with NumericalError (at once on the CPU; elsewhere after the last step, without a sync in between).
+    """
+    members("denoiser", denoiser, ("raws", "prediction", "coefficients", "input_scale"), "a denoiser")
+    flag("check", check)
+    if on_step is not None and not callable(on_step):
+        raise ArgumentError(f"on_step={shown(on_step)}: a function is wanted")
+    cursor = Cursor(plan, denoiser, x, noise)
+    calls = cursor.program.calls
+    precision = torch.float32 if x.device.type == "mps" else torch.float64
+    times = torch.tensor([call.node.t for call in calls], dtype=precision).to(x.device)
+    watch = Watch(calls, x) if check else None
+    while (call := cursor.call) is not None:
+        raws = denoiser.raws(cursor.lend(), times[call.number], cond)
+        check_raws(raws, x, cursor.program.raws)
+        if watch is not None:
+            watch.see(raws)
+        before = cursor.x.clone() if on_step is not None else x
+        cursor.step(raws)
+        if on_step is not None:
+            _offer(on_step, cursor, denoiser, call, before, raws)
+    if watch is not None:
+        watch.close(cursor.result)
+    return cursor.result
+
+
+def _offer(on_step: OnStep, cursor: Cursor, denoiser: Denoiser, call: Call, x: Tensor, raws: Sequence[Tensor]) -> None:
+    seen = cursor.x.clone()
+    before = version(seen)
+    step = StepState(call.number, call.node, cursor.node, x, seen, Outputs(denoiser, call.node, x, raws), call.number + 1)
+    answer = on_step(step)
+    if answer is not None:
+        cursor.replace(answer)
+    elif step.x_next is not seen or edited(seen, before):
+        cursor.replace(step.x_next)

@@ -1,0 +1,294 @@
+"""Plan + a denoiser's numbers -> launches: one fused linear step between two network calls.
+
+All Combines between two Evaluates become one launch with several outputs. A prediction is ``p x + sum q raw`` of the evaluated state and
+the network's raw outputs, so prediction type, preconditioning and linear guidance fold into the coefficients. A value used once is
+substituted; one that is needed later is a further output. Buffers are numbered slots, freed at a value's last use, so the memory is known
+before running. Edits (a replaced evaluated state) enter as operands of their own, see ``loop``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...checks import instance, members
+from ...schedules.kinds import convert, parts
+from ...schedules.node import Node
+from ..instructions import Combine, Evaluate, Plan, PlanError
+from .edits import Descent
+
+if TYPE_CHECKING:
+    from ...models.denoiser import Denoiser
+
+
+#: a term below this share of its Combine's largest is a residue of rounding
+_RESIDUE = 2.0**-48
+
+
+class Operand(NamedTuple):
+    """An input of a launch: ``slot`` (a buffer), ``raw`` (of the last Evaluate), ``noise`` (draw key) or ``edit`` (of an Evaluate)."""
+
+    kind: str
+    number: int
+
+
+Expression = dict[Operand, float]
+
+
+class Row(NamedTuple):
+    """One output while lowering: ``slot <- sum c operand``."""
+
+    slot: int
+    terms: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The network call after a launch: state in ``state``, its input in ``input`` (``input_scale`` times the state)."""
+
+    number: int
+    node: Node
+    state: int
+    input: int
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One fused linear step ``slots[outs[j]] <- sum_i matrix[j][i] operands[i]``, and the call that follows (None after the last).
+
+    ``edits`` are ``(row, evaluation, coefficient)``: what to add where that evaluation's state was replaced.
+    """
+
+    outs: tuple[int, ...]
+    operands: tuple[Operand, ...]
+    matrix: tuple[tuple[float, ...], ...]
+    edits: tuple[tuple[int, int, float], ...]
+    call: Call | None
+
+
+def _pack(rows: list[Row], call: Call | None) -> Launch:
+    operands = tuple(dict.fromkeys(o for row in rows for o in row.terms if o.kind != "edit"))
+    matrix = tuple(tuple(row.terms.get(o, 0.0) for o in operands) for row in rows)
+    edits = tuple((j, o.number, c) for j, row in enumerate(rows) for o, c in row.terms.items() if o.kind == "edit")
+    return Launch(tuple(row.slot for row in rows), operands, matrix, edits, call)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A lowered plan: ``launches[k]`` runs before call k, the last one gives ``result``. ``slots`` counts buffers with the start state,
+    ``kept`` are the buffers of the further values asked for."""
+
+    plan: Plan
+    launches: tuple[Launch, ...]
+    result: int
+    slots: int
+    raws: int
+    kept: tuple[int, ...] = ()
+
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        """The network calls in order."""
+        return tuple(launch.call for launch in self.launches if launch.call is not None)
+
+    @cached_property
+    def terms(self) -> tuple[tuple[tuple[tuple[int, float], ...], ...], ...]:
+        """Of each launch, by output: (place among the operands, coefficient) where that is not 0."""
+        return tuple(tuple(tuple((i, c) for i, c in enumerate(row) if c != 0.0) for row in x.matrix) for x in self.launches)
+
+    def firsts(self, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], ...]:
+        """Of each launch, by output: the first of its ``terms``' coefficients as a tensor in ``dtype`` (made once)."""
+        made = self._firsts.get(dtype)
+        if made is None:
+            with torch.inference_mode(False):
+                ready = iter(torch.tensor([row[0][1] if row else 0.0 for launch in self.terms for row in launch], dtype=dtype).unbind(0))
+                made = self._firsts[dtype] = tuple(tuple(next(ready) for _ in launch) for launch in self.terms)
+        return made
+
+    @cached_property
+    def _firsts(self) -> dict[torch.dtype, tuple[tuple[Tensor, ...], ...]]:
+        return {}
+
+    @cached_property
+    def inherited(self) -> frozenset[int]:
+        """Evaluations whose state, where it is replaced, changes a later launch."""
+        return frozenset(number for launch in self.launches for _, number, _ in launch.edits)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The widest launch as (inputs, outputs): what a kernel must hold."""
+        return max(len(x.operands) for x in self.launches), max(len(x.outs) for x in self.launches)
+
+    @cached_property
+    def noise_until(self) -> dict[int, int]:
+        """The last launch that reads each noise key."""
+        return {o.number: k for k, launch in enumerate(self.launches) for o in launch.operands if o.kind == "noise"}
+
+
+def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
+    """Bind ``plan`` to a denoiser's ``prediction``, ``coefficients`` and ``input_scale``.
+
+    ``keep`` are values to be there at the end beside the result (an error estimate, a second solution).
+    Raises ConversionError where the network cannot give the kind that the plan asks for, naming the remedy.
+    """
+    instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
+    members("denoiser", denoiser, ("prediction", "coefficients", "input_scale"), "a denoiser")
+    return _Lowering(plan, denoiser, keep).program()
+
+
+class _Lowering:
+    def __init__(self, plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> None:
+        self.plan, self.denoiser, self.keep = plan, denoiser, keep
+        self.segments, self.evaluations = _segments(plan)
+        self.last = self._last_uses()
+        self.expressions: dict[int, Expression] = {0: {Operand("slot", 0): 1.0}}
+        self.slot_of: dict[int, int] = {0: 0}
+        self.free: list[int] = []
+        self.busy: list[tuple[int, int]] = []  # (last launch that reads it, slot)
+        self.slots = 1
+        self.raws = 1
+        self.evaluated: dict[Node, list[int]] = {}
+        for k, e in enumerate(self.evaluations):
+            self.evaluated.setdefault(e.node, []).append(k)
+        self.claims = {i.out: i.node for i in plan.code if isinstance(i, Combine) and i.node is not None}
+        self.descent = Descent(plan.start)
+
+    def _last_uses(self) -> dict[int, int]:
+        """The last segment in which a value is read; an evaluated state is kept through the launch after its call."""
+        last: dict[int, int] = {}
+        for k, body in enumerate(self.segments):
+            for i in body:
+                for value, _ in i.terms:
+                    last[value] = k
+        for k, e in enumerate(self.evaluations):
+            last[e.state] = max(last.get(e.state, 0), k + 1)
+        return last | dict.fromkeys(self.keep, len(self.segments))
+
+    def program(self) -> Program:
+        launches = tuple(self._launch(k) for k in range(len(self.segments)))
+        kept = tuple(self.slot_of[value] for value in self.keep)
+        return Program(self.plan, launches, self.slot_of[self.plan.result], self.slots, self.raws, kept)
+
+    def _launch(self, k: int) -> Launch:
+        if k:
+            self._bind_outputs(k)
+        for i in self.segments[k]:
+            self._bind_combine(i, k)
+        evaluate = self.evaluations[k] if k < len(self.evaluations) else None
+        target = self.plan.result if evaluate is None else evaluate.state
+        rows = list(self._materialise(k, target, final=evaluate is None))
+        call = None if evaluate is None else self._call(k, evaluate, rows)
+        freed = [slot for until, slot in self.busy if until <= k]
+        self.busy = [(until, slot) for until, slot in self.busy if until > k]
+        self.free.extend(sorted(freed, reverse=True))
+        return _pack(rows, call)
+
+    def _bind_outputs(self, k: int) -> None:
+        """The predictions of call k - 1 as expressions in its state and raw outputs."""
+        e = self.evaluations[k - 1]
+        self.descent.evaluate(e, k - 1)
+        if e.node.t is None:
+            raise PlanError(f"evaluation {k - 1} has no time; only a plan whose nodes carry t can be run")
+        p, qs = self.denoiser.coefficients(e.node.t)
+        self.raws = max(self.raws, len(qs))
+        state = self.expressions[e.state]
+        for value, kind in e.outs:
+            a, b = convert(self.denoiser.prediction, kind, e.node)
+            expression = {o: c * (a + b * p) for o, c in state.items()} if a + b * p != 0.0 else {}
+            for j, q in enumerate(qs):
+                if b * q != 0.0:
+                    expression[Operand("raw", j)] = b * q
+            self.expressions[value] = expression
+
+    def _bind_combine(self, i: Combine, k: int) -> None:
+        expression: Expression = {}
+        for value, c in i.terms:
+            for operand, w in self.expressions[value].items():
+                expression[operand] = expression.get(operand, 0.0) + c * w
+        for key, c in i.noise:
+            expression[Operand("noise", key)] = c
+        self.descent.combine(i)
+        if i.node is not None:  # a later state at a node that was already evaluated inherits the edits that it does not carry
+            fresh = 1.0 - sum(c for value, c in i.terms if self.claims.get(value) == i.node)
+            for number in self.evaluated.get(i.node, ()):
+                if number < k and not self.descent.carries(number, i.out):
+                    self.descent.carry(number, i.out)
+                    if fresh != 0.0:
+                        expression[Operand("edit", number)] = fresh
+        self.expressions[i.out] = {o: c for o, c in expression.items() if c != 0.0}
+
+    def _materialise(self, k: int, target: int, *, final: bool) -> Iterator[Row]:
+        """Outputs of launch k: the target, and every value that is read later and is no scaled buffer."""
+        for value, expression in list(self.expressions.items()):
+            needed = value == target or (value in self.keep if final else self.last.get(value, -1) > k)
+            if not needed:
+                if self.last.get(value, -1) <= k:
+                    del self.expressions[value]
+                continue
+            if value in self.slot_of and not (final and value == 0):
+                continue
+            if value != target and not final and len(expression) == 1 and next(iter(expression)).kind == "slot":
+                self._extend(next(iter(expression)).number, self.last[value])
+                continue
+            slot = self._allocate(self.last.get(value, k + 1))
+            yield Row(slot, expression)
+            self.slot_of[value] = slot
+            self.expressions[value] = {Operand("slot", slot): 1.0}
+
+    def _call(self, k: int, e: Evaluate, rows: list[Row]) -> Call:
+        if e.node.t is None:
+            raise PlanError(f"evaluation {k} has no time; only a plan whose nodes carry t can be run")
+        scale, state = self.denoiser.input_scale(e.node.t), self.slot_of[e.state]
+        if scale == 1.0:
+            return Call(k, e.node, state, state, 1.0)
+        source = next((r for r in rows if r.slot == state), None)
+        terms = source.terms if source else {Operand("slot", state): 1.0}
+        slot = self._allocate(k + 1)  # through the next launch: a network may return its own input
+        rows.append(Row(slot, {o: c * scale for o, c in terms.items()}))
+        return Call(k, e.node, state, slot, scale)
+
+    def _allocate(self, until: int) -> int:
+        if self.free:
+            slot = self.free.pop()
+        else:
+            slot, self.slots = self.slots, self.slots + 1
+        self.busy.append((until, slot))
+        return slot
+
+    def _extend(self, slot: int, until: int) -> None:
+        self.busy = [(max(until, u), s) if s == slot else (u, s) for u, s in self.busy]
+
+
+def _segments(plan: Plan) -> tuple[list[list[Combine]], list[Evaluate]]:
+    segments: list[list[Combine]] = [[]]
+    evaluations: list[Evaluate] = []
+    sizes = {0: math.hypot(plan.start.alpha, plan.start.sigma)}
+    for i in plan.code:
+        if isinstance(i, Evaluate):
+            sizes |= {value: math.hypot(*parts(kind, i.node)) for value, kind in i.outs}
+            evaluations.append(i)
+            segments.append([])
+        else:
+            segments[-1].append(_significant(i, sizes))
+            sizes[i.out] = _size(i, sizes)
+    return segments, evaluations
+
+
+def _size(i: Combine, sizes: dict[int, float]) -> float:
+    """About how large the value is for data of size 1: a state's ``|(alpha, sigma)|``, a bound for what is none."""
+    if i.node is not None:
+        return math.hypot(i.node.alpha, i.node.sigma)
+    return sum(abs(c) * sizes[value] for value, c in i.terms) + sum(abs(c) for _, c in i.noise)
+
+
+def _significant(i: Combine, sizes: dict[int, float]) -> Combine:
+    """``i`` without terms that are what rounding left of a weight of 0: each would cost a pass over memory."""
+    least = _RESIDUE * max((abs(c) * sizes[value] for value, c in i.terms), default=0.0)
+    kept = tuple(term for term in i.terms if abs(term[1]) * sizes[term[0]] > least)
+    return i if len(kept) == len(i.terms) else replace(i, terms=kept)

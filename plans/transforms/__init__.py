@@ -1,0 +1,1 @@
+"""Transforms: a plan in, a plan out."""

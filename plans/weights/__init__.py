@@ -1,0 +1,1 @@
+"""Quadrature weights of every solver, in float64."""

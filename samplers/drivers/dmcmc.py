@@ -1,0 +1,277 @@
+"""Denoising MCMC: a Langevin-Gibbs chain over data and noise level, then any sampler from the least noise that it met
+(Kim & Ye 2022, arXiv 2209.14593, algorithm 1: denoising Langevin Gibbs).
+
+The chain moves ``(y, rho)``, ``y = x / alpha = x0 + rho eps``, each sample at a level of its own out of K log-uniform ones, so that it is
+the same on every path. It begins at an ordinary sample with fresh noise of level ``jump``. A sweep is
+
+    y   <- y + (eta / 2) score(y, rho) + sqrt(eta) z,    score = -(y - D) / rho^2        ``langevin`` times
+    rho <- a level drawn from  q_k ~ rho_k^-d exp(-R^2 / (2 rho_k^2))                    or its argmax
+
+The paper trains a network that tells the level. Here it is what the denoiser knows: given x0 and y the level has just this law under the
+log-uniform prior, with ``R^2 = |y - x0|^2``. What is put for x0 is the ``estimator``:
+
+    gaussian   a draw of N(D, w^2), w^2 = rho^2 div D / d,   div D / d ~ (dy . dD) / |dy|^2 from the Langevin step just made
+    residual   D
+
+``rho^2 grad D`` is the covariance of x0 given y (Tweedie). So ``gaussian`` has ``E[R^2] = d rho^2`` at every level for any data, is
+the exact Gibbs step on isotropic Gaussian data, and costs no further call. The residual alone is smaller by the data's share and falls
+to no noise where the data fill all dimensions (a Gaussian of deviation s: from rho^2 < 3 s^2); it serves data of few dimensions among
+many. Either way the levels move by 1 / sqrt(2 d) or so in log rho a sweep: in many dimensions the chain stays near ``jump``.
+
+Kernels at one level (``step``), and what they make of the variance v of a Gaussian:
+
+    langevin   the above with eta rho^2 in place of eta           v / (1 - eta rho^2 / (4 v)): at most 1 + eta / 4 times too much noise
+    renoise    D + sqrt(1 - eta) (y - D) + sqrt(eta) rho z        right for v = rho^2, too little by (1 - sqrt(1 - eta)) / 2 for large v
+    constant   the above as it is (the paper's)                   v / (1 - eta / (4 v)): the chain stays above rho = sqrt(eta) / 2 or so
+
+After the chain the state of least noise (of the sweeps after ``burn_in``) is brought to the grid's end by the plan sampler ``finish``, on
+Karras nodes (exponent 7) from its own level. The plans of all levels advance together: a network call serves the whole batch, each
+sample at its own time, and counts once: ``nfe = warm + (burn_in + sweeps)(langevin + 1) + finish``. The host reads the levels once,
+after the chain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...checks import ArgumentError, choice, integer, number
+from ...plans.instructions import Plan
+from ...plans.running.lowering import lower
+from ...schedules.grids.construction import Grid
+from ...schedules.grids.construction import grid as make_grid
+from ...schedules.kinds import convert
+from ...schedules.node import Node
+from ...schedules.vp import VPLinear
+from ..budgets import largest
+from ..option_values import pairs
+from ..registry import SamplerError, build, get, make_options, register
+from .driver import Drive, Driven
+from .end_points import end_of
+from .predictor_corrector import PC, follow
+from .sample_times import call_rows, run_rows
+
+#: the kernels at one level, and their largest eta
+STEPS = {"renoise": 1.0, "langevin": 2.0, "constant": 1e9}
+
+
+@dataclass(frozen=True)
+class DMCMC(Driven):
+    """Options of denoising MCMC.
+
+    Attributes:
+        sweeps, burn_in: of the chain; the least noise is looked for in the last ``sweeps``.
+        langevin: Langevin steps a sweep.
+        step, eta: the kernel and its size (see above; ``constant`` is 0.5 to 1.6 in the paper, for data in [0, 1]).
+        estimator: ``gaussian`` or ``residual``; ``update``: ``sample`` or ``argmax`` (see above).
+        levels, low, high: number and range of the levels; None: what the grid spans.
+        jump: noise-to-signal ratio at which the chain begins.
+        finish, arguments: sampler that denoises, a plan, and its options; it also makes the sample that the chain begins with, on the grid.
+        finish_steps: its steps from the chain's level.
+    """
+
+    sweeps: int = 10
+    burn_in: int = 0
+    langevin: int = 1
+    eta: float = 0.2
+    step: str = "langevin"
+    estimator: str = "gaussian"
+    update: str = "sample"
+    levels: int = 500
+    low: float | None = None
+    high: float | None = None
+    jump: float = 0.5
+    finish: str = "dpmpp_2m"
+    arguments: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    finish_steps: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        integer("sweeps", self.sweeps, 0, 1_000_000)
+        integer("burn_in", self.burn_in, 0, 1_000_000)
+        integer("langevin", self.langevin, 1, 1000)
+        choice("step", self.step, tuple(STEPS))
+        number("eta", self.eta, 1e-9, STEPS[self.step])
+        choice("estimator", self.estimator, ("gaussian", "residual"))
+        choice("update", self.update, ("sample", "argmax"))
+        integer("levels", self.levels, 1, 100_000)
+        for name in ("low", "high"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), 1e-9, 1e9)
+        number("jump", self.jump, 1e-9, 1e9)
+        integer("finish_steps", self.finish_steps, 1, 10_000)
+        if get(self.finish).form != "plan":
+            raise SamplerError(f"finish={self.finish!r} is a driver; a sampler that is a plan is wanted")
+        object.__setattr__(self, "arguments", pairs("arguments", self.arguments))
+        self.inner()
+
+    def inner(self) -> Any:
+        """The options of ``finish``."""
+        return make_options(get(self.finish), dict(self.arguments))
+
+    @property
+    def chain_calls(self) -> int:
+        """Network calls of the chain."""
+        return (self.burn_in + self.sweeps) * (self.langevin + 1)
+
+
+class Levels:
+    """The levels of a chain with the numbers of the denoiser there, as tensors (K,) on the device."""
+
+    def __init__(self, drive: Drive, grid: Grid, options: DMCMC) -> None:
+        first = grid[0].rho if grid[0].alpha > 0.0 else math.exp(-grid.schedule.lam_start)
+        low = end_of(grid).rho if options.low is None else options.low
+        high = first if options.high is None else options.high
+        if not (low < high <= first * (1.0 + 1e-12) and low >= end_of(grid).rho * (1.0 - 1e-12)):
+            raise SamplerError(
+                f"dmcmc: levels from low={low:.6g} to high={high:.6g}; allowed {end_of(grid).rho:.6g} <= low < high <= {first:.6g}"
+            )
+        count = options.levels
+        rhos = [low * (high / low) ** ((k + 1) / count) for k in range(count - 1)]
+        self.nodes = [grid.at_rho(rho) for rho in [*rhos, min(high, first)]]
+        self.drive, self.grid = drive, grid
+        rows = [self._numbers(node) for node in self.nodes]
+        self.t, self.rho, self.alpha, self.scale, self.own, *self.gains = self._columns(rows)
+        self.log_rho = self.rho.log()
+
+    def _numbers(self, node: Node) -> list[float]:
+        """Time, rho, alpha, input scale, and the coefficients of ``x0 = own x + sum gain raw``."""
+        denoiser, t = self.drive.denoiser, float(node.t or 0.0)
+        p, qs = denoiser.coefficients(t)
+        a, b = convert(denoiser.prediction, "x0", node)
+        return [t, node.rho, node.alpha, denoiser.input_scale(t), a + b * p, *(b * q for q in qs)]
+
+    def _columns(self, rows: list[list[float]]) -> list[Tensor]:
+        device = self.drive.x.device
+        table = torch.from_numpy(np.array(rows).T.copy())
+        return list(table.to(device=device, dtype=torch.float32 if device.type == "mps" else torch.float64))
+
+    def at(self, rho: float) -> int:
+        """The level nearest to ``rho``."""
+        return min(range(len(self.nodes)), key=lambda k: abs(math.log(self.nodes[k].rho / rho)))
+
+    def of(self, values: Tensor, k: Tensor, like: Tensor) -> Tensor:
+        """``values[k]``, to be multiplied with ``like`` (B, *shape)."""
+        return values[k].to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+
+    def denoised(self, y: Tensor, k: Tensor) -> Tensor:
+        """``D(y, rho_k)``: one counted call, each sample at its own level."""
+        x = y * self.of(self.alpha, k, y)
+        x_in = (x * self.of(self.scale, k, y)).to(self.drive.x.dtype)
+        raws = call_rows(self.drive, x_in, self.t[k], self.nodes[-1], self.drive.cond)
+        out = x * self.of(self.own, k, y)
+        for gain, raw in zip(self.gains, raws, strict=True):
+            out = out + self.of(gain, k, y) * raw.to(y.dtype)
+        return out
+
+
+def sweep(table: Levels, y: Tensor, k: Tensor, options: DMCMC) -> tuple[Tensor, Tensor]:
+    """One sweep of the chain from ``y`` (B, *shape) at levels ``k`` (B,)."""
+    rho, eta = table.of(table.rho, k, y), options.eta
+    pull: float | Tensor = 1.0 - math.sqrt(1.0 - eta) if options.step == "renoise" else 0.5 * eta
+    push: float | Tensor = math.sqrt(eta) * rho
+    if options.step == "constant":
+        pull, push = 0.5 * eta / rho.square(), math.sqrt(eta)
+    moved, denoised = y, table.denoised(y, k)
+    for _ in range(options.langevin):
+        y, before = moved, denoised
+        moved = y - pull * (y - before) + push * table.drive.draw(y)
+        denoised = table.denoised(moved, k)
+    rest = (moved - denoised).flatten(1).double()
+    if options.estimator == "residual":
+        return moved, new_level(table, rest.square().sum(1), moved, options)
+    step, change = ((a - b).flatten(1).double() for a, b in ((moved, y), (denoised, before)))
+    width = table.rho[k].double() * ((step * change).sum(1) / step.square().sum(1)).clamp_min(0.0).sqrt()
+    rest = rest - width[:, None] * table.drive.draw(moved).flatten(1).double()
+    return moved, new_level(table, rest.square().sum(1), moved, options)
+
+
+def new_level(table: Levels, size: Tensor, y: Tensor, options: DMCMC) -> Tensor:
+    """Levels (B,) given ``R^2 = size`` (B,)."""
+    logs = -y[0].numel() * table.log_rho - 0.5 * size[:, None] / table.rho.square()
+    if options.update == "argmax":
+        return logs.argmax(1)
+    total = (logs - logs.amax(1, keepdim=True)).exp().cumsum(1)
+    z = table.drive.draw(y).flatten(1)[:, :1].to(total)
+    level = 0.5 * torch.erfc(-z / math.sqrt(2.0)) * total[:, -1:]
+    return (total < level).sum(1).clamp_max(len(table.nodes) - 1)
+
+
+def chain(table: Levels, y: Tensor, k: Tensor, options: DMCMC) -> tuple[Tensor, Tensor]:
+    """State and level of least noise, (B, *shape) and (B,)."""
+    least = (y, k)
+    for n in range(options.burn_in + options.sweeps):
+        y, k = sweep(table, y, k, options)
+        if n <= options.burn_in:
+            least = (y, k)
+            continue
+        lower = k < least[1]
+        least = (torch.where(lower.reshape(-1, *[1] * (y.ndim - 1)), y, least[0]), torch.where(lower, k, least[1]))
+    return least
+
+
+def finish_grid(grid: Grid, level: Node, steps: int) -> Grid:
+    """``steps`` Karras steps (exponent 7) from ``level`` to the end of ``grid``."""
+    end = grid[-1]
+    last = end_of(grid)
+    count = steps - (end.sigma == 0.0)
+    a, c = level.rho ** (1 / 7), last.rho ** (1 / 7)
+    if count == 0:
+        return Grid.from_nodes([level, end], grid.schedule)
+    inner = [grid.at_rho((a + i / count * (c - a)) ** 7) for i in range(1, count)]
+    return Grid.from_nodes([level, *inner, last, *([end] if end.sigma == 0.0 else [])], grid.schedule)
+
+
+def _fill(nfe: int, options: DMCMC) -> tuple[int, DMCMC]:
+    """As many steps of the ordinary sample as the budget leaves."""
+    cost: Callable[[int], int] = lambda n: build(options.finish, make_grid("lam", VPLinear(), n), options.inner()).nfe  # noqa: E731
+    left = nfe - options.chain_calls - cost(options.finish_steps)
+    steps = largest(cost, left, left)
+    if steps < 1:
+        raise ArgumentError(f"dmcmc cannot do nfe={nfe}: its chain takes {options.chain_calls} calls, finish {cost(options.finish_steps)}")
+    return steps, options
+
+
+@register(
+    "dmcmc",
+    order=lambda o: get(o.finish).order_of(o.inner()),
+    source="Kim & Ye 2022, arXiv 2209.14593, algorithm 1",
+    tau=1.0,
+    form="driver",
+    fill=_fill,
+    variants=(
+        {"estimator": "residual"},
+        {"update": "argmax"},
+        {"step": "constant", "eta": 0.1, "burn_in": 3},
+        {"step": "renoise"},
+        {"finish": "heun", "langevin": 2},
+        {"finish": "ddpm", "finish_steps": 8},
+    ),
+)
+def dmcmc(drive: Drive, grid: Grid, options: DMCMC) -> Tensor:
+    """Denoising Langevin Gibbs: a chain over data and noise level, then any plan sampler from each sample's least noise."""
+    table = Levels(drive, grid, options)
+    inner = options.inner()
+    warm = build(options.finish, grid, inner)
+
+    def plan_from(k: int) -> Plan:
+        return build(options.finish, finish_grid(grid, table.nodes[k], options.finish_steps), inner)
+
+    for k in {0, len(table.nodes) - 1}:  # refused now rather than after the chain
+        lower(plan_from(k), drive.denoiser)
+    follow(drive, warm, [], PC(corrector="none"))
+    wide = torch.promote_types(drive.x.dtype, torch.float32)
+    first = table.at(options.jump)
+    end, begin = grid[-1], table.nodes[first]
+    y = drive.x.to(wide) / end.alpha
+    y = y + math.sqrt(max(begin.rho**2 - end.rho**2, 0.0)) * drive.draw(y)
+    y, least = chain(table, y, torch.full((len(y),), first, device=y.device), options)
+    levels = [int(v) for v in least.tolist()]
+    drive.accept((y * table.of(table.alpha, least, y)).to(drive.x.dtype), table.nodes[max(levels)])
+    return run_rows(drive, {level: plan_from(level) for level in set(levels)}, levels)

@@ -1,0 +1,155 @@
+"""The probability-flow ODE by adaptive Runge-Kutta pairs, in the angle of the path.
+
+With ``r = hypot(alpha, sigma)`` and ``phi = atan2(sigma, alpha)`` the state ``w = x / r = cos(phi) x0 + sin(phi) eps`` obeys
+
+    dw/dphi = v / r,   v = alpha eps - sigma x0
+
+(the flow of Song et al. 2021, arXiv 2011.13456, eq. 13, in the variables of Salimans & Ho 2022, arXiv 2202.00512, appendix D). Nothing
+in it is infinite at alpha = 0 (phi = pi/2) or sigma = 0, the schedule only names the times, and ``w`` is of order one on every path, so
+that ``atol`` means the same everywhere: ``w`` is ``x`` itself on VP paths and ``x / sqrt(1 + sigma^2)`` on VE ones.
+
+A step is accepted when the largest over the batch of each sample's ``rms(error / (atol + rtol max(|w_s|, |w_t|)))`` is at most 1: the
+samples of a batch share their steps, and so a sample's bits depend on its batch. ``per_sample`` integrates each one by itself, at one row
+a network call, and they do not. The host reads that norm once a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...checks import flag, number
+from ...plans.builder import Lin, PlanBuilder
+from ...schedules.grids.construction import Grid
+from ...schedules.node import Node
+from ..registry import register
+from .driver import Drive, Driven, Fragment, Ran, Raws, StepSizeError, fragment
+from .embedded_pairs import DORMAND_PRINCE_5, DORMAND_PRINCE_8, Embedded, Row
+from .end_points import end_of, to_zero
+from .single_samples import by_sample
+from .step_control import PI, rms, scale
+
+
+@dataclass(frozen=True)
+class AdaptiveODE(Driven):
+    """``rtol``, ``atol``: tolerances of a step; ``per_sample``: each sample has steps of its own."""
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    per_sample: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number("rtol", self.rtol, 1e-14, 1.0)
+        number("atol", self.atol, 1e-14, 1.0)
+        flag("per_sample", self.per_sample)
+
+
+def angle(node: Node) -> float:
+    """``phi = atan2(sigma, alpha)``."""
+    return math.atan2(node.sigma, node.alpha)
+
+
+def radius(node: Node) -> float:
+    """``r = hypot(alpha, sigma)``."""
+    return math.hypot(node.alpha, node.sigma)
+
+
+def at_angle(grid: Grid, phi: float) -> Node:
+    """The node at angle ``phi`` in (0, pi/2)."""
+    return grid.at_rho(math.tan(phi))
+
+
+def embedded_step(grid: Grid, s: Node, t: Node, pair: Embedded) -> Fragment:
+    """One step of ``pair`` from s to t; kept are its error estimates, in units of w."""
+    b = PlanBuilder((s, t), "asymptotic")
+    x = b.start(s)
+    phi, h = angle(s), angle(t) - angle(s)
+    slopes: list[Lin] = []
+
+    def moved(to: Node, row: Row) -> Lin:
+        step = _sum(row, slopes) * h
+        return b.at(to, (x / radius(s) + step) * radius(to))
+
+    for c, row in zip(pair.c, pair.a, strict=True):
+        node = s if c == 0.0 else t if c == 1.0 else at_angle(grid, phi + c * h)
+        slopes.append(b.evaluate(moved(node, row) if row else x, node, "v") / radius(node))
+    y = moved(t, pair.b)
+    if pair.fsal:
+        slopes.append(b.evaluate(y, t, "v") / radius(t))
+    return fragment(b, y, *(b.value(_sum(row, slopes) * h) for row in pair.errors))
+
+
+def _sum(row: Row, slopes: Sequence[Lin]) -> Lin:
+    return sum((slopes[j] * c for j, c in row.items()), Lin({}))
+
+
+def error_norm(ran: Ran, before: Tensor, s: Node, t: Node, options: AdaptiveODE) -> Tensor:
+    """The error of each sample in units of its tolerance, (B,)."""
+    per = scale(before / radius(s), ran.x / radius(t), options.atol, options.rtol)
+    norms = [rms(error / per) for error in ran.kept]
+    if len(norms) == 1:
+        return norms[0]
+    five, three = (norm.square() for norm in norms)
+    return five / (five + 0.01 * three).clamp_min(1e-30).sqrt()
+
+
+def integrate(drive: Drive, grid: Grid, pair: Embedded, options: AdaptiveODE) -> Tensor:
+    """From the grid's first node to its end."""
+    end = end_of(grid)
+    last = angle(end)
+    control = PI(pair.power)
+    span = angle(drive.node) - last
+    h = span * min(0.2, max(options.rtol, options.atol) ** (1.0 / pair.power))
+    known: Raws | None = None
+    while drive.node != end:
+        s, phi = drive.node, angle(drive.node)
+        h = min(h, phi - last)
+        t = end if phi - last - h <= 1e-9 * span else at_angle(grid, phi - h)
+        if h <= 1e-14 * phi:
+            raise StepSizeError(drive.x, s.t, drive.nfe)
+        ran = drive.run(embedded_step(grid, s, t, pair), known=known)
+        fits, factor = control.next(drive.read(error_norm(ran, drive.x, s, t, options)))
+        if fits:
+            edited = drive.accept(ran.x, t, ran.first)
+            known = ran.last if pair.fsal and not edited else None
+        else:
+            drive.rejected += 1
+            known = ran.first
+        h *= factor
+    return to_zero(drive, grid, known)
+
+
+def solve(drive: Drive, grid: Grid, pair: Embedded, options: AdaptiveODE) -> Tensor:
+    """All samples together, or each by itself."""
+    if options.per_sample:
+        return by_sample(drive, lambda one: integrate(one, grid, pair, options))
+    return integrate(drive, grid, pair, options)
+
+
+@register(
+    "ode45",
+    order=5,
+    source="Dormand & Prince 1980, J. Comp. Appl. Math. 6; Song et al. 2021, arXiv 2011.13456, section 4.3",
+    form="driver",
+    free=True,
+    variants=({"per_sample": True},),
+)
+def ode45(drive: Drive, grid: Grid, options: AdaptiveODE) -> Tensor:
+    """Probability-flow ODE by Dormand-Prince 5(4) with adaptive steps; the last slope is the next step's first."""
+    return solve(drive, grid, DORMAND_PRINCE_5, options)
+
+
+@register(
+    "ode853",
+    order=8,
+    source="Hairer, Norsett & Wanner 1993, II.5 (DOP853); Song et al. 2021, arXiv 2011.13456, section 4.3",
+    form="driver",
+    free=True,
+)
+def ode853(drive: Drive, grid: Grid, options: AdaptiveODE) -> Tensor:
+    """Probability-flow ODE by Dormand-Prince 8(5,3) with adaptive steps: for tight tolerances."""
+    return solve(drive, grid, DORMAND_PRINCE_8, options)

@@ -1,0 +1,1 @@
+"""Multistep samplers: one family a file."""

@@ -1,0 +1,140 @@
+"""SDE-DPM-Solver and SDE-DPM-Solver++ multistep: presets of ``multistep`` with noise (Lu et al. 2022, arXiv 2211.01095, app. B).
+
+The data form has noise of standard deviation ``sigma_t sqrt(1 - e^{-2 tau^2 h})``, the noise form ``tau sigma_t sqrt(e^{2h} - 1)``, which
+grows without bound with the step: its states have the right signal, and a noise norm that is right only as h -> 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ...checks import flag, number
+from ...plans.builder import PlanBuilder
+from ...plans.instructions import Plan
+from ...schedules.grids.construction import Grid
+from ..registry import register
+from .multistep import DPMMultistep, Scheme, multistep
+
+
+@dataclass(frozen=True)
+class DPMMultistepSDE(DPMMultistep):
+    """``eta``: diffusion strength squared (k-diffusion's eta, tau^2 = eta); ``s_noise`` scales the noise."""
+
+    eta: float = 1.0
+    s_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number("eta", self.eta, 0.0, 10.0)
+        number("s_noise", self.s_noise, 0.0, 10.0)
+
+
+@dataclass(frozen=True)
+class DPMMultistep3SDE:
+    """``eta``, ``s_noise``: as for ``dpmpp_2m_sde``; two-node steps are exact (``taylor``)."""
+
+    eta: float = 1.0
+    s_noise: float = 1.0
+    lower_order_final: bool = True
+
+    def __post_init__(self) -> None:
+        number("eta", self.eta, 0.0, 10.0)
+        number("s_noise", self.s_noise, 0.0, 10.0)
+        flag("lower_order_final", self.lower_order_final)
+
+    def scheme(self, third: str | None = None) -> Scheme:
+        """The multistep of three nodes."""
+        tau = math.sqrt(self.eta)
+        return Scheme(order=3, third=third, tau=tau, s_noise=self.s_noise, lower_order_final=self.lower_order_final)
+
+
+@dataclass(frozen=True)
+class NoiseFormSDE1:
+    """``tau``: diffusion strength, 1 for the reversed forward SDE; ``s_noise`` scales the noise."""
+
+    tau: float = 1.0
+    s_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("tau", self.tau, 0.0, 3.0)
+        number("s_noise", self.s_noise, 0.0, 10.0)
+
+
+@dataclass(frozen=True)
+class NoiseFormSDE2(DPMMultistep):
+    """``tau``: diffusion strength, 1 for the reversed forward SDE; ``s_noise`` scales the noise."""
+
+    tau: float = 1.0
+    s_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        NoiseFormSDE1(self.tau, self.s_noise)
+
+
+@register(
+    "dpmpp_2m_sde",
+    order=2,
+    source="Lu et al. 2022, arXiv 2211.01095, app. B",
+    tau=lambda o: math.sqrt(o.eta),
+    allow="signal",
+    variants=({"correction": "taylor"}, {"eta": 0.5}),
+)
+def dpmpp_2m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistepSDE) -> Plan:
+    """SDE-DPM-Solver++ 2M: the reverse SDE with two data predictions."""
+    scheme = Scheme(moment=options.moment, tau=math.sqrt(options.eta), s_noise=options.s_noise, lower_order_final=options.lower_order_final)
+    return multistep(b, grid, scheme)
+
+
+@register(
+    "dpmpp_3m_sde",
+    order=lambda o: 2 if o.eta else 3,
+    source="Lu et al. 2022, arXiv 2211.01095, app. B and D with the full second difference",
+    tau=lambda o: math.sqrt(o.eta),
+    allow="signal",
+    variants=({"eta": 0.5}, {"eta": 0.0}),
+)
+def dpmpp_3m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
+    """SDE-DPM-Solver++ 3M: the exact quadratic through three data predictions; weak order 2, third order at eta = 0."""
+    return multistep(b, grid, options.scheme())
+
+
+@register(
+    "dpmpp_3m_sde_compat",
+    order=2,
+    source="k-diffusion, sample_dpmpp_3m_sde",
+    tau=lambda o: math.sqrt(o.eta),
+    allow="signal",
+    variants=({"eta": 0.5}, {"eta": 0.0}),
+)
+def dpmpp_3m_sde_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
+    """SDE-DPM-Solver++ 3M as k-diffusion computes it: half of the second difference."""
+    return multistep(b, grid, options.scheme("halved"))
+
+
+@register(
+    "sde_dpm_solver_1",
+    order=1,
+    source="Lu et al. 2022, arXiv 2211.01095, app. B, noise form",
+    tau=lambda o: o.tau,
+    allow="signal",
+    variants=({"tau": 0.5},),
+)
+def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan:
+    """SDE-DPM-Solver-1: the reverse SDE with one noise prediction; its noise grows as e^h, so it wants short steps."""
+    return multistep(b, grid, Scheme(kind="eps", order=1, tau=options.tau, s_noise=options.s_noise))
+
+
+@register(
+    "sde_dpm_solver_2m",
+    order=2,
+    source="Lu et al. 2022, arXiv 2211.01095, app. B, noise form",
+    tau=lambda o: o.tau,
+    allow="signal",
+    variants=({"correction": "taylor"}, {"tau": 0.5}),
+)
+def sde_dpm_solver_2m(b: PlanBuilder, grid: Grid, options: NoiseFormSDE2) -> Plan:
+    """SDE-DPM-Solver 2M: the reverse SDE with two noise predictions; its noise grows as e^h, so it wants short steps."""
+    lower = options.lower_order_final
+    return multistep(b, grid, Scheme(kind="eps", moment=options.moment, tau=options.tau, s_noise=options.s_noise, lower_order_final=lower))

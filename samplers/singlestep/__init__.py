@@ -1,0 +1,1 @@
+"""Singlestep samplers: one family a file."""

@@ -1,0 +1,223 @@
+"""Exponential Runge-Kutta: stages and exact linear part in lam (Hochbruck & Ostermann 2005, SIAM J. Numer. Anal. 43, 1069; 2010, Acta
+Numerica 19, sec. 2; Zhang et al. 2023, arXiv 2308.02157: "RES").
+
+With ``h = lam_t - lam_s``, stages at ``lam_s + c_k h`` and predictions m_k,
+
+    x_k = (carry) x_s + scale_k h sum_j a_kj m_j,    x_t = (carry) x_s + scale_t h sum_j b_j m_j,
+
+where the coefficients are functions of z, written with ``phi_i = phi_i(z)`` and ``phi_ij = phi_i(c_j z)``:
+
+    kind    carry              scale      z
+    x0      sigma_k/sigma_s    alpha_k    -h
+    eps     alpha_k/alpha_s    -sigma_k   h
+
+The first column makes every row exact for a constant prediction, ``a_k1 = c_k phi_1k - sum_j a_kj`` and ``b_1 = phi_1 - sum_j b_j``; only
+the others are given. A step to sigma = 0 (h infinite) is the one-node step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from ...checks import ArgumentError, choice, flag, number
+from ...plans.builder import Lin, PlanBuilder
+from ...plans.instructions import Plan
+from ...plans.weights.exponential import weights
+from ...plans.weights.node_distances import lam_gap
+from ...plans.weights.phi import phi
+from ...schedules.grids.construction import Grid
+from ...schedules.node import Node
+from ..multistep.multistep import Scheme, multistep
+from ..registry import register
+
+#: ``f(i)`` is phi_i(z), ``f(i, c)`` is phi_i(c z)
+Phi = Callable[..., float]
+#: the columns after the first of the stages after the first, then of the result
+Rows = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class ExponentialTableau:
+    """Stage positions ``c`` (the first is 0) and ``rows``, the columns after the first of stages 2, 3, ... and of the result."""
+
+    c: tuple[float, ...]
+    rows: Callable[[Phi], Rows]
+
+
+def second_order(c2: float) -> ExponentialTableau:
+    """``b_2 = phi_2 / c_2``."""
+    return ExponentialTableau((0.0, c2), lambda f: ((), (f(2) / c2,)))
+
+
+def third_order(c2: float, c3: float, power: int = 2) -> ExponentialTableau:
+    """The family of Hochbruck & Ostermann 2005, eq. 5.9: ``a_32 = gamma c_2 phi_22 + (c_3^2/c_2) phi_23``, ``b_2 = gamma b_3`` and
+    ``b_3 = phi_2 / (gamma c_2 + c_3)`` with ``gamma = (3 c_3^2 - 2 c_3) / ((2 - 3 c_2) c_2)``.
+
+    ``power`` 3 puts ``c_3^3`` into gamma, as public code does: of third order for c_3 = 1 only.
+    """
+    gamma = (3.0 * c3**power - 2.0 * c3) / (c2 * (2.0 - 3.0 * c2))
+
+    def rows(f: Phi) -> Rows:
+        b3 = f(2) / (gamma * c2 + c3)
+        return (), (gamma * c2 * f(2, c2) + c3 * c3 / c2 * f(2, c3),), (gamma * b3, b3)
+
+    return ExponentialTableau((0.0, c2, c3), rows)
+
+
+def _cox_matthews(f: Phi) -> Rows:
+    b = 2.0 * f(2) - 4.0 * f(3)
+    return (), (0.5 * f(1, 0.5),), (0.0, f(1, 0.5)), (b, b, 4.0 * f(3) - f(2))
+
+
+def _krogstad(f: Phi) -> Rows:
+    b = 2.0 * f(2) - 4.0 * f(3)
+    return (), (f(2, 0.5),), (0.0, 2.0 * f(2)), (b, b, 4.0 * f(3) - f(2))
+
+
+def _strehmel_weiner(f: Phi) -> Rows:
+    return (), (0.5 * f(2, 0.5),), (-2.0 * f(2), 4.0 * f(2)), (0.0, 4.0 * f(2) - 8.0 * f(3), 4.0 * f(3) - f(2))
+
+
+_HALVES = (0.0, 0.5, 0.5, 1.0)
+FOURTH_ORDER = {
+    "cox_matthews": ExponentialTableau(_HALVES, _cox_matthews),
+    "krogstad": ExponentialTableau(_HALVES, _krogstad),
+    "strehmel_weiner": ExponentialTableau(_HALVES, _strehmel_weiner),
+}
+
+
+def exponential_rk(b: PlanBuilder, grid: Grid, tableau: ExponentialTableau, kind: str) -> Plan:
+    """Write the plan of ``tableau`` along ``grid``."""
+    x = b.start(grid[0])
+    for s, t in grid.pairs():
+        first = b.evaluate(x, s, kind)
+        if t.sigma == 0.0:
+            x = b.at(t, _row(x, s, t, 0.0, kind, first, (), []))
+            continue
+        h = lam_gap(s, t)
+        z = -h if kind == "x0" else h
+        nodes = [t if c == 1.0 else grid.at_lam(s.lam + c * h) for c in tableau.c[1:]]
+        rows = tableau.rows(_phi_of(z))
+        others: list[Lin] = []
+        for node, row in zip(nodes, rows[:-1], strict=True):
+            stage = b.at(node, _row(x, s, node, h, kind, first, row, others))
+            others.append(b.evaluate(stage, node, kind))
+        x = b.at(t, _row(x, s, t, h, kind, first, rows[-1], others))
+    return b.finish(x)
+
+
+def _phi_of(z: float) -> Phi:
+    @cache
+    def value(i: int, c: float = 1.0) -> float:
+        return phi(i, c * z)
+
+    return value
+
+
+def _row(x: Lin, s: Node, to: Node, h: float, kind: str, first: Lin, row: tuple[float, ...], others: list[Lin]) -> Lin:
+    """The state at ``to``: the step with ``first`` alone, plus ``scale h sum_j row_j (m_j - first)``."""
+    w = weights(s, to, [s], kind)
+    scale = h * (to.alpha if kind == "x0" else -to.sigma)
+    y = w.carry * x + (w.values[0] - scale * sum(row)) * first
+    return sum((m * (scale * a) for a, m in zip(row, others, strict=True)), y)
+
+
+@dataclass(frozen=True)
+class RES2S:
+    """``c2``: the stage's position in lam, a fraction of the step; ``kind``: x0 or eps."""
+
+    c2: float = 0.5
+    kind: str = "x0"
+
+    def __post_init__(self) -> None:
+        number("c2", self.c2, 1e-3, 1.0)
+        choice("kind", self.kind, ("x0", "eps"))
+
+
+@dataclass(frozen=True)
+class RES3S(RES2S):
+    """``c2``, ``c3``: the stages' positions; ``gamma``: ``exact``, or ``compat`` for the c3^3 of public code (the same for c3 = 1)."""
+
+    c3: float = 1.0
+    gamma: str = "exact"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number("c3", self.c3, 1e-3, 1.0)
+        choice("gamma", self.gamma, ("exact", "compat"))
+        if abs(self.c2 - 2 / 3) < 1e-6:
+            raise ArgumentError(f"c2={self.c2!r}: gamma has a pole at c2 = 2/3; take another c2")
+        if abs(self.c2 - self.c3 ** (self.power - 1)) < 1e-6:
+            raise ArgumentError(f"c2={self.c2!r}, c3={self.c3!r}: b_3 has a pole where c2 = c3 (compat: c3^2); take other positions")
+
+    @property
+    def power(self) -> int:
+        """The power of c3 in gamma."""
+        return 2 if self.gamma == "exact" else 3
+
+
+@dataclass(frozen=True)
+class ETDRK4:
+    """``tableau``: cox_matthews (ETDRK4), krogstad or strehmel_weiner; ``kind``: x0 or eps."""
+
+    tableau: str = "cox_matthews"
+    kind: str = "x0"
+
+    def __post_init__(self) -> None:
+        choice("tableau", self.tableau, tuple(FOURTH_ORDER))
+        choice("kind", self.kind, ("x0", "eps"))
+
+
+@dataclass(frozen=True)
+class RES2M:
+    """``lower_order_final``: the last step with one node."""
+
+    lower_order_final: bool = True
+
+    def __post_init__(self) -> None:
+        flag("lower_order_final", self.lower_order_final)
+
+
+@register(
+    "res_2s",
+    order=2,
+    source="Zhang et al. 2023, arXiv 2308.02157, Alg. 1 (RES); Hochbruck & Ostermann 2005, eq. 5.3",
+    variants=({"c2": 0.8}, {"kind": "eps"}),
+)
+def res_2s(b: PlanBuilder, grid: Grid, options: RES2S) -> Plan:
+    """RES second order, singlestep: two evaluations a step (DPM-Solver++ 2S with the exact weight)."""
+    return exponential_rk(b, grid, second_order(options.c2), options.kind)
+
+
+def _res_3s_order(o: RES3S) -> int:
+    return 3 if o.gamma == "exact" or o.c3 == 1.0 else 2
+
+
+@register(
+    "res_3s",
+    order=_res_3s_order,
+    source="Zhang et al. 2023, arXiv 2308.02157; Hochbruck & Ostermann 2005, eq. 5.9",
+    variants=({"kind": "eps"}, {"c2": 0.4, "c3": 0.8}, {"c2": 0.4, "c3": 0.8, "gamma": "compat"}, {"c2": 1 / 3, "c3": 2 / 3}),
+)
+def res_3s(b: PlanBuilder, grid: Grid, options: RES3S) -> Plan:
+    """RES third order, singlestep: three evaluations a step, the stiff order conditions met for any c2 and c3."""
+    return exponential_rk(b, grid, third_order(options.c2, options.c3, options.power), options.kind)
+
+
+@register("res_2m", order=2, source="Zhang et al. 2023, arXiv 2308.02157, Alg. 2 (multistep RES); ComfyUI res_multistep")
+def res_2m(b: PlanBuilder, grid: Grid, options: RES2M) -> Plan:
+    """RES second order, multistep: two data predictions with the exact integral (DPM-Solver++ 2M, taylor)."""
+    return multistep(b, grid, Scheme(lower_order_final=options.lower_order_final))
+
+
+@register(
+    "etdrk4",
+    order=4,
+    source="Cox & Matthews 2002, J. Comput. Phys. 176, 430; Krogstad 2005, J. Comput. Phys. 203, 72; Strehmel & Weiner 1992",
+    variants=({"kind": "eps"}, *({"tableau": name} for name in FOURTH_ORDER if name != "cox_matthews")),
+)
+def etdrk4(b: PlanBuilder, grid: Grid, options: ETDRK4) -> Plan:
+    """Exponential Runge-Kutta of order 4 in lam: four evaluations a step."""
+    return exponential_rk(b, grid, FOURTH_ORDER[options.tableau], options.kind)

@@ -1,0 +1,1 @@
+"""Configs of diffusers schedulers: schedule and grid."""

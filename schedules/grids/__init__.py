@@ -1,0 +1,1 @@
+"""Time grids: how they are made and named."""

@@ -1,0 +1,562 @@
+"""The benchmark: rows, ranks with ties, resuming, reports that parse, the command line, and its refusals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+import fewstep
+from fewstep import cli
+from fewstep.eval import Bench, ScoreError, bench, doubled_reference, reference_states, save_report, solver_error
+from fewstep.eval.benchmark import store as bench_store
+from fewstep.eval.benchmark.report.page import page
+from fewstep.eval.benchmark.report.picture import picture
+from fewstep.eval.benchmark.report.plot import Point, Series, chart, ticks, value_range
+from fewstep.eval.benchmark.report.saving import code_line, markdown, record_json, table_csv
+from fewstep.eval.benchmark.report.text import number
+from fewstep.eval.benchmark.rows import Row, paired_ranks, place_text, ranked, ranks, root_interval, winners
+from fewstep.eval.benchmark.runner import call_of
+from fewstep.eval.benchmark.settings import PRESETS, BenchSettings, fitted, grid_choice, parse_choice, sampler_choice, split_choices
+
+QUICK = {"samplers": ["ddim", "heun", "unipc:order=3", "dpmpp_2m_sde"], "nfes": [4, 7], "n": 8}
+
+
+class Blurred(torch.nn.Module):
+    """A small network with weights on grey pictures: E[x0 | x] of a Gaussian, and a bend that makes its paths curved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.25))
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        s = t.view(-1, 1, 1, 1)
+        y = self.scale * x / (self.scale + s * s)
+        return y + 0.3 * torch.tanh(2.0 * y)
+
+
+def pictures():
+    return fewstep.models.wrap(Blurred(), fewstep.schedules.EDM(0.02, 20.0), "x0", time="sigma", shape=(1, 6, 6))
+
+
+@pytest.fixture(scope="module")
+def found():
+    """A small table of the exact mixture, with quality."""
+    return bench("mixture", samples=200, top=2, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """A small table of a network on pictures, without quality."""
+    return bench({"blurred": pictures()}, samplers=["ddim", "dpmpp_2m"], grids=["auto"], nfes=[3, 6], n=4, tolerance=1e-4)
+
+
+# --- what is measured
+
+
+def test_rows_have_the_solver_error_of_the_one_reference(found):
+    model = fewstep.models.load("mixture")
+    alone = solver_error(model, "unipc", order=3, nfe=7, grid="karras", n=8)  # karras ends at t_min and zero as the reference does
+    row = next(row for row in found.rows if (row.sampler, row.grid, row.budget) == ("unipc:order=3", "karras", 7))
+    assert row.rmse == pytest.approx(alone.rmse, rel=1e-6) and row.relative == pytest.approx(alone.relative, rel=1e-6)
+    assert row.rmse_low < row.rmse < row.rmse_high and row.nfe == row.steps == 7 and row.milliseconds > 0.0
+    assert 0.0 < found.models["mixture"].reference_error < 1e-6
+
+
+def test_a_row_states_the_calls_that_it_made(found):
+    heun = [row for row in found.rows if row.sampler == "heun"]
+    assert {(row.budget, row.nfe, row.steps) for row in heun} == {(4, 3, 2), (7, 7, 4)}
+    assert len(found.rows) == 4 * 2 * 2
+
+
+def test_samplers_that_draw_noise_have_a_quality_only(found):
+    for row in found.rows:
+        assert row.stochastic == (row.sampler == "dpmpp_2m_sde") == (row.rmse is None)
+        assert (row.rank is None) == row.stochastic
+        if row.stochastic:
+            assert row.quality is not None and row.quality_rank is not None
+
+
+def test_quality_is_measured_for_the_best_rows_of_each_budget(found):
+    for budget in (4, 7):
+        here = [row for row in found.rows if row.budget == budget and not row.stochastic]
+        best = sorted(here, key=lambda row: row.rmse)[:2]
+        assert {row.method for row in here if row.quality is not None} == {row.method for row in best}
+    assert found.models["mixture"].metric == "SW2" and found.models["mixture"].floor > 0.0
+
+
+def test_what_cannot_be_done_is_a_row_that_says_why():
+    made = bench("mixture", samplers=["ddim", "heun", "picard", "ode45"], grids=["auto"], nfes=[1], n=2)
+    rows = {row.sampler: row for row in made.rows}
+    assert rows["ddim"].nfe == 1 and rows["heun"].nfe == 1
+    for name, words in (("picard", "calls of picard depend on the data"), ("ode45", "max_nfe=1")):
+        assert rows[name].nfe is None and rows[name].rmse is None and rows[name].rank is None
+        assert words in rows[name].skipped
+    assert "ode45 on auto at 1: max_nfe=1" in markdown(made).replace("\n", " ")
+
+
+def test_a_networks_pictures_are_shown_and_its_missing_metric_is_noted():
+    made = bench({"blurred": pictures()}, samplers=["ddim"], grids=["auto"], nfes=[3], n=4, samples=64)
+    facts = made.models["blurred"]
+    assert facts.metric is None and "no feature network" in facts.note and facts.picture
+    assert all(row.quality is None and row.picture for row in made.rows)
+
+
+def test_doubling_agrees_with_the_adaptive_reference():
+    model = fewstep.models.load("mixture")
+    grid = fewstep.grid("lam", model.schedule, 2)
+    x = 80.0 * torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    exact = reference_states(model, x, grid, tolerance=1e-9, every=False)
+    rough = doubled_reference(model, x, tolerance=3e-4)
+    apart = float((rough.end - exact.end).square().mean().sqrt())
+    assert apart <= 1.5 * rough.error <= 1.5 * 3e-4 and rough.nfe in (96, 224, 480, 992)
+    assert torch.equal(rough.nodes[0].sigma * torch.ones(1), grid[0].sigma * torch.ones(1)) and rough.nodes[-1].sigma == 0.0
+    with pytest.raises(ScoreError, match="tolerance=0"):
+        doubled_reference(model, x, tolerance=0.0)
+
+
+# --- ranks
+
+
+def test_overlapping_intervals_tie():
+    assert ranks([(1.0, 2.0), (1.5, 3.0), (2.5, 4.0), (5.0, 6.0)]) == [(1, True), (1, True), (2, False), (4, False)]
+    assert ranks([(1.0, 1.0)]) == [(1, False)] and ranks([]) == []
+    assert place_text(1, True) == "1=" and place_text(3, False) == "3" and place_text(None, False) == "-"
+
+
+def test_pairs_on_the_same_seeds_tell_apart_what_intervals_do_not():
+    generator = torch.Generator().manual_seed(0)
+    seeds = torch.randn(64, generator=generator, dtype=torch.float64).exp()  # some seeds are hard for everybody
+    noise = 1.0 + 0.05 * torch.randn(3, 64, generator=generator, dtype=torch.float64)
+    squares = seeds * noise * torch.tensor([[1.0], [1.0], [1.2]], dtype=torch.float64)
+    _, _, high = root_interval(squares[0], 0.0)
+    _, low, _ = root_interval(squares[2], 0.0)
+    assert low < high
+    assert paired_ranks(squares, 0.0) == [(1, True), (1, True), (3, False)]
+    assert paired_ranks(squares, 0.2) == [(1, True)] * 3  # not beyond the reference's own error
+    assert paired_ranks(squares[:1], 0.0) == [(1, False)]
+
+
+def test_winners_are_all_that_tie():
+    def row(name, squares, quality):
+        ends = {"quality_low": quality - 1, "quality_high": quality + 1} if quality else {}
+        return Row("m", name, "g", 8, 8, rmse=squares[0] ** 0.5, squares=squares, quality=quality, **ends)
+
+    rows = [row("a", (1.1, 1.0), 9.0), row("b", (1.0, 1.1), 5.0), row("c", (4.0, 4.0), None), Row("m", "d", "g", 8, skipped="no")]
+    rows = ranked(rows, {"m": 0.0})
+    assert [r.sampler for r in winners(rows, "m", 8, "rmse")] == ["b", "a"]
+    assert [r.sampler for r in winners(rows, "m", 8, "quality")] == ["b"]
+    assert [(r.rank, r.tied) for r in rows] == [(1, True), (1, True), (3, False), (None, False)]
+    assert [(r.quality_rank, r.quality_tied) for r in rows] == [(2, False), (1, False), (None, False), (None, False)]
+    assert winners(rows, "m", 5, "rmse") == [] and winners(rows, "n", 8, "rmse") == []
+
+
+def test_the_interval_of_a_root_mean_square_covers_it():
+    """95 % of 200 tables of 64 seeds, true root 1; wider by the reference's own error."""
+    generator = torch.Generator().manual_seed(1)
+    hits = 0
+    for _ in range(200):
+        _, low, high = root_interval(torch.randn(64, generator=generator, dtype=torch.float64).square(), 0.0)
+        hits += low <= 1.0 <= high
+    assert 176 <= hits <= 199
+    value, low, high = root_interval(torch.full((8,), 0.04, dtype=torch.float64), 0.05)
+    assert (value, low, high) == pytest.approx((0.2, 0.15, 0.25))
+
+
+# --- resuming
+
+
+class Counted:
+    """The exact mixture, counting."""
+
+    def __init__(self) -> None:
+        self.model, self.calls = fewstep.models.load("mixture"), 0
+        for name in ("schedule", "prediction", "shape", "coefficients", "input_scale"):
+            setattr(self, name, getattr(self.model, name))
+
+    def __repr__(self) -> str:
+        return "Counted()"
+
+    def raws(self, x_in, t, cond=None):
+        self.calls += 1
+        return self.model.raws(x_in, t, cond)
+
+    def __call__(self, x, t, cond=None):
+        return self.model(x, t, cond)
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same(tmp_path):
+    model = Counted()
+    first = bench({"m": model}, out=tmp_path, **QUICK)
+    made = model.calls
+    assert made > 0
+    again = bench({"m": model}, out=tmp_path, **QUICK)
+    assert model.calls == made and again == first  # wall times too
+    assert (record_json(again), page(again)) == (record_json(first), page(first))
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path):
+    whole = bench("mixture", samples=200, top=1, out=tmp_path / "a", **QUICK)
+
+    class Stop(Exception):
+        pass
+
+    def stop(line):
+        if "block 2" in line or "samples of dpmpp" in line:
+            raise Stop
+
+    for _ in range(3):
+        with pytest.raises(Stop):
+            bench("mixture", samples=200, top=1, out=tmp_path / "b", report=stop, **QUICK)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "b" / "rows").iterdir()}
+    assert files and not list((tmp_path / "b").rglob("*.partial"))
+    resumed = bench("mixture", samples=200, top=1, out=tmp_path / "b", **QUICK)
+    assert all((tmp_path / "b" / "rows" / name).read_bytes() == data for name, data in files.items())
+    assert timeless(resumed) == timeless(whole)
+    assert not list((tmp_path / "b" / "cache").glob("features-*"))
+
+
+def timeless(result: Bench):
+    return [{k: v for k, v in row.numbers().items() if k != "milliseconds"} for row in result.rows]
+
+
+def test_a_damaged_record_or_reference_is_made_again(tmp_path):
+    settings = {"samplers": ["ddim"], "grids": ["auto"], "nfes": [4], "n": 4}
+    first = bench("mixture", out=tmp_path, **settings)
+    for path in [*(tmp_path / "rows").iterdir(), *(tmp_path / "cache").iterdir()]:
+        path.write_bytes(path.read_bytes()[:40])
+    assert timeless(bench("mixture", out=tmp_path, **settings)) == timeless(first)
+
+
+def test_other_settings_make_other_rows(tmp_path):
+    few = bench("mixture", samplers=["ddim"], grids=["auto"], nfes=[4], n=4, out=tmp_path)
+    more = bench("mixture", samplers=["ddim"], grids=["auto"], nfes=[4], n=8, out=tmp_path)
+    assert few.rows[0].rmse != more.rows[0].rmse
+    both = bench("mixture", samplers=["heun", "ddim"], grids=["auto"], nfes=[4], n=4, out=tmp_path)
+    assert both.rows[1].milliseconds == few.rows[0].milliseconds  # the row of the first table
+    assert len(list((tmp_path / "cache").glob("reference-*"))) == 2
+
+
+def test_the_reference_cache_may_lie_elsewhere(tmp_path):
+    model = Counted()
+    settings = {"samplers": ["ddim"], "grids": ["auto"], "nfes": [4], "n": 4, "cache": tmp_path / "cache"}
+    bench({"m": model}, **settings)
+    first = model.calls
+    bench({"m": model}, **settings)
+    assert model.calls - first <= 8  # the row and its warm-up
+
+
+def test_the_key_is_all_that_decides():
+    assert bench_store.key_of({"a": 1, "b": 2}) == bench_store.key_of({"b": 2, "a": 1}) != bench_store.key_of({"a": 1, "b": 3})
+
+
+# --- reports
+
+
+class Links(HTMLParser):
+    """What a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [(tag, value or "") for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action", "srcset")]
+        assert tag not in ("script", "link", "iframe", "object")
+
+
+@pytest.mark.parametrize("which", ["found", "drawn"])
+def test_the_page_is_well_formed_and_needs_nothing_else(which, request):
+    text = page(request.getfixturevalue(which), "fewstep bench <&> 'x'")
+    ET.fromstring(text.partition("\n")[2])
+    links = Links()
+    links.feed(text)
+    assert all(value.startswith(("data:image/png;base64,", "#")) for _, value in links.found)
+    assert "http" not in text and "url(" not in text and "@import" not in text
+    assert "&lt;&amp;&gt;" in text and "prefers-color-scheme:dark" in text
+    assert (which == "drawn") == ("data:image/png" in text)
+
+
+def test_the_page_shows_every_row_and_the_settings(found):
+    text = page(found)
+    root = ET.fromstring(text.partition("\n")[2])
+    cells = [cell.text for cell in root.iter("td")]
+    for name in QUICK["samplers"]:
+        assert name in cells
+    assert json.loads(root.find(".//pre").text) == json.loads(record_json(found))["settings"]
+    charts = [svg for svg in root.iter("svg") if "network calls" in svg.get("aria-label")]
+    assert len(charts) == 4  # quality and solver error on two grids
+    dots = [c for svg in charts[2:] for c in svg.iter("circle")]
+    assert len(dots) == 3 * 2 * 2  # all rows with a solver error
+
+
+def test_pictures_stand_side_by_side(drawn):
+    import base64
+
+    from PIL import Image
+
+    for data in [*(row.picture for row in drawn.rows), drawn.models["blurred"].picture]:
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert image.size == (4 * 7 - 1, 6) and image.mode == "L"
+
+
+def test_csv_and_json_hold_the_same_numbers(found):
+    rows = list(csv.DictReader(io.StringIO(table_csv(found))))
+    record = json.loads(record_json(found, "cmd"))
+    assert record["command"] == "cmd" and len(rows) == len(record["rows"]) == len(found.rows)
+    for a, b, row in zip(rows, record["rows"], found.rows, strict=True):
+        assert a["sampler"] == b["sampler"] == row.sampler and int(a["nfe"]) == b["nfe"] == row.nfe
+        assert (float(a["rmse"]) if a["rmse"] else None) == b["rmse"] == row.rmse
+        assert (float(a["quality"]) if a["quality"] else None) == b["quality"] == row.quality
+
+
+def test_markdown_marks_ties_and_what_has_no_error(found):
+    text = markdown(found, "fewstep bench")
+    assert text.startswith("Written by `fewstep bench`.")
+    assert "| dpmpp_2m_sde | auto | - | - |" in text
+    best = next(row for row in found.rows if row.rank == 1 and row.budget == 7)
+    assert f"**{number(best.rmse)}**" in text
+    assert all(
+        line.count("|") == text.splitlines()[k - 1].count("|") for k, line in enumerate(text.splitlines()) if line.startswith("| ---")
+    )
+    assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 140
+
+
+def test_reports_are_written_whole(found, tmp_path):
+    paths = save_report(found, tmp_path / "new", "fewstep bench")
+    assert [path.name for path in paths] == ["bench.md", "bench.csv", "bench.json", "index.html", "plots.svg"]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
+
+
+def test_the_picture_stands_alone_and_holds_every_panel_of_the_page(found):
+    root = ET.fromstring(picture(found))
+    width, height = (float(root.get(side)) for side in ("width", "height"))
+    assert root.get("viewBox") == f"0 0 {width:g} {height:g}"
+    inner = [child for child in root if child.tag.endswith("svg")]
+    assert len(inner) == page(found).count('role="img"') - page(found).count('class="cloud"') >= 2
+    corners = {(float(child.get("x")), float(child.get("y"))) for child in inner}
+    assert len(corners) == len(inner) and all(0 <= x <= width - 440 and 0 <= y <= height - 300 for x, y in corners)
+    style = next(child.text for child in root if child.tag.endswith("style"))
+    assert "--c0:" in style and "prefers-color-scheme:dark" in style
+
+
+def test_a_chart_keeps_its_points_inside():
+    points = tuple(Point(x, y, y / 2, y * 2, "p<") for x, y in ((5, 1.0), (10, 0.1)))
+    text = chart("a&b", [Series("s", 0, points), Series("t", None, points[:1])], [5, 10], "error")
+    root = ET.fromstring(text)
+    for circle in root.iter("circle"):
+        assert 50 <= float(circle.get("cx")) <= 308 and 26 <= float(circle.get("cy")) <= 260
+    assert value_range([]) == (0.1, 1.0)
+    assert ticks(0.05, 3.0) == pytest.approx([0.05, 0.1, 0.2, 0.5, 1.0, 2.0])
+    assert ticks(1e-4, 2.0) == pytest.approx([1e-4, 1e-3, 1e-2, 0.1, 1.0])
+
+
+def test_a_value_below_a_logarithmic_axis_is_a_hollow_dot():
+    points = (Point(5, 1.0, 0.5, 2.0, "a"), Point(10, -0.1, -0.3, 0.1, "b"))
+    root = ET.fromstring(chart("g", [Series("s", 0, points)], [5, 10], "FD"))
+    assert [(c.get("class"), float(c.get("cy")) == 260.0) for c in root.iter("circle")] == [(None, False), ("low", True)]
+
+
+def test_numbers_have_three_digits():
+    shown = {None: "-", 0.0: "0", 0.123456: "0.123", 12345.0: "12345", 1.234e-5: "1.23e-05", 999.6: "1000", 3.14159: "3.14", -0.02: "-0.02"}
+    assert {value: number(value) for value in shown} == shown
+
+
+def test_the_line_of_code_draws_what_was_measured(found):
+    row = next(row for row in found.rows if row.sampler == "unipc:order=3" and row.budget == 7)
+    scope = {"fewstep": fewstep}
+    exec(code_line(row, n=3), scope)
+    assert scope["x"].shape == (3, 2)
+    other = bench("mixture", samplers=["heun"], grids=["karras:rho=5"], nfes=[6], n=2).rows[0]
+    exec(code_line(other, n=2), scope)
+    assert scope["grid"].params == (("rho", 5.0),) and other.nfe == 5
+
+
+# --- what is asked
+
+
+def test_choices_are_parsed():
+    assert parse_choice("ddim").options == {}
+    found = parse_choice("unipc:order=3,skip_corrector=(0, 1),variant=bh1")
+    assert (found.name, found.options) == ("unipc", {"order": 3, "skip_corrector": (0, 1), "variant": "bh1"})
+    text = "ddim,unipc:order=3,variant=bh1,heun"
+    assert split_choices(text) == ["ddim", "unipc:order=3,variant=bh1", "heun"]
+    for bad in ("unipc:", "unipc:order", "unipc:order=3,order=2", "unipc:=3"):
+        with pytest.raises(ScoreError, match="is no option"):
+            parse_choice(bad)
+
+
+@pytest.mark.parametrize(("sampler", "nfe"), [("heun", 7), ("unipc:order=3", 8), ("dpm_solver_3", 8), ("ddim:afs=True", 8)])
+def test_budgets_are_met_exactly_or_from_below(sampler, nfe):
+    schedule, choice = fewstep.models.load("mixture").schedule, sampler_choice(sampler)
+    asked = fitted(choice, grid_choice("karras"), schedule, 8)
+    assert asked.plan() == fewstep.plan(choice.name, schedule, nfe=8, grid="karras", **choice.options)
+    spaced = fitted(choice, grid_choice("karras:rho=5"), schedule, 8)
+    own = fewstep.grid("karras", schedule, asked.grid.steps, rho=5.0)
+    scope = {"fewstep": fewstep, "schedule": schedule, "own": own}
+    assert spaced.plan() == eval(f"fewstep.plan({call_of(spaced)}, schedule=schedule, grid=own)", scope)
+    assert asked.plan().nfe == spaced.plan().nfe == nfe
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"samplers": ["dimm"]}, "did you mean 'ddim'"),
+        ({"samplers": ["unipc:ordr=3"]}, "did you mean 'order'"),
+        ({"samplers": ["unipc:order=0"]}, "order=0"),
+        ({"samplers": []}, "at least one name"),
+        ({"samplers": ["ddim", "ddim"]}, "twice"),
+        ({"grids": ["karas"]}, "did you mean 'karras'"),
+        ({"nfes": [0]}, "nfe=0"),
+        ({"nfes": [8.5]}, "nfe=8.5"),
+        ({"nfes": []}, "nfes is empty"),
+        ({"nfes": [8, 8]}, "twice"),
+        ({"quality_nfes": [9]}, r"quality_nfes=\[9\]"),
+        ({"n": 1}, "n=1"),
+        ({"samples": -1}, "samples=-1"),
+        ({"samples": 20}, "at least 200"),
+        ({"top": 0}, "top=0"),
+        ({"labels": "all"}, "unknown labels"),
+        ({"final": "one"}, "unknown final"),
+        ({"tolerance": 2.0}, "tolerance=2.0"),
+    ],
+)
+def test_bad_settings_are_refused_before_the_network_runs(settings, message):
+    model = Counted()
+    source = {"m": fewstep.models.load("mixture")} if "samples" in settings else {"m": model}
+    with pytest.raises(ValueError, match=message):
+        bench(source, **settings)
+    assert model.calls == 0
+
+
+def test_a_feature_network_that_was_asked_for_must_be_there():
+    with pytest.raises(ValueError, match="mnist"):
+        bench({"blurred": pictures()}, samples=500, features="mnst", n=2)
+
+
+def test_models_without_a_shape_are_refused():
+    with pytest.raises(ScoreError, match="shape"):
+        bench({"m": fewstep.models.wrap(lambda x, t: x, fewstep.schedules.VPLinear(), "eps")}, n=2)
+    with pytest.raises(ValueError, match="did you mean 'mnist'"):
+        bench("mnst")
+
+
+def test_presets_are_valid():
+    made = {name: BenchSettings(("mnist",), **values) for name, values in PRESETS.items()}
+    docs, full = made["docs"], made["full"]
+    deterministic = [text for text in docs.samplers if text != "dpmpp_2m_sde"]
+    assert len(deterministic) >= 12 and len(docs.grids) == 2 and docs.nfes == (5, 8, 10, 20)
+    assert (docs.n, docs.samples, docs.top) == (64, 2000, 5)
+    assert (len(full.grids), full.n, full.samples, full.top) == (4, 256, 50_000, None) and (min(full.nfes), max(full.nfes)) == (4, 50)
+
+
+# --- the command line
+
+
+def test_the_command_writes_the_reports_and_answers(tmp_path, capsys):
+    out = tmp_path / "out"
+    argv = ["bench", "--models", "mixture", "--samplers", "ddim,unipc:order=3", "heun", "--budget", "8", "--seeds", "8", "--out", str(out)]
+    assert cli.main(argv) == 0
+    text, quiet = capsys.readouterr()
+    assert quiet == ""
+    assert text.startswith("mixture, 8 network calls: ") and "solver error" in text
+    assert "x = fewstep.sample(den, " in text and "nfe=8" in text
+    assert {"bench.md", "bench.csv", "bench.json", "index.html", "plots.svg", "rows", "cache"} == {path.name for path in out.iterdir()}
+    assert "--samplers ddim,unipc:order=3 heun" in (out / "bench.md").read_text(encoding="utf-8")
+    assert cli.main([*argv, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record == json.loads((out / "bench.json").read_text(encoding="utf-8"))
+    assert record["settings"]["nfes"] == [8] and len(record["rows"]) == 6
+
+
+def test_flags_override_the_file_and_the_file_the_preset(tmp_path, capsys):
+    config = tmp_path / "bench.yaml"
+    config.write_text("preset: quick\nmodels: [mixture]\nsamplers: ddim, unipc:order=3\nseeds: 4\nsamples: 0\nnfe: [3, 4]\ntop: all\n")
+    argv = [
+        "bench",
+        "--config",
+        str(config),
+        "--seeds",
+        "6",
+        "--tolerance",
+        "1e-6",
+        "--grids",
+        "auto",
+        "--out",
+        str(tmp_path / "o"),
+        "--json",
+    ]
+    assert cli.main(argv) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert settings["samplers"] == ["ddim", "unipc:order=3"] and settings["nfes"] == [3, 4] and settings["n"] == 6
+    assert settings["top"] is None and settings["tolerance"] == 1e-6 and settings["resamples"] == 100
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--preset", "quik"], "did you mean 'quick'"),
+        (["--samplers", "dimm"], "did you mean 'ddim'"),
+        (["--grids", "karas"], "did you mean 'karras'"),
+        (["--models", "mnst"], "did you mean 'mnist'"),
+        (["--budget", "0"], "nfe=0"),
+        (["--nfe", "five"], "'five' is no whole number"),
+        (["--top", "some"], "'some' is no whole number"),
+        (["--device", "gpu0"], "--device 'gpu0'"),
+    ],
+)
+def test_the_command_refuses_with_3(argv, message, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["bench", "--out", str(out), *argv]) == 3
+    assert message in capsys.readouterr().err
+    assert not (out / "bench.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--samplers", "unipc:ordr=3"], "did you mean 'order'"),
+        (["--samplers", "unipc:order=9"], "order=9"),
+        (["--samplers", "unipc:order"], "is no option"),
+        (["--grids", "karras:rh=7"], "did you mean 'rho'"),
+        (["--models", "mixture", "--grids", "karras:rho=nan", "--budget", "5", "--samplers", "ddim"], "rho=nan"),
+    ],
+)
+def test_a_bad_option_of_a_sampler_or_a_grid_is_usage(argv, message, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["bench", "--out", str(out), *argv]) == 2
+    assert message in capsys.readouterr().err
+    assert not (out / "bench.md").exists()
+
+
+def test_an_unknown_setting_of_the_file_is_named(tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text("sampler: ddim\n")
+    assert cli.main(["bench", "--config", str(config), "--out", str(tmp_path)]) == 3
+    assert "did you mean 'samplers'" in capsys.readouterr().err
+
+
+def test_usage_is_2():
+    assert cli.main(["bench", "--seeds", "many"]) == 2
+
+
+# --- slow
+
+
+@pytest.mark.slow
+def test_digits_have_a_frechet_distance():
+    made = bench("mnist", samplers=["ddim", "dpmpp_2m"], grids=["auto"], nfes=[5], n=4, samples=128, top=1, resamples=20, tolerance=0.02)
+    rows = {row.sampler: row for row in made.rows}
+    facts = made.models["mnist"]
+    assert facts.metric == "FD-mnist" and 0.0 < facts.floor < 0.1
+    rated = [row for row in rows.values() if row.quality is not None]
+    assert len(rated) == 1 and rated[0].quality_low < rated[0].quality < rated[0].quality_high
+    assert math.isfinite(rated[0].quality_plain) and rated[0].quality_plain > rated[0].quality
