@@ -2,8 +2,9 @@
 
     x_t = alpha(t) x0 + sigma(t) eps
 
-A solver on a time grid is a plan: a straight-line program of network calls and linear combinations whose coefficients are known in
-float64 beforehand. One loop runs every plan. Names are imported at first use, so ``import fewstep`` loads nothing, not even torch.
+A solver on a time grid is a plan: a straight-line program of network calls and linear combinations
+whose coefficients are known in float64 beforehand. One loop runs every plan. Names are imported at
+first use, so ``import fewstep`` loads nothing, not even torch.
 """
 
 from __future__ import annotations
@@ -41,12 +42,18 @@ if TYPE_CHECKING:
     from .schedules import grid
 else:
     #: name -> the room it comes from; every other public name is itself a room
-    _HOME = {"FewstepError": "checks", "grid": "schedules", **dict.fromkeys(("invert", "log_prob", "plan", "run", "sample"), "engine")}
-    #: names that need diffusers, which looks for both here when it loads a saved pipeline; not in ``__all__``, so that ``*`` leaves them
+    _HOME = {
+        "FewstepError": "checks",
+        "grid": "schedules",
+        **dict.fromkeys(("invert", "log_prob", "plan", "run", "sample"), "engine"),
+    }
+    #: names that need diffusers, which looks for both here when it loads a saved pipeline; not in
+    #: ``__all__``, so that ``*`` leaves them
     _DIFFUSERS = ("FewstepScheduler", "SchedulerMixin")
     _HOME |= dict.fromkeys(_DIFFUSERS, "interop.diffusers")
 
-    def __getattr__(name: str) -> object:  # PEP 562; out of the checkers' sight, which would take it for "any name exists"
+    # PEP 562; out of the checkers' sight, which would take it for "any name exists"
+    def __getattr__(name: str) -> object:
         from importlib import import_module
 
         if name not in __all__ and name not in _DIFFUSERS:

@@ -1,9 +1,11 @@
-"""What a step's noise costs: an increment of the Brownian path against plain seeded noise of the same shape, side by side.
+"""What a step's noise costs: an increment of the Brownian path against plain seeded noise of the
+same shape, side by side.
 
     python benchmarks/brownian.py [--steps 50] [--repeat 7]
 
-The queries are those of a sampler: one increment a step, in order, on a grid between half log-SNR -5 and 5 that hits no node of the tree.
-Both sides take turns within every step, and the least time of each step over the repeats counts.
+The queries are those of a sampler: one increment a step, in order, on a grid between half log-SNR
+-5 and 5 that hits no node of the tree. Both sides take turns within every step, and the least time
+of each step over the repeats counts.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from fewstep.engine.paths import LamPath
 from fewstep.fused.noise.seeded import SeededNoise
 
 
-def measure(steps: int, repeat: int, tol: float, batch: int, shape: tuple[int, ...], levy: bool) -> tuple[float, float]:
+def measure(
+    steps: int, repeat: int, tol: float, batch: int, shape: tuple[int, ...], levy: bool
+) -> tuple[float, float]:
     """Milliseconds a step of the path and of plain noise."""
     lams = [-5.013 + 9.98 * k / steps for k in range(steps + 1)]
     like, plain = torch.empty(batch, *shape), SeededNoise(tuple(range(batch)))
@@ -45,9 +49,18 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print("query    steps  tol    path ms  plain ms  ratio")
-    for levy, steps, power in [(False, 20, 8), (False, 50, 8), (False, 20, 10), (False, 50, 10), (True, 50, 8)]:
+    for levy, steps, power in [
+        (False, 20, 8),
+        (False, 50, 8),
+        (False, 20, 10),
+        (False, 50, 10),
+        (True, 50, 8),
+    ]:
         path, plain = measure(steps, args.repeat, 2.0**-power, args.batch, (3, 64, 64), levy)
-        print(f"{'W and H' if levy else 'W':8} {steps:5}  2^-{power:<3} {path:7.2f}  {plain:8.2f}  {path / plain:5.2f}")
+        print(
+            f"{'W and H' if levy else 'W':8} {steps:5}  2^-{power:<3} {path:7.2f}  "
+            f"{plain:8.2f}  {path / plain:5.2f}"
+        )
 
 
 if __name__ == "__main__":

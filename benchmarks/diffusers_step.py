@@ -1,11 +1,14 @@
-"""What a diffusers step costs on this machine, ours beside theirs: time, operators, host reads, and the set-up of a run.
+"""What a diffusers step costs on this machine, ours beside theirs: time, operators, host reads, and
+the set-up of a run.
 
     python benchmarks/diffusers_step.py [--steps N] [--rounds N] [--only NAME ...]
 
-Float32 latents of shape (1, 4, 64, 64), one thread, a stand-in for the network that is not timed. Runs of the two alternate; a time is the
-mean over a run's calls of each call's least over the rounds, with the output object that pipelines ask for. The bounds: half of their time
-for samplers of order 2 and up, their time for order 1 (a step that draws noise is as slow as torch's generator); 8 operators a call without
-corrector or noise, 16 for any sampler. Set-up is 50 steps, in processor time, with nothing remembered and again.
+Float32 latents of shape (1, 4, 64, 64), one thread, a stand-in for the network that is not timed.
+Runs of the two alternate; a time is the mean over a run's calls of each call's least over the
+rounds, with the output object that pipelines ask for. The bounds: half of their time for samplers
+of order 2 and up, their time for order 1 (a step that draws noise is as slow as torch's generator);
+8 operators a call without corrector or noise, 16 for any sampler. Set-up is 50 steps, in processor
+time, with nothing remembered and again.
 """
 
 from __future__ import annotations
@@ -72,11 +75,16 @@ class Operators(TorchDispatchMode):
 
 
 def seconds(scheduler: Any, steps: int, most: list[int] | None = None) -> list[float]:
-    """Time of each ``step`` of one run; ``most`` collects (operators, host reads) of the costliest call instead."""
+    """Time of each ``step`` of one run; ``most`` collects (operators, host reads) of the costliest
+    call instead."""
     scheduler.set_timesteps(steps)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(SHAPE, generator=generator)
-    drawn = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    drawn = (
+        {"generator": generator}
+        if "generator" in inspect.signature(scheduler.step).parameters
+        else {}
+    )
     spent = []
     for t in scheduler.timesteps:
         x_in = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
@@ -95,7 +103,11 @@ def seconds(scheduler: Any, steps: int, most: list[int] | None = None) -> list[f
 def set_up_ms(scheduler: Any, steps: int, *, fresh: bool) -> float:
     """Processor time of ``set_timesteps``, memoised or with every memory of ours emptied."""
     if fresh:
-        for memory in (diffusers_program.compiled, diffusers_program.calls_per_step, diffusers_program.fitted):
+        for memory in (
+            diffusers_program.compiled,
+            diffusers_program.calls_per_step,
+            diffusers_program.fitted,
+        ):
             memory.cache_clear()
         registry.forget_plans()
     start = time.thread_time()
@@ -103,8 +115,11 @@ def set_up_ms(scheduler: Any, steps: int, *, fresh: bool) -> float:
     return 1e3 * (time.thread_time() - start)
 
 
-def row(name: str, config: dict[str, Any], steps: int, rounds: int) -> tuple[float, float, list[int], list[int], float, float]:
-    """Least microseconds a call of theirs and ours, their and our operators and host reads, and our set-up first and again."""
+def row(
+    name: str, config: dict[str, Any], steps: int, rounds: int
+) -> tuple[float, float, list[int], list[int], float, float]:
+    """Least microseconds a call of theirs and ours, their and our operators and host reads, and our
+    set-up first and again."""
     theirs = getattr(diffusers, name + "Scheduler")(**config)
     ours = FewstepScheduler.from_config({"_class_name": name + "Scheduler", **config})
     counts = ([0, 0], [0, 0])
@@ -136,10 +151,16 @@ def main() -> None:
         if options.only and not any(name.startswith(prefix) for prefix in options.only):
             continue
         a, b, there, here, first, again = row(name, config, options.steps, options.rounds)
-        label = name + "".join(f" {config[k]}" for k in ("solver_order", "algorithm_type") if k in config)
-        marks = ["*" if bad else " " for bad in (b / a > ratio, here[0] > operators, first > 10.0, again > 10.0)]
+        label = name + "".join(
+            f" {config[k]}" for k in ("solver_order", "algorithm_type") if k in config
+        )
+        marks = [
+            "*" if bad else " "
+            for bad in (b / a > ratio, here[0] > operators, first > 10.0, again > 10.0)
+        ]
         print(
-            f"{label[:24]:24} {a:9.1f} {b:9.1f} {b / a:8.2f}{marks[0]} {there[0]:9d} {here[0]:8d}{marks[1]} {here[1]:9d} "
+            f"{label[:24]:24} {a:9.1f} {b:9.1f} {b / a:8.2f}{marks[0]} {there[0]:9d} "
+            f"{here[0]:8d}{marks[1]} {here[1]:9d} "
             f"{first:8.2f}{marks[2]} {again:8.3f}{marks[3]}",
             flush=True,
         )

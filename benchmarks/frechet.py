@@ -1,10 +1,11 @@
-"""The Frechet distance against scipy's matrix square root: time and error at the dimensions of the usual feature networks.
+"""The Frechet distance against scipy's matrix square root: time and error at the dimensions of the
+usual feature networks.
 
     python benchmarks/frechet.py [--dims 512 2048] [--cases "power 1" samples] [--threads N]
 
-The pair is ``S_2 = T S_1 T`` with a positive T, for which ``tr (S_1 S_2)^{1/2} = tr(S_1 T)`` is known; eigenvalues of S_1 fall as
-``1 / i^p`` (``power p``). ``samples`` has covariances of half as many samples as dimensions, against the singular values of the centred
-features themselves.
+The pair is ``S_2 = T S_1 T`` with a positive T, for which ``tr (S_1 S_2)^{1/2} = tr(S_1 T)`` is
+known; eigenvalues of S_1 fall as ``1 / i^p`` (``power p``). ``samples`` has covariances of half as
+many samples as dimensions, against the singular values of the centred features themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import torch
 from fewstep.eval.metrics.frechet import gaussian_distance
 
 
-def pair(dim: int, power: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, float]:
+def pair(
+    dim: int, power: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Two covariances and their distance."""
     q, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
     p, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
@@ -29,13 +32,21 @@ def pair(dim: int, power: float, generator: torch.Generator) -> tuple[torch.Tens
     stretch = (p * torch.linspace(0.8, 1.25, dim, dtype=torch.float64)) @ p.T
     moved = stretch - torch.eye(dim, dtype=torch.float64)
     second = stretch @ first @ stretch
-    return 0.5 * (first + first.T), 0.5 * (second + second.T), float((moved @ first @ moved).trace())
+    return (
+        0.5 * (first + first.T),
+        0.5 * (second + second.T),
+        float((moved @ first @ moved).trace()),
+    )
 
 
-def few(dim: int, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, float]:
+def few(
+    dim: int, count: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Two covariances of ``count`` samples, and their distance from the features."""
     spread = torch.arange(1, dim + 1, dtype=torch.float64) ** -0.5
-    parts = [torch.randn(count, dim, generator=generator, dtype=torch.float64) * spread for _ in range(2)]
+    parts = [
+        torch.randn(count, dim, generator=generator, dtype=torch.float64) * spread for _ in range(2)
+    ]
     roots = [(f - f.mean(0)) / (count - 1) ** 0.5 for f in parts]
     first, second = (r.T @ r for r in roots)
     shared = float(torch.linalg.svdvals(roots[0] @ roots[1].T).sum())
@@ -43,7 +54,8 @@ def few(dim: int, count: int, generator: torch.Generator) -> tuple[torch.Tensor,
 
 
 def by_sqrtm(first: torch.Tensor, second: torch.Tensor) -> float:
-    """What pytorch-fid and its relatives compute: the real part of scipy's square root of the product."""
+    """What pytorch-fid and its relatives compute: the real part of scipy's square root of the
+    product."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         root = scipy.linalg.sqrtm(first.numpy() @ second.numpy())
@@ -66,15 +78,25 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     generator = torch.Generator().manual_seed(0)
-    print(f"{'case':>18} {'dims':>5} {'distance':>10} {'rel. error':>11} {'sqrtm error':>12} {'seconds':>8} {'sqrtm s':>8} {'ratio':>6}")
+    print(
+        f"{'case':>18} {'dims':>5} {'distance':>10} {'rel. error':>11} {'sqrtm error':>12} "
+        f"{'seconds':>8} {'sqrtm s':>8} {'ratio':>6}"
+    )
     for dim in options.dims:
         for name in options.cases:
-            first, second, truth = few(dim, dim // 2, generator) if name == "samples" else pair(dim, float(name.split()[-1]), generator)
+            first, second, truth = (
+                few(dim, dim // 2, generator)
+                if name == "samples"
+                else pair(dim, float(name.split()[-1]), generator)
+            )
             zero = torch.zeros(dim, dtype=torch.float64)
             mine, seconds = timed(lambda a=first, b=second, m=zero: gaussian_distance(m, a, m, b))  # type: ignore[misc]
             theirs, slow = timed(lambda a=first, b=second: by_sqrtm(a, b))  # type: ignore[misc]
             errors = [abs(value - truth) / truth for value in (mine, theirs)]
-            row = f"{name:>18} {dim:5d} {truth:10.5f} {errors[0]:11.1e} {errors[1]:12.1e} {seconds:8.2f} {slow:8.2f} {slow / seconds:6.1f}"
+            row = (
+                f"{name:>18} {dim:5d} {truth:10.5f} {errors[0]:11.1e} {errors[1]:12.1e} "
+                f"{seconds:8.2f} {slow:8.2f} {slow / seconds:6.1f}"
+            )
             print(row, flush=True)
 
 

@@ -1,8 +1,10 @@
-"""How long an import takes, each in a fresh interpreter: ``import fewstep``, its front door, and ``import torch`` to compare with.
+"""How long an import takes, each in a fresh interpreter: ``import fewstep``, its front door, and
+``import torch`` to compare with.
 
     python benchmarks/import_time.py [--repeats N]
 
-The front door (``fewstep.sample``, the exact models, every sampler) is to stay under 1.2 times ``import torch``.
+The front door (``fewstep.sample``, the exact models, every sampler) is to stay under 1.2 times
+``import torch``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ BOUND = 1.2
 def seconds(statement: str) -> float:
     """Seconds that ``statement`` takes in an interpreter of its own, its start aside."""
     code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def main() -> None:

@@ -37,7 +37,10 @@ def main() -> None:
     options = parser.parse_args()
     schedule = fewstep.schedules.VPLinear()
     grid = fewstep.grid("lam", schedule, options.steps)
-    print(f"{'sampler':24} {'nfe':>5} {'cold ms':>9} {'x bound':>8} {'memoised ms':>12} {'cold / memoised':>16}")
+    print(
+        f"{'sampler':24} {'nfe':>5} {'cold ms':>9} {'x bound':>8} {'memoised ms':>12} "
+        f"{'cold / memoised':>16}"
+    )
     worst = ("", 0.0)
     for name in fewstep.samplers.names():
         if registry.get(name).form == "driver":
@@ -49,9 +52,15 @@ def main() -> None:
         cold = milliseconds(build, registry.forget_plans, options.repeats)
         warm = milliseconds(build, lambda: None, options.repeats)
         nfe = fewstep.plan(name, schedule, grid=grid).nfe
-        print(f"{name:24} {nfe:5d} {cold:9.2f} {cold / BOUND_MS:8.2f} {warm:12.4f} {cold / warm:16.0f}")
+        print(
+            f"{name:24} {nfe:5d} {cold:9.2f} {cold / BOUND_MS:8.2f} {warm:12.4f} "
+            f"{cold / warm:16.0f}"
+        )
         worst = max(worst, (name, cold), key=lambda row: row[1])
-    print(f"slowest: {worst[0]}, {worst[1]:.1f} ms, {worst[1] / BOUND_MS:.2f} x the bound of {BOUND_MS:g} ms for 50 steps")
+    print(
+        f"slowest: {worst[0]}, {worst[1]:.1f} ms, {worst[1] / BOUND_MS:.2f} x the bound of "
+        f"{BOUND_MS:g} ms for 50 steps"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Errors, their messages, the checks of arguments, for every room; ``answers`` and ``commands``: how a command ends."""
+"""Errors, their messages, the checks of arguments, for every room; ``answers`` and ``commands``:
+how a command ends."""
 
 from __future__ import annotations
 

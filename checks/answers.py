@@ -27,9 +27,14 @@ class Answer(NamedTuple):
 
 
 def answer(error: BaseException) -> Answer | None:
-    """The answer to ``error``; None where it is none of ours, of the system, or of a reader of files: a fault of the program itself."""
+    """The answer to ``error``; None where it is none of ours, of the system, or of a reader of
+    files: a fault of the program itself."""
     if isinstance(error, KeyboardInterrupt):
-        code, what = (TERMINATED, "terminated") if isinstance(error, Terminated) else (INTERRUPTED, "interrupted")
+        code, what = (
+            (TERMINATED, "terminated")
+            if isinstance(error, Terminated)
+            else (INTERRUPTED, "interrupted")
+        )
         return Answer(code, f"{what}; run the same command again to go on")
     if isinstance(error, ArithmeticError):
         return Answer(NUMERICAL, str(error) or type(error).__name__)
@@ -38,10 +43,17 @@ def answer(error: BaseException) -> Answer | None:
     if isinstance(error, OSError):
         return Answer(BAD_INPUT, _system(error))
     if short_of_memory(error):
-        return Answer(BAD_INPUT, f"out of memory ({_first(error)}); smaller batches, sizes or numbers of samples need less")
+        return Answer(
+            BAD_INPUT,
+            f"out of memory ({_first(error)}); smaller batches, sizes or numbers of samples "
+            "need less",
+        )
     if isinstance(error, RecursionError):
         return Answer(BAD_INPUT, "an input is nested too deeply")
-    if isinstance(error, (ValueError, EOFError)) or type(error).__module__.partition(".")[0] in READERS:
+    if (
+        isinstance(error, (ValueError, EOFError))
+        or type(error).__module__.partition(".")[0] in READERS
+    ):
         return Answer(BAD_INPUT, str(error) or type(error).__name__)
     return None
 
@@ -49,7 +61,9 @@ def answer(error: BaseException) -> Answer | None:
 def short_of_memory(error: BaseException) -> bool:
     """Whether memory of the host or of a device is used up."""
     text = str(error).lower()
-    torch_says = isinstance(error, RuntimeError) and any(words in text for words in ("out of memory", "allocate memory", "enough memory"))
+    torch_says = isinstance(error, RuntimeError) and any(
+        words in text for words in ("out of memory", "allocate memory", "enough memory")
+    )
     return isinstance(error, MemoryError) or torch_says
 
 

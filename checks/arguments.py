@@ -1,4 +1,5 @@
-"""Checks of single arguments. Each gives the value back as a plain Python value, so numpy numbers are as good as Python's."""
+"""Checks of single arguments. Each gives the value back as a plain Python value, so numpy numbers
+are as good as Python's."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from .messages import shown, unknown
 
 
 def plain(value: Any) -> Any:
-    """A numpy number or boolean, or a 0-d array of one, as Python's ``int``, ``float`` or ``bool``; every other value as it is."""
+    """A numpy number or boolean, or a 0-d array of one, as Python's ``int``, ``float`` or ``bool``;
+    every other value as it is."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
@@ -28,9 +30,14 @@ def choice(name: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def integer(name: str, value: object, low: int, high: int | None = None) -> int:
-    """``value`` as an ``int`` if it is an integer (Python's or numpy's, no boolean) in [low, high]. ArgumentError otherwise."""
+    """``value`` as an ``int`` if it is an integer (Python's or numpy's, no boolean) in [low, high].
+    ArgumentError otherwise."""
     found = plain(value)
-    whole = not isinstance(found, (bool, type)) and hasattr(found, "__index__") and not hasattr(found, "shape")
+    whole = (
+        not isinstance(found, (bool, type))
+        and hasattr(found, "__index__")
+        and not hasattr(found, "shape")
+    )
     number = operator.index(found) if whole else low - 1
     if not low <= number or (high is not None and number > high):
         wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
@@ -39,11 +46,18 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
 
 
 def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
-    """``value`` as an ``int`` or ``float`` if it is a finite real number (no boolean) in [low, high]. ArgumentError otherwise."""
+    """``value`` as an ``int`` or ``float`` if it is a finite real number (no boolean) in [low,
+    high]. ArgumentError otherwise."""
     found = plain(value)
     real = isinstance(found, numbers.Real) and not isinstance(found, bool)
     if not real or not (is_finite(found) and low <= found <= high):
-        ends = f"from {low} to {high}" if high < math.inf else f"of at least {low}" if low > -math.inf else "that is finite"
+        ends = (
+            f"from {low} to {high}"
+            if high < math.inf
+            else f"of at least {low}"
+            if low > -math.inf
+            else "that is finite"
+        )
         raise ArgumentError(f"{name}={shown(value)}: a number {ends} is wanted")
     return found if isinstance(found, (int, float)) else float(found)
 

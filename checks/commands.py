@@ -1,8 +1,10 @@
-"""How a command runs and ends, whatever its streams are and whatever happens: an exit code, one sentence on stderr, nothing raw.
+"""How a command runs and ends, whatever its streams are and whatever happens: an exit code, one
+sentence on stderr, nothing raw.
 
-A stream that the process was started without (cron, daemons, ``>&-``) is the null device, so that no file which is opened later gets its
-number and with it the messages. A character that a terminal's encoding lacks is written as an escape. Ctrl-C and SIGTERM end a command
-with one line; a second one ends it at once.
+A stream that the process was started without (cron, daemons, ``>&-``) is the null device, so that
+no file which is opened later gets its number and with it the messages. A character that a
+terminal's encoding lacks is written as an escape. Ctrl-C and SIGTERM end a command with one line; a
+second one ends it at once.
 """
 
 from __future__ import annotations
@@ -20,16 +22,21 @@ from .answers import BAD_INPUT, BUG, INTERRUPTED, OK, TERMINATED, USAGE, Answer,
 
 
 class Stops:
-    """SIGINT and SIGTERM of a process: the first raises where the program is, the next ends the process at once."""
+    """SIGINT and SIGTERM of a process: the first raises where the program is, the next ends the
+    process at once."""
 
     def __init__(self) -> None:
         self.seen: type[KeyboardInterrupt] | None = None
 
     def watch(self) -> None:
-        """Take the signals; one that someone has already taken, or ignores (``nohup``), is left alone."""
+        """Take the signals; one that someone has already taken, or ignores (``nohup``), is left
+        alone."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number, before in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        for number, before in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+        ):
             if signal.getsignal(number) is before or signal.getsignal(number) == before:
                 signal.signal(number, self._stop)
 
@@ -42,7 +49,8 @@ class Stops:
 
 
 def guarded(run: Callable[[], int], name: str, *, process: bool = True) -> int:
-    """The exit code of ``run()``, or that of the error it ends with, which is said on stderr as ``name: error: sentence``.
+    """The exit code of ``run()``, or that of the error it ends with, which is said on stderr as
+    ``name: error: sentence``.
 
     ``process``: the whole process is this command, so that its signals may be taken.
     """
@@ -54,7 +62,8 @@ def guarded(run: Callable[[], int], name: str, *, process: bool = True) -> int:
         code = run()
     except SystemExit as stop:  # argparse has said what is wrong
         code = stop.code if isinstance(stop.code, int) else OK if stop.code is None else USAGE
-    except BrokenPipeError:  # the reader of a pipe has gone: nothing is wrong, and nothing more can be said
+    except BrokenPipeError:
+        # the reader of a pipe has gone: nothing is wrong, and nothing more can be said
         code = OK
     except BaseException as error:
         code = _complain(stops.seen() if stops.seen is not None else error, name)
@@ -71,7 +80,8 @@ def tell(text: str, end: str = "\n") -> None:
 
 
 def ready_streams() -> None:
-    """Give the process the streams that it was started without, and an answer for every character."""
+    """Give the process the streams that it was started without, and an answer for every
+    character."""
     try:
         fd = os.open(os.devnull, os.O_RDWR)
         while fd < 3:
@@ -98,7 +108,8 @@ def _complain(error: BaseException, name: str) -> int:
 
 
 def _flushed(code: int, name: str) -> int:
-    """``code``, after what was printed has left; a reader that has gone is no error, a full device is one."""
+    """``code``, after what was printed has left; a reader that has gone is no error, a full device
+    is one."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -106,7 +117,10 @@ def _flushed(code: int, name: str) -> int:
     except (OSError, ValueError) as error:
         _silence()
         if code == OK:
-            tell(f"{name}: error: standard output cannot be written: {getattr(error, 'strerror', None) or error}")
+            tell(
+                f"{name}: error: standard output cannot be written: "
+                f"{getattr(error, 'strerror', None) or error}"
+            )
             return BAD_INPUT
     return code
 

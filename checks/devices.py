@@ -16,10 +16,11 @@ def device(value: None, what: str = ...) -> None: ...
 @overload
 def device(value: torch.device | str | int, what: str = ...) -> torch.device: ...
 def device(value: torch.device | str | int | None, what: str = "device=") -> torch.device | None:
-    """``value`` as a ``torch.device`` that this machine and this build of torch have; None stays None. ``what`` stands before the value in
-    messages.
+    """``value`` as a ``torch.device`` that this machine and this build of torch have; None stays
+    None. ``what`` stands before the value in messages.
 
-    Raises ArgumentError for a name that does not exist, an accelerator that is not there, and an index beyond the last one.
+    Raises ArgumentError for a name that does not exist, an accelerator that is not there, and an
+    index beyond the last one.
     """
     if value is None:
         return None
@@ -28,10 +29,23 @@ def device(value: torch.device | str | int | None, what: str = "device=") -> tor
     try:
         found = torch.device(value)
         torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0].partition(" device type at")[0] or type(error).__name__
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+        ImportError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = (
+            str(error).strip().partition("\n")[0].partition(". ")[0].partition(" device type at")[0]
+            or type(error).__name__
+        )
         reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}..."
-        raise ArgumentError(f"{what}{shown(value)} cannot be used: {reason}; allowed: {', '.join(present_devices())}") from None
+        raise ArgumentError(
+            f"{what}{shown(value)} cannot be used: {reason}; allowed: "
+            f"{', '.join(present_devices())}"
+        ) from None
     return found
 
 
@@ -39,5 +53,7 @@ def present_devices() -> list[str]:
     """The names of the devices of this machine."""
     import torch
 
-    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    cuda = (
+        [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
     return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]

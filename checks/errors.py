@@ -24,7 +24,8 @@ class UnknownName(ArgumentError):
 
 
 class GridError(ArgumentError):
-    """A time grid that cannot be built: an unknown name or option, a wrong number of steps, times that are not a descent."""
+    """A time grid that cannot be built: an unknown name or option, a wrong number of steps, times
+    that are not a descent."""
 
 
 class ScheduleError(ArgumentError):

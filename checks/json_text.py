@@ -8,8 +8,11 @@ from typing import Any
 from .errors import ArgumentError
 
 
-def parse_json(text: str | bytes | bytearray, what: str = "JSON text", *, strict: bool = False) -> Any:
-    """The value of a JSON text. ArgumentError where ``text`` is no text, no UTF-8, no JSON, or nested too deeply; it names ``what``.
+def parse_json(
+    text: str | bytes | bytearray, what: str = "JSON text", *, strict: bool = False
+) -> Any:
+    """The value of a JSON text. ArgumentError where ``text`` is no text, no UTF-8, no JSON, or
+    nested too deeply; it names ``what``.
 
     ``strict``: NaN and Infinity, which Python reads though JSON has none, are refused too.
     """

@@ -13,7 +13,8 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, LONGEST,
 
 
 def shown(value: object) -> str:
-    """``repr(value)`` for a message, cut where it is long or deep (an alias of YAML makes a short text a value of any size)."""
+    """``repr(value)`` for a message, cut where it is long or deep (an alias of YAML makes a short
+    text a value of any size)."""
     try:
         return _SHORT.repr(value)
     except ValueError:  # an integer too long for Python to print
@@ -21,7 +22,8 @@ def shown(value: object) -> str:
 
 
 def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
-    """``unknown <what> 'name'; did you mean 'x'? allowed: a, b, c``, for the text of an exception."""
+    """``unknown <what> 'name'; did you mean 'x'? allowed: a, b, c``, for the text of an
+    exception."""
     choices = sorted(allowed)
     plain = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(str(name)[:LONGEST].lower(), plain, n=1, cutoff=0.5)

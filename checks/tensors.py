@@ -13,21 +13,35 @@ if TYPE_CHECKING:
 
 
 def tensor(
-    name: str, value: Any, *, floating: bool = True, axes: int = 0, meta: bool = False, error: type[ArgumentError] = ArgumentError
+    name: str,
+    value: Any,
+    *,
+    floating: bool = True,
+    axes: int = 0,
+    meta: bool = False,
+    error: type[ArgumentError] = ArgumentError,
 ) -> Tensor:
-    """``value`` if it is a dense tensor with at least ``axes`` axes; floating point unless said otherwise.
+    """``value`` if it is a dense tensor with at least ``axes`` axes; floating point unless said
+    otherwise.
 
-    ``error``, which names dtype and shape, for anything else (arrays, lists, sparse tensors; tensors on ``meta``, which hold no data,
-    unless ``meta`` allows them).
+    ``error``, which names dtype and shape, for anything else (arrays, lists, sparse tensors;
+    tensors on ``meta``, which hold no data, unless ``meta`` allows them).
     """
     import torch
 
-    fits = isinstance(value, torch.Tensor) and value.ndim >= axes and (value.is_floating_point() or not floating)
+    fits = (
+        isinstance(value, torch.Tensor)
+        and value.ndim >= axes
+        and (value.is_floating_point() or not floating)
+    )
     if not fits or value.layout is not torch.strided or (value.is_meta and not meta):
         wanted = f"a {'floating point ' if floating else ''}tensor" + (
             f" with at least {axes} {'axis' if axes == 1 else 'axes'}" if axes else ""
         )
-        raise error(f"{name} must be {wanted} ({'dense' if meta else 'dense, not on meta'}), got {described(value)}")
+        raise error(
+            f"{name} must be {wanted} ({'dense' if meta else 'dense, not on meta'}), got "
+            f"{described(value)}"
+        )
     found: Tensor = value
     return found
 
@@ -37,18 +51,31 @@ def described(value: Any) -> str:
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
         return f"{type(value).__name__} {shown(value)}"
     layout = getattr(value, "layout", None)
-    more = f", {layout}" if "sparse" in str(layout) else ", on meta" if getattr(value, "is_meta", False) else ""
+    more = (
+        f", {layout}"
+        if "sparse" in str(layout)
+        else ", on meta"
+        if getattr(value, "is_meta", False)
+        else ""
+    )
     return f"{type(value).__name__} {value.dtype} {tuple(value.shape)}{more}"
 
 
 def members(name: str, value: Any, wanted: Iterable[str], what: str) -> None:
-    """ArgumentTypeError unless ``value`` has all attributes of ``wanted``; ``what`` says in words what is wanted."""
+    """ArgumentTypeError unless ``value`` has all attributes of ``wanted``; ``what`` says in words
+    what is wanted."""
     missing = [member for member in wanted if not hasattr(value, member)]
     if missing:
-        raise ArgumentTypeError(f"{name}={shown(value)}: {what} is wanted; a {type(value).__name__} has no {', '.join(missing)}")
+        raise ArgumentTypeError(
+            f"{name}={shown(value)}: {what} is wanted; a {type(value).__name__} has no "
+            f"{', '.join(missing)}"
+        )
 
 
 def instance(name: str, value: Any, kind: type | tuple[type, ...], what: str) -> None:
-    """ArgumentTypeError unless ``value`` is an instance of ``kind``; ``what`` says in words what is wanted."""
+    """ArgumentTypeError unless ``value`` is an instance of ``kind``; ``what`` says in words what is
+    wanted."""
     if not isinstance(value, kind):
-        raise ArgumentTypeError(f"{name}={shown(value)}: {what} is wanted, got a {type(value).__name__}")
+        raise ArgumentTypeError(
+            f"{name}={shown(value)}: {what} is wanted, got a {type(value).__name__}"
+        )

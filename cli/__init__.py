@@ -1,7 +1,9 @@
-"""The command line: generate, score, ref, bench, plan, samplers, certify. Thin: it parses, calls the library, prints.
+"""The command line: generate, score, ref, bench, plan, samplers, certify. Thin: it parses, calls
+the library, prints.
 
-Results go to stdout, progress to stderr and only where that is a terminal. Exit codes: 0 ok, 2 usage, 3 bad input or model,
-4 numerical failure, 5 a gate failed, 130 interrupted, 143 terminated; 1 is a fault of fewstep itself, with a traceback.
+Results go to stdout, progress to stderr and only where that is a terminal. Exit codes: 0 ok, 2
+usage, 3 bad input or model, 4 numerical failure, 5 a gate failed, 130 interrupted, 143 terminated;
+1 is a fault of fewstep itself, with a traceback.
 """
 
 from __future__ import annotations
@@ -18,12 +20,19 @@ COMMANDS = ("generate", "score", "ref", "bench", "plan", "samplers", "certify")
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    p = argparse.ArgumentParser(prog="fewstep", description="Samplers for diffusion and flow models, as data.")
+    p = argparse.ArgumentParser(
+        prog="fewstep", description="Samplers for diffusion and flow models, as data."
+    )
     p.add_argument("--version", action="version", version=f"fewstep {__version__}")
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = import_module(f".{name}", __name__)
-        sub = commands.add_parser(name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         module.add_arguments(sub)
         sub.set_defaults(execute=module.execute)
     return p

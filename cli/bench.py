@@ -1,13 +1,15 @@
 """Compare samplers: samplers x grids x network calls x models, as Markdown, CSV, JSON and one page.
 
     fewstep bench --preset quick --out samples/bench
-    fewstep bench --models mnist mixture --samplers ddim dpmpp_2m unipc:order=3 --grids auto karras --nfe 5 8 10 --samples 2000
+    fewstep bench --models mnist mixture --samplers ddim dpmpp_2m unipc:order=3 --grids auto karras
+        --nfe 5 8 10 --samples 2000
     fewstep bench --models mnist --budget 8
 
-A row is the largest plan of at most that many network calls. Its solver error is the distance to the model's converged probability-flow
-end points; its quality (--samples) is that of the rows of least solver error and of samplers that draw noise. Finished rows are kept in
-OUT/rows: run again after a stop, the same command goes on where it was; other settings make other rows beside them. --budget says which
-sampler and grid are best at that many network calls, ties included.
+A row is the largest plan of at most that many network calls. Its solver error is the distance to
+the model's converged probability-flow end points; its quality (--samples) is that of the rows of
+least solver error and of samplers that draw noise. Finished rows are kept in OUT/rows: run again
+after a stop, the same command goes on where it was; other settings make other rows beside them.
+--budget says which sampler and grid are best at that many network calls, ties included.
 """
 
 from __future__ import annotations
@@ -33,17 +35,47 @@ HELP = "compare samplers and grids on models, as tables and a page"
 #: flag, setting of ``bench``, kind, help
 FLAGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--models", "models", "names", "bundled names, `mixture`, folders (default mnist)"),
-    ("--samplers", "samplers", "choices", "names with options, as unipc:order=3 (default: 14 deterministic ones and dpmpp_2m_sde)"),
-    ("--grids", "grids", "choices", "time grids, with options as karras:rho=5 (default auto karras)"),
+    (
+        "--samplers",
+        "samplers",
+        "choices",
+        "names with options, as unipc:order=3 (default: 14 deterministic ones and dpmpp_2m_sde)",
+    ),
+    (
+        "--grids",
+        "grids",
+        "choices",
+        "time grids, with options as karras:rho=5 (default auto karras)",
+    ),
     ("--nfe", "nfes", "numbers", "budgets of network calls (default 5 8 10 20)"),
     ("--seeds", "n", int, "seeds of the solver error (default 64)"),
     ("--samples", "samples", int, "samples of the quality; 0: none (default 0)"),
-    ("--top", "top", "top", "quality of that many rows of least solver error at each budget, or `all` (default 5)"),
-    ("--quality-nfe", "quality_nfes", "numbers", "budgets at which quality is measured (default: all)"),
+    (
+        "--top",
+        "top",
+        "top",
+        "quality of that many rows of least solver error at each budget, or `all` (default 5)",
+    ),
+    (
+        "--quality-nfe",
+        "quality_nfes",
+        "numbers",
+        "budgets at which quality is measured (default: all)",
+    ),
     ("--batch", "batch", int, "samples drawn together (default 64)"),
-    ("--tolerance", "tolerance", float, "RMS change at which the reference stands still (default 1e-3; exact models 1e-8)"),
+    (
+        "--tolerance",
+        "tolerance",
+        float,
+        "RMS change at which the reference stands still (default 1e-3; exact models 1e-8)",
+    ),
     ("--labels", "labels", str, "classes: cycle (seed modulo classes) or none (default cycle)"),
-    ("--features", "features", str, "bundled feature network of the quality (default: that of the model's name)"),
+    (
+        "--features",
+        "features",
+        str,
+        "bundled feature network of the quality (default: that of the model's name)",
+    ),
     ("--resamples", "resamples", int, "bootstrap resamples of a Frechet distance (default 200)"),
     ("--final", "final", str, "where the grids end: zero or sigma_min (default zero)"),
 )
@@ -51,14 +83,35 @@ FLAGS: tuple[tuple[str, str, Any, str], ...] = (
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     """The flags; one that is not given is None, so that a preset and a --config file can speak."""
-    p.add_argument("--out", type=Path, default=Path("samples/bench"), help="the folder of rows and reports (default samples/bench)")
-    p.add_argument("--preset", help="quick (minutes on 2 cores), docs, or full (a GPU); other flags override it")
-    p.add_argument("--budget", type=int, metavar="NFE", help="say which sampler and grid are best at this many network calls")
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path("samples/bench"),
+        help="the folder of rows and reports (default samples/bench)",
+    )
+    p.add_argument(
+        "--preset",
+        help="quick (minutes on 2 cores), docs, or full (a GPU); other flags override it",
+    )
+    p.add_argument(
+        "--budget",
+        type=int,
+        metavar="NFE",
+        help="say which sampler and grid are best at this many network calls",
+    )
     for flag, name, kind, text in FLAGS:
         many = kind in ("names", "choices", "numbers")
-        p.add_argument(flag, dest=name, nargs="+" if many else None, type=kind if callable(kind) else str, help=text)
+        p.add_argument(
+            flag,
+            dest=name,
+            nargs="+" if many else None,
+            type=kind if callable(kind) else str,
+            help=text,
+        )
     p.add_argument("--cache", type=Path, help="folder of reference end points (default OUT/cache)")
-    p.add_argument("--device", default="auto", help="where networks run (default: a GPU if there is one)")
+    p.add_argument(
+        "--device", default="auto", help="where networks run (default: a GPU if there is one)"
+    )
     p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
     p.add_argument("--json", action="store_true", help="print the table as JSON")
 
@@ -74,7 +127,9 @@ def execute(args: argparse.Namespace) -> int:
     report, done = _progress()
     models = settings.pop("models")
     try:
-        result = bench(_placed(models, args.device), out=args.out, cache=args.cache, report=report, **settings)
+        result = bench(
+            _placed(models, args.device), out=args.out, cache=args.cache, report=report, **settings
+        )
     finally:
         done()
     command = command_line(args)
@@ -86,22 +141,35 @@ def execute(args: argparse.Namespace) -> int:
             print(answer(result, model))
         print("\n".join(f"{path.suffix[1:]}: {path}" for path in paths))
     if all(row.nfe is None for row in result.rows):
-        why = next((f": {row.sampler} on {row.grid} at {row.budget}: {row.skipped}" for row in result.rows), "")
+        why = next(
+            (
+                f": {row.sampler} on {row.grid} at {row.budget}: {row.skipped}"
+                for row in result.rows
+            ),
+            "",
+        )
         raise ArgumentError(f"no row could be measured{why}")
     return 0
 
 
 def resolved(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings of ``bench``: preset, then file, then flags. ValueError for unknown names, with the nearest match."""
+    """The settings of ``bench``: preset, then file, then flags. ValueError for unknown names, with
+    the nearest match."""
     from ..eval.benchmark.settings import PRESETS
 
-    file = {key: value for key, value in (read_config(args.config) if args.config else {}).items() if value is not None}
+    file = {
+        key: value
+        for key, value in (read_config(args.config) if args.config else {}).items()
+        if value is not None
+    }
     preset = args.preset if args.preset is not None else file.get("preset")
     file.pop("preset", None)
     if preset is not None:
         choice("preset", preset if isinstance(preset, str) else shown(preset), PRESETS)
     if args.budget is not None and args.nfes is not None:
-        raise ArgumentError(f"--budget {args.budget} and --nfe {' '.join(args.nfes)}: give one of them")
+        raise ArgumentError(
+            f"--budget {args.budget} and --nfe {' '.join(args.nfes)}: give one of them"
+        )
     flags = {flag[2:].replace("-", "_"): (name, kind) for flag, name, kind, _ in FLAGS}
     found: dict[str, Any] = {"models": ("mnist",), **(PRESETS[preset] if preset else {})}
     for key, value in file.items():
@@ -131,7 +199,9 @@ def _value(key: str, value: Any, kind: Any) -> Any:
     if kind is str:
         return value if isinstance(value, str) else shown(value)
     items = value if isinstance(value, list | tuple) else [value]
-    if odd := [item for item in items if isinstance(item, bool) or not isinstance(item, str | int | float)]:
+    if odd := [
+        item for item in items if isinstance(item, bool) or not isinstance(item, str | int | float)
+    ]:
         raise ArgumentError(f"{key}: {shown(odd[0])}: a name, a number or a list of them is wanted")
     parts = [piece for item in items for piece in split_choices(str(item))]
     return tuple(parts) if kind != "numbers" else tuple(_number(key, part) for part in parts)
@@ -182,7 +252,11 @@ def answer(result: Bench, model: str) -> str:
 def command_line(args: argparse.Namespace) -> str:
     """The command that makes the same again: what was given, without where it goes."""
     parts = ["fewstep", "bench"]
-    for flag, value in (("--preset", args.preset), ("--budget", args.budget), ("--config", args.config)):
+    for flag, value in (
+        ("--preset", args.preset),
+        ("--budget", args.budget),
+        ("--config", args.config),
+    ):
         parts += [flag, str(value)] if value is not None else []
     for flag, name, _, _ in FLAGS:
         value = getattr(args, name)
@@ -192,7 +266,8 @@ def command_line(args: argparse.Namespace) -> str:
 
 
 def _progress() -> tuple[Callable[[str], None], Callable[[], None]]:
-    """A line on stderr that is written over, where that is a terminal, and what ends it; else nothing."""
+    """A line on stderr that is written over, where that is a terminal, and what ends it; else
+    nothing."""
     if not sys.stderr.isatty():
         return (lambda line: None), (lambda: None)
     clear = "\r\x1b[K"

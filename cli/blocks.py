@@ -1,12 +1,16 @@
-"""Samples in a folder: fixed blocks of seeds, each written whole or not at all, and a manifest of what is there.
+"""Samples in a folder: fixed blocks of seeds, each written whole or not at all, and a manifest of
+what is there.
 
     OUT/settings.json           what decides the bytes, and the hash of it; written first
     OUT/samples/000017.png      one file a sample, or OUT/samples/block-00003.npz one a block
-    OUT/blocks/00003.json       the block's seeds and its files' SHA-256; written last: with it the block is done
-    OUT/manifest.json           every sample's seed, label, file and hash; OUT/grid.png the picture; written when all blocks are done
+    OUT/blocks/00003.json       the block's seeds and its files' SHA-256; written last: with it the
+                                block is done
+    OUT/manifest.json           every sample's seed, label, file and hash; OUT/grid.png the picture;
+                                written when all blocks are done
 
-Every file is written under a temporary name and renamed, so a killed run leaves no half file under a final name. A run again skips
-the blocks whose record and files are whole and redoes the others entirely, so the bytes are those of an unbroken run.
+Every file is written under a temporary name and renamed, so a killed run leaves no half file under
+a final name. A run again skips the blocks whose record and files are whole and redoes the others
+entirely, so the bytes are those of an unbroken run.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ from . import pictures
 
 @dataclass(frozen=True)
 class Block:
-    """``seeds`` and ``labels`` (None: no class) of one batch; ``index`` is its place in the whole run."""
+    """``seeds`` and ``labels`` (None: no class) of one batch; ``index`` is its place in the whole
+    run."""
 
     index: int
     seeds: tuple[int, ...]
@@ -38,7 +43,10 @@ class Block:
 def cut(seeds: Sequence[int], labels: Sequence[int | None], size: int) -> list[Block]:
     """Blocks of ``size`` samples, the last one shorter."""
     starts = range(0, len(seeds), size)
-    return [Block(k, tuple(seeds[i : i + size]), tuple(labels[i : i + size])) for k, i in enumerate(starts)]
+    return [
+        Block(k, tuple(seeds[i : i + size]), tuple(labels[i : i + size]))
+        for k, i in enumerate(starts)
+    ]
 
 
 @dataclass(frozen=True)
@@ -50,19 +58,33 @@ class Folder:
     shape: tuple[int, ...]
 
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Take the folder for ``settings``. ValueError where it holds samples made with others, OSError where it cannot be written."""
+        """Take the folder for ``settings``. ValueError where it holds samples made with others,
+        OSError where it cannot be written."""
         path, text = self.root / "settings.json", dumps(dict(settings))
-        if not os.path.lexists(path) and _holds_files(self.root / "samples") and not os.path.lexists(path):  # nobody was quick in between
-            raise ArgumentError(f"{str(self.root)!r} holds samples, but no settings.json that says how they were made; give another --out")
+        # nobody was quick in between
+        if (
+            not os.path.lexists(path)
+            and _holds_files(self.root / "samples")
+            and not os.path.lexists(path)
+        ):
+            raise ArgumentError(
+                f"{str(self.root)!r} holds samples, but no settings.json that says how they "
+                "were made; give another --out"
+            )
         if not os.path.lexists(path) and create(path, text.encode()):
             return
         found, wanted = _read(path), json.loads(text)
         if found is None:
-            raise ArgumentError(f"{str(path)!r} is damaged; give another --out, or remove the folder")
+            raise ArgumentError(
+                f"{str(path)!r} is damaged; give another --out, or remove the folder"
+            )
         differ = [k for k in wanted if found.get(k) != wanted[k]]
         if differ:
             what = ", ".join(f"{k} ({found.get(k)!r} there, {wanted[k]!r} now)" for k in differ[:3])
-            raise ArgumentError(f"{str(self.root)!r} holds samples made with other settings: {what}; give another --out")
+            raise ArgumentError(
+                f"{str(self.root)!r} holds samples made with other settings: {what}; give "
+                "another --out"
+            )
 
     def names(self, block: Block) -> list[str]:
         """The files of a block, in the order of its samples (npz: one for all)."""
@@ -71,9 +93,11 @@ class Folder:
         return [f"samples/block-{block.index:05d}.npz"]
 
     def record(self, block: Block) -> dict[str, Any] | None:
-        """The record of a finished block whose files are all as they were written; None where it must be made.
+        """The record of a finished block whose files are all as they were written; None where it
+        must be made.
 
-        A record counts only if it is what ``save`` writes for this block, in whatever order of keys: other files are not looked at.
+        A record counts only if it is what ``save`` writes for this block, in whatever order of
+        keys: other files are not looked at.
         """
         found = _read(self._record_path(block))
         names = self.names(block)
@@ -83,7 +107,9 @@ class Folder:
         if not isinstance(files, dict) or set(files) != set(names):
             return None
         whole = all(_hash(self.root / name) == files[name] for name in names)
-        return {**_identity(block), "files": {name: files[name] for name in names}} if whole else None
+        return (
+            {**_identity(block), "files": {name: files[name] for name in names}} if whole else None
+        )
 
     def _record_path(self, block: Block) -> Path:
         return self.root / "blocks" / f"{block.index:05d}.json"
@@ -101,7 +127,11 @@ class Folder:
         write(self._record_path(block), dumps(record).encode())
 
     def finish(
-        self, blocks: Sequence[Block], records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], most: int = 100
+        self,
+        blocks: Sequence[Block],
+        records: Sequence[Mapping[str, Any]],
+        facts: Mapping[str, Any],
+        most: int = 100,
     ) -> dict[str, Any]:
         """Write the picture of the first ``most`` samples and the manifest, which is returned."""
         for folder in (self.root, self.root / "samples", self.root / "blocks"):
@@ -124,13 +154,21 @@ class Folder:
         if self.format == "png":
             pixels = [self._pixels(f"samples/{seed:06d}.png") for seed in seeds]
             return pictures.image_grid(np.stack(pixels))
-        wanted = [block for block in blocks if seeds and set(block.seeds) & set(seeds)] if pictures.is_image(self.shape) else blocks
+        wanted = (
+            [block for block in blocks if seeds and set(block.seeds) & set(seeds)]
+            if pictures.is_image(self.shape)
+            else blocks
+        )
         key = "image" if pictures.is_image(self.shape) else "x"
         parts = []
         for block in wanted:
             with np.load(self.root / self.names(block)[0], allow_pickle=False) as file:
                 parts.append(file[key])
-        return pictures.image_grid(np.concatenate(parts)[:most]) if key == "image" else pictures.scatter(np.concatenate(parts))
+        return (
+            pictures.image_grid(np.concatenate(parts)[:most])
+            if key == "image"
+            else pictures.scatter(np.concatenate(parts))
+        )
 
     def _pixels(self, name: str) -> Any:
         """A picture read back, (h, w, c)."""
@@ -140,11 +178,18 @@ class Folder:
 
 
 def _npz(block: Block, x: Any, shape: tuple[int, ...]) -> bytes:
-    """``seed``, ``label`` (-1: none) and ``image`` uint8 (B, h, w, c), or ``x`` float32 (B, *shape) for what is no picture."""
+    """``seed``, ``label`` (-1: none) and ``image`` uint8 (B, h, w, c), or ``x`` float32 (B, *shape)
+    for what is no picture."""
     label = np.array([-1 if k is None else k for k in block.labels], dtype=np.int64)
-    body = {"image": pictures.to_pixels(x)} if pictures.is_image(shape) else {"x": np.asarray(x, dtype=np.float32)}
+    body = (
+        {"image": pictures.to_pixels(x)}
+        if pictures.is_image(shape)
+        else {"x": np.asarray(x, dtype=np.float32)}
+    )
     out = io.BytesIO()
-    np.savez(out, allow_pickle=False, seed=np.array(block.seeds, dtype=np.uint64), label=label, **body)
+    np.savez(
+        out, allow_pickle=False, seed=np.array(block.seeds, dtype=np.uint64), label=label, **body
+    )
     return out.getvalue()
 
 

@@ -15,7 +15,10 @@ from .certify_tables import DIFFUSERS, TABLES, Table, title
 from .options import parse_options, plain_option
 
 NAME = "certify"
-HELP = "measure the order of samplers against exact solutions; exit code 5 when one misses what it declares"
+HELP = (
+    "measure the order of samplers against exact solutions; exit code 5 when one misses what it "
+    "declares"
+)
 MISSED = 5
 
 Case = tuple[str, dict[str, Any]]
@@ -23,20 +26,47 @@ Case = tuple[str, dict[str, Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``fewstep certify``."""
-    parser.add_argument("samplers", nargs="*", metavar="SAMPLER", help="names of `fewstep samplers`: defaults and certified variants")
-    parser.add_argument("--all", action="store_true", help="every sampler; with --diffusers a set of its classes")
-    parser.add_argument("-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="these options only; repeatable")
+    parser.add_argument(
+        "samplers",
+        nargs="*",
+        metavar="SAMPLER",
+        help="names of `fewstep samplers`: defaults and certified variants",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="every sampler; with --diffusers a set of its classes"
+    )
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="these options only; repeatable",
+    )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--kinds", action="store_true", help="orders by the network's prediction, and rounding in fp32 and bf16")
-    what.add_argument("--strong", action="store_true", help="strong orders of stochastic samplers on a Brownian path")
-    what.add_argument("--diffusers", action="store_true", help="the names are diffusers' scheduler classes: their own code is measured")
+    what.add_argument(
+        "--kinds",
+        action="store_true",
+        help="orders by the network's prediction, and rounding in fp32 and bf16",
+    )
+    what.add_argument(
+        "--strong",
+        action="store_true",
+        help="strong orders of stochastic samplers on a Brownian path",
+    )
+    what.add_argument(
+        "--diffusers",
+        action="store_true",
+        help="the names are diffusers' scheduler classes: their own code is measured",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="the page of the documentation")
     form.add_argument("--json", action="store_true", help="a JSON list")
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Measure and print; 5 when one misses. ValueError for unknown names and options, before anything is computed."""
+    """Measure and print; 5 when one misses. ValueError for unknown names and options, before
+    anything is computed."""
     work = parts(args)
     found: list[tuple[Table, list[Any]]] = []
     for k, (table, cases) in enumerate(work):
@@ -51,24 +81,37 @@ def execute(args: argparse.Namespace) -> int:
         line = (lambda row: f"| {' | '.join(row)} |") if args.markdown else partial(_padded, table)
         found.append((table, _print_rows(table, rows, line, dashes=args.markdown)))
     if args.json:
-        print(json.dumps(plain_option([table.record(c) for table, rows in found for c in rows]), allow_nan=False))
+        print(
+            json.dumps(
+                plain_option([table.record(c) for table, rows in found for c in rows]),
+                allow_nan=False,
+            )
+        )
     return 0 if all(table.passed(c) for table, rows in found for c in rows) else MISSED
 
 
 def parts(args: argparse.Namespace) -> list[tuple[Table, list[Case]]]:
     """The tables that were asked for, with their cases: drivers have one of their own."""
     options = parse_options(args.option)
-    what = next((name for name in ("kinds", "strong", "diffusers") if getattr(args, name)), "orders")
+    what = next(
+        (name for name in ("kinds", "strong", "diffusers") if getattr(args, name)), "orders"
+    )
     if what == "diffusers":
         return [(TABLES[what], foreign(args.samplers, args.all, options))]
     if what != "orders":
-        cases = chosen(args.samplers, args.all, options, only_plans=True, only_stochastic=what == "strong")
-        if what == "kinds" and args.all:  # every kind of network takes as long as a certificate: the defaults alone
+        cases = chosen(
+            args.samplers, args.all, options, only_plans=True, only_stochastic=what == "strong"
+        )
+        # every kind of network takes as long as a certificate: the defaults alone
+        if what == "kinds" and args.all:
             cases = [case for case in cases if not case[1]]
         return [(TABLES[what], cases)]
     cases = chosen(args.samplers, args.all, options)
     driven = drivers()
-    split = [(TABLES["orders"], [c for c in cases if c[0] not in driven]), (TABLES["drivers"], [c for c in cases if c[0] in driven])]
+    split = [
+        (TABLES["orders"], [c for c in cases if c[0] not in driven]),
+        (TABLES["drivers"], [c for c in cases if c[0] in driven]),
+    ]
     if args.all:
         from ..samplers.floors import FLOORS
 
@@ -86,12 +129,23 @@ def drivers() -> tuple[str, ...]:
 def foreign(classes: Sequence[str], everything: bool, options: Mapping[str, Any]) -> list[Case]:
     """The scheduler classes to measure."""
     if everything == bool(classes):
-        raise ArgumentError("--diffusers wants class names (for instance DEISMultistepScheduler), or --all")
-    return list(DIFFUSERS) if everything else [(name, dict(options)) for name in dict.fromkeys(classes)]
+        raise ArgumentError(
+            "--diffusers wants class names (for instance DEISMultistepScheduler), or --all"
+        )
+    return (
+        list(DIFFUSERS)
+        if everything
+        else [(name, dict(options)) for name in dict.fromkeys(classes)]
+    )
 
 
 def chosen(
-    samplers: Sequence[str], everything: bool, options: Mapping[str, Any], *, only_plans: bool = False, only_stochastic: bool = False
+    samplers: Sequence[str],
+    everything: bool,
+    options: Mapping[str, Any],
+    *,
+    only_plans: bool = False,
+    only_stochastic: bool = False,
 ) -> list[Case]:
     """What to certify: the given options, or the defaults and the variants."""
     from ..eval.certificates.strong_orders import no_strong_order
@@ -99,14 +153,19 @@ def chosen(
 
     if everything == bool(samplers):
         raise ArgumentError(
-            "give the names of samplers, or --all" if not everything else "--all and names of samplers were given: one of them"
+            "give the names of samplers, or --all"
+            if not everything
+            else "--all and names of samplers were given: one of them"
         )
     cases: list[Case] = []
     for name in names() if everything else dict.fromkeys(samplers):
         sampler = get(name)
         if sampler.form == "driver":
             if options:
-                raise SamplerError(f"{name} is a driver: its certificate is that of its defaults, without {dict(options)}")
+                raise SamplerError(
+                    f"{name} is a driver: its certificate is that of its defaults, without "
+                    f"{dict(options)}"
+                )
             cases.extend([] if only_plans else [(name, {})])
             continue
         for variant in (options,) if options else ({}, *sampler.variants):
@@ -114,7 +173,10 @@ def chosen(
             if not (only_stochastic and no_strong_order(name, made)):
                 cases.append((name, dict(variant)))
     if not cases:
-        raise SamplerError(f"{', '.join(samplers)}: there is nothing of this kind to measure (drivers have no fixed plan)")
+        raise SamplerError(
+            f"{', '.join(samplers)}: there is nothing of this kind to measure (drivers have "
+            "no fixed plan)"
+        )
     return cases
 
 
@@ -130,7 +192,9 @@ def _measured(table: Table, cases: Sequence[Case]) -> Iterator[Any]:
         yield found
 
 
-def _print_rows(table: Table, rows: Iterator[Any], line: Callable[[Sequence[str]], str], *, dashes: bool = False) -> list[Any]:
+def _print_rows(
+    table: Table, rows: Iterator[Any], line: Callable[[Sequence[str]], str], *, dashes: bool = False
+) -> list[Any]:
     print(line(table.heads))
     if dashes:
         print("|---" * len(table.heads) + "|", flush=True)
@@ -142,4 +206,6 @@ def _print_rows(table: Table, rows: Iterator[Any], line: Callable[[Sequence[str]
 
 
 def _padded(table: Table, row: Sequence[str]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(row, table.widths, strict=True)).rstrip()
+    return "  ".join(
+        cell.ljust(width) for cell, width in zip(row, table.widths, strict=True)
+    ).rstrip()

@@ -1,4 +1,5 @@
-"""The tables of ``fewstep certify``: what is measured, its columns, and the page of the documentation that holds it."""
+"""The tables of ``fewstep certify``: what is measured, its columns, and the page of the
+documentation that holds it."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ with the noise level or whose noise comes in jumps. This page is made by
 
 @dataclass(frozen=True)
 class Table:
-    """One kind of certificate: its columns, what measures a row, the row as cells and as a JSON record, and the verdict."""
+    """One kind of certificate: its columns, what measures a row, the row as cells and as a JSON
+    record, and the verdict."""
 
     heads: tuple[str, ...]
     widths: tuple[int, ...]
@@ -84,7 +86,9 @@ class Table:
 
 def finite(numbers: dict[str, float]) -> dict[str, float | str]:
     """Strict JSON: infinities and NaN are strings."""
-    return {key: value if abs(value) < float("inf") else str(value) for key, value in numbers.items()}
+    return {
+        key: value if abs(value) < float("inf") else str(value) for key, value in numbers.items()
+    }
 
 
 def verdict(passed: bool) -> str:
@@ -104,23 +108,48 @@ def title(name: str, options: Any) -> str:
 
 def order_cells(c: Certificate) -> tuple[str, ...]:
     """One row of the table of orders."""
-    numbers = (f"{c.declared:g}", *(shown(v, f) for v, f in ((c.walked, ".2f"), (c.measured, ".2f"), (c.error_constant, ".2e"))))
+    numbers = (
+        f"{c.declared:g}",
+        *(
+            shown(v, f)
+            for v, f in ((c.walked, ".2f"), (c.measured, ".2f"), (c.error_constant, ".2e"))
+        ),
+    )
     calls = str(c.nfe) if c.nfe == c.counted else f"{c.nfe} != {c.counted}"
     return (title(c.name, c.options), *numbers, calls, c.consistency, verdict(c.passed))
 
 
 def order_record(c: Certificate) -> dict[str, Any]:
     """A certificate as strict JSON."""
-    numbers = finite({key: getattr(c, key) for key in ("declared", "walked", "measured", "error_constant")})
-    out: dict[str, Any] = {"sampler": c.name, "options": dict(c.options), "stochastic": c.stochastic, **numbers}
-    out |= {"nfe": c.nfe, "counted": c.counted, "consistency": c.consistency, "tolerance": c.tolerance, "passed": c.passed}
+    numbers = finite(
+        {key: getattr(c, key) for key in ("declared", "walked", "measured", "error_constant")}
+    )
+    out: dict[str, Any] = {
+        "sampler": c.name,
+        "options": dict(c.options),
+        "stochastic": c.stochastic,
+        **numbers,
+    }
+    out |= {
+        "nfe": c.nfe,
+        "counted": c.counted,
+        "consistency": c.consistency,
+        "tolerance": c.tolerance,
+        "passed": c.passed,
+    }
     return {**out, "errors": [list(pair) for pair in c.errors]}
 
 
 def kinds_cells(k: Kinds) -> tuple[str, ...]:
     """One row of the table by kind."""
     orders = tuple(f"{order:.2f}" for order in k.orders.values()) or ("-",) * 5
-    return (title(k.name, k.options), f"{k.declared:g}", *orders, *(f"{e:.1e}" for e in k.rounding.values()), verdict(k.passed))
+    return (
+        title(k.name, k.options),
+        f"{k.declared:g}",
+        *orders,
+        *(f"{e:.1e}" for e in k.rounding.values()),
+        verdict(k.passed),
+    )
 
 
 def kinds_record(k: Kinds) -> dict[str, Any]:
@@ -144,40 +173,80 @@ def third_party_cells(c: ThirdParty) -> tuple[str, ...]:
 
 def third_party_record(c: ThirdParty) -> dict[str, Any]:
     """The same as strict JSON."""
-    out = {"scheduler": c.name, "config": dict(c.config), "claimed": c.claimed, "measured": c.measured}
+    out = {
+        "scheduler": c.name,
+        "config": dict(c.config),
+        "claimed": c.claimed,
+        "measured": c.measured,
+    }
     return {**out, "errors": [list(pair) for pair in c.errors]}
 
 
 def strong_cells(c: StrongCertificate) -> tuple[str, ...]:
     """One row of the table of strong orders."""
-    return (title(c.name, c.options), f"{c.measured:.2f}", f"{c.independent:.2f}", f"{c.errors[-1][1]:.1e}", verdict(c.passed))
+    return (
+        title(c.name, c.options),
+        f"{c.measured:.2f}",
+        f"{c.independent:.2f}",
+        f"{c.errors[-1][1]:.1e}",
+        verdict(c.passed),
+    )
 
 
 def strong_record(c: StrongCertificate) -> dict[str, Any]:
     """The same as strict JSON."""
     found = {"measured": c.measured, "independent": c.independent, "passed": c.passed}
-    return {"sampler": c.name, "options": dict(c.options), **found, "errors": [list(pair) for pair in c.errors]}
+    return {
+        "sampler": c.name,
+        "options": dict(c.options),
+        **found,
+        "errors": [list(pair) for pair in c.errors],
+    }
 
 
 def floor_cells(c: FloorCertificate) -> tuple[str, ...]:
     """One row of the table of floors."""
-    return (c.name, f"{c.order:g}", *(f"{error:.1e}" for _, error in c.errors), f"{c.stated:.0e}", verdict(c.passed))
+    return (
+        c.name,
+        f"{c.order:g}",
+        *(f"{error:.1e}" for _, error in c.errors),
+        f"{c.stated:.0e}",
+        verdict(c.passed),
+    )
 
 
 def floor_record(c: FloorCertificate) -> dict[str, Any]:
     """The same as strict JSON."""
-    out = {"sampler": c.name, "quantity": "error floor on a table", "declared": c.order, "stated": c.stated, "passed": c.passed}
+    out = {
+        "sampler": c.name,
+        "quantity": "error floor on a table",
+        "declared": c.order,
+        "stated": c.stated,
+        "passed": c.passed,
+    }
     return {**out, "errors": [list(pair) for pair in c.errors]}
 
 
 def driver_cells(c: DriverCertificate) -> tuple[str, ...]:
     """One row of the table of drivers."""
-    return (c.name, c.quantity, f"{c.found:.2g}", f"{c.wanted[0]:g} to {c.wanted[1]:g}", verdict(c.passed))
+    return (
+        c.name,
+        c.quantity,
+        f"{c.found:.2g}",
+        f"{c.wanted[0]:g} to {c.wanted[1]:g}",
+        verdict(c.passed),
+    )
 
 
 def driver_record(c: DriverCertificate) -> dict[str, Any]:
     """The same as strict JSON."""
-    out = {"sampler": c.name, "quantity": c.quantity, "found": c.found, "wanted": list(c.wanted), "passed": c.passed}
+    out = {
+        "sampler": c.name,
+        "quantity": c.quantity,
+        "found": c.found,
+        "wanted": list(c.wanted),
+        "passed": c.passed,
+    }
     return {**out, "errors": [list(pair) for pair in c.errors]}
 
 
@@ -288,7 +357,13 @@ DIFFUSERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("LMSDiscreteScheduler", {}),
     ("PNDMScheduler", {"skip_prk_steps": True}),
     *(("DPMSolverMultistepScheduler", {"solver_order": k}) for k in (1, 2, 3)),
-    *(("DPMSolverMultistepScheduler", {"solver_order": k, "algorithm_type": "dpmsolver", **_TO_SIGMA_MIN}) for k in (2, 3)),
+    *(
+        (
+            "DPMSolverMultistepScheduler",
+            {"solver_order": k, "algorithm_type": "dpmsolver", **_TO_SIGMA_MIN},
+        )
+        for k in (2, 3)
+    ),
     *(("DPMSolverSinglestepScheduler", {"solver_order": k}) for k in (1, 2, 3)),
     *(("DEISMultistepScheduler", {"solver_order": k}) for k in (1, 2, 3)),
     *(("UniPCMultistepScheduler", {"solver_order": k}) for k in (1, 2, 3)),

@@ -1,4 +1,5 @@
-"""What samples are conditioned on: class labels, or the tensors of a ``--cond`` file; checked before the network is called."""
+"""What samples are conditioned on: class labels, or the tensors of a ``--cond`` file; checked
+before the network is called."""
 
 from __future__ import annotations
 
@@ -15,17 +16,24 @@ if TYPE_CHECKING:
 
 
 class Conditions:
-    """The condition of each block. A file's tensors have one row for all samples, or one a sample in the order of the seeds."""
+    """The condition of each block. A file's tensors have one row for all samples, or one a sample
+    in the order of the seeds."""
 
     def __init__(self, file: str | None, blocks: Sequence[Block], denoiser: Denoiser) -> None:
-        """Reads the file and asks the model whether it would take it. ValueError (or the model's own) where not."""
+        """Reads the file and asks the model whether it would take it. ValueError (or the model's
+        own) where not."""
         self.tensors: dict[str, Any] = {} if file is None else _read(Path(file))
         self.hashes = {} if file is None else {"cond_sha256": file_hash(file)}
-        self.starts = {block.index: sum(len(b.seeds) for b in blocks[:k]) for k, block in enumerate(blocks)}
+        self.starts = {
+            block.index: sum(len(b.seeds) for b in blocks[:k]) for k, block in enumerate(blocks)
+        }
         total = sum(len(block.seeds) for block in blocks)
         for name, value in self.tensors.items():
             if value.ndim == 0 or value.shape[0] not in (1, total):
-                raise ArgumentError(f"--cond {file}: {name!r} has shape {tuple(value.shape)}; its rows are 1, or {total}: one a sample")
+                raise ArgumentError(
+                    f"--cond {file}: {name!r} has shape {tuple(value.shape)}; its rows are "
+                    f"1, or {total}: one a sample"
+                )
         check = getattr(denoiser, "check_cond", None)
         if callable(check) and blocks:
             check(self.of(blocks[0], "cpu"), len(blocks[0].seeds))
@@ -36,7 +44,10 @@ class Conditions:
 
         count, first = len(block.seeds), self.starts[block.index]
         if self.tensors:
-            rows = {k: v.expand(count, *v.shape[1:]) if v.shape[0] == 1 else v[first : first + count] for k, v in self.tensors.items()}
+            rows = {
+                k: v.expand(count, *v.shape[1:]) if v.shape[0] == 1 else v[first : first + count]
+                for k, v in self.tensors.items()
+            }
             return {name: value.to(device) for name, value in rows.items()}
         labels = [k for k in block.labels if k is not None]
         return torch.tensor(labels, device=device) if labels else None

@@ -1,4 +1,5 @@
-"""A --config file: YAML or JSON that someone wrote, read as plain values; whatever is wrong with it is one ArgumentError."""
+"""A --config file: YAML or JSON that someone wrote, read as plain values; whatever is wrong with it
+is one ArgumentError."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ LARGEST = 1 << 20
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """A mapping from a YAML (or JSON) file, ``-`` in its names as ``_``. ArgumentError where it is none or says a name twice."""
+    """A mapping from a YAML (or JSON) file, ``-`` in its names as ``_``. ArgumentError where it is
+    none or says a name twice."""
     import yaml
 
     with Path(path).open("rb") as file:
@@ -25,13 +27,24 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except RecursionError:
         raise ArgumentError(f"{str(path)!r} is nested too deeply") from None
     except yaml.YAMLError as error:
-        raise ArgumentError(f"{str(path)!r} is not readable YAML: {' '.join(str(error).split())}") from None
+        raise ArgumentError(
+            f"{str(path)!r} is not readable YAML: {' '.join(str(error).split())}"
+        ) from None
     except UnicodeDecodeError as error:
-        raise ArgumentError(f"{str(path)!r} is not readable YAML: it is no UTF-8 ({error.reason} at byte {error.start})") from None
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):  # of PyYAML's own readers of tags, dates and numbers
-        raise ArgumentError(f"{str(path)!r} is not readable YAML: a value is not what its tag or its form says") from None
+        raise ArgumentError(
+            f"{str(path)!r} is not readable YAML: it is no UTF-8 ({error.reason} at byte "
+            f"{error.start})"
+        ) from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        # of PyYAML's own readers of tags, dates and numbers
+        raise ArgumentError(
+            f"{str(path)!r} is not readable YAML: a value is not what its tag or its form says"
+        ) from None
     if not isinstance(found, dict):
-        raise ArgumentError(f"{str(path)!r} holds a {type(found).__name__}; wanted are settings, one `name: value` a line")
+        raise ArgumentError(
+            f"{str(path)!r} holds a {type(found).__name__}; wanted are settings, one `name: "
+            "value` a line"
+        )
     out: dict[str, Any] = {}
     for key, value in found.items():
         name = key.replace("-", "_") if isinstance(key, str) else shown(key)
@@ -42,8 +55,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def _loader() -> Any:
-    """PyYAML's safe loader, made to refuse what it takes in silence: a name given twice, and aliases, which settings do not need and by
-    which a short text becomes an endless one."""
+    """PyYAML's safe loader, made to refuse what it takes in silence: a name given twice, and
+    aliases, which settings do not need and by which a short text becomes an endless one."""
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
@@ -52,14 +65,18 @@ def _loader() -> Any:
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 event = self.peek_event()
-                raise yaml.composer.ComposerError(None, None, f"the alias *{event.anchor}: write the value out", event.start_mark)
+                raise yaml.composer.ComposerError(
+                    None, None, f"the alias *{event.anchor}: write the value out", event.start_mark
+                )
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             names: set[str] = set()
             for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
                 if key.value in names if isinstance(key, yaml.ScalarNode) else False:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value!r} is given twice", key.start_mark
+                    )
                 names.update([key.value] if isinstance(key, yaml.ScalarNode) else ())
             return super().construct_mapping(node, deep)
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def device_named(name: str) -> Any:
-    """The device of ``--device``; ``auto`` is this process's GPU where there is one. ArgumentError for one that is not on this machine."""
+    """The device of ``--device``; ``auto`` is this process's GPU where there is one. ArgumentError
+    for one that is not on this machine."""
     import torch
 
     if name == "auto":
@@ -21,7 +22,10 @@ def device_named(name: str) -> Any:
         return torch.device("cuda", rank % here) if here else torch.device("cpu")
     found = checks.device(name, "--device ")
     if found.type == "meta" or (found.type == "cpu" and found.index not in (None, 0)):
-        raise ArgumentError(f"--device {name!r} cannot be used here; allowed: auto, {', '.join(checks.present_devices())}")
+        raise ArgumentError(
+            f"--device {name!r} cannot be used here; allowed: auto, "
+            f"{', '.join(checks.present_devices())}"
+        )
     return found
 
 

@@ -17,8 +17,8 @@ DEEPEST = 3
 def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
     """``["order=3", "variant=bh1"]`` as ``{"order": 3, "variant": "bh1"}``.
 
-    A value that reads as a Python literal is one, anything else is a string. ValueError for a text without ``=`` or without a name
-    before it, and for a name given twice.
+    A value that reads as a Python literal is one, anything else is a string. ValueError for a text
+    without ``=`` or without a name before it, and for a name given twice.
     """
     out: dict[str, Any] = {}
     for text in texts or ():
@@ -38,11 +38,15 @@ def option_text(options: Mapping[str, Any]) -> str:
 
 
 def option_value(key: str, value: Any, depth: int = 0) -> Any:
-    """``value`` if it is a number, a word, True, False, None, or a tuple (a list) of them; lists come back as tuples. ArgumentError."""
+    """``value`` if it is a number, a word, True, False, None, or a tuple (a list) of them; lists
+    come back as tuples. ArgumentError."""
     if isinstance(value, list | tuple) and depth < DEEPEST:
         return tuple(option_value(key, item, depth + 1) for item in value)
     if value is not None and not isinstance(value, bool | int | float | str):
-        raise ArgumentError(f"option {key!r}: a number, a word, True, False or a list of them is wanted, not {type(value).__name__}")
+        raise ArgumentError(
+            f"option {key!r}: a number, a word, True, False or a list of them is wanted, not "
+            f"{type(value).__name__}"
+        )
     return value
 
 
@@ -58,7 +62,8 @@ def plain_option(value: Any) -> Any:
 def _value(text: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "1if" and "\\d" are words here, not programs with a slip
+            # "1if" and "\\d" are words here, not programs with a slip
+            warnings.simplefilter("ignore")
             return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

@@ -1,4 +1,5 @@
-"""Samples as files and as one picture: pixels in [-1, 1] to PNG, an image grid, a scatter of points."""
+"""Samples as files and as one picture: pixels in [-1, 1] to PNG, an image grid, a scatter of
+points."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def is_image(shape: Sequence[int]) -> bool:
 
 
 def to_pixels(x: Any) -> Any:
-    """A float array (..., c, h, w) in [-1, 1] as uint8 (..., h, w, c); values outside are clipped. ArgumentError for NaN."""
+    """A float array (..., c, h, w) in [-1, 1] as uint8 (..., h, w, c); values outside are clipped.
+    ArgumentError for NaN."""
     if np.isnan(np.asarray(x)).any():
         raise ArgumentError("samples hold NaN: they are no pictures")
     scaled = np.clip((np.asarray(x, dtype=np.float64) + 1.0) * 127.5, 0.0, 255.0)
@@ -41,7 +43,8 @@ def png(image: Image.Image) -> bytes:
 
 
 def image_grid(pixels: Any, least: int = 512) -> Image.Image:
-    """All samples (n, h, w, c) in a near-square, row by row with a thin gap; small ones enlarged by a whole factor."""
+    """All samples (n, h, w, c) in a near-square, row by row with a thin gap; small ones enlarged by
+    a whole factor."""
     n, h, w, c = pixels.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)

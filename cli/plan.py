@@ -26,22 +26,60 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``fewstep plan``."""
-    parser.add_argument("sampler", metavar="SAMPLER", help="a name of `fewstep samplers`, or another program's name for it")
+    parser.add_argument(
+        "sampler",
+        metavar="SAMPLER",
+        help="a name of `fewstep samplers`, or another program's name for it",
+    )
     path = parser.add_mutually_exclusive_group()
-    path.add_argument("--model", metavar="NAME|FOLDER", help=f"the model whose schedule is used (default {DEFAULT_MODEL})")
-    path.add_argument("--schedule", metavar="NAME", help="a schedule class instead: VPLinear, EDM, Flow, DiscreteVP, ...")
+    path.add_argument(
+        "--model",
+        metavar="NAME|FOLDER",
+        help=f"the model whose schedule is used (default {DEFAULT_MODEL})",
+    )
+    path.add_argument(
+        "--schedule",
+        metavar="NAME",
+        help="a schedule class instead: VPLinear, EDM, Flow, DiscreteVP, ...",
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="grid intervals (default 20)")
-    length.add_argument("--nfe", type=int, metavar="N", help="a budget of network calls instead: the largest plan that fits")
-    parser.add_argument("--grid", default="auto", metavar="NAME", help="how the times are spaced (default auto)")
-    parser.add_argument("--final", default="zero", choices=FINALS, help="where the plan ends (default zero)")
-    parser.add_argument("--start", type=float, metavar="T", help="begin at this time of the schedule instead of its largest")
-    parser.add_argument("-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the sampler; repeatable")
-    parser.add_argument("--json", action="store_true", help="the plan as JSON, which Plan.from_json reads back exactly")
+    length.add_argument(
+        "--nfe",
+        type=int,
+        metavar="N",
+        help="a budget of network calls instead: the largest plan that fits",
+    )
+    parser.add_argument(
+        "--grid", default="auto", metavar="NAME", help="how the times are spaced (default auto)"
+    )
+    parser.add_argument(
+        "--final", default="zero", choices=FINALS, help="where the plan ends (default zero)"
+    )
+    parser.add_argument(
+        "--start",
+        type=float,
+        metavar="T",
+        help="begin at this time of the schedule instead of its largest",
+    )
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the sampler; repeatable",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="the plan as JSON, which Plan.from_json reads back exactly",
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print the plan. ValueError for names and numbers that make none, ModelError for a model that is none."""
+    """Print the plan. ValueError for names and numbers that make none, ModelError for a model that
+    is none."""
     from ..engine import plan
 
     for name in ("steps", "nfe"):
@@ -49,23 +87,50 @@ def execute(args: argparse.Namespace) -> int:
             checked(name, getattr(args, name))
     options = parse_options(args.option)
     for key in options:
-        if key in ("steps", "nfe", "grid", "final", "start", "times", "sigmas", "schedule", "sampler"):
-            raise ArgumentError(f"option {key!r} is no option of a sampler; see `fewstep plan --help`")
-    schedule = named_schedule(args.schedule) if args.schedule else model_schedule(args.model or DEFAULT_MODEL)
-    made = plan(args.sampler, schedule, steps=args.steps, nfe=args.nfe, grid=args.grid, final=args.final, start=args.start, **options)
+        if key in (
+            "steps",
+            "nfe",
+            "grid",
+            "final",
+            "start",
+            "times",
+            "sigmas",
+            "schedule",
+            "sampler",
+        ):
+            raise ArgumentError(
+                f"option {key!r} is no option of a sampler; see `fewstep plan --help`"
+            )
+    schedule = (
+        named_schedule(args.schedule)
+        if args.schedule
+        else model_schedule(args.model or DEFAULT_MODEL)
+    )
+    made = plan(
+        args.sampler,
+        schedule,
+        steps=args.steps,
+        nfe=args.nfe,
+        grid=args.grid,
+        final=args.final,
+        start=args.start,
+        **options,
+    )
     print(made.to_json() if args.json else made.explain())
     return 0
 
 
 def named_schedule(name: str) -> Schedule:
-    """The schedule class called ``name`` with its default parameters. ScheduleError with the nearest match."""
+    """The schedule class called ``name`` with its default parameters. ScheduleError with the
+    nearest match."""
     from ..schedules.config import from_config
 
     return from_config(DEFAULTS.get(name, {"schedule": name}))
 
 
 def model_schedule(name_or_folder: str) -> Schedule:
-    """The path of a model; that of our own format is read from config.json without the weights. Raises ModelError."""
+    """The path of a model; that of our own format is read from config.json without the weights.
+    Raises ModelError."""
     from ..models import ModelError, load
     from ..models.weights import CONFIG, FORMAT, MIXTURE, locate, read_json
 
@@ -73,7 +138,9 @@ def model_schedule(name_or_folder: str) -> Schedule:
         return load(name_or_folder).schedule
     folder = locate(name_or_folder)
     file = folder / CONFIG
-    if (folder / "model_index.json").is_file() or (config := read_json(file)).get("format") != FORMAT:
+    if (folder / "model_index.json").is_file() or (config := read_json(file)).get(
+        "format"
+    ) != FORMAT:
         return load(folder).schedule
     from ..schedules import EDM
 

@@ -1,11 +1,13 @@
-"""Make reference statistics: mean and covariance of the features of a data set, with what they were made of.
+"""Make reference statistics: mean and covariance of the features of a data set, with what they were
+made of.
 
     fewstep ref photos --extractor mnist --out photos.safetensors
     fewstep ref train.npz --extractor mnist --features --out train.safetensors
 
-The source is a folder of pictures (sub-folders too), one or several npz files with `image` uint8 (n, h, w[, c]) or with `jpeg` and
-`offset`, or a folder of `fewstep generate`. The file carries the hash of the images, the network's name and hash, the resize rule, count
-and dtype; with --features also the features that kid, precision, recall, density, coverage, cmmd and memorization need.
+The source is a folder of pictures (sub-folders too), one or several npz files with `image` uint8
+(n, h, w[, c]) or with `jpeg` and `offset`, or a folder of `fewstep generate`. The file carries the
+hash of the images, the network's name and hash, the resize rule, count and dtype; with --features
+also the features that kid, precision, recall, density, coverage, cmmd and memorization need.
 """
 
 from __future__ import annotations
@@ -39,14 +41,35 @@ DEFAULTS: dict[str, Any] = {
 def add_arguments(p: argparse.ArgumentParser) -> None:
     """The flags; a flag that is not given is None, so that a --config file can speak."""
     p.add_argument("source", nargs="?", help="a folder of pictures or npz files, or an npz file")
-    p.add_argument("--out", required=True, type=Path, metavar="FILE", help="a .safetensors or .npz file")
-    p.add_argument("--extractor", help="the feature network: mnist, inception:FILE, ... (docs/features.md)")
-    p.add_argument("--features", action="store_true", default=None, help="keep the features too, of at most --keep images")
-    p.add_argument("--keep", type=int, help="with --features: of a random subset of so many images where there are more (default 50000)")
+    p.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="a .safetensors or .npz file"
+    )
+    p.add_argument(
+        "--extractor", help="the feature network: mnist, inception:FILE, ... (docs/features.md)"
+    )
+    p.add_argument(
+        "--features",
+        action="store_true",
+        default=None,
+        help="keep the features too, of at most --keep images",
+    )
+    p.add_argument(
+        "--keep",
+        type=int,
+        help="with --features: of a random subset of so many images where there are more (default "
+        "50000)",
+    )
     p.add_argument("--batch", type=int, help="images in a block (default 64)")
-    p.add_argument("--skip-corrupt", action="store_true", default=None, help="leave out images that cannot be read, and count them")
+    p.add_argument(
+        "--skip-corrupt",
+        action="store_true",
+        default=None,
+        help="leave out images that cannot be read, and count them",
+    )
     p.add_argument("--value-range", metavar="=LOW,HIGH", help=VALUE_RANGE)
-    p.add_argument("--note", help="a word about the data, kept in the file (default: the source's name)")
+    p.add_argument(
+        "--note", help="a word about the data, kept in the file (default: the source's name)"
+    )
     p.add_argument("--device", help="where the network runs (default: a GPU if there is one)")
     p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
     p.add_argument("--json", action="store_true", help="print what the file carries")
@@ -64,7 +87,10 @@ def execute(args: argparse.Namespace) -> int:
         print(dumps(record), end="")
         return 0
     kept = f", {record['features']} of them with features" if record["features"] else ""
-    print(f"{record['count']} images of {settings['source']}{kept}, {record['dim']} dimensions of {record['provenance']['extractor']}")
+    print(
+        f"{record['count']} images of {settings['source']}{kept}, {record['dim']} dimensions "
+        f"of {record['provenance']['extractor']}"
+    )
     if record["skipped"]:
         print(f"{len(record['skipped'])} images could not be read and are left out")
     for line in said:
@@ -74,7 +100,8 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def make(settings: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], list[str]] | None:
-    """Write the file; what it carries, and what is to be said of the images. None in a process that is not the main one."""
+    """Write the file; what it carries, and what is to be said of the images. None in a process that
+    is not the main one."""
     from ..eval.features.extractors import load_extractor
     from ..eval.features.storage import SUFFIXES, save_stats
     from .generate import device_named, positive, progress
@@ -96,7 +123,9 @@ def make(settings: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], list[s
     if idle(samples):
         return None
     work = open_work(None, {**samples.identity(), **rules(network), "for": "ref"})
-    found = collect(samples, network, None, work, keep if settings["features"] else 1, progress(samples.blocks))
+    found = collect(
+        samples, network, None, work, keep if settings["features"] else 1, progress(samples.blocks)
+    )
     if found is None:
         return None
     refuse_corrupt(found, samples, bool(settings["skip_corrupt"]))
@@ -107,6 +136,15 @@ def make(settings: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], list[s
     clear(work)
     skipped = [{"file": one.name, "why": one.why} for one in found.bad]
     kept = 0 if features is None else len(features)
-    record = {"count": made.count, "dim": made.dim, "features": kept, "provenance": asdict(made.provenance), "skipped": skipped}
-    record |= {"values": found.values.to_dict(samples.value_range), "left_out": samples.left_out.to_dict()}
+    record = {
+        "count": made.count,
+        "dim": made.dim,
+        "features": kept,
+        "provenance": asdict(made.provenance),
+        "skipped": skipped,
+    }
+    record |= {
+        "values": found.values.to_dict(samples.value_range),
+        "left_out": samples.left_out.to_dict(),
+    }
     return record, notes(found, samples)

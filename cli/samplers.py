@@ -1,4 +1,5 @@
-"""``fewstep samplers``: what there is, one sampler in detail, and what other programs' names mean here."""
+"""``fewstep samplers``: what there is, one sampler in detail, and what other programs' names mean
+here."""
 
 from __future__ import annotations
 
@@ -19,13 +20,23 @@ HELP = "list the samplers, describe one, or look up another program's name"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``fewstep samplers``."""
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("name", nargs="?", metavar="NAME", help="describe this one: options with defaults, order, names elsewhere")
-    what.add_argument("--find", metavar="NAME", help="a name, or part of one, in diffusers, k-diffusion, ComfyUI or A1111")
+    what.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="describe this one: options with defaults, order, names elsewhere",
+    )
+    what.add_argument(
+        "--find",
+        metavar="NAME",
+        help="a name, or part of one, in diffusers, k-diffusion, ComfyUI or A1111",
+    )
     parser.add_argument("--json", action="store_true", help="the same as JSON")
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print the list, one description or the aliases found. ValueError, with the nearest match, where there is none."""
+    """Print the list, one description or the aliases found. ValueError, with the nearest match,
+    where there is none."""
     if args.find is not None:
         return _print_aliases(args.find, args.json)
     if args.name is not None:
@@ -37,20 +48,32 @@ def execute(args: argparse.Namespace) -> int:
         print(json.dumps(plain_option(rows), allow_nan=False))
         return 0
     heads = ("sampler", "family", "form", "order", "stochastic", "nfe/step", "source")
-    cells = [[str(_cell(row[key])) for key in ("name", "family", "form", "order", "stochastic", "nfe_per_step", "source")] for row in rows]
+    cells = [
+        [
+            str(_cell(row[key]))
+            for key in ("name", "family", "form", "order", "stochastic", "nfe_per_step", "source")
+        ]
+        for row in rows
+    ]
     print(table(heads, cells))
     return 0
 
 
 def summary(name: str) -> dict[str, Any]:
-    """``describe(name)`` with the family (the module that writes its plan) and the network calls that a further step costs."""
+    """``describe(name)`` with the family (the module that writes its plan) and the network calls
+    that a further step costs."""
     from ..samplers import describe, get
 
-    return {**describe(name), "family": get(name).build.__module__.rpartition(".")[2], "nfe_per_step": nfe_per_step(name)}
+    return {
+        **describe(name),
+        "family": get(name).build.__module__.rpartition(".")[2],
+        "nfe_per_step": nfe_per_step(name),
+    }
 
 
 def nfe_per_step(name: str) -> float | None:
-    """Network calls that each further step costs, the start-up left out; None for a driver, whose calls depend on the data."""
+    """Network calls that each further step costs, the start-up left out; None for a driver, whose
+    calls depend on the data."""
     from ..samplers import build, get
     from ..schedules import Flow, VPLinear
     from ..schedules.grids.construction import grid
@@ -66,7 +89,10 @@ def nfe_per_step(name: str) -> float | None:
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell, two spaces apart."""
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows))
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (heads, *rows)
+    )
 
 
 def _cell(value: Any) -> Any:
@@ -113,12 +139,18 @@ def _print_aliases(text: str, as_json: bool) -> int:
     if not found and not own:
         raise SamplerError(unknown("name", text, [*ALIASES, *names()]))
     if as_json:
-        rows = {alias: dict(zip(("sampler", "options", "grid", "note"), entry, strict=True)) for alias, entry in found.items()}
+        rows = {
+            alias: dict(zip(("sampler", "options", "grid", "note"), entry, strict=True))
+            for alias, entry in found.items()
+        }
         print(json.dumps(plain_option({"samplers": own, "aliases": rows}), allow_nan=False))
         return 0
     if own:
         print(f"samplers here: {', '.join(own)}")
     if found:
-        cells = [[alias, e.sampler, option_text(e.options) or "-", e.grid or "-", e.note] for alias, e in found.items()]
+        cells = [
+            [alias, e.sampler, option_text(e.options) or "-", e.grid or "-", e.note]
+            for alias, e in found.items()
+        ]
         print(table(("name", "sampler", "options", "grid", "note"), cells))
     return 0

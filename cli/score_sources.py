@@ -1,4 +1,5 @@
-"""What ``score`` and ``ref`` read: files, or samples drawn from a model as they are needed; both in fixed blocks of ``--batch``."""
+"""What ``score`` and ``ref`` read: files, or samples drawn from a model as they are needed; both in
+fixed blocks of ``--batch``."""
 
 from __future__ import annotations
 
@@ -20,9 +21,10 @@ from .settings import parse_seeds
 
 
 class Samples(Protocol):
-    """Images in blocks: ``blocks`` of them, ``count`` images in all; ``model`` they come from, where that is known; ``balanced``: every
-    class as often as the others, by intent; ``value_range`` of floating point images (None: [-1, 1]); ``left_out``: files of the
-    folder that are no data; ``quantize``: the rule by which they became grey levels here (None: they were)."""
+    """Images in blocks: ``blocks`` of them, ``count`` images in all; ``model`` they come from,
+    where that is known; ``balanced``: every class as often as the others, by intent;
+    ``value_range`` of floating point images (None: [-1, 1]); ``left_out``: files of the folder that
+    are no data; ``quantize``: the rule by which they became grey levels here (None: they were)."""
 
     name: str
     count: int
@@ -56,7 +58,9 @@ class FileSamples:
         made = source.manifest.get("model")
         self.model = made if isinstance(made, str) else None
         self.balanced = balanced([row.get("label") for row in source.manifest.get("samples", ())])
-        self.quantize = "round" if any(part.path.suffix.lower() == ".npy" for part in source.parts) else None
+        self.quantize = (
+            "round" if any(part.path.suffix.lower() == ".npy" for part in source.parts) else None
+        )
 
     def places(self, block: int) -> range:
         """The places of a block's images in the whole."""
@@ -74,7 +78,8 @@ class FileSamples:
 
 
 class DrawnSamples:
-    """Samples of a model, drawn block by block; nothing is kept of them but features. Pixels are those that `generate` would write."""
+    """Samples of a model, drawn block by block; nothing is kept of them but features. Pixels are
+    those that `generate` would write."""
 
     def __init__(self, settings: Mapping[str, Any], batch: int) -> None:
         self.settings = {key: settings[key] for key in DEFAULTS if key != "format"}
@@ -89,7 +94,10 @@ class DrawnSamples:
         self.balanced = balanced([label for block in self.drawing.blocks for label in block.labels])
         if not is_image(self.drawing.shape):
             shape = self.drawing.shape
-            raise ArgumentError(f"the model {self.model!r} draws samples of shape {shape}, which are no pictures: nothing to score here")
+            raise ArgumentError(
+                f"the model {self.model!r} draws samples of shape {shape}, which are no "
+                "pictures: nothing to score here"
+            )
 
     def places(self, block: int) -> range:
         """The places of a block's samples in the whole."""
@@ -103,24 +111,35 @@ class DrawnSamples:
 
     def identity(self) -> dict[str, Any]:
         """The settings, and the hashes of plan and weights."""
-        return {**{key: value for key, value in self.settings.items() if key != "device"}, **self.drawing.hashes}
+        return {
+            **{key: value for key, value in self.settings.items() if key != "device"},
+            **self.drawing.hashes,
+        }
 
 
 def balanced(labels: Sequence[int | None]) -> bool:
     """Whether several classes share the samples as evenly as can be."""
     counts = Counter(labels)
-    return None not in counts and len(counts) > 1 and max(counts.values()) - min(counts.values()) <= 1
+    return (
+        None not in counts and len(counts) > 1 and max(counts.values()) - min(counts.values()) <= 1
+    )
 
 
 def samples_of(source: str | Path | None, settings: Mapping[str, Any]) -> Samples:
-    """The samples that the settings ask for. ValueError where they ask for none, or for two kinds."""
+    """The samples that the settings ask for. ValueError where they ask for none, or for two
+    kinds."""
     batch = positive("batch", settings["batch"])
     if source is not None and settings.get("model") is not None:
-        raise ArgumentError(f"give the images {str(source)!r} or --model {settings['model']!r}, not both")
+        raise ArgumentError(
+            f"give the images {str(source)!r} or --model {settings['model']!r}, not both"
+        )
     if source is not None:
         return FileSamples(open_source(source, check_range(settings.get("value_range"))), batch)
     if settings.get("value_range") is not None:
-        raise ArgumentError(f"--value-range {settings['value_range']!r} is about files: what a model draws lies in [-1, 1]")
+        raise ArgumentError(
+            f"--value-range {settings['value_range']!r} is about files: what a model draws "
+            "lies in [-1, 1]"
+        )
     if settings.get("model") is None:
         raise ArgumentError("nothing to score: give a folder or an npz file of images, or --model")
     return DrawnSamples(settings, batch)

@@ -1,10 +1,13 @@
-"""The features of a source in a work folder, block by block: written whole or not at all, in any order, by any number of processes.
+"""The features of a source in a work folder, block by block: written whole or not at all, in any
+order, by any number of processes.
 
     WORK/identity.json          what decides the features
-    WORK/features/00003.safetensors     features, logits where they were wanted, places, digests of the images; what could not be read
+    WORK/features/00003.safetensors     features, logits where they were wanted, places, digests of
+                                        the images; what could not be read
 
-A block that is there and whole is not computed again. The main process waits for all blocks and adds them up in their order, so that the
-sums are the same to the last bit for any number of processes.
+A block that is there and whole is not computed again. The main process waits for all blocks and
+adds them up in their order, so that the sums are the same to the last bit for any number of
+processes.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ PAUSE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The whole pass: what was collected, the hash of all images, those that could not be read, and the values of floating point ones."""
+    """The whole pass: what was collected, the hash of all images, those that could not be read, and
+    the values of floating point ones."""
 
     collected: Collected
     data: str
@@ -72,18 +76,32 @@ class Work:
         """Write a block's tensors, what is to be said of its images, and the hash of both."""
         v = batch.values
         values = [v.count, v.outside, v.least, v.greatest] if v.count else []
-        facts: dict[str, Any] = {"bad": [[one.index, one.name, one.why] for one in batch.bad], "values": values}
-        write_tensors(self.file(block), tensors, {"facts": json.dumps(facts | {"sha256": _hash(tensors, facts)})})
+        facts: dict[str, Any] = {
+            "bad": [[one.index, one.name, one.why] for one in batch.bad],
+            "values": values,
+        }
+        write_tensors(
+            self.file(block),
+            tensors,
+            {"facts": json.dumps(facts | {"sha256": _hash(tensors, facts)})},
+        )
 
     def load(self, block: int, places: range, with_logits: bool) -> Loaded | None:
-        """A block that is whole and holds what is wanted of these places; None where it must be computed."""
+        """A block that is whole and holds what is wanted of these places; None where it must be
+        computed."""
         try:
             with safe_open(self.file(block), "pt") as file:
                 facts = parse_json((file.metadata() or {})["facts"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
             bad = tuple(Unreadable(*row) for row in facts["bad"])
-            whole = sorted([*tensors["index"].tolist(), *(one.index for one in bad)]) == list(places)
-            there = whole and facts.pop("sha256") == _hash(tensors, facts) and ("logits" in tensors or not with_logits)
+            whole = sorted([*tensors["index"].tolist(), *(one.index for one in bad)]) == list(
+                places
+            )
+            there = (
+                whole
+                and facts.pop("sha256") == _hash(tensors, facts)
+                and ("logits" in tensors or not with_logits)
+            )
             return Loaded(tensors, bad, Values(*facts["values"])) if there else None
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -96,12 +114,15 @@ def idle(samples: Samples) -> bool:
 
 
 def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
-    """The folder ``out``, or one among the temporary files that the same request finds again. ValueError where ``out`` holds the features
-    of another request, or several machines have no folder in common."""
+    """The folder ``out``, or one among the temporary files that the same request finds again.
+    ValueError where ``out`` holds the features of another request, or several machines have no
+    folder in common."""
     text = dumps(dict(identity))
     if out is None:
         if machines() > 1:
-            raise ArgumentError("processes on several machines share their work through a folder: give --out")
+            raise ArgumentError(
+                "processes on several machines share their work through a folder: give --out"
+            )
         user = os.getuid() if hasattr(os, "getuid") else 0
         work = Work(Path(tempfile.gettempdir()) / f"fewstep-{user}-{sha256(text)[:24]}", False)
         _own(work.root)
@@ -114,34 +135,50 @@ def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
     try:
         found = read_json(file)
     except (OSError, ValueError):
-        raise ArgumentError(f"{str(file)!r} is damaged; give another --out, or remove the folder") from None
+        raise ArgumentError(
+            f"{str(file)!r} is damaged; give another --out, or remove the folder"
+        ) from None
     wanted = json.loads(text)
     if found != wanted:
         differ = [key for key in wanted if found.get(key) != wanted[key]]
-        raise ArgumentError(f"{str(out)!r} holds features of another request (other {', '.join(differ)}); give another --out")
+        raise ArgumentError(
+            f"{str(out)!r} holds features of another request (other {', '.join(differ)}); "
+            "give another --out"
+        )
     return work
 
 
 def _own(root: Path) -> None:
-    """Make ``root``, or see that it is this user's own: a folder and no link, which nobody else may open. Others can guess its name, and
-    may write where it lies."""
+    """Make ``root``, or see that it is this user's own: a folder and no link, which nobody else may
+    open. Others can guess its name, and may write where it lies."""
     try:
         root.mkdir(mode=0o700)
     except FileExistsError:
         found = root.lstat()
         if not stat.S_ISDIR(found.st_mode):
-            raise ArgumentError(f"{str(root)!r} is no folder, but a link or a file: remove it, or give --out") from None
+            raise ArgumentError(
+                f"{str(root)!r} is no folder, but a link or a file: remove it, or give --out"
+            ) from None
         if hasattr(os, "getuid") and found.st_uid != os.getuid():
             raise ArgumentError(f"{str(root)!r} belongs to someone else: give --out") from None
         if os.name == "posix" and found.st_mode & 0o077:
             rights = f"{found.st_mode & 0o777:o}"
-            raise ArgumentError(f"{str(root)!r} is open to others (mode {rights}, 700 is wanted): remove it, or give --out") from None
+            raise ArgumentError(
+                f"{str(root)!r} is open to others (mode {rights}, 700 is wanted): remove it, "
+                "or give --out"
+            ) from None
 
 
 def collect(
-    samples: Samples, network: FeatureExtractor, logits: FeatureExtractor | None, work: Work, keep: int, report: Callable[[int], None]
+    samples: Samples,
+    network: FeatureExtractor,
+    logits: FeatureExtractor | None,
+    work: Work,
+    keep: int,
+    report: Callable[[int], None],
 ) -> Found | None:
-    """Compute this process's blocks; in the main one, wait for the others' and add all up. None in the others."""
+    """Compute this process's blocks; in the main one, wait for the others' and add all up. None in
+    the others."""
     rank, world = place()
     for block in range(rank, samples.blocks, world):
         if work.load(block, samples.places(block), logits is not None) is None:
@@ -156,7 +193,11 @@ def collect(
     for block in range(samples.blocks):
         found = _wait(work, block, samples.places(block), logits is not None)
         tensors = found.tensors
-        collected.add(tensors["features"], tensors["logits"] if logits is not None else None, tensors["index"].tolist())
+        collected.add(
+            tensors["features"],
+            tensors["logits"] if logits is not None else None,
+            tensors["index"].tolist(),
+        )
         digests.append(tensors["digest"])
         bad.extend(found.bad)
         values += found.values
@@ -169,13 +210,26 @@ def clear(work: Work) -> None:
         shutil.rmtree(work.root, ignore_errors=True)
 
 
-def _compute(samples: Samples, block: int, network: FeatureExtractor, logits: FeatureExtractor | None, work: Work) -> None:
+def _compute(
+    samples: Samples,
+    block: int,
+    network: FeatureExtractor,
+    logits: FeatureExtractor | None,
+    work: Work,
+) -> None:
     batch = samples.read(block)
-    tensors = {"index": torch.tensor(batch.index, dtype=torch.int64), "digest": image_digests(batch.image)}
+    tensors = {
+        "index": torch.tensor(batch.index, dtype=torch.int64),
+        "digest": image_digests(batch.image),
+    }
     some = len(batch.image) > 0
-    tensors["features"] = network.features(batch.image, len(batch.image)) if some else torch.empty(0, 1)
+    tensors["features"] = (
+        network.features(batch.image, len(batch.image)) if some else torch.empty(0, 1)
+    )
     if logits is not None:
-        tensors["logits"] = logits.features(batch.image, len(batch.image)) if some else torch.empty(0, 1)
+        tensors["logits"] = (
+            logits.features(batch.image, len(batch.image)) if some else torch.empty(0, 1)
+        )
     work.save(block, tensors, batch)
 
 
@@ -188,7 +242,10 @@ def _wait(work: Work, block: int, places: range, with_logits: bool) -> Loaded:
         if done != seen:
             seen, since = done, time.monotonic()
         if time.monotonic() - since > PATIENCE:
-            raise ArgumentError(f"block {block} of {str(work.root)!r} did not come from its process; run the same command again to go on")
+            raise ArgumentError(
+                f"block {block} of {str(work.root)!r} did not come from its process; run the "
+                "same command again to go on"
+            )
         time.sleep(PAUSE)
     return found
 

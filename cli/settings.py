@@ -1,4 +1,5 @@
-"""Settings from a file and from flags: ``--config file.yaml`` gives defaults, flags override them; each value is checked by its name."""
+"""Settings from a file and from flags: ``--config file.yaml`` gives defaults, flags override them;
+each value is checked by its name."""
 
 from __future__ import annotations
 
@@ -19,10 +20,11 @@ Check = Callable[[str, Any], Any]
 
 
 def resolve(args: argparse.Namespace, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting of ``defaults``: the flag where one was given (not None), else the file's value, else the default.
+    """Every setting of ``defaults``: the flag where one was given (not None), else the file's
+    value, else the default.
 
-    A value of the file that is null counts as not given. ArgumentError for a name that is no setting, and for a value that is none of
-    its setting's, with the nearest match.
+    A value of the file that is null counts as not given. ArgumentError for a name that is no
+    setting, and for a value that is none of its setting's, with the nearest match.
     """
     file = read_config(args.config) if args.config else {}
     for key in file:
@@ -32,7 +34,11 @@ def resolve(args: argparse.Namespace, defaults: Mapping[str, Any]) -> dict[str, 
         said = {key: checked(key, value) for key, value in file.items() if value is not None}
     except ArgumentError as error:
         raise ArgumentError(f"{args.config}: {error}") from None
-    flags = {key: checked(key, getattr(args, key)) for key in defaults if getattr(args, key, None) is not None}
+    flags = {
+        key: checked(key, getattr(args, key))
+        for key in defaults
+        if getattr(args, key, None) is not None
+    }
     return {**defaults, **said, **flags}
 
 
@@ -55,13 +61,22 @@ def _text_or_number(key: str, value: Any) -> str | int:
 
 def _options(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ArgumentError(f"{key}={shown(value)}: wanted are the sampler's options by name, as {{order: 3}}")
-    return {_text(f"the name of an {key}", name): option_value(str(name), item) for name, item in value.items()}
+        raise ArgumentError(
+            f"{key}={shown(value)}: wanted are the sampler's options by name, as {{order: 3}}"
+        )
+    return {
+        _text(f"the name of an {key}", name): option_value(str(name), item)
+        for name, item in value.items()
+    }
 
 
 def _metrics(key: str, value: Any) -> Any:
     parts = value if isinstance(value, list | tuple) else [value]
-    return [_text(key, part) for part in parts] if parts and isinstance(value, list | tuple) else _text(key, value)
+    return (
+        [_text(key, part) for part in parts]
+        if parts and isinstance(value, list | tuple)
+        else _text(key, value)
+    )
 
 
 def _integer(low: int, high: int | None = None) -> Check:
@@ -86,12 +101,28 @@ def _shown_if_odd(key: str, value: Any) -> Any:
 
 
 def _one_of(*allowed: str) -> Check:
-    return lambda key, value: choice(key, value if isinstance(value, str) else shown(value), allowed)
+    return lambda key, value: choice(
+        key, value if isinstance(value, str) else shown(value), allowed
+    )
 
 
 #: what a setting takes, by its name; one name means one thing in every command
 CHECKS: Mapping[str, Check] = {
-    **dict.fromkeys(("model", "sampler", "grid", "cond", "device", "source", "ref", "extractor", "held_out", "note"), _text),
+    **dict.fromkeys(
+        (
+            "model",
+            "sampler",
+            "grid",
+            "cond",
+            "device",
+            "source",
+            "ref",
+            "extractor",
+            "held_out",
+            "note",
+        ),
+        _text,
+    ),
     **dict.fromkeys(("seeds", "labels", "size"), _text_or_number),
     **dict.fromkeys(("steps", "nfe"), _integer(1, MOST_STEPS)),
     **dict.fromkeys(("batch", "keep", "pairs"), _integer(1)),
@@ -102,26 +133,38 @@ CHECKS: Mapping[str, Check] = {
     "format": _one_of(*FORMATS),
     "option": _options,
     "metrics": _metrics,
-    **dict.fromkeys(("features", "skip_corrupt", "allow_mismatch"), lambda key, value: flag(key, _shown_if_odd(key, value))),
+    **dict.fromkeys(
+        ("features", "skip_corrupt", "allow_mismatch"),
+        lambda key, value: flag(key, _shown_if_odd(key, value)),
+    ),
 }
 
 
 def parse_seeds(text: str | int) -> tuple[int, ...]:
-    """``"0-63"``, ``"5"``, ``"1,4,10-12"``: seeds in the order written. ArgumentError for anything else, for a seed named twice, for one
-    of more than 64 bits, and for more than ``MOST_SEEDS``."""
+    """``"0-63"``, ``"5"``, ``"1,4,10-12"``: seeds in the order written. ArgumentError for anything
+    else, for a seed named twice, for one of more than 64 bits, and for more than ``MOST_SEEDS``."""
     ranges: list[range] = []
     for part in str(text).split(","):
         first, dash, last = part.strip().partition("-")
         if not _is_seed(first) or (dash and not _is_seed(last)):
-            raise ArgumentError(f"seeds {_cut(text)!r}: wanted numbers and ranges, such as 0-63 or 1,4,10-12; {_cut(part)!r} is none")
+            raise ArgumentError(
+                f"seeds {_cut(text)!r}: wanted numbers and ranges, such as 0-63 or "
+                f"1,4,10-12; {_cut(part)!r} is none"
+            )
         low, high = int(first), int(last) if dash else int(first)
         if high < low:
             raise ArgumentError(f"seeds {_cut(text)!r}: the range {part!r} runs backwards")
         if high >= 2**64:
-            raise ArgumentError(f"seeds {_cut(text)!r}: {high} has more than 64 bits; the largest seed is {2**64 - 1}")
+            raise ArgumentError(
+                f"seeds {_cut(text)!r}: {high} has more than 64 bits; the largest seed is "
+                f"{2**64 - 1}"
+            )
         ranges.append(range(low, high + 1))
     if (count := sum(seeds.stop - seeds.start for seeds in ranges)) > MOST_SEEDS:
-        raise ArgumentError(f"seeds {_cut(text)!r}: {count} samples; at most {MOST_SEEDS} are drawn by one command, so cut the range")
+        raise ArgumentError(
+            f"seeds {_cut(text)!r}: {count} samples; at most {MOST_SEEDS} are drawn by one "
+            "command, so cut the range"
+        )
     ordered = sorted(ranges, key=lambda seeds: seeds.start)
     if any(a.stop > b.start for a, b in pairwise(ordered)):
         raise ArgumentError(f"seeds {_cut(text)!r}: a seed is named twice")
@@ -140,10 +183,14 @@ def _cut(text: object) -> str:
 
 
 def parse_size(text: str | int | None) -> int | tuple[int, int] | None:
-    """``"64"``, ``"64x96"`` (height, width) or None. ArgumentError for anything else, and beyond ``MOST_SIZE``."""
+    """``"64"``, ``"64x96"`` (height, width) or None. ArgumentError for anything else, and beyond
+    ``MOST_SIZE``."""
     if text is None:
         return None
     numbers = str(text).split("x")
     if len(numbers) > 2 or not all(_is_seed(n) and 0 < int(n) <= MOST_SIZE for n in numbers):
-        raise ArgumentError(f"--size {_cut(text)!r}: wanted height and width, such as 64 or 64x96, of at most {MOST_SIZE}")
+        raise ArgumentError(
+            f"--size {_cut(text)!r}: wanted height and width, such as 64 or 64x96, of at "
+            f"most {MOST_SIZE}"
+        )
     return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))

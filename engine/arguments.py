@@ -1,4 +1,5 @@
-"""Checks of what ``sample``, ``run`` and ``log_prob`` are given, made before a plan is built and before any network call."""
+"""Checks of what ``sample``, ``run`` and ``log_prob`` are given, made before a plan is built and
+before any network call."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ class StateError(ArgumentError):
 def check_dtype(dtype: Any) -> None:
     """ArgumentError unless ``dtype`` is None or a floating point dtype of torch."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ArgumentError(f"dtype={dtype!r}: a floating point dtype is wanted, such as torch.float32 or torch.bfloat16")
+        raise ArgumentError(
+            f"dtype={dtype!r}: a floating point dtype is wanted, such as torch.float32 or "
+            "torch.bfloat16"
+        )
 
 
 def check_given(**states: Any) -> None:
@@ -28,8 +32,14 @@ def check_given(**states: Any) -> None:
         if value is None:
             continue
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim < 2:
-            found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise StateError(f"{name}= must be a floating point tensor (batch, *shape), got {found}")
+            found = (
+                f"{value.dtype} {tuple(value.shape)}"
+                if isinstance(value, Tensor)
+                else type(value).__name__
+            )
+            raise StateError(
+                f"{name}= must be a floating point tensor (batch, *shape), got {found}"
+            )
         tensor(f"{name}=", value, error=StateError)
 
 
@@ -43,11 +53,14 @@ def check_callable(**functions: Any) -> None:
 def check_progress(progress: bool | Callable[[int, int], None]) -> None:
     """ArgumentError unless ``progress`` is True, False or a function."""
     if not isinstance(progress, bool) and not callable(progress):
-        raise ArgumentError(f"progress={progress!r}: True, False or a function (done, total) is wanted")
+        raise ArgumentError(
+            f"progress={progress!r}: True, False or a function (done, total) is wanted"
+        )
 
 
 def check_state(x: Tensor, denoiser: Denoiser) -> None:
-    """StateError unless ``x`` is a floating point tensor (batch, *shape) of the denoiser's shape."""
+    """StateError unless ``x`` is a floating point tensor (batch, *shape) of the denoiser's
+    shape."""
     if not isinstance(x, Tensor):
         raise StateError(f"the state must be a tensor (batch, *shape), got {type(x).__name__}")
     tensor("the state", x, floating=False, error=StateError)
@@ -58,7 +71,10 @@ def check_state(x: Tensor, denoiser: Denoiser) -> None:
     if x.shape[0] == 0:
         raise StateError(f"the state must hold at least one sample, got {tuple(x.shape)}")
     if denoiser.shape is not None and tuple(x.shape[1:]) != tuple(denoiser.shape):
-        raise StateError(f"the state has shape {tuple(x.shape)}, the model wants (batch, {', '.join(map(str, denoiser.shape))})")
+        raise StateError(
+            f"the state has shape {tuple(x.shape)}, the model wants (batch, "
+            f"{', '.join(map(str, denoiser.shape))})"
+        )
 
 
 def check_cond(cond: Any, batch: int) -> None:
@@ -66,10 +82,15 @@ def check_cond(cond: Any, batch: int) -> None:
     items = cond.items() if isinstance(cond, Mapping) else [] if cond is None else [("cond", cond)]
     for name, value in items:
         if not isinstance(value, Tensor):
-            raise StateError(f"condition {name!r} is a {type(value).__name__}; a tensor with the batch first is wanted")
+            raise StateError(
+                f"condition {name!r} is a {type(value).__name__}; a tensor with the batch "
+                "first is wanted"
+            )
         tensor(f"condition {name!r}", value, floating=False, error=StateError)
         if value.ndim == 0 or value.shape[0] != batch:
-            raise StateError(f"condition {name!r} has shape {tuple(value.shape)}, the batch is {batch}")
+            raise StateError(
+                f"condition {name!r} has shape {tuple(value.shape)}, the batch is {batch}"
+            )
 
 
 def check_tensors(noise: Any) -> None:
@@ -82,4 +103,7 @@ def check_tensors(noise: Any) -> None:
         or getattr(noise, "ndim", 1) == 0
         or not all(hasattr(value, "shape") for value in values)
     ):
-        raise ArgumentError(f"noise={shown(noise)}: allowed are 'independent', 'brownian', a function (key, like), or tensors by key")
+        raise ArgumentError(
+            f"noise={shown(noise)}: allowed are 'independent', 'brownian', a function (key, "
+            "like), or tensors by key"
+        )

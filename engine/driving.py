@@ -30,16 +30,23 @@ def run_driver(
     cond: Tensor | Mapping[str, Tensor] | None = None,
     on_step: OnStep | None = None,
 ) -> tuple[Tensor, Drive]:
-    """Run a driver from ``x`` (B, *shape), the state at the first node of its grid; the result, and the run as it ended.
+    """Run a driver from ``x`` (B, *shape), the state at the first node of its grid; the result, and
+    the run as it ended.
 
-    A driver that follows a Brownian path does so whatever ``noise`` is; ValueError for ``noise="brownian"`` with another stochastic one.
+    A driver that follows a Brownian path does so whatever ``noise`` is; ValueError for
+    ``noise="brownian"`` with another stochastic one.
     """
     entry = registry.get(asked.name)
     if noise == "brownian" and entry.tau_of(asked.options) > 0.0 and not entry.path:
         raise ArgumentError(
-            f"noise='brownian': {asked.name} draws its noises one after another; allowed: 'independent', a callable, tensors by key"
+            f"noise='brownian': {asked.name} draws its noises one after another; allowed: "
+            "'independent', a callable, tensors by key"
         )
-    source = SeededNoise(tuple(seeds)) if noise is None or isinstance(noise, str) else noise_source(noise)
+    source = (
+        SeededNoise(tuple(seeds))
+        if noise is None or isinstance(noise, str)
+        else noise_source(noise)
+    )
     drive = Drive(
         denoiser,
         x,

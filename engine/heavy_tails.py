@@ -1,7 +1,9 @@
-"""Noise of a path whose kernel is not Gaussian (``schedules.PFGMPP``): one number a sample, made from its seed, scales the normals.
+"""Noise of a path whose kernel is not Gaussian (``schedules.PFGMPP``): one number a sample, made
+from its seed, scales the normals.
 
-The numbers are inversions of the distribution at standard normals of a stream of their own: draw 0 for the start state, draw k + 1 for
-the jump with noise k. A schedule has such a kernel if it has ``kernel_scale`` and ``jump_scale``.
+The numbers are inversions of the distribution at standard normals of a stream of their own: draw 0
+for the start state, draw k + 1 for the jump with noise k. A schedule has such a kernel if it has
+``kernel_scale`` and ``jump_scale``.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def kernel_noise(schedule: Schedule, seeds: Sequence[int], z: Tensor) -> Tensor:
 
 
 def path_noise(schedule: Schedule, plan: Plan, noise: Noise) -> Noise:
-    """``noise`` with heavy tails where a jump to more noise uses it; noise that is not made from ``seeds`` is left as it is."""
+    """``noise`` with heavy tails where a jump to more noise uses it; noise that is not made from
+    ``seeds`` is left as it is."""
     scale: Any = getattr(schedule, "jump_scale", None)
     seeds: Sequence[int] | None = getattr(noise, "seeds", None)
     if scale is None or seeds is None or not plan.draws or not callable(noise):
@@ -50,7 +53,9 @@ def _jumping(scale: Any, plan: Plan, noise: NoiseSource, seeds: Sequence[int]) -
 
 def _levels(seeds: Sequence[int], draw: int) -> np.ndarray:
     """Two normals a sample, (B, 2) float64."""
-    found: np.ndarray = normals(seeds, (2,), stream=TAIL_STREAM, draw=draw, device="cpu", dtype=torch.float64).numpy()
+    found: np.ndarray = normals(
+        seeds, (2,), stream=TAIL_STREAM, draw=draw, device="cpu", dtype=torch.float64
+    ).numpy()
     return found
 
 

@@ -1,8 +1,8 @@
 """``fewstep.invert``: data to the noise that a sampler turns back into it.
 
-The sampler's plan on the grid in reverse order, from data to noise: the same ODE the other way, so the error of the round trip is that of
-the method, of its order in the steps (DPM-Solver's and DDIM's inversion; Song et al. 2020, arXiv 2010.02502, eq. 14; Lu et al. 2022, arXiv
-2206.00927).
+The sampler's plan on the grid in reverse order, from data to noise: the same ODE the other way, so
+the error of the round trip is that of the method, of its order in the steps (DPM-Solver's and
+DDIM's inversion; Song et al. 2020, arXiv 2010.02502, eq. 14; Lu et al. 2022, arXiv 2206.00927).
 """
 
 from __future__ import annotations
@@ -39,24 +39,29 @@ def invert(
     progress: bool | Callable[[int, int], None] = False,
     **options: Any,
 ) -> Tensor:
-    """The state at the grid's first time (B, *shape), already scaled, that leads to ``x0`` (B, *shape), the state at its last time.
+    """The state at the grid's first time (B, *shape), already scaled, that leads to ``x0`` (B,
+    *shape), the state at its last time.
 
-    ``fewstep.sample(denoiser, sampler, x=result, ...)`` with the same grid, ``final`` and ``cond`` is the way back.
+    ``fewstep.sample(denoiser, sampler, x=result, ...)`` with the same grid, ``final`` and ``cond``
+    is the way back.
 
     Args:
-        sampler, steps, nfe, grid, times, sigmas, start, options: as in ``fewstep.plan``; the grid is that of sampling, from noise to data.
-        final: ``sigma_min``: x0 is taken as a state at t_min; ``zero``: at sigma = 0, for samplers on eps (with networks that give it
-            there) and velocities.
+        sampler, steps, nfe, grid, times, sigmas, start, options: as in ``fewstep.plan``; the grid
+            is that of sampling, from noise to data.
+        final: ``sigma_min``: x0 is taken as a state at t_min; ``zero``: at sigma = 0, for samplers
+            on eps (with networks that give it there) and velocities.
         cond, callback, progress: as in ``fewstep.sample``.
 
-    Raises SamplerError for a driver, a stochastic sampler, and one that cannot go that way (data predictions from sigma = 0, steps in
-    rho to alpha = 0); ConversionError where the network cannot.
+    Raises SamplerError for a driver, a stochastic sampler, and one that cannot go that way (data
+    predictions from sigma = 0, steps in rho to alpha = 0); ConversionError where the network
+    cannot.
     """
     check_denoiser(denoiser)
     check_given(x0=x0)
     check_callable(callback=callback)
     check_progress(progress)
-    offset: Tensor | None = getattr(denoiser, "offset", None)  # the state of a mean-reverting path is x - offset
+    # the state of a mean-reverting path is x - offset
+    offset: Tensor | None = getattr(denoiser, "offset", None)
     x = x0 if offset is None else x0 - offset.to(x0)
     plan = inverse_plan(
         sampler,
@@ -75,23 +80,38 @@ def invert(
 
 
 def inverse_plan(sampler: str, denoiser: Denoiser, options: dict[str, Any], **where: Any) -> Plan:
-    """The plan of ``sampler`` on the grid that ``where`` describes, from its last node to its first."""
+    """The plan of ``sampler`` on the grid that ``where`` describes, from its last node to its
+    first."""
     asked = request(sampler, denoiser.schedule, options, **where)
     if asked.driver:
-        raise registry.SamplerError(f"{asked.name} is a driver and has no plan to run backwards; take a plan sampler such as dpm_solver_2m")
+        raise registry.SamplerError(
+            f"{asked.name} is a driver and has no plan to run backwards; take a plan sampler "
+            "such as dpm_solver_2m"
+        )
     if registry.get(asked.name).tau_of(asked.options) > 0.0:
-        raise registry.SamplerError(f"{asked.name} draws noise and cannot be inverted; take a deterministic sampler, or eta=0")
+        raise registry.SamplerError(
+            f"{asked.name} draws noise and cannot be inverted; take a deterministic sampler, "
+            "or eta=0"
+        )
     forward = asked.grid
     back = Grid(
-        forward.schedule, forward.times[::-1], forward.nodes[::-1], forward.name, (*forward.params, ("reversed", True)), forward.final
+        forward.schedule,
+        forward.times[::-1],
+        forward.nodes[::-1],
+        forward.name,
+        (*forward.params, ("reversed", True)),
+        forward.final,
     )
     try:
         plan = registry.build(asked.name, back, asked.options)
     except (ValueError, ZeroDivisionError) as error:
         raise registry.SamplerError(
-            f"{asked.name} has no plan from t={back.times[0]} (sigma={back[0].sigma:.3g}) up to t={back.times[-1]} "
+            f"{asked.name} has no plan from t={back.times[0]} (sigma={back[0].sigma:.3g}) up "
+            f"to t={back.times[-1]} "
             f"(alpha={back[-1].alpha:.3g}): {error}; dpm_solver_2m has one"
         ) from error
     if plan.stochastic:
-        raise registry.SamplerError(f"{asked.name} draws noise and cannot be inverted; take a deterministic sampler")
+        raise registry.SamplerError(
+            f"{asked.name} draws noise and cannot be inverted; take a deterministic sampler"
+        )
     return plan

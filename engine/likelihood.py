@@ -1,17 +1,21 @@
 """``fewstep.log_prob``: the likelihood of data under the probability-flow ODE.
 
-In the angle of the path, ``phi = atan2(sigma, alpha)``, with ``r = hypot(alpha, sigma)`` and ``w = x / r``, the flow is ``dw/dphi = v / r``
-with ``v = alpha eps - sigma x0``: regular at alpha = 0 and at sigma = 0. By the instantaneous change of variables (Chen et al. 2018,
-arXiv 1806.07366, Thm 1; Song et al. 2021, arXiv 2011.13456, eq. 39)
+In the angle of the path, ``phi = atan2(sigma, alpha)``, with ``r = hypot(alpha, sigma)`` and
+``w = x / r``, the flow is ``dw/dphi = v / r`` with ``v = alpha eps - sigma x0``: regular at alpha =
+0 and at sigma = 0. By the instantaneous change of variables (Chen et al. 2018, arXiv 1806.07366,
+Thm 1; Song et al. 2021, arXiv 2011.13456, eq. 39)
 
     log p_s(x_s) = log p_T(x_T) + d log(r_T / r_s) + int tr(dv/dx) dphi.
 
-The trace is a further component of the state, driven by a prediction of its own, so the same plan and the same loop integrate it.
+The trace is a further component of the state, driven by a prediction of its own, so the same plan
+and the same loop integrate it.
 
-Units. Nats, of the density of ``x0`` at time ``t`` (t_min unless given: data are taken as samples of the slightly noised path, as in the
-paper). Bits per dimension of data with ``levels`` values a dimension, dequantised by uniform noise of one level, scaled to ``[low, high)``:
+Units. Nats, of the density of ``x0`` at time ``t`` (t_min unless given: data are taken as samples
+of the slightly noised path, as in the paper). Bits per dimension of data with ``levels`` values a
+dimension, dequantised by uniform noise of one level, scaled to ``[low, high)``:
 
-    bits = -log p / (d log 2) - log2((high - low) / levels),        which adds 7 for 256 levels on [-1, 1) and 8 on [0, 1).
+    bits = -log p / (d log 2) - log2((high - low) / levels),        which adds 7 for 256 levels on
+                                                                    [-1, 1) and 8 on [0, 1).
 """
 
 from __future__ import annotations
@@ -25,7 +29,16 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, ArgumentTypeError, choice, described, flag, integer, number, tensor
+from ..checks import (
+    ArgumentError,
+    ArgumentTypeError,
+    choice,
+    described,
+    flag,
+    integer,
+    number,
+    tensor,
+)
 from ..fused.noise.seeded import check_seeds, normals, seeds_from
 from ..models.denoiser import Condition, Denoiser, check_denoiser
 from ..plans.builder import Lin, PlanBuilder, dot
@@ -42,7 +55,8 @@ from .arguments import StateError, check_callable, check_cond, check_state
 PROBE_STREAM = 1 << 30
 #: samples of at most this many elements get the exact trace
 EXACT_UP_TO = 64
-#: elements of vector-Jacobian products that are made in one batched pass; large states take one product at a time
+#: elements of vector-Jacobian products that are made in one batched pass; large states take one
+#: product at a time
 _TOGETHER = 1 << 16
 #: where steps in the angle turn from even (below) to growing in proportion (above)
 _KNEE = 0.02
@@ -61,7 +75,8 @@ class Likelihood:
 
     Attributes:
         nats: log p of each sample, (B,) float64.
-        standard_error: of ``nats`` over the probes, (B,); None for the exact trace and for one probe.
+        standard_error: of ``nats`` over the probes, (B,); None for the exact trace and for one
+            probe.
         latent: the state at t_max, (B, *shape) float64.
         prior: log p of the latent, (B,).
         dims: elements of a sample.
@@ -80,7 +95,9 @@ class Likelihood:
         return bits_per_dim(self.nats, self.dims, levels, low, high)
 
 
-def bits_per_dim(nats: Tensor, dims: int, levels: int = 256, low: float = -1.0, high: float = 1.0) -> Tensor:
+def bits_per_dim(
+    nats: Tensor, dims: int, levels: int = 256, low: float = -1.0, high: float = 1.0
+) -> Tensor:
     """``-nats / (dims log 2) - log2((high - low) / levels)``."""
     tensor("nats", nats)
     integer("dims", dims, 1, 1 << 53)
@@ -91,12 +108,19 @@ def bits_per_dim(nats: Tensor, dims: int, levels: int = 256, low: float = -1.0, 
 
 
 @overload
-def log_prob(denoiser: Denoiser, x0: Tensor, *, info: Literal[False] = ..., **options: Any) -> Tensor: ...
+def log_prob(
+    denoiser: Denoiser, x0: Tensor, *, info: Literal[False] = ..., **options: Any
+) -> Tensor: ...
 @overload
-def log_prob(denoiser: Denoiser, x0: Tensor, *, info: Literal[True], **options: Any) -> Likelihood: ...
-def log_prob(denoiser: Denoiser, x0: Tensor, *, info: bool = False, **options: Any) -> Tensor | Likelihood:
-    """Log-likelihood of ``x0`` (B, *shape) in nats, (B,) float64; with ``info=True`` the ``Likelihood`` (bits per dimension, standard
-    error, latent). Options, equations and errors: ``engine.likelihood.likelihood``."""
+def log_prob(
+    denoiser: Denoiser, x0: Tensor, *, info: Literal[True], **options: Any
+) -> Likelihood: ...
+def log_prob(
+    denoiser: Denoiser, x0: Tensor, *, info: bool = False, **options: Any
+) -> Tensor | Likelihood:
+    """Log-likelihood of ``x0`` (B, *shape) in nats, (B,) float64; with ``info=True`` the
+    ``Likelihood`` (bits per dimension, standard error, latent). Options, equations and errors:
+    ``engine.likelihood.likelihood``."""
     flag("info", info)
     found = likelihood(denoiser, x0, **options)
     return found if info else found.nats
@@ -120,21 +144,31 @@ def likelihood(
     """The likelihood of ``x0`` (B, *shape) under the probability-flow ODE.
 
     Args:
-        t: the time whose density is asked for, t_min of the schedule by default; where sigma = 0 the network must be able to give eps.
-        steps, rule: steps of a Runge-Kutta tableau in the angle (``rk4``: four network calls a step).
-        trace: ``exact`` (one vector-Jacobian product an element), ``hutchinson`` (one a probe: ``E e^T J e = tr J``; Hutchinson 1989,
-            doi 10.1080/03610918908812806), or ``auto``: exact up to 64 elements.
-        probes, probe: number of probes, each fixed along the whole path and averaged; ``rademacher`` or ``gaussian``.
+        t: the time whose density is asked for, t_min of the schedule by default; where sigma = 0
+            the network must be able to give eps.
+        steps, rule: steps of a Runge-Kutta tableau in the angle (``rk4``: four network calls a
+            step).
+        trace: ``exact`` (one vector-Jacobian product an element), ``hutchinson`` (one a probe:
+            ``E e^T J e = tr J``; Hutchinson 1989, doi 10.1080/03610918908812806), or ``auto``:
+            exact up to 64 elements.
+        probes, probe: number of probes, each fixed along the whole path and averaged;
+            ``rademacher`` or ``gaussian``.
         seed, seeds: of the probes, one a sample as in ``fewstep.sample``.
-        prior: log density (B,) at t_max, of the float64 state there; default ``N(0, prior_scale^2)``.
+        prior: log density (B,) at t_max, of the float64 state there; default
+            ``N(0, prior_scale^2)``.
 
-    The flow is integrated in float64 (float32 on devices without it); the network sees the dtype of ``x0``. Rows of the network must not
-    depend on each other.
+    The flow is integrated in float64 (float32 on devices without it); the network sees the dtype of
+    ``x0``. Rows of the network must not depend on each other.
 
-    Raises ValueError for options, StateError for shapes, ConversionError where the network says nothing about v at an end of the path,
-    GradientError after one call of a network that autograd cannot see through, NumericalError for a result that is not finite.
+    Raises ValueError for options, StateError for shapes, ConversionError where the network says
+    nothing about v at an end of the path, GradientError after one call of a network that autograd
+    cannot see through, NumericalError for a result that is not finite.
     """
-    for name, value, allowed in (("trace", trace, TRACES), ("probe", probe, PROBES), ("rule", rule, tuple(TABLEAUS))):
+    for name, value, allowed in (
+        ("trace", trace, TRACES),
+        ("probe", probe, PROBES),
+        ("rule", rule, tuple(TABLEAUS)),
+    ):
         choice(name, value, allowed)
     for name, count in (("steps", steps), ("probes", probes)):
         integer(name, count, 1, 1_000_000)
@@ -147,7 +181,8 @@ def likelihood(
         raise StateError(f"{len(chosen)} seeds, but the batch is {x0.shape[0]}")
     if prior is None and isinstance(denoiser.schedule, PFGMPP):
         raise ArgumentError("the prior of a PFGM++ path is no Gaussian: give prior=")
-    offset: Tensor | None = getattr(denoiser, "offset", None)  # the state of a mean-reverting path is x - offset
+    # the state of a mean-reverting path is x - offset
+    offset: Tensor | None = getattr(denoiser, "offset", None)
     x0 = x0 if offset is None else x0 - offset.to(x0)
     dims = x0[0].numel()
     exact = trace == "exact" or (trace == "auto" and dims <= EXACT_UP_TO)
@@ -158,7 +193,9 @@ def likelihood(
     last = prior(latent) if prior is not None else _normal(latent, scale)
     volume = dims * math.log(_radius(plan.end) / _radius(plan.start))
     if not isinstance(last, Tensor) or last.shape != (x0.shape[0],):
-        raise StateError(f"prior(latent) returned {described(last)}: log densities ({x0.shape[0]},) are wanted")
+        raise StateError(
+            f"prior(latent) returned {described(last)}: log densities ({x0.shape[0]},) are wanted"
+        )
     each = last[:, None] + volume + traces
     spread = each.std(dim=1) / math.sqrt(probes) if not exact and probes > 1 else None
     found = Likelihood(each.mean(dim=1), spread, latent, last, dims, plan.nfe)
@@ -169,19 +206,29 @@ def likelihood(
 
 
 def probe_vectors(seeds: Sequence[int], like: Tensor, count: int, kind: str) -> Tensor:
-    """``count`` probes shaped like ``like``, (count, B, *shape): normals of the sample's seed, or their signs."""
-    draws = [normals(seeds, like.shape[1:], stream=PROBE_STREAM, draw=k, device=like.device, dtype=like.dtype) for k in range(count)]
+    """``count`` probes shaped like ``like``, (count, B, *shape): normals of the sample's seed, or
+    their signs."""
+    draws = [
+        normals(
+            seeds, like.shape[1:], stream=PROBE_STREAM, draw=k, device=like.device, dtype=like.dtype
+        )
+        for k in range(count)
+    ]
     vectors = torch.stack(draws)
     return vectors if kind == "gaussian" else torch.where(vectors < 0.0, -1.0, 1.0).to(like.dtype)
 
 
 def angle_plan(schedule: Schedule, t: float, steps: int, rule: str) -> Plan:
-    """The plan from time ``t`` up to t_max: ``steps`` steps in the angle, even below 0.02 and in proportion above."""
+    """The plan from time ``t`` up to t_max: ``steps`` steps in the angle, even below 0.02 and in
+    proportion above."""
     first, last = schedule.node(t), schedule.node(schedule.t_max)
     low, high = (math.asinh(_angle(node) / _KNEE) for node in (first, last))
     if not low < high:
         raise ArgumentError(f"t = {t} is no time before t_max = {schedule.t_max}")
-    inner = [_at_angle(schedule, _KNEE * math.sinh(low + (high - low) * k / steps)) for k in range(1, steps)]
+    inner = [
+        _at_angle(schedule, _KNEE * math.sinh(low + (high - low) * k / steps))
+        for k in range(1, steps)
+    ]
     nodes, tableau = [first, *inner, last], TABLEAUS[rule]
     b = PlanBuilder(nodes, "asymptotic", f"log_prob {rule}")
     x = b.start(first)
@@ -190,7 +237,13 @@ def angle_plan(schedule: Schedule, t: float, steps: int, rule: str) -> Plan:
         slopes: list[Lin] = []
         for c, row in zip((*tableau.c, 1.0), (*tableau.a, tableau.b), strict=True):
             node = s if c == 0.0 else e if c == 1.0 else _at_angle(schedule, _angle(s) + c * h)
-            y = b.at(node, (_radius(node) / _radius(s)) * x + (_radius(node) * h) * dot(row, slopes)) if row else x
+            y = (
+                b.at(
+                    node, (_radius(node) / _radius(s)) * x + (_radius(node) * h) * dot(row, slopes)
+                )
+                if row
+                else x
+            )
             if len(slopes) < len(tableau.c):
                 slopes.append(b.evaluate(y, node, "v") / _radius(node))
         x = y
@@ -211,7 +264,9 @@ def _at_angle(schedule: Schedule, phi: float) -> Node:
 
 def _normal(x: Tensor, scale: float) -> Tensor:
     flat = x.flatten(1) / scale
-    return -0.5 * flat.square().sum(dim=1) - flat.shape[1] * math.log(scale * math.sqrt(2.0 * math.pi))
+    return -0.5 * flat.square().sum(dim=1) - flat.shape[1] * math.log(
+        scale * math.sqrt(2.0 * math.pi)
+    )
 
 
 @dataclass(frozen=True)
@@ -229,25 +284,45 @@ class _Augmented:
         return 1.0
 
 
-def _integrate(plan: Plan, denoiser: Denoiser, x0: Tensor, probes: Tensor | None, cond: Condition) -> tuple[Tensor, Tensor]:
+def _integrate(
+    plan: Plan, denoiser: Denoiser, x0: Tensor, probes: Tensor | None, cond: Condition
+) -> tuple[Tensor, Tensor]:
     """The state at the end and ``int tr dphi`` of each probe, (B, probes)."""
-    numbers = [convert(denoiser.prediction, "v", e.node) for e in plan.evaluations]  # raises before any call
+    # raises before any call
+    numbers = [convert(denoiser.prediction, "v", e.node) for e in plan.evaluations]
     width = x0[0].numel()
     precision = torch.float32 if x0.device.type == "mps" else torch.float64
-    state = torch.zeros((x0.shape[0], width + (1 if probes is None else len(probes))), dtype=precision, device=x0.device)
+    state = torch.zeros(
+        (x0.shape[0], width + (1 if probes is None else len(probes))),
+        dtype=precision,
+        device=x0.device,
+    )
     state[:, :width] = x0.flatten(1)
     cursor = Cursor(plan, _Augmented(denoiser.schedule), state)  # type: ignore[arg-type]
     for (a, b), e in zip(numbers, plan.evaluations, strict=True):
         x = cursor.x_in[:, :width].to(x0.dtype).view(x0.shape)
         v, traces = _v_and_traces(denoiser, x, e.node, a, b, probes, cond)
-        # a component of a state at a node is r times the quantity itself: r l, whose slope in phi is r tr
-        cursor.step((torch.cat([v.flatten(1).to(precision), _radius(e.node) * traces.to(precision)], dim=1),))
+        # a component of a state at a node is r times the quantity itself: r l, whose slope in phi
+        # is r tr
+        cursor.step(
+            (
+                torch.cat(
+                    [v.flatten(1).to(precision), _radius(e.node) * traces.to(precision)], dim=1
+                ),
+            )
+        )
     result = cursor.result
     return result[:, :width].reshape(x0.shape), result[:, width:] / _radius(plan.end)
 
 
 def _v_and_traces(
-    denoiser: Denoiser, x: Tensor, node: Node, a: float, b: float, probes: Tensor | None, cond: Condition
+    denoiser: Denoiser,
+    x: Tensor,
+    node: Node,
+    a: float,
+    b: float,
+    probes: Tensor | None,
+    cond: Condition,
 ) -> tuple[Tensor, Tensor]:
     """``v = a x + b value`` and its trace, or ``e^T (dv/dx) e`` of each probe, (B, probes)."""
     time = float(node.t or 0.0)
@@ -255,7 +330,8 @@ def _v_and_traces(
     scale = denoiser.input_scale(time)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        raws = denoiser.raws(x * scale, time, cond)  # a tensor of its own: the network may write into it
+        # a tensor of its own: the network may write into it
+        raws = denoiser.raws(x * scale, time, cond)
         value = torch.stack([raw * (b * q) for raw, q in zip(raws, qs, strict=True)]).sum(dim=0)
         if not value.requires_grad:
             raise GradientError(_NO_GRADIENT)
@@ -269,7 +345,8 @@ def _v_and_traces(
 
 
 _NO_GRADIENT = (
-    "log_prob needs the derivative of the network by its input, and autograd finds none: the network detaches its input, runs without "
+    "log_prob needs the derivative of the network by its input, and autograd finds none: the "
+    "network detaches its input, runs without "
     "gradients (no_grad, inference_mode), or works outside of torch"
 )
 
@@ -279,7 +356,14 @@ def products_with(value: Tensor, x: Tensor, vectors: Tensor) -> Tensor:
     parts = []
     for some in torch.split(vectors, max(1, min(len(vectors), _TOGETHER // x.numel()))):
         many = len(some) > 1
-        (grads,) = torch.autograd.grad(value, x, some if many else some[0], retain_graph=True, allow_unused=True, is_grads_batched=many)
+        (grads,) = torch.autograd.grad(
+            value,
+            x,
+            some if many else some[0],
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=many,
+        )
         if grads is None:
             raise GradientError(_NO_GRADIENT)
         parts.append(((grads if many else grads[None]) * some).flatten(2).sum(dim=2))
@@ -289,4 +373,8 @@ def products_with(value: Tensor, x: Tensor, vectors: Tensor) -> Tensor:
 def unit_vectors(x: Tensor) -> Tensor:
     """The unit vectors of a sample, (d, B, *shape)."""
     d = x[0].numel()
-    return torch.eye(d, dtype=x.dtype, device=x.device)[:, None].expand(d, x.shape[0], d).reshape(d, *x.shape)
+    return (
+        torch.eye(d, dtype=x.dtype, device=x.device)[:, None]
+        .expand(d, x.shape[0], d)
+        .reshape(d, *x.shape)
+    )

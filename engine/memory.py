@@ -11,13 +11,20 @@ import torch
 from ..checks import ArgumentError
 
 
-def check_room(shape: Sequence[int], device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
-    """ArgumentError where one state (batch, *shape) is larger than the memory of the device. Devices that do not tell are not asked."""
+def check_room(
+    shape: Sequence[int], device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """ArgumentError where one state (batch, *shape) is larger than the memory of the device.
+    Devices that do not tell are not asked."""
     kind = dtype or torch.float32
-    wanted, there = math.prod(shape) * kind.itemsize, _memory(torch.device(device or torch.get_default_device()))
+    wanted, there = (
+        math.prod(shape) * kind.itemsize,
+        _memory(torch.device(device or torch.get_default_device())),
+    )
     if there is not None and wanted > there:
         raise ArgumentError(
-            f"{shape[0]} samples of shape {tuple(shape[1:])} in {kind} take {wanted / 2**30:.3g} GiB, the device has {there / 2**30:.3g}; "
+            f"{shape[0]} samples of shape {tuple(shape[1:])} in {kind} take "
+            f"{wanted / 2**30:.3g} GiB, the device has {there / 2**30:.3g}; "
             "draw them in smaller batches (the same seeds give the same samples)"
         )
 

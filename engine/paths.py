@@ -1,14 +1,17 @@
-"""Where the noise of a plan comes from: independent draws, or one Brownian path in half log-SNR for every grid.
+"""Where the noise of a plan comes from: independent draws, or one Brownian path in half log-SNR for
+every grid.
 
 ``noise="brownian"``. Path time is lam, clipped to ``[-32, 32]``; for a draw from s to t toward data
 
     z = (W(lam_t) - W(lam_s)) / sqrt(lam_t - lam_s),
 
-a unit normal, and every grid sees the same path: draws of two runs that overlap are correlated as the path says, and so are two draws
-of one run (``[s, mid]`` and ``[s, t]``). A draw that does not go toward data (churn, restarts) is a noise of its own, addressed by its
-key, and the draws after it use the next layer of the path, so that an interval covered again gets fresh noise: layer k is what follows
-the k-th draw that goes up. The same interval drawn twice in a layer asks for two noises: the second is one of its own. The law of a plan
-is that of independent draws where no two draws of a layer overlap.
+a unit normal, and every grid sees the same path: draws of two runs that overlap are correlated as
+the path says, and so are two draws of one run (``[s, mid]`` and ``[s, t]``). A draw that does not
+go toward data (churn, restarts) is a noise of its own, addressed by its key, and the draws after it
+use the next layer of the path, so that an interval covered again gets fresh noise: layer k is what
+follows the k-th draw that goes up. The same interval drawn twice in a layer asks for two noises:
+the second is one of its own. The law of a plan is that of independent draws where no two draws of a
+layer overlap.
 """
 
 from __future__ import annotations
@@ -41,35 +44,50 @@ def clipped(lam: float) -> float:
 
 
 class LamPath:
-    """The path of each seed in half log-SNR: ``path(s_lam, t_lam, like) -> (W, H)`` for any s_lam <= t_lam in any order.
+    """The path of each seed in half log-SNR: ``path(s_lam, t_lam, like) -> (W, H)`` for any s_lam
+    <= t_lam in any order.
 
-    W ~ N(0, h) and H ~ N(0, h/12) are independent, h = t_lam - s_lam; H is the space-time integral of ``fused.brownian``.
+    W ~ N(0, h) and H ~ N(0, h/12) are independent, h = t_lam - s_lam; H is the space-time integral
+    of ``fused.brownian``.
     """
 
     def __init__(self, seeds: Sequence[int], *, tol: float = TOLERANCE, layer: int = 0) -> None:
-        """``tol``: smallest step of exact law, a power of two times the cell of length 1 or the next one below. Paths of another tol
-        are other paths, and so are those of another ``layer``."""
-        self.path = BrownianPath(check_seeds(seeds), -LAM_LIMIT, LAM_LIMIT, tol, cells=round(2.0 * LAM_LIMIT), layer=layer)
+        """``tol``: smallest step of exact law, a power of two times the cell of length 1 or the
+        next one below. Paths of another tol are other paths, and so are those of another
+        ``layer``."""
+        self.path = BrownianPath(
+            check_seeds(seeds),
+            -LAM_LIMIT,
+            LAM_LIMIT,
+            tol,
+            cells=round(2.0 * LAM_LIMIT),
+            layer=layer,
+        )
 
     def __call__(self, s_lam: float, t_lam: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(W, H) of the step, shaped like ``like`` (B, *shape). ValueError for a step toward noise."""
+        """(W, H) of the step, shaped like ``like`` (B, *shape). ValueError for a step toward
+        noise."""
         return self.path.levy(clipped(s_lam), clipped(t_lam), like)
 
     def unit(self, s_lam: float, t_lam: float, like: Tensor) -> Tensor:
-        """``W / sqrt(h)``. ValueError for a step toward noise, and for one that is shorter than tol."""
+        """``W / sqrt(h)``. ValueError for a step toward noise, and for one that is shorter than
+        tol."""
         s, t = clipped(s_lam), clipped(t_lam)
         if not t - s >= self.path.tol * (1.0 - 1e-9):
             raise ArgumentError(
-                f"a step from lam = {s_lam} to {t_lam} is shorter than the path's tol = {self.path.tol}; use noise='independent', or "
+                f"a step from lam = {s_lam} to {t_lam} is shorter than the path's tol = "
+                f"{self.path.tol}; use noise='independent', or "
                 f"noise=PlanPath(plan, seeds, tol=...) with a smaller one"
             )
         return self.path.increment(s, t, like).mul_((t - s) ** -0.5)
 
 
 class PlanPath:
-    """The noises of ``plan`` from the paths of ``seeds``: a callable ``(key, like) -> z`` for ``noise=``; see the module for the rule.
+    """The noises of ``plan`` from the paths of ``seeds``: a callable ``(key, like) -> z`` for
+    ``noise=``; see the module for the rule.
 
-    Draws are made when asked for, in any order. ValueError where a step toward data is shorter than ``tol``.
+    Draws are made when asked for, in any order. ValueError where a step toward data is shorter than
+    ``tol``.
     """
 
     def __init__(self, plan: Plan, seeds: Sequence[int], *, tol: float = TOLERANCE) -> None:
@@ -82,7 +100,10 @@ class PlanPath:
         for key, (draw, layer) in enumerate(zip(self.draws, self.layers, strict=True)):
             step = clipped(draw.end.lam) - clipped(draw.start.lam)
             if layer is not None and step < tol * (1.0 - 1e-9):
-                raise ArgumentError(f"draw {key} spans {step:.3g} in lam, less than the path's tol = {tol:.3g}; give a smaller tol")
+                raise ArgumentError(
+                    f"draw {key} spans {step:.3g} in lam, less than the path's tol = "
+                    f"{tol:.3g}; give a smaller tol"
+                )
 
     def __call__(self, key: int, like: Tensor) -> Tensor:
         """Noise ``key`` of the plan."""
@@ -111,24 +132,37 @@ def check_name(noise: Noise | str) -> None:
     """ValueError where ``noise`` is a string and no name of ``NAMES``."""
     check_tensors(noise)
     if isinstance(noise, str) and noise not in NAMES:
-        scale = f"; the noise scale {noise!r} of er_sde is the option noise_scale={noise!r}" if noise in NOISE_SCALES else ""
-        raise ArgumentError(unknown("noise", noise, NAMES) + "; or a callable, or tensors by key" + scale)
+        scale = (
+            f"; the noise scale {noise!r} of er_sde is the option noise_scale={noise!r}"
+            if noise in NOISE_SCALES
+            else ""
+        )
+        raise ArgumentError(
+            unknown("noise", noise, NAMES) + "; or a callable, or tensors by key" + scale
+        )
 
 
 def noise_for(plan: Plan, noise: Noise | str, seeds: Sequence[int] | None) -> Noise:
     """What the loop takes as the noise of ``plan``, checked before anything runs.
 
-    ``noise`` is a name (``independent`` or ``brownian``, both from ``seeds``), None (independent where there are seeds), a callable, or
-    tensors by key, one for every draw. Raises PlanError where tensors are missing or left over, or a stochastic plan has no noise at all.
+    ``noise`` is a name (``independent`` or ``brownian``, both from ``seeds``), None (independent
+    where there are seeds), a callable, or tensors by key, one for every draw. Raises PlanError
+    where tensors are missing or left over, or a stochastic plan has no noise at all.
     """
     check_name(noise)
     if isinstance(noise, str):
         if seeds is None:
             raise PlanError(f"noise={noise!r} needs seeds")
-        return PlanPath(plan, seeds) if noise == "brownian" and plan.draws else SeededNoise(check_seeds(seeds))
+        return (
+            PlanPath(plan, seeds)
+            if noise == "brownian" and plan.draws
+            else SeededNoise(check_seeds(seeds))
+        )
     if noise is None:
         if seeds is None and plan.draws:
-            raise PlanError(f"this plan draws noise ({len(plan.draws)} times): give noise= or seeds=")
+            raise PlanError(
+                f"this plan draws noise ({len(plan.draws)} times): give noise= or seeds="
+            )
         return SeededNoise(check_seeds(seeds)) if seeds is not None else None
     if not callable(noise):
         _check_given(plan, noise)
@@ -140,7 +174,10 @@ def _check_given(plan: Plan, noise: Any) -> None:
     if isinstance(noise, Mapping):
         missing = [k for k in range(wanted) if k not in noise]
         if missing:
-            raise PlanError(f"the plan draws noises 0 .. {wanted - 1}; the mapping lacks {missing[:8]}{' ...' if len(missing) > 8 else ''}")
+            raise PlanError(
+                f"the plan draws noises 0 .. {wanted - 1}; the mapping lacks "
+                f"{missing[:8]}{' ...' if len(missing) > 8 else ''}"
+            )
     found = len(noise)
     if found != wanted:
         raise PlanError(f"the plan draws {wanted} noises, {found} were given")

@@ -40,15 +40,28 @@ def plan(
     Args:
         sampler: a registered name, or another program's name for it (``fewstep.samplers.ALIASES``).
         schedule: the noising path of the model.
-        steps: grid intervals; ``nfe``: a budget of network calls instead (the largest plan that fits). 20 steps where neither is given.
-        grid: a grid's name or a ``Grid``; ``times`` or ``sigmas`` (rho values) give the nodes themselves.
+        steps: grid intervals; ``nfe``: a budget of network calls instead (the largest plan that
+            fits). 20 steps where neither is given.
+        grid: a grid's name or a ``Grid``; ``times`` or ``sigmas`` (rho values) give the nodes
+            themselves.
         final: ``"zero"`` ends at sigma = 0, ``"sigma_min"`` at t_min.
         start: begin at this time of the schedule instead of t_max.
         options: the sampler's own options (``fewstep.samplers.describe``).
 
     Raises SamplerError or GridError for anything unknown, naming the nearest match.
     """
-    asked = request(sampler, schedule, options, steps=steps, nfe=nfe, grid=grid, times=times, sigmas=sigmas, final=final, start=start)
+    asked = request(
+        sampler,
+        schedule,
+        options,
+        steps=steps,
+        nfe=nfe,
+        grid=grid,
+        times=times,
+        sigmas=sigmas,
+        final=final,
+        start=start,
+    )
     return asked.plan()
 
 
@@ -84,18 +97,26 @@ def request(
     final: str = "zero",
     start: float | None = None,
 ) -> Request:
-    """The arguments of ``plan``, resolved and checked; also a driver's. ``nfe`` is the ``max_nfe`` of one that chooses its nodes."""
+    """The arguments of ``plan``, resolved and checked; also a driver's. ``nfe`` is the ``max_nfe``
+    of one that chooses its nodes."""
     if grid is not None and not isinstance(grid, (str, Grid)):
-        raise ArgumentError(f"grid={grid!r}: a name or a Grid is wanted; times= or sigmas= take lists")
+        raise ArgumentError(
+            f"grid={grid!r}: a name or a Grid is wanted; times= or sigmas= take lists"
+        )
     name, given, grid = resolve(sampler, dict(options), grid)
     entry = registry.get(name)
     chosen = registry.make_options(entry, given)
 
     def grid_of(n: int) -> Grid:
-        return grid_for(schedule, n, grid=grid, times=times, sigmas=sigmas, final=final, start=start)
+        return grid_for(
+            schedule, n, grid=grid, times=times, sigmas=sigmas, final=final, start=start
+        )
 
     if entry.free and steps is not None:
-        raise registry.SamplerError(f"{name} chooses its own steps: steps={steps} says nothing; give tolerances, or max_nfe=")
+        raise registry.SamplerError(
+            f"{name} chooses its own steps: steps={steps} says nothing; give tolerances, or "
+            "max_nfe="
+        )
     if nfe is not None:
         if steps is not None:
             raise ArgumentError(f"steps={steps} and nfe={nfe}: give one of them")
@@ -115,7 +136,9 @@ def _count(name: str, value: int, most: int) -> int:
     return found
 
 
-def resolve(sampler: str, options: dict[str, Any], grid: str | Grid) -> tuple[str, dict[str, Any], str | Grid]:
+def resolve(
+    sampler: str, options: dict[str, Any], grid: str | Grid
+) -> tuple[str, dict[str, Any], str | Grid]:
     """Sampler name, options and grid with an alias replaced by what it stands for."""
     if not isinstance(sampler, str):
         raise registry.SamplerError(unknown("sampler", sampler, registry.names()))
@@ -123,7 +146,11 @@ def resolve(sampler: str, options: dict[str, Any], grid: str | Grid) -> tuple[st
         return sampler, options, grid
     if sampler in ALIASES:
         alias = ALIASES[sampler]
-        return alias.sampler, {**alias.options, **options}, alias.grid if grid == "auto" and alias.grid else grid
+        return (
+            alias.sampler,
+            {**alias.options, **options},
+            alias.grid if grid == "auto" and alias.grid else grid,
+        )
     raise registry.SamplerError(unknown("sampler", sampler, registry.names()))
 
 
@@ -137,11 +164,14 @@ def grid_for(
     final: str,
     start: float | None,
 ) -> Grid:
-    """The grid that these arguments describe; ``steps`` 0 means: as many as given nodes say, or the default."""
+    """The grid that these arguments describe; ``steps`` 0 means: as many as given nodes say, or the
+    default."""
     given = [what for what, value in (("times", times), ("sigmas", sigmas)) if value is not None]
     if isinstance(grid, Grid):
         if given or start is not None:
-            raise ArgumentError(f"a Grid and {', '.join(given) or 'start'} were given: give one of them")
+            raise ArgumentError(
+                f"a Grid and {', '.join(given) or 'start'} were given: give one of them"
+            )
         made = grid
     elif given:
         made = make_grid("custom", schedule, None, times=times, sigmas=sigmas)

@@ -1,9 +1,10 @@
 """``fewstep.sample`` and ``fewstep.run``: the front door.
 
-A sampler is compiled to a plan, which runs, or it is a driver (``samplers.driver``), which is given the model and the state.
+A sampler is compiled to a plan, which runs, or it is a driver (``samplers.driver``), which is given
+the model and the state.
 
-The state at the first node is ``prior_scale z`` (z the start noise of each sample's seed), or ``alpha init + sigma z`` when an image to
-begin from is given, or ``x`` as it is.
+The state at the first node is ``prior_scale z`` (z the start noise of each sample's seed), or
+``alpha init + sigma z`` when an image to begin from is given, or ``x`` as it is.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ from ..plans.running.lowering import Program
 from ..schedules.grids.construction import Grid
 from ..schedules.node import Node
 from .arguments import StateError as StateError
-from .arguments import check_callable, check_cond, check_dtype, check_given, check_progress, check_state
+from .arguments import (
+    check_callable,
+    check_cond,
+    check_dtype,
+    check_given,
+    check_progress,
+    check_state,
+)
 from .driving import run_driver
 from .heavy_tails import kernel_noise, path_noise
 from .memory import check_room
@@ -46,9 +54,11 @@ class SampleInfo:
         plan: the plan that ran; None for a driver.
         seeds: one a sample, empty when the state was given.
         seconds: wall time of the run, building aside.
-        time_mismatch: the largest distance between a state's time and the label that a table look-up network saw, 0 for others.
+        time_mismatch: the largest distance between a state's time and the label that a table
+            look-up network saw, 0 for others.
         accepted, rejected: steps of a driver; None for a plan.
-        passes: times that the network ran; less than ``nfe`` where calls were made together (parallel in time).
+        passes: times that the network ran; less than ``nfe`` where calls were made together
+            (parallel in time).
     """
 
     nfe: int
@@ -74,9 +84,10 @@ def run(
 ) -> Tensor:
     """Run ``plan`` from ``x`` (B, *shape), the state at the plan's first node, already scaled.
 
-    A stochastic plan takes its noises from ``noise`` (a callable ``(key, like)``, tensors by key, or a name as in ``sample``) or from
-    ``seeds``, one a sample. Tensors that do not match the plan's draws are refused with PlanError.
-    ``on_step`` sees each step and may replace the next state. Raises NumericalError on NaN, StateError on a wrong shape.
+    A stochastic plan takes its noises from ``noise`` (a callable ``(key, like)``, tensors by key,
+    or a name as in ``sample``) or from ``seeds``, one a sample. Tensors that do not match the
+    plan's draws are refused with PlanError. ``on_step`` sees each step and may replace the next
+    state. Raises NumericalError on NaN, StateError on a wrong shape.
     """
     check_denoiser(denoiser)
     checks.instance("plan", plan, (Plan, Program), "a plan, as fewstep.plan makes it,")
@@ -97,9 +108,13 @@ def _with_seeds(error: NumericalError, seeds: Sequence[int]) -> NumericalError:
 
 
 @overload
-def sample(denoiser: Denoiser, sampler: str = ..., *, info: Literal[False] = ..., **arguments: Any) -> Tensor: ...
+def sample(
+    denoiser: Denoiser, sampler: str = ..., *, info: Literal[False] = ..., **arguments: Any
+) -> Tensor: ...
 @overload
-def sample(denoiser: Denoiser, sampler: str = ..., *, info: Literal[True], **arguments: Any) -> tuple[Tensor, SampleInfo]: ...
+def sample(
+    denoiser: Denoiser, sampler: str = ..., *, info: Literal[True], **arguments: Any
+) -> tuple[Tensor, SampleInfo]: ...
 def sample(
     denoiser: Denoiser,
     sampler: str = "dpmpp_2m",
@@ -131,13 +146,15 @@ def sample(
     Args:
         denoiser: the model.
         sampler, steps, nfe, grid, times, sigmas, final, options: see ``fewstep.plan``.
-        n, seed: sample i has seed ``seed + i``; or ``seeds``, one a sample. The same seed gives the same noise in any batch.
+        n, seed: sample i has seed ``seed + i``; or ``seeds``, one a sample. The same seed gives the
+            same noise in any batch.
         x: the state at the grid's first time, already scaled, instead of noise.
         init, start: begin at time ``start`` from ``init`` (clean data) noised to that time.
         shape: of one sample, where the model does not know it.
         cond: Tensor or mapping of tensors, batch first.
-        noise: of a stochastic sampler: ``"independent"`` or ``"brownian"`` (from the seeds; one path for every grid, see
-            ``engine.paths``), a callable ``(key, like)`` or tensors by key.
+        noise: of a stochastic sampler: ``"independent"`` or ``"brownian"`` (from the seeds; one
+            path for every grid, see ``engine.paths``), a callable ``(key, like)`` or tensors by
+            key.
         callback: sees each ``StepState``; may return a tensor that replaces the next state.
         progress: True prints to stderr, or a callable ``(done, total)``.
         info: also return a ``SampleInfo``.
@@ -155,18 +172,44 @@ def sample(
         n = checks.integer("n", n, 1)
     device = checks.device(device)
     asked = request(
-        sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, times=times, sigmas=sigmas, final=final, start=start
+        sampler,
+        denoiser.schedule,
+        options,
+        steps=steps,
+        nfe=nfe,
+        grid=grid,
+        times=times,
+        sigmas=sigmas,
+        final=final,
+        start=start,
     )
     if start is not None and x is None and init is None:
-        raise StateError(f"start={start}: give init= (clean data) or x= (the state at that time) to begin in the middle")
-    shift: Tensor | None = getattr(denoiser, "offset", None)  # the state of a mean-reverting path is x - offset
+        raise StateError(
+            f"start={start}: give init= (clean data) or x= (the state at that time) to begin "
+            "in the middle"
+        )
+    # the state of a mean-reverting path is x - offset
+    shift: Tensor | None = getattr(denoiser, "offset", None)
     if shift is not None:
         x, init = (None if v is None else v - shift.to(v) for v in (x, init))
-        n = getattr(denoiser, "batch", None) if n is None and seeds is None and x is None and init is None else n
+        n = (
+            getattr(denoiser, "batch", None)
+            if n is None and seeds is None and x is None and init is None
+            else n
+        )
     chosen = _seeds(n, seed, seeds, x if x is not None else init)
     state = _start(denoiser, asked.grid[0], chosen, x, init, shape, device, dtype)
     began = time.perf_counter()
-    out, facts = execute(asked, denoiser, state, noise=noise, seeds=chosen, cond=cond, callback=callback, progress=progress)
+    out, facts = execute(
+        asked,
+        denoiser,
+        state,
+        noise=noise,
+        seeds=chosen,
+        cond=cond,
+        callback=callback,
+        progress=progress,
+    )
     out = out if shift is None else out + shift.to(out)
     return (out, replace(facts, seconds=time.perf_counter() - began)) if info else out
 
@@ -182,19 +225,41 @@ def execute(
     callback: OnStep | None = None,
     progress: bool | Callable[[int, int], None] = False,
 ) -> tuple[Tensor, SampleInfo]:
-    """Run a request from ``x`` (B, *shape), the state at its grid's first node; plan or driver. ``noise`` None: from the seeds."""
+    """Run a request from ``x`` (B, *shape), the state at its grid's first node; plan or driver.
+    ``noise`` None: from the seeds."""
     if asked.driver:
         check_state(x, denoiser)
         check_cond(cond, x.shape[0])
         try:
-            out, drive = run_driver(asked, denoiser, x, noise, seeds, cond, _watcher(callback, progress, None))
+            out, drive = run_driver(
+                asked, denoiser, x, noise, seeds, cond, _watcher(callback, progress, None)
+            )
         except NumericalError as error:
             raise _with_seeds(error, seeds) from None
         times = [call.node.t for call in drive.calls]
-        return out, SampleInfo(drive.nfe, None, tuple(seeds), 0.0, _mismatch(denoiser, times), drive.accepted, drive.rejected, drive.passes)
+        return out, SampleInfo(
+            drive.nfe,
+            None,
+            tuple(seeds),
+            0.0,
+            _mismatch(denoiser, times),
+            drive.accepted,
+            drive.rejected,
+            drive.passes,
+        )
     plan = asked.plan()
-    out = run(plan, denoiser, x, noise=noise, seeds=seeds, cond=cond, on_step=_watcher(callback, progress, plan.nfe))
-    return out, SampleInfo(plan.nfe, plan, tuple(seeds), 0.0, _mismatch(denoiser, [e.node.t for e in plan.evaluations]))
+    out = run(
+        plan,
+        denoiser,
+        x,
+        noise=noise,
+        seeds=seeds,
+        cond=cond,
+        on_step=_watcher(callback, progress, plan.nfe),
+    )
+    return out, SampleInfo(
+        plan.nfe, plan, tuple(seeds), 0.0, _mismatch(denoiser, [e.node.t for e in plan.evaluations])
+    )
 
 
 def _mismatch(denoiser: Denoiser, times: Sequence[float | None]) -> float:
@@ -203,9 +268,13 @@ def _mismatch(denoiser: Denoiser, times: Sequence[float | None]) -> float:
     return max((abs(mismatch(t)) for t in times), default=0.0) if callable(mismatch) else 0.0
 
 
-def _seeds(n: int | None, seed: int, seeds: Sequence[int] | None, given: Tensor | None) -> tuple[int, ...]:
+def _seeds(
+    n: int | None, seed: int, seeds: Sequence[int] | None, given: Tensor | None
+) -> tuple[int, ...]:
     count = given.shape[0] if given is not None else n
-    chosen = check_seeds(seeds) if seeds is not None else seeds_from(seed, 1 if count is None else count)
+    chosen = (
+        check_seeds(seeds) if seeds is not None else seeds_from(seed, 1 if count is None else count)
+    )
     for what, wanted in (
         ("n", n),
         ("the batch of the given state", given.shape[0] if given is not None else None),
@@ -245,7 +314,8 @@ def start_state(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """``prior_scale z`` (n, *shape) at the node ``first``, z the start noise of each seed; StateError where no shape is known."""
+    """``prior_scale z`` (n, *shape) at the node ``first``, z the start noise of each seed;
+    StateError where no shape is known."""
     size = denoiser.shape if shape is None else shape_of(shape)
     if size is None:
         raise StateError("the model does not know the shape of a sample: give shape=")
@@ -256,15 +326,19 @@ def start_state(
 
 
 def prior_scale(denoiser: Denoiser, first: Node) -> float:
-    """Standard deviation of the start state: the schedule's at t_max; in proportion to sigma where a grid begins later."""
+    """Standard deviation of the start state: the schedule's at t_max; in proportion to sigma where
+    a grid begins later."""
     schedule = denoiser.schedule
     if first.t == schedule.t_max or schedule.prior_scale == 1.0:
         return schedule.prior_scale
     return schedule.prior_scale * first.sigma / float(schedule.sigma(schedule.t_max))
 
 
-def _watcher(callback: OnStep | None, progress: bool | Callable[[int, int], None], total: int | None) -> OnStep | None:
-    """``on_step`` with a report of the calls made; where their number is not known beforehand, of itself."""
+def _watcher(
+    callback: OnStep | None, progress: bool | Callable[[int, int], None], total: int | None
+) -> OnStep | None:
+    """``on_step`` with a report of the calls made; where their number is not known beforehand, of
+    itself."""
     if not progress:
         return callback
     report = progress if callable(progress) else _print_progress

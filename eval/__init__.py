@@ -1,4 +1,5 @@
-"""Scoring: certificates of solvers against exact solutions, solver error on a model, distances of samples and of their features.
+"""Scoring: certificates of solvers against exact solutions, solver error on a model, distances of
+samples and of their features.
 
 Names are imported at first use.
 """
@@ -101,7 +102,13 @@ if TYPE_CHECKING:
     from .diagnostics.dimension import IntrinsicDimension, flipd, intrinsic_dimension
     from .diagnostics.fokker_planck import FokkerPlanck, fokker_planck_residual
     from .errors import ProvenanceError, ScoreError
-    from .features.extractors import FeatureExtractor, bundled_stats, load_extractor, to_uint8, wrap_extractor
+    from .features.extractors import (
+        FeatureExtractor,
+        bundled_stats,
+        load_extractor,
+        to_uint8,
+        wrap_extractor,
+    )
     from .features.image_sources import ImageSource, open_source
     from .features.moments import FeatureStats, Moments, Provenance
     from .features.storage import data_hash, load_features, load_stats, save_stats
@@ -123,8 +130,20 @@ if TYPE_CHECKING:
     from .solver.counting import Cost, Counting
     from .solver.error import LocalErrors, SolverError, local_errors, solver_error
     from .solver.pathwise import PathReference, StrongError, strong_error
-    from .solver.trajectory import Reference, Straightness, doubled_reference, reference_states, straightness
-    from .solver.weak import GaussianError, WeakDifference, WeakError, gaussian_weak_error, weak_error
+    from .solver.trajectory import (
+        Reference,
+        Straightness,
+        doubled_reference,
+        reference_states,
+        straightness,
+    )
+    from .solver.weak import (
+        GaussianError,
+        WeakDifference,
+        WeakError,
+        gaussian_weak_error,
+        weak_error,
+    )
 else:
     _NAMES = {
         "solver.accounting": ("Evaluations", "count_evaluations"),
@@ -136,14 +155,30 @@ else:
         "metrics.copying": ("Memorization", "memorization"),
         "solver.counting": ("Cost", "Counting"),
         "diagnostics.dimension": ("IntrinsicDimension", "flipd", "intrinsic_dimension"),
-        "metrics.distances": ("energy_distance", "sliced_floor", "sliced_wasserstein", "wasserstein"),
+        "metrics.distances": (
+            "energy_distance",
+            "sliced_floor",
+            "sliced_wasserstein",
+            "wasserstein",
+        ),
         "errors": ("ProvenanceError", "ScoreError"),
-        "features.extractors": ("FeatureExtractor", "bundled_stats", "load_extractor", "to_uint8", "wrap_extractor"),
+        "features.extractors": (
+            "FeatureExtractor",
+            "bundled_stats",
+            "load_extractor",
+            "to_uint8",
+            "wrap_extractor",
+        ),
         "diagnostics.fokker_planck": ("FokkerPlanck", "fokker_planck_residual"),
         "metrics.frechet": ("frechet_distance",),
         "features.image_sources": ("ImageSource", "open_source"),
         "metrics.inception": ("inception_score",),
-        "metrics.intervals": ("Estimate", "finite_sample_bias", "frechet_infinity", "frechet_interval"),
+        "metrics.intervals": (
+            "Estimate",
+            "finite_sample_bias",
+            "frechet_infinity",
+            "frechet_interval",
+        ),
         "metrics.kernels": ("TwoSample", "cmmd", "kernel_distance", "mmd"),
         "metrics.modes": ("ModeCoverage", "mode_coverage"),
         "features.moments": ("FeatureStats", "Moments", "Provenance"),
@@ -157,13 +192,26 @@ else:
         "scoring.reference": ("FeatureSet", "load_reference"),
         "solver.error": ("LocalErrors", "SolverError", "local_errors", "solver_error"),
         "features.storage": ("data_hash", "load_features", "load_stats", "save_stats"),
-        "solver.trajectory": ("Reference", "Straightness", "doubled_reference", "reference_states", "straightness"),
-        "solver.weak": ("GaussianError", "WeakDifference", "WeakError", "gaussian_weak_error", "weak_error"),
+        "solver.trajectory": (
+            "Reference",
+            "Straightness",
+            "doubled_reference",
+            "reference_states",
+            "straightness",
+        ),
+        "solver.weak": (
+            "GaussianError",
+            "WeakDifference",
+            "WeakError",
+            "gaussian_weak_error",
+            "weak_error",
+        ),
     }
     #: name -> the module that it comes from
     _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
-    def __getattr__(name: str) -> object:  # PEP 562; out of the checkers' sight, which would take it for "any name exists"
+    # PEP 562; out of the checkers' sight, which would take it for "any name exists"
+    def __getattr__(name: str) -> object:
         from importlib import import_module
 
         if name not in _HOME:

@@ -1,6 +1,8 @@
-"""Numpy arrays from files that someone else wrote. A header is checked against the bytes that follow it before anything is allocated.
+"""Numpy arrays from files that someone else wrote. A header is checked against the bytes that
+follow it before anything is allocated.
 
-Read are plain numbers and texts, in C or Fortran order, of either byte order (they come in the machine's). Pickled objects are never read.
+Read are plain numbers and texts, in C or Fortran order, of either byte order (they come in the
+machine's). Pickled objects are never read.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class ArrayError(ArgumentError):
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before an array's values: its shape and dtype; ``length``: bytes of the header itself."""
+    """What stands before an array's values: its shape and dtype; ``length``: bytes of the header
+    itself."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -55,13 +58,15 @@ def npz_names(path: str | Path) -> tuple[str, ...]:
 
 
 def npz_header(path: str | Path, name: str) -> Header:
-    """Shape and dtype of an array that is not read; its size agrees with them. Raises ArrayError."""
+    """Shape and dtype of an array that is not read; its size agrees with them. Raises
+    ArrayError."""
     with _Archive(path) as archive:
         return archive.header(name)
 
 
 def npy_header(path: str | Path) -> Header:
-    """Shape and dtype of an npy file that is not read; its size agrees with them. Raises ArrayError, OSError."""
+    """Shape and dtype of an npy file that is not read; its size agrees with them. Raises
+    ArrayError, OSError."""
     with Path(path).open("rb") as file:
         return _header(file, Path(path).stat().st_size, repr(str(path)))
 
@@ -109,12 +114,26 @@ class _Archive:
     def _size(self, name: str) -> int:
         info = self.sizes[name]
         if info.file_size > DEFLATE * info.compress_size + 4096:
-            raise ArrayError(f"{name!r}: {info.compress_size} packed bytes cannot hold {info.file_size}")
+            raise ArrayError(
+                f"{name!r}: {info.compress_size} packed bytes cannot hold {info.file_size}"
+            )
         return info.file_size
 
 
-#: what a damaged file makes zipfile and numpy raise (RuntimeError: encrypted; NotImplementedError, one of them: unknown compression)
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError, zipfile.BadZipFile)
+#: what a damaged file makes zipfile and numpy raise (RuntimeError: encrypted; NotImplementedError,
+#: one of them: unknown compression)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
 
 
 def _said(error: BaseException) -> str:
@@ -129,11 +148,16 @@ def _header(file: IO[bytes], size: int, what: str) -> Header:
             raise ArrayError(f"{what}: version {version} of the npy format is not known")
         if version == (3, 0):  # 2.0 in UTF-8, for the names of structured dtypes, which are refused
             raise ArrayError(f"{what}: a structured dtype is not read")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = read(file)
     except ArrayError:
         raise
-    except Exception as error:  # the header is a Python literal: parsing it may raise anything that the parser does
+    except Exception as error:
+        # the header is a Python literal: parsing it may raise anything that the parser does
         raise ArrayError(f"not an npy file of plain arrays: {what}: {_said(error)}") from None
     if dtype.hasobject:
         raise ArrayError(f"{what}: not plain arrays: pickled objects are never read")
@@ -144,7 +168,8 @@ def _header(file: IO[bytes], size: int, what: str) -> Header:
     found = Header(tuple(int(n) for n in shape), dtype, file.tell())
     if math.prod(found.shape) * dtype.itemsize != size - found.length:
         raise ArrayError(
-            f"{what}: its header gives {dtype} {found.shape}, {math.prod(found.shape) * dtype.itemsize} bytes; {size - found.length} follow"
+            f"{what}: its header gives {dtype} {found.shape}, "
+            f"{math.prod(found.shape) * dtype.itemsize} bytes; {size - found.length} follow"
         )
     return found
 

@@ -1,7 +1,8 @@
 """Files that are there whole or not at all.
 
-A file is written under a name of its own, ``NAME.PID-RANDOM.partial``, forced to the disk and renamed. Its writer holds a lock on it, so
-that what a killed process left can be told from what another process is writing.
+A file is written under a name of its own, ``NAME.PID-RANDOM.partial``, forced to the disk and
+renamed. Its writer holds a lock on it, so that what a killed process left can be told from what
+another process is writing.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ POSIX = os.name == "posix"
 
 
 def write(path: str | Path, data: bytes | memoryview) -> None:
-    """Write ``data`` to ``path``; missing folders are made. OSError names the file, and then nothing is left behind."""
+    """Write ``data`` to ``path``; missing folders are made. OSError names the file, and then
+    nothing is left behind."""
     with writing(path) as file:
         file.write(data)
 
 
 def create(path: str | Path, data: bytes | memoryview) -> bool:
-    """As ``write``, but only where nothing has the name ``path``: False where something has it, which is left as it is.
+    """As ``write``, but only where nothing has the name ``path``: False where something has it,
+    which is left as it is.
 
     Of several processes that create one path at once, one gets True.
     """
@@ -40,8 +43,11 @@ def create(path: str | Path, data: bytes | memoryview) -> bool:
 
 
 @contextmanager
-def writing(path: str | Path, put: Callable[[Path, Path], None] | None = None) -> Iterator[IO[bytes]]:
-    """A file to write to, which becomes ``path`` when the block ends without an error and is removed otherwise.
+def writing(
+    path: str | Path, put: Callable[[Path, Path], None] | None = None
+) -> Iterator[IO[bytes]]:
+    """A file to write to, which becomes ``path`` when the block ends without an error and is
+    removed otherwise.
 
     ``put(partial, path)`` gives it its name; by default what has the name is replaced.
     """
@@ -49,7 +55,9 @@ def writing(path: str | Path, put: Callable[[Path, Path], None] | None = None) -
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise ArgumentError(f"{str(path)!r} cannot be written: {error.filename!r} is no folder") from error
+        raise ArgumentError(
+            f"{str(path)!r} cannot be written: {error.filename!r} is no folder"
+        ) from error
     partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
     file = _locked(partial)
     try:
@@ -69,7 +77,8 @@ def writing(path: str | Path, put: Callable[[Path, Path], None] | None = None) -
 
 
 def remove_partials(folder: str | Path) -> None:
-    """Remove what killed processes left in ``folder`` (not below it); files that a process is writing stay."""
+    """Remove what killed processes left in ``folder`` (not below it); files that a process is
+    writing stay."""
     for partial in Path(folder).glob(f"*{PARTIAL}"):
         try:
             with partial.open("rb") as file:
@@ -100,7 +109,8 @@ def _put_new(partial: Path, path: Path) -> None:
 
 
 def _locked(partial: Path) -> IO[bytes]:
-    """A new file at ``partial`` with its lock. Made again where ``remove_partials`` came between the two."""
+    """A new file at ``partial`` with its lock. Made again where ``remove_partials`` came between
+    the two."""
     while True:
         file = partial.open("xb")
         if not POSIX:

@@ -15,7 +15,8 @@ def dumps(value: Any) -> str:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The object in the JSON file ``path``. ArgumentError where the text is no JSON or no object, OSError where it cannot be read."""
+    """The object in the JSON file ``path``. ArgumentError where the text is no JSON or no object,
+    OSError where it cannot be read."""
     found = parse_json(Path(path).read_bytes(), repr(str(path)))
     if not isinstance(found, dict):
         raise ArgumentError(f"{str(path)!r}: a JSON object is wanted, found {type(found).__name__}")

@@ -1,8 +1,10 @@
-"""The data files below a folder, in order of name, and what is left out of them: counted, and named by its reason.
+"""The data files below a folder, in order of name, and what is left out of them: counted, and named
+by its reason.
 
-Hidden files and folders (a name that begins with a dot, such as ``.ipynb_checkpoints`` and macOS's ``._`` files) and those that systems
-leave behind (``JUNK``) are no data. Linked folders and files are read. A link to a folder that holds it, or whose files are read under
-another name, is left out, so that a loop ends and no file counts twice.
+Hidden files and folders (a name that begins with a dot, such as ``.ipynb_checkpoints`` and macOS's
+``._`` files) and those that systems leave behind (``JUNK``) are no data. Linked folders and files
+are read. A link to a folder that holds it, or whose files are read under another name, is left out,
+so that a loop ends and no file counts twice.
 """
 
 from __future__ import annotations
@@ -16,7 +18,17 @@ from typing import Any
 from ..checks import ArgumentError
 
 #: files and folders that operating systems, archivers and storage boxes leave
-JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+JUNK = frozenset(
+    {
+        "__macosx",
+        "thumbs.db",
+        "desktop.ini",
+        "@eadir",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+    }
+)
 HIDDEN, OTHER, LOOP, BROKEN = "hidden", "other", "links", "broken"
 #: reason -> how it is said
 REASONS = {
@@ -31,8 +43,8 @@ NAMED = 10
 
 @dataclass
 class LeftOut:
-    """What is left out of a folder: for each of ``REASONS`` how many files (of a hidden folder, those within; of links, the links), under
-    how many names, and the first of these."""
+    """What is left out of a folder: for each of ``REASONS`` how many files (of a hidden folder,
+    those within; of links, the links), under how many names, and the first of these."""
 
     counts: dict[str, int] = field(default_factory=dict)
     entries: dict[str, int] = field(default_factory=dict)
@@ -54,21 +66,31 @@ class LeftOut:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the number in all, and number and first names by reason."""
-        return {"count": self.count, **{why: {"count": self.counts[why], "files": self.names[why]} for why in sorted(self.counts)}}
+        return {
+            "count": self.count,
+            **{
+                why: {"count": self.counts[why], "files": self.names[why]}
+                for why in sorted(self.counts)
+            },
+        }
 
     def text(self) -> str:
         """For people; empty where nothing is left out."""
         parts = []
         for why in sorted(self.counts):
-            shown = [printable(name) for name in self.names[why][:3]] + ["..."] * (self.entries[why] > 3)
+            shown = [printable(name) for name in self.names[why][:3]] + ["..."] * (
+                self.entries[why] > 3
+            )
             parts.append(f"{self.counts[why]} {REASONS[why]} ({', '.join(shown)})")
         return f"left out: {'; '.join(parts)}" if parts else ""
 
 
 def list_files(root: str | Path, suffixes: Collection[str]) -> tuple[list[Path], LeftOut]:
-    """The files below ``root`` whose endings are among ``suffixes`` (lower case; a file's may be upper), sorted, and what is left out.
+    """The files below ``root`` whose endings are among ``suffixes`` (lower case; a file's may be
+    upper), sorted, and what is left out.
 
-    Raises ArgumentError where a folder cannot be opened: a list that silently lacks some files is worse than none.
+    Raises ArgumentError where a folder cannot be opened: a list that silently lacks some files is
+    worse than none.
     """
     root = Path(root)
     left = LeftOut()
@@ -87,7 +109,12 @@ def list_files(root: str | Path, suffixes: Collection[str]) -> tuple[list[Path],
 
 
 def _walk(
-    start: Path, root: Path, suffixes: Collection[str], links: list[Path], seen: set[tuple[int, int]], left: LeftOut
+    start: Path,
+    root: Path,
+    suffixes: Collection[str],
+    links: list[Path],
+    seen: set[tuple[int, int]],
+    left: LeftOut,
 ) -> Iterator[Path]:
     """The files below ``start``, without linked folders, which are added to ``links``."""
     folders = [start]
@@ -101,7 +128,11 @@ def _walk(
             path = folder / entry.name
             if entry.name.startswith(".") or entry.name.lower() in JUNK:
                 within = entry.is_dir(follow_symlinks=False)
-                left.add(HIDDEN, _name(path, root) + "/" * within, sum(len(f) for _, _, f in os.walk(path)) if within else 1)
+                left.add(
+                    HIDDEN,
+                    _name(path, root) + "/" * within,
+                    sum(len(f) for _, _, f in os.walk(path)) if within else 1,
+                )
             elif _is(entry.is_dir):
                 (links if entry.is_symlink() else folders).append(path)
             elif not _is(entry.is_file):
@@ -117,7 +148,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise ArgumentError(f"the folder {str(folder)!r} cannot be opened: {error.strerror}") from error
+        raise ArgumentError(
+            f"the folder {str(folder)!r} cannot be opened: {error.strerror}"
+        ) from error
 
 
 def _is(kind: Callable[[], bool]) -> bool:
@@ -133,7 +166,9 @@ def _identity(folder: Path) -> tuple[int, int]:
     try:
         facts = folder.stat()
     except OSError as error:
-        raise ArgumentError(f"the folder {str(folder)!r} cannot be opened: {error.strerror}") from error
+        raise ArgumentError(
+            f"the folder {str(folder)!r} cannot be opened: {error.strerror}"
+        ) from error
     return facts.st_dev, facts.st_ino
 
 
@@ -142,5 +177,6 @@ def _name(path: Path, root: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """A file's name with escapes for control characters and for bytes that are no text, for the terminal."""
+    """A file's name with escapes for control characters and for bytes that are no text, for the
+    terminal."""
     return name if name.isprintable() else repr(name)[1:-1]

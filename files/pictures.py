@@ -1,9 +1,12 @@
-"""The one reader of pictures: the bytes of a PNG, JPEG, WEBP or BMP file become uint8 (c, h, w), grey or RGB, or are refused by name.
+"""The one reader of pictures: the bytes of a PNG, JPEG, WEBP or BMP file become uint8 (c, h, w),
+grey or RGB, or are refused by name.
 
-The content decides the format, never the file's name. Read as they are: grey and RGB of 8 bits. Converted without loss: grey of 1, 2 and
-4 bits (black is 0, white 255), palettes (RGB), an alpha channel that is 255 everywhere (dropped). An EXIF orientation is applied, so that
-the picture is as a viewer shows it; colour profiles are not. Refused: 16 bits, transparency (a ``tRNS`` chunk of a PNG too, unless a
-palette's is 255 throughout), more than one frame, CMYK and YCCK, and every other format.
+The content decides the format, never the file's name. Read as they are: grey and RGB of 8 bits.
+Converted without loss: grey of 1, 2 and 4 bits (black is 0, white 255), palettes (RGB), an alpha
+channel that is 255 everywhere (dropped). An EXIF orientation is applied, so that the picture is as
+a viewer shows it; colour profiles are not. Refused: 16 bits, transparency (a ``tRNS`` chunk of a
+PNG too, unless a palette's is 255 throughout), more than one frame, CMYK and YCCK, and every other
+format.
 """
 
 from __future__ import annotations
@@ -30,7 +33,16 @@ MOST_PIXELS = 2**26
 #: bytes of the largest file
 MOST_BYTES = 2**30
 #: of Pillow's modes, those that are grey or RGB without loss -> what they are converted to
-MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "LA": "LA", "PA": "RGBA", "RGBA": "RGBA"}
+MODES = {
+    "1": "L",
+    "L": "L",
+    "P": "RGB",
+    "RGB": "RGB",
+    "RGBX": "RGB",
+    "LA": "LA",
+    "PA": "RGBA",
+    "RGBA": "RGBA",
+}
 PNG = b"\x89PNG\r\n\x1a\n"
 #: first bytes of what is often found under the name of a picture
 SIGNATURES = (
@@ -66,7 +78,8 @@ class PictureError(ArgumentError):
 
 
 def read_picture(data: bytes) -> np.ndarray:
-    """The picture whose file is ``data``, uint8 (c, h, w) with c 1 or 3. Raises PictureError, and nothing else, for any other content."""
+    """The picture whose file is ``data``, uint8 (c, h, w) with c 1 or 3. Raises PictureError, and
+    nothing else, for any other content."""
     if not data:
         raise PictureError("the file is empty")
     if len(data) > MOST_BYTES:
@@ -82,13 +95,16 @@ def read_picture(data: bytes) -> np.ndarray:
         raise PictureError(f"the content is {_named(data)}; {ALLOWED}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"more than {MOST_PIXELS} pixels are not read") from None
-    except Exception as error:  # a damaged file makes Pillow's readers raise anything, MemoryError and struct.error among it
+    except Exception as error:
+        # a damaged file makes Pillow's readers raise anything, MemoryError and struct.error among
+        # it
         raise PictureError(f"damaged: {str(error).strip() or type(error).__name__}") from None
 
 
 @contextmanager
 def _strict() -> Iterator[None]:
-    """Pillow's own settings, whatever the program around has made of them: no half files, no warning in place of a bomb's error."""
+    """Pillow's own settings, whatever the program around has made of them: no half files, no
+    warning in place of a bomb's error."""
     half, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         with warnings.catch_warnings():
@@ -104,7 +120,10 @@ def _named(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return f"HEIF, AVIF or a film ({data[8:12].decode('latin-1').strip()!r})"
     text = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
-    found = next((name for start, name in SIGNATURES if data.startswith(start) or text.startswith(start)), None)
+    found = next(
+        (name for start, name in SIGNATURES if data.startswith(start) or text.startswith(start)),
+        None,
+    )
     return found or f"no picture (it begins with {data[:8]!r})"
 
 
@@ -115,9 +134,13 @@ def _decoded(data: bytes) -> np.ndarray:
             raise PictureError(f"{width} x {height} pixels: from 1 to {MOST_PIXELS} are read")
         frames = getattr(opened, "n_frames", 1)
         if frames > 1:
-            raise PictureError(f"{frames} frames ({opened.format}): a picture of one frame is wanted")
+            raise PictureError(
+                f"{frames} frames ({opened.format}): a picture of one frame is wanted"
+            )
         if opened.mode not in MODES:
-            raise PictureError(f"mode {opened.mode} ({opened.format}): grey or RGB pictures of 8 bits are wanted")
+            raise PictureError(
+                f"mode {opened.mode} ({opened.format}): grey or RGB pictures of 8 bits are wanted"
+            )
         opened.load()
         turn = _orientation(opened)
         pixels = np.asarray(opened.convert(MODES[opened.mode]))
@@ -148,7 +171,8 @@ def _orientation(opened: Image.Image) -> int:
 
 
 def _turned(pixels: Any, turn: int) -> Any:
-    """Stored pixels (h, w, c) as they are to be seen: TIFF 6.0, tag 274, whose value names the sides where row 0 and column 0 belong."""
+    """Stored pixels (h, w, c) as they are to be seen: TIFF 6.0, tag 274, whose value names the
+    sides where row 0 and column 0 belong."""
     if turn >= 5:
         pixels = pixels.swapaxes(0, 1)
     if turn in (3, 4, 7, 8):
@@ -159,7 +183,8 @@ def _turned(pixels: Any, turn: int) -> Any:
 
 
 def _check_png(data: bytes) -> None:
-    """Refuse, by its chunks, a PNG that Pillow would change or misread in silence: 16 bits, transparency, animation, wrong checksums."""
+    """Refuse, by its chunks, a PNG that Pillow would change or misread in silence: 16 bits,
+    transparency, animation, wrong checksums."""
     palette = False
     for kind, body in _chunks(data):
         if kind == b"IHDR":
@@ -168,7 +193,10 @@ def _check_png(data: bytes) -> None:
             width, height, bits, colour = struct.unpack(">IIBB", body[:10])
             palette = colour == 3
             if bits == 16:
-                raise PictureError("16 bits a channel: grey or RGB pictures of 8 bits are wanted (convert them by your own rule first)")
+                raise PictureError(
+                    "16 bits a channel: grey or RGB pictures of 8 bits are wanted (convert "
+                    "them by your own rule first)"
+                )
             if not 0 < width * height <= MOST_PIXELS:
                 raise PictureError(f"{width} x {height} pixels: from 1 to {MOST_PIXELS} are read")
         elif kind == b"acTL" and body[:4] != b"\0\0\0\1":
@@ -186,8 +214,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         (length,), kind = struct.unpack(">I", data[at : at + 4]), data[at + 4 : at + 8]
         body = data[at + 8 : at + 8 + length]
         if at + 12 + length > len(data):
-            raise PictureError(f"damaged: the PNG is cut off in its chunk {kind.decode('latin-1')!r}")
-        if zlib.crc32(kind + body) != int.from_bytes(data[at + 8 + length : at + 12 + length], "big"):
-            raise PictureError(f"damaged: the checksum of the PNG's chunk {kind.decode('latin-1')!r} is wrong")
+            raise PictureError(
+                f"damaged: the PNG is cut off in its chunk {kind.decode('latin-1')!r}"
+            )
+        if zlib.crc32(kind + body) != int.from_bytes(
+            data[at + 8 + length : at + 12 + length], "big"
+        ):
+            raise PictureError(
+                f"damaged: the checksum of the PNG's chunk {kind.decode('latin-1')!r} is wrong"
+            )
         yield kind, body
         at += 12 + length

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write ``tensors`` (moved to the CPU, made contiguous) and ``metadata`` to the safetensors file ``path``."""
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write ``tensors`` (moved to the CPU, made contiguous) and ``metadata`` to the safetensors
+    file ``path``."""
     from safetensors.torch import save
 
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}

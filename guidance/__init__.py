@@ -1,1 +1,2 @@
-"""Guidance wraps a denoiser and is a denoiser: likelihoods, operators, populations. Samplers never hear of it."""
+"""Guidance wraps a denoiser and is a denoiser: likelihoods, operators, populations. Samplers never
+hear of it."""

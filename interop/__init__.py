@@ -1,1 +1,2 @@
-"""Other programs: the diffusers scheduler and k-diffusion style functions, each imported only when asked for."""
+"""Other programs: the diffusers scheduler and k-diffusion style functions, each imported only when
+asked for."""

@@ -11,7 +11,12 @@ from .errors import ModelError
 from .mean_reverting import MeanReverted
 from .mixture import GaussianMixture
 from .pfgmpp import EmpiricalPFGMPP
-from .preconditioning import EDMPreconditioning, Preconditioning, VEPreconditioning, VPPreconditioning
+from .preconditioning import (
+    EDMPreconditioning,
+    Preconditioning,
+    VEPreconditioning,
+    VPPreconditioning,
+)
 from .wrapping import wrap
 
 if TYPE_CHECKING:

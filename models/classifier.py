@@ -1,14 +1,19 @@
-"""A small image classifier whose penultimate layer is a feature extractor: the network behind ``fd-mnist`` and ``fd-cifar``.
+"""A small image classifier whose penultimate layer is a feature extractor: the network behind
+``fd-mnist`` and ``fd-cifar``.
 
-``strided`` (digits): blocks of 3x3 convolutions (each with batch normalisation and GELU), halving the image between blocks, then the mean
-over the image, a linear layer to the features, GELU, and a linear layer to the classes.
+``strided`` (digits): blocks of 3x3 convolutions (each with batch normalisation and GELU), halving
+the image between blocks, then the mean over the image, a linear layer to the features, GELU, and a
+linear layer to the classes.
 
-``whitened`` (colour pictures): a frozen 2x2 convolution whose kernels are the principal axes of the training images' patches, scaled to
-unit variance, and their negatives (Page 2019, "How to train your ResNet"; Jordan 2024, arXiv 2404.00498, section 3.1), ReLU; then blocks
-of two 3x3 convolutions, the first followed by a 2x2 maximum, the second with a skip; the mean over the image is the feature vector, and a
-linear layer gives the classes. ``widths`` are the channels of the stem and of each block.
+``whitened`` (colour pictures): a frozen 2x2 convolution whose kernels are the principal axes of the
+training images' patches, scaled to unit variance, and their negatives (Page 2019, "How to train
+your ResNet"; Jordan 2024, arXiv 2404.00498, section 3.1), ReLU; then blocks of two 3x3
+convolutions, the first followed by a 2x2 maximum, the second with a skip; the mean over the image
+is the feature vector, and a linear layer gives the classes. ``widths`` are the channels of the stem
+and of each block.
 
-A model folder holds ``config.json`` (``"format": "fewstep-classifier"``) and ``model.safetensors`` in float16.
+A model folder holds ``config.json`` (``"format": "fewstep-classifier"``) and ``model.safetensors``
+in float16.
 """
 
 from __future__ import annotations
@@ -35,7 +40,8 @@ LOGIT_SCALE = 0.125
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Shape of the network: image size and channels, channels of each block, length of the feature vector, classes, and the kind."""
+    """Shape of the network: image size and channels, channels of each block, length of the feature
+    vector, classes, and the kind."""
 
     image_size: int = 28
     channels: int = 1
@@ -50,8 +56,12 @@ class ClassifierConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ModelError(f"{name}={value!r}: an integer of at least 1 is wanted")
-        if not self.widths or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in self.widths):
-            raise ModelError(f"widths={self.widths!r}: at least one integer of at least 1 is wanted")
+        if not self.widths or any(
+            isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in self.widths
+        ):
+            raise ModelError(
+                f"widths={self.widths!r}: at least one integer of at least 1 is wanted"
+            )
         if self.kind not in KINDS:
             raise ModelError(f"kind={self.kind!r}: allowed are {', '.join(KINDS)}")
         if self.kind == "whitened":
@@ -60,12 +70,20 @@ class ClassifierConfig:
     def _check_whitened(self) -> None:
         most = 2 * self.channels * PATCH**2
         if len(self.widths) < 2 or self.widths[0] % 2 or self.widths[0] > most:
-            raise ModelError(f"widths={self.widths!r}: an even stem of at most {most} channels (axes and their negatives), then blocks")
+            raise ModelError(
+                f"widths={self.widths!r}: an even stem of at most {most} channels (axes and "
+                "their negatives), then blocks"
+            )
         if self.features != self.widths[-1]:
-            raise ModelError(f"features={self.features!r}: the mean of the last block has {self.widths[-1]}")
+            raise ModelError(
+                f"features={self.features!r}: the mean of the last block has {self.widths[-1]}"
+            )
         least = 2 ** (len(self.widths) - 1) + 1
         if self.image_size < least:
-            raise ModelError(f"image_size={self.image_size!r}: {len(self.widths) - 1} halvings want at least {least}")
+            raise ModelError(
+                f"image_size={self.image_size!r}: {len(self.widths) - 1} halvings want at "
+                f"least {least}"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:
@@ -81,7 +99,9 @@ class ClassifierConfig:
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.GELU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.GELU()
+    )
 
 
 def _strided(config: ClassifierConfig) -> nn.Sequential:
@@ -93,7 +113,12 @@ def _strided(config: ClassifierConfig) -> nn.Sequential:
 
 
 def _rectified(inputs: int, outputs: int, *between: nn.Module) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), *between, nn.BatchNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False),
+        *between,
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
 
 
 class _Block(nn.Module):
@@ -119,13 +144,16 @@ def _whitened(config: ClassifierConfig) -> nn.Sequential:
 
 
 class Classifier(nn.Module):
-    """Images in [-1, 1] (n, c, h, h) to logits (n, classes); ``features`` gives the penultimate layer."""
+    """Images in [-1, 1] (n, c, h, h) to logits (n, classes); ``features`` gives the penultimate
+    layer."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
         self.body = _strided(config) if config.kind == "strided" else _whitened(config)
-        self.neck = nn.Linear(config.widths[-1], config.features) if config.kind == "strided" else None
+        self.neck = (
+            nn.Linear(config.widths[-1], config.features) if config.kind == "strided" else None
+        )
         self.head = nn.Linear(config.features, config.classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -140,35 +168,46 @@ class Classifier(nn.Module):
 
 
 def bundled_classifiers() -> dict[str, str]:
-    """What distances of each bundled feature network are called -> its name: ``{"fd-mnist": "mnist"}``."""
+    """What distances of each bundled feature network are called -> its name:
+    ``{"fd-mnist": "mnist"}``."""
     files = sorted((BUNDLED / "features").glob(f"*/{CONFIG}"))
     return {str(read_json(file).get("name", file.parent.name)): file.parent.name for file in files}
 
 
 def classifier_folder(name_or_folder: str | Path) -> Path:
-    """The folder of a bundled feature network (``mnist``) or of a path. Raises ModelError for what is neither."""
+    """The folder of a bundled feature network (``mnist``) or of a path. Raises ModelError for what
+    is neither."""
     bundled = BUNDLED / "features" / str(name_or_folder)
     if "/" not in str(name_or_folder) and (bundled / CONFIG).is_file():
         return bundled
     if (Path(name_or_folder) / CONFIG).is_file():
         return Path(name_or_folder)
     known = sorted(file.parent.name for file in (BUNDLED / "features").glob(f"*/{CONFIG}"))
-    raise ModelError(f"no feature network {str(name_or_folder)!r}; bundled: {', '.join(known) or 'none'}; or a folder with {CONFIG}")
+    raise ModelError(
+        f"no feature network {str(name_or_folder)!r}; bundled: {', '.join(known) or 'none'}; "
+        f"or a folder with {CONFIG}"
+    )
 
 
 def load_classifier(name_or_folder: str | Path) -> tuple[Classifier, dict[str, Any], str]:
-    """The network in evaluation mode and float32, its config.json, and the SHA-256 of its weight file. Raises ModelError."""
+    """The network in evaluation mode and float32, its config.json, and the SHA-256 of its weight
+    file. Raises ModelError."""
     folder = classifier_folder(name_or_folder)
     config = read_json(folder / CONFIG)
     if config.get("format") != FORMAT:
-        raise ModelError(f"{str(folder / CONFIG)!r}: format {config.get('format')!r} is not known; allowed: {FORMAT!r}")
+        raise ModelError(
+            f"{str(folder / CONFIG)!r}: format {config.get('format')!r} is not known; "
+            f"allowed: {FORMAT!r}"
+        )
     if not isinstance(config.get("network"), dict):
         raise ModelError(f"{str(folder / CONFIG)!r} lacks 'network'")
     with torch.device("meta"):
         network = Classifier(ClassifierConfig.from_dict(config["network"]))
     tensors = read_weights(folder / WEIGHTS)
     check_tensors(network.state_dict(), tensors, folder / WEIGHTS)
-    floats = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    floats = {
+        key: value.float() if value.is_floating_point() else value for key, value in tensors.items()
+    }
     network.load_state_dict(floats, assign=True)
     digest = file_hash(folder / WEIGHTS)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -4,8 +4,9 @@ The value of a denoiser is affine in the state and in the raw outputs of its net
 
     value(x, t) = p(t) x + sum_i q_i(t) raw_i(s(t) x, t),        s = input_scale,
 
-so the kind of prediction (``schedules.kinds``), the preconditioning ``D = c_skip x + c_out F(c_in x)`` (Karras et al. 2022, arXiv
-2206.00364, eq. 7) and linear guidance are numbers that fold into a solver's step.
+so the kind of prediction (``schedules.kinds``), the preconditioning
+``D = c_skip x + c_out F(c_in x)`` (Karras et al. 2022, arXiv 2206.00364, eq. 7) and linear guidance
+are numbers that fold into a solver's step.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Denoiser(Protocol):
         """Shape of one sample, without the batch; None where any will do."""
 
     def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
-        """Raw outputs, each (B, *shape), for ``x_in = input_scale(t) x`` (B, *shape) at time ``t``."""
+        """Raw outputs, each (B, *shape), for ``x_in = input_scale(t) x`` (B, *shape) at time
+        ``t``."""
 
     def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
         """``(p, (q_1, ...))``, float64."""
@@ -57,7 +59,8 @@ class Denoiser(Protocol):
         """The factor from the state to what the network wants, float64."""
 
     def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """``p x + sum q_i raw_i``, of kind ``prediction``, for the unscaled state ``x`` (B, *shape)."""
+        """``p x + sum q_i raw_i``, of kind ``prediction``, for the unscaled state ``x`` (B,
+        *shape)."""
 
 
 #: what a denoiser has, beside being called
@@ -66,7 +69,12 @@ MEMBERS = ("schedule", "prediction", "shape", "raws", "coefficients", "input_sca
 
 def check_denoiser(denoiser: object) -> None:
     """ArgumentTypeError unless ``denoiser`` has what a Denoiser has."""
-    members("denoiser", denoiser, MEMBERS, "a denoiser, such as fewstep.models.wrap(...) or .load(...) makes,")
+    members(
+        "denoiser",
+        denoiser,
+        MEMBERS,
+        "a denoiser, such as fewstep.models.wrap(...) or .load(...) makes,",
+    )
 
 
 def check_kind(kind: str) -> str:
@@ -77,11 +85,14 @@ def check_kind(kind: str) -> str:
 
 
 def host_times(t: Time, batch: int) -> list[float]:
-    """The times as Python floats, one or ``batch`` of them. A tensor on an accelerator is waited for. ShapeError for other sizes."""
+    """The times as Python floats, one or ``batch`` of them. A tensor on an accelerator is waited
+    for. ShapeError for other sizes."""
     if not isinstance(t, Tensor):
         return [host_number(t)]
     if t.ndim > 1 or t.numel() not in (1, batch):
-        raise ShapeError(f"the time has shape {tuple(t.shape)}; allowed: a number, () or ({batch},)")
+        raise ShapeError(
+            f"the time has shape {tuple(t.shape)}; allowed: a number, () or ({batch},)"
+        )
     return [float(v) for v in t.reshape(-1).tolist()]
 
 
@@ -94,9 +105,11 @@ def per_sample(values: Sequence[float], like: Tensor, dtype: torch.dtype) -> Ten
 
 
 def combine(tensors: Sequence[Tensor], columns: Sequence[Sequence[float]]) -> Tensor:
-    """``sum_j c_j tensors[j]`` with one coefficient a tensor or one a sample, in float32 or better; dtype of the first tensor.
+    """``sum_j c_j tensors[j]`` with one coefficient a tensor or one a sample, in float32 or better;
+    dtype of the first tensor.
 
-    Terms whose coefficients are all 0 are not touched; a single term with coefficient 1 is returned as it is.
+    Terms whose coefficients are all 0 are not touched; a single term with coefficient 1 is returned
+    as it is.
     """
     wide = reduce(torch.promote_types, (v.dtype for v in tensors), torch.float32)
     out: Tensor | None = None
@@ -111,10 +124,11 @@ def combine(tensors: Sequence[Tensor], columns: Sequence[Sequence[float]]) -> Te
 
 
 def call(denoiser: Denoiser, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-    """The value of ``denoiser`` at the state ``x`` (B, *shape): what ``Denoiser.__call__`` is for all of them.
+    """The value of ``denoiser`` at the state ``x`` (B, *shape): what ``Denoiser.__call__`` is for
+    all of them.
 
-    ``t`` may be a number, 0-dim or (B,): then each sample has its own coefficients. Raises ShapeError for another shape of ``t`` or
-    another number of raw outputs than of coefficients.
+    ``t`` may be a number, 0-dim or (B,): then each sample has its own coefficients. Raises
+    ShapeError for another shape of ``t`` or another number of raw outputs than of coefficients.
     """
     tensor("x", x, axes=1, meta=True)
     times = host_times(t, x.shape[0])
@@ -127,10 +141,14 @@ def call(denoiser: Denoiser, x: Tensor, t: Time, cond: Condition = None) -> Tens
     return combine([x, *raws], columns)
 
 
-def convert_prediction(value: Tensor, x: Tensor, t: Time, src: str, dst: str, schedule: Schedule) -> Tensor:
-    """A prediction of kind ``src`` at state ``x`` (B, *shape) and time ``t`` as kind ``dst``: ``p x + q value``, see ``schedules.kinds``.
+def convert_prediction(
+    value: Tensor, x: Tensor, t: Time, src: str, dst: str, schedule: Schedule
+) -> Tensor:
+    """A prediction of kind ``src`` at state ``x`` (B, *shape) and time ``t`` as kind ``dst``:
+    ``p x + q value``, see ``schedules.kinds``.
 
-    Raises UnknownName for kinds that do not exist and ConversionError where ``src`` says nothing about ``dst``.
+    Raises UnknownName for kinds that do not exist and ConversionError where ``src`` says nothing
+    about ``dst``.
     """
     for kind in (src, dst):
         check_kind(kind)
@@ -138,7 +156,9 @@ def convert_prediction(value: Tensor, x: Tensor, t: Time, src: str, dst: str, sc
         tensor(name, given, axes=1, meta=True)
     check_schedule(schedule)
     if value.shape != x.shape:
-        raise ShapeError(f"the prediction has shape {tuple(value.shape)}, the state {tuple(x.shape)}")
+        raise ShapeError(
+            f"the prediction has shape {tuple(value.shape)}, the state {tuple(x.shape)}"
+        )
     if src == dst:
         return value
     numbers = [convert(src, dst, schedule.node(v)) for v in host_times(t, x.shape[0])]

@@ -1,12 +1,12 @@
 """The exact denoiser of a finite data set.
 
-Data ``p(x0) = 1/N sum_i delta(x0 - x_i)``. The optimal denoiser is a softmax over the data (Karras et al. 2022, arXiv 2206.00364,
-appendix B.3, eq. 57),
+Data ``p(x0) = 1/N sum_i delta(x0 - x_i)``. The optimal denoiser is a softmax over the data (Karras
+et al. 2022, arXiv 2206.00364, appendix B.3, eq. 57),
 
     E[x0 | x] = sum_i w_i x_i,        w_i ~ exp(-||x/alpha - x_i||^2 / (2 rho^2)),        rho = sigma / alpha:
 
-the mean of the data at alpha = 0, the nearest point at sigma = 0. Distances are taken directly, never as ||a||^2 - 2ab + ||b||^2, which
-loses all digits at small rho.
+the mean of the data at alpha = 0, the nearest point at sigma = 0. Distances are taken directly,
+never as ||a||^2 - 2ab + ||b||^2, which loses all digits at small rho.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ BLOCK = 1 << 22
 class Empirical(Exact):
     """Denoiser of the points ``data`` on ``schedule``. Memory: blocks of 32 MiB; time B N d.
 
-    ``cond`` (B,) integers select the points of one label for each sample, -1 all of them; needs ``labels``.
+    ``cond`` (B,) integers select the points of one label for each sample, -1 all of them; needs
+    ``labels``.
     """
 
-    def __init__(self, data: Tensor, schedule: Schedule, prediction: str = "x0", labels: Tensor | None = None) -> None:
+    def __init__(
+        self, data: Tensor, schedule: Schedule, prediction: str = "x0", labels: Tensor | None = None
+    ) -> None:
         """
         Args:
             data: (N, *shape), floating point and finite; kept in its dtype on its device.
@@ -45,7 +48,10 @@ class Empirical(Exact):
         """
         tensor("data", data, floating=False)
         if data.ndim < 2 or data.numel() == 0 or not data.is_floating_point():
-            raise ArgumentError(f"data have shape {tuple(data.shape)}, {data.dtype}; allowed: floating point (N, *shape), N >= 1")
+            raise ArgumentError(
+                f"data have shape {tuple(data.shape)}, {data.dtype}; allowed: floating point "
+                "(N, *shape), N >= 1"
+            )
         if not bool(torch.isfinite(data).all()):
             raise ArgumentError("data must be finite")
         if labels is not None:
@@ -56,7 +62,10 @@ class Empirical(Exact):
         self.classes = 0 if labels is None else int(labels.max()) + 1
 
     def __repr__(self) -> str:
-        return f"Empirical(N={self.data.shape[0]}, shape={self.shape}, {self.schedule!r}, prediction={self.prediction!r})"
+        return (
+            f"Empirical(N={self.data.shape[0]}, shape={self.shape}, {self.schedule!r}, "
+            f"prediction={self.prediction!r})"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -76,17 +85,26 @@ class Empirical(Exact):
         rho = torch.where(end, 1.0, at.sigma / alpha)
         y = flat / alpha
         direct = "donot_use_mm_for_euclid_dist"
-        squares = torch.cat([torch.cdist(y, block, compute_mode=direct) ** 2 for block in self._blocks(y.dtype, y.device)], 1)
+        squares = torch.cat(
+            [
+                torch.cdist(y, block, compute_mode=direct) ** 2
+                for block in self._blocks(y.dtype, y.device)
+            ],
+            1,
+        )
         if index is not None and self.labels is not None:
             other = (index[:, None] >= 0) & (self.labels.to(y.device) != index[:, None])
             squares = squares.masked_fill(other, math.inf)
         gap = squares - squares.detach().amin(-1, keepdim=True)
         nearest = torch.where(gap == 0.0, 0.0, -math.inf).to(gap)
         anywhere = torch.where(torch.isinf(gap), -math.inf, 0.0).to(gap)
-        return softmax(torch.where(start, anywhere, torch.where(end, nearest, -gap / (2.0 * rho * rho))))
+        return softmax(
+            torch.where(start, anywhere, torch.where(end, nearest, -gap / (2.0 * rho * rho)))
+        )
 
     def _mean(self, weights: Tensor) -> Tensor:
-        """``sum_i w_i x_i`` (b, d): one product a row and block, on its own copy, so that no row's bits depend on the others."""
+        """``sum_i w_i x_i`` (b, d): one product a row and block, on its own copy, so that no row's
+        bits depend on the others."""
         rows: list[Tensor | None] = [None] * weights.shape[0]
         begin = 0
         for block in self._blocks(weights.dtype, weights.device):
@@ -100,7 +118,8 @@ class Empirical(Exact):
     def predict(self, kind: str, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
         """The exact value of ``kind`` at ``x`` (B, *shape) and ``t``, in the dtype of ``x``.
 
-        Raises UnknownName for other kinds than KINDS, ConversionError for other kinds than x0 at sigma = 0, where eps is not determined.
+        Raises UnknownName for other kinds than KINDS, ConversionError for other kinds than x0 at
+        sigma = 0, where eps is not determined.
         """
         if check_kind(kind) != "x0" and not (isinstance(t, Tensor) and t.device.type != "cpu"):
             for v in host_times(t, x.shape[0]):
@@ -115,17 +134,22 @@ class Empirical(Exact):
         for k in range(0, x.shape[0], size):
             rows = slice(k, k + size)
             part = Levels(*(v if v.shape[0] == 1 else v[rows] for v in at))
-            means.append(self._mean(self._weights(flat[rows], part, None if index is None else index[rows])))
+            means.append(
+                self._mean(self._weights(flat[rows], part, None if index is None else index[rows]))
+            )
         x0 = torch.cat(means)
         value = x0 if kind == "x0" else blend(kind, x0, (flat - at.alpha * x0) / at.sigma, at)
         return value.reshape(x.shape).to(x.dtype)
 
 
 def check_labels(labels: Tensor, count: int) -> None:
-    """Raise ValueError unless ``labels`` are ``count`` integers in which every one of 0 .. max occurs."""
+    """Raise ValueError unless ``labels`` are ``count`` integers in which every one of 0 .. max
+    occurs."""
     tensor("labels", labels, floating=False)
     if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ArgumentError(f"labels have shape {tuple(labels.shape)}, {labels.dtype}; allowed: ({count},) integers")
+        raise ArgumentError(
+            f"labels have shape {tuple(labels.shape)}, {labels.dtype}; allowed: ({count},) integers"
+        )
     found = torch.unique(labels).tolist()
     if found != list(range(len(found))):
         raise ArgumentError(f"labels are {found}; allowed: each of 0 .. max at least once")

@@ -1,8 +1,10 @@
-"""What exact models share: the path at the given times, conditions on a component, and sums whose order does not depend on the batch.
+"""What exact models share: the path at the given times, conditions on a component, and sums whose
+order does not depend on the batch.
 
-An exact model gives posterior means ``E[x0 | x_t]`` and ``E[eps | x_t]`` in closed form for ``x_t = alpha x0 + sigma eps``; its single
-raw output already is of the kind ``prediction``. Rows of a batch do not influence each other's bits: only elementwise operations and
-sums in a fixed order are used.
+An exact model gives posterior means ``E[x0 | x_t]`` and ``E[eps | x_t]`` in closed form for
+``x_t = alpha x0 + sigma eps``; its single raw output already is of the kind ``prediction``. Rows of
+a batch do not influence each other's bits: only elementwise operations and sums in a fixed order
+are used.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
 
 
 class Levels(NamedTuple):
-    """The path at one time or at B times: tensors (n, 1), n = 1 or B; derivatives may be infinite or NaN where undefined."""
+    """The path at one time or at B times: tensors (n, 1), n = 1 or B; derivatives may be infinite
+    or NaN where undefined."""
 
     alpha: Tensor
     sigma: Tensor
@@ -34,17 +37,27 @@ def wide(device: torch.device) -> torch.dtype:
 
 
 def levels(schedule: Schedule, t: Time, x: Tensor, derivatives: bool) -> Levels:
-    """The path at ``t`` for the batch ``x``: host numbers, unless ``t`` is a tensor on an accelerator (which is not waited for).
+    """The path at ``t`` for the batch ``x``: host numbers, unless ``t`` is a tensor on an
+    accelerator (which is not waited for).
 
-    ``derivatives`` says whether dalpha and dsigma are wanted; ConversionError where they do not exist at a time on the host.
+    ``derivatives`` says whether dalpha and dsigma are wanted; ConversionError where they do not
+    exist at a time on the host.
     """
     dtype = wide(x.device)
     if isinstance(t, Tensor) and t.device.type != "cpu":
         times = t.to(wide(t.device)).reshape(-1, 1)
-        return Levels(*(f(times).to(x.device, dtype) for f in (schedule.alpha, schedule.sigma, schedule.dalpha, schedule.dsigma)))
+        return Levels(
+            *(
+                f(times).to(x.device, dtype)
+                for f in (schedule.alpha, schedule.sigma, schedule.dalpha, schedule.dsigma)
+            )
+        )
     nodes = [schedule.node(v) for v in host_times(t, x.shape[0])]
     if derivatives and any(n.dalpha is None or n.dsigma is None for n in nodes):
-        raise ConversionError(f"a velocity needs d alpha/dt and d sigma/dt, unknown at t={t}; end the grid at sigma_min")
+        raise ConversionError(
+            f"a velocity needs d alpha/dt and d sigma/dt, unknown at t={t}; end the grid at "
+            "sigma_min"
+        )
     rows = zip(*((n.alpha, n.sigma, n.dalpha or 0.0, n.dsigma or 0.0) for n in nodes), strict=True)
     return Levels(*(_column(row, x.device, dtype) for row in rows))
 
@@ -56,7 +69,8 @@ def _column(values: tuple[float, ...], device: torch.device, dtype: torch.dtype)
 
 
 def fold(v: Tensor, dim: int) -> Tensor:
-    """Sum over ``dim`` in pairs: the same order, hence the same bits, whatever the other dimensions are."""
+    """Sum over ``dim`` in pairs: the same order, hence the same bits, whatever the other dimensions
+    are."""
     while (n := v.shape[dim]) > 1:
         half = n // 2
         pairs = v.narrow(dim, 0, half) + v.narrow(dim, half, half)
@@ -81,14 +95,18 @@ def blend(kind: str, x0: Tensor, eps: Tensor, at: Levels) -> Tensor:
 
 
 def chosen(cond: Condition, x: Tensor, count: int, what: str) -> Tensor | None:
-    """The condition as integers (B,) on the device of ``x``, -1 for none; None when there is no condition at all.
+    """The condition as integers (B,) on the device of ``x``, -1 for none; None when there is no
+    condition at all.
 
-    ``cond`` is an integer tensor (B,) or a mapping with one under "label". Raises ShapeError for another shape and ValueError for
-    other dtypes and, on the CPU, for numbers outside -1 .. count - 1.
+    ``cond`` is an integer tensor (B,) or a mapping with one under "label". Raises ShapeError for
+    another shape and ValueError for other dtypes and, on the CPU, for numbers outside -1 .. count -
+    1.
     """
     if isinstance(cond, Mapping):
         if "label" not in cond:
-            raise ArgumentError(f"this model is conditioned on 'label'; the condition has {sorted(cond)}")
+            raise ArgumentError(
+                f"this model is conditioned on 'label'; the condition has {sorted(cond)}"
+            )
         cond = cond["label"]
     if cond is None:
         return None
@@ -97,13 +115,20 @@ def chosen(cond: Condition, x: Tensor, count: int, what: str) -> Tensor | None:
         raise ArgumentError(f"the {what} must be integers, got {cond.dtype}")
     if cond.shape != x.shape[:1]:
         raise ShapeError(f"the {what} have shape {tuple(cond.shape)}, the batch is {x.shape[0]}")
-    if cond.device.type == "cpu" and cond.numel() and not (int(cond.min()) >= -1 and int(cond.max()) < count):
-        raise ArgumentError(f"the {what} are {cond.tolist()}; allowed: -1 (no condition) .. {count - 1}")
+    if (
+        cond.device.type == "cpu"
+        and cond.numel()
+        and not (int(cond.min()) >= -1 and int(cond.max()) < count)
+    ):
+        raise ArgumentError(
+            f"the {what} are {cond.tolist()}; allowed: -1 (no condition) .. {count - 1}"
+        )
     return cond.to(x.device, torch.int64)
 
 
 class Exact:
-    """Base of exact models: one raw output, of the kind ``prediction`` itself. A subclass gives ``predict``."""
+    """Base of exact models: one raw output, of the kind ``prediction`` itself. A subclass gives
+    ``predict``."""
 
     def __init__(self, schedule: Schedule, prediction: str, shape: tuple[int, ...]) -> None:
         """``shape`` is that of one sample. Raises UnknownName for another prediction than KINDS."""
@@ -134,5 +159,8 @@ class Exact:
         """``x`` (B, *shape) as (B, d) in the arithmetic's precision. Raises ShapeError."""
         tensor("x", x, meta=True)
         if tuple(x.shape[1:]) != self.shape or x.ndim == 0:
-            raise ShapeError(f"the state has shape {tuple(x.shape)}, the model wants (batch, {', '.join(map(str, self.shape))})")
+            raise ShapeError(
+                f"the state has shape {tuple(x.shape)}, the model wants (batch, "
+                f"{', '.join(map(str, self.shape))})"
+            )
         return x.flatten(1).to(wide(x.device))

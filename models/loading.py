@@ -3,13 +3,16 @@
 Four kinds of source are understood:
 
 * a bundled name, ``names()``: weights that come with the package, trained by ``fewstep.train``;
-* ``mixture``: an exact model, eight Gaussians of deviation 0.1 on the unit circle (label k is the k-th), on ``EDM(0.002, 80)``;
-* a folder with ``config.json`` (``"format": "fewstep-unet"``) and ``model.safetensors``, which ``fewstep.train --export`` writes;
-* a diffusers folder: a pipeline (``model_index.json``) or a single network (``config.json`` with ``_class_name``) beside a scheduler
-  configuration; see ``pretrained``.
+* ``mixture``: an exact model, eight Gaussians of deviation 0.1 on the unit circle (label k is the
+  k-th), on ``EDM(0.002, 80)``;
+* a folder with ``config.json`` (``"format": "fewstep-unet"``) and ``model.safetensors``, which
+  ``fewstep.train --export`` writes;
+* a diffusers folder: a pipeline (``model_index.json``) or a single network (``config.json`` with
+  ``_class_name``) beside a scheduler configuration; see ``pretrained``.
 
-A bundled network is EDM-preconditioned (Karras et al. 2022, arXiv 2206.00364, Table 1): the denoiser is
-``D(y; s) = c_skip y + c_out F(c_in y; log(s)/4)`` on the path ``EDM(sigma_min, sigma_max)``.
+A bundled network is EDM-preconditioned (Karras et al. 2022, arXiv 2206.00364, Table 1): the
+denoiser is ``D(y; s) = c_skip y + c_out F(c_in y; log(s)/4)`` on the path
+``EDM(sigma_min, sigma_max)``.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ def ring(components: int = 8, std: float = 0.1) -> GaussianMixture:
 
 
 def classes_of(denoiser: Denoiser) -> int:
-    """How many class labels a denoiser takes as ``cond``: its own count, the components of a mixture, else 0."""
+    """How many class labels a denoiser takes as ``cond``: its own count, the components of a
+    mixture, else 0."""
     if isinstance(denoiser, GaussianMixture):
         return int(denoiser.means.shape[0])
     config = getattr(getattr(denoiser, "network", None), "config", None)
@@ -48,7 +52,8 @@ def classes_of(denoiser: Denoiser) -> int:
 
 
 def files_of(name_or_folder: str | Path) -> list[Path]:
-    """The files that decide what ``load`` gives, in a fixed order: configurations and weights, and nothing else that lies in the folder.
+    """The files that decide what ``load`` gives, in a fixed order: configurations and weights, and
+    nothing else that lies in the folder.
 
     Empty for ``mixture``. Raises ModelError as ``load`` does for what has no configuration.
     """
@@ -61,7 +66,12 @@ def files_of(name_or_folder: str | Path) -> list[Path]:
 
     where, scheduler = parts(folder)
     index = [folder / INDEX] if (folder / INDEX).is_file() else []
-    return [*index, scheduler, where / CONFIG, *sorted(file for file in where.glob(PRETRAINED) if ".safetensors" in file.suffixes)]
+    return [
+        *index,
+        scheduler,
+        where / CONFIG,
+        *sorted(file for file in where.glob(PRETRAINED) if ".safetensors" in file.suffixes),
+    ]
 
 
 def load(
@@ -77,18 +87,25 @@ def load(
     Args:
         name_or_folder: see the module.
         device, dtype: of the network; default CPU and float32. Exact models follow their state.
-        size, variant: height and width of a sample, and the variant of the weights' files (``fp16``), for networks from diffusers: see
-            ``load_pretrained``.
+        size, variant: height and width of a sample, and the variant of the weights' files
+            (``fp16``), for networks from diffusers: see ``load_pretrained``.
 
-    Raises ArgumentError for a device that is not there; ModelError for an unknown name (with the nearest match), a missing file, damaged
-    weights, or weights of other shapes or kinds of numbers than the network's.
+    Raises ArgumentError for a device that is not there; ModelError for an unknown name (with the
+    nearest match), a missing file, damaged weights, or weights of other shapes or kinds of numbers
+    than the network's.
     """
     device = checks.device(device)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ModelError(f"dtype={dtype!r}: a floating point dtype is wanted, such as torch.float32 or torch.bfloat16")
+        raise ModelError(
+            f"dtype={dtype!r}: a floating point dtype is wanted, such as torch.float32 or "
+            "torch.bfloat16"
+        )
     if isinstance(name_or_folder, str) and name_or_folder == MIXTURE:
         if size is not None or variant is not None:
-            raise ModelError(f"size={size!r}, variant={variant!r}: {MIXTURE!r} is an exact model of shape (2,) and takes neither")
+            raise ModelError(
+                f"size={size!r}, variant={variant!r}: {MIXTURE!r} is an exact model of shape "
+                "(2,) and takes neither"
+            )
         return ring()
     folder = locate(name_or_folder)
     if (folder / INDEX).is_file() or "_class_name" in read_json(folder / CONFIG):
@@ -96,7 +113,10 @@ def load(
 
         return load_pretrained(folder, device=device, dtype=dtype, size=size, variant=variant)
     if size is not None:
-        raise ModelError(f"size={size!r}: only networks from diffusers take it; the samples of {str(name_or_folder)!r} have one size")
+        raise ModelError(
+            f"size={size!r}: only networks from diffusers take it; the samples of "
+            f"{str(name_or_folder)!r} have one size"
+        )
     loaded = load_network(folder)
     network = loaded.network.to(device=device, dtype=dtype)
     schedule = EDM(loaded.sigma_min, loaded.sigma_max)

@@ -1,15 +1,17 @@
 """A network of a mean-reverting path as a Denoiser of ``xbar = x - mu`` (schedules.MeanReverting).
 
-On ``x_t = mu + alpha (x0 - mu) + sigma eps`` the difference to mu follows the ordinary path ``xbar = alpha xbar0 + sigma eps``, so every
-sampler applies to it unchanged. What a network of x predicts, value ``V = p x + sum q raw``, is for xbar
+On ``x_t = mu + alpha (x0 - mu) + sigma eps`` the difference to mu follows the ordinary path
+``xbar = alpha xbar0 + sigma eps``, so every sampler applies to it unchanged. What a network of x
+predicts, value ``V = p x + sum q raw``, is for xbar
 
     eps, score, velocity    V                       (dx/dt = dxbar/dt)
     x0                      V - mu
     v                       V, for the kind v of the difference
-    mr_v                    V = alpha sigma_inf eps - (sigma / sigma_inf) xbar0,  Li et al. 2025, arXiv 2502.07856; turned into v
+    mr_v                    V = alpha sigma_inf eps - (sigma / sigma_inf) xbar0,  Li et al. 2025,
+                            arXiv 2502.07856; turned into v
 
-so mu is one more raw output with a coefficient. The state, the grid and ``on_step`` are those of xbar; ``fewstep.sample`` takes and
-returns x (the attribute ``offset``).
+so mu is one more raw output with a coefficient. The state, the grid and ``on_step`` are those of
+xbar; ``fewstep.sample`` takes and returns x (the attribute ``offset``).
 """
 
 from __future__ import annotations
@@ -29,15 +31,21 @@ class MeanReverted:
     """``inner``, a Denoiser of x on a ``MeanReverting`` schedule, as one of ``x - mu``.
 
     Args:
-        inner: made with ``models.wrap(network, MeanReverting(...), prediction)``; the network sees x.
-        mu: what the path reverts to (the degraded input), (*shape) for all samples, or (B, *shape) with ``per_sample``.
+        inner: made with ``models.wrap(network, MeanReverting(...), prediction)``; the network sees
+            x.
+        mu: what the path reverts to (the degraded input), (*shape) for all samples, or (B, *shape)
+            with ``per_sample``.
         per_sample: mu has a batch axis; ``fewstep.sample`` then draws B samples.
-        velocity: ``"own"`` where inner says what it predicts; ``"mr_v"`` where its prediction, wrapped as "v", is the paper's velocity.
+        velocity: ``"own"`` where inner says what it predicts; ``"mr_v"`` where its prediction,
+            wrapped as "v", is the paper's velocity.
 
-    Raises ValueError where inner is on another schedule or scales its input, ShapeError where mu does not fit.
+    Raises ValueError where inner is on another schedule or scales its input, ShapeError where mu
+    does not fit.
     """
 
-    def __init__(self, inner: Denoiser, mu: Tensor, *, per_sample: bool = False, velocity: str = "own") -> None:
+    def __init__(
+        self, inner: Denoiser, mu: Tensor, *, per_sample: bool = False, velocity: str = "own"
+    ) -> None:
         check_denoiser(inner)
         tensor("mu", mu)
         flag("per_sample", per_sample)
@@ -45,9 +53,14 @@ class MeanReverted:
         if not isinstance(inner.schedule, MeanReverting):
             raise ArgumentError(f"the model is on {inner.schedule!r}; allowed: MeanReverting")
         if velocity == "mr_v" and inner.prediction != "v":
-            raise ArgumentError(f"velocity='mr_v' with prediction={inner.prediction!r}: wrap the network with prediction='v'")
+            raise ArgumentError(
+                f"velocity='mr_v' with prediction={inner.prediction!r}: wrap the network "
+                "with prediction='v'"
+            )
         if any(inner.input_scale(t) != 1.0 for t in (inner.schedule.t_max, inner.schedule.t_min)):
-            raise ArgumentError("the model scales its input, which mu is not part of; allowed: input_scale = 1")
+            raise ArgumentError(
+                "the model scales its input, which mu is not part of; allowed: input_scale = 1"
+            )
         if per_sample and mu.ndim == 0:
             raise ShapeError("per_sample=True, but mu has no axis: (B, *shape) is wanted")
         self.inner, self.offset, self.velocity = inner, mu, velocity
@@ -57,7 +70,9 @@ class MeanReverted:
         self.shape: tuple[int, ...] = tuple(mu.shape[1:] if per_sample else mu.shape)
         self.batch = mu.shape[0] if per_sample else None
         if inner.shape is not None and tuple(inner.shape) != self.shape:
-            raise ShapeError(f"mu has samples of shape {self.shape}, the model {tuple(inner.shape)}")
+            raise ShapeError(
+                f"mu has samples of shape {self.shape}, the model {tuple(inner.shape)}"
+            )
         self._placed: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     @property

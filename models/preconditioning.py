@@ -1,11 +1,13 @@
 """Preconditioning: what a network F is fed, and how its output becomes a prediction.
 
-With ``x = alpha y`` and ``rho = sigma / alpha`` (Karras et al. 2022, arXiv 2206.00364, eq. 7 and table 1; sigma there is rho here),
+With ``x = alpha y`` and ``rho = sigma / alpha`` (Karras et al. 2022, arXiv 2206.00364, eq. 7 and
+table 1; sigma there is rho here),
 
     D(y; rho) = c_skip y + c_out F(c_in y; c_noise(rho)).
 
-Each class gives the numbers for the state x itself, ``value = p x + q F(input_scale x; c_noise)``, formed from alpha and sigma so that
-they stay finite at alpha = 0 and sigma = 0 wherever the limits do.
+Each class gives the numbers for the state x itself, ``value = p x + q F(input_scale x; c_noise)``,
+formed from alpha and sigma so that they stay finite at alpha = 0 and sigma = 0 wherever the limits
+do.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Preconditioning(Protocol):
         """The four numbers at ``node``."""
 
     def c_noise(self, rho: Real) -> Real:
-        """The network's label at ``rho = sigma / alpha``, answered in kind (float, array or tensor)."""
+        """The network's label at ``rho = sigma / alpha``, answered in kind (float, array or
+        tensor)."""
 
 
 def scaled_log(rho: Real, factor: float, unit: float = 1.0) -> Real:
@@ -53,10 +56,11 @@ def scaled_log(rho: Real, factor: float, unit: float = 1.0) -> Real:
 
 @dataclass(frozen=True)
 class EDMPreconditioning:
-    """Karras et al. 2022, table 1, column "Ours": F and D have unit variance when the data have ``sigma_data``; predicts x0.
+    """Karras et al. 2022, table 1, column "Ours": F and D have unit variance when the data have
+    ``sigma_data``; predicts x0.
 
-    With ``r^2 = sigma^2 + alpha^2 sigma_data^2``: input_scale = 1/r, p = alpha sigma_data^2 / r^2, q = sigma sigma_data / r,
-    c_noise = log(rho) / 4.
+    With ``r^2 = sigma^2 + alpha^2 sigma_data^2``: input_scale = 1/r, p = alpha sigma_data^2 / r^2,
+    q = sigma sigma_data / r, c_noise = log(rho) / 4.
     """
 
     sigma_data: float = 0.5
@@ -70,7 +74,9 @@ class EDMPreconditioning:
         """At ``node``; finite for all alpha, sigma but (0, 0)."""
         s = self.sigma_data
         r = math.hypot(node.sigma, node.alpha * s)
-        return Numbers(1.0 / r, node.alpha * (s / r) ** 2, node.sigma * s / r, self.c_noise(node.rho))
+        return Numbers(
+            1.0 / r, node.alpha * (s / r) ** 2, node.sigma * s / r, self.c_noise(node.rho)
+        )
 
     def c_noise(self, rho: Real) -> Real:
         """``log(rho) / 4``; infinite at rho = 0 and rho = inf."""
@@ -79,10 +85,12 @@ class EDMPreconditioning:
 
 @dataclass(frozen=True)
 class VPPreconditioning:
-    """Table 1, column "VP": an eps network trained on the variance-preserving path ``trained``, used on any path.
+    """Table 1, column "VP": an eps network trained on the variance-preserving path ``trained``,
+    used on any path.
 
-    The state is brought to unit norm, ``x / sqrt(alpha^2 + sigma^2)``, and the label is the trained path's time at the same rho, times
-    ``scale`` (M - 1 = 999 for a network with 1000 steps whose path has t in [0, 1]; 1 for a discrete table).
+    The state is brought to unit norm, ``x / sqrt(alpha^2 + sigma^2)``, and the label is the trained
+    path's time at the same rho, times ``scale`` (M - 1 = 999 for a network with 1000 steps whose
+    path has t in [0, 1]; 1 for a discrete table).
     """
 
     trained: Schedule
@@ -105,14 +113,18 @@ class VPPreconditioning:
 
 @dataclass(frozen=True)
 class VEPreconditioning:
-    """Table 1, column "VE": F is -eps on ``y = x / alpha``, ``c_noise = log(rho / 2)``. Needs alpha > 0."""
+    """Table 1, column "VE": F is -eps on ``y = x / alpha``, ``c_noise = log(rho / 2)``. Needs alpha
+    > 0."""
 
     kind = "eps"
 
     def numbers(self, node: Node) -> Numbers:
         """At ``node``; ValueError at alpha = 0, where y does not exist."""
         if node.alpha == 0.0:
-            raise ArgumentError(f"a variance-exploding network has no input at alpha = 0 (t={node.t}); start the grid after it")
+            raise ArgumentError(
+                f"a variance-exploding network has no input at alpha = 0 (t={node.t}); start "
+                "the grid after it"
+            )
         return Numbers(1.0 / node.alpha, 0.0, -1.0, self.c_noise(node.rho))
 
     def c_noise(self, rho: Real) -> Real:

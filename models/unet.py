@@ -1,12 +1,14 @@
 """A compact class-conditional U-Net, the network of the bundled models.
 
-The image is cut into ``patch x patch`` blocks (pixel-unshuffle), so that the first convolution already works at a fraction of the
-resolution. Residual blocks (layer norm over channels, SiLU, 3x3 convolution, twice) are modulated by one embedding ``e`` of the
-noise level and the class, ``norm(h) (1 + s(e)) + b(e)``; self-attention stands at chosen levels and in the middle. The layout is
-the usual one of Ho et al. 2020 (arXiv 2006.11239, appendix B) with the adaptive normalisation of Dhariwal & Nichol 2021 (arXiv
-2105.05233, section 3).
+The image is cut into ``patch x patch`` blocks (pixel-unshuffle), so that the first convolution
+already works at a fraction of the resolution. Residual blocks (layer norm over channels, SiLU, 3x3
+convolution, twice) are modulated by one embedding ``e`` of the noise level and the class,
+``norm(h) (1 + s(e)) + b(e)``; self-attention stands at chosen levels and in the middle. The layout
+is the usual one of Ho et al. 2020 (arXiv 2006.11239, appendix B) with the adaptive normalisation of
+Dhariwal & Nichol 2021 (arXiv 2105.05233, section 3).
 
-The network is the raw map ``F(x, c_noise, cond)``; scaling by c_in, c_skip, c_out belongs to ``fewstep.models.wrap``.
+The network is the raw map ``F(x, c_noise, cond)``; scaling by c_in, c_skip, c_out belongs to
+``fewstep.models.wrap``.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ Condition = Tensor | Mapping[str, Tensor] | None
 class UNetConfig:
     """Everything that fixes the shape of a :class:`UNet`; written to and read from ``config.json``.
 
-    ``widths`` are the channels of each level (each level halves the resolution), ``blocks`` the residual blocks of each level on
-    either side, ``attention`` the levels with self-attention (the middle always has it), ``classes`` the number of labels: label
-    ``classes`` is the null label (0 classes: no labels at all).
+    ``widths`` are the channels of each level (each level halves the resolution), ``blocks`` the
+    residual blocks of each level on either side, ``attention`` the levels with self-attention (the
+    middle always has it), ``classes`` the number of labels: label ``classes`` is the null label (0
+    classes: no labels at all).
     """
 
     image_size: int
@@ -49,16 +52,30 @@ class UNetConfig:
         """Refuse shapes that cannot be built."""
         factor = self.patch * 2 ** (len(self.widths) - 1)
         if self.image_size % factor:
-            raise ArgumentError(f"image_size {self.image_size} is not divisible by patch * 2^(levels-1) = {factor}")
+            raise ArgumentError(
+                f"image_size {self.image_size} is not divisible by patch * 2^(levels-1) = {factor}"
+            )
         bad = [width for width in self.widths if width % self.head]
         if bad or len(self.blocks) != len(self.widths):
-            raise ArgumentError(f"widths {self.widths}: one number of blocks a width, widths multiples of head = {self.head}")
-        if min(self.channels, *self.blocks, self.patch) < 1 or self.classes < 0 or self.embedding % 2:
-            raise ArgumentError(f"channels, blocks, patch must be positive, classes >= 0 and embedding even: {self}")
+            raise ArgumentError(
+                f"widths {self.widths}: one number of blocks a width, widths multiples of "
+                f"head = {self.head}"
+            )
+        if (
+            min(self.channels, *self.blocks, self.patch) < 1
+            or self.classes < 0
+            or self.embedding % 2
+        ):
+            raise ArgumentError(
+                f"channels, blocks, patch must be positive, classes >= 0 and embedding even: {self}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> UNetConfig:
@@ -67,12 +84,15 @@ class UNetConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ArgumentError(f"unknown network settings {unknown}; allowed: {sorted(known)}")
-        typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        typed: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         return cls(**typed)
 
 
 class PixelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel of a channels-last image; GroupNorm costs six times as much on a CPU."""
+    """Layer normalisation over the channels of each pixel of a channels-last image; GroupNorm costs
+    six times as much on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
@@ -80,7 +100,8 @@ class PixelNorm(nn.LayerNorm):
 
 
 class Block(nn.Module):
-    """Residual block ``skip(x) + conv(drop(silu(norm(conv(silu(norm x))) (1 + s) + b)))``, (B, cin, H, W) -> (B, cout, H, W)."""
+    """Residual block ``skip(x) + conv(drop(silu(norm(conv(silu(norm x))) (1 + s) + b)))``, (B, cin,
+    H, W) -> (B, cout, H, W)."""
 
     def __init__(self, cin: int, cout: int, embedding: int, dropout: float) -> None:
         """``embedding`` is the width of the conditioning vector."""
@@ -120,14 +141,22 @@ class Attention(nn.Module):
         """(B, C, H, W) -> (B, C, H, W)."""
         b, c, height, width = x.shape
         qkv = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)
-        q, k, v = qkv.reshape(b, height * width, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        h = torch.softmax(q @ k.transpose(-1, -2) * (c // self.heads) ** -0.5, dim=-1).to(v.dtype) @ v
+        q, k, v = (
+            qkv.reshape(b, height * width, 3, self.heads, c // self.heads)
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
+        h = (
+            torch.softmax(q @ k.transpose(-1, -2) * (c // self.heads) ** -0.5, dim=-1).to(v.dtype)
+            @ v
+        )
         h = h.permute(0, 1, 3, 2).reshape(b, c, height, width)
         return torch.add(x, self.out(h))
 
 
 class Embedding(nn.Module):
-    """Noise level and class to one vector: sines and cosines of ``c_noise``, plus a learned row per class, through two layers."""
+    """Noise level and class to one vector: sines and cosines of ``c_noise``, plus a learned row per
+    class, through two layers."""
 
     frequencies: Tensor
 
@@ -135,8 +164,11 @@ class Embedding(nn.Module):
         """``classes`` labels and one null row."""
         super().__init__()
         self.classes = classes
-        frequencies = torch.logspace(-1.0, 1.5, width // 2, dtype=torch.float32, device="cpu") * math.tau
-        self.register_buffer("frequencies", frequencies, persistent=False)  # on the CPU even when built on the meta device
+        frequencies = (
+            torch.logspace(-1.0, 1.5, width // 2, dtype=torch.float32, device="cpu") * math.tau
+        )
+        # on the CPU even when built on the meta device
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.inner = nn.Linear(width, width)
         self.outer = nn.Linear(width, width)
         self.label = nn.Embedding(classes + 1, width) if classes else None
@@ -150,27 +182,40 @@ class Embedding(nn.Module):
         return F.silu(self.outer(F.silu(e)))
 
     def labels(self, cond: Condition, batch: int, device: torch.device) -> Tensor:
-        """The label of every row; None is the null label. Raises ValueError for a condition of another form."""
+        """The label of every row; None is the null label. Raises ValueError for a condition of
+        another form."""
         if cond is None:
             return torch.full((batch,), self.classes, dtype=torch.long, device=device)
         if isinstance(cond, Mapping):
             if "label" not in cond:
-                raise ArgumentError(f"this network is conditioned on 'label'; the condition has {sorted(cond)}")
+                raise ArgumentError(
+                    f"this network is conditioned on 'label'; the condition has {sorted(cond)}"
+                )
             cond = cond["label"]
         if cond.is_floating_point() or cond.numel() not in (1, batch):
             kind = f"{cond.dtype}, shape {tuple(cond.shape)}"
-            raise ArgumentError(f"labels must be {batch} integers in 0..{self.classes} ({self.classes} = no label); got {kind}")
+            raise ArgumentError(
+                f"labels must be {batch} integers in 0..{self.classes} ({self.classes} = no "
+                f"label); got {kind}"
+            )
         return cond.to(device=device, dtype=torch.long).reshape(-1).expand(batch)
 
 
 class Level(nn.Module):
-    """One resolution on one side of the U: blocks, each followed by attention where wanted, and the layer to the next level."""
+    """One resolution on one side of the U: blocks, each followed by attention where wanted, and the
+    layer to the next level."""
 
-    def __init__(self, cin: int, width: int, blocks: int, config: UNetConfig, attend: bool, resize: nn.Module) -> None:
+    def __init__(
+        self, cin: int, width: int, blocks: int, config: UNetConfig, attend: bool, resize: nn.Module
+    ) -> None:
         """Every block takes ``cin`` channels (with a skip: twice the width) and gives ``width``."""
         super().__init__()
-        self.blocks = nn.ModuleList(Block(cin, width, config.embedding, config.dropout) for _ in range(blocks))
-        self.attention = nn.ModuleList(Attention(width, config.head) for _ in range(blocks if attend else 0))
+        self.blocks = nn.ModuleList(
+            Block(cin, width, config.embedding, config.dropout) for _ in range(blocks)
+        )
+        self.attention = nn.ModuleList(
+            Attention(width, config.head) for _ in range(blocks if attend else 0)
+        )
         self.resize = resize
 
     def block(self, i: int, h: Tensor, e: Tensor) -> Tensor:
@@ -196,18 +241,25 @@ class Up(Level):
     """Takes one kept tensor a block, then doubles the resolution."""
 
     def forward(self, h: Tensor, e: Tensor, skips: list[Tensor]) -> Tensor:
-        """Take one tensor a block from the end of ``skips``; the state for the level above comes back."""
+        """Take one tensor a block from the end of ``skips``; the state for the level above comes
+        back."""
         for i in range(len(self.blocks)):
             h = self.block(i, torch.cat([h, skips.pop()], dim=1), e)
-        out: Tensor = h if isinstance(self.resize, nn.Identity) else self.resize(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        out: Tensor = (
+            h
+            if isinstance(self.resize, nn.Identity)
+            else self.resize(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        )
         return out
 
 
 class UNet(nn.Module):
-    """``F(x, c_noise, cond) -> (B, C, H, W)`` for ``x`` (B, C, H, W); see the module's docstring."""
+    """``F(x, c_noise, cond) -> (B, C, H, W)`` for ``x`` (B, C, H, W); see the module's
+    docstring."""
 
     def __init__(self, config: UNetConfig) -> None:
-        """Build the layers of ``config`` with a zero last layer, so that a fresh network answers 0."""
+        """Build the layers of ``config`` with a zero last layer, so that a fresh network answers
+        0."""
         super().__init__()
         self.config = config
         widths, pixels = config.widths, config.channels * config.patch**2
@@ -217,18 +269,30 @@ class UNet(nn.Module):
         for level, width in enumerate(widths):
             blocks, attend = config.blocks[level], level in config.attention
             last = level == len(widths) - 1
-            lower = nn.Identity() if last else nn.Conv2d(width, widths[level + 1], 3, stride=2, padding=1)
-            upper = nn.Identity() if level == 0 else nn.Conv2d(width, widths[level - 1], 3, padding=1)
+            lower = (
+                nn.Identity()
+                if last
+                else nn.Conv2d(width, widths[level + 1], 3, stride=2, padding=1)
+            )
+            upper = (
+                nn.Identity() if level == 0 else nn.Conv2d(width, widths[level - 1], 3, padding=1)
+            )
             self.down.append(Down(width, width, blocks, config, attend, lower))
             self.up.insert(0, Up(2 * width, width, blocks, config, attend, upper))
-        self.middle = nn.ModuleList([Block(widths[-1], widths[-1], config.embedding, config.dropout), Attention(widths[-1], config.head)])
+        self.middle = nn.ModuleList(
+            [
+                Block(widths[-1], widths[-1], config.embedding, config.dropout),
+                Attention(widths[-1], config.head),
+            ]
+        )
         self.leave_norm = PixelNorm(widths[0])
         self.leave = nn.Conv2d(widths[0], pixels, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Condition = None) -> Tensor:
-        """``c_noise`` 0-dim or (B,); ``cond`` None, labels (B,) or {"label": labels}. Raises ValueError for a wrong image shape.
+        """``c_noise`` 0-dim or (B,); ``cond`` None, labels (B,) or {"label": labels}. Raises
+        ValueError for a wrong image shape.
 
         The layers compute in the dtype of the weights; the answer has the dtype of ``x``.
         """
@@ -237,7 +301,11 @@ class UNet(nn.Module):
             want = ("B", c.channels, c.image_size, c.image_size)
             raise ArgumentError(f"this network takes images of shape {want}; got {tuple(x.shape)}")
         e = self.embed(c_noise, cond, x.shape[0])
-        h = self.enter(F.pixel_unshuffle(x.to(self.enter.weight.dtype), c.patch).contiguous(memory_format=torch.channels_last))
+        h = self.enter(
+            F.pixel_unshuffle(x.to(self.enter.weight.dtype), c.patch).contiguous(
+                memory_format=torch.channels_last
+            )
+        )
         skips: list[Tensor] = []
         for down in self.down:
             h = down(h, e, skips)

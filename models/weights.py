@@ -1,7 +1,8 @@
 """Model folders: ``config.json`` and ``model.safetensors`` to a network with its numbers.
 
-Bundled models lie beside this file in ``bundled/NAME``. Files are read as JSON and safetensors only, never unpickled. Networks come
-back in evaluation mode, float32, channels-last, without gradients for their weights.
+Bundled models lie beside this file in ``bundled/NAME``. Files are read as JSON and safetensors
+only, never unpickled. Networks come back in evaluation mode, float32, channels-last, without
+gradients for their weights.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network with its configuration: ``config`` is config.json as it stands, ``sigma_data`` and the noise range from it."""
+    """A network with its configuration: ``config`` is config.json as it stands, ``sigma_data`` and
+    the noise range from it."""
 
     network: UNet
     config: Mapping[str, Any]
@@ -41,29 +43,47 @@ class Loaded:
 
 def names() -> tuple[str, ...]:
     """The bundled models that are present, in alphabetical order."""
-    return tuple(sorted(file.parent.name for file in BUNDLED.glob(f"*/{CONFIG}") if (file.parent / WEIGHTS).is_file()))
+    return tuple(
+        sorted(
+            file.parent.name
+            for file in BUNDLED.glob(f"*/{CONFIG}")
+            if (file.parent / WEIGHTS).is_file()
+        )
+    )
 
 
 def locate(name_or_folder: str | Path) -> Path:
     """The folder of a bundled name or of a path. Raises ModelError for what is neither."""
     if not isinstance(name_or_folder, (str, Path)):
-        raise ModelError(f"{shown(name_or_folder)}: the name of a model ({', '.join(names())}) or a folder is wanted")
+        raise ModelError(
+            f"{shown(name_or_folder)}: the name of a model ({', '.join(names())}) or a "
+            "folder is wanted"
+        )
     if str(name_or_folder) in names():
         return BUNDLED / str(name_or_folder)
     folder = Path(name_or_folder)
     if folder.is_dir():
         return folder
     if folder.is_file():
-        raise ModelError(f"{str(folder)!r} is a file; give the folder that holds {CONFIG} and {WEIGHTS}")
-    raise ModelError(f"{unknown('model', str(name_or_folder), (*names(), MIXTURE))}; or a folder with {CONFIG} and {WEIGHTS}")
+        raise ModelError(
+            f"{str(folder)!r} is a file; give the folder that holds {CONFIG} and {WEIGHTS}"
+        )
+    raise ModelError(
+        f"{unknown('model', str(name_or_folder), (*names(), MIXTURE))}; or a folder with "
+        f"{CONFIG} and {WEIGHTS}"
+    )
 
 
 def load_network(name_or_folder: str | Path) -> Loaded:
-    """The bare network of a bundled name or a folder of ours, with its configuration; ModelError if it is damaged."""
+    """The bare network of a bundled name or a folder of ours, with its configuration; ModelError if
+    it is damaged."""
     folder = locate(name_or_folder)
     config = read_json(folder / CONFIG)
     if config.get("format") != FORMAT:
-        raise ModelError(f"{str(folder / CONFIG)!r}: format {config.get('format')!r} is not known; allowed: {FORMAT!r}")
+        raise ModelError(
+            f"{str(folder / CONFIG)!r}: format {config.get('format')!r} is not known; "
+            f"allowed: {FORMAT!r}"
+        )
     try:
         with torch.device("meta"):
             network = UNet(UNetConfig.from_dict(config["network"]))
@@ -75,7 +95,13 @@ def load_network(name_or_folder: str | Path) -> Loaded:
         raise ModelError(f"{str(folder / CONFIG)!r}: {error}") from error
     tensors = read_weights(folder / WEIGHTS)
     check_tensors(network.state_dict(), tensors, folder / WEIGHTS)
-    network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, assign=True)
+    network.load_state_dict(
+        {
+            key: value.float() if value.is_floating_point() else value
+            for key, value in tensors.items()
+        },
+        assign=True,
+    )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Loaded(network.eval().requires_grad_(False), config, *numbers)
 
@@ -85,7 +111,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return files.read_json(path)
     except FileNotFoundError:
-        raise ModelError(f"no {path.name} in {str(path.parent)!r}; a model folder holds {CONFIG} and {WEIGHTS}") from None
+        raise ModelError(
+            f"no {path.name} in {str(path.parent)!r}; a model folder holds {CONFIG} and {WEIGHTS}"
+        ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{error}") from error
 
@@ -93,7 +121,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file. Raises ModelError when it is missing or damaged."""
     if not path.is_file():
-        raise ModelError(f"no {path.name} in {str(path.parent)!r}; a model folder holds {CONFIG} and {WEIGHTS}")
+        raise ModelError(
+            f"no {path.name} in {str(path.parent)!r}; a model folder holds {CONFIG} and {WEIGHTS}"
+        )
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -101,34 +131,47 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_tensors(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    """Raise ModelError unless ``found`` fits ``wanted`` in names, shapes and kinds of numbers, and holds finite numbers only."""
+    """Raise ModelError unless ``found`` fits ``wanted`` in names, shapes and kinds of numbers, and
+    holds finite numbers only."""
     check_shapes(wanted, found, path)
     check_kinds(wanted, {key: value.dtype for key, value in found.items()}, path)
     check_finite(found, path)
 
 
 def check_kinds(wanted: Mapping[str, Tensor], found: Mapping[str, torch.dtype], path: Path) -> None:
-    """Raise ModelError where a tensor is no floating point one and the network's is: such weights would be cut or lose a part.
+    """Raise ModelError where a tensor is no floating point one and the network's is: such weights
+    would be cut or lose a part.
 
     Integers are read where the network's own entry is an integer (a count, an index).
     """
     wrong = [
-        f"{key} is {str(kind).removeprefix('torch.')}, the network's {str(wanted[key].dtype).removeprefix('torch.')}"
+        f"{key} is {str(kind).removeprefix('torch.')}, the network's "
+        f"{str(wanted[key].dtype).removeprefix('torch.')}"
         for key, kind in found.items()
-        if key in wanted and kind != wanted[key].dtype and not (kind.is_floating_point and wanted[key].is_floating_point())
+        if key in wanted
+        and kind != wanted[key].dtype
+        and not (kind.is_floating_point and wanted[key].is_floating_point())
     ]
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise ModelError(f"{str(path)!r}: weights must be floating point: {'; '.join(wrong[:3])}{more}")
+        raise ModelError(
+            f"{str(path)!r}: weights must be floating point: {'; '.join(wrong[:3])}{more}"
+        )
 
 
 def check_finite(found: Mapping[str, Tensor], path: Path) -> None:
     """Raise ModelError where a floating point tensor holds a NaN or an infinity."""
-    wide = {key: value if value.itemsize > 1 else value.float() for key, value in found.items() if value.is_floating_point()}
+    wide = {
+        key: value if value.itemsize > 1 else value.float()
+        for key, value in found.items()
+        if value.is_floating_point()
+    }
     bad = [key for key, value in wide.items() if not bool(torch.isfinite(value).all())]
     if bad:
         more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
-        raise ModelError(f"{str(path)!r}: weights that are NaN or infinite: {', '.join(bad[:3])}{more}")
+        raise ModelError(
+            f"{str(path)!r}: weights that are NaN or infinite: {', '.join(bad[:3])}{more}"
+        )
 
 
 def check_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
@@ -137,7 +180,9 @@ def check_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path
     wrong += [f"{key} is not part of the network" for key in found if key not in wanted]
     for key, value in wanted.items():
         if key in found and found[key].shape != value.shape:
-            wrong.append(f"{key} has shape {tuple(found[key].shape)}, the network {tuple(value.shape)}")
+            wrong.append(
+                f"{key} has shape {tuple(found[key].shape)}, the network {tuple(value.shape)}"
+            )
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
         raise ModelError(f"{str(path)!r} does not fit its {CONFIG}: {'; '.join(wrong[:3])}{more}")

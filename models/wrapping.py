@@ -1,8 +1,9 @@
 """A network becomes a Denoiser: ``value = p x + q network(input_scale x, label)``.
 
-Without preconditioning ``input_scale = 1, p = 0, q = 1`` and the network's output is the prediction itself; with it see
-``preconditioning``. A network whose time runs from noise to data, ``t' = t_max - t``, predicts ``dx/dt' = -dx/dt``, so its velocity has
-``q = -1`` (Lipman et al. 2022, arXiv 2210.02747, use that direction).
+Without preconditioning ``input_scale = 1, p = 0, q = 1`` and the network's output is the prediction
+itself; with it see ``preconditioning``. A network whose time runs from noise to data,
+``t' = t_max - t``, predicts ``dx/dt' = -dx/dt``, so its velocity has ``q = -1`` (Lipman et al.
+2022, arXiv 2210.02747, use that direction).
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, ArgumentTypeError, UnknownName, flag, integer, number, tensor, unknown
+from ..checks import (
+    ArgumentError,
+    ArgumentTypeError,
+    UnknownName,
+    flag,
+    integer,
+    number,
+    tensor,
+    unknown,
+)
 from ..schedules.base import Real, Schedule, host_number
 from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
 from .preconditioning import EDMPreconditioning, Preconditioning, scaled_log
@@ -33,7 +43,8 @@ Label = Literal["t", "index", "sigma", "c_noise"] | Callable[[Real], Real]
 
 @dataclass(frozen=True)
 class Passing:
-    """How a network takes its condition: ``style`` is "positional", "keyword" or "none"; ``always`` also when it is None."""
+    """How a network takes its condition: ``style`` is "positional", "keyword" or "none"; ``always``
+    also when it is None."""
 
     style: str
     always: bool
@@ -42,9 +53,9 @@ class Passing:
 def passing(network: Callable[..., Any]) -> Passing:
     """Read from the signature whether ``network`` takes a condition besides ``(x, label)``.
 
-    A parameter called ``cond`` is always given, by name. Otherwise a third positional parameter without a default, or with the default
-    None, is always given, by position. ``*args``, ``**kwargs`` and signatures that cannot be read are given a condition only when
-    there is one.
+    A parameter called ``cond`` is always given, by name. Otherwise a third positional parameter
+    without a default, or with the default None, is always given, by position. ``*args``,
+    ``**kwargs`` and signatures that cannot be read are given a condition only when there is one.
     """
     try:
         parameters = list(inspect.signature(forward(network)).parameters.values())
@@ -59,11 +70,16 @@ def passing(network: Callable[..., Any]) -> Passing:
         return Passing("positional", True)
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return Passing("positional", False)
-    return Passing("keyword", False) if any(p.kind is p.VAR_KEYWORD for p in parameters) else Passing("none", False)
+    return (
+        Passing("keyword", False)
+        if any(p.kind is p.VAR_KEYWORD for p in parameters)
+        else Passing("none", False)
+    )
 
 
 def forward(network: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that carries the signature: a module's ``forward``, seen through compilation and data-parallel shells."""
+    """The function that carries the signature: a module's ``forward``, seen through compilation and
+    data-parallel shells."""
     if not isinstance(network, torch.nn.Module):
         return network
     for shell in ("_orig_mod", "module"):
@@ -74,14 +90,20 @@ def forward(network: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def first_tensor(output: Any) -> Tensor:
-    """The tensor in a network's answer: itself, its ``.sample``, or the first item of a tuple or list. TypeError otherwise."""
+    """The tensor in a network's answer: itself, its ``.sample``, or the first item of a tuple or
+    list. TypeError otherwise."""
     if isinstance(output, Tensor):
         return output
-    inner = output[0] if isinstance(output, (tuple, list)) and output else getattr(output, "sample", None)
+    inner = (
+        output[0]
+        if isinstance(output, (tuple, list)) and output
+        else getattr(output, "sample", None)
+    )
     if isinstance(inner, Tensor):
         return inner
     raise ArgumentTypeError(
-        f"the network returned {type(output).__name__}; allowed: a tensor, an object with a tensor .sample, or a tuple or list "
+        f"the network returned {type(output).__name__}; allowed: a tensor, an object with a "
+        "tensor .sample, or a tuple or list "
         "whose first item is a tensor"
     )
 
@@ -89,7 +111,10 @@ def first_tensor(output: Any) -> Tensor:
 def copied(cond: Condition) -> Condition:
     """``cond`` with copies of its tensors."""
     if isinstance(cond, Mapping):
-        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in cond.items()}
+        return {
+            name: value.clone() if isinstance(value, Tensor) else value
+            for name, value in cond.items()
+        }
     return cond.clone() if isinstance(cond, Tensor) else cond
 
 
@@ -101,18 +126,25 @@ _RANDOM = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._Batc
 def warn_of_training(network: torch.nn.Module) -> None:
     """UserWarning, once a network, where it is in training mode and that changes its answers.
 
-    It does where a part in training mode is a dropout with p > 0 (samples are random) or a batch norm (they depend on the batch, and
-    its running statistics are changed). Networks without such parts are not reported: only modules are looked at, so a network that calls
-    ``torch.nn.functional.dropout(x, training=self.training)`` in its ``forward`` is not seen. Call ``network.eval()`` yourself.
+    It does where a part in training mode is a dropout with p > 0 (samples are random) or a batch
+    norm (they depend on the batch, and its running statistics are changed). Networks without such
+    parts are not reported: only modules are looked at, so a network that calls
+    ``torch.nn.functional.dropout(x, training=self.training)`` in its ``forward`` is not seen. Call
+    ``network.eval()`` yourself.
     """
     if torch.compiler.is_compiling() or network in _LOOKED_AT:
         return
     _LOOKED_AT.add(network)
-    found = (m for m in network.modules() if isinstance(m, _RANDOM) and m.training and getattr(m, "p", 1.0) > 0.0)
+    found = (
+        m
+        for m in network.modules()
+        if isinstance(m, _RANDOM) and m.training and getattr(m, "p", 1.0) > 0.0
+    )
     part = next(found, None)
     if part is not None:
         warnings.warn(
-            f"the network {type(network).__name__} is in training mode and has {type(part).__name__}: its answers are random or depend "
+            f"the network {type(network).__name__} is in training mode and has "
+            f"{type(part).__name__}: its answers are random or depend "
             "on the batch; call network.eval() before sampling",
             UserWarning,
             stacklevel=3,
@@ -153,10 +185,15 @@ class Wrapped:
 
     def input_scale(self, t: float) -> float:
         """1, or the preconditioning's."""
-        return 1.0 if self.precondition is None else self.precondition.numbers(self.schedule.node(t)).input_scale
+        return (
+            1.0
+            if self.precondition is None
+            else self.precondition.numbers(self.schedule.node(t)).input_scale
+        )
 
     def exact_label(self, t: Real) -> Real:
-        """The network's time at the schedule's time ``t`` before any rounding; answers in kind (float, array or tensor)."""
+        """The network's time at the schedule's time ``t`` before any rounding; answers in kind
+        (float, array or tensor)."""
         own = self.schedule.t_max - t if self.flip_time else t
         if not isinstance(self.time, str):
             return self.time(own)
@@ -165,25 +202,32 @@ class Wrapped:
         rho = self.schedule.rho(t)
         if self.time == "sigma":
             return rho
-        return scaled_log(rho, 0.25) if self.precondition is None else self.precondition.c_noise(rho)
+        return (
+            scaled_log(rho, 0.25) if self.precondition is None else self.precondition.c_noise(rho)
+        )
 
     def time_mismatch(self, t: float) -> float:
-        """``|label - exact label|`` at time ``t``: the rounding error of a table look-up, 0 for all others."""
+        """``|label - exact label|`` at time ``t``: the rounding error of a table look-up, 0 for all
+        others."""
         if self.time != "index":
             return 0.0
         exact = float(self.exact_label(host_number(t)))
         return abs(min(max(round(exact), 0), round(self.schedule.t_max)) - exact)
 
     def labels(self, t: Time, like: Tensor) -> Tensor:
-        """What the network is told at time ``t`` (a number, 0-dim or (B,)): (B,) on the device of ``like`` (B, ...).
+        """What the network is told at time ``t`` (a number, 0-dim or (B,)): (B,) on the device of
+        ``like`` (B, ...).
 
-        Integers (int64) for ``time="index"`` and for callables that answer with integers; otherwise float32, or float64 where ``like``
-        is. Computed in float64 on the host, unless ``t`` is a tensor on an accelerator: that one is not waited for. ValueError where
-        a label on the host is not finite.
+        Integers (int64) for ``time="index"`` and for callables that answer with integers; otherwise
+        float32, or float64 where ``like`` is. Computed in float64 on the host, unless ``t`` is a
+        tensor on an accelerator: that one is not waited for. ValueError where a label on the host
+        is not finite.
         """
         batch = like.shape[0]
         if isinstance(t, Tensor) and t.device.type != "cpu":
-            found: Tensor = self.exact_label(t.to(torch.float32 if t.device.type == "mps" else torch.float64))
+            found: Tensor = self.exact_label(
+                t.to(torch.float32 if t.device.type == "mps" else torch.float64)
+            )
         else:
             found = host_tensor([self.exact_label(v) for v in host_times(t, batch)], t)
         if self.time == "index":
@@ -195,11 +239,13 @@ class Wrapped:
         return found.to(like.device).reshape(-1).expand(batch).contiguous()
 
     def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
-        """One call of the network with ``x_in`` (B, *shape). ShapeError when it answers with another shape.
+        """One call of the network with ``x_in`` (B, *shape). ShapeError when it answers with
+        another shape.
 
-        The network gets copies of ``x_in`` and of the tensors in ``cond``: it may write into its inputs (in-place activations do), by
-        any means, and the state, ``cond`` and the caller's ``x=`` stay as they are. A copy at every call needs no comparison, so
-        nothing waits for a device; it costs one pass over the state, which a network makes many times.
+        The network gets copies of ``x_in`` and of the tensors in ``cond``: it may write into its
+        inputs (in-place activations do), by any means, and the state, ``cond`` and the caller's
+        ``x=`` stay as they are. A copy at every call needs no comparison, so nothing waits for a
+        device; it costs one pass over the state, which a network makes many times.
         """
         if isinstance(self.network, torch.nn.Module) and self.network.training:
             warn_of_training(self.network)
@@ -207,14 +253,24 @@ class Wrapped:
         label, how = self.labels(t, x_in), self.passing
         own, cond = x_in.clone(), copied(cond)
         if how.style == "none" and cond is not None:
-            raise ArgumentError("a condition was given, and this network takes only (x, label); wrap one that takes (x, label, cond)")
+            raise ArgumentError(
+                "a condition was given, and this network takes only (x, label); wrap one "
+                "that takes (x, label, cond)"
+            )
         if how.style == "none" or (cond is None and not how.always):
             output = self.network(own, label)
         else:
-            output = self.network(own, label, cond=cond) if how.style == "keyword" else self.network(own, label, cond)
+            output = (
+                self.network(own, label, cond=cond)
+                if how.style == "keyword"
+                else self.network(own, label, cond)
+            )
         raw = first_tensor(output)
         if raw.shape != x_in.shape:
-            raise ShapeError(f"the network returned shape {tuple(raw.shape)} for a state of shape {tuple(x_in.shape)}")
+            raise ShapeError(
+                f"the network returned shape {tuple(raw.shape)} for a state of shape "
+                f"{tuple(x_in.shape)}"
+            )
         return (raw,)
 
     def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
@@ -223,12 +279,18 @@ class Wrapped:
 
 
 def host_tensor(labels: Sequence[Any], t: Time) -> Tensor:
-    """Labels (numbers or tensors of one) as one tensor on the CPU, int64 or float64. ValueError where one is not finite."""
+    """Labels (numbers or tensors of one) as one tensor on the CPU, int64 or float64. ValueError
+    where one is not finite."""
     values = [v.item() if hasattr(v, "item") else v for v in labels]
     bad = next((v for v in values if not math.isfinite(v)), None)
     if bad is not None:
-        raise ArgumentError(f"the network's label is {bad} at t={t}; use a grid that stays where the label is finite")
-    return torch.tensor(values, dtype=torch.int64 if all(isinstance(v, int) for v in values) else torch.float64)
+        raise ArgumentError(
+            f"the network's label is {bad} at t={t}; use a grid that stays where the label "
+            "is finite"
+        )
+    return torch.tensor(
+        values, dtype=torch.int64 if all(isinstance(v, int) for v in values) else torch.float64
+    )
 
 
 def wrap(
@@ -244,44 +306,62 @@ def wrap(
     """A Denoiser from ``network(x_in, label)`` or ``network(x_in, label, cond)``.
 
     Args:
-        network: takes (B, *shape) and a label (B,); answers with a tensor (B, *shape), an object with ``.sample``, or a tuple or list
-            whose first item is the tensor. Whether it takes ``cond`` is read from its signature once: see ``passing``.
+        network: takes (B, *shape) and a label (B,); answers with a tensor (B, *shape), an object
+            with ``.sample``, or a tuple or list whose first item is the tensor. Whether it takes
+            ``cond`` is read from its signature once: see ``passing``.
         schedule: the noising path that the network was trained on.
-        prediction: what the value is: x0, eps, v, velocity or score. ``velocity`` is along t of ``schedule``.
-        time: the label: ``"t"`` the schedule's time; ``"index"`` the nearest index of the table that the schedule is made of (int64;
-            the rounding error is ``time_mismatch(t)``); ``"sigma"`` rho = sigma / alpha; ``"c_noise"`` log(rho) / 4, or the
-            preconditioning's own; or a callable from t to the label, which gets a float or a float64 tensor and answers in kind.
-        flip_time: the network's time runs from noise (0) to data (t_max): it is told ``t_max - t`` (a callable gets that), and its
-            velocity is d/d(t_max - t).
-        precondition: ``"edm"`` for ``D = c_skip y + c_out F(c_in y)`` with ``sigma_data`` (prediction must be x0), or a Preconditioning.
+        prediction: what the value is: x0, eps, v, velocity or score. ``velocity`` is along t of
+            ``schedule``.
+        time: the label: ``"t"`` the schedule's time; ``"index"`` the nearest index of the table
+            that the schedule is made of (int64; the rounding error is ``time_mismatch(t)``);
+            ``"sigma"`` rho = sigma / alpha; ``"c_noise"`` log(rho) / 4, or the preconditioning's
+            own; or a callable from t to the label, which gets a float or a float64 tensor and
+            answers in kind.
+        flip_time: the network's time runs from noise (0) to data (t_max): it is told ``t_max - t``
+            (a callable gets that), and its velocity is d/d(t_max - t).
+        precondition: ``"edm"`` for ``D = c_skip y + c_out F(c_in y)`` with ``sigma_data``
+            (prediction must be x0), or a Preconditioning.
         shape: of one sample, without the batch; None if any will do.
         sigma_data: standard deviation of the data, used by ``"edm"`` only.
 
-    Raises UnknownName (with the nearest match) for names, ValueError for settings that exclude each other, TypeError for a network
-    that cannot be called.
+    Raises UnknownName (with the nearest match) for names, ValueError for settings that exclude each
+    other, TypeError for a network that cannot be called.
     """
     if not callable(network):
-        raise ArgumentTypeError(f"the network is a {type(network).__name__}, which cannot be called")
+        raise ArgumentTypeError(
+            f"the network is a {type(network).__name__}, which cannot be called"
+        )
     check_kind(prediction)
     if not isinstance(schedule, Schedule):
-        raise ArgumentTypeError(f"schedule={schedule!r}: a schedule is wanted, such as fewstep.schedules.VPLinear()")
+        raise ArgumentTypeError(
+            f"schedule={schedule!r}: a schedule is wanted, such as fewstep.schedules.VPLinear()"
+        )
     if not callable(time) and not (isinstance(time, str) and time in TIMES):
         raise UnknownName(unknown("time", time, TIMES) + "; or a callable from t to the label")
     flag("flip_time", flip_time)
     if time == "index" and schedule.t_zero != -1.0:
         raise ArgumentError(
-            f"time='index' needs a schedule made of a table (DiscreteVP), not {schedule!r}; give a callable from t to the label"
+            f"time='index' needs a schedule made of a table (DiscreteVP), not {schedule!r}; "
+            "give a callable from t to the label"
         )
     if flip_time and time in ("sigma", "c_noise"):
-        raise ArgumentError(f"flip_time=True with time={time!r}: a noise level has no direction; allowed with 't', 'index' or a callable")
+        raise ArgumentError(
+            f"flip_time=True with time={time!r}: a noise level has no direction; allowed "
+            "with 't', 'index' or a callable"
+        )
     chosen = preconditioner(precondition, sigma_data)
     if chosen is not None and chosen.kind != prediction:
-        raise ArgumentError(f"prediction={prediction!r}, but {chosen!r} makes {chosen.kind!r} of the network's output")
+        raise ArgumentError(
+            f"prediction={prediction!r}, but {chosen!r} makes {chosen.kind!r} of the "
+            "network's output"
+        )
     size = None if shape is None else shape_of(shape)
     return Wrapped(network, schedule, prediction, time, flip_time, chosen, size, passing(network))
 
 
-def preconditioner(precondition: str | Preconditioning | None, sigma_data: float) -> Preconditioning | None:
+def preconditioner(
+    precondition: str | Preconditioning | None, sigma_data: float
+) -> Preconditioning | None:
     """The Preconditioning of that name. Raises UnknownName."""
     number("sigma_data", sigma_data)
     if precondition is None or isinstance(precondition, Preconditioning):
@@ -292,7 +372,8 @@ def preconditioner(precondition: str | Preconditioning | None, sigma_data: float
 
 
 def shape_of(shape: Any) -> tuple[int, ...]:
-    """``shape`` of one sample as integers. ArgumentError where it is no list of positive integers."""
+    """``shape`` of one sample as integers. ArgumentError where it is no list of positive
+    integers."""
     if isinstance(shape, str) or not isinstance(shape, Iterable) or getattr(shape, "ndim", 1) != 1:
         raise ArgumentError(f"shape={shape!r}: a tuple of integers is wanted, without the batch")
     return tuple(integer("shape", size, 1) for size in shape)

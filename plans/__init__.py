@@ -1,4 +1,5 @@
-"""A solver as data: instructions, builder with type check, order walk, weights, lowering, and the one loop."""
+"""A solver as data: instructions, builder with type check, order walk, weights, lowering, and the
+one loop."""
 
 from .builder import Lin, PlanBuilder, dot
 from .densities import Transition, transitions

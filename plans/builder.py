@@ -1,8 +1,10 @@
 """Writing a solver: symbolic values in, a checked plan out.
 
-A sampler combines values with ``+ - * /`` as on the page; ``b.at(node, expression)`` emits the Combine and checks its claim. Every value
-carries a type: its signal (coefficient of x0) and a sparse vector over noise atoms (the start noise and each z). A state at ``node`` must
-have signal ``alpha`` and noise norm ``sigma``, to 1e-12 of its largest term; it is from then on exactly what it claims to be.
+A sampler combines values with ``+ - * /`` as on the page; ``b.at(node, expression)`` emits the
+Combine and checks its claim. Every value carries a type: its signal (coefficient of x0) and a
+sparse vector over noise atoms (the start noise and each z). A state at ``node`` must have signal
+``alpha`` and noise norm ``sigma``, to 1e-12 of its largest term; it is from then on exactly what it
+claims to be.
 """
 
 from __future__ import annotations
@@ -31,14 +33,18 @@ class Lin:
 
     def __init__(self, terms: dict[int, float]) -> None:
         if not isinstance(terms, dict):
-            raise ArgumentTypeError(f"terms={shown(terms)}: a dict from value to coefficient is wanted")
+            raise ArgumentTypeError(
+                f"terms={shown(terms)}: a dict from value to coefficient is wanted"
+            )
         self.terms = terms
 
     def __add__(self, other: Lin | float) -> Lin:
         if not isinstance(other, Lin):
             if other == 0:  # so that sum() works
                 return self
-            raise ArgumentTypeError(f"a plan value can only be added to plan values, not to {other!r}")
+            raise ArgumentTypeError(
+                f"a plan value can only be added to plan values, not to {other!r}"
+            )
         terms = dict(self.terms)
         for key, c in other.terms.items():
             terms[key] = terms.get(key, 0.0) + c
@@ -105,12 +111,16 @@ def _number(c: Any) -> float:
 
 def _check_value(x: Any) -> None:
     if not isinstance(x, Lin) or not x.terms:
-        raise ArgumentTypeError(f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give")
+        raise ArgumentTypeError(
+            f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give"
+        )
 
 
 def _check_lin(x: Any) -> None:
     if not isinstance(x, Lin):
-        raise ArgumentTypeError(f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give")
+        raise ArgumentTypeError(
+            f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give"
+        )
 
 
 def _check_node(node: Any) -> None:
@@ -119,10 +129,12 @@ def _check_node(node: Any) -> None:
 
 
 class Type:
-    """What a value is: ``signal x0 + sum noise[a] atom_a``; atom 0 is the start noise, atom k + 1 is draw k.
+    """What a value is: ``signal x0 + sum noise[a] atom_a``; atom 0 is the start noise, atom k + 1
+    is draw k.
 
-    ``noise`` is the number ``noise[0]`` as long as nothing was drawn, then an array of as many atoms as the value can hold. ``norm`` is the
-    standard deviation of the noise part (measured unless given).
+    ``noise`` is the number ``noise[0]`` as long as nothing was drawn, then an array of as many
+    atoms as the value can hold. ``norm`` is the standard deviation of the noise part (measured
+    unless given).
     """
 
     __slots__ = ("noise", "norm", "signal")
@@ -136,12 +148,14 @@ class Type:
 
     @property
     def direction(self) -> float | Array:
-        """The noise part over its norm: what a prediction of the noise is. 1 where there is none."""
+        """The noise part over its norm: what a prediction of the noise is. 1 where there is
+        none."""
         return self.noise / self.norm if self.norm > 0.0 else 1.0
 
 
 class PlanBuilder:
-    """Collects instructions over the given step boundaries; ``allow`` is the loosest consistency that is accepted."""
+    """Collects instructions over the given step boundaries; ``allow`` is the loosest consistency
+    that is accepted."""
 
     def __init__(self, nodes: Iterable[Node], allow: Consistency = "exact", name: str = "") -> None:
         self.nodes = tuple(_listed("nodes", nodes))
@@ -171,7 +185,9 @@ class PlanBuilder:
         if self._prologue is not None:
             x, self._prologue = self._prologue, None
             if self._claims[self._value_of(x)] != node:
-                raise PlanError(f"the prologue ended at {self._claims[self._value_of(x)]}, not at {node}")
+                raise PlanError(
+                    f"the prologue ended at {self._claims[self._value_of(x)]}, not at {node}"
+                )
             return x
         if self._types:
             raise PlanError("start() comes first and only once")
@@ -179,8 +195,9 @@ class PlanBuilder:
         return self._new(Type(node.alpha, float(node.sigma)))
 
     def prologue(self, s: Node, t: Node) -> Lin:
-        """One x0-kind step with one node, ``x_t = (sigma_t / sigma_s) x + (alpha_t - alpha_s sigma_t / sigma_s) D``: the way out of
-        alpha = 0, where lam and rho are infinite. The next ``start(t)`` goes on from there."""
+        """One x0-kind step with one node, ``x_t = (sigma_t / sigma_s) x + (alpha_t - alpha_s
+        sigma_t / sigma_s) D``: the way out of alpha = 0, where lam and rho are infinite. The next
+        ``start(t)`` goes on from there."""
         x = self.start(s)
         e = t.sigma / s.sigma
         self._prologue = self.at(t, e * x + (t.alpha - e * s.alpha) * self.evaluate(x, s, "x0"))
@@ -291,10 +308,12 @@ class PlanBuilder:
         scale = max(largest, node.alpha, node.sigma)
         off_signal = abs(type_.signal - node.alpha) / scale
         off_noise = abs(norm - node.sigma) / scale
-        level = 2 if not off_signal <= TOLERANCE else 1 if not off_noise <= TOLERANCE else 0  # a NaN is no match
+        # a NaN is no match
+        level = 2 if not off_signal <= TOLERANCE else 1 if not off_noise <= TOLERANCE else 0
         if level > self._allow:
             raise PlanError(
-                f"{self.name or 'plan'}: ({type_.signal!r}, {norm!r}) is no state at alpha={node.alpha!r}, sigma={node.sigma!r} "
+                f"{self.name or 'plan'}: ({type_.signal!r}, {norm!r}) is no state at "
+                f"alpha={node.alpha!r}, sigma={node.sigma!r} "
                 f"(t={node.t}): off by {max(off_signal, off_noise):.1e} of the largest term"
             )
         self._level = max(self._level, level)

@@ -1,4 +1,5 @@
-"""What a plan claims about itself, measured anew from its instructions: nothing that a file says is believed."""
+"""What a plan claims about itself, measured anew from its instructions: nothing that a file says is
+believed."""
 
 from __future__ import annotations
 
@@ -21,14 +22,17 @@ class Measured(NamedTuple):
 
 
 def measure(plan: Plan) -> Measured:
-    """The type check of ``plans.builder`` on the instructions of a finished plan. PlanError where they are no program."""
+    """The type check of ``plans.builder`` on the instructions of a finished plan. PlanError where
+    they are no program."""
     if not plan.nodes or plan.nodes[0] != plan.start:
         raise PlanError("the first of the nodes is not the plan's start")
     b = PlanBuilder(plan.nodes, "asymptotic", plan.name)
     values, drawn = {0: b.start(plan.start)}, 0
     for i in plan.code:
         if isinstance(i, Evaluate):
-            made = b.evaluate_kinds(_value(values, i.state), i.node, tuple(kind for _, kind in i.outs))
+            made = b.evaluate_kinds(
+                _value(values, i.state), i.node, tuple(kind for _, kind in i.outs)
+            )
             for (value, _), found in zip(i.outs, made, strict=True):
                 _define(values, value, found)
             continue
@@ -48,7 +52,10 @@ def measure(plan: Plan) -> Measured:
         raise PlanError(f"the result, value {plan.result}, is never made")
     done = b.finish(values[plan.result])
     if done.end != plan.end or plan.nodes[-1] != plan.end:
-        raise PlanError(f"the result is a state at {done.end}; the plan says its end is {plan.end}, its last node {plan.nodes[-1]}")
+        raise PlanError(
+            f"the result is a state at {done.end}; the plan says its end is {plan.end}, its "
+            f"last node {plan.nodes[-1]}"
+        )
     return Measured(done.consistency, done.defect, done.off_label)
 
 
@@ -62,11 +69,18 @@ def check(plan: Plan) -> Plan:
     except (FewstepError, ArithmeticError, LookupError) as error:
         raise PlanError(f"the plan cannot be followed: {error}") from error
     if found.consistency != plan.consistency:
-        raise PlanError(f"the plan says {plan.consistency!r}; its coefficients make it {found.consistency!r}, off by {found.defect:.1e}")
+        raise PlanError(
+            f"the plan says {plan.consistency!r}; its coefficients make it "
+            f"{found.consistency!r}, off by {found.defect:.1e}"
+        )
     if not math.isclose(found.defect, plan.defect, rel_tol=1e-6, abs_tol=TOLERANCE):
-        raise PlanError(f"the plan says defect={plan.defect!r}; its coefficients have {found.defect!r}")
+        raise PlanError(
+            f"the plan says defect={plan.defect!r}; its coefficients have {found.defect!r}"
+        )
     if found.off_label != plan.off_label:
-        raise PlanError(f"the plan says off_label={plan.off_label}; its evaluations have {found.off_label}")
+        raise PlanError(
+            f"the plan says off_label={plan.off_label}; its evaluations have {found.off_label}"
+        )
     return plan
 
 

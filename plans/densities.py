@@ -1,13 +1,15 @@
-"""The Gaussian transitions of a stochastic plan: means, standard deviations and log-probabilities of its steps.
+"""The Gaussian transitions of a stochastic plan: means, standard deviations and log-probabilities
+of its steps.
 
-A step of a plan that puts noise in is ``x_t = mean + std z`` with ``mean = carry x_s + sum c m``, m the predictions made at x_s (and, for
-multistep methods, before). So
+A step of a plan that puts noise in is ``x_t = mean + std z`` with ``mean = carry x_s + sum c m``, m
+the predictions made at x_s (and, for multistep methods, before). So
 
     log p(x_t | x_s, ...) = -|x_t - mean|^2 / (2 std^2) - d (log std + log(2 pi) / 2),
 
-d the number of elements of a sample (Flow-GRPO, arXiv 2505.05470, divides by d). All is linear in the predictions and differentiable in
-them: record states while sampling, evaluate the network under training at them again, and ask for the log-probability.
-Steps without noise, as the one to sigma = 0, have no density and no transition.
+d the number of elements of a sample (Flow-GRPO, arXiv 2505.05470, divides by d). All is linear in
+the predictions and differentiable in them: record states while sampling, evaluate the network under
+training at them again, and ask for the log-probability. Steps without noise, as the one to sigma =
+0, have no density and no transition.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Transition:
         index: the evaluation at its start (0-based), as in ``StepState.index``.
         start, end: nodes of x_s and x_t.
         carry: factor of x_s.
-        terms: ``(age, kind, c)``: the prediction of that kind made ``age`` evaluations before this step's (0: this step's).
+        terms: ``(age, kind, c)``: the prediction of that kind made ``age`` evaluations before this
+            step's (0: this step's).
         std: standard deviation of the noise, positive.
         draw: the key of its noise in ``Plan.draws``.
     """
@@ -51,12 +54,16 @@ class Transition:
         return 1 + max((age for age, _, _ in self.terms), default=0)
 
     def mean(self, x: Tensor, *outputs: Mapping[str, Tensor]) -> Tensor:
-        """``carry x + sum c m`` (B, *shape). ``outputs[age][kind]``, newest first: ``StepState.outputs`` are such mappings.
+        """``carry x + sum c m`` (B, *shape). ``outputs[age][kind]``, newest first:
+        ``StepState.outputs`` are such mappings.
 
         ValueError for fewer outputs than ``memory``.
         """
         if len(outputs) < self.memory:
-            raise ArgumentError(f"{len(outputs)} outputs given: this step wants the last {self.memory}, newest first")
+            raise ArgumentError(
+                f"{len(outputs)} outputs given: this step wants the last {self.memory}, "
+                "newest first"
+            )
         wide = torch.promote_types(x.dtype, torch.float32)
         out = self.carry * x.to(wide)
         for age, kind, c in self.terms:
@@ -64,19 +71,25 @@ class Transition:
         return out
 
     def log_prob(self, x_next: Tensor, x: Tensor, *outputs: Mapping[str, Tensor]) -> Tensor:
-        """``log p(x_next | x, outputs)``, (B,): summed over the elements of a sample. Shapes and outputs as in ``mean``."""
+        """``log p(x_next | x, outputs)``, (B,): summed over the elements of a sample. Shapes and
+        outputs as in ``mean``."""
         mean = self.mean(x, *outputs)
         if x_next.shape != mean.shape:
-            raise ArgumentError(f"x_next has shape {tuple(x_next.shape)}, the state {tuple(mean.shape)}")
+            raise ArgumentError(
+                f"x_next has shape {tuple(x_next.shape)}, the state {tuple(mean.shape)}"
+            )
         z = ((x_next.to(mean) - mean) / self.std).flatten(1)
-        return -0.5 * z.square().sum(1) - z.shape[1] * (math.log(self.std) + 0.5 * math.log(2.0 * math.pi))
+        return -0.5 * z.square().sum(1) - z.shape[1] * (
+            math.log(self.std) + 0.5 * math.log(2.0 * math.pi)
+        )
 
 
 def transitions(plan: Plan) -> tuple[Transition, ...]:
     """The transitions of ``plan``, in order.
 
-    PlanError where a noise is used twice, or a state comes from another one than the state evaluated last (correctors, noise in stages,
-    churn): such steps are no Gaussian transitions from state to state.
+    PlanError where a noise is used twice, or a state comes from another one than the state
+    evaluated last (correctors, noise in stages, churn): such steps are no Gaussian transitions from
+    state to state.
     """
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     known: dict[int, tuple[int, str]] = {}
@@ -89,13 +102,25 @@ def transitions(plan: Plan) -> tuple[Transition, ...]:
             found.append(_transition(i, state, node, count - 1, known))
     draws = [transition.draw for transition in found]
     if len(set(draws)) != len(draws):
-        raise PlanError(f"{plan.name or 'plan'}: a noise is used in two places; its steps are no Gaussian transitions")
+        raise PlanError(
+            f"{plan.name or 'plan'}: a noise is used in two places; its steps are no "
+            "Gaussian transitions"
+        )
     return tuple(found)
 
 
-def _transition(i: Combine, state: int, node: Node, index: int, known: Mapping[int, tuple[int, str]]) -> Transition:
-    if len(i.noise) != 1 or i.node is None or index < 0 or any(v != state and v not in known for v, _ in i.terms):
-        raise PlanError(f"the step to {i.node} is no Gaussian transition from the state evaluated last")
+def _transition(
+    i: Combine, state: int, node: Node, index: int, known: Mapping[int, tuple[int, str]]
+) -> Transition:
+    if (
+        len(i.noise) != 1
+        or i.node is None
+        or index < 0
+        or any(v != state and v not in known for v, _ in i.terms)
+    ):
+        raise PlanError(
+            f"the step to {i.node} is no Gaussian transition from the state evaluated last"
+        )
     ((draw, std),) = i.noise
     carry = sum(c for v, c in i.terms if v == state)
     terms = tuple((index - known[v][0], known[v][1], c) for v, c in i.terms if v != state)

@@ -7,16 +7,27 @@ from .instructions import Combine, Evaluate, Plan
 
 
 def explain_plan(plan: Plan) -> str:
-    """One line an instruction: ``x`` are values, ``z`` noises; the node's t, lam and sigma stand in front."""
-    head = f"{plan.name or 'plan'}: {plan.steps} steps, {plan.nfe} evaluations, {plan.consistency} (defect {plan.defect:.1e})"
-    lines = [head, f"{'t':>12} {'lam':>9} {'sigma':>11}  instruction", f"{_place(plan.start)}  x0 = start"]
+    """One line an instruction: ``x`` are values, ``z`` noises; the node's t, lam and sigma stand in
+    front."""
+    head = (
+        f"{plan.name or 'plan'}: {plan.steps} steps, {plan.nfe} evaluations, {plan.consistency} "
+        f"(defect {plan.defect:.1e})"
+    )
+    lines = [
+        head,
+        f"{'t':>12} {'lam':>9} {'sigma':>11}  instruction",
+        f"{_place(plan.start)}  x0 = start",
+    ]
     names = {0: "x0"}
     for i in plan.code:
         if isinstance(i, Evaluate):
             for value, kind in i.outs:
                 names[value] = f"{kind}{value}" if kind != "x0" else f"D{value}"
             outs = ", ".join(names[v] for v, _ in i.outs)
-            lines.append(f"{_place(i.node)}  {outs} = network({names[i.state]}) as {'/'.join(k for _, k in i.outs)}")
+            lines.append(
+                f"{_place(i.node)}  {outs} = network({names[i.state]}) as "
+                f"{'/'.join(k for _, k in i.outs)}"
+            )
         else:
             names[i.out] = f"x{i.out}" if i.node is not None else f"a{i.out}"
             lines.append(f"{_place(i.node)}  {names[i.out]} = {_sum(i, names)}")

@@ -1,7 +1,8 @@
 """A solver as data: two instructions over single-assignment values, and the plan that holds them.
 
-``Evaluate`` is one network call; ``Combine`` is ``out <- sum c value + sum c z(key)`` with float64 coefficients known beforehand.
-Value 0 is the start state. Nothing here computes: building is ``builder``, running is ``loop``.
+``Evaluate`` is one network call; ``Combine`` is ``out <- sum c value + sum c z(key)`` with float64
+coefficients known beforehand. Value 0 is the start state. Nothing here computes: building is
+``builder``, running is ``loop``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class PlanError(ArgumentError):
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """One network call on value ``state`` with the label of ``node``; ``outs`` are ``(value, kind)`` pairs."""
+    """One network call on value ``state`` with the label of ``node``; ``outs`` are
+    ``(value, kind)`` pairs."""
 
     outs: tuple[tuple[int, str], ...]
     state: int
@@ -33,7 +35,8 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Combine:
-    """``out <- sum c value + sum c z(key)``; ``node`` is the state it claims to be, None for an auxiliary value."""
+    """``out <- sum c value + sum c z(key)``; ``node`` is the state it claims to be, None for an
+    auxiliary value."""
 
     out: int
     terms: tuple[tuple[int, float], ...]
@@ -43,7 +46,8 @@ class Combine:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Noise ``z(key)``, key being the position in ``Plan.draws``: the interval of the path that it stands for."""
+    """Noise ``z(key)``, key being the position in ``Plan.draws``: the interval of the path that it
+    stands for."""
 
     start: Node
     end: Node
@@ -59,10 +63,12 @@ class Plan:
         result: the value that the plan returns.
         nodes: the step boundaries, from noise to data (a step may hold several stages).
         draws: the noises, by key.
-        consistency: measured by the type check: ``exact`` (every claimed state has signal alpha and noise norm sigma), ``signal``
-            (alpha exact, the noise norm not), ``asymptotic`` (neither, to rounding).
+        consistency: measured by the type check: ``exact`` (every claimed state has signal alpha and
+            noise norm sigma), ``signal`` (alpha exact, the noise norm not), ``asymptotic``
+            (neither, to rounding).
         defect: the largest relative mismatch seen by the type check.
-        off_label: positions (0-based evaluation numbers) of Evaluates whose label is not their state's node.
+        off_label: positions (0-based evaluation numbers) of Evaluates whose label is not their
+            state's node.
         name: a label; it takes no part in ``==``.
     """
 
@@ -99,25 +105,41 @@ class Plan:
 
     @property
     def structure(self) -> tuple[tuple[object, ...], ...]:
-        """The plan without its numbers: plans of equal structure differ in coefficients and nodes only."""
+        """The plan without its numbers: plans of equal structure differ in coefficients and nodes
+        only."""
         rows: list[tuple[object, ...]] = []
         for i in self.code:
             if isinstance(i, Evaluate):
                 rows.append(("evaluate", i.outs, i.state))
             else:
-                rows.append(("combine", i.out, tuple(v for v, _ in i.terms), tuple(k for k, _ in i.noise), i.node is not None))
+                rows.append(
+                    (
+                        "combine",
+                        i.out,
+                        tuple(v for v, _ in i.terms),
+                        tuple(k for k, _ in i.noise),
+                        i.node is not None,
+                    )
+                )
         return tuple(rows)
 
     @property
     def coefficients(self) -> tuple[float, ...]:
         """All coefficients in the order of ``structure``."""
-        return tuple(c for i in self.code if isinstance(i, Combine) for _, c in (*i.terms, *i.noise))
+        return tuple(
+            c for i in self.code if isinstance(i, Combine) for _, c in (*i.terms, *i.noise)
+        )
 
     def close(self, other: Plan, rtol: float = 1e-12) -> bool:
-        """True when both plans do the same to relative tolerance ``rtol`` of each instruction's largest coefficient."""
+        """True when both plans do the same to relative tolerance ``rtol`` of each instruction's
+        largest coefficient."""
         instance("other", other, Plan, "a plan")
         number("rtol", rtol, 0.0)
-        if self.structure != other.structure or self.result != other.result or len(self.draws) != len(other.draws):
+        if (
+            self.structure != other.structure
+            or self.result != other.result
+            or len(self.draws) != len(other.draws)
+        ):
             return False
         if not all(_node_close(a, b, rtol) for a, b in zip(self.nodes, other.nodes, strict=True)):
             return False
@@ -127,7 +149,11 @@ class Plan:
                 scale = max((abs(c) for c in (*a, *b)), default=0.0)
                 if any(abs(p - q) > rtol * scale for p, q in zip(a, b, strict=True)):
                     return False
-            elif isinstance(i, Evaluate) and isinstance(j, Evaluate) and not _node_close(i.node, j.node, rtol):
+            elif (
+                isinstance(i, Evaluate)
+                and isinstance(j, Evaluate)
+                and not _node_close(i.node, j.node, rtol)
+            ):
                 return False
         return True
 
@@ -157,4 +183,6 @@ class Plan:
 
 
 def _node_close(a: Node, b: Node, rtol: float) -> bool:
-    return math.isclose(a.alpha, b.alpha, rel_tol=rtol, abs_tol=rtol) and math.isclose(a.sigma, b.sigma, rel_tol=rtol, abs_tol=rtol)
+    return math.isclose(a.alpha, b.alpha, rel_tol=rtol, abs_tol=rtol) and math.isclose(
+        a.sigma, b.sigma, rel_tol=rtol, abs_tol=rtol
+    )

@@ -1,6 +1,8 @@
-"""Plans as JSON: exact (floats by shortest repr) and strict (an unknown or missing field is an error, NaN never appears).
+"""Plans as JSON: exact (floats by shortest repr) and strict (an unknown or missing field is an
+error, NaN never appears).
 
-What a text says about its plan (``consistency``, ``defect``, ``off_label``) is measured again from the coefficients and must agree.
+What a text says about its plan (``consistency``, ``defect``, ``off_label``) is measured again from
+the coefficients and must agree.
 """
 
 from __future__ import annotations
@@ -43,12 +45,26 @@ def plan_from_json(text: str) -> Plan:
         body = parse_json(text, "plan", strict=True)
     except ArgumentError as error:
         raise PlanError(f"not JSON: {error}") from error
-    fields = ("format", "name", "start", "end", "result", "nodes", "draws", "consistency", "defect", "off_label", "code")
+    fields = (
+        "format",
+        "name",
+        "start",
+        "end",
+        "result",
+        "nodes",
+        "draws",
+        "consistency",
+        "defect",
+        "off_label",
+        "code",
+    )
     _exactly(body, fields, "plan")
     if body["format"] != FORMAT:
         raise PlanError(f"plan format {body['format']!r} is not {FORMAT!r}")
     if body["consistency"] not in CONSISTENCIES:
-        raise PlanError(f"consistency {body['consistency']!r} is none of {', '.join(CONSISTENCIES)}")
+        raise PlanError(
+            f"consistency {body['consistency']!r} is none of {', '.join(CONSISTENCIES)}"
+        )
     if not isinstance(body["name"], str):
         raise PlanError(f"the plan's name is {body['name']!r}; a text is wanted")
     plan = Plan(
@@ -82,7 +98,12 @@ def _instruction_out(i: Evaluate | Combine) -> dict[str, Any]:
     if isinstance(i, Evaluate):
         return {"evaluate": [list(o) for o in i.outs], "state": i.state, "node": _node_out(i.node)}
     node = None if i.node is None else _node_out(i.node)
-    return {"combine": i.out, "terms": [list(t) for t in i.terms], "noise": [list(t) for t in i.noise], "node": node}
+    return {
+        "combine": i.out,
+        "terms": [list(t) for t in i.terms],
+        "noise": [list(t) for t in i.noise],
+        "node": node,
+    }
 
 
 def _instruction_in(body: Any) -> Evaluate | Combine:
@@ -91,16 +112,29 @@ def _instruction_in(body: Any) -> Evaluate | Combine:
         outs = tuple((_int(v), _kind(k)) for v, k in map(_pair, _list(body["evaluate"])))
         return Evaluate(outs, _int(body["state"]), _node_in(body["node"]))
     _exactly(body, ("combine", "terms", "noise", "node"), "Combine")
-    terms, noise = (tuple((_int(v), _finite(c)) for v, c in map(_pair, _list(body[key]))) for key in ("terms", "noise"))
-    return Combine(_int(body["combine"]), terms, noise, None if body["node"] is None else _node_in(body["node"]))
+    terms, noise = (
+        tuple((_int(v), _finite(c)) for v, c in map(_pair, _list(body[key])))
+        for key in ("terms", "noise")
+    )
+    return Combine(
+        _int(body["combine"]),
+        terms,
+        noise,
+        None if body["node"] is None else _node_in(body["node"]),
+    )
 
 
 def _node_in(body: Any) -> Node:
     _exactly(body, _NODE, "node")
     alpha, sigma = _finite(body["alpha"]), _finite(body["sigma"])
     if not (alpha >= 0.0 <= sigma and alpha + sigma > 0.0):
-        raise PlanError(f"alpha={alpha}, sigma={sigma} is no point of a path; allowed are numbers of at least 0, not both 0")
-    return Node(alpha, sigma, *(None if body[key] is None else _number(body[key]) for key in _NODE[2:]))
+        raise PlanError(
+            f"alpha={alpha}, sigma={sigma} is no point of a path; allowed are numbers of at "
+            "least 0, not both 0"
+        )
+    return Node(
+        alpha, sigma, *(None if body[key] is None else _number(body[key]) for key in _NODE[2:])
+    )
 
 
 def _exactly(body: Any, keys: tuple[str, ...], what: str) -> None:

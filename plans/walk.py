@@ -1,12 +1,15 @@
 """The order walk: the order of a plan's steps in tenths of a second, without a network.
 
-Put ``x0 = q(lam)^k`` in place of the network (eps, v and velocity follow from the current state; z = 0). An exact step then maps
-``alpha P_k`` to ``alpha P_k`` with ``dP_k/dlam = kappa (lam^k - P_k)``, so ``P_0 = 1`` and ``P_k = lam^k - (k / kappa) P_{k-1}``
-(kappa = 1 + tau^2, 1 for an ODE). The state is reset to that value at the last Combine claimed at each step boundary, stages are carried;
-what was missing is the local defect. Its slope under refinement, minus one, is the walked order. Necessary, not sufficient.
+Put ``x0 = q(lam)^k`` in place of the network (eps, v and velocity follow from the current state; z
+= 0). An exact step then maps ``alpha P_k`` to ``alpha P_k`` with
+``dP_k/dlam = kappa (lam^k - P_k)``, so ``P_0 = 1`` and ``P_k = lam^k - (k / kappa) P_{k-1}`` (kappa
+= 1 + tau^2, 1 for an ODE). The state is reset to that value at the last Combine claimed at each
+step boundary, stages are carried; what was missing is the local defect. Its slope under refinement,
+minus one, is the walked order. Necessary, not sufficient.
 
-A jump (a state plus fresh noise and nothing else, to a noisier node: ancestral steps, churn) is exact in law; the walk carries the defect
-over it and starts again from the exact value there. A plan whose noise is put in by jumps alone solves the ODE between them: kappa is 1.
+A jump (a state plus fresh noise and nothing else, to a noisier node: ancestral steps, churn) is
+exact in law; the walk carries the defect over it and starts again from the exact value there. A
+plan whose noise is put in by jumps alone solves the ODE between them: kappa is 1.
 """
 
 from __future__ import annotations
@@ -29,9 +32,13 @@ MOST_DEGREE, MOST_STEPS = 64, 100_000
 #: defects below this are rounding
 FLOOR = 1e-12
 
-#: ``int kappa dlam`` from one half log-SNR to a higher one (numbers or arrays, for the first), where the strength is not constant
+#: ``int kappa dlam`` from one half log-SNR to a higher one (numbers or arrays, for the first),
+#: where the strength is not constant
 Decay = Callable[[Any, float], Any]
-_X, _W = (np.polynomial.legendre.leggauss(16)[0] + 1.0) / 2.0, np.polynomial.legendre.leggauss(16)[1] / 2.0
+_X, _W = (
+    (np.polynomial.legendre.leggauss(16)[0] + 1.0) / 2.0,
+    np.polynomial.legendre.leggauss(16)[1] / 2.0,
+)
 
 
 def exact_moments(lam: float, centre: float, degree: int, kappa: float = 1.0) -> np.ndarray:
@@ -42,18 +49,27 @@ def exact_moments(lam: float, centre: float, degree: int, kappa: float = 1.0) ->
     return np.array(values)
 
 
-def _moved_moments(values: np.ndarray, a: float, b: float, centre: float, decay: Decay) -> np.ndarray:
-    """Exact ``P_0 .. P_degree`` at ``b`` from those at ``a``: ``P_k = q^k + e^{-K} (P_k - q^k)(a) - k int e^{-K(lam, b)} q^{k-1} dlam``."""
+def _moved_moments(
+    values: np.ndarray, a: float, b: float, centre: float, decay: Decay
+) -> np.ndarray:
+    """Exact ``P_0 .. P_degree`` at ``b`` from those at ``a``: ``P_k = q^k + e^{-K} (P_k - q^k)(a) -
+    k int e^{-K(lam, b)} q^{k-1} dlam``."""
     degree = len(values) - 1
     lam = a + (b - a) * _X
     weight = (b - a) * _W * np.exp(-decay(lam, b))
     integral = [0.0, *(k * float(weight @ (lam - centre) ** (k - 1)) for k in range(1, degree + 1))]
     powers = np.arange(degree + 1)
-    moved: np.ndarray = (b - centre) ** powers + math.exp(-decay(a, b)) * (values - (a - centre) ** powers) - np.array(integral)
+    moved: np.ndarray = (
+        (b - centre) ** powers
+        + math.exp(-decay(a, b)) * (values - (a - centre) ** powers)
+        - np.array(integral)
+    )
     return moved
 
 
-def _exact_values(plan: Plan, degree: int, centre: float, kappa: float | Decay) -> Callable[[Node], np.ndarray]:
+def _exact_values(
+    plan: Plan, degree: int, centre: float, kappa: float | Decay
+) -> Callable[[Node], np.ndarray]:
     """The exact ``alpha P_k`` at any node; with a varying strength at the step boundaries."""
     if not callable(kappa):
         return lambda node: node.alpha * exact_moments(node.lam, centre, degree, kappa)
@@ -77,13 +93,18 @@ def jumps(plan: Plan) -> dict[int, int]:
 
 
 def local_defects(plan: Plan, degree: int, kappa: float | Decay = 1.0) -> np.ndarray:
-    """Local defects, (steps, degree + 1): state at each step boundary minus the exact one, from exact data at the boundary before."""
+    """Local defects, (steps, degree + 1): state at each step boundary minus the exact one, from
+    exact data at the boundary before."""
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     integer("degree", degree, 0, MOST_DEGREE)
     if not callable(kappa):
         number("kappa", kappa, 0.0)
     boundaries = {node: j for j, node in enumerate(plan.nodes)}
-    last = {i.node: n for n, i in enumerate(plan.code) if isinstance(i, Combine) and i.node in boundaries}
+    last = {
+        i.node: n
+        for n, i in enumerate(plan.code)
+        if isinstance(i, Combine) and i.node in boundaries
+    }
     centre = 0.5 * (plan.start.lam + plan.end.lam)
     jumped = jumps(plan)
     if jumped and all(i.out in jumped for i in plan.code if isinstance(i, Combine) and i.noise):
@@ -115,16 +136,24 @@ def local_defects(plan: Plan, degree: int, kappa: float | Decay = 1.0) -> np.nda
 
 
 def walked_order(
-    plan_of: Callable[[int], Plan], *, kappa: float | Decay = 1.0, degree: int = 6, steps: tuple[int, int] = (128, 256)
+    plan_of: Callable[[int], Plan],
+    *,
+    kappa: float | Decay = 1.0,
+    degree: int = 6,
+    steps: tuple[int, int] = (128, 256),
 ) -> float:
-    """The smallest local slope over monomials, minus one, between two step counts; inf when every defect is rounding.
+    """The smallest local slope over monomials, minus one, between two step counts; inf when every
+    defect is rounding.
 
-    ``plan_of(n)`` must give the plan of n steps on one smooth grid between finite lam. Start-up and last steps are left out: only steps
-    that begin in the middle half of the lam range count. While the slope is further than 0.1 from a whole number, where terms of two orders
-    nearly cancel, the step counts are doubled, up to eight times the given ones.
+    ``plan_of(n)`` must give the plan of n steps on one smooth grid between finite lam. Start-up and
+    last steps are left out: only steps that begin in the middle half of the lam range count. While
+    the slope is further than 0.1 from a whole number, where terms of two orders nearly cancel, the
+    step counts are doubled, up to eight times the given ones.
     """
     if not callable(plan_of):
-        raise ArgumentError(f"plan_of={shown(plan_of)}: a function from a number of steps to a Plan is wanted")
+        raise ArgumentError(
+            f"plan_of={shown(plan_of)}: a function from a number of steps to a Plan is wanted"
+        )
     if not isinstance(steps, (tuple, list)) or len(steps) != 2:
         raise ArgumentError(f"steps={shown(steps)}: two numbers of steps are wanted")
     if not integer("steps", steps[0], 1, MOST_STEPS) < integer("steps", steps[1], 1, MOST_STEPS):
@@ -141,7 +170,9 @@ def walked_order(
     return found
 
 
-def _slope(plan_of: Callable[[int], Plan], kappa: float | Decay, degree: int, steps: tuple[int, int]) -> float:
+def _slope(
+    plan_of: Callable[[int], Plan], kappa: float | Decay, degree: int, steps: tuple[int, int]
+) -> float:
     worst, counts = [], []
     for n in steps:
         plan = plan_of(n)
@@ -152,5 +183,9 @@ def _slope(plan_of: Callable[[int], Plan], kappa: float | Decay, degree: int, st
         worst.append((defects[inside] / scale).max(axis=0))
         counts.append(plan.steps)
     ratio = math.log(counts[1] / counts[0])
-    slopes = [math.log(c / f) / -ratio for c, f in zip(worst[1], worst[0], strict=True) if f > FLOOR and c > FLOOR / 100]
+    slopes = [
+        math.log(c / f) / -ratio
+        for c, f in zip(worst[1], worst[0], strict=True)
+        if f > FLOOR and c > FLOOR / 100
+    ]
     return min(slopes, default=math.inf) - 1.0

@@ -1,4 +1,5 @@
-"""Samplers: one family a file, each a function (builder, grid, options) -> Plan, and the registry that names them."""
+"""Samplers: one family a file, each a function (builder, grid, options) -> Plan, and the registry
+that names them."""
 
 from __future__ import annotations
 
@@ -7,11 +8,31 @@ from typing import Any
 
 from .aliases import ALIASES, Alias, find
 from .budgets import fitted_steps
-from .drivers import adaptive_sde, dmcmc, dpm_adaptive, ode, picard, predictor_corrector  # noqa: F401  (importing a family registers it)
+
+# importing a family registers it
+from .drivers import adaptive_sde, dmcmc, dpm_adaptive, ode, picard, predictor_corrector  # noqa: F401
 from .drivers.driver import BudgetError, StepSizeError
 from .floors import FLOORS
-from .multistep import deis, dpm_solver_sde, er_sde, exponential_adams, momentum, multistep, pndm, sa_solver  # noqa: F401
-from .registry import NoOptions, Sampler, SamplerError, build, get, make_options, names, register
+from .multistep import (  # noqa: F401
+    deis,
+    dpm_solver_sde,
+    er_sde,
+    exponential_adams,
+    momentum,
+    multistep,
+    pndm,
+    sa_solver,
+)
+from .registry import (
+    NoOptions,
+    Sampler,
+    SamplerError,
+    build,
+    get,
+    make_options,
+    names,
+    register,
+)
 from .singlestep import (  # noqa: F401
     ancestral,
     dpm_solver,
@@ -47,9 +68,11 @@ __all__ = [
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What a sampler is: summary, source, options with defaults, declared order, tau, and its names elsewhere.
+    """What a sampler is: summary, source, options with defaults, declared order, tau, and its names
+    elsewhere.
 
-    ``table_floor``: the error that more steps do not lower on a table (``DiscreteVP``), for samplers that step in t; None for the others.
+    ``table_floor``: the error that more steps do not lower on a table (``DiscreteVP``), for
+    samplers that step in t; None for the others.
     """
     sampler = get(name)
     options = sampler.options()

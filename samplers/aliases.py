@@ -1,4 +1,5 @@
-"""Other people's names: what a diffusers class, a ComfyUI or A1111 menu entry, or a k-diffusion function is called here.
+"""Other people's names: what a diffusers class, a ComfyUI or A1111 menu entry, or a k-diffusion
+function is called here.
 
 An alias is ``(sampler, options, grid, note)``; the note says where the two are not the same thing.
 """
@@ -21,9 +22,15 @@ class Alias(NamedTuple):
 
 _KARRAS = "karras"
 _FIRST_ORDER_END = "its last step to sigma = 0 is first order, as here"
-_ONE_PATH = "its two noises of a step are increments of one Brownian path; independent here unless such a path is asked for"
+_ONE_PATH = (
+    "its two noises of a step are increments of one Brownian path; independent here unless such "
+    "a path is asked for"
+)
 _PATH = "independent noise here unless a Brownian path is asked for"
-_HALVED = "its third order is a second order, and so is dpmpp_3m_sde_compat; dpmpp_3m_sde has the full second difference"
+_HALVED = (
+    "its third order is a second order, and so is dpmpp_3m_sde_compat; dpmpp_3m_sde has the full "
+    "second difference"
+)
 _ROUNDED = "diffusers feeds the network rounded times with special sigmas; here the time is exact"
 
 _OPEN_END = "on levels that end above 0 its last step keeps its order: lower_order_final=False"
@@ -38,35 +45,81 @@ ALIASES: dict[str, Alias] = {
     "HeunDiscreteScheduler": Alias("heun", {}, None, _ROUNDED),
     "KDPM2DiscreteScheduler": Alias("dpm2", {}, None, _ROUNDED),
     "KDPM2AncestralDiscreteScheduler": Alias("dpm2_ancestral", {}, None, _ROUNDED),
-    "LMSDiscreteScheduler": Alias("lms", {}, None, "exact integrals instead of adaptive quadrature"),
-    "DPMSolverMultistepScheduler": Alias(
-        "dpmpp_2m", {}, None, "solver_order=3 there is dpmpp_3m_compat: its third order is a second order"
+    "LMSDiscreteScheduler": Alias(
+        "lms", {}, None, "exact integrals instead of adaptive quadrature"
     ),
-    "DPMSolverSinglestepScheduler": Alias("dpmpp_2s", {"blocks": "fill"}, None, "one grid interval an evaluation"),
-    "DEISMultistepScheduler": Alias("deis", {"variant": "logrho", "order": 2}, None, "not the paper's t-AB: it interpolates in log rho"),
+    "DPMSolverMultistepScheduler": Alias(
+        "dpmpp_2m",
+        {},
+        None,
+        "solver_order=3 there is dpmpp_3m_compat: its third order is a second order",
+    ),
+    "DPMSolverSinglestepScheduler": Alias(
+        "dpmpp_2s", {"blocks": "fill"}, None, "one grid interval an evaluation"
+    ),
+    "DEISMultistepScheduler": Alias(
+        "deis",
+        {"variant": "logrho", "order": 2},
+        None,
+        "not the paper's t-AB: it interpolates in log rho",
+    ),
     "UniPCMultistepScheduler": Alias("unipc", {}),
-    "IPNDMScheduler": Alias("ipndm", {}, None, "its table starts at alpha = 0 and takes x0 = 0 there"),
-    "SASolverScheduler": Alias("sa_solver", {"correction": "linear"}, None, "its tau is 1 within interval=(200, 800) of its table, else 0"),
+    "IPNDMScheduler": Alias(
+        "ipndm", {}, None, "its table starts at alpha = 0 and takes x0 = 0 there"
+    ),
+    "SASolverScheduler": Alias(
+        "sa_solver",
+        {"correction": "linear"},
+        None,
+        "its tau is 1 within interval=(200, 800) of its table, else 0",
+    ),
     "DPMSolverSDEScheduler": Alias("dpmpp_sde", {"noises": "overlapping"}, None, _ONE_PATH),
-    "sde-dpmsolver": Alias("sde_dpm_solver_2m", {}, None, "an algorithm_type of DPMSolverMultistepScheduler, solver_order 2"),
-    "sde-dpmsolver++": Alias("dpmpp_2m_sde", {}, None, "an algorithm_type of DPMSolverMultistepScheduler, solver_order 2"),
+    "sde-dpmsolver": Alias(
+        "sde_dpm_solver_2m",
+        {},
+        None,
+        "an algorithm_type of DPMSolverMultistepScheduler, solver_order 2",
+    ),
+    "sde-dpmsolver++": Alias(
+        "dpmpp_2m_sde", {}, None, "an algorithm_type of DPMSolverMultistepScheduler, solver_order 2"
+    ),
     "EDMEulerScheduler": Alias("euler", {}, _KARRAS, "starts from sqrt(sigma_max^2 + 1) noise"),
-    "EDMDPMSolverMultistepScheduler": Alias("dpmpp_2m", {}, _KARRAS, "starts from sqrt(sigma_max^2 + 1) noise"),
-    "FlowMatchEulerDiscreteScheduler": Alias("flow_euler", {}, None, "its grid ends at 1/1000 before 0"),
-    "FlowMatchHeunDiscreteScheduler": Alias("flow_heun", {}, None, "its grid ends at 1/1000 before 0"),
-    "LCMScheduler": Alias("lcm", {"timestep_scaling": 10.0}, None, "its sample is a consistency function's; on tables"),
-    "TCDScheduler": Alias("tcd", {}, None, "its eta is gamma; its last step goes to the first entry of the table, not to sigma = 0"),
+    "EDMDPMSolverMultistepScheduler": Alias(
+        "dpmpp_2m", {}, _KARRAS, "starts from sqrt(sigma_max^2 + 1) noise"
+    ),
+    "FlowMatchEulerDiscreteScheduler": Alias(
+        "flow_euler", {}, None, "its grid ends at 1/1000 before 0"
+    ),
+    "FlowMatchHeunDiscreteScheduler": Alias(
+        "flow_heun", {}, None, "its grid ends at 1/1000 before 0"
+    ),
+    "LCMScheduler": Alias(
+        "lcm", {"timestep_scaling": 10.0}, None, "its sample is a consistency function's; on tables"
+    ),
+    "TCDScheduler": Alias(
+        "tcd",
+        {},
+        None,
+        "its eta is gamma; its last step goes to the first entry of the table, not to sigma = 0",
+    ),
     # k-diffusion functions
     "sample_euler": Alias("euler", {}),
     "sample_euler_ancestral": Alias("euler_ancestral", {}),
     "sample_heun": Alias("heun", {}),
     "sample_dpm_2": Alias("dpm2", {}),
     "sample_lms": Alias("lms", {}),
-    "sample_dpm_fast": Alias("dpm_fast", {}, "lam", 'its n is nfe= here; it ends at sigma_min: final="sigma_min"'),
+    "sample_dpm_fast": Alias(
+        "dpm_fast", {}, "lam", 'its n is nfe= here; it ends at sigma_min: final="sigma_min"'
+    ),
     "sample_dpmpp_2m": Alias("dpmpp_2m", {}, None, f"{_FIRST_ORDER_END}; {_OPEN_END}"),
-    "sample_dpmpp_2m_sde": Alias("dpmpp_2m_sde", {}, None, f'{_PATH}; solver_type="heun" is correction="heun"; {_OPEN_END}'),
+    "sample_dpmpp_2m_sde": Alias(
+        "dpmpp_2m_sde", {}, None, f'{_PATH}; solver_type="heun" is correction="heun"; {_OPEN_END}'
+    ),
     "sample_dpmpp_3m_sde": Alias(
-        "dpmpp_3m_sde_compat", {}, None, f"{_HALVED}; its last step but one is third order: lower_order_final=False"
+        "dpmpp_3m_sde_compat",
+        {},
+        None,
+        f"{_HALVED}; its last step but one is third order: lower_order_final=False",
     ),
     "sample_dpmpp_sde": Alias("dpmpp_sde", {"noises": "overlapping"}, None, _ONE_PATH),
     "sample_dpm_2_ancestral": Alias("dpm2_ancestral", {}),
@@ -75,24 +128,44 @@ ALIASES: dict[str, Alias] = {
     "sample_ipndm_v": Alias("ipndm_v_compat", {"order": 4}, None, _SLIPPED),
     "sample_res_multistep": Alias("res_2m", {}, None, _FIRST_ORDER_END),
     "sample_gradient_estimation": Alias("gradient_estimation", {}),
-    "sample_dpm_adaptive": Alias("dpm_adaptive", {"control": "pid", "coupling": "mean"}, None, "it ends at sigma_min"),
+    "sample_dpm_adaptive": Alias(
+        "dpm_adaptive", {"control": "pid", "coupling": "mean"}, None, "it ends at sigma_min"
+    ),
     # score_sde
-    "ancestral_sampling": Alias("ddpm", {"variance": "fixed_large"}, None, "on VE paths it is ddpm with its default variance"),
+    "ancestral_sampling": Alias(
+        "ddpm",
+        {"variance": "fixed_large"},
+        None,
+        "on VE paths it is ddpm with its default variance",
+    ),
     # ComfyUI and A1111 menus
     "dpm_2": Alias("dpm2", {}),
     "dpm_2_ancestral": Alias("dpm2_ancestral", {}),
     "dpmpp_2m_sde_heun": Alias("dpmpp_2m_sde", {"correction": "heun"}, None, _PATH),
     "sa_solver_pece": Alias("sa_solver", {"mode": "pece"}),
-    "sample_er_sde": Alias("er_sde_compat", {}, None, "its integrals are sums over 200 points; exact here"),
+    "sample_er_sde": Alias(
+        "er_sde_compat", {}, None, "its integrals are sums over 200 points; exact here"
+    ),
     "seeds_1": Alias("ddim", {"eta": 1.0}),
     "res_multistep": Alias("res_2m", {}, None, _FIRST_ORDER_END),
-    "DPM fast": Alias("dpm_fast", {}, "lam", 'its steps are nfe= here; it ends at sigma_min: final="sigma_min"'),
+    "DPM fast": Alias(
+        "dpm_fast", {}, "lam", 'its steps are nfe= here; it ends at sigma_min: final="sigma_min"'
+    ),
     "uni_pc": Alias("unipc", {"order": 3, "variant": "bh1"}),
     "uni_pc_bh2": Alias("unipc", {"order": 3, "variant": "bh2"}),
     "LCM": Alias("lcm", {}, None, "without the boundary scaling of diffusers"),
-    "TCD": Alias("tcd", {}, None, "its last step goes to the first entry of the table, not to sigma = 0"),
-    "Restart": Alias("restart", {}, _KARRAS, "the intervals there depend on the step count; here they are the paper's"),
-    "DPM adaptive": Alias("dpm_adaptive", {"control": "pid", "coupling": "mean"}, None, "it ends at sigma_min"),
+    "TCD": Alias(
+        "tcd", {}, None, "its last step goes to the first entry of the table, not to sigma = 0"
+    ),
+    "Restart": Alias(
+        "restart",
+        {},
+        _KARRAS,
+        "the intervals there depend on the step count; here they are the paper's",
+    ),
+    "DPM adaptive": Alias(
+        "dpm_adaptive", {"control": "pid", "coupling": "mean"}, None, "it ends at sigma_min"
+    ),
     "Euler": Alias("euler", {}),
     "Euler a": Alias("euler_ancestral", {}),
     "LMS": Alias("lms", {}),
@@ -119,10 +192,15 @@ ALIASES: dict[str, Alias] = {
 
 
 def find(text: str) -> dict[str, Alias]:
-    """Aliases whose name, or whose sampler's name, contains ``text`` (case, spaces and punctuation aside)."""
+    """Aliases whose name, or whose sampler's name, contains ``text`` (case, spaces and punctuation
+    aside)."""
     instance("text", text, str, "a part of a sampler's name")
     wanted = _plain(text)
-    return {name: alias for name, alias in ALIASES.items() if wanted in _plain(name) or wanted in _plain(alias.sampler)}
+    return {
+        name: alias
+        for name, alias in ALIASES.items()
+        if wanted in _plain(name) or wanted in _plain(alias.sampler)
+    }
 
 
 def _plain(text: str) -> str:

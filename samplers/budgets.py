@@ -1,7 +1,8 @@
 """Budgets: the largest plan with at most ``nfe`` network calls, found in O(log nfe) plans.
 
-The calls of every sampler rise with its steps, so the answer is found between a count that fits and one that does not, by interpolation
-(exact where the calls are affine in the steps, as they nearly always are) and bisection in turn.
+The calls of every sampler rise with its steps, so the answer is found between a count that fits and
+one that does not, by interpolation (exact where the calls are affine in the steps, as they nearly
+always are) and bisection in turn.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Point(NamedTuple):
 
 
 def largest(cost: Callable[[int], int | None], most: int, budget: int, least: int = 1) -> int:
-    """The largest size in ``least .. most`` with ``cost(size) <= budget``, 0 where there is none; ``cost`` must not fall.
+    """The largest size in ``least .. most`` with ``cost(size) <= budget``, 0 where there is none;
+    ``cost`` must not fall.
 
     ``cost`` may be None where there is no such size: above the largest possible one.
     """
@@ -43,21 +45,29 @@ def largest(cost: Callable[[int], int | None], most: int, budget: int, least: in
         low, high = (found, high) if found.fits(budget) else (low, found)
         middle = guess = (low.size + high.size) // 2
         if not halve and low.cost is not None and high.cost is not None and high.cost > low.cost:
-            guess = low.size + (high.size - low.size) * (budget - low.cost) // (high.cost - low.cost)
+            guess = low.size + (high.size - low.size) * (budget - low.cost) // (
+                high.cost - low.cost
+            )
         guess, halve = min(max(guess, low.size + 1), high.size - 1), not halve or guess == middle
     return low.size
 
 
-def fitted_steps(name: str, nfe: int, options: Any, grid_of: Callable[[int], Grid], given: bool = False) -> tuple[int, Any]:
-    """Steps and options of the largest plan with at most ``nfe`` evaluations; SamplerError where even the smallest costs more.
+def fitted_steps(
+    name: str, nfe: int, options: Any, grid_of: Callable[[int], Grid], given: bool = False
+) -> tuple[int, Any]:
+    """Steps and options of the largest plan with at most ``nfe`` evaluations; SamplerError where
+    even the smallest costs more.
 
-    ``grid_of(steps)`` makes the grid; GridError where it has too many steps (a table with fewer entries). ``given``: the grid is fixed, and
-    ``grid_of(0)`` is it. A driver is limited by ``max_nfe`` too: it raises BudgetError rather than spend more.
+    ``grid_of(steps)`` makes the grid; GridError where it has too many steps (a table with fewer
+    entries). ``given``: the grid is fixed, and ``grid_of(0)`` is it. A driver is limited by
+    ``max_nfe`` too: it raises BudgetError rather than spend more.
     """
     sampler, nfe, given = get(name), integer("nfe", nfe, 1, 2**31), flag("given", given)
     instance("options", options, sampler.options, f"what samplers.make_options gives for {name}")
     if not callable(grid_of):
-        raise SamplerError(f"grid_of={grid_of!r}: a function from a number of steps to a Grid is wanted")
+        raise SamplerError(
+            f"grid_of={grid_of!r}: a function from a number of steps to a Grid is wanted"
+        )
     whole = nfe + hasattr(options, "afs")  # calls of the plan before its first one is taken away
     if sampler.form == "driver":
         steps, chosen = _of_driver(sampler, nfe, options, grid_of(0).steps if given else 0)
@@ -73,7 +83,9 @@ def _of_driver(sampler: Sampler, nfe: int, options: Any, steps: int) -> tuple[in
         return min(steps or nfe, nfe), options
     found, chosen = sampler.fill(nfe, options)
     if steps and steps > found:
-        raise SamplerError(f"{sampler.name}: the given grid has {steps} steps, and nfe={nfe} has room for {found}")
+        raise SamplerError(
+            f"{sampler.name}: the given grid has {steps} steps, and nfe={nfe} has room for {found}"
+        )
     return steps or found, chosen
 
 
@@ -86,14 +98,20 @@ class _Search:
 
     def choice(self, size: int) -> tuple[int, Any]:
         """Steps and options of the plan of this size."""
-        return (size, self.options) if self.sampler.fill is None else self.sampler.fill(size, self.options)
+        return (
+            (size, self.options)
+            if self.sampler.fill is None
+            else self.sampler.fill(size, self.options)
+        )
 
     def cost(self, size: int) -> int | None:
         """Calls of the plan of this size; None where there is none, and why in ``error``."""
         try:
             steps, options = self.choice(size)
             return build(self.sampler.name, self.grid_of(steps), options).nfe
-        except ValueError as error:  # too few calls, more steps than a table has, an option that says how many steps there are
+        except ValueError as error:
+            # too few calls, more steps than a table has, an option that says how many steps there
+            # are
             self.error = error
         return None
 
@@ -101,23 +119,32 @@ class _Search:
         """Where the grid may have any number of steps."""
         if Point(whole, self.cost(whole)).fits(nfe):
             return self.choice(whole)
-        least = next((size for size in self.first_sizes(whole) if self.cost(size) is not None), None)
+        least = next(
+            (size for size in self.first_sizes(whole) if self.cost(size) is not None), None
+        )
         if least is None:
-            raise self.error or SamplerError(f"{self.sampler.name} has no plan of {whole} calls or fewer")
+            raise self.error or SamplerError(
+                f"{self.sampler.name} has no plan of {whole} calls or fewer"
+            )
         size = largest(self.cost, whole - 1, nfe, least)
         if size == 0:
             calls = self.cost(least)
-            raise SamplerError(f"{self.sampler.name} cannot do one step with nfe={nfe}: its smallest plan makes {calls} network calls")
+            raise SamplerError(
+                f"{self.sampler.name} cannot do one step with nfe={nfe}: its smallest plan "
+                f"makes {calls} network calls"
+            )
         return self.choice(size)
 
     def first_sizes(self, whole: int) -> list[int]:
-        """Where the smallest plan is looked for: small sizes, and the lengths of options that give a value a step."""
+        """Where the smallest plan is looked for: small sizes, and the lengths of options that give
+        a value a step."""
         values = [getattr(self.options, f.name) for f in fields(self.options)]
         lengths = {len(value) for value in values if isinstance(value, tuple) and value}
         return sorted(size for size in {*range(1, _FIRST + 1), *lengths} if size <= whole)
 
     def on_given(self, nfe: int, whole: int) -> tuple[int, Any]:
-        """Where the grid is fixed: the sampler's way to spend the budget if it has this many steps, else the options as they are."""
+        """Where the grid is fixed: the sampler's way to spend the budget if it has this many steps,
+        else the options as they are."""
         grid = self.grid_of(0)
         ways = [self.options]
         if self.sampler.fill is not None:
@@ -127,4 +154,7 @@ class _Search:
         for options, cost in zip(ways, costs, strict=True):
             if cost <= nfe:
                 return grid.steps, options
-        raise SamplerError(f"{self.sampler.name}: on the given grid of {grid.steps} steps it makes {min(costs)} network calls, nfe={nfe}")
+        raise SamplerError(
+            f"{self.sampler.name}: on the given grid of {grid.steps} steps it makes "
+            f"{min(costs)} network calls, nfe={nfe}"
+        )

@@ -1,7 +1,9 @@
-"""The values of options against the types of their fields: numpy's numbers become Python's, lists become tuples, all else is refused.
+"""The values of options against the types of their fields: numpy's numbers become Python's, lists
+become tuples, all else is refused.
 
-What range a number may have is for each options class to say; here a ``float`` is a finite number, an ``int`` an integer, a ``bool`` True
-or False, and a ``str`` a text. So every option can be hashed, compared and written as JSON.
+What range a number may have is for each options class to say; here a ``float`` is a finite number,
+an ``int`` an integer, a ``bool`` True or False, and a ``str`` a text. So every option can be
+hashed, compared and written as JSON.
 """
 
 from __future__ import annotations
@@ -25,25 +27,34 @@ def types_of(options: type) -> dict[str, Any]:
 
 
 def plainly(options: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """``given`` with numpy's numbers as Python's, and lists and arrays as tuples where a tuple is declared."""
+    """``given`` with numpy's numbers as Python's, and lists and arrays as tuples where a tuple is
+    declared."""
     wanted = types_of(options)
     return {name: _plain_of(value, _tuples(wanted[name])) for name, value in given.items()}
 
 
 def _tuples(wanted: Any) -> bool:
-    return tuple in (typing.get_origin(wanted), *(typing.get_origin(a) for a in typing.get_args(wanted)))
+    return tuple in (
+        typing.get_origin(wanted),
+        *(typing.get_origin(a) for a in typing.get_args(wanted)),
+    )
 
 
 def _plain_of(value: Any, tuples: bool) -> Any:
     value = plain(value)
     if tuples and (isinstance(value, (list, tuple)) or hasattr(value, "tolist")):
         items = value.tolist() if hasattr(value, "tolist") else value
-        return tuple(_plain_of(item, tuples) for item in items) if isinstance(items, (list, tuple)) else items
+        return (
+            tuple(_plain_of(item, tuples) for item in items)
+            if isinstance(items, (list, tuple))
+            else items
+        )
     return value
 
 
 def check_types(options: type, given: Mapping[str, Any]) -> None:
-    """ArgumentError, naming the option, where a value is not of the type that ``options`` declares."""
+    """ArgumentError, naming the option, where a value is not of the type that ``options``
+    declares."""
     wanted = types_of(options)
     for name, value in given.items():
         value_of(name, value, wanted[name])
@@ -112,4 +123,6 @@ def pairs(name: str, value: Any) -> tuple[tuple[str, Any], ...]:
         raise ArgumentError(f"{name}={value!r}: a mapping from names to values is wanted") from None
     if isinstance(value, str) or not all(isinstance(key, str) for key in items):
         raise ArgumentError(f"{name}={value!r}: the names must be texts")
-    return tuple(sorted((key, tuple(v) if isinstance(v, list) else plain(v)) for key, v in items.items()))
+    return tuple(
+        sorted((key, tuple(v) if isinstance(v, list) else plain(v)) for key, v in items.items())
+    )

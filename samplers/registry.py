@@ -1,5 +1,6 @@
-"""The registry: a dict and a decorator. A sampler is a function ``(builder, grid, options) -> Plan`` and a frozen options class; a driver
-is a function ``(drive, grid, options) -> Tensor`` (see ``driver``)."""
+"""The registry: a dict and a decorator. A sampler is a function
+``(builder, grid, options) -> Plan`` and a frozen options class; a driver is a function
+``(drive, grid, options) -> Tensor`` (see ``driver``)."""
 
 from __future__ import annotations
 
@@ -48,13 +49,17 @@ class Sampler:
         build: writes the plan; of a driver: drives the run.
         options: frozen dataclass of its options.
         order: declared order (weak order when stochastic), a number or a function of the options.
-        tau: diffusion strength of the SDE that it solves, 0 for the probability-flow ODE; a number or a function of the options.
+        tau: diffusion strength of the SDE that it solves, 0 for the probability-flow ODE; a number
+            or a function of the options.
         allow: the loosest consistency that its plans may have.
-        alpha_zero: it can start at alpha = 0 by itself; otherwise one x0-kind step leads out of there.
-        fill: ``(nfe, options) -> (steps, options)`` for methods that spend a budget in unequal steps; None: equal steps.
+        alpha_zero: it can start at alpha = 0 by itself; otherwise one x0-kind step leads out of
+            there.
+        fill: ``(nfe, options) -> (steps, options)`` for methods that spend a budget in unequal
+            steps; None: equal steps.
         variants: option sets that are certified and tested, beside the defaults.
         form: ``plan``, or ``driver`` for what is no fixed program.
-        free: a driver that chooses its own nodes between the grid's ends, so that a number of steps says nothing.
+        free: a driver that chooses its own nodes between the grid's ends, so that a number of steps
+            says nothing.
         path: a driver whose noise is a Brownian path, always.
     """
 
@@ -109,17 +114,34 @@ def register(
         if name in _REGISTRY:
             raise SamplerError(f"sampler {name!r} is registered twice")
         options = typing.get_type_hints(build)["options"]
-        _REGISTRY[name] = Sampler(name, build, options, order, source, tau, allow, alpha_zero, fill, variants, form, free, path)
+        _REGISTRY[name] = Sampler(
+            name,
+            build,
+            options,
+            order,
+            source,
+            tau,
+            allow,
+            alpha_zero,
+            fill,
+            variants,
+            form,
+            free,
+            path,
+        )
         return build
 
     return decorate
 
 
 def names(form: str | None = None) -> tuple[str, ...]:
-    """All registered names, sorted; those of one form, ``plan`` or ``driver``, where it is given."""
+    """All registered names, sorted; those of one form, ``plan`` or ``driver``, where it is
+    given."""
     if form is not None:
         choice("form", form, ("plan", "driver"))
-    return tuple(sorted(name for name, sampler in _REGISTRY.items() if form in (None, sampler.form)))
+    return tuple(
+        sorted(name for name, sampler in _REGISTRY.items() if form in (None, sampler.form))
+    )
 
 
 def get(name: str) -> Sampler:
@@ -132,16 +154,22 @@ def get(name: str) -> Sampler:
 def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
     """The options class filled from ``given``; unknown names are refused with the nearest match.
 
-    ``afs`` is an option of every plan: True or ``prior``, ``unit``, ``zero`` replace its first network call (``plans.afs``).
+    ``afs`` is an option of every plan: True or ``prior``, ``unit``, ``zero`` replace its first
+    network call (``plans.afs``).
     """
     instance("sampler", sampler, Sampler, "what samplers.get(name) gives")
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise SamplerError(f"{sampler.name}: options={shown(given)}: a dict by name is wanted")
-    allowed = [f.name for f in dataclasses.fields(sampler.options)] + (["afs"] if sampler.form == "plan" else [])
+    allowed = [f.name for f in dataclasses.fields(sampler.options)] + (
+        ["afs"] if sampler.form == "plan" else []
+    )
     for key in given:
         if key not in allowed:
             if (now := RENAMED.get(key)) in allowed:
-                raise SamplerError(f"{sampler.name}: the option {key!r} is called {now!r}: give {now}={given[key]!r}")
+                raise SamplerError(
+                    f"{sampler.name}: the option {key!r} is called {now!r}: give "
+                    f"{now}={given[key]!r}"
+                )
             raise SamplerError(f"{sampler.name}: " + unknown("option", key, allowed))
     options, own = sampler.options, dict(given)
     rule = own.pop("afs", False)
@@ -154,8 +182,13 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
     own = plainly(options, own)
     try:
         made = _made(options, own)
-        endless = {name for name, value in own.items() if isinstance(value, float) and value == math.inf and getattr(made, name) is None}
-        check_types(options, {name: value for name, value in own.items() if name not in endless})  # None: no limit
+        endless = {
+            name
+            for name, value in own.items()
+            if isinstance(value, float) and value == math.inf and getattr(made, name) is None
+        }
+        # None: no limit
+        check_types(options, {name: value for name, value in own.items() if name not in endless})
         return made
     except ValueError as error:
         raise SamplerError(f"{sampler.name}: {error}") from error
@@ -164,7 +197,8 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
 def _made(options: type, given: dict[str, Any]) -> Any:
     try:
         return options(**given)
-    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # a value that its check could not even look at
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        # a value that its check could not even look at
         check_types(options, given)
         raise ArgumentError(f"{given}: {error}") from error
 
@@ -173,11 +207,14 @@ def _made(options: type, given: dict[str, Any]) -> Any:
 def _with_afs(options: type) -> type:
     """The options class with one more field: the rule of the analytic first step."""
     rule = dataclasses.field(default=RULES[0], kw_only=True)
-    return dataclasses.make_dataclass(options.__name__, [("afs", str, rule)], bases=(options,), frozen=True)
+    return dataclasses.make_dataclass(
+        options.__name__, [("afs", str, rule)], bases=(options,), frozen=True
+    )
 
 
 def build(name: str, grid: Grid, options: Any) -> Plan:
-    """The plan of one sampler on one grid (memoised: plans are immutable); ``options`` as ``make_options`` gives them."""
+    """The plan of one sampler on one grid (memoised: plans are immutable); ``options`` as
+    ``make_options`` gives them."""
     sampler = get(name)
     instance("grid", grid, Grid, "a Grid, as fewstep.grid makes it,")
     instance("options", options, sampler.options, f"what samplers.make_options gives for {name}")
@@ -193,13 +230,19 @@ def forget_plans() -> None:
 def _built(name: str, grid: Grid, options: Any) -> Plan:
     sampler = get(name)
     if sampler.form == "driver":
-        raise SamplerError(f"{name} is a driver: its steps depend on the data, so it has no fixed plan; call fewstep.sample")
+        raise SamplerError(
+            f"{name} is a driver: its steps depend on the data, so it has no fixed plan; "
+            "call fewstep.sample"
+        )
     plan = _written(sampler, grid, options)
     rule = getattr(options, "afs", None)
     if rule is None:
         return plan
     if plan.nfe < 2:
-        raise NoCallLeft(f"{name}: afs={rule!r} takes the only network call of a plan of {plan.steps} step; take more steps")
+        raise NoCallLeft(
+            f"{name}: afs={rule!r} takes the only network call of a plan of {plan.steps} "
+            "step; take more steps"
+        )
     return analytic_first_step(plan, rule)
 
 

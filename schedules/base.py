@@ -1,8 +1,9 @@
 """The schedule: ``x_t = alpha(t) x0 + sigma(t) eps`` with t growing toward noise.
 
-A concrete schedule is a frozen dataclass that gives ``alpha``, ``sigma``, their derivatives and the inverse ``t_of_lam``. All
-functions take a float, a numpy array or a torch tensor and answer in kind, in float64 for the first two. The forward SDE is
-``dx = f(t) x dt + sqrt(g2(t)) dW`` (Song et al. 2021, arXiv 2011.13456, eq. 5) with ``f = d log alpha / dt`` and
+A concrete schedule is a frozen dataclass that gives ``alpha``, ``sigma``, their derivatives and the
+inverse ``t_of_lam``. All functions take a float, a numpy array or a torch tensor and answer in
+kind, in float64 for the first two. The forward SDE is ``dx = f(t) x dt + sqrt(g2(t)) dW`` (Song et
+al. 2021, arXiv 2011.13456, eq. 5) with ``f = d log alpha / dt`` and
 ``g2 = d sigma^2/dt - 2 f sigma^2``.
 """
 
@@ -17,12 +18,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checks import ArgumentError, ArgumentTypeError, FewstepError, instance, is_finite, number, plain
+from ..checks import (
+    ArgumentError,
+    ArgumentTypeError,
+    FewstepError,
+    instance,
+    is_finite,
+    number,
+    plain,
+)
 from .node import Node
 
-#: half log-SNR that stands for the infinite ends of a path in grids spaced in lam or rho: the cut of arXiv 2206.00927, appendix D,
-#: taken at both ends. The first step then covers lam = -inf to the second node, the last one sigma/alpha = 0.006 to 0, each with
-#: one evaluation: their errors of about e^{-2 LAM_EDGE} = 4e-5 do not fall with more steps. Grids in t have no such floor.
+#: half log-SNR that stands for the infinite ends of a path in grids spaced in lam or rho: the cut
+#: of arXiv 2206.00927, appendix D, taken at both ends. The first step then covers lam = -inf to the
+#: second node, the last one sigma/alpha = 0.006 to 0, each with one evaluation: their errors of
+#: about e^{-2 LAM_EDGE} = 4e-5 do not fall with more steps. Grids in t have no such floor.
 LAM_EDGE = 5.1
 
 #: float in, float out; numpy array in, numpy array out; torch tensor in, torch tensor out
@@ -30,7 +40,8 @@ Real = Any
 
 
 class Host:
-    """The functions a schedule needs, for Python floats: the values of numpy (infinities at the edges), several times faster."""
+    """The functions a schedule needs, for Python floats: the values of numpy (infinities at the
+    edges), several times faster."""
 
     sqrt, sin, cos, tan = math.sqrt, math.sin, math.cos, math.tan
     sinh, cosh, log1p, expm1 = math.sinh, math.cosh, math.log1p, math.expm1
@@ -60,7 +71,8 @@ class Host:
 
 
 def namespace(t: Real) -> Any:
-    """The module of functions for ``t``: torch for tensors, ``Host`` for Python numbers, numpy for everything else."""
+    """The module of functions for ``t``: torch for tensors, ``Host`` for Python numbers, numpy for
+    everything else."""
     return Host if isinstance(t, (float, int)) else torch if isinstance(t, torch.Tensor) else np
 
 
@@ -82,7 +94,8 @@ def ratio(a: Real, b: Real) -> Real:
 
 
 def pick(where: Real, yes: Callable[[], Real], no: Callable[[], Real]) -> Real:
-    """``yes()`` where true, ``no()`` elsewhere: one of them for a float, both (without warnings) for an array."""
+    """``yes()`` where true, ``no()`` elsewhere: one of them for a float, both (without warnings)
+    for an array."""
     if isinstance(where, (bool, np.bool_)):
         return yes() if where else no()
     if isinstance(where, torch.Tensor):  # torch.compile knows no np.errstate
@@ -103,7 +116,19 @@ def finite_or_none(value: float) -> float | None:
 
 
 #: the functions of a time (or of lam) that look at it first
-_FUNCTIONS = ("alpha", "sigma", "dalpha", "dsigma", "lam", "rho", "dlam", "f", "g2", "t_of_lam", "t_of_rho")
+_FUNCTIONS = (
+    "alpha",
+    "sigma",
+    "dalpha",
+    "dsigma",
+    "lam",
+    "rho",
+    "dlam",
+    "f",
+    "g2",
+    "t_of_lam",
+    "t_of_rho",
+)
 
 
 def host_number(value: Any) -> float:
@@ -117,23 +142,31 @@ def host_number(value: Any) -> float:
 
 
 def _of_a_number(function: Callable[[Any, Real], Real]) -> Callable[[Any, Real], Real]:
-    """``function(schedule, t)`` that refuses a NaN, what no time can be, and a number at which the formula has no value."""
+    """``function(schedule, t)`` that refuses a NaN, what no time can be, and a number at which the
+    formula has no value."""
 
     @wraps(function)
     def checked(self: Any, t: Real) -> Real:
         if not isinstance(t, (float, int)):
             if not _real_array(t):
-                raise ArgumentTypeError(f"{type(self).__name__}.{function.__name__}({t!r}): allowed are numbers, real arrays and tensors")
+                raise ArgumentTypeError(
+                    f"{type(self).__name__}.{function.__name__}({t!r}): allowed are numbers, "
+                    "real arrays and tensors"
+                )
             return function(self, t)
         if t != t:
-            raise ArgumentError(f"{type(self).__name__}.{function.__name__}({t!r}): a number is wanted")
+            raise ArgumentError(
+                f"{type(self).__name__}.{function.__name__}({t!r}): a number is wanted"
+            )
         try:
             return function(self, t)
         except (ValueError, OverflowError) as error:
             if isinstance(error, FewstepError):
                 raise
             what = f"{type(self).__name__}.{function.__name__}({str(t)[:40]}) has no value"
-            raise ArgumentError(f"{what}; times of {self!r} go from {self.t_low} to {self.t_max}") from None
+            raise ArgumentError(
+                f"{what}; times of {self!r} go from {self.t_low} to {self.t_max}"
+            ) from None
 
     return checked
 
@@ -141,15 +174,18 @@ def _of_a_number(function: Callable[[Any, Real], Real]) -> Callable[[Any, Real],
 def _real_array(value: Any) -> bool:
     """Whether ``value`` is a dense tensor or a numpy array (or number) of real numbers."""
     if isinstance(value, torch.Tensor):
-        return not (value.dtype == torch.bool or value.is_complex()) and value.layout is torch.strided
+        return (
+            not (value.dtype == torch.bool or value.is_complex()) and value.layout is torch.strided
+        )
     return hasattr(value, "dtype") and getattr(value.dtype, "kind", "") in ("f", "i", "u")
 
 
 class Schedule:
-    """Base of all schedules. Subclasses are frozen dataclasses; they are compared, hashed and printed by their parameters.
+    """Base of all schedules. Subclasses are frozen dataclasses; they are compared, hashed and
+    printed by their parameters.
 
-    The functions of a time (and ``t_of_lam``) raise ArgumentError for a number that is NaN, and for what is neither a number, an array nor
-    a tensor.
+    The functions of a time (and ``t_of_lam``) raise ArgumentError for a number that is NaN, and for
+    what is neither a number, an array nor a tensor.
     """
 
     def __init_subclass__(cls) -> None:
@@ -159,17 +195,23 @@ class Schedule:
                 setattr(cls, name, _of_a_number(cls.__dict__[name]))
 
     def check_numbers(self) -> None:
-        """The fields that are numbers as Python numbers, numpy's too. ArgumentError where one is no number; its range is the class's."""
+        """The fields that are numbers as Python numbers, numpy's too. ArgumentError where one is no
+        number; its range is the class's."""
         for field in fields(self):  # type: ignore[arg-type]
             value = plain(getattr(self, field.name))
             if field.type in ("float", "int"):
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, int) and not is_finite(value)):
+                if (
+                    isinstance(value, bool)
+                    or not isinstance(value, (int, float))
+                    or (isinstance(value, int) and not is_finite(value))
+                ):
                     raise ArgumentError(f"{field.name}={value!r}: a number is wanted")
                 object.__setattr__(self, field.name, value)
 
     @property
     def t_min(self) -> float:
-        """Last time of grids with ``final="sigma_min"``; with ``final="zero"`` the last before the step to sigma = 0."""
+        """Last time of grids with ``final="sigma_min"``; with ``final="zero"`` the last before the
+        step to sigma = 0."""
         raise NotImplementedError
 
     @property
@@ -184,7 +226,8 @@ class Schedule:
 
     @property
     def t_low(self) -> float:
-        """The smallest time at which the path is defined: t_zero, unless sigma = 0 is a point of its own (discrete tables)."""
+        """The smallest time at which the path is defined: t_zero, unless sigma = 0 is a point of
+        its own (discrete tables)."""
         return self.t_zero
 
     @property
@@ -194,12 +237,14 @@ class Schedule:
 
     @property
     def lam_start(self) -> float:
-        """The half log-SNR that stands for t_max in grids spaced in lam or rho where alpha(t_max) = 0."""
+        """The half log-SNR that stands for t_max in grids spaced in lam or rho where alpha(t_max) =
+        0."""
         return -math.inf
 
     @property
     def lam_end(self) -> float:
-        """The half log-SNR that stands for t_min in grids spaced in lam or rho where sigma(t_min) = 0."""
+        """The half log-SNR that stands for t_min in grids spaced in lam or rho where sigma(t_min) =
+        0."""
         return math.inf
 
     def alpha(self, t: Real) -> Real:
@@ -253,12 +298,19 @@ class Schedule:
         return 2.0 * sigma * self.dsigma(t) - 2.0 * self.f(t) * sigma * sigma
 
     def node(self, t: float) -> Node:
-        """The path at time ``t`` as host numbers. ``t_zero`` (-inf for VE) is sigma = 0; infinite derivatives become None."""
+        """The path at time ``t`` as host numbers. ``t_zero`` (-inf for VE) is sigma = 0; infinite
+        derivatives become None."""
         return self._node(self.clamp(host_number(t)))
 
     def _node(self, t: float) -> Node:
         """``node`` for a time that was clamped."""
-        return Node(self.alpha(t), self.sigma(t), t, finite_or_none(self.dalpha(t)), finite_or_none(self.dsigma(t)))
+        return Node(
+            self.alpha(t),
+            self.sigma(t),
+            t,
+            finite_or_none(self.dalpha(t)),
+            finite_or_none(self.dsigma(t)),
+        )
 
     def node_at_lam(self, lam: float) -> Node:
         """The path at half log-SNR ``lam``. ValueError outside the schedule's range."""
@@ -288,7 +340,8 @@ class Schedule:
         except ValueError:
             top, low = self.lam(self.t_max), self.lam(self.t_low)
             raise ArgumentError(
-                f"half log-SNR {lam!r} (sigma/alpha = {math.exp(min(-lam, 700.0)):.6g}) is outside {self!r}: "
+                f"half log-SNR {lam!r} (sigma/alpha = {math.exp(min(-lam, 700.0)):.6g}) is "
+                f"outside {self!r}: "
                 f"allowed {top:.6g} <= lam <= {low:.6g}, or lam = inf for sigma = 0"
             ) from None
 
@@ -312,7 +365,10 @@ class Schedule:
         low = self.t_low
         slack = 1e-9 * max(1.0, abs(self.t_max))
         if not (low - slack <= t <= self.t_max + slack):
-            raise ArgumentError(f"time {t} is outside {self!r}: allowed {low} <= t <= {self.t_max}, or t = {self.t_zero} for sigma = 0")
+            raise ArgumentError(
+                f"time {t} is outside {self!r}: allowed {low} <= t <= {self.t_max}, or t = "
+                f"{self.t_zero} for sigma = 0"
+            )
 
 
 for _name in (name for name in _FUNCTIONS if name in Schedule.__dict__):

@@ -1,12 +1,15 @@
-"""Configuration dicts: ``from_config(to_config(schedule)) == schedule``, and the keys of diffusers' scheduler configs.
+"""Configuration dicts: ``from_config(to_config(schedule)) == schedule``, and the keys of diffusers'
+scheduler configs.
 
-Own form: ``{"schedule": "VPLinear", "beta_min": 0.1, "beta_max": 20.0}``; strict JSON, so infinities are the strings "inf", "-inf".
+Own form: ``{"schedule": "VPLinear", "beta_min": 0.1, "beta_max": 20.0}``; strict JSON, so
+infinities are the strings "inf", "-inf".
 
-diffusers' form, read only: ``beta_schedule`` (linear, scaled_linear, squaredcos_cap_v2, sigmoid), ``beta_start``, ``beta_end``,
-``num_train_timesteps``, ``trained_betas``, ``rescale_betas_zero_snr``; flows by ``shift`` or ``flow_shift``, EDM by
-``sigma_min``, ``sigma_max``, told by ``_class_name``, ``use_flow_sigmas`` or ``prediction_type``; a key left out means what it means in
-that class. The tables are float64; diffusers rounds its own to float32, a relative difference of 1e-7. ``scheduler_config`` reads the
-rest of such a config.
+diffusers' form, read only: ``beta_schedule`` (linear, scaled_linear, squaredcos_cap_v2, sigmoid),
+``beta_start``, ``beta_end``, ``num_train_timesteps``, ``trained_betas``,
+``rescale_betas_zero_snr``; flows by ``shift`` or ``flow_shift``, EDM by ``sigma_min``,
+``sigma_max``, told by ``_class_name``, ``use_flow_sigmas`` or ``prediction_type``; a key left out
+means what it means in that class. The tables are float64; diffusers rounds its own to float32, a
+relative difference of 1e-7. ``scheduler_config`` reads the rest of such a config.
 """
 
 from __future__ import annotations
@@ -31,15 +34,33 @@ from .vp import SubVP, VPCosine, VPLinear, VPSigmoid
 
 #: name in a config -> class
 SCHEDULES: dict[str, type[Any]] = {
-    c.__name__: c for c in (VPLinear, VPCosine, VPSigmoid, SubVP, DiscreteVP, VE, EDM, Flow, Trig, MeanReverting, PFGMPP)
+    c.__name__: c
+    for c in (
+        VPLinear,
+        VPCosine,
+        VPSigmoid,
+        SubVP,
+        DiscreteVP,
+        VE,
+        EDM,
+        Flow,
+        Trig,
+        MeanReverting,
+        PFGMPP,
+    )
 }
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
-FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
+FLOW_CLASSES = (
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "FlowMatchLCMScheduler",
+)
 EDM_CLASSES = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 
 
 def to_config(schedule: Schedule) -> dict[str, Any]:
-    """A JSON-ready dict that ``from_config`` turns into an equal schedule. ScheduleError for classes of other packages."""
+    """A JSON-ready dict that ``from_config`` turns into an equal schedule. ScheduleError for
+    classes of other packages."""
     name = type(schedule).__name__
     if SCHEDULES.get(name) is not type(schedule):
         raise ScheduleError(unknown("schedule class", name, SCHEDULES))
@@ -48,26 +69,40 @@ def to_config(schedule: Schedule) -> dict[str, Any]:
 
 
 def from_config(config: Mapping[str, Any]) -> Schedule:
-    """The schedule of a dict made by ``to_config`` or of a diffusers scheduler config; keys of no concern to the path are ignored
-    in the latter. ScheduleError where there is none, or an own config has unknown keys."""
+    """The schedule of a dict made by ``to_config`` or of a diffusers scheduler config; keys of no
+    concern to the path are ignored in the latter. ScheduleError where there is none, or an own
+    config has unknown keys."""
     if not isinstance(config, Mapping):
-        raise ScheduleError(f"config={shown(config)}: a dict is wanted, made by to_config or a diffusers scheduler's config")
+        raise ScheduleError(
+            f"config={shown(config)}: a dict is wanted, made by to_config or a diffusers "
+            "scheduler's config"
+        )
     if "schedule" in config:
         return _own(config)
     config = checked(filled(config))
     name = str(config.get("origin") or config.get("_class_name"))
-    if name in FLOW_CLASSES or config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+    if (
+        name in FLOW_CLASSES
+        or config.get("use_flow_sigmas")
+        or config.get("prediction_type") == "flow_prediction"
+    ):
         return Flow(_first(config, "flow_shift", "shift", 1.0))
     if name in EDM_CLASSES:
         return EDM(_first(config, "sigma_min", 0.002), _first(config, "sigma_max", 80.0))
     keys = ("beta_schedule", "trained_betas", "beta_start", "beta_end")
     if not any(config.get(k) is not None for k in keys):
-        raise ScheduleError(f"no schedule in this config: neither 'schedule' nor any of {', '.join(keys)}; it has {sorted(config)}")
-    return DiscreteVP.from_betas(_betas(config), rescale_zero_snr=bool(config.get("rescale_betas_zero_snr", False)))
+        raise ScheduleError(
+            f"no schedule in this config: neither 'schedule' nor any of {', '.join(keys)}; "
+            f"it has {sorted(config)}"
+        )
+    return DiscreteVP.from_betas(
+        _betas(config), rescale_zero_snr=bool(config.get("rescale_betas_zero_snr", False))
+    )
 
 
 def _first(config: Mapping[str, Any], *keys: Any) -> Any:
-    """The value of the first of ``keys`` that has one; the last of them is the value where none has. 0 is a value."""
+    """The value of the first of ``keys`` that has one; the last of them is the value where none
+    has. 0 is a value."""
     return next((config[key] for key in keys[:-1] if config.get(key) is not None), keys[-1])
 
 
@@ -93,14 +128,18 @@ def _betas(config: Mapping[str, Any]) -> Any:
     """The betas of a diffusers config."""
     if config.get("trained_betas") is not None:
         return np.asarray(config["trained_betas"], dtype=np.float64)
-    count, name = _first(config, "num_train_timesteps", 1000), _first(config, "beta_schedule", "linear")
+    count, name = (
+        _first(config, "num_train_timesteps", 1000),
+        _first(config, "beta_schedule", "linear"),
+    )
     low, high = _first(config, "beta_start", 1e-4), _first(config, "beta_end", 0.02)
     return make_betas(name, count, low, high)
 
 
 def make_betas(name: str, count: int = 1000, low: float = 1e-4, high: float = 0.02) -> Any:
-    """``count`` betas as a float64 array: linear (arXiv 2006.11239), scaled_linear (linear in the root, arXiv 2112.10752),
-    squaredcos_cap_v2 (arXiv 2102.09672, eq. 17, at most 0.999; ignores ``low`` and ``high``), sigmoid (over [-6, 6])."""
+    """``count`` betas as a float64 array: linear (arXiv 2006.11239), scaled_linear (linear in the
+    root, arXiv 2112.10752), squaredcos_cap_v2 (arXiv 2102.09672, eq. 17, at most 0.999; ignores
+    ``low`` and ``high``), sigmoid (over [-6, 6])."""
     if name == "linear":
         return np.linspace(low, high, count)
     if name == "scaled_linear":

@@ -1,13 +1,16 @@
-"""A table of noise levels as a continuous path: ``alpha_n = sqrt(abar_n)``, ``sigma_n = sqrt(1 - abar_n)``, n = 0 .. T - 1.
+"""A table of noise levels as a continuous path: ``alpha_n = sqrt(abar_n)``,
+``sigma_n = sqrt(1 - abar_n)``, n = 0 .. T - 1.
 
-The time t is the table's index, exact at integers. Between integers, one of (the conventions differ at the 1e-3 level):
+The time t is the table's index, exact at integers. Between integers, one of (the conventions differ
+at the 1e-3 level):
 
     log_rho     log(sigma/alpha) is linear in t                  Karras et al. 2022, arXiv 2206.00364 (k-diffusion)
     log_alpha   log alpha is linear in t                         Lu et al. 2022, arXiv 2206.00927
     alpha_bar   alpha^2 is linear in t                           Zhang & Chen 2022, arXiv 2204.13902
 
-An interval with a zero-SNR end (alpha = 0) is always alpha_bar. t = -1, and no other t < 0, is alpha = 1, sigma = 0. The table is
-kept as ``log abar`` so that sigma keeps its relative precision where abar is close to 1.
+An interval with a zero-SNR end (alpha = 0) is always alpha_bar. t = -1, and no other t < 0, is
+alpha = 1, sigma = 0. The table is kept as ``log abar`` so that sigma keeps its relative precision
+where abar is close to 1.
 """
 
 from __future__ import annotations
@@ -31,9 +34,11 @@ INTERPOLATIONS = ("log_rho", "log_alpha", "alpha_bar")
 
 @dataclass(frozen=True, repr=False)
 class DiscreteVP(Schedule):
-    """Variance-preserving path through a table of T >= 2 noise levels; build it ``from_betas`` or ``from_alphas_cumprod``.
+    """Variance-preserving path through a table of T >= 2 noise levels; build it ``from_betas`` or
+    ``from_alphas_cumprod``.
 
-    ``log_table[n] = log abar_n``, strictly decreasing, at most 0; the last may be -inf (zero terminal SNR).
+    ``log_table[n] = log abar_n``, strictly decreasing, at most 0; the last may be -inf (zero
+    terminal SNR).
     """
 
     log_table: tuple[float, ...]
@@ -50,11 +55,17 @@ class DiscreteVP(Schedule):
         bad = next((n for n, v in enumerate(table) if not (v < (table[n - 1] if n else 0.0))), None)
         if bad is not None or table[-2] == -math.inf:
             at = len(table) - 2 if bad is None else bad
-            raise ArgumentError(f"alpha_bar must fall strictly from below 1, reaching 0 at the last entry at most; entry {at} does not")
+            raise ArgumentError(
+                "alpha_bar must fall strictly from below 1, reaching 0 at the last entry at "
+                f"most; entry {at} does not"
+            )
 
     @classmethod
-    def from_betas(cls, betas: Sequence[float], interpolation: str = "log_rho", rescale_zero_snr: bool = False) -> DiscreteVP:
-        """``abar_n = prod_{k <= n} (1 - beta_k)``; summed as logarithms. ValueError unless 0 < beta <= 1 (1 only as the last)."""
+    def from_betas(
+        cls, betas: Sequence[float], interpolation: str = "log_rho", rescale_zero_snr: bool = False
+    ) -> DiscreteVP:
+        """``abar_n = prod_{k <= n} (1 - beta_k)``; summed as logarithms. ValueError unless 0 < beta
+        <= 1 (1 only as the last)."""
         b = _numbers("betas", betas)
         flag("rescale_zero_snr", rescale_zero_snr)
         if b.ndim != 1 or not bool(np.all((b > 0.0) & (b <= 1.0))):
@@ -65,9 +76,13 @@ class DiscreteVP(Schedule):
 
     @classmethod
     def from_alphas_cumprod(
-        cls, alphas_cumprod: Sequence[float], interpolation: str = "log_rho", rescale_zero_snr: bool = False
+        cls,
+        alphas_cumprod: Sequence[float],
+        interpolation: str = "log_rho",
+        rescale_zero_snr: bool = False,
     ) -> DiscreteVP:
-        """From ``abar_n``, strictly decreasing in (0, 1), the last may be 0. float32 tables are taken as they are."""
+        """From ``abar_n``, strictly decreasing in (0, 1), the last may be 0. float32 tables are
+        taken as they are."""
         a = _numbers("alphas_cumprod", alphas_cumprod)
         flag("rescale_zero_snr", rescale_zero_snr)
         if a.ndim != 1 or not bool(np.all((a >= 0.0) & (a < 1.0))):
@@ -77,7 +92,8 @@ class DiscreteVP(Schedule):
         return table.rescale_zero_snr() if rescale_zero_snr else table
 
     def rescale_zero_snr(self) -> DiscreteVP:
-        """Zero terminal SNR: ``s_n <- (s_n - s_{T-1}) s_0 / (s_0 - s_{T-1})`` with ``s = sqrt(abar)`` (2305.08891, alg. 1)."""
+        """Zero terminal SNR: ``s_n <- (s_n - s_{T-1}) s_0 / (s_0 - s_{T-1})`` with
+        ``s = sqrt(abar)`` (2305.08891, alg. 1)."""
         log_s = 0.5 * np.asarray(self.log_table)
         drop = -np.expm1(log_s - log_s[0])
         with np.errstate(divide="ignore"):
@@ -101,7 +117,8 @@ class DiscreteVP(Schedule):
 
     @property
     def lam_start(self) -> float:
-        """With zero terminal SNR the last finite lam of the table, at least -5.1; else -inf (unused)."""
+        """With zero terminal SNR the last finite lam of the table, at least -5.1; else -inf
+        (unused)."""
         return max(-LAM_EDGE, float(self._lams[-2])) if self.zero_snr else -math.inf
 
     @property
@@ -118,7 +135,10 @@ class DiscreteVP(Schedule):
 
     def __repr__(self) -> str:
         first, last = math.exp(self.log_table[0]), math.exp(self.log_table[-1])
-        return f"DiscreteVP(T={len(self.log_table)}, abar={first:.6g}..{last:.6g}, interpolation={self.interpolation!r})"
+        return (
+            f"DiscreteVP(T={len(self.log_table)}, abar={first:.6g}..{last:.6g}, "
+            f"interpolation={self.interpolation!r})"
+        )
 
     @cached_property
     def _logs(self) -> Any:
@@ -127,7 +147,9 @@ class DiscreteVP(Schedule):
     @cached_property
     def _lams(self) -> Any:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(np.isneginf(self._logs), -np.inf, 0.5 * (self._logs - np.log(-np.expm1(self._logs))))
+            return np.where(
+                np.isneginf(self._logs), -np.inf, 0.5 * (self._logs - np.log(-np.expm1(self._logs)))
+            )
 
     @cached_property
     def _host(self) -> tuple[list[float], list[float]]:
@@ -138,26 +160,33 @@ class DiscreteVP(Schedule):
         return {}
 
     def _columns(self, t: Real) -> tuple[Any, Any]:
-        """``log abar`` and ``lam`` as lists for a float, else in the array type, dtype and device of ``t``."""
+        """``log abar`` and ``lam`` as lists for a float, else in the array type, dtype and device
+        of ``t``."""
         if isinstance(t, (float, int)):
             return self._host
         if isinstance(t, torch.Tensor):
             if torch.compiler.is_compiling():
                 return torch.as_tensor(self._logs).to(t), torch.as_tensor(self._lams).to(t)
-            if (t.device, t.dtype) not in self._copies:  # copied once: a copy to a device waits for it
+            # copied once: a copy to a device waits for it
+            if (t.device, t.dtype) not in self._copies:
                 with torch.inference_mode(False):
-                    self._copies[t.device, t.dtype] = torch.as_tensor(self._logs).to(t), torch.as_tensor(self._lams).to(t)
+                    self._copies[t.device, t.dtype] = (
+                        torch.as_tensor(self._logs).to(t),
+                        torch.as_tensor(self._lams).to(t),
+                    )
             return self._copies[t.device, t.dtype]
         return self._logs, self._lams
 
     def _locate(self, t: Real) -> tuple[Any, Any]:
-        """Interval number ``n`` (0 .. T - 2) and the position ``w`` in it, for an array; ``w`` is NaN where ``t`` is."""
+        """Interval number ``n`` (0 .. T - 2) and the position ``w`` in it, for an array; ``w`` is
+        NaN where ``t`` is."""
         xp = namespace(t)
         n = xp.clip(xp.nan_to_num(xp.floor(t)), 0, len(self.log_table) - 2)
         return n.to(torch.int64) if xp is torch else np.asarray(n).astype(np.int64), t - n
 
     def _bars(self, t: Real) -> tuple[Any, Any, Any]:
-        """``abar``, ``1 - abar`` and ``d abar / dt`` (toward noise at integers, from below at the last)."""
+        """``abar``, ``1 - abar`` and ``d abar / dt`` (toward noise at integers, from below at the
+        last)."""
         xp = namespace(t)
         if xp is Host:
             return self._bar(float(t))
@@ -167,7 +196,8 @@ class DiscreteVP(Schedule):
         zero = b == -math.inf
         drop = xp.exp(a) * xp.expm1(b - a)
         linear = (xp.exp(a) + w * drop, -xp.expm1(a) - w * drop, drop)
-        with nullcontext() if xp is torch else np.errstate(invalid="ignore"):  # torch.compile knows no np.errstate
+        # torch.compile knows no np.errstate
+        with nullcontext() if xp is torch else np.errstate(invalid="ignore"):
             if self.interpolation == "alpha_bar":
                 mixed = linear
             elif self.interpolation == "log_alpha":
@@ -213,7 +243,8 @@ class DiscreteVP(Schedule):
         return like(t, namespace(t).sqrt(self._bars(t)[1]))
 
     def dalpha(self, t: Real) -> Real:
-        """``abar' / (2 alpha)`` of the interval toward noise; -inf at alpha = 0. Unknown (NaN) at t = -1."""
+        """``abar' / (2 alpha)`` of the interval toward noise; -inf at alpha = 0. Unknown (NaN) at t
+        = -1."""
         return self._derivative(t, 0)
 
     def dsigma(self, t: Real) -> Real:
@@ -235,7 +266,8 @@ class DiscreteVP(Schedule):
         return -2.0 * self.f(t)
 
     def t_of_lam(self, lam: Real) -> Real:
-        """The inverse within the interval that holds ``lam``; beyond the table its end intervals are continued."""
+        """The inverse within the interval that holds ``lam``; beyond the table its end intervals
+        are continued."""
         xp = namespace(lam)
         logs, lams = self._columns(lam)
         n = self._interval(lam)
@@ -252,10 +284,13 @@ class DiscreteVP(Schedule):
         return like(lam, n + xp.where(zero, linear, mixed))
 
     def _interval(self, lam: Real) -> Any:
-        """Number of the interval that holds ``lam``, the first or last for values beyond the table."""
+        """Number of the interval that holds ``lam``, the first or last for values beyond the
+        table."""
         last = len(self.log_table) - 2
         if isinstance(lam, torch.Tensor):
-            return torch.clip(torch.searchsorted(-torch.as_tensor(self._lams).to(lam), -lam) - 1, 0, last)
+            return torch.clip(
+                torch.searchsorted(-torch.as_tensor(self._lams).to(lam), -lam) - 1, 0, last
+            )
         n = np.clip(np.searchsorted(-self._lams, -np.asarray(lam)) - 1, 0, last)
         return int(n) if isinstance(lam, (float, int)) else n
 
@@ -265,7 +300,13 @@ class DiscreteVP(Schedule):
             return Node(1.0, 0.0, t)
         bar, rest, slope = self._bars(t)
         alpha, sigma = math.sqrt(bar), math.sqrt(rest)
-        return Node(alpha, sigma, t, finite_or_none(ratio(0.5 * slope, alpha)), finite_or_none(ratio(-0.5 * slope, sigma)))
+        return Node(
+            alpha,
+            sigma,
+            t,
+            finite_or_none(ratio(0.5 * slope, alpha)),
+            finite_or_none(ratio(-0.5 * slope, sigma)),
+        )
 
 
 def _numbers(name: str, values: Any) -> Any:
@@ -286,7 +327,8 @@ def _by_log_alpha(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:
 
 
 def _by_log_rho(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:
-    """The same with lam = -log rho linear: ``abar = 1 / (1 + e^{-2 lam})``, ``d abar = 2 abar (1 - abar) d lam``."""
+    """The same with lam = -log rho linear: ``abar = 1 / (1 + e^{-2 lam})``,
+    ``d abar = 2 abar (1 - abar) d lam``."""
     lam = a + w * (b - a)
     bar, rest = xp.exp(-softplus(-2.0 * lam)), xp.exp(-softplus(2.0 * lam))
     return bar, rest, 2.0 * bar * rest * (b - a)

@@ -1,6 +1,7 @@
 """Paths from data to noise on t in [0, 1] with alpha(1) = 0 and sigma(0) = 0.
 
-Flow   alpha = 1 - t          sigma = t              Liu et al. 2022, arXiv 2209.03003; Lipman et al. 2022, arXiv 2210.02747
+Flow   alpha = 1 - t          sigma = t              Liu et al. 2022, arXiv 2209.03003; Lipman et
+                                                     al. 2022, arXiv 2210.02747
 Trig   alpha = cos(pi t / 2)  sigma = sin(pi t / 2)  Albergo & Vanden-Eijnden 2022, arXiv 2209.15571
 """
 
@@ -18,8 +19,9 @@ HALF_PI = 0.5 * math.pi
 
 @dataclass(frozen=True)
 class Flow(Schedule):
-    """Rectified flow. ``shift`` s moves the times of grids spaced in t: ``t -> s t / (1 + (s - 1) t)``, which is lam -> lam - log s
-    (Esser et al. 2024, arXiv 2403.03206, eq. 23). The path itself, and the t a network is fed, do not depend on it."""
+    """Rectified flow. ``shift`` s moves the times of grids spaced in t:
+    ``t -> s t / (1 + (s - 1) t)``, which is lam -> lam - log s (Esser et al. 2024, arXiv
+    2403.03206, eq. 23). The path itself, and the t a network is fed, do not depend on it."""
 
     shift: float = 1.0
     t_min: ClassVar[float] = 0.0
@@ -41,11 +43,12 @@ class Flow(Schedule):
         base_tokens: int = 256,
         max_tokens: int = 4096,
     ) -> Flow:
-        """Resolution-dependent shift ``s = e^mu``, mu linear in the number of latent tokens (arXiv 2403.03206, section 5.3.2;
-        the constants are those published with FLUX.1)."""
+        """Resolution-dependent shift ``s = e^mu``, mu linear in the number of latent tokens (arXiv
+        2403.03206, section 5.3.2; the constants are those published with FLUX.1)."""
         if tokens <= 0 or base_tokens == max_tokens:
             raise ArgumentError(
-                f"tokens={tokens!r}, base_tokens={base_tokens!r}, max_tokens={max_tokens!r}: need tokens > 0, distinct ends"
+                f"tokens={tokens!r}, base_tokens={base_tokens!r}, max_tokens={max_tokens!r}: "
+                "need tokens > 0, distinct ends"
             )
         slope = (max_shift - base_shift) / (max_tokens - base_tokens)
         return cls(math.exp(base_shift + slope * (tokens - base_tokens)))
@@ -89,9 +92,12 @@ class Trig(Schedule):
     lam_end: ClassVar[float] = LAM_EDGE
 
     def alpha(self, t: Real) -> Real:
-        """``cos(pi t / 2)``, from the complement in the second half so that it keeps its digits near t = 1."""
+        """``cos(pi t / 2)``, from the complement in the second half so that it keeps its digits
+        near t = 1."""
         xp = namespace(t)
-        return like(t, pick(t < 0.5, lambda: xp.cos(HALF_PI * t), lambda: xp.sin(HALF_PI * (1.0 - t))))
+        return like(
+            t, pick(t < 0.5, lambda: xp.cos(HALF_PI * t), lambda: xp.sin(HALF_PI * (1.0 - t)))
+        )
 
     def sigma(self, t: Real) -> Real:
         """``sin(pi t / 2)``."""

@@ -35,11 +35,15 @@ def parts(kind: str, node: Node) -> tuple[float, float]:
         return -node.sigma, node.alpha
     if kind == "velocity":
         if node.dalpha is None or node.dsigma is None:
-            raise ConversionError(f"a velocity needs d alpha/dt and d sigma/dt, unknown at t={node.t}")
+            raise ConversionError(
+                f"a velocity needs d alpha/dt and d sigma/dt, unknown at t={node.t}"
+            )
         return node.dalpha, node.dsigma
     if kind == "score":
         if node.sigma == 0.0:
-            raise ConversionError("the score is not defined at sigma = 0; end the grid at sigma_min")
+            raise ConversionError(
+                "the score is not defined at sigma = 0; end the grid at sigma_min"
+            )
         return 0.0, -1.0 / node.sigma
     raise ArgumentError(unknown("prediction kind", kind, KINDS))
 
@@ -47,8 +51,8 @@ def parts(kind: str, node: Node) -> tuple[float, float]:
 def convert(src: str, dst: str, node: Node) -> tuple[float, float]:
     """Coefficients ``(p, q)`` of ``dst = p x + q src`` at ``node``.
 
-    Raises ConversionError where ``src`` carries no information about ``dst`` (eps asked for x0 at alpha = 0, x0 asked for eps at
-    sigma = 0), with the remedy.
+    Raises ConversionError where ``src`` carries no information about ``dst`` (eps asked for x0 at
+    alpha = 0, x0 asked for eps at sigma = 0), with the remedy.
     """
     if not (isinstance(src, str) and isinstance(dst, str)):
         raise ArgumentError(unknown("prediction", src if isinstance(dst, str) else dst, KINDS))
@@ -63,7 +67,8 @@ def convert(src: str, dst: str, node: Node) -> tuple[float, float]:
     if tied == 0.0:
         return (ud / node.alpha if node.alpha else wd / node.sigma), 0.0
     raise ConversionError(
-        f"a network that predicts {src} says nothing about {dst} at alpha={node.alpha:.6g}, sigma={node.sigma:.6g} (t={node.t}); "
+        f"a network that predicts {src} says nothing about {dst} at alpha={node.alpha:.6g}, "
+        f"sigma={node.sigma:.6g} (t={node.t}); "
         f"use a v, velocity{' or x0' if node.alpha == 0.0 else ' or eps'} network, or a grid that "
         f"{'starts after alpha = 0' if node.alpha == 0.0 else 'ends before sigma = 0 (final=' + repr('sigma_min') + ')'}"
     )

@@ -1,11 +1,13 @@
-"""Mean-reverting paths: data drift to a given mu while noise is put on (IR-SDE, Luo et al. 2023, arXiv 2301.11699, eqs. 3-6).
+"""Mean-reverting paths: data drift to a given mu while noise is put on (IR-SDE, Luo et al. 2023,
+arXiv 2301.11699, eqs. 3-6).
 
-    dx = theta(t) (mu - x) dt + g(t) dW,  g^2 = 2 sigma_inf^2 theta      x_t = mu + alpha (x0 - mu) + sigma eps
+    dx = theta(t) (mu - x) dt + g(t) dW,  g^2 = 2 sigma_inf^2 theta      x_t = mu + alpha (x0 - mu)
+        + sigma eps
     alpha = e^{-int theta},  sigma = sigma_inf sqrt(1 - alpha^2)
 
-(Li et al. 2025, arXiv 2502.07856, eq. 8). For ``xbar = x - mu`` it is an ordinary path, and that is what this schedule is: a
-variance-preserving ``base`` (theta = beta / 2) whose noise is sigma_inf times as large, lam lower by log sigma_inf. mu enters with the
-model, ``models.MeanReverted``.
+(Li et al. 2025, arXiv 2502.07856, eq. 8). For ``xbar = x - mu`` it is an ordinary path, and that is
+what this schedule is: a variance-preserving ``base`` (theta = beta / 2) whose noise is sigma_inf
+times as large, lam lower by log sigma_inf. mu enters with the model, ``models.MeanReverted``.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from .vp import VP, SubVP, VPLinear
 
 @dataclass(frozen=True)
 class MeanReverting(Schedule):
-    """``sigma_inf``: the stationary standard deviation; ``base``: VPLinear, VPCosine, VPSigmoid or DiscreteVP, which gives alpha and t.
-    ``MeanReverting(1.0, base)`` is ``base``."""
+    """``sigma_inf``: the stationary standard deviation; ``base``: VPLinear, VPCosine, VPSigmoid or
+    DiscreteVP, which gives alpha and t. ``MeanReverting(1.0, base)`` is ``base``."""
 
     sigma_inf: float = 1.0
     base: Schedule = field(default_factory=VPLinear)
@@ -32,7 +34,10 @@ class MeanReverting(Schedule):
         if not 0.0 < self.sigma_inf < math.inf:
             raise ArgumentError(f"sigma_inf={self.sigma_inf!r}: allowed 0 < sigma_inf < inf")
         if not isinstance(self.base, (VP, DiscreteVP)) or isinstance(self.base, SubVP):
-            raise ArgumentError(f"base={self.base!r}: allowed are the variance-preserving VPLinear, VPCosine, VPSigmoid and DiscreteVP")
+            raise ArgumentError(
+                f"base={self.base!r}: allowed are the variance-preserving VPLinear, "
+                "VPCosine, VPSigmoid and DiscreteVP"
+            )
 
     @property
     def t_min(self) -> float:

@@ -1,7 +1,7 @@
 """A point of the noising path, ``x_t = alpha x0 + sigma eps``, as float64 host numbers.
 
-``lam = log(alpha / sigma)`` is the half log-SNR and ``rho = sigma / alpha`` the noise-to-signal ratio; ``alpha = 0`` (lam = -inf,
-rho = inf) and ``sigma = 0`` (lam = inf, rho = 0) are legal.
+``lam = log(alpha / sigma)`` is the half log-SNR and ``rho = sigma / alpha`` the noise-to-signal
+ratio; ``alpha = 0`` (lam = -inf, rho = inf) and ``sigma = 0`` (lam = inf, rho = 0) are legal.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 class Node:
     """One time of a schedule with everything a coefficient may need.
 
-    ``t`` is the schedule's own time (None where unknown); ``dalpha``, ``dsigma`` are d/dt of ``alpha``, ``sigma`` (None where
-    unknown, needed only by velocities).
+    ``t`` is the schedule's own time (None where unknown); ``dalpha``, ``dsigma`` are d/dt of
+    ``alpha``, ``sigma`` (None where unknown, needed only by velocities).
     """
 
     alpha: float

@@ -39,7 +39,9 @@ class Exploding(Schedule):
 def check_range(low: float, high: float) -> None:
     """Refuse an empty range of noise levels."""
     if not (0.0 < low < high < math.inf):
-        raise ArgumentError(f"sigma_min={low!r}, sigma_max={high!r}: allowed 0 < sigma_min < sigma_max < inf")
+        raise ArgumentError(
+            f"sigma_min={low!r}, sigma_max={high!r}: allowed 0 < sigma_min < sigma_max < inf"
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,14 @@ class VE(Exploding):
         """``sigma_min e^{rate t}``, formed from the nearer end."""
         xp = namespace(t)
         low, high = self.sigma_min, self.sigma_max
-        return like(t, pick(t < 0.5, lambda: low * xp.exp(self.rate * t), lambda: high * xp.exp(self.rate * (t - 1.0))))
+        return like(
+            t,
+            pick(
+                t < 0.5,
+                lambda: low * xp.exp(self.rate * t),
+                lambda: high * xp.exp(self.rate * (t - 1.0)),
+            ),
+        )
 
     def dsigma(self, t: Real) -> Real:
         """``rate sigma``."""
@@ -87,7 +96,8 @@ class VE(Exploding):
 
 @dataclass(frozen=True)
 class EDM(Exploding):
-    """``sigma = t``; grids end at t_min = sigma_min, smaller times down to t = 0 (no noise) are legal."""
+    """``sigma = t``; grids end at t_min = sigma_min, smaller times down to t = 0 (no noise) are
+    legal."""
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0

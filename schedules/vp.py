@@ -5,7 +5,8 @@ With ``L(t) = -log alpha^2 = int_0^t beta`` (Song et al. 2021, arXiv 2011.13456,
     VP       alpha = e^{-L/2}   sigma = sqrt(1 - e^{-L})   dx = -beta/2 x dt + sqrt(beta) dW
     sub-VP   alpha = e^{-L/2}   sigma = 1 - e^{-L}         dx = -beta/2 x dt + sqrt(beta (1 - e^{-2L})) dW
 
-``sigma`` is formed with expm1, or from its own closed form, so that it keeps its relative precision where alpha is close to 1.
+``sigma`` is formed with expm1, or from its own closed form, so that it keeps its relative precision
+where alpha is close to 1.
 
     VPLinear    beta linear in t
     VPCosine    alpha = cos(w (t + s)) / cos(w s), w = pi / (2 (1 + s)), s = 0.008     Nichol & Dhariwal, arXiv 2102.09672, eq. 17
@@ -28,7 +29,8 @@ COSINE_NORM = math.cos(COSINE_RATE * 0.008)
 
 
 class VP(Schedule):
-    """Base of the variance-preserving paths; a subclass gives ``minus_log``, ``beta`` and ``t_of_minus_log``."""
+    """Base of the variance-preserving paths; a subclass gives ``minus_log``, ``beta`` and
+    ``t_of_minus_log``."""
 
     def minus_log(self, t: Real) -> Real:
         """``L(t) = -log alpha^2``."""
@@ -80,7 +82,8 @@ class VP(Schedule):
 
 @dataclass(frozen=True)
 class VPLinear(VP):
-    """``beta(t) = beta_min + (beta_max - beta_min) t`` on [0, 1]; grids end at t_min = 1e-3 (arXiv 2011.13456, eq. 33)."""
+    """``beta(t) = beta_min + (beta_max - beta_min) t`` on [0, 1]; grids end at t_min = 1e-3 (arXiv
+    2011.13456, eq. 33)."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -101,13 +104,16 @@ class VPLinear(VP):
 
     def t_of_minus_log(self, big_l: Real) -> Real:
         """The positive root of the quadratic, in the form without cancellation."""
-        root = namespace(big_l).sqrt(self.beta_min**2 + 2.0 * (self.beta_max - self.beta_min) * big_l)
+        root = namespace(big_l).sqrt(
+            self.beta_min**2 + 2.0 * (self.beta_max - self.beta_min) * big_l
+        )
         return like(big_l, 2.0 * big_l / (root + self.beta_min))
 
 
 @dataclass(frozen=True)
 class SubVP(VPLinear):
-    """``sigma = 1 - alpha^2`` (not its root) with the alpha of VPLinear (arXiv 2011.13456, eq. 13 and appendix B)."""
+    """``sigma = 1 - alpha^2`` (not its root) with the alpha of VPLinear (arXiv 2011.13456, eq. 13
+    and appendix B)."""
 
     def sigma(self, t: Real) -> Real:
         """``1 - e^{-L}``."""
@@ -134,9 +140,11 @@ class SubVP(VPLinear):
 
 @dataclass(frozen=True)
 class VPCosine(VP):
-    """The cosine path, alpha^2 = cos^2; ``t <= t_max = 0.9946`` keeps alpha >= 0.0085 (arXiv 2206.00927, appendix D.4).
+    """The cosine path, alpha^2 = cos^2; ``t <= t_max = 0.9946`` keeps alpha >= 0.0085 (arXiv
+    2206.00927, appendix D.4).
 
-    With ``d = w t`` the closed form ``1 - alpha = 2 sin^2(d/2) + tan(w s) sin(d)`` has no cancellation near t = 0.
+    With ``d = w t`` the closed form ``1 - alpha = 2 sin^2(d/2) + tan(w s) sin(d)`` has no
+    cancellation near t = 0.
     """
 
     offset: ClassVar[float] = 0.008
@@ -152,12 +160,21 @@ class VPCosine(VP):
         """``-2 log alpha``."""
         xp = namespace(t)
         m = self._defect(t)
-        return like(t, pick(t < 0.5, lambda: -2.0 * xp.log1p(-m), lambda: -2.0 * xp.log(self.alpha(t))))
+        return like(
+            t, pick(t < 0.5, lambda: -2.0 * xp.log1p(-m), lambda: -2.0 * xp.log(self.alpha(t)))
+        )
 
     def alpha(self, t: Real) -> Real:
         """``1 - (1 - alpha)`` in the first half, the sine of the complement in the second."""
         xp = namespace(t)
-        return like(t, pick(t < 0.5, lambda: 1.0 - self._defect(t), lambda: xp.sin(COSINE_RATE * (1.0 - t)) / COSINE_NORM))
+        return like(
+            t,
+            pick(
+                t < 0.5,
+                lambda: 1.0 - self._defect(t),
+                lambda: xp.sin(COSINE_RATE * (1.0 - t)) / COSINE_NORM,
+            ),
+        )
 
     def sigma(self, t: Real) -> Real:
         """``sqrt((1 - alpha)(1 + alpha))``, from ``1 - alpha``."""
@@ -168,22 +185,37 @@ class VPCosine(VP):
         """``2 w tan(w (t + s))``, through the complement in the second half."""
         xp = namespace(t)
         near = 2.0 * COSINE_RATE * xp.tan(COSINE_RATE * (t + self.offset))
-        return like(t, pick(t < 0.5, lambda: near, lambda: ratio(2.0 * COSINE_RATE, xp.tan(COSINE_RATE * (1.0 - t)))))
+        return like(
+            t,
+            pick(
+                t < 0.5,
+                lambda: near,
+                lambda: ratio(2.0 * COSINE_RATE, xp.tan(COSINE_RATE * (1.0 - t))),
+            ),
+        )
 
     def t_of_minus_log(self, big_l: Real) -> Real:
-        """``d = 2 atan(m / (T + sqrt(T^2 + m (2 - m))))`` with ``m = 1 - alpha``, ``T = tan(w s)``."""
+        """``d = 2 atan(m / (T + sqrt(T^2 + m (2 - m))))`` with ``m = 1 - alpha``,
+        ``T = tan(w s)``."""
         xp = namespace(big_l)
         m = -xp.expm1(-0.5 * big_l)
-        return like(big_l, 2.0 * xp.arctan(m / (COSINE_TAN + xp.sqrt(COSINE_TAN**2 + m * (2.0 - m)))) / COSINE_RATE)
+        return like(
+            big_l,
+            2.0
+            * xp.arctan(m / (COSINE_TAN + xp.sqrt(COSINE_TAN**2 + m * (2.0 - m))))
+            / COSINE_RATE,
+        )
 
 
 @dataclass(frozen=True)
 class VPSigmoid(VP):
-    """``alpha^2`` a rescaled sigmoid of t (arXiv 2212.11972, algorithm 1; s = -3, e = 3, tau = 1 there).
+    """``alpha^2`` a rescaled sigmoid of t (arXiv 2212.11972, algorithm 1; s = -3, e = 3, tau = 1
+    there).
 
-    ``alpha^2`` and ``1 - alpha^2`` both use ``S(b) - S(a) = sinh((b - a)/2) / (2 cosh(a/2) cosh(b/2))``, so neither cancels. The
-    path reaches alpha = 0 at t = 1 with a vertical tangent; t_max = 0.9999 (lam = -5.2) stops before it, where the paper clips
-    ``alpha^2`` at 1e-9.
+    ``alpha^2`` and ``1 - alpha^2`` both use
+    ``S(b) - S(a) = sinh((b - a)/2) / (2 cosh(a/2) cosh(b/2))``, so neither cancels. The path
+    reaches alpha = 0 at t = 1 with a vertical tangent; t_max = 0.9999 (lam = -5.2) stops before it,
+    where the paper clips ``alpha^2`` at 1e-9.
     """
 
     start: float = -3.0
@@ -194,13 +226,21 @@ class VPSigmoid(VP):
 
     def __post_init__(self) -> None:
         self.check_numbers()
-        if not (self.start < self.end and 0.0 < self.tau < math.inf and self.end - self.start < 100.0 * self.tau):
+        if not (
+            self.start < self.end
+            and 0.0 < self.tau < math.inf
+            and self.end - self.start < 100.0 * self.tau
+        ):
             raise ArgumentError(f"{self!r}: allowed start < end < start + 100 tau, tau > 0")
 
     @property
     def _z(self) -> tuple[float, float, float]:
         """``z0 / 2, z1 / 2`` and ``(z1 - z0) / 2``."""
-        return 0.5 * self.start / self.tau, 0.5 * self.end / self.tau, 0.5 * (self.end - self.start) / self.tau
+        return (
+            0.5 * self.start / self.tau,
+            0.5 * self.end / self.tau,
+            0.5 * (self.end - self.start) / self.tau,
+        )
 
     def alpha(self, t: Real) -> Real:
         """``sqrt(sinh(span (1 - t)) cosh(z0/2) / (sinh(span) cosh(z/2)))``."""
@@ -218,24 +258,40 @@ class VPSigmoid(VP):
         """``-2 log alpha``, through sigma in the first half."""
         xp = namespace(t)
         sigma = self.sigma(t)
-        return like(t, pick(t < 0.5, lambda: -xp.log1p(-sigma * sigma), lambda: -2.0 * xp.log(self.alpha(t))))
+        return like(
+            t,
+            pick(t < 0.5, lambda: -xp.log1p(-sigma * sigma), lambda: -2.0 * xp.log(self.alpha(t))),
+        )
 
     def beta(self, t: Real) -> Real:
         """``-d log alpha^2 / dt = span cosh(z1/2) / (sinh(span (1 - t)) cosh(z/2))``."""
         xp, (z0, z1, span) = namespace(t), self._z
-        return like(t, ratio(span * math.cosh(z1), xp.sinh(span * (1.0 - t)) * xp.cosh(z0 + span * t)))
+        return like(
+            t, ratio(span * math.cosh(z1), xp.sinh(span * (1.0 - t)) * xp.cosh(z0 + span * t))
+        )
 
     def t_of_minus_log(self, big_l: Real) -> Real:
-        """From the nearer end: ``tanh(span t) = q cosh(z0/2) / (1 - q sinh(z0/2))`` and its mirror image for ``1 - t``."""
+        """From the nearer end: ``tanh(span t) = q cosh(z0/2) / (1 - q sinh(z0/2))`` and its mirror
+        image for ``1 - t``."""
         xp, (z0, z1, span) = namespace(big_l), self._z
         q = -xp.expm1(-big_l) * (math.sinh(span) / math.cosh(z1))
         mirror = xp.exp(-big_l) * (math.sinh(span) / math.cosh(z0))
-        near, far = q * math.cosh(z0) / (1.0 - q * math.sinh(z0)), mirror * math.cosh(z1) / (1.0 + mirror * math.sinh(z1))
-        t = pick(big_l < math.log(2.0), lambda: xp.arctanh(near) / span, lambda: 1.0 - xp.arctanh(far) / span)
+        near, far = (
+            q * math.cosh(z0) / (1.0 - q * math.sinh(z0)),
+            mirror * math.cosh(z1) / (1.0 + mirror * math.sinh(z1)),
+        )
+        t = pick(
+            big_l < math.log(2.0),
+            lambda: xp.arctanh(near) / span,
+            lambda: 1.0 - xp.arctanh(far) / span,
+        )
         return like(big_l, t)
 
 
 def check_betas(low: float, high: float) -> None:
     """Refuse noise rates that do not make a decreasing alpha."""
     if not (0.0 <= low <= high and 0.0 < high < math.inf):
-        raise ArgumentError(f"beta_min={low!r}, beta_max={high!r}: allowed 0 <= beta_min <= beta_max < inf, beta_max > 0")
+        raise ArgumentError(
+            f"beta_min={low!r}, beta_max={high!r}: allowed 0 <= beta_min <= beta_max < inf, "
+            "beta_max > 0"
+        )

@@ -1,4 +1,5 @@
-"""What every test shares: derandomized properties, and one thread (the tensors are tiny), a CUDA mark that skips with a reason."""
+"""What every test shares: derandomized properties, and one thread (the tensors are tiny), a CUDA
+mark that skips with a reason."""
 
 from __future__ import annotations
 

@@ -11,7 +11,10 @@ COUNT = 4096
 
 
 def gaussian(schedule, prediction="v"):
-    means, stds = torch.tensor([[0.7, -0.4]], dtype=torch.float64), torch.tensor([[0.5, 0.3]], dtype=torch.float64)
+    means, stds = (
+        torch.tensor([[0.7, -0.4]], dtype=torch.float64),
+        torch.tensor([[0.5, 0.3]], dtype=torch.float64),
+    )
     return GaussianMixture(means, stds, [1.0], schedule, prediction)
 
 
@@ -20,10 +23,15 @@ def normals(seed, *shape):
 
 
 def check_law(out, mean, std):
-    mean, variance = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(std, dtype=torch.float64) ** 2
+    mean, variance = (
+        torch.as_tensor(mean, dtype=torch.float64),
+        torch.as_tensor(std, dtype=torch.float64) ** 2,
+    )
     assert bool(((out.mean(0) - mean).abs() < 3.0 * torch.sqrt(variance / COUNT)).all())
     found = torch.cov(out.T)
-    assert bool(((found.diagonal() - variance).abs() < 3.0 * variance * math.sqrt(2.0 / COUNT)).all())
+    assert bool(
+        ((found.diagonal() - variance).abs() < 3.0 * variance * math.sqrt(2.0 / COUNT)).all()
+    )
     assert abs(float(found[0, 1])) < 3.0 * float(torch.sqrt(variance.prod() / COUNT))
 
 

@@ -13,15 +13,35 @@ MADE = frozenset({"build", "dist", "checkpoints", "samples", "__pycache__"})
 
 
 def files() -> list[Path]:
-    """Every file that is tracked, or untracked and not ignored; links aside. Relative paths, sorted."""
-    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False) if (ROOT / ".git").exists() else None
+    """Every file that is tracked, or untracked and not ignored; links aside. Relative paths,
+    sorted."""
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "-z",
+    ]
+    listed = (
+        subprocess.run(command, capture_output=True, text=True, check=False)
+        if (ROOT / ".git").exists()
+        else None
+    )
     if listed is not None and listed.returncode == 0:
         found = {Path(name) for name in listed.stdout.split("\0") if name}
     else:
         found = {path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()}
-        found = {path for path in found if not any(part.startswith(".") or part in MADE for part in path.parts)}
-    return sorted(path for path in found if (ROOT / path).is_file() and not (ROOT / path).is_symlink())
+        found = {
+            path
+            for path in found
+            if not any(part.startswith(".") or part in MADE for part in path.parts)
+        }
+    return sorted(
+        path for path in found if (ROOT / path).is_file() and not (ROOT / path).is_symlink()
+    )
 
 
 def sources() -> list[Path]:

@@ -1,4 +1,5 @@
-"""What the tests of scoring share: images of a known law, a small feature network in a folder, and features of known Gaussians."""
+"""What the tests of scoring share: images of a known law, a small feature network in a folder, and
+features of known Gaussians."""
 
 from __future__ import annotations
 
@@ -25,7 +26,13 @@ def pictures(n: int, seed: int = 0, channels: int = 1, light: float = 0.0) -> np
     rng = np.random.default_rng(seed)
     grid = np.linspace(-1.0, 1.0, SIZE)
     at = rng.uniform(-0.5, 0.5, (n, 2))
-    blob = np.exp(-4.0 * ((grid[None, :, None] - at[:, :1, None]) ** 2 + (grid[None, None, :] - at[:, 1:, None]) ** 2))
+    blob = np.exp(
+        -4.0
+        * (
+            (grid[None, :, None] - at[:, :1, None]) ** 2
+            + (grid[None, None, :] - at[:, 1:, None]) ** 2
+        )
+    )
     noisy = 200.0 * blob[..., None] + rng.normal(20.0 + light, 10.0, (n, SIZE, SIZE, channels))
     return np.clip(noisy, 0.0, 255.0).astype(np.uint8)
 
@@ -39,14 +46,20 @@ def save_pictures(folder: Path, pixels: np.ndarray) -> Path:
 
 def network(folder: Path, seed: int = 0, features: int = 6) -> Path:
     """A classifier folder of 8 x 8 grey images, untrained."""
-    config = ClassifierConfig(image_size=SIZE, channels=1, classes=4, widths=(4, 8), features=features)
+    config = ClassifierConfig(
+        image_size=SIZE, channels=1, classes=4, widths=(4, 8), features=features
+    )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     made = Classifier(config)
     torch.random.set_rng_state(state)
     folder.mkdir(parents=True)
     save_file(
-        {key: 3.0 * v if v.is_floating_point() and v.ndim > 1 else v for key, v in made.state_dict().items()}, folder / "model.safetensors"
+        {
+            key: 3.0 * v if v.is_floating_point() and v.ndim > 1 else v
+            for key, v in made.state_dict().items()
+        },
+        folder / "model.safetensors",
     )
     text = {"format": "fewstep-classifier", "name": "tiny", "network": config.to_dict()}
     (folder / "config.json").write_text(json.dumps(text))

@@ -20,17 +20,44 @@ MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 40
 MOST_BYTES_OF_A_FILE = 20 * 1024 * 1024
 #: file names that say nothing about what is inside
-NO_NOUNS = {"common", "core", "functions", "helper", "helpers", "misc", "shared", "stuff", "tools", "util", "utils"}
-#: the rooms that compute: no global random state, no choice of a device (ruff's T20 keeps them silent)
+NO_NOUNS = {
+    "common",
+    "core",
+    "functions",
+    "helper",
+    "helpers",
+    "misc",
+    "shared",
+    "stuff",
+    "tools",
+    "util",
+    "utils",
+}
+#: the rooms that compute: no global random state, no choice of a device (ruff's T20 keeps them
+#: silent)
 CORE = {"schedules", "models", "fused", "plans", "samplers", "guidance", "engine"}
 #: calls that draw from, or set, random state which is not an argument
 GLOBAL_RNG = re.compile(
     r"(torch\.)?(cuda\.)?manual_seed(_all)?|torch\.seed|random\.\w+|"
     r"(np|numpy)\.random\.(?!(default_rng|Generator|SeedSequence|Philox|PCG64)\b)\w+"
 )
-DRAWS = {f"torch.{name}" for name in ("rand", "randn", "rand_like", "randn_like", "randint", "normal", "randperm", "bernoulli")}
+DRAWS = {
+    f"torch.{name}"
+    for name in (
+        "rand",
+        "randn",
+        "rand_like",
+        "randn_like",
+        "randint",
+        "normal",
+        "randperm",
+        "bernoulli",
+    )
+}
 #: an absolute path of some machine
-MACHINE_PATH = re.compile(r"(?<![\w.$}~/-])/(?:home|root|tmp|work|Users|mnt|opt|var|data|scratch)/\w")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.$}~/-])/(?:home|root|tmp|work|Users|mnt|opt|var|data|scratch)/\w"
+)
 #: public functions that hand further keywords on as the options of a sampler or a config
 DOORS = {
     "engine/arguments.py",
@@ -61,7 +88,9 @@ def read(path: Path) -> str:
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    yield from (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
 
 
 def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -71,12 +100,18 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def long_functions(source: str) -> list[str]:
-    return [f"{f.name} has {length(f)} lines" for f in functions(ast.parse(source)) if length(f) > MOST_LINES_OF_A_FUNCTION]
+    return [
+        f"{f.name} has {length(f)} lines"
+        for f in functions(ast.parse(source))
+        if length(f) > MOST_LINES_OF_A_FUNCTION
+    ]
 
 
 def open_doors(source: str) -> list[str]:
     """Functions that catch arbitrary keywords."""
-    return [f"{f.name} takes **{f.args.kwarg.arg}" for f in functions(ast.parse(source)) if f.args.kwarg]
+    return [
+        f"{f.name} takes **{f.args.kwarg.arg}" for f in functions(ast.parse(source)) if f.args.kwarg
+    ]
 
 
 def hidden_state(source: str) -> list[str]:
@@ -114,7 +149,11 @@ def text() -> list[Path]:
 
 
 def test_no_file_is_long():
-    long = {str(path): lines for path in code() if (lines := read(path).count("\n")) > MOST_LINES_OF_A_FILE}
+    long = {
+        str(path): lines
+        for path in code()
+        if (lines := read(path).count("\n")) > MOST_LINES_OF_A_FILE
+    }
     assert not long
 
 
@@ -136,10 +175,18 @@ def test_every_file_is_named_by_a_noun():
 
 @pytest.mark.parametrize("room", ["", *rooms()])
 def test_no_function_shares_its_modules_name(room):
-    """``fewstep.eval.certify`` next to ``certify.py`` would turn into the module as soon as someone imports that."""
+    """``fewstep.eval.certify`` next to ``certify.py`` would turn into the module as soon as someone
+    imports that."""
     package = import_module(f"fewstep.{room}".rstrip("."))
-    here = [path.relative_to(room) if room else path for path in sources() if not room or path.parts[0] == room]
-    modules = {path.stem if len(path.parts) == 1 else path.parts[0] for path in here} - {"__init__", "__main__"}
+    here = [
+        path.relative_to(room) if room else path
+        for path in sources()
+        if not room or path.parts[0] == room
+    ]
+    modules = {path.stem if len(path.parts) == 1 else path.parts[0] for path in here} - {
+        "__init__",
+        "__main__",
+    }
     shared = {name for name in getattr(package, "__all__", ()) if name in modules}
     assert all(inspect.ismodule(getattr(package, name)) for name in shared), shared
 
@@ -170,7 +217,13 @@ def test_planted_hidden_state_is_found(planted):
 
 
 def test_a_generator_is_no_hidden_state():
-    assert hidden_state("torch.randn(3, generator=g)\nnp.random.default_rng(0)\nnp.random.SeedSequence(0)\nrng.normal(3)") == []
+    assert (
+        hidden_state(
+            "torch.randn(3, "
+            "generator=g)\nnp.random.default_rng(0)\nnp.random.SeedSequence(0)\nrng.normal(3)"
+        )
+        == []
+    )
 
 
 def test_no_machine_path_is_written_down():
@@ -180,12 +233,18 @@ def test_no_machine_path_is_written_down():
 
 def test_a_planted_machine_path_is_found():
     slash = "/"
-    assert machine_paths(f'open("{slash}tmp{slash}x")') and machine_paths(f"cd {slash}work{slash}main")
-    assert not machine_paths("https://example.org/work/x ../tmp/x ./data/y #!/usr/bin/env bash $HOME/opt/x")
+    assert machine_paths(f'open("{slash}tmp{slash}x")') and machine_paths(
+        f"cd {slash}work{slash}main"
+    )
+    assert not machine_paths(
+        "https://example.org/work/x ../tmp/x ./data/y #!/usr/bin/env bash $HOME/opt/x"
+    )
 
 
 def test_no_file_is_large():
-    assert not [str(path) for path in files() if (ROOT / path).stat().st_size > MOST_BYTES_OF_A_FILE]
+    assert not [
+        str(path) for path in files() if (ROOT / path).stat().st_size > MOST_BYTES_OF_A_FILE
+    ]
 
 
 def test_every_module_says_what_it_is():
@@ -194,6 +253,11 @@ def test_every_module_says_what_it_is():
 
 
 def test_every_folder_is_known():
-    """A new top-level folder is a decision: it is a room (tests/test_imports.py), or it is named here."""
-    tops = {path.parts[0] for path in files() if len(path.parts) > 1 and not path.parts[0].startswith(".")}
+    """A new top-level folder is a decision: it is a room (tests/test_imports.py), or it is named
+    here."""
+    tops = {
+        path.parts[0]
+        for path in files()
+        if len(path.parts) > 1 and not path.parts[0].startswith(".")
+    }
     assert tops == set(rooms()) | NOT_SHIPPED

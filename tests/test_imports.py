@@ -1,11 +1,12 @@
-"""Import directions: who may import whom, read from the syntax trees, and what ``import fewstep`` loads."""
+"""Import directions: who may import whom, read from the syntax trees, and what ``import fewstep``
+loads."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,17 @@ MAY: dict[str, set[str]] = {
     "guidance": {"schedules", "models", "plans", "samplers"},
     "engine": {"schedules", "fused", "models", "plans", "samplers", "guidance", "files"},
     "interop": {"schedules", "fused", "models", "plans", "samplers", "guidance", "engine"},
-    "eval": {"schedules", "fused", "models", "plans", "samplers", "guidance", "engine", "interop", "files"},
+    "eval": {
+        "schedules",
+        "fused",
+        "models",
+        "plans",
+        "samplers",
+        "guidance",
+        "engine",
+        "interop",
+        "files",
+    },
     "train": {"schedules", "models", "files"},
 }
 MAY["cli"] = {"", *MAY}
@@ -36,11 +47,23 @@ for _room in set(MAY) - {"checks"}:
 #: room -> the rooms that it may name in annotations only
 TYPES = {"plans": {"models"}}
 #: what must not be loaded before someone asks for it
-HEAVY = ("PIL", "accelerate", "diffusers", "matplotlib", "scipy", "torchmetrics", "torchvision", "tqdm", "triton", "yaml")
+HEAVY = (
+    "PIL",
+    "accelerate",
+    "diffusers",
+    "matplotlib",
+    "scipy",
+    "torchmetrics",
+    "torchvision",
+    "tqdm",
+    "triton",
+    "yaml",
+)
 
 
 class Edge(NamedTuple):
-    """One import: the line, the room that it reaches ("" is the root), and whether only type checkers follow it."""
+    """One import: the line, the room that it reaches ("" is the root), and whether only type
+    checkers follow it."""
 
     line: int
     room: str
@@ -67,7 +90,8 @@ def walk(node: ast.AST, types_only: bool = False) -> Iterator[tuple[ast.AST, boo
 
 
 def edges(source: str, path: Path) -> list[Edge]:
-    """The imports of our own rooms in a file at ``path`` (relative to the root); absolute ones are refused."""
+    """The imports of our own rooms in a file at ``path`` (relative to the root); absolute ones are
+    refused."""
     found = []
     for node, types_only in walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -80,7 +104,10 @@ def edges(source: str, path: Path) -> list[Edge]:
                 found += [Edge(node.lineno, room, types_only) for room in reached(node, path)]
         for name in absolute:
             if name == "fewstep" or name in MAY:
-                raise ImportError(f"{path}:{node.lineno} imports {name!r} absolutely; imports inside the package are relative")
+                raise ImportError(
+                    f"{path}:{node.lineno} imports {name!r} absolutely; imports inside the "
+                    "package are relative"
+                )
     return found
 
 
@@ -117,8 +144,66 @@ def test_every_room_has_a_direction():
 def test_arrows_go_one_way(room):
     mine = [path for path in sources() if (path.parts[0] if len(path.parts) > 1 else "") == room]
     assert mine
-    wrong = [line for path in mine for line in back_edges((ROOT / path).read_text(encoding="utf-8"), path)]
+    wrong = [
+        line
+        for path in mine
+        for line in back_edges((ROOT / path).read_text(encoding="utf-8"), path)
+    ]
     assert not wrong, "\n".join(wrong)
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name; a package by its ``__init__``."""
+    found = {}
+    for path in sources():
+        parts = path.with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(source: str, path: Path, known: Collection[str]) -> set[str]:
+    """The modules that a file imports, also inside functions; annotations aside."""
+    found = set()
+    for node, types_only in walk(ast.parse(source)):
+        if types_only or not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = list(path.parts[: len(path.parts) - node.level])
+        base += (node.module or "").split(".") * bool(node.module)
+        for alias in node.names:
+            whole = ".".join([*base, alias.name])
+            found.add(whole if whole in known else ".".join(base))
+    return found
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[str]:
+    """Files on circles: take away, again and again, what imports nothing or is imported by nothing
+    that is left."""
+    left = {name: set(targets) - {name} for name, targets in graph.items()}
+    while True:
+        read = set().union(*left.values())
+        free = [name for name in left if name not in read or not left[name] & left.keys()]
+        if not free:
+            return sorted(left)
+        for name in free:
+            del left[name]
+
+
+def test_no_circle_of_files():
+    known = modules()
+    graph = {
+        name: imported((ROOT / path).read_text(encoding="utf-8"), path, known)
+        for name, path in known.items()
+    }
+    assert not circles(graph)
+
+
+def test_a_planted_circle_of_files_is_found():
+    known = {"plans.a", "plans.b", "plans.c"}
+    a = imported("def f():\n    from .b import g", Path("plans/a.py"), known)
+    b = imported("from . import c, a", Path("plans/b.py"), known)
+    c = imported("if TYPE_CHECKING:\n    from .a import f", Path("plans/c.py"), known)
+    assert circles({"plans.a": a, "plans.b": b, "plans.c": c}) == ["plans.a", "plans.b"]
+    assert not circles({"plans.a": a, "plans.b": {"plans.c"}, "plans.c": c})
 
 
 def test_directions_have_no_cycle():
@@ -149,7 +234,15 @@ def test_a_planted_back_edge_is_found(planted):
     assert len(back_edges(planted, Path("samplers/planted.py"))) == 1
 
 
-@pytest.mark.parametrize("planted", ["import fewstep", "from fewstep.plans import Plan", "import samplers", "from models import load"])
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import fewstep",
+        "from fewstep.plans import Plan",
+        "import samplers",
+        "from models import load",
+    ],
+)
 def test_a_planted_absolute_import_is_found(planted):
     with pytest.raises(ImportError, match="absolutely"):
         back_edges(planted, Path("samplers/planted.py"))
@@ -163,7 +256,10 @@ def test_a_planted_climb_is_found():
 @pytest.mark.parametrize(
     ("planted", "path"),
     [
-        ("from ..schedules.node import Node\nfrom .registry import register\nimport torch", "samplers/planted.py"),
+        (
+            "from ..schedules.node import Node\nfrom .registry import register\nimport torch",
+            "samplers/planted.py",
+        ),
         ("if TYPE_CHECKING:\n    from ..models.denoiser import Denoiser", "plans/planted.py"),
         ("from ..schedules import node", "eval/physics.py"),
         ("from ...schedules import node\nfrom ..tables import show", "eval/physics/darcy.py"),
@@ -174,13 +270,19 @@ def test_right_imports_pass(planted, path):
 
 
 def test_types_only_holds_for_annotations_alone():
-    assert back_edges("from ..models.denoiser import Denoiser", Path("plans/planted.py")) == ["plans/planted.py:1 plans -> models"]
+    assert back_edges("from ..models.denoiser import Denoiser", Path("plans/planted.py")) == [
+        "plans/planted.py:1 plans -> models"
+    ]
 
 
 def loaded_by(statements: str) -> set[str]:
     """Top-level modules in ``sys.modules`` after ``statements`` in a fresh interpreter."""
-    code = f"{statements}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "tests")
+    code = (
+        f"{statements}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "tests"
+    )
     return set(done.stdout.split())
 
 

@@ -1,4 +1,5 @@
-"""The package as it ships: the list of folders, the wheel, the wheel at work from another folder, names that mislead no one."""
+"""The package as it ships: the list of folders, the wheel, the wheel at work from another folder,
+names that mislead no one."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def pip(*arguments: str, cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of what git has, so that nothing lying about gets in and nothing is left behind."""
+    """A wheel built from a copy of what git has, so that nothing lying about gets in and nothing is
+    left behind."""
     tree = tmp_path_factory.mktemp("tree") / "any-name"
     for path in files():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
@@ -55,22 +57,38 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def elsewhere(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python in another folder, with nothing but the installed wheel on ``PYTHONPATH``."""
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment,
+    )
 
 
 def test_the_package_list_is_the_folders():
-    folders = {path.parent for path in files() if path.name == "__init__.py" and path.parts[0] not in NOT_SHIPPED}
+    folders = {
+        path.parent
+        for path in files()
+        if path.name == "__init__.py" and path.parts[0] not in NOT_SHIPPED
+    }
     listed = settings()["tool"]["setuptools"]["packages"]
     assert sorted(listed) == sorted(".".join(("fewstep", *folder.parts)) for folder in folders)
 
 
 def test_every_source_lies_in_a_listed_folder():
     packages = set(settings()["tool"]["setuptools"]["packages"])
-    assert not [path for path in sources() if ".".join(("fewstep", *path.parts[:-1])) not in packages]
+    assert not [
+        path for path in sources() if ".".join(("fewstep", *path.parts[:-1])) not in packages
+    ]
 
 
 def test_the_root_holds_two_python_files():
-    assert sorted(path.name for path in sources() if len(path.parts) == 1) == ["__init__.py", "__main__.py"]
+    assert sorted(path.name for path in sources() if len(path.parts) == 1) == [
+        "__init__.py",
+        "__main__.py",
+    ]
 
 
 def test_the_link_for_type_checkers_is_there():
@@ -90,14 +108,21 @@ def test_the_wheel_holds_the_package_and_no_more(wheel):
         metadata = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         assert f"Version: {fewstep.__version__}\n" in archive.read(metadata).decode()
     code = {f"fewstep/{path.as_posix()}" for path in sources()}
-    weights = {f"fewstep/{path.as_posix()}" for path in files() if path.parts[:2] == ("models", "bundled")}
+    weights = {
+        f"fewstep/{path.as_posix()}" for path in files() if path.parts[:2] == ("models", "bundled")
+    }
     weights = {name for name in weights if name.endswith((".json", ".safetensors"))}
     assert weights
     assert inside == code | weights | {"fewstep/py.typed"}
 
 
 def test_the_installed_wheel_is_what_runs(installed, tmp_path):
-    done = elsewhere(installed, tmp_path, "-c", "import fewstep; print(fewstep.__file__, *fewstep.models.names())")
+    done = elsewhere(
+        installed,
+        tmp_path,
+        "-c",
+        "import fewstep; print(fewstep.__file__, *fewstep.models.names())",
+    )
     assert done.returncode == 0, done.stderr
     where, *names = done.stdout.split()
     assert Path(where).is_relative_to(installed)
@@ -106,13 +131,26 @@ def test_the_installed_wheel_is_what_runs(installed, tmp_path):
 
 @pytest.mark.slow
 def test_the_installed_wheel_generates(installed, tmp_path):
-    arguments = ["generate", "--model", "mixture", "--out", str(tmp_path / "out"), "--seeds", "0-3", "--steps", "3"]
+    arguments = [
+        "generate",
+        "--model",
+        "mixture",
+        "--out",
+        str(tmp_path / "out"),
+        "--seeds",
+        "0-3",
+        "--steps",
+        "3",
+    ]
     done = elsewhere(installed, tmp_path, "-m", "fewstep", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.stat().st_size]
+    assert [
+        path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.stat().st_size
+    ]
 
 
-#: imports every room as a foreign library would, the root on its path, and reports whatever they did beside being imported
+#: imports every room as a foreign library would, the root on its path, and reports whatever they
+#: did beside being imported
 FOREIGN = """
 import importlib, json, random, sys
 import numpy, safetensors.torch, torch

@@ -1,4 +1,5 @@
-"""The code of README.md and docs runs: Python blocks as they stand, `fewstep` lines through the command line."""
+"""The code of README.md and docs runs: Python blocks as they stand, `fewstep` lines through the
+command line."""
 
 from __future__ import annotations
 
@@ -13,17 +14,36 @@ from fewstep.samplers import names, registry
 
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = [(page, i, *found) for page in PAGES for i, found in enumerate(FENCE.findall((ROOT / page).read_text(encoding="utf-8")))]
+BLOCKS = [
+    (page, i, *found)
+    for page in PAGES
+    for i, found in enumerate(FENCE.findall((ROOT / page).read_text(encoding="utf-8")))
+]
 #: pages whose blocks need a pipeline on disk -> the test that runs them, one after another
 CHAINED = {"docs/diffusers.md": "interop/diffusers/test_diffusers_examples.py"}
-PYTHON = [(f"{page}-{i}", text) for page, i, language, text in BLOCKS if language == "python" and page not in CHAINED]
-COMMANDS = [line for page, _, language, text in BLOCKS if page == "README.md" and not language for line in text.splitlines()]
+PYTHON = [
+    (f"{page}-{i}", text)
+    for page, i, language, text in BLOCKS
+    if language == "python" and page not in CHAINED
+]
+COMMANDS = [
+    line
+    for page, _, language, text in BLOCKS
+    if page == "README.md" and not language
+    for line in text.splitlines()
+]
 COMMANDS = [line for line in COMMANDS if line.startswith("fewstep ")]
 
 
 def test_there_is_something_to_run():
     assert len(PYTHON) >= 4
-    assert {line.split()[1] for line in COMMANDS} >= {"generate", "score", "plan", "samplers", "certify"}
+    assert {line.split()[1] for line in COMMANDS} >= {
+        "generate",
+        "score",
+        "plan",
+        "samplers",
+        "certify",
+    }
     for page, test in CHAINED.items():
         assert page in (ROOT / "tests" / test).read_text(encoding="utf-8")
 
@@ -31,7 +51,8 @@ def test_there_is_something_to_run():
 @pytest.mark.parametrize(("name", "text"), PYTHON, ids=[name for name, _ in PYTHON])
 def test_python_block(name, text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))  # what a block registers goes with it
+    # what a block registers goes with it
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     exec(compile(text, name, "exec"), {"__name__": "readme"})
 
 
@@ -52,13 +73,20 @@ def test_links_and_pictures_are_there():
 def test_the_readmes_benchmark_is_that_of_the_page():
     page = (ROOT / "docs/bench/mnist/bench.md").read_text(encoding="utf-8").splitlines()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = [line for line in readme[readme.index("<!-- bench: ") : readme.index("<!-- end of bench")].splitlines() if line.startswith("|")]
+    rows = [
+        line
+        for line in readme[
+            readme.index("<!-- bench: ") : readme.index("<!-- end of bench")
+        ].splitlines()
+        if line.startswith("|")
+    ]
     assert len(rows) > 20
     assert set(rows) <= set(page)
 
 
 def test_the_readmes_certificates_are_those_of_the_page():
-    """The table in README.md is cut from docs/certificates.md, not typed by hand; every registered sampler is there and passes."""
+    """The table in README.md is cut from docs/certificates.md, not typed by hand; every registered
+    sampler is there and passes."""
     page = (ROOT / "docs/certificates.md").read_text(encoding="utf-8").splitlines()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme[readme.index("<!-- certificates") : readme.index("<!-- end of certificates")]

@@ -2,9 +2,11 @@
 
     python -m fewstep.train --model mnist --data mnist_train.npz --hours 1
     python -m fewstep.train --model cifar10 --data cifar10_train.npz --hours 1 --resume
-    python -m fewstep.train --model cifar10 --export models/bundled/cifar10 --test cifar10_test.npz --log docs/training/cifar10.csv
+    python -m fewstep.train --model cifar10 --export models/bundled/cifar10 --test cifar10_test.npz
+        --log docs/training/cifar10.csv
 
-Checkpoints and the loss log go to checkpoints/MODEL; a run may be stopped and resumed at any time, and exported while it runs.
+Checkpoints and the loss log go to checkpoints/MODEL; a run may be stopped and resumed at any time,
+and exported while it runs.
 """
 
 from __future__ import annotations
@@ -34,21 +36,41 @@ except KeyboardInterrupt:  # these imports take seconds; nothing is begun yet
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     form = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(prog="python -m fewstep.train", description=__doc__, formatter_class=form)
+    p = argparse.ArgumentParser(
+        prog="python -m fewstep.train", description=__doc__, formatter_class=form
+    )
     p.add_argument("--model", default="mnist", choices=sorted(RECIPES), help="the recipe")
     p.add_argument("--data", help="npz file or folder of images (class sub-folders)")
     p.add_argument("--size", type=int, help="crop and resize the images of a folder to this size")
-    p.add_argument("--hours", type=float, default=1.0, help="length of this run; the learning rate ends at zero with it")
+    p.add_argument(
+        "--hours",
+        type=float,
+        default=1.0,
+        help="length of this run; the learning rate ends at zero with it",
+    )
     p.add_argument("--steps", type=int, help="stop after this many steps")
-    p.add_argument("--folder", type=Path, help="checkpoints and loss log (default checkpoints/MODEL)")
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint, or else from the bundled weights")
+    p.add_argument(
+        "--folder", type=Path, help="checkpoints and loss log (default checkpoints/MODEL)"
+    )
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint, or else from the bundled weights",
+    )
     p.add_argument("--lr", type=float, help="learning rate instead of the recipe's")
     p.add_argument("--batch", type=int, help="batch size instead of the recipe's")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, help="CPU threads")
     p.add_argument("--device", default="cpu")
-    p.add_argument("--export", type=Path, metavar="OUT", help="write the averaged weights (config.json, model.safetensors) to OUT and stop")
-    p.add_argument("--test", help="with --export: test images; their loss is recorded in config.json")
+    p.add_argument(
+        "--export",
+        type=Path,
+        metavar="OUT",
+        help="write the averaged weights (config.json, model.safetensors) to OUT and stop",
+    )
+    p.add_argument(
+        "--test", help="with --export: test images; their loss is recorded in config.json"
+    )
     p.add_argument("--log", type=Path, help="with --export: bring this loss log up to date")
     return p
 
@@ -83,7 +105,11 @@ def run(args: argparse.Namespace) -> int:
     data = load_images(args.data, args.size)
     if data.left_out:
         tell(f"{args.data}: {data.left_out}")
-    shape: dict[str, Any] = {"image_size": data.image.shape[2], "channels": data.image.shape[1], "classes": data.classes}
+    shape: dict[str, Any] = {
+        "image_size": data.image.shape[2],
+        "channels": data.image.shape[1],
+        "classes": data.classes,
+    }
     given = {key: value for key in ("lr", "batch") if (value := getattr(args, key)) is not None}
     recipe = replace(recipe, network=replace(recipe.network, **shape), **given)
     state = begin(recipe, args.seed, args.device)
@@ -107,7 +133,10 @@ def check(args: argparse.Namespace) -> None:
     try:
         torch.zeros(1, device=args.device).cpu()
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise ArgumentError(f"--device {args.device!r} cannot be used here ({str(error).splitlines()[0]}); the CPU is cpu") from None
+        raise ArgumentError(
+            f"--device {args.device!r} cannot be used here ({str(error).splitlines()[0]}); "
+            "the CPU is cpu"
+        ) from None
     if args.threads:
         torch.set_num_threads(args.threads)
 

@@ -1,12 +1,17 @@
-"""Train the classifier whose penultimate layer is a bundled feature extractor (``fd-mnist``, ``fd-cifar``).
+"""Train the classifier whose penultimate layer is a bundled feature extractor (``fd-mnist``,
+``fd-cifar``).
 
-    python -m fewstep.train.classifier --recipe mnist --data mnist_train.npz --test mnist_test.npz --out models/bundled/features/mnist
-    python -m fewstep.train.classifier --recipe cifar10 --data cifar10_train.npz --test cifar10_test.npz --out FOLDER
+    python -m fewstep.train.classifier --recipe mnist --data mnist_train.npz --test mnist_test.npz
+        --out models/bundled/features/mnist
+    python -m fewstep.train.classifier --recipe cifar10 --data cifar10_train.npz --test
+        cifar10_test.npz --out FOLDER
 
-Cross-entropy with label smoothing under a one-cycle learning rate; each image is shifted by up to two pixels. ``mnist``: AdamW.
-``cifar10``: Nesterov's momentum, mirrored images in every other epoch, bfloat16 autocast where the CPU has AVX-512. The first steps may
-see smaller images (bilinear, antialiased). The weights are written in float16 and the test accuracy is measured on what was written, on
-each image as it is. With ``--checkpoint`` a run that was cut off goes on where it was.
+Cross-entropy with label smoothing under a one-cycle learning rate; each image is shifted by up to
+two pixels. ``mnist``: AdamW. ``cifar10``: Nesterov's momentum, mirrored images in every other
+epoch, bfloat16 autocast where the CPU has AVX-512. The first steps may see smaller images
+(bilinear, antialiased). The weights are written in float16 and the test accuracy is measured on
+what was written, on each image as it is. With ``--checkpoint`` a run that was cut off goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -37,7 +42,8 @@ WHITEN_FLOOR = 5e-3
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained; ``small`` is the side of the images in the first ``small_share`` of the steps (0: as they are)."""
+    """How a classifier is trained; ``small`` is the side of the images in the first ``small_share``
+    of the steps (0: as they are)."""
 
     epochs: float = 3.5
     batch: int = 128
@@ -58,23 +64,42 @@ class Recipe:
 RECIPES: dict[str, tuple[Recipe, tuple[list[int], int, str], str]] = {
     "mnist": (Recipe(), ([16, 32, 96], 64, "strided"), "fd-mnist"),
     "cifar10": (
-        Recipe(16.0, 512, 0.5, 1e-3, "nesterov", fill="reflect", mirror=True, label_smoothing=0.1, bfloat16=True),
+        Recipe(
+            16.0,
+            512,
+            0.5,
+            1e-3,
+            "nesterov",
+            fill="reflect",
+            mirror=True,
+            label_smoothing=0.1,
+            bfloat16=True,
+        ),
         ([24, 64, 128, 256], 256, "whitened"),
         "fd-cifar",
     ),
 }
 
 
-def shifted(image: Tensor, generator: torch.Generator, most: int = 2, fill: str = "black") -> Tensor:
-    """Images (n, c, h, h), each moved by up to ``most`` pixels in both directions, filled with -1 or by reflection."""
+def shifted(
+    image: Tensor, generator: torch.Generator, most: int = 2, fill: str = "black"
+) -> Tensor:
+    """Images (n, c, h, h), each moved by up to ``most`` pixels in both directions, filled with -1
+    or by reflection."""
     n, _, height, width = image.shape
     edges = (most,) * 4
-    padded = nn.functional.pad(image, edges, value=-1.0) if fill == "black" else nn.functional.pad(image, edges, mode="reflect")
+    padded = (
+        nn.functional.pad(image, edges, value=-1.0)
+        if fill == "black"
+        else nn.functional.pad(image, edges, mode="reflect")
+    )
     moves = torch.randint(0, 2 * most + 1, (2, n), generator=generator)
     rows = moves[0][:, None] + torch.arange(height)
     columns = moves[1][:, None] + torch.arange(width)
     which = torch.arange(n)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
 
 
 def mirrored(image: Tensor, which: Tensor) -> Tensor:
@@ -84,7 +109,8 @@ def mirrored(image: Tensor, which: Tensor) -> Tensor:
 
 @torch.no_grad()
 def whiten(network: Classifier, image: Tensor, most: int = 5000) -> None:
-    """Set the stem to the principal axes of the patches of ``image`` uint8 (n, c, h, h): ``e_i / sqrt(l_i + floor)`` and the negatives.
+    """Set the stem to the principal axes of the patches of ``image`` uint8 (n, c, h, h):
+    ``e_i / sqrt(l_i + floor)`` and the negatives.
 
     Taken from up to ``most`` images spread over the whole set, which may be sorted by class.
     """
@@ -109,28 +135,45 @@ class Run:
         learned = [value for value in network.parameters() if value.requires_grad]
         if recipe.optimizer == "nesterov":
             flat = [v for v in learned if v.ndim < 2]
-            groups: Any = [{"params": [v for v in learned if v.ndim > 1]}, {"params": flat, "weight_decay": 0.0}]
-            self.optimizer: Any = torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.decay)
+            groups: Any = [
+                {"params": [v for v in learned if v.ndim > 1]},
+                {"params": flat, "weight_decay": 0.0},
+            ]
+            self.optimizer: Any = torch.optim.SGD(
+                groups, lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.decay
+            )
         else:
             self.optimizer = torch.optim.AdamW(learned, lr=recipe.lr, weight_decay=recipe.decay)
-        kind: Any = {"nesterov": {"cycle_momentum": False, "anneal_strategy": "linear"}}.get(recipe.optimizer, {})
-        self.cycle = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, recipe.lr, total_steps=self.steps, pct_start=0.2, **kind)
+        kind: Any = {"nesterov": {"cycle_momentum": False, "anneal_strategy": "linear"}}.get(
+            recipe.optimizer, {}
+        )
+        self.cycle = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, recipe.lr, total_steps=self.steps, pct_start=0.2, **kind
+        )
         self.order = torch.empty(0, dtype=torch.int64)
-        self.half = torch.rand(len(data), generator=self.generator) < 0.5 if recipe.mirror else torch.zeros(len(data), dtype=torch.bool)
+        self.half = (
+            torch.rand(len(data), generator=self.generator) < 0.5
+            if recipe.mirror
+            else torch.zeros(len(data), dtype=torch.bool)
+        )
         self.step = 0
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """The next images, as the network gets them, and their labels."""
         recipe, data = self.recipe, self.data
         while len(self.order) < recipe.batch:
-            self.order = torch.cat([self.order, torch.randperm(len(data), generator=self.generator)])
+            self.order = torch.cat(
+                [self.order, torch.randperm(len(data), generator=self.generator)]
+            )
         chosen, self.order = self.order[: recipe.batch], self.order[recipe.batch :]
         image = shifted(to_unit(data.image[chosen]), self.generator, recipe.shift, recipe.fill)
         if recipe.mirror:
             odd = self.step * recipe.batch // len(data) % 2 == 1
             image = mirrored(image, self.half[chosen] ^ odd)
         if self.step < recipe.small_share * self.steps:
-            image = nn.functional.interpolate(image, (recipe.small,) * 2, mode="bilinear", antialias=True)
+            image = nn.functional.interpolate(
+                image, (recipe.small,) * 2, mode="bilinear", antialias=True
+            )
         return image.contiguous(memory_format=torch.channels_last), data.label[chosen]
 
     def advance(self) -> float:
@@ -138,7 +181,9 @@ class Run:
         image, label = self.batch()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
             logits = self.network(image).float()
-        loss = nn.functional.cross_entropy(logits, label, label_smoothing=self.recipe.label_smoothing)
+        loss = nn.functional.cross_entropy(
+            logits, label, label_smoothing=self.recipe.label_smoothing
+        )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -150,20 +195,34 @@ class Run:
         """Everything that the rest of the run depends on, as one safetensors file."""
         state = self.optimizer.state_dict()
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
-        tensors |= {f"optimizer.{i}.{key}": value for i, kept in state["state"].items() for key, value in kept.items()}
+        tensors |= {
+            f"optimizer.{i}.{key}": value
+            for i, kept in state["state"].items()
+            for key, value in kept.items()
+        }
         tensors |= {"generator": self.generator.get_state(), "order": self.order, "half": self.half}
-        run = {"recipe": asdict(self.recipe), "step": self.step, "cycle": self.cycle.state_dict(), "groups": state["param_groups"]}
+        run = {
+            "recipe": asdict(self.recipe),
+            "step": self.step,
+            "cycle": self.cycle.state_dict(),
+            "groups": state["param_groups"],
+        }
         write_tensors(path, tensors, {"run": json.dumps(run)})
 
     def resume(self, path: Path) -> None:
-        """Go on from what ``save`` wrote; ValueError where it is damaged or belongs to another recipe or network."""
+        """Go on from what ``save`` wrote; ValueError where it is damaged or belongs to another
+        recipe or network."""
         try:
             with safe_open(path, framework="pt") as archive:
                 run = json.loads((archive.metadata() or {})["run"])
                 tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
             if run["recipe"] != asdict(self.recipe):
-                raise ArgumentError(f"it belongs to another recipe, {run['recipe']}: give its options")
-            self.network.load_state_dict({key[8:]: value for key, value in tensors.items() if key.startswith("network.")})
+                raise ArgumentError(
+                    f"it belongs to another recipe, {run['recipe']}: give its options"
+                )
+            self.network.load_state_dict(
+                {key[8:]: value for key, value in tensors.items() if key.startswith("network.")}
+            )
             kept: dict[int, dict[str, Tensor]] = {}
             for name in (key for key in tensors if key.startswith("optimizer.")):
                 _, i, key = name.split(".")
@@ -173,7 +232,9 @@ class Run:
             self.generator.set_state(tensors["generator"])
             self.order, self.half, self.step = tensors["order"], tensors["half"], run["step"]
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise ArgumentError(f"{str(path)!r} cannot be gone on from (remove it to begin anew): {error}") from error
+            raise ArgumentError(
+                f"{str(path)!r} cannot be gone on from (remove it to begin anew): {error}"
+            ) from error
 
 
 def first(shape: ClassifierConfig, data: Images, seed: int) -> Classifier:
@@ -200,11 +261,16 @@ def continued(folder: Path, shape: ClassifierConfig) -> Classifier:
 def begun(folder: Path) -> dict[str, Any]:
     """What is known of the training that a run went on from."""
     _, config, digest = load_classifier(folder)
-    return {**config.get("training", {}), "accuracy": config.get("evaluation", {}).get("accuracy"), "sha256": digest}
+    return {
+        **config.get("training", {}),
+        "accuracy": config.get("evaluation", {}).get("accuracy"),
+        "sha256": digest,
+    }
 
 
 def fit(network: Classifier, data: Images, recipe: Recipe, checkpoint: Path | None = None) -> int:
-    """Train in place; returns the number of steps. ``checkpoint`` is written every 50 steps and read where it exists."""
+    """Train in place; returns the number of steps. ``checkpoint`` is written every 50 steps and
+    read where it exists."""
     run = Run(network, data, recipe)
     if checkpoint is not None and checkpoint.is_file():
         run.resume(checkpoint)
@@ -213,7 +279,11 @@ def fit(network: Classifier, data: Images, recipe: Recipe, checkpoint: Path | No
     while run.step < run.steps:
         loss = run.advance()
         if run.step % 50 == 1 or run.step == run.steps:
-            print(f"step {run.step}/{run.steps} loss {loss:.4f} {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"step {run.step}/{run.steps} loss {loss:.4f} {time.perf_counter() - began:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         if checkpoint is not None and run.step % 50 == 0:
             run.save(checkpoint)
     return run.steps
@@ -225,14 +295,20 @@ def accuracy(network: Classifier, data: Images, batch: int = 1000) -> float:
     network.eval()
     right = 0
     for i in range(0, len(data), batch):
-        right += int((network(to_unit(data.image[i : i + batch])).argmax(1) == data.label[i : i + batch]).sum())
+        right += int(
+            (
+                network(to_unit(data.image[i : i + batch])).argmax(1) == data.label[i : i + batch]
+            ).sum()
+        )
     return right / len(data)
 
 
 def write(network: Classifier, folder: Path, config: dict[str, Any]) -> None:
     """``model.safetensors`` in float16 and ``config.json``."""
     kept = network.state_dict()
-    tensors = {key: value.half() if value.is_floating_point() else value for key, value in kept.items()}
+    tensors = {
+        key: value.half() if value.is_floating_point() else value for key, value in kept.items()
+    }
     write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
     write_config(folder, config)
 
@@ -240,20 +316,38 @@ def write(network: Classifier, folder: Path, config: dict[str, Any]) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line; what is not given comes from the recipe."""
     form = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(prog="python -m fewstep.train.classifier", description=__doc__, formatter_class=form)
+    p = argparse.ArgumentParser(
+        prog="python -m fewstep.train.classifier", description=__doc__, formatter_class=form
+    )
     p.add_argument("--data", required=True, help="npz file or folder of images with labels")
     p.add_argument("--test", required=True, help="test images, the same form")
-    p.add_argument("--out", required=True, type=Path, help="folder for config.json and model.safetensors")
+    p.add_argument(
+        "--out", required=True, type=Path, help="folder for config.json and model.safetensors"
+    )
     p.add_argument("--recipe", default="mnist", choices=sorted(RECIPES))
-    p.add_argument("--name", help="what distances of these features are called (default: the recipe's, as fd-mnist)")
+    p.add_argument(
+        "--name",
+        help="what distances of these features are called (default: the recipe's, as fd-mnist)",
+    )
     p.add_argument("--widths", type=int, nargs="+")
     p.add_argument("--features", type=int)
-    p.add_argument("--start", type=Path, help="folder of a network of this shape: train it on, with a new cycle of the learning rate")
-    p.add_argument("--checkpoint", type=Path, help="file from which a run that was cut off goes on; removed at the end")
+    p.add_argument(
+        "--start",
+        type=Path,
+        help="folder of a network of this shape: train it on, with a new cycle of the learning "
+        "rate",
+    )
+    p.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="file from which a run that was cut off goes on; removed at the end",
+    )
     p.add_argument("--threads", type=int, default=1)
     for item in fields(Recipe):
         if item.name not in ("optimizer", "fill", "mirror", "bfloat16"):
-            p.add_argument(f"--{item.name.replace('_', '-')}", type=float if item.type == "float" else int)
+            p.add_argument(
+                f"--{item.name.replace('_', '-')}", type=float if item.type == "float" else int
+            )
     return p
 
 
@@ -271,20 +365,44 @@ def main(argv: list[str] | None = None) -> int:
             if read.left_out:
                 print(f"{path}: {read.left_out}", file=sys.stderr)
         _, channels, size, _ = data.image.shape
-        shape = ClassifierConfig(size, channels, data.classes, tuple(args.widths or widths), args.features or features, kind)
+        shape = ClassifierConfig(
+            size,
+            channels,
+            data.classes,
+            tuple(args.widths or widths),
+            args.features or features,
+            kind,
+        )
         began = time.perf_counter()
-        network = first(shape, data, recipe.seed) if args.start is None else continued(args.start, shape)
+        network = (
+            first(shape, data, recipe.seed) if args.start is None else continued(args.start, shape)
+        )
         steps = fit(network, data, recipe, args.checkpoint)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 3
     digest = sha256(data.image.numpy())
-    training = {"steps": steps, "seconds": round(time.perf_counter() - began), "recipe": asdict(recipe)}
-    training |= {"images": len(data), "data_sha256": digest} | ({} if args.start is None else {"start": begun(args.start)})
-    config = {"format": FORMAT, "name": args.name or name, "network": shape.to_dict(), "training": training}
+    training = {
+        "steps": steps,
+        "seconds": round(time.perf_counter() - began),
+        "recipe": asdict(recipe),
+    }
+    training |= {"images": len(data), "data_sha256": digest} | (
+        {} if args.start is None else {"start": begun(args.start)}
+    )
+    config = {
+        "format": FORMAT,
+        "name": args.name or name,
+        "network": shape.to_dict(),
+        "training": training,
+    }
     write(network, args.out, config)
     score = accuracy(load_classifier(args.out)[0], test)
-    write(network, args.out, config | {"evaluation": {"accuracy": round(score, 4), "images": len(test)}})
+    write(
+        network,
+        args.out,
+        config | {"evaluation": {"accuracy": round(score, 4), "images": len(test)}},
+    )
     if args.checkpoint is not None:
         args.checkpoint.unlink(missing_ok=True)
     print(f"test accuracy {score:.4f}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""``python -m fewstep.train.curve docs/training/mnist.csv docs/training/mnist_loss.png``: draw a loss log, both axes logarithmic.
+"""``python -m fewstep.train.curve docs/training/mnist.csv docs/training/mnist_loss.png``: draw a
+loss log, both axes logarithmic.
 
 The log's columns are step, images, seconds, lr, loss, as the training loop writes them.
 """
@@ -48,16 +49,27 @@ def draw(images: list[float], loss: list[float], title: str) -> Image.Image:
     for tick in ticks(x0, x1):
         x = place(tick, x0, x1, LEFT, right)
         pen.line((x, TOP, x, bottom), fill=GRID)
-        pen.text((x, bottom + 5), f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k", fill=INK, font=font, anchor="mt")
+        pen.text(
+            (x, bottom + 5),
+            f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k",
+            fill=INK,
+            font=font,
+            anchor="mt",
+        )
     for tick in ticks(y0, y1):
         y = place(tick, y0, y1, bottom, TOP)
         pen.line((LEFT, y, right, y), fill=GRID)
         pen.text((LEFT - 6, y), f"{tick:g}", fill=INK, font=font, anchor="rm")
-    points = [(place(a, x0, x1, LEFT, right), place(b, y0, y1, bottom, TOP)) for a, b in zip(images, loss, strict=True)]
+    points = [
+        (place(a, x0, x1, LEFT, right), place(b, y0, y1, bottom, TOP))
+        for a, b in zip(images, loss, strict=True)
+    ]
     pen.line(points, fill=LINE, width=2, joint="curve")
     pen.rectangle((LEFT, TOP, right, bottom), outline=INK)
     pen.text((LEFT, TOP - 8), title, fill=INK, font=font, anchor="ls")
-    pen.text(((LEFT + right) / 2, HEIGHT - 6), "training images seen", fill=INK, font=font, anchor="mb")
+    pen.text(
+        ((LEFT + right) / 2, HEIGHT - 6), "training images seen", fill=INK, font=font, anchor="mb"
+    )
     return picture
 
 

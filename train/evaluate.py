@@ -1,9 +1,11 @@
-"""``python -m fewstep.train.evaluate --model mnist --data mnist_test.npz``: the number a trained model is checked by.
+"""``python -m fewstep.train.evaluate --model mnist --data mnist_test.npz``: the number a trained
+model is checked by.
 
-The EDM loss ``lambda(s) |D(x0 + s n; s) - x0|^2`` per pixel (Karras et al. 2022, arXiv 2206.00364, Eq. 8) over the first 2,000 test
-images with their labels, in float32. Image i gets noise level ``exp(P_mean + P_std q)`` at a fixed quantile of the normal
-distribution and fixed noise, both from seed 0, so that the same weights give the same number again on any machine, up to rounding.
-Beside it stands the same loss of a network that answers F = 0.
+The EDM loss ``lambda(s) |D(x0 + s n; s) - x0|^2`` per pixel (Karras et al. 2022, arXiv 2206.00364,
+Eq. 8) over the first 2,000 test images with their labels, in float32. Image i gets noise level
+``exp(P_mean + P_std q)`` at a fixed quantile of the normal distribution and fixed noise, both from
+seed 0, so that the same weights give the same number again on any machine, up to rounding. Beside
+it stands the same loss of a network that answers F = 0.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ P_MEAN, P_STD = -1.2, 1.2
 
 @dataclass(frozen=True)
 class Score:
-    """``loss`` of the network, ``zero`` of a network that answers 0, over ``images`` images with noise from ``seed``."""
+    """``loss`` of the network, ``zero`` of a network that answers 0, over ``images`` images with
+    noise from ``seed``."""
 
     loss: float
     zero: float
@@ -45,7 +48,14 @@ def fixed_sigma(n: int) -> Tensor:
     return torch.exp(P_MEAN + P_STD * torch.special.ndtri(u)).float()
 
 
-def evaluate(network: UNet, data: Images, sigma_data: float = 0.5, images: int = 2000, seed: int = 0, batch: int = 100) -> Score:
+def evaluate(
+    network: UNet,
+    data: Images,
+    sigma_data: float = 0.5,
+    images: int = 2000,
+    seed: int = 0,
+    batch: int = 100,
+) -> Score:
     """The loss of ``network`` on the first ``images`` images of ``data``; deterministic."""
     n = min(images, len(data))
     generator = torch.Generator().manual_seed(seed)
@@ -57,7 +67,12 @@ def evaluate(network: UNet, data: Images, sigma_data: float = 0.5, images: int =
             label = data.label[i : i + len(x0)] if network.config.classes else None
             noise = torch.randn(x0.shape, generator=generator)
             total += edm_loss(network, x0, s, noise, label, sigma_data).double().sum().item()
-            zero += edm_loss(lambda x, c, y: torch.zeros_like(x), x0, s, noise, label, sigma_data).double().sum().item()
+            zero += (
+                edm_loss(lambda x, c, y: torch.zeros_like(x), x0, s, noise, label, sigma_data)
+                .double()
+                .sum()
+                .item()
+            )
     return Score(total / n, zero / n, n, seed)
 
 
@@ -69,14 +84,23 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=int, default=2000)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    p.add_argument("--record", action="store_true", help="write the number into the model's config.json")
-    p.add_argument("--check", action="store_true", help="exit with 5 when the number differs from config.json's by more than 1e-3")
+    p.add_argument(
+        "--record", action="store_true", help="write the number into the model's config.json"
+    )
+    p.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with 5 when the number differs from config.json's by more than 1e-3",
+    )
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit code: 0 ok, 3 bad model or data, 5 the number is not the documented one."""
-    return guarded(lambda: run(parser().parse_args(argv)), "fewstep.train.evaluate", process=argv is None)
+    """Run; returns the exit code: 0 ok, 3 bad model or data, 5 the number is not the documented
+    one."""
+    return guarded(
+        lambda: run(parser().parse_args(argv)), "fewstep.train.evaluate", process=argv is None
+    )
 
 
 def documented(config: Mapping[str, Any]) -> float | None:
@@ -89,7 +113,10 @@ def documented(config: Mapping[str, Any]) -> float | None:
 def check_fit(network: UNet, data: Images) -> None:
     """Refuse images and labels that the network does not take. DataError."""
     config = network.config
-    wanted, found = (config.channels, config.image_size, config.image_size), tuple(data.image.shape[1:])
+    wanted, found = (
+        (config.channels, config.image_size, config.image_size),
+        tuple(data.image.shape[1:]),
+    )
     if wanted != found:
         raise DataError(f"the network takes images of shape {wanted}, the data are of {found}")
     if config.classes and data.classes > config.classes:
@@ -103,12 +130,17 @@ def run(args: argparse.Namespace) -> int:
     if data.left_out:
         tell(f"{args.data}: {data.left_out}")
     check_fit(loaded.network, data)
-    score = evaluate(loaded.network, data, loaded.sigma_data, images, integer("--seed", args.seed, 0, 2**63 - 1))
+    score = evaluate(
+        loaded.network, data, loaded.sigma_data, images, integer("--seed", args.seed, 0, 2**63 - 1)
+    )
     known = documented(loaded.config)
     if args.json:
         print(json.dumps(asdict(score) | {"documented": known}, allow_nan=False))
     else:
-        print(f"EDM loss {score.loss:.5f}  (F = 0 gives {score.zero:.5f}; {score.images} images, seed {score.seed})")
+        print(
+            f"EDM loss {score.loss:.5f}  (F = 0 gives {score.zero:.5f}; {score.images} "
+            f"images, seed {score.seed})"
+        )
         if known is not None:
             print(f"documented {known:.5f}  difference {score.loss - known:+.1e}")
     if args.record:

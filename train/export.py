@@ -1,7 +1,9 @@
-"""Write a run's averaged weights as a model folder, and read such a folder back as the start of a run.
+"""Write a run's averaged weights as a model folder, and read such a folder back as the start of a
+run.
 
-``config.json`` holds the network's shape, the EDM numbers, the labels' names and how far training has come; ``model.safetensors``
-the averaged weights in float16. A run that resumes without its checkpoint starts from these weights.
+``config.json`` holds the network's shape, the EDM numbers, the labels' names and how far training
+has come; ``model.safetensors`` the averaged weights in float16. A run that resumes without its
+checkpoint starts from these weights.
 """
 
 from __future__ import annotations
@@ -42,24 +44,33 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 def export(state: State, recipe: Recipe, folder: Path) -> None:
     """Write ``folder/config.json`` and ``folder/model.safetensors`` (float16, averaged weights)."""
-    tensors = {key: value.detach().to(torch.float16) for key, value in state.ema.state_dict().items()}
+    tensors = {
+        key: value.detach().to(torch.float16) for key, value in state.ema.state_dict().items()
+    }
     write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
     write_config(folder, describe(state, recipe))
 
 
 def start_from(state: State, name_or_folder: str | Path) -> None:
-    """Fill ``state`` in place from an exported folder or bundled name. Raises ValueError when it belongs to another network."""
+    """Fill ``state`` in place from an exported folder or bundled name. Raises ValueError when it
+    belongs to another network."""
     loaded = load_network(name_or_folder)
     if loaded.network.config != state.network.config:
-        raise ArgumentError(f"{str(name_or_folder)!r} holds another network: {loaded.network.config}, not {state.network.config}")
+        raise ArgumentError(
+            f"{str(name_or_folder)!r} holds another network: {loaded.network.config}, not "
+            f"{state.network.config}"
+        )
     for module in (state.network, state.ema):
         module.load_state_dict(loaded.network.state_dict())
     done = loaded.config.get("training", {})
-    state.step, state.images, state.seconds = (done.get(key, 0) for key in ("step", "images", "seconds"))
+    state.step, state.images, state.seconds = (
+        done.get(key, 0) for key in ("step", "images", "seconds")
+    )
 
 
 def merge_log(source: Path, target: Path) -> None:
-    """Put the rows of loss log ``source`` into ``target``, replacing its rows from the first step of ``source`` on."""
+    """Put the rows of loss log ``source`` into ``target``, replacing its rows from the first step
+    of ``source`` on."""
     header, *new = read_lines(source)
     old = read_lines(target)[1:] if target.exists() else []
     first = min(int(row.split(",")[0]) for row in new)

@@ -1,9 +1,11 @@
-"""The training loop: Adam on the EDM loss, an exponential moving average of the weights, checkpoints to harvest at any time.
+"""The training loop: Adam on the EDM loss, an exponential moving average of the weights,
+checkpoints to harvest at any time.
 
-The learning rate follows the clock: a short warm-up, a plateau, then half a cosine to zero when the given hours are over, so every
-run ends with settled weights however fast the machine is. The average is ``ema += (1 - beta) (w - ema)`` with
-``beta = (1 - 1/step)^(gamma + 1)`` (the power-function profile of Karras et al. 2023, arXiv 2312.02696, section 3): its length
-grows with training, so it needs no tuning for short runs.
+The learning rate follows the clock: a short warm-up, a plateau, then half a cosine to zero when the
+given hours are over, so every run ends with settled weights however fast the machine is. The
+average is ``ema += (1 - beta) (w - ema)`` with ``beta = (1 - 1/step)^(gamma + 1)`` (the
+power-function profile of Karras et al. 2023, arXiv 2312.02696, section 3): its length grows with
+training, so it needs no tuning for short runs.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ SAVE_EVERY, LOG_EVERY = 180.0, 20.0
 class Recipe:
     """What to train and how.
 
-    ``dropout_label`` is the share of images trained without their label, ``gamma`` the exponent of the moving average, ``plateau``
-    the share of the run before the learning rate falls, ``labels`` the names of the classes.
+    ``dropout_label`` is the share of images trained without their label, ``gamma`` the exponent of
+    the moving average, ``plateau`` the share of the run before the learning rate falls, ``labels``
+    the names of the classes.
     """
 
     network: UNetConfig
@@ -76,11 +79,16 @@ def begin(recipe: Recipe, seed: int, device: str = "cpu") -> State:
     ema.load_state_dict(network.state_dict())
     for module in (network, ema):
         module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return State(network, ema, torch.optim.Adam(network.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True))
+    return State(
+        network,
+        ema,
+        torch.optim.Adam(network.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True),
+    )
 
 
 def save(state: State, folder: Path) -> None:
-    """Write weights, average, optimizer and counters to ``folder``, in one file, whole or not at all."""
+    """Write weights, average, optimizer and counters to ``folder``, in one file, whole or not at
+    all."""
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
     for name, parameter in state.network.named_parameters():
@@ -92,37 +100,57 @@ def save(state: State, folder: Path) -> None:
 
 
 def network_of(folder: Path) -> UNetConfig:
-    """The shape of the network in ``folder``'s checkpoint. Raises ValueError where there is none, or it is damaged."""
+    """The shape of the network in ``folder``'s checkpoint. Raises ValueError where there is none,
+    or it is damaged."""
     with _checkpoint(folder) as (meta, _):
         return UNetConfig.from_dict(_object(meta, "network"))
 
 
 def resume(state: State, folder: Path) -> None:
-    """Fill ``state`` from :func:`save`'s file in place. Raises ValueError when it is damaged or belongs to another network."""
+    """Fill ``state`` from :func:`save`'s file in place. Raises ValueError when it is damaged or
+    belongs to another network."""
     with _checkpoint(folder) as (meta, tensors):
         if UNetConfig.from_dict(_object(meta, "network")) != state.network.config:
-            raise ArgumentError(f"it was made by another network: {meta['network']}, not {state.network.config.to_dict()}")
+            raise ArgumentError(
+                f"it was made by another network: {meta['network']}, not "
+                f"{state.network.config.to_dict()}"
+            )
         counters = _object(meta, "counters")
-        step, images, seconds = int(counters["step"]), int(counters["images"]), float(counters["seconds"])
+        step, images, seconds = (
+            int(counters["step"]),
+            int(counters["images"]),
+            float(counters["seconds"]),
+        )
         for part, module in (("network.", state.network), ("ema.", state.ema)):
-            module.load_state_dict({key[len(part) :]: value for key, value in tensors.items() if key.startswith(part)})
+            module.load_state_dict(
+                {key[len(part) :]: value for key, value in tensors.items() if key.startswith(part)}
+            )
         for name, parameter in state.network.named_parameters():
             if f"optimizer.step.{name}" in tensors:
-                moments = {key: tensors[f"optimizer.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")}
-                moments = {key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()}
-                state.optimizer.state[parameter] = {"step": tensors[f"optimizer.step.{name}"].reshape(()), **moments}
+                moments = {
+                    key: tensors[f"optimizer.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")
+                }
+                moments = {
+                    key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()
+                }
+                state.optimizer.state[parameter] = {
+                    "step": tensors[f"optimizer.step.{name}"].reshape(()),
+                    **moments,
+                }
         state.step, state.images, state.seconds = step, images, seconds
 
 
 @contextmanager
 def _checkpoint(folder: Path) -> Iterator[tuple[dict[str, str], dict[str, Tensor]]]:
-    """Metadata and tensors of the checkpoint; ArgumentError, with its name, for what is wrong with them."""
+    """Metadata and tensors of the checkpoint; ArgumentError, with its name, for what is wrong with
+    them."""
     path = folder / STATE
     if not path.is_file():
         raise ArgumentError(f"no checkpoint at {str(path)!r}")
     try:
         with safe_open(path, framework="pt") as archive:
-            found = archive.metadata() or {}, {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
+            keys = list(archive.keys())
+            found = (archive.metadata() or {}, {key: archive.get_tensor(key) for key in keys})
         yield found
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error).split("\n\t")[0]
@@ -139,34 +167,57 @@ def _object(meta: dict[str, str], key: str) -> dict[str, Any]:
 def rate(recipe: Recipe, step: int, progress: float) -> float:
     """Learning rate after ``step`` steps of this run, ``progress`` in 0..1 of its time."""
     down = max(0.0, (progress - recipe.plateau) / (1.0 - recipe.plateau))
-    return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, down)))
+    return (
+        recipe.lr
+        * min(1.0, (step + 1) / recipe.warmup)
+        * 0.5
+        * (1.0 + math.cos(math.pi * min(1.0, down)))
+    )
 
 
 def average(state: State, gamma: float) -> None:
     """One step of the moving average."""
     beta = (1.0 - 1.0 / max(1, state.step)) ** (gamma + 1.0)
     with torch.no_grad():
-        torch._foreach_lerp_(list(state.ema.parameters()), list(state.network.parameters()), 1.0 - beta)
+        torch._foreach_lerp_(
+            list(state.ema.parameters()), list(state.network.parameters()), 1.0 - beta
+        )
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether autocast to bfloat16 pays: on accelerators, and on CPUs with AVX-512 (without, it is tens of times slower)."""
-    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AMX"))
+    """Whether autocast to bfloat16 pays: on accelerators, and on CPUs with AVX-512 (without, it is
+    tens of times slower)."""
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith(
+        ("AVX512", "AMX")
+    )
 
 
-def train_step(state: State, recipe: Recipe, image: Tensor, label: Tensor, generator: torch.Generator) -> Tensor:
+def train_step(
+    state: State, recipe: Recipe, image: Tensor, label: Tensor, generator: torch.Generator
+) -> Tensor:
     """One optimizer step on a batch (uint8 images, labels); returns the loss, a 0-dim tensor."""
     device = next(state.network.parameters()).device
     n = image.shape[0]
     if recipe.flip:
-        image = torch.where((torch.rand(n, generator=generator) < 0.5).reshape(-1, 1, 1, 1), image.flip(-1), image)
+        image = torch.where(
+            (torch.rand(n, generator=generator) < 0.5).reshape(-1, 1, 1, 1), image.flip(-1), image
+        )
     null = torch.rand(n, generator=generator) < recipe.dropout_label
     label = torch.where(null, torch.full_like(label, recipe.network.classes), label)
     x0, noise = to_unit(image), torch.randn(image.shape, generator=generator)
     sigma = draw_sigma(n, recipe.p_mean, recipe.p_std, generator)
-    x0, noise, sigma, label = (value.to(device, non_blocking=True) for value in (x0, noise, sigma, label))
+    x0, noise, sigma, label = (
+        value.to(device, non_blocking=True) for value in (x0, noise, sigma, label)
+    )
     with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
-        loss = edm_loss(state.network, x0, sigma, noise, label if recipe.network.classes else None, recipe.sigma_data).mean()
+        loss = edm_loss(
+            state.network,
+            x0,
+            sigma,
+            noise,
+            label if recipe.network.classes else None,
+            recipe.sigma_data,
+        ).mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
@@ -178,7 +229,8 @@ def train_step(state: State, recipe: Recipe, image: Tensor, label: Tensor, gener
 
 
 class Batches:
-    """Endless batches of ``data`` in random order, every image once an epoch (the last incomplete batch of an epoch is dropped)."""
+    """Endless batches of ``data`` in random order, every image once an epoch (the last incomplete
+    batch of an epoch is dropped)."""
 
     def __init__(self, data: Images, size: int, generator: torch.Generator) -> None:
         """``size`` is cut to the number of images."""
@@ -204,9 +256,11 @@ def train(
     steps: int | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> State:
-    """Train for ``seconds`` (or ``steps``, whichever ends first), saving to ``folder`` every three minutes and at the end.
+    """Train for ``seconds`` (or ``steps``, whichever ends first), saving to ``folder`` every three
+    minutes and at the end.
 
-    A row (step, images, seconds, learning rate, mean loss since the last row) is added to ``folder/loss.csv`` every 20 seconds.
+    A row (step, images, seconds, learning rate, mean loss since the last row) is added to
+    ``folder/loss.csv`` every 20 seconds.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + state.step)
     batches = Batches(data, recipe.batch, generator)
@@ -219,8 +273,14 @@ def train(
         done = now - start >= seconds or (steps is not None and state.step - first >= steps)
         if losses and (done or now - logged >= LOG_EVERY):
             logged, mean, losses = now, float(torch.stack(losses).mean()), []
-            write_row(folder / "loss.csv", (state.step, state.images, round(state.seconds, 1), lr, round(mean, 5)))
-            report(f"step {state.step} images {state.images} seconds {state.seconds:.0f} lr {lr:.2e} loss {mean:.4f}")
+            write_row(
+                folder / "loss.csv",
+                (state.step, state.images, round(state.seconds, 1), lr, round(mean, 5)),
+            )
+            report(
+                f"step {state.step} images {state.images} seconds {state.seconds:.0f} lr "
+                f"{lr:.2e} loss {mean:.4f}"
+            )
         if done or now - saved >= SAVE_EVERY:
             saved = now
             save(state, folder)

@@ -1,13 +1,14 @@
 r"""The EDM objective of Karras et al. 2022, arXiv 2206.00364 (Table 1, last column, and Eq. 8).
 
-A denoiser ``D(y; s) = c_skip y + c_out F(c_in y, c_noise)`` of ``y = x0 + s n`` with, for data of standard deviation ``d``,
+A denoiser ``D(y; s) = c_skip y + c_out F(c_in y, c_noise)`` of ``y = x0 + s n`` with, for data of
+standard deviation ``d``,
 
     c_skip = d^2 / (s^2 + d^2)        c_out = s d / sqrt(s^2 + d^2)
     c_in   = 1 / sqrt(s^2 + d^2)      c_noise = log(s) / 4
 
-is trained on ``E lambda(s) |D - x0|^2`` with ``lambda = 1 / c_out^2`` and ``log s`` normal with mean P_mean and deviation P_std.
-That is ``|F - (x0 - c_skip y) / c_out|^2``: a regression whose target has variance one for data of deviation ``d``, so a network
-that answers 0 scores about 1.
+is trained on ``E lambda(s) |D - x0|^2`` with ``lambda = 1 / c_out^2`` and ``log s`` normal with
+mean P_mean and deviation P_std. That is ``|F - (x0 - c_skip y) / c_out|^2``: a regression whose
+target has variance one for data of deviation ``d``, so a network that answers 0 scores about 1.
 """
 
 from __future__ import annotations
@@ -35,17 +36,28 @@ def precondition(sigma: Tensor, sigma_data: float) -> Preconditioning:
     """Table 1 of the paper at ``sigma`` (B,)."""
     s = sigma.reshape(-1, 1, 1, 1)
     total = s.square() + sigma_data**2
-    return Preconditioning(sigma_data**2 / total, s * sigma_data / total.sqrt(), total.rsqrt(), sigma.log() / 4.0)
+    return Preconditioning(
+        sigma_data**2 / total, s * sigma_data / total.sqrt(), total.rsqrt(), sigma.log() / 4.0
+    )
 
 
 def draw_sigma(n: int, mean: float, std: float, generator: torch.Generator) -> Tensor:
-    """``n`` log-normal noise levels, one from each of ``n`` equal slices of the distribution in random order (less variance)."""
+    """``n`` log-normal noise levels, one from each of ``n`` equal slices of the distribution in
+    random order (less variance)."""
     u = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
     return torch.exp(mean + std * torch.special.ndtri(u.double().clamp(1e-7, 1.0 - 1e-7)).float())
 
 
-def edm_loss(network: Network, x0: Tensor, sigma: Tensor, noise: Tensor, label: Tensor | None, sigma_data: float) -> Tensor:
-    """``lambda(sigma) (D - x0)^2`` averaged over the pixels of each image, (B,); ``network`` is the raw F(x, c_noise, label)."""
+def edm_loss(
+    network: Network,
+    x0: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    label: Tensor | None,
+    sigma_data: float,
+) -> Tensor:
+    """``lambda(sigma) (D - x0)^2`` averaged over the pixels of each image, (B,); ``network`` is the
+    raw F(x, c_noise, label)."""
     c = precondition(sigma, sigma_data)
     y = x0 + sigma.reshape(-1, 1, 1, 1) * noise
     answer = network(c.c_in * y, c.c_noise, label).float()

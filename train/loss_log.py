@@ -1,7 +1,8 @@
-"""The loss log of a training run, ``loss.csv``: rows ``step, images, seconds, lr, loss``, each ended by a line feed.
+"""The loss log of a training run, ``loss.csv``: rows ``step, images, seconds, lr, loss``, each
+ended by a line feed.
 
-A run that is killed, or a full disk, can leave half a row at the end. A last line without its line feed is such a half: it is not read,
-and cut off before the next row is written.
+A run that is killed, or a full disk, can leave half a row at the end. A last line without its line
+feed is such a half: it is not read, and cut off before the next row is written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The recipes of the bundled models: the network's shape and how it is trained.
 
-``mnist`` is small enough for two CPU cores (1.8M parameters, crisp after an hour). ``cifar10`` (4.5M parameters) is meant to be
-resumed again and again, or trained for half an hour on a data-centre GPU.
+``mnist`` is small enough for two CPU cores (1.8M parameters, crisp after an hour). ``cifar10``
+(4.5M parameters) is meant to be resumed again and again, or trained for half an hour on a
+data-centre GPU.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ DIGITS = tuple("0123456789")
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 RECIPES: dict[str, Recipe] = {
-    "mnist": Recipe(UNetConfig(28, 1, 10, widths=(64, 96), blocks=(1, 2), attention=(1,)), lr=1.5e-3, labels=DIGITS),
+    "mnist": Recipe(
+        UNetConfig(28, 1, 10, widths=(64, 96), blocks=(1, 2), attention=(1,)),
+        lr=1.5e-3,
+        labels=DIGITS,
+    ),
     "cifar10": Recipe(
         UNetConfig(32, 3, 10, widths=(96, 128, 128), blocks=(1, 2, 1), attention=(1, 2)),
         lr=1e-3,

@@ -1,8 +1,11 @@
-"""A picture from a prompt with any sampler of fewstep: Stable Diffusion 1.5, SDXL, SD3, Flux, or another text-to-image pipeline.
+"""A picture from a prompt with any sampler of fewstep: Stable Diffusion 1.5, SDXL, SD3, Flux, or
+another text-to-image pipeline.
 
-    python docs/examples/text_to_image.py --model PATH --prompt "a lighthouse at dusk" --sampler unipc --steps 8 --seed 0 --out picture.png
+    python docs/examples/text_to_image.py --model PATH --prompt "a lighthouse at dusk" --sampler
+        unipc --steps 8 --seed 0 --out picture.png
 
-PATH is a folder that diffusers can load (or a name on its hub). Everything of the pipeline but its scheduler stays as it is.
+PATH is a folder that diffusers can load (or a name on its hub). Everything of the pipeline but its
+scheduler stays as it is.
 """
 
 from __future__ import annotations
@@ -19,12 +22,16 @@ from fewstep import FewstepScheduler
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--model", required=True, help="a pipeline's folder")
     p.add_argument("--prompt", required=True)
     p.add_argument("--negative", help="what the picture should not be, where the pipeline takes it")
     p.add_argument("--sampler", default="unipc", help="see `fewstep samplers` (default unipc)")
-    p.add_argument("--order", type=int, help="of samplers that have a choice: unipc, deis, lms, ipndm")
+    p.add_argument(
+        "--order", type=int, help="of samplers that have a choice: unipc, deis, lms, ipndm"
+    )
     p.add_argument("--steps", type=int, default=8)
     p.add_argument("--guidance", type=float, help="guidance scale (default: the pipeline's)")
     p.add_argument("--size", type=int, help="height and width in pixels (default: the pipeline's)")
@@ -38,8 +45,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Load, change the scheduler, draw, save."""
     args = arguments(argv)
-    pipe = DiffusionPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, args.dtype)).to(args.device)
-    # noise_seed: SD3, Flux and others hand their scheduler no generator, which matters to samplers that draw noise
+    pipe = DiffusionPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, args.dtype)).to(
+        args.device
+    )
+    # noise_seed: SD3, Flux and others hand their scheduler no generator, which matters to samplers
+    # that draw noise
     pipe.scheduler = FewstepScheduler.from_config(
         pipe.scheduler.config, sampler=args.sampler, solver_order=args.order, noise_seed=args.seed
     )
@@ -53,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     generator = torch.Generator("cpu").manual_seed(args.seed)
     made = pipe(args.prompt, num_inference_steps=args.steps, generator=generator, **given)
     made.images[0].save(args.out)
-    print(f"{type(pipe).__name__}, {args.sampler}: {args.steps} steps, {pipe.scheduler.nfe} network evaluations, {args.out}")
+    print(
+        f"{type(pipe).__name__}, {args.sampler}: {args.steps} steps, {pipe.scheduler.nfe} "
+        f"network evaluations, {args.out}"
+    )
 
 
 if __name__ == "__main__":

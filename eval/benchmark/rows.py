@@ -20,18 +20,22 @@ class Row:
     Attributes:
         model, sampler, grid, budget: what was asked for, as it was written.
         nfe: network calls made, in ``steps`` grid steps; None where the row was skipped.
-        call: sampler and options as a call has them, where they are not those that were written (a budget spent in unequal steps).
+        call: sampler and options as a call has them, where they are not those that were written (a
+            budget spent in unequal steps).
         stochastic: it draws noise, so that it has no path to be compared with.
-        rmse, rmse_low, rmse_high: root mean square distance to the converged end points, with a 95 % interval over the seeds that also
-            holds the end points' own error; ``relative`` to the end points' root mean square.
-        quality, quality_low, quality_high, quality_plain: see ``bench_subject.Quality``; None where it was not measured.
+        rmse, rmse_low, rmse_high: root mean square distance to the converged end points, with a 95
+            % interval over the seeds that also holds the end points' own error; ``relative`` to the
+            end points' root mean square.
+        quality, quality_low, quality_high, quality_plain: see ``bench_subject.Quality``; None where
+            it was not measured.
         milliseconds: wall time a sample, when the row was first measured.
         squares: mean square distance of each seed.
-        rank: 1 plus the rows of the same model and budget that are better on the same seeds, see ``paired_ranks``; ``quality_rank``: 1
-            plus those whose interval ends below this one's.
+        rank: 1 plus the rows of the same model and budget that are better on the same seeds, see
+            ``paired_ranks``; ``quality_rank``: 1 plus those whose interval ends below this one's.
         tied, quality_tied: another row has the same rank.
         skipped: why nothing was measured.
-        picture: PNG of the first samples in a row, in base64; ``points``: samples of a model of points.
+        picture: PNG of the first samples in a row, in base64; ``points``: samples of a model of
+            points.
     """
 
     model: str
@@ -70,56 +74,80 @@ class Row:
         return {k: v for k, v in asdict(self).items() if k not in HIDDEN}
 
 
-def root_interval(squares: Tensor, error: float, resamples: int = 1000) -> tuple[float, float, float]:
-    """Root of the mean of ``squares`` (n,), with the 95 % percentile interval of the bootstrap over samples, widened by ``error``."""
+def root_interval(
+    squares: Tensor, error: float, resamples: int = 1000
+) -> tuple[float, float, float]:
+    """Root of the mean of ``squares`` (n,), with the 95 % percentile interval of the bootstrap over
+    samples, widened by ``error``."""
     generator = torch.Generator().manual_seed(0)
-    drawn = squares[torch.randint(len(squares), (resamples, len(squares)), generator=generator)].mean(dim=1).sqrt()
+    drawn = (
+        squares[torch.randint(len(squares), (resamples, len(squares)), generator=generator)]
+        .mean(dim=1)
+        .sqrt()
+    )
     low, high = (float(drawn.quantile(p)) for p in (0.025, 0.975))
     return float(squares.mean().sqrt()), max(low - error, 0.0), high + error
 
 
 def ranks(intervals: Sequence[tuple[float, float]]) -> list[tuple[int, bool]]:
-    """Of each interval (low, high): 1 plus the number of intervals that end below it, and whether another has that rank."""
+    """Of each interval (low, high): 1 plus the number of intervals that end below it, and whether
+    another has that rank."""
     places = [1 + sum(high < low for _, high in intervals) for low, _ in intervals]
     return [(place, places.count(place) > 1) for place in places]
 
 
 def paired_ranks(squares: Tensor, error: float, resamples: int = 1000) -> list[tuple[int, bool]]:
-    """Ranks and ties of rows by the root of the mean of their ``squares`` (rows, n), one column a seed.
+    """Ranks and ties of rows by the root of the mean of their ``squares`` (rows, n), one column a
+    seed.
 
-    A row is better than another where, over resampled seeds, the 95 % interval of the difference of their roots lies beyond twice the
-    ``error`` of what both were compared with. The seeds are the same for all, and what they have in common is no part of it.
+    A row is better than another where, over resampled seeds, the 95 % interval of the difference of
+    their roots lies beyond twice the ``error`` of what both were compared with. The seeds are the
+    same for all, and what they have in common is no part of it.
     """
     n = squares.shape[1]
     drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(0))
     roots = squares.double()[:, drawn].mean(dim=2).sqrt()
-    least = torch.stack([(row[None] - roots).quantile(0.025, dim=1) for row in roots])  # [i, j]: by how much i is worse than j
+    # [i, j]: by how much i is worse than j
+    least = torch.stack([(row[None] - roots).quantile(0.025, dim=1) for row in roots])
     places = [1 + int(row.sum()) for row in least > 2.0 * error]
     return [(place, places.count(place) > 1) for place in places]
 
 
 def ranked(rows: Sequence[Row], errors: Mapping[str, float]) -> tuple[Row, ...]:
-    """The rows with their ranks among those of the same model and budget; ``errors`` of the models' references."""
+    """The rows with their ranks among those of the same model and budget; ``errors`` of the models'
+    references."""
     out = list(rows)
     for model, budget in {(row.model, row.budget) for row in rows}:
         mine = [i for i, row in enumerate(rows) if (row.model, row.budget) == (model, budget)]
         paths = [i for i in mine if rows[i].squares is not None]
         if paths:
-            found = paired_ranks(torch.tensor([rows[i].squares for i in paths], dtype=torch.float64), errors[model])
+            found = paired_ranks(
+                torch.tensor([rows[i].squares for i in paths], dtype=torch.float64), errors[model]
+            )
             for i, (place, tied) in zip(paths, found, strict=True):
                 out[i] = replace(out[i], rank=place, tied=tied)
         intervals = [
-            (i, low, high) for i in mine if (low := rows[i].quality_low) is not None and (high := rows[i].quality_high) is not None
+            (i, low, high)
+            for i in mine
+            if (low := rows[i].quality_low) is not None
+            and (high := rows[i].quality_high) is not None
         ]
-        for (i, _, _), (place, tied) in zip(intervals, ranks([(low, high) for _, low, high in intervals]), strict=True):
+        for (i, _, _), (place, tied) in zip(
+            intervals, ranks([(low, high) for _, low, high in intervals]), strict=True
+        ):
             out[i] = replace(out[i], quality_rank=place, quality_tied=tied)
     return tuple(out)
 
 
 def winners(rows: Sequence[Row], model: str, budget: int, by: str = "quality") -> list[Row]:
-    """The rows of rank 1 at a budget by ``quality`` or ``rmse``, the least number first; empty where nothing was measured."""
+    """The rows of rank 1 at a budget by ``quality`` or ``rmse``, the least number first; empty
+    where nothing was measured."""
     place = "quality_rank" if by == "quality" else "rank"
-    mine = [row for row in rows if row.model == model and row.budget == budget and getattr(row, place) == 1]
+    mine = [
+        row
+        for row in rows
+        if row.model == model and row.budget == budget and getattr(row, place) == 1
+    ]
     return sorted(mine, key=lambda row: float(getattr(row, by)))
 
 

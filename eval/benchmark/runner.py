@@ -1,8 +1,9 @@
 """``bench``: samplers x grids x budgets x models, with solver error, quality and time, resumable.
 
-*Solver error* is the distance to the model's own converged probability-flow end points from the same noises: the solver's share of what is
-wrong. *Quality* is the distance of the samples' law to the data: the solver's and the model's. The end points are computed once a model;
-a grid that begins below t_max, or ends above t_min, pays for it as for any other error.
+*Solver error* is the distance to the model's own converged probability-flow end points from the
+same noises: the solver's share of what is wrong. *Quality* is the distance of the samples' law to
+the data: the solver's and the model's. The end points are computed once a model; a grid that begins
+below t_max, or ends above t_min, pays for it as for any other error.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What holds for all rows of a model: its metric and the metric of real data against real data, the reference's error and calls, the
-    reference's picture, and a note on what could not be measured."""
+    """What holds for all rows of a model: its metric and the metric of real data against real data,
+    the reference's error and calls, the reference's picture, and a note on what could not be
+    measured."""
 
     metric: str | None
     floor: float | None
@@ -58,10 +60,14 @@ class Bench:
     settings: BenchSettings
 
     def best(self, budget: int, model: str | None = None, by: str | None = None) -> list[Row]:
-        """The best rows at ``budget``, several where they tie, by ``quality`` where it was measured, else by solver error (``rmse``)."""
+        """The best rows at ``budget``, several where they tie, by ``quality`` where it was
+        measured, else by solver error (``rmse``)."""
         name = model if model is not None else next(iter(self.models))
         if name not in self.models or budget not in self.settings.nfes:
-            raise ScoreError(f"model {name!r} at {budget} calls: measured are {', '.join(self.models)} at {list(self.settings.nfes)}")
+            raise ScoreError(
+                f"model {name!r} at {budget} calls: measured are {', '.join(self.models)} at "
+                f"{list(self.settings.nfes)}"
+            )
         found = [] if by == "rmse" else winners(self.rows, name, budget, "quality")
         return found or ([] if by == "quality" else winners(self.rows, name, budget, "rmse"))
 
@@ -78,14 +84,17 @@ def bench(
 
     Args:
         models: bundled names, ``mixture``, folders, or denoisers by name.
-        out: folder of finished rows, which are taken from there when the same is asked again; None keeps nothing.
+        out: folder of finished rows, which are taken from there when the same is asked again; None
+            keeps nothing.
         cache: folder of reference end points (``out/cache``).
         report: called with a line on what is being done.
         samplers, grids: names, with options as in ``unipc:order=3``.
-        nfes: budgets of network calls. A row has the largest plan that fits; what has none is a row that says why.
+        nfes: budgets of network calls. A row has the largest plan that fits; what has none is a row
+            that says why.
         n: seeds of the solver error; ``batch``: samples drawn together.
-        samples: seeds of the quality, 0 for none. It is measured for the ``top`` rows of least solver error at each budget (None: all) of
-            ``quality_nfes`` (None: all), and for the samplers that draw noise, which have no other number.
+        samples: seeds of the quality, 0 for none. It is measured for the ``top`` rows of least
+            solver error at each budget (None: all) of ``quality_nfes`` (None: all), and for the
+            samplers that draw noise, which have no other number.
         tolerance: RMS change at which reference end points stand still; 1e-3, of exact models 1e-8.
         labels: ``cycle`` (class = seed modulo classes) or ``none``.
         features: bundled feature network; by default that of the model's name.
@@ -94,7 +103,13 @@ def bench(
     Raises ScoreError and its kin for unknown names and bad numbers before a network is called.
     """
     denoisers: Mapping[str, Denoiser]
-    names = tuple(models) if not isinstance(models, str | Denoiser) else (models,) if isinstance(models, str) else ("model",)
+    names = (
+        tuple(models)
+        if not isinstance(models, str | Denoiser)
+        else (models,)
+        if isinstance(models, str)
+        else ("model",)
+    )
     lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     chosen = BenchSettings(names, **lists)
     denoisers = loaded(models)
@@ -108,14 +123,21 @@ def bench(
         work = _Work(subject, store, report or (lambda line: None))
         rows += work.rows()
         facts[subject.name] = work.facts()
-    return Bench(ranked(rows, {name: model.reference_error for name, model in facts.items()}), facts, chosen)
+    return Bench(
+        ranked(rows, {name: model.reference_error for name, model in facts.items()}), facts, chosen
+    )
 
 
 class _Work:
     """The rows of one model."""
 
     def __init__(self, subject: Subject, store: Store, report: Report) -> None:
-        self.subject, self.store, self.report, self.settings = subject, store, report, subject.settings
+        self.subject, self.store, self.report, self.settings = (
+            subject,
+            store,
+            report,
+            subject.settings,
+        )
         self.report(f"{subject.name}: reference end points of {self.settings.n} seeds")
         self.reference: Reference = subject.reference(store)
         self.warm = False
@@ -126,43 +148,88 @@ class _Work:
 
     def rows(self) -> list[Row]:
         s = self.settings
-        asked = [(budget, sampler, spacing) for budget in s.nfes for sampler in s.samplers for spacing in s.grids]
+        asked = [
+            (budget, sampler, spacing)
+            for budget in s.nfes
+            for sampler in s.samplers
+            for spacing in s.grids
+        ]
         plans = {}
         found: dict[Any, dict[str, Any]] = {}
         for k, (budget, sampler, spacing) in enumerate(asked, 1):
             self.report(f"{self.subject.name}: {k}/{len(asked)} {sampler} {spacing} nfe={budget}")
             case = budget, sampler, spacing
             try:
-                request = fitted(sampler_choice(sampler), grid_choice(spacing), self.subject.denoiser.schedule, budget, s.final)
+                request = fitted(
+                    sampler_choice(sampler),
+                    grid_choice(spacing),
+                    self.subject.denoiser.schedule,
+                    budget,
+                    s.final,
+                )
                 plans[case] = request
-                found[case] = self._measured("error", request, {"n": s.n, "tolerance": s.tolerance, "squares": True}, self._error)
+                found[case] = self._measured(
+                    "error",
+                    request,
+                    {"n": s.n, "tolerance": s.tolerance, "squares": True},
+                    self._error,
+                )
             except (ValueError, ArithmeticError) as error:
                 found[case] = {"skipped": str(error)}
         for case in self._rated(found):
-            self.report(f"{self.subject.name}: {s.samples} samples of {case[1]} {case[2]} nfe={case[0]}")
+            self.report(
+                f"{self.subject.name}: {s.samples} samples of {case[1]} {case[2]} nfe={case[0]}"
+            )
             try:
                 more = {"samples": s.samples, "resamples": s.resamples}
                 found[case] |= self._measured("quality", plans[case], more, self._quality)
             except ArithmeticError as error:
                 found[case] |= {"skipped": f"quality: {error}"}
-        return [Row(self.subject.name, sampler, spacing, budget, **found[budget, sampler, spacing]) for budget, sampler, spacing in asked]
+        return [
+            Row(self.subject.name, sampler, spacing, budget, **found[budget, sampler, spacing])
+            for budget, sampler, spacing in asked
+        ]
 
     def _rated(self, found: Mapping[Any, Mapping[str, Any]]) -> list[Any]:
-        """The cases whose quality is measured: the best of each budget, and those that draw noise."""
+        """The cases whose quality is measured: the best of each budget, and those that draw
+        noise."""
         s = self.settings
         if self.subject.metric is None:
             return []
         out = []
         for budget in s.nfes if s.quality_nfes is None else s.quality_nfes:
-            here = [case for case, row in found.items() if case[0] == budget and row.get("skipped") is None]
-            paths = sorted((case for case in here if not found[case]["stochastic"]), key=lambda case: float(found[case]["rmse"]))
+            here = [
+                case
+                for case, row in found.items()
+                if case[0] == budget and row.get("skipped") is None
+            ]
+            paths = sorted(
+                (case for case in here if not found[case]["stochastic"]),
+                key=lambda case: float(found[case]["rmse"]),
+            )
             out += [*paths[: s.top], *(case for case in here if found[case]["stochastic"])]
         return out
 
-    def _measured(self, kind: str, asked: Request, more: Mapping[str, Any], measure: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    def _measured(
+        self,
+        kind: str,
+        asked: Request,
+        more: Mapping[str, Any],
+        measure: Callable[..., dict[str, Any]],
+    ) -> dict[str, Any]:
         """A record of the store, or a new one that goes there."""
-        plan = repr((asked.name, asked.options, asked.grid.times)) if asked.driver else asked.plan().to_json()
-        facts = {**self.subject.facts, **more, "plan": plan, "batch": self.settings.batch, "final": self.settings.final}
+        plan = (
+            repr((asked.name, asked.options, asked.grid.times))
+            if asked.driver
+            else asked.plan().to_json()
+        )
+        facts = {
+            **self.subject.facts,
+            **more,
+            "plan": plan,
+            "batch": self.settings.batch,
+            "final": self.settings.final,
+        }
         record = self.store.record(kind, facts)
         if record is None:
             if not self.warm:  # the first call of a network allocates, chooses kernels
@@ -193,9 +260,13 @@ class _Work:
         }
         if not noisy:
             apart = (x.double() - self.reference.end).flatten(1).square().mean(dim=1)
-            out["rmse"], out["rmse_low"], out["rmse_high"] = root_interval(apart, self.reference.error)
+            out["rmse"], out["rmse_low"], out["rmse_high"] = root_interval(
+                apart, self.reference.error
+            )
             out["squares"] = tuple(apart.tolist())
-            out["relative"] = out["rmse"] / max(float(self.reference.end.square().mean().sqrt()), 1e-300)
+            out["relative"] = out["rmse"] / max(
+                float(self.reference.end.square().mean().sqrt()), 1e-300
+            )
         return out
 
     def _quality(self, asked: Request, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,14 +284,21 @@ class _Work:
         rating = asdict(self.subject.rate(torch.cat(parts)))
         for k in range(len(pieces)):
             self.store.forget_arrays("features", {**facts, "block": k})
-        return {"quality" if key == "value" else f"quality_{key}": value for key, value in rating.items()}
+        return {
+            "quality" if key == "value" else f"quality_{key}": value
+            for key, value in rating.items()
+        }
 
 
 def call_of(asked: Request) -> str:
     """``'unipc', order=3``: the sampler and the options that are not its defaults."""
     plain = registry.get(asked.name).options()
     values = {f.name: getattr(asked.options, f.name) for f in dataclasses.fields(asked.options)}
-    own = [f"{key}={value!r}" for key, value in values.items() if not hasattr(plain, key) or getattr(plain, key) != value]
+    own = [
+        f"{key}={value!r}"
+        for key, value in values.items()
+        if not hasattr(plain, key) or getattr(plain, key) != value
+    ]
     return ", ".join([repr(asked.name), *own])
 
 
@@ -240,5 +318,10 @@ def _shown(x: Tensor) -> dict[str, Any]:
     if x.ndim == 2:
         flat = x[:DOTS].double()
         second = flat[:, 1] if flat.shape[1] > 1 else torch.zeros(len(flat))
-        return {"points": tuple((round(a, 3), round(b, 3)) for a, b in zip(flat[:, 0].tolist(), second.tolist(), strict=True))}
+        return {
+            "points": tuple(
+                (round(a, 3), round(b, 3))
+                for a, b in zip(flat[:, 0].tolist(), second.tolist(), strict=True)
+            )
+        }
     return {}

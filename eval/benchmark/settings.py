@@ -1,4 +1,5 @@
-"""What a benchmark is asked to do: samplers and grids as they are written, budgets, sizes, presets; all checked before any network runs."""
+"""What a benchmark is asked to do: samplers and grids as they are written, budgets, sizes, presets;
+all checked before any network runs."""
 
 from __future__ import annotations
 
@@ -41,7 +42,16 @@ MOST = {"n": 1_000_000, "samples": 10_000_000, "resamples": 1_000_000, "nfe": 10
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {
-        "samplers": ("ddim", "heun", "dpmpp_2m", "dpmpp_3m", "unipc:order=3", "deis", "ipndm", "dpmpp_2m_sde"),
+        "samplers": (
+            "ddim",
+            "heun",
+            "dpmpp_2m",
+            "dpmpp_3m",
+            "unipc:order=3",
+            "deis",
+            "ipndm",
+            "dpmpp_2m_sde",
+        ),
         "nfes": (5, 8),
         "n": 16,
         "samples": 512,
@@ -63,7 +73,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A sampler or a grid with options, as ``text`` says: ``unipc:order=3,variant=bh1``, ``karras:rho=5``."""
+    """A sampler or a grid with options, as ``text`` says: ``unipc:order=3,variant=bh1``,
+    ``karras:rho=5``."""
 
     text: str
     name: str
@@ -94,7 +105,13 @@ class BenchSettings:
             _names(name, getattr(self, name))
         for name in ("nfes",) if self.quality_nfes is None else ("nfes", "quality_nfes"):
             _budgets(name, getattr(self, name))
-        for name, least in (("n", 2), ("samples", 0), ("batch", 1), ("resamples", 2), *((("top", 1),) if self.top is not None else ())):
+        for name, least in (
+            ("n", 2),
+            ("samples", 0),
+            ("batch", 1),
+            ("resamples", 2),
+            *((("top", 1),) if self.top is not None else ()),
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ScoreError(f"{name}={value!r}: an integer of at least {least} is wanted")
@@ -102,7 +119,9 @@ class BenchSettings:
                 raise ScoreError(f"{name}={value}: at most {MOST[name]} is taken")
         choice("labels", self.labels, LABELS)
         choice("final", self.final, ("zero", "sigma_min"))
-        if self.tolerance is not None and not (isinstance(self.tolerance, float) and 1e-12 <= self.tolerance <= 1.0):
+        if self.tolerance is not None and not (
+            isinstance(self.tolerance, float) and 1e-12 <= self.tolerance <= 1.0
+        ):
             raise ScoreError(f"tolerance={self.tolerance!r}: allowed are numbers from 1e-12 to 1")
         stray = sorted(set(self.quality_nfes or ()) - set(self.nfes))
         if stray:
@@ -137,7 +156,8 @@ def _budgets(what: str, values: Sequence[int]) -> None:
 
 
 def sampler_choice(text: str) -> Choice:
-    """A sampler and its options. SamplerError for an unknown name, ChoiceError for its options, each with the nearest match."""
+    """A sampler and its options. SamplerError for an unknown name, ChoiceError for its options,
+    each with the nearest match."""
     found = parse_choice(text)
     name, options, _ = resolve(found.name, dict(found.options), "")
     entry = registry.get(name)
@@ -149,11 +169,16 @@ def sampler_choice(text: str) -> Choice:
 
 
 def grid_choice(text: str) -> Choice:
-    """A grid's name and its options. ScoreError for an unknown name, ChoiceError for its options, each with the nearest match."""
+    """A grid's name and its options. ScoreError for an unknown name, ChoiceError for its options,
+    each with the nearest match."""
     found = parse_choice(text)
     if found.name not in (allowed := (*grid_names(), *ALIASES)):
         raise ScoreError(unknown("grid", found.name, allowed))
-    own = [key for key in signature(grid).parameters if key not in ("name", "schedule", "steps", "final", "times", "sigmas")]
+    own = [
+        key
+        for key in signature(grid).parameters
+        if key not in ("name", "schedule", "steps", "final", "times", "sigmas")
+    ]
     for key in found.options:
         if key not in own:
             raise ChoiceError(f"grid {text!r}: {unknown('option', key, own)}")
@@ -161,12 +186,17 @@ def grid_choice(text: str) -> Choice:
 
 
 def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
-    """ChoiceError for a sampler or a grid that works on ``schedule`` with its defaults and not with the options that it was given."""
+    """ChoiceError for a sampler or a grid that works on ``schedule`` with its defaults and not with
+    the options that it was given."""
     steps = max(12, min(max(settings.nfes), 200))
     for text in settings.grids:
         given = parse_choice(text)
         make_grid = partial(grid, given.name, schedule, steps, final=settings.final)
-        if given.options and _error(make_grid) is None and (error := _error(partial(make_grid, **dict(given.options)))):
+        if (
+            given.options
+            and _error(make_grid) is None
+            and (error := _error(partial(make_grid, **dict(given.options))))
+        ):
             raise ChoiceError(f"grid {text!r}: {error}") from error
     nodes = grid("lam", schedule, steps, final=settings.final)
     for text in settings.samplers:
@@ -174,7 +204,11 @@ def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
         name, options, _ = resolve(given.name, dict(given.options), "")
         entry = registry.get(name)
         make_plan = partial(registry.build, name, nodes)
-        if given.options and entry.form == "plan" and _error(partial(make_plan, registry.make_options(entry, {}))) is None:
+        if (
+            given.options
+            and entry.form == "plan"
+            and _error(partial(make_plan, registry.make_options(entry, {}))) is None
+        ):
             error = _error(partial(make_plan, registry.make_options(entry, options)))
             if error is not None:
                 raise ChoiceError(f"sampler {text!r}: {error}") from error
@@ -196,13 +230,17 @@ def parse_choice(text: str) -> Choice:
     for piece in split_outside(rest) if colon else ():
         key, equals, value = piece.partition("=")
         if not equals or not key.strip().isidentifier() or key.strip() in options:
-            raise ChoiceError(f"{text!r}: {piece!r} is no option; wanted is name:key=value,key=value, each key once")
+            raise ChoiceError(
+                f"{text!r}: {piece!r} is no option; wanted is name:key=value,key=value, each "
+                "key once"
+            )
         options[key.strip()] = _literal(value.strip())
     return Choice(text, name.strip(), options)
 
 
 def split_choices(text: str) -> list[str]:
-    """``ddim,unipc:order=3,variant=bh1,heun`` as three: a piece ``key=value`` without a colon belongs to the one before."""
+    """``ddim,unipc:order=3,variant=bh1,heun`` as three: a piece ``key=value`` without a colon
+    belongs to the one before."""
     out: list[str] = []
     for piece in split_outside(text):
         head = piece.partition("=")[0]
@@ -232,8 +270,11 @@ def _literal(text: str) -> Any:
         return text
 
 
-def fitted(sampler: Choice, spacing: Choice, schedule: Schedule, budget: int, final: str = "zero") -> Request:
-    """The largest request of at most ``budget`` network calls. A ValueError that says why where there is none."""
+def fitted(
+    sampler: Choice, spacing: Choice, schedule: Schedule, budget: int, final: str = "zero"
+) -> Request:
+    """The largest request of at most ``budget`` network calls. A ValueError that says why where
+    there is none."""
     name, options, _ = resolve(sampler.name, dict(sampler.options), "")
     if registry.get(name).free or not spacing.options:
         return request(name, schedule, options, nfe=budget, grid=spacing.name, final=final)

@@ -1,6 +1,8 @@
-"""What a benchmark keeps: one JSON record a measurement, arrays of converged end points; each written whole or not at all.
+"""What a benchmark keeps: one JSON record a measurement, arrays of converged end points; each
+written whole or not at all.
 
-OUT/rows/KIND-KEY.json      KEY is the hash of everything that decides the record, so other settings find other records
+OUT/rows/KIND-KEY.json      KEY is the hash of everything that decides the record, so other settings
+                            find other records
 CACHE/reference-KEY.safetensors
 """
 
@@ -22,7 +24,10 @@ from .rows import Row
 VERSION = 1
 #: fields of a row, those that each kind of record has, and those that are no numbers
 FIELDS = {field.name for field in fields(Row)}
-NEEDED = {"error": {"nfe", "steps", "call", "stochastic"}, "quality": {f"quality{end}" for end in ("", "_low", "_high", "_plain")}}
+NEEDED = {
+    "error": {"nfe", "steps", "call", "stochastic"},
+    "quality": {f"quality{end}" for end in ("", "_low", "_high", "_plain")},
+}
 WORDS = {"call", "stochastic", "picture", "points", "squares"}
 
 
@@ -42,11 +47,16 @@ def _is_row(record: Mapping[str, Any], kind: str) -> bool:
     if not NEEDED[kind] <= set(record) <= FIELDS:
         return False
     numbers = [value for key, value in record.items() if key not in WORDS]
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers if value is not None)
+    return all(
+        isinstance(value, int | float) and not isinstance(value, bool)
+        for value in numbers
+        if value is not None
+    )
 
 
 class Store:
-    """Records below ``out`` and references below ``cache`` (``out/cache`` by default); without folders nothing is kept."""
+    """Records below ``out`` and references below ``cache`` (``out/cache`` by default); without
+    folders nothing is kept."""
 
     def __init__(self, out: Path | None = None, cache: Path | None = None) -> None:
         self.out = out
@@ -64,21 +74,30 @@ class Store:
         except (OSError, ValueError):
             return None
         record = found.get("record")
-        if not isinstance(record, dict) or found.get("sha256", _hash(record)) != _hash(record) or not _is_row(record, kind):
+        if (
+            not isinstance(record, dict)
+            or found.get("sha256", _hash(record)) != _hash(record)
+            or not _is_row(record, kind)
+        ):
             return None
         return record
 
     def keep(self, kind: str, facts: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write a record, with what decided it beside."""
         if self.out is not None:
-            body = json.dumps({"facts": dict(facts), "record": dict(record), "sha256": _hash(record)}, allow_nan=False)
+            body = json.dumps(
+                {"facts": dict(facts), "record": dict(record), "sha256": _hash(record)},
+                allow_nan=False,
+            )
             write(self._row(kind, facts), body.encode())
 
     def _row(self, kind: str, facts: Mapping[str, Any]) -> Path:
         assert self.out is not None
         return self.out / "rows" / f"{kind}-{key_of(facts)}.json"
 
-    def arrays(self, name: str, facts: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    def arrays(
+        self, name: str, facts: Mapping[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         """Tensors and their notes, or None where there is no whole file."""
         if self.cache is None:
             return None
@@ -87,11 +106,18 @@ class Store:
             return None
         try:
             with safe_open(path, "pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (no mapping)
+                keys = list(file.keys())
+                return {key: file.get_tensor(key) for key in keys}, dict(file.metadata() or {})
         except (SafetensorError, OSError, ValueError):
             return None
 
-    def keep_arrays(self, name: str, facts: Mapping[str, Any], arrays: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
+    def keep_arrays(
+        self,
+        name: str,
+        facts: Mapping[str, Any],
+        arrays: Mapping[str, Tensor],
+        notes: Mapping[str, str],
+    ) -> None:
         """Write tensors with their notes."""
         if self.cache is not None:
             write_tensors(self.cache / f"{name}-{key_of(facts)}.safetensors", arrays, notes)

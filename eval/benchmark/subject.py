@@ -1,7 +1,9 @@
-"""A model on the bench: its start states, its classes, its converged end points, and how its samples are rated.
+"""A model on the bench: its start states, its classes, its converged end points, and how its
+samples are rated.
 
-Images are rated by the Frechet distance in the features of the bundled network of the same name, an exact mixture by the sliced
-Wasserstein distance to its own exact draws. Both carry a 95 % interval; other models have a solver error only.
+Images are rated by the Frechet distance in the features of the bundled network of the same name, an
+exact mixture by the sliced Wasserstein distance to its own exact draws. Both carry a 95 % interval;
+other models have a solver error only.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ from ...models.errors import ModelError
 from ...models.loading import classes_of
 from ...models.mixture import GaussianMixture
 from ..errors import ScoreError
-from ..features.extractors import Device, FeatureExtractor, bundled_stats, load_extractor, module_hash
+from ..features.extractors import (
+    Device,
+    FeatureExtractor,
+    bundled_stats,
+    load_extractor,
+    module_hash,
+)
 from ..features.moments import FeatureStats
 from ..features.storage import load_stats
 from ..metrics.distances import sliced_wasserstein
@@ -41,7 +49,8 @@ TOLERANCE, EXACT = 1e-3, 1e-8
 
 @dataclass(frozen=True)
 class Quality:
-    """A quality, the less the better: ``value`` in [low, high] at 95 %, and ``plain`` with the bias of its finite sample."""
+    """A quality, the less the better: ``value`` in [low, high] at 95 %, and ``plain`` with the bias
+    of its finite sample."""
 
     value: float
     low: float
@@ -50,13 +59,21 @@ class Quality:
 
 
 class Subject:
-    """``denoiser`` under the name ``name``; ScoreError where its samples cannot be rated as the settings ask."""
+    """``denoiser`` under the name ``name``; ScoreError where its samples cannot be rated as the
+    settings ask."""
 
     def __init__(self, name: str, denoiser: Denoiser, settings: BenchSettings) -> None:
         self.name, self.denoiser, self.settings = name, denoiser, settings
         if denoiser.shape is None:
-            raise ScoreError(f"the model {name!r} does not know the shape of a sample; the bench needs one that does")
-        self.classes = 0 if isinstance(denoiser, GaussianMixture) or settings.labels == "none" else classes_of(denoiser)
+            raise ScoreError(
+                f"the model {name!r} does not know the shape of a sample; the bench needs "
+                "one that does"
+            )
+        self.classes = (
+            0
+            if isinstance(denoiser, GaussianMixture) or settings.labels == "none"
+            else classes_of(denoiser)
+        )
         network = getattr(denoiser, "network", None)
         weights = module_hash(network) if isinstance(network, nn.Module) else sha256(repr(denoiser))
         self.facts = {
@@ -76,21 +93,30 @@ class Subject:
             _enough(self.settings.samples, 20 * PARTS, "the sliced Wasserstein distance")
             self.metric = "SW2"
             self.facts["metric"] = "SW2"
-            self.floor = self._sliced(self.denoiser.sample(self.settings.samples, 2).flatten(1)).value
+            self.floor = self._sliced(
+                self.denoiser.sample(self.settings.samples, 2).flatten(1)
+            ).value
             return
         asked = self.settings.features
         where = getattr(self.denoiser, "device", None)
-        found = features_for(self.name if asked is None else asked, strict=asked is not None, device=where)
+        found = features_for(
+            self.name if asked is None else asked, strict=asked is not None, device=where
+        )
         if found is None:
             self.note = f"no feature network is bundled for {self.name}: solver error only"
             return
         self.extractor, self.stats, self.floor = found
         _enough(self.settings.samples, 2 * self.stats.dim, self.extractor.name)
         self.metric = self.extractor.name.replace("fd-", "FD-")
-        self.facts["metric"] = f"{self.extractor.name} {self.extractor.digest} {self.stats.provenance.data}"
+        self.facts["metric"] = (
+            f"{self.extractor.name} {self.extractor.digest} {self.stats.provenance.data}"
+        )
 
-    def draw(self, asked: Request, seeds: Sequence[int], dtype: torch.dtype | None = None) -> tuple[Tensor, SampleInfo]:
-        """Samples of one block on the host; states in ``dtype`` where it is given, the network in its own."""
+    def draw(
+        self, asked: Request, seeds: Sequence[int], dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, SampleInfo]:
+        """Samples of one block on the host; states in ``dtype`` where it is given, the network in
+        its own."""
         model = self.denoiser if dtype is None else InOwnPrecision(self.denoiser)
         x = start_state(self.denoiser, asked.grid[0], seeds, dtype=dtype)
         out, facts = execute(asked, model, x, seeds=seeds, cond=self.cond(seeds))
@@ -99,13 +125,24 @@ class Subject:
     def cond(self, seeds: Sequence[int]) -> Tensor | None:
         """A class a seed, in turn; None for a model without classes."""
         where = getattr(self.denoiser, "device", None)
-        return torch.tensor([seed % self.classes for seed in seeds], device=where) if self.classes else None
+        return (
+            torch.tensor([seed % self.classes for seed in seeds], device=where)
+            if self.classes
+            else None
+        )
 
     def reference(self, store: Store) -> Reference:
         """Converged end points of all seeds, from the cache where they are there."""
         s, exact = self.settings, own_dtype(self.denoiser) == torch.float64
         tolerance = s.tolerance if s.tolerance is not None else EXACT if exact else TOLERANCE
-        facts = {**self.facts, "n": s.n, "tolerance": tolerance, "final": s.final, "exact": exact, "batch": s.batch}
+        facts = {
+            **self.facts,
+            "n": s.n,
+            "tolerance": tolerance,
+            "final": s.final,
+            "exact": exact,
+            "batch": s.batch,
+        }
         facts.pop("metric", None)
         kept = store.arrays("reference", facts)
         if kept is not None and (found := _reference_of(*kept, count=s.n)) is not None:
@@ -113,9 +150,16 @@ class Subject:
         parts = [self._followed(seeds, tolerance, exact) for seeds in blocks(range(s.n), s.batch)]
         start, end = (torch.cat([part.states[k].cpu() for part in parts]) for k in (0, -1))
         sizes = [len(part.states[0]) for part in parts]
-        error = (sum(size * part.error**2 for size, part in zip(sizes, parts, strict=True)) / s.n) ** 0.5
+        error = (
+            sum(size * part.error**2 for size, part in zip(sizes, parts, strict=True)) / s.n
+        ) ** 0.5
         nfe = max(part.nfe for part in parts)
-        store.keep_arrays("reference", facts, {"start": start, "end": end}, {"error": repr(error), "nfe": str(nfe)})
+        store.keep_arrays(
+            "reference",
+            facts,
+            {"start": start, "end": end},
+            {"error": repr(error), "nfe": str(nfe)},
+        )
         return Reference((), (start, end), error, nfe)
 
     def _followed(self, seeds: Sequence[int], tolerance: float, exact: bool) -> Reference:
@@ -124,19 +168,34 @@ class Subject:
         ends = grid("lam", self.denoiser.schedule, 2, final=self.settings.final)
         x = start_state(self.denoiser, ends[0], seeds, dtype=torch.float64)
         if exact:
-            return reference_states(self.denoiser, x, ends, tolerance=min(tolerance, 1e-3), cond=self.cond(seeds), every=False)
-        return doubled_reference(self.denoiser, x, tolerance=tolerance, cond=self.cond(seeds), final=self.settings.final)
+            return reference_states(
+                self.denoiser,
+                x,
+                ends,
+                tolerance=min(tolerance, 1e-3),
+                cond=self.cond(seeds),
+                every=False,
+            )
+        return doubled_reference(
+            self.denoiser, x, tolerance=tolerance, cond=self.cond(seeds), final=self.settings.final
+        )
 
     def material(self, samples: Tensor) -> Tensor:
         """What is kept of a block of samples to rate it: features, or the points themselves."""
-        return samples.flatten(1).double() if self.metric == "SW2" else self.extractor.features(samples, value_range=(-1.0, 1.0))
+        return (
+            samples.flatten(1).double()
+            if self.metric == "SW2"
+            else self.extractor.features(samples, value_range=(-1.0, 1.0))
+        )
 
     def rate(self, material: Tensor) -> Quality:
         """The quality of all samples."""
         if self.metric == "SW2":
             return self._sliced(material)
         plain = frechet_distance(self.stats, material, strict=False)
-        found = frechet_interval(self.stats, material, resamples=self.settings.resamples, strict=False)
+        found = frechet_interval(
+            self.stats, material, resamples=self.settings.resamples, strict=False
+        )
         assert found.low is not None and found.high is not None
         return Quality(found.value, found.low, found.high, plain)
 
@@ -146,23 +205,39 @@ class Subject:
         size = len(points) // PARTS
         real = self.denoiser.sample(size * PARTS, 1).flatten(1)
         pairs = [(real[i : i + size], points[i : i + size]) for i in range(0, size * PARTS, size)]
-        values = torch.tensor([sliced_wasserstein(a, b, directions=100).value for a, b in pairs], dtype=torch.float64)
+        values = torch.tensor(
+            [sliced_wasserstein(a, b, directions=100).value for a, b in pairs], dtype=torch.float64
+        )
         mean, wide = float(values.mean()), STUDENT * float(values.std()) / PARTS**0.5
         return Quality(mean, mean - wide, mean + wide, mean)
 
 
-def _reference_of(arrays: Mapping[str, Tensor], notes: Mapping[str, str], count: int) -> Reference | None:
+def _reference_of(
+    arrays: Mapping[str, Tensor], notes: Mapping[str, str], count: int
+) -> Reference | None:
     """The end points that the cache kept; None where they are of another form."""
     try:
-        start, end, error, nfe = arrays["start"], arrays["end"], float(notes["error"]), int(notes["nfe"])
+        start, end, error, nfe = (
+            arrays["start"],
+            arrays["end"],
+            float(notes["error"]),
+            int(notes["nfe"]),
+        )
     except (KeyError, ValueError):
         return None
-    return Reference((), (start, end), error, nfe) if start.shape == end.shape and start.ndim and len(start) == count else None
+    return (
+        Reference((), (start, end), error, nfe)
+        if start.shape == end.shape and start.ndim and len(start) == count
+        else None
+    )
 
 
-def features_for(name: str, strict: bool = False, device: Device = None) -> tuple[FeatureExtractor, FeatureStats, float | None] | None:
-    """A bundled feature network, or a folder of one, with the statistics of its training set and their distance to its test set's; None
-    where there is none of that name (``strict``: the error that says so)."""
+def features_for(
+    name: str, strict: bool = False, device: Device = None
+) -> tuple[FeatureExtractor, FeatureStats, float | None] | None:
+    """A bundled feature network, or a folder of one, with the statistics of its training set and
+    their distance to its test set's; None where there is none of that name (``strict``: the error
+    that says so)."""
     try:
         extractor = load_extractor(name, device=device)
         real = bundled_stats(name, "train")
@@ -185,7 +260,8 @@ def _enough(samples: int, least: int, what: str) -> None:
 
 
 def loaded(models: Any) -> dict[str, Denoiser]:
-    """Denoisers by name: from names and folders, a mapping, or one denoiser. ScoreError or ModelError before anything is computed."""
+    """Denoisers by name: from names and folders, a mapping, or one denoiser. ScoreError or
+    ModelError before anything is computed."""
     from ...models.loading import load
 
     if isinstance(models, str):

@@ -1,7 +1,9 @@
-"""Certificates: the order of a sampler, walked without a network and measured against exact solutions.
+"""Certificates: the order of a sampler, walked without a network and measured against exact
+solutions.
 
-Deterministic samplers run on the mixture of ``problem`` with exact start-up states; the slope is that of the largest error over the finest
-three step counts whose error is above rounding. Stochastic samplers are measured by the weak error of ``gaussian``.
+Deterministic samplers run on the mixture of ``problem`` with exact start-up states; the slope is
+that of the largest error over the finest three step counts whose error is above rounding.
+Stochastic samplers are measured by the weak error of ``gaussian``.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ class Certificate:
     """What was declared, walked and measured for one sampler with one set of options.
 
     Attributes:
-        declared, walked, measured: orders (weak orders when ``stochastic``). A sampler that claims no order declares 0: nothing is walked
-            or measured then, and both are NaN.
+        declared, walked, measured: orders (weak orders when ``stochastic``). A sampler that claims
+            no order declares 0: nothing is walked or measured then, and both are NaN.
         error_constant: error at the finest step count used, times N^declared.
-        nfe: network calls of 10 steps to sigma = 0 on the sampler's home schedule, predicted; ``counted`` the calls really made.
+        nfe: network calls of 10 steps to sigma = 0 on the sampler's home schedule, predicted;
+            ``counted`` the calls really made.
         errors: (N, error) pairs.
         consistency: what the type check found of the plan behind ``nfe``.
     """
@@ -66,8 +69,15 @@ class Certificate:
         """Everything agrees."""
         if not self.declared:
             return self.nfe == self.counted
-        orders = (self.measured,) if self.stochastic and self.walked >= self.declared else (self.walked, self.measured)
-        return all(abs(order - self.declared) <= self.tolerance for order in orders) and self.nfe == self.counted
+        orders = (
+            (self.measured,)
+            if self.stochastic and self.walked >= self.declared
+            else (self.walked, self.measured)
+        )
+        return (
+            all(abs(order - self.declared) <= self.tolerance for order in orders)
+            and self.nfe == self.counted
+        )
 
 
 def tolerance(declared: float) -> float:
@@ -96,11 +106,36 @@ def certify(sampler: str, **options: Any) -> Certificate:
     plan, counted = _count(sampler, schedule, chosen)
     if not order:
         none = math.nan
-        return Certificate(sampler, options, tau > 0.0, order, none, none, none, plan.nfe, counted, (), plan.consistency)
+        return Certificate(
+            sampler,
+            options,
+            tau > 0.0,
+            order,
+            none,
+            none,
+            none,
+            plan.nfe,
+            counted,
+            (),
+            plan.consistency,
+        )
     errors = _errors(plan_of, schedule, stochastic=tau > 0.0, warm=math.ceil(order) + 2)
     measured, constant = _slope(errors, order)
-    walked = walked_order(plan_of, kappa=getattr(chosen, "decay", 1.0 + tau * tau))  # a strength that varies gives its decay
-    return Certificate(sampler, options, tau > 0.0, order, walked, measured, constant, plan.nfe, counted, tuple(errors), plan.consistency)
+    # a strength that varies gives its decay
+    walked = walked_order(plan_of, kappa=getattr(chosen, "decay", 1.0 + tau * tau))
+    return Certificate(
+        sampler,
+        options,
+        tau > 0.0,
+        order,
+        walked,
+        measured,
+        constant,
+        plan.nfe,
+        counted,
+        tuple(errors),
+        plan.consistency,
+    )
 
 
 def certify_all() -> list[Certificate]:
@@ -113,7 +148,9 @@ def certify_all() -> list[Certificate]:
     return out
 
 
-def _errors(plan_of: Callable[[int], Plan], schedule: Schedule, *, stochastic: bool, warm: int) -> list[tuple[int, float]]:
+def _errors(
+    plan_of: Callable[[int], Plan], schedule: Schedule, *, stochastic: bool, warm: int
+) -> list[tuple[int, float]]:
     errors: list[tuple[int, float]] = []
     for n in STEPS:
         plan = plan_of(n)
@@ -125,7 +162,8 @@ def _errors(plan_of: Callable[[int], Plan], schedule: Schedule, *, stochastic: b
 
 
 def trajectory_error(plan: Plan, schedule: Schedule, warm: int = 0) -> float:
-    """Largest error of the final states on the mixture; the states at the first ``warm`` step boundaries are made exact."""
+    """Largest error of the final states on the mixture; the states at the first ``warm`` step
+    boundaries are made exact."""
     error = float((final_states(plan, schedule, warm) - exact_states(plan.end)).abs().max())
     if not math.isfinite(error):
         raise NumericalError("the result", plan.nfe, plan.end.t, ())
@@ -133,7 +171,8 @@ def trajectory_error(plan: Plan, schedule: Schedule, warm: int = 0) -> float:
 
 
 def final_states(plan: Plan, schedule: Schedule, warm: int = 0) -> Tensor:
-    """The states of ``problem`` at the end of ``plan``, (n, 1): the loop itself, with the eight exact predictions made in numpy."""
+    """The states of ``problem`` at the end of ``plan``, (n, 1): the loop itself, with the eight
+    exact predictions made in numpy."""
     cursor = Cursor(plan, mixture(schedule), exact_states(plan.start))
     known = set(plan.nodes[1 : warm + 1])
     while not cursor.done:
@@ -144,7 +183,8 @@ def final_states(plan: Plan, schedule: Schedule, warm: int = 0) -> Tensor:
 
 
 def _slope(errors: list[tuple[int, float]], order: float) -> tuple[float, float]:
-    """Least-squares slope over the finest three step counts of at least 160 (coarser ones where the error is rounding there)."""
+    """Least-squares slope over the finest three step counts of at least 160 (coarser ones where the
+    error is rounding there)."""
     if not errors:
         return math.inf, 0.0
     tail = [(math.log(n), math.log(e)) for n, e in errors[-3:]]

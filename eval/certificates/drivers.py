@@ -1,8 +1,9 @@
 """Certificates of drivers, which have no fixed plan and so no order in steps.
 
-Adaptive ones: the slope of the error against the tolerance, on the exact mixture (probability flow) or on Gaussian data along one Brownian
-path (SDE). Picard and predictor-corrector: the largest difference from the plan that they must reduce to (tol = 0; no corrector).
-Denoising MCMC: the variance of its chain at one level.
+Adaptive ones: the slope of the error against the tolerance, on the exact mixture (probability flow)
+or on Gaussian data along one Brownian path (SDE). Picard and predictor-corrector: the largest
+difference from the plan that they must reduce to (tol = 0; no corrector). Denoising MCMC: the
+variance of its chain at one level.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ SEEDS = tuple(range(16))
 
 @dataclass(frozen=True)
 class DriverCertificate:
-    """``quantity`` was found to be ``found`` and has to lie within ``wanted``; ``errors`` are (tolerance, error) pairs."""
+    """``quantity`` was found to be ``found`` and has to lie within ``wanted``; ``errors`` are
+    (tolerance, error) pairs."""
 
     name: str
     quantity: str
@@ -50,23 +52,32 @@ def certify_driver(name: str) -> DriverCertificate:
     return MEASURES[name](name)
 
 
-def _against_tolerance(name: str, error: Callable[[float], float], tolerances: tuple[float, ...], low: float) -> DriverCertificate:
+def _against_tolerance(
+    name: str, error: Callable[[float], float], tolerances: tuple[float, ...], low: float
+) -> DriverCertificate:
     errors = tuple((tol, error(tol)) for tol in tolerances)
-    return DriverCertificate(name, "slope of error against tolerance", -slope(errors), (low, 1.3), errors)
+    return DriverCertificate(
+        name, "slope of error against tolerance", -slope(errors), (low, 1.3), errors
+    )
 
 
 def _flow(name: str) -> DriverCertificate:
-    """On the whole VP path; the order of a step is 5 or 8 (3 for DPM-Solver-23, whose estimate is that of its second order)."""
+    """On the whole VP path; the order of a step is 5 or 8 (3 for DPM-Solver-23, whose estimate is
+    that of its second order)."""
     schedule = VPLinear()
     start, end = schedule.node(schedule.t_max), end_of(grid("lam", schedule, 3))
     path = Grid.from_nodes([start, end], schedule)
 
     def error(tol: float) -> float:
-        out = sample(mixture(schedule, "v"), name, grid=path, x=exact_states(start), rtol=tol, atol=tol)
+        out = sample(
+            mixture(schedule, "v"), name, grid=path, x=exact_states(start), rtol=tol, atol=tol
+        )
         return float((out - exact_states(end)).abs().max())
 
     loose = name == "dpm_adaptive"
-    tolerances = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6) if loose else (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+    tolerances = (
+        (1e-2, 1e-3, 1e-4, 1e-5, 1e-6) if loose else (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+    )
     return _against_tolerance(name, error, tolerances, 0.7 if loose else 0.85)
 
 
@@ -82,7 +93,15 @@ def _path(name: str) -> DriverCertificate:
     exact = exact_end(start, end, x, SEEDS, 1.0)
 
     def error(tol: float) -> float:
-        out = sample(model, name, grid=Grid.from_nodes([start, end], schedule), x=x, seeds=SEEDS, rtol=tol, atol=tol)
+        out = sample(
+            model,
+            name,
+            grid=Grid.from_nodes([start, end], schedule),
+            x=x,
+            seeds=SEEDS,
+            rtol=tol,
+            atol=tol,
+        )
         return float((out - exact).square().mean().sqrt())
 
     return _against_tolerance(name, error, (0.3, 0.1, 0.03, 0.01), 0.7)
@@ -92,23 +111,51 @@ def _as_plan(name: str) -> DriverCertificate:
     """``picard`` with tol = 0 and ``pc`` without a corrector are plans of theirs."""
     model = mixture(VPLinear(), "v")
     if name == "picard":
-        ours = sample(model, "picard", method="dpmpp_2m", tol=0.0, steps=12, n=8, dtype=torch.float64)
+        ours = sample(
+            model, "picard", method="dpmpp_2m", tol=0.0, steps=12, n=8, dtype=torch.float64
+        )
         plan = sample(model, "dpmpp_2m", steps=12, n=8, dtype=torch.float64)
     else:
-        ours = sample(model, "pc", predictor="euler_maruyama", corrector="none", steps=12, n=8, dtype=torch.float64)
+        ours = sample(
+            model,
+            "pc",
+            predictor="euler_maruyama",
+            corrector="none",
+            steps=12,
+            n=8,
+            dtype=torch.float64,
+        )
         plan = sample(model, "euler_maruyama", steps=12, n=8, dtype=torch.float64)
-    return DriverCertificate(name, "difference from its plan", float((ours - plan).abs().max()), (0.0, 1e-12))
+    return DriverCertificate(
+        name, "difference from its plan", float((ours - plan).abs().max()), (0.0, 1e-12)
+    )
 
 
 def _chain(name: str) -> DriverCertificate:
-    """Langevin steps at one level of Gaussian data leave ``v / (1 - eta rho^2 / (4 v))``; the last step is linear."""
+    """Langevin steps at one level of Gaussian data leave ``v / (1 - eta rho^2 / (4 v))``; the last
+    step is linear."""
     ones, rho, eta = torch.ones(1, 64, dtype=torch.float64), 0.5, 0.4
     model = GaussianMixture(MEAN * ones, STD, torch.ones(1), VPLinear())
-    out = sample(model, name, steps=1, n=256, levels=1, high=rho, jump=rho, eta=eta, burn_in=40, sweeps=1, finish="ddim", finish_steps=1)
+    out = sample(
+        model,
+        name,
+        steps=1,
+        n=256,
+        levels=1,
+        high=rho,
+        jump=rho,
+        eta=eta,
+        burn_in=40,
+        sweeps=1,
+        finish="ddim",
+        finish_steps=1,
+    )
     v = STD**2 + rho**2
     wanted = (STD**2 / v) ** 2 * v / (1.0 - eta * rho**2 / (4.0 * v))
     found = float((out.double() - MEAN).square().mean()) / wanted
-    return DriverCertificate(name, "variance of the chain over its closed form", found, (0.965, 1.035))
+    return DriverCertificate(
+        name, "variance of the chain over its closed form", found, (0.965, 1.035)
+    )
 
 
 MEASURES: dict[str, Callable[[str], DriverCertificate]] = {

@@ -1,9 +1,12 @@
-"""Weak order without Monte Carlo: the law of a stochastic plan on Gaussian data, propagated exactly.
+"""Weak order without Monte Carlo: the law of a stochastic plan on Gaussian data, propagated
+exactly.
 
-For ``x0 ~ N(m, s^2)`` the prediction ``D = m + alpha s^2 / v (x - alpha m)``, ``v = alpha^2 s^2 + sigma^2``, is affine in the state, so the
-last state is ``offset + gain x_T + sum_k c_k z_k``. The coefficients come from the transposed plan: one pass over its instructions from
-the last to the first carries the derivative of the result, which costs as much as one run instead of one run a noise. Mean and variance
-of the last state follow exactly and are compared with ``alpha m`` and ``v``.
+For ``x0 ~ N(m, s^2)`` the prediction ``D = m + alpha s^2 / v (x - alpha m)``,
+``v = alpha^2 s^2 + sigma^2``, is affine in the state, so the last state is
+``offset + gain x_T + sum_k c_k z_k``. The coefficients come from the transposed plan: one pass over
+its instructions from the last to the first carries the derivative of the result, which costs as
+much as one run instead of one run a noise. Mean and variance of the last state follow exactly and
+are compared with ``alpha m`` and ``v``.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ class Affine(NamedTuple):
 
 
 def prediction(kind: str, node: Node, mean: float = MEAN, std: float = STD) -> tuple[float, float]:
-    """``(gain, offset)`` of the exact prediction of ``kind`` on the data ``N(mean, std^2)``: ``gain x + offset``."""
+    """``(gain, offset)`` of the exact prediction of ``kind`` on the data ``N(mean, std^2)``:
+    ``gain x + offset``."""
     variance = (node.alpha * std) ** 2 + node.sigma**2
     x0_gain = node.alpha * std**2 / variance
     x0_offset = mean * (1.0 - x0_gain * node.alpha)
@@ -59,18 +63,25 @@ def last_state(plan: Plan, mean: float = MEAN, std: float = STD) -> Affine:
 
 
 def weak_errors(plan: Plan) -> tuple[float, float]:
-    """Absolute errors of mean and variance of the last state, from the exact marginal at the first."""
+    """Absolute errors of mean and variance of the last state, from the exact marginal at the
+    first."""
     return law_errors(last_state(plan), plan.start, plan.end)
 
 
-def law_differences(out: Affine, start: Node, end: Node, mean: float = MEAN, std: float = STD) -> tuple[float, float]:
-    """Mean and variance of ``out`` minus those of the marginal at ``end`` when the first state has the exact law at ``start``."""
+def law_differences(
+    out: Affine, start: Node, end: Node, mean: float = MEAN, std: float = STD
+) -> tuple[float, float]:
+    """Mean and variance of ``out`` minus those of the marginal at ``end`` when the first state has
+    the exact law at ``start``."""
     found = out.offset + out.gain * start.alpha * mean
-    variance = out.gain**2 * ((start.alpha * std) ** 2 + start.sigma**2) + math.fsum(c * c for c in out.noise)
+    variance = out.gain**2 * ((start.alpha * std) ** 2 + start.sigma**2) + math.fsum(
+        c * c for c in out.noise
+    )
     return found - end.alpha * mean, variance - (end.alpha * std) ** 2 - end.sigma**2
 
 
 def law_errors(out: Affine, start: Node, end: Node) -> tuple[float, float]:
-    """Absolute errors of the mean and variance of ``out`` at ``end`` when the first state has the exact law at ``start``."""
+    """Absolute errors of the mean and variance of ``out`` at ``end`` when the first state has the
+    exact law at ``start``."""
     mean, variance = law_differences(out, start, end)
     return abs(mean), abs(variance)

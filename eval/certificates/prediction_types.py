@@ -1,9 +1,12 @@
-"""Orders and rounding through the loop itself: the same plan with a network of every kind, and with states of lower precision.
+"""Orders and rounding through the loop itself: the same plan with a network of every kind, and with
+states of lower precision.
 
-A plan asks for x0, eps or velocities; what the network predicts is folded into the coefficients when the plan is lowered. So the order must
-be the same for every kind of network. It is measured here between two step counts, with the exact mixture of ``problem`` answering as
-eps, x0, v, velocity or score (a stochastic plan: the weak error on Gaussian data, whose law is read off one run of a batch of unit
-inputs). Rounding: the largest difference of a run in fp32 or bf16 to the same run in float64, over 20 steps to sigma = 0.
+A plan asks for x0, eps or velocities; what the network predicts is folded into the coefficients
+when the plan is lowered. So the order must be the same for every kind of network. It is measured
+here between two step counts, with the exact mixture of ``problem`` answering as eps, x0, v,
+velocity or score (a stochastic plan: the weak error on Gaussian data, whose law is read off one run
+of a batch of unit inputs). Rounding: the largest difference of a run in fp32 or bf16 to the same
+run in float64, over 20 steps to sigma = 0.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from .certification import FLOOR, home_schedule, tolerance
 from .gaussian import MEAN, STD, Affine, law_errors
 from .problem import exact_states, mixture, smooth_grid
 
-#: pairs of step counts, the first whose finer error is above rounding counts; weak errors reach their slope later
+#: pairs of step counts, the first whose finer error is above rounding counts; weak errors reach
+#: their slope later
 PAIRS, WEAK_PAIRS = ((320, 160), (160, 80), (80, 40)), ((1280, 640), (640, 320))
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ROUNDING_STEPS = 20
@@ -43,7 +47,8 @@ class Kinds:
     """What was measured for one sampler with one set of options.
 
     Attributes:
-        orders: measured order by kind of the network's prediction (weak order when ``stochastic``); empty where none is declared.
+        orders: measured order by kind of the network's prediction (weak order when ``stochastic``);
+            empty where none is declared.
         rounding: largest difference to the run in float64, by dtype.
     """
 
@@ -56,24 +61,33 @@ class Kinds:
 
     @property
     def passed(self) -> bool:
-        """All kinds agree, and with the declared order within twice the certificate's tolerance: these step counts are coarse."""
+        """All kinds agree, and with the declared order within twice the certificate's tolerance:
+        these step counts are coarse."""
         orders = list(self.orders.values()) or [self.declared]
         near = all(abs(order - self.declared) <= 2.0 * tolerance(self.declared) for order in orders)
         return near and max(orders) - min(orders) <= AGREEMENT
 
 
 def certify_kinds(sampler: str, **options: Any) -> Kinds:
-    """Measure ``sampler`` with ``options`` for every kind of network and for fp32 and bf16 states (lower-order ends switched off)."""
+    """Measure ``sampler`` with ``options`` for every kind of network and for fp32 and bf16 states
+    (lower-order ends switched off)."""
     entry = registry.get(sampler)
     fields = {f.name for f in dataclasses.fields(entry.options)}
-    chosen = registry.make_options(entry, {**({"lower_order_final": False} if "lower_order_final" in fields else {}), **options})
+    chosen = registry.make_options(
+        entry,
+        {**({"lower_order_final": False} if "lower_order_final" in fields else {}), **options},
+    )
     schedule = home_schedule(sampler)
     order = entry.order_of(chosen)
     stochastic = entry.tau_of(chosen) > 0.0
 
     def error(kind: str, steps: int) -> float:
         plan = registry.build(sampler, smooth_grid(schedule, steps), chosen)
-        return law_error(plan, schedule, kind) if stochastic else path_error(plan, schedule, kind, math.ceil(order) + 2)
+        return (
+            law_error(plan, schedule, kind)
+            if stochastic
+            else path_error(plan, schedule, kind, math.ceil(order) + 2)
+        )
 
     plan = registry.build(sampler, grid("lam", schedule, ROUNDING_STEPS), chosen)
     return Kinds(
@@ -81,7 +95,9 @@ def certify_kinds(sampler: str, **options: Any) -> Kinds:
         options,
         stochastic,
         order,
-        {kind: _slope(partial(error, kind), WEAK_PAIRS if stochastic else PAIRS) for kind in KINDS} if order else {},
+        {kind: _slope(partial(error, kind), WEAK_PAIRS if stochastic else PAIRS) for kind in KINDS}
+        if order
+        else {},
         {name: rounding(plan, schedule, dtype) for name, dtype in DTYPES.items()},
     )
 
@@ -95,8 +111,15 @@ def _slope(error: Callable[[int], float], pairs: Sequence[tuple[int, int]]) -> f
     return math.inf
 
 
-def follow(plan: Plan, denoiser: Denoiser, x: Tensor, known: Mapping[Any, Tensor] | None = None, noise: Any = None) -> Tensor:
-    """Run ``plan`` on ``denoiser`` from ``x``; states at the nodes of ``known`` are replaced by what is given."""
+def follow(
+    plan: Plan,
+    denoiser: Denoiser,
+    x: Tensor,
+    known: Mapping[Any, Tensor] | None = None,
+    noise: Any = None,
+) -> Tensor:
+    """Run ``plan`` on ``denoiser`` from ``x``; states at the nodes of ``known`` are replaced by
+    what is given."""
     cursor = Cursor(plan, denoiser, x, noise)
     while (call := cursor.call) is not None:
         if known and call.node in known:
@@ -106,7 +129,8 @@ def follow(plan: Plan, denoiser: Denoiser, x: Tensor, known: Mapping[Any, Tensor
 
 
 def path_error(plan: Plan, schedule: Schedule, kind: str, warm: int) -> float:
-    """Largest error of the final states on the mixture; the states at the first ``warm`` step boundaries are made exact."""
+    """Largest error of the final states on the mixture; the states at the first ``warm`` step
+    boundaries are made exact."""
     known = {node: exact_states(node) for node in plan.nodes[1 : warm + 1]}
     out = follow(plan, mixture(schedule, kind), exact_states(plan.start), known)
     return float((out - exact_states(plan.end)).abs().max())
@@ -115,8 +139,8 @@ def path_error(plan: Plan, schedule: Schedule, kind: str, warm: int) -> float:
 def law_error(plan: Plan, schedule: Schedule, kind: str) -> float:
     """Weak error of a stochastic plan on Gaussian data, from one run through the loop.
 
-    The last state is affine in the start state and the noises; row 0 of the batch has none of them, row 1 a unit start state, row 2 + k a
-    unit noise k.
+    The last state is affine in the start state and the noises; row 0 of the batch has none of them,
+    row 1 a unit start state, row 2 + k a unit noise k.
     """
     draws = len(plan.draws)
     one = torch.ones(1, dtype=torch.float64)
@@ -124,15 +148,24 @@ def law_error(plan: Plan, schedule: Schedule, kind: str) -> float:
     x = torch.zeros(2 + draws, 1, dtype=torch.float64)
     x[1] = 1.0
     rows = torch.eye(2 + draws, dtype=torch.float64)
-    out = follow(plan, model, x, noise=lambda key, like: rows[:, 2 + key : 3 + key]).flatten().tolist()
+    out = (
+        follow(plan, model, x, noise=lambda key, like: rows[:, 2 + key : 3 + key])
+        .flatten()
+        .tolist()
+    )
     affine = Affine(out[0], out[1] - out[0], tuple(v - out[0] for v in out[2:]))
     return max(law_errors(affine, plan.start, plan.end))
 
 
 def rounding(plan: Plan, schedule: Schedule, dtype: torch.dtype) -> float:
-    """Largest difference of the run with states of ``dtype`` to the run in float64, from the same states; noises are 1."""
+    """Largest difference of the run with states of ``dtype`` to the run in float64, from the same
+    states; noises are 1."""
     start = 1.0 if schedule.prior_scale == 1.0 else schedule.prior_scale
     x = (start * torch.linspace(-1.5, 1.5, 8, dtype=torch.float64)[:, None]).to(dtype)
     model = mixture(schedule, "v")
     exact = follow(plan, model, x.double(), noise=lambda key, like: torch.ones_like(like))
-    return float((follow(plan, model, x, noise=lambda key, like: torch.ones_like(like)).double() - exact).abs().max())
+    return float(
+        (follow(plan, model, x, noise=lambda key, like: torch.ones_like(like)).double() - exact)
+        .abs()
+        .max()
+    )

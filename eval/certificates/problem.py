@@ -1,7 +1,8 @@
 """The exact problem on which orders are measured: a one-dimensional Gaussian mixture.
 
-On the line the probability-flow ODE is the monotone map that keeps the cumulative distribution, ``F_t(x_t) = F_s(x_s)`` with
-``F(x) = sum_k w_k Phi((x - alpha mu_k) / sqrt(alpha^2 s_k^2 + sigma^2))``, so the exact state at any node is a root, to rounding.
+On the line the probability-flow ODE is the monotone map that keeps the cumulative distribution,
+``F_t(x_t) = F_s(x_s)`` with ``F(x) = sum_k w_k Phi((x - alpha mu_k) / sqrt(alpha^2 s_k^2 +
+sigma^2))``, so the exact state at any node is a root, to rounding.
 """
 
 from __future__ import annotations
@@ -28,24 +29,34 @@ _MEANS, _STDS, _LOGS = np.array(MEANS), np.array(STDS), np.log(np.array(WEIGHTS)
 def mixture(schedule: Schedule, prediction: str = "eps") -> GaussianMixture:
     """The mixture as a denoiser on ``schedule`` that predicts ``prediction``, shape (1,)."""
     means = torch.tensor(MEANS, dtype=torch.float64)[:, None]
-    return GaussianMixture(means, torch.tensor(STDS, dtype=torch.float64), torch.tensor(WEIGHTS, dtype=torch.float64), schedule, prediction)
+    return GaussianMixture(
+        means,
+        torch.tensor(STDS, dtype=torch.float64),
+        torch.tensor(WEIGHTS, dtype=torch.float64),
+        schedule,
+        prediction,
+    )
 
 
 def mixture_eps(node: Node, x: np.ndarray) -> np.ndarray:
-    """``E[eps | x]`` of the mixture at ``node`` for states ``x`` (n, 1): what ``mixture(schedule)`` gives, to rounding, and 20 times faster
-    on a few states, where a tensor operation costs its overhead only."""
+    """``E[eps | x]`` of the mixture at ``node`` for states ``x`` (n, 1): what ``mixture(schedule)``
+    gives, to rounding, and 20 times faster on a few states, where a tensor operation costs its
+    overhead only."""
     variance = (node.alpha * _STDS) ** 2 + node.sigma**2
     difference = x - node.alpha * _MEANS
     z = difference / variance
     logits = _LOGS - 0.5 * (difference * z + np.log(variance))
     parts = np.exp(logits - logits.max(axis=1, keepdims=True))
-    eps: np.ndarray = node.sigma * (parts * z).sum(axis=1, keepdims=True) / parts.sum(axis=1, keepdims=True)
+    eps: np.ndarray = (
+        node.sigma * (parts * z).sum(axis=1, keepdims=True) / parts.sum(axis=1, keepdims=True)
+    )
     return eps
 
 
 @lru_cache(maxsize=64)
 def smooth_grid(schedule: Schedule, steps: int, lam_range: tuple[float, float] = LAM_RANGE) -> Grid:
-    """Smooth non-uniform grid between finite lam: ``u + sin(2 pi u) / (4 pi)`` mapped to ``lam_range``."""
+    """Smooth non-uniform grid between finite lam: ``u + sin(2 pi u) / (4 pi)`` mapped to
+    ``lam_range``."""
     u = np.arange(steps + 1) / steps
     q = u + 0.5 * np.sin(2.0 * np.pi * u) / (2.0 * np.pi)
     lams = lam_range[0] + (lam_range[1] - lam_range[0]) * q
@@ -53,7 +64,8 @@ def smooth_grid(schedule: Schedule, steps: int, lam_range: tuple[float, float] =
 
 
 def exact_states(node: Node, levels: tuple[float, ...] = QUANTILES) -> Tensor:
-    """The states at ``node`` with the given cumulative probabilities, (n, 1) float64: one orbit a level."""
+    """The states at ``node`` with the given cumulative probabilities, (n, 1) float64: one orbit a
+    level."""
     return torch.tensor([[_quantile(node, level)] for level in levels], dtype=torch.float64)
 
 
@@ -67,10 +79,16 @@ def _quantile(node: Node, level: float) -> float:
     x = 0.5 * (low + high)
     for _ in range(200):
         upper = level > 0.5  # measured from the nearer tail, so that nothing cancels
-        tail = sum(p * 0.5 * math.erfc((x - c if upper else c - x) / (w * math.sqrt(2.0))) for p, c, w in parts)
+        tail = sum(
+            p * 0.5 * math.erfc((x - c if upper else c - x) / (w * math.sqrt(2.0)))
+            for p, c, w in parts
+        )
         excess = (1.0 - level) - tail if upper else tail - level
         low, high = (low, x) if excess > 0.0 else (x, high)
-        density = sum(p * math.exp(-0.5 * ((x - c) / w) ** 2) / (w * math.sqrt(2.0 * math.pi)) for p, c, w in parts)
+        density = sum(
+            p * math.exp(-0.5 * ((x - c) / w) ** 2) / (w * math.sqrt(2.0 * math.pi))
+            for p, c, w in parts
+        )
         step = x - excess / density if density > 0.0 else math.nan
         following = step if low < step < high else 0.5 * (low + high)
         if abs(following - x) <= 1e-16 * abs(x) + 1e-18:

@@ -1,12 +1,16 @@
-"""Strong error of stochastic samplers: every step count follows the same Brownian path, and so does the reference.
+"""Strong error of stochastic samplers: every step count follows the same Brownian path, and so does
+the reference.
 
-In ``y = x / alpha`` and lam the reverse SDE with diffusion strength tau is ``dy = -kappa (y - D) dlam + sqrt(2) tau rho dW``,
-kappa = 1 + tau^2, rho = e^{-lam} (Xue et al. 2023, arXiv 2309.05019, eq. 8). On Gaussian data ``N(m, s^2)``, with
-``v = s^2 + rho^2``, its strong solution is
+In ``y = x / alpha`` and lam the reverse SDE with diffusion strength tau is
+``dy = -kappa (y - D) dlam + sqrt(2) tau rho dW``, kappa = 1 + tau^2, rho = e^{-lam} (Xue et al.
+2023, arXiv 2309.05019, eq. 8). On Gaussian data ``N(m, s^2)``, with ``v = s^2 + rho^2``, its strong
+solution is
 
-    y_t - m = (v_t / v_s)^{kappa/2} (y_s - m) + sqrt(2) tau int_s^t (v_t / v_r)^{kappa/2} rho_r dW_r,
+    y_t - m = (v_t / v_s)^{kappa/2} (y_s - m) + sqrt(2) tau int_s^t (v_t / v_r)^{kappa/2} rho_r
+        dW_r,
 
-and with W and H of small intervals of length h the integral of a smooth g is ``g_a W + (g_b - g_a) (W/2 - H)`` to O(h^2): the reference.
+and with W and H of small intervals of length h the integral of a smooth g is
+``g_a W + (g_b - g_a) (W/2 - H)`` to O(h^2): the reference.
 """
 
 from __future__ import annotations
@@ -36,15 +40,18 @@ REFERENCE = 256
 
 
 class Strong(NamedTuple):
-    """``errors``: (N, root mean square of the last state's error); ``slope``: least squares of -log error against log N."""
+    """``errors``: (N, root mean square of the last state's error); ``slope``: least squares of -log
+    error against log N."""
 
     errors: tuple[tuple[int, float], ...]
     slope: float
 
 
-def exact_end(start: Node, end: Node, x: Tensor, seeds: Sequence[int], tau: float, intervals: int = REFERENCE) -> Tensor:
-    """The state at ``end`` of the SDE on the Gaussian data of ``gaussian`` from ``x`` (B, *shape), float64, at ``start``, on the paths of
-    ``seeds``."""
+def exact_end(
+    start: Node, end: Node, x: Tensor, seeds: Sequence[int], tau: float, intervals: int = REFERENCE
+) -> Tensor:
+    """The state at ``end`` of the SDE on the Gaussian data of ``gaussian`` from ``x`` (B, *shape),
+    float64, at ``start``, on the paths of ``seeds``."""
     kappa = 1.0 + tau * tau
     path = LamPath(seeds, tol=TOLERANCE)
     lams = [start.lam + (end.lam - start.lam) * k / intervals for k in range(intervals + 1)]
@@ -57,7 +64,9 @@ def exact_end(start: Node, end: Node, x: Tensor, seeds: Sequence[int], tau: floa
     for k, (w, h) in enumerate(path.path.levies(list(pairwise(lams)), x)):
         total += kernel[k] * w + (kernel[k + 1] - kernel[k]) * (0.5 * w - h)
     carry = (variance(end.lam) / variance(start.lam)) ** (0.5 * kappa)
-    out: Tensor = end.alpha * (MEAN + carry * (x / start.alpha - MEAN) + math.sqrt(2.0) * tau * total)
+    out: Tensor = end.alpha * (
+        MEAN + carry * (x / start.alpha - MEAN) + math.sqrt(2.0) * tau * total
+    )
     return out
 
 
@@ -71,12 +80,14 @@ def strong_errors(
     seeds: Sequence[int] | None = None,
     width: int = 64,
 ) -> Strong:
-    """Strong errors of the plans ``plan_of(N)``, which must share start and end, on the Gaussian data.
+    """Strong errors of the plans ``plan_of(N)``, which must share start and end, on the Gaussian
+    data.
 
     Args:
         tau: diffusion strength that the plans declare.
         noise: ``brownian``, or ``independent`` draws (which do not converge: the control).
-        seeds: one a sample of ``width`` elements, each with a path of its own (32 seeds by default).
+        seeds: one a sample of ``width`` elements, each with a path of its own (32 seeds by
+            default).
 
     Raises ValueError for plans that draw nothing, or whose ends are beyond the path.
     """
@@ -86,7 +97,9 @@ def strong_errors(
     if not first.stochastic:
         raise ArgumentError("a plan without noise has no strong error")
     if not max(abs(start.lam), abs(end.lam)) <= LAM_LIMIT:
-        raise ArgumentError(f"a grid between lam = {start.lam} and {end.lam}: allowed is |lam| <= {LAM_LIMIT}")
+        raise ArgumentError(
+            f"a grid between lam = {start.lam} and {end.lam}: allowed is |lam| <= {LAM_LIMIT}"
+        )
     z = SeededNoise(chosen).start((width,), dtype=torch.float64)
     x = start.alpha * MEAN + math.hypot(start.alpha * STD, start.sigma) * z
     wanted = exact_end(start, end, x, chosen, tau)
@@ -95,8 +108,12 @@ def strong_errors(
     errors = []
     for n in steps:
         plan = plan_of(n)
-        source = PlanPath(plan, chosen, tol=TOLERANCE) if noise == "brownian" else SeededNoise(chosen)
-        errors.append((n, float((run(plan, model, x, noise=source) - wanted).square().mean().sqrt())))
+        source = (
+            PlanPath(plan, chosen, tol=TOLERANCE) if noise == "brownian" else SeededNoise(chosen)
+        )
+        errors.append(
+            (n, float((run(plan, model, x, noise=source) - wanted).square().mean().sqrt()))
+        )
     return Strong(tuple(errors), slope(errors))
 
 
@@ -104,5 +121,7 @@ def slope(errors: Sequence[tuple[float, float]]) -> float:
     """Least squares of -log error against the log of the first number (steps, a tolerance)."""
     logs = [(math.log(n), math.log(e)) for n, e in errors]
     mean_n, mean_e = (sum(v) / len(logs) for v in zip(*logs, strict=True))
-    found: float = -sum((n - mean_n) * (e - mean_e) for n, e in logs) / sum((n - mean_n) ** 2 for n, _ in logs)
+    found: float = -sum((n - mean_n) * (e - mean_e) for n, e in logs) / sum(
+        (n - mean_n) ** 2 for n, _ in logs
+    )
     return found

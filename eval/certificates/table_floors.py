@@ -1,9 +1,11 @@
-"""The error that samplers which step in t keep on a table, where the slopes of alpha and sigma jump at every entry.
+"""The error that samplers which step in t keep on a table, where the slopes of alpha and sigma jump
+at every entry.
 
-Between the entries of ``DiscreteVP`` log rho is linear in t. A step in rho or lam does not feel that; a step in t integrates a kinked
-function, and its error stops falling with its order. Measured: the root mean square distance of end points at the table's first entry from
-those of ``dpm_solver_3`` with 1,200 steps (good to 5e-9), for a mixture of two Gaussians in two dimensions, 64 start states, 1,000 entries
-with beta from 1e-4 to 0.02, on the uniform grid.
+Between the entries of ``DiscreteVP`` log rho is linear in t. A step in rho or lam does not feel
+that; a step in t integrates a kinked function, and its error stops falling with its order.
+Measured: the root mean square distance of end points at the table's first entry from those of
+``dpm_solver_3`` with 1,200 steps (good to 5e-9), for a mixture of two Gaussians in two dimensions,
+64 start states, 1,000 entries with beta from 1e-4 to 0.02, on the uniform grid.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class FloorCertificate:
 
     @property
     def passed(self) -> bool:
-        """True where the error at ``STEPS[1]`` is the stated floor within a factor of 5, above and below."""
+        """True where the error at ``STEPS[1]`` is the stated floor within a factor of 5, above and
+        below."""
         return self.stated / FACTOR <= self.errors[1][1] <= self.stated * FACTOR
 
 
@@ -48,7 +51,10 @@ def certify_floor(name: str) -> FloorCertificate:
     if name not in FLOORS:
         raise SamplerError(unknown("sampler with an error floor on tables", name, FLOORS))
     exact = _ends("dpm_solver_3", 1200, "lam")
-    errors = tuple((steps, float((_ends(name, steps, "uniform") - exact).pow(2).mean().sqrt())) for steps in STEPS)
+    errors = tuple(
+        (steps, float((_ends(name, steps, "uniform") - exact).pow(2).mean().sqrt()))
+        for steps in STEPS
+    )
     entry = get(name)
     return FloorCertificate(name, float(entry.order_of(entry.options())), FLOORS[name], errors)
 
@@ -59,4 +65,13 @@ def _ends(name: str, steps: int, grid: str) -> Tensor:
     schedule = DiscreteVP.from_betas([1e-4 + i * step for i in range(ENTRIES)])
     model = GaussianMixture([[1.0, -0.5], [-0.8, 0.6]], [0.3, 0.4], [0.6, 0.4], schedule, "eps")
     with quietly():
-        return sample(model, name, steps=steps, grid=grid, n=64, seed=0, dtype=torch.float64, final="sigma_min")
+        return sample(
+            model,
+            name,
+            steps=steps,
+            grid=grid,
+            n=64,
+            seed=0,
+            dtype=torch.float64,
+            final="sigma_min",
+        )

@@ -1,8 +1,10 @@
-"""The measured order of somebody else's scheduler: any diffusers class, its own code in float64, against exact scores.
+"""The measured order of somebody else's scheduler: any diffusers class, its own code in float64,
+against exact scores.
 
-The class gets a fine table of the VP path (or its flow or EDM grid), answers of the exact mixture of ``problem`` at the level of each of
-its timesteps, and exact states at its first calls, so that a multistep's history is right. Its state is compared with the exact one at
-the first timestep past ``MEASURED_AT`` of its range, before the steps to sigma = 0, whose length in lam does not shrink.
+The class gets a fine table of the VP path (or its flow or EDM grid), answers of the exact mixture
+of ``problem`` at the level of each of its timesteps, and exact states at its first calls, so that a
+multistep's history is right. Its state is compared with the exact one at the first timestep past
+``MEASURED_AT`` of its range, before the steps to sigma = 0, whose length in lam does not shrink.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from .problem import exact_states, mixture_eps
 
 #: numbers of steps; one more than a multiple of 40, so that evenly spaced tables have common nodes
 STEPS = (41, 81, 161, 321)
-#: entries of the table: evenly spaced times fall on it (some classes spend the square of this when they are made)
+#: entries of the table: evenly spaced times fall on it (some classes spend the square of this when
+#: they are made)
 TRAIN_STEPS = 8_001
 MEASURED_AT = 0.1
 #: network calls that see an exact state
@@ -35,7 +38,8 @@ WARM = 8
 
 @dataclass(frozen=True)
 class ThirdParty:
-    """What was measured: ``claimed`` is the class's ``solver_order`` where it has one; ``errors`` are (steps, error) pairs."""
+    """What was measured: ``claimed`` is the class's ``solver_order`` where it has one; ``errors``
+    are (steps, error) pairs."""
 
     name: str
     config: Mapping[str, Any]
@@ -46,7 +50,8 @@ class ThirdParty:
 
 @dataclass(frozen=True)
 class _Path:
-    """How a family of schedulers speaks: extra configuration, the node of a timestep, and the network's raw output."""
+    """How a family of schedulers speaks: extra configuration, the node of a timestep, and the
+    network's raw output."""
 
     config: Mapping[str, Any]
     node: Callable[[float], Node]
@@ -57,8 +62,9 @@ class _Path:
 def certify_diffusers(name: str, **config: Any) -> ThirdParty:
     """Measure the diffusers scheduler class ``name`` with ``config``.
 
-    Raises ValueError for an unknown class, a stochastic one (its states differ from run to run), and options that round or move the times
-    (``use_karras_sigmas`` and its like): there the network is not asked at the level of the state, and no order can be claimed.
+    Raises ValueError for an unknown class, a stochastic one (its states differ from run to run),
+    and options that round or move the times (``use_karras_sigmas`` and its like): there the network
+    is not asked at the level of the state, and no order can be claimed.
     """
     cls = _scheduler(name)
     accepted = inspect.signature(cls).parameters
@@ -66,21 +72,35 @@ def certify_diffusers(name: str, **config: Any) -> ThirdParty:
         if key not in accepted:
             raise ArgumentError(f"{name}: " + unknown("configuration key", key, sorted(accepted)))
         if key.startswith("use_") and key.endswith("_sigmas") and value:
-            raise ArgumentError(f"{key}={value!r}: {name} rounds its timesteps there, so the network is not asked where the state is")
+            raise ArgumentError(
+                f"{key}={value!r}: {name} rounds its timesteps there, so the network is not "
+                "asked where the state is"
+            )
     errors = []
     path = _path(cls, accepted)
-    off = {key: False for key in ("lower_order_final", "clip_sample", "thresholding") if key in accepted}
+    off = {
+        key: False
+        for key in ("lower_order_final", "clip_sample", "thresholding")
+        if key in accepted
+    }
     with _double(cls):
         try:
             scheduler = cls(**{**path.config, **off, **config})
         except TypeError as error:
-            raise ArgumentError(f"{name} cannot be made from a table of betas and {dict(config)}: {error}") from error
+            raise ArgumentError(
+                f"{name} cannot be made from a table of betas and {dict(config)}: {error}"
+            ) from error
         for steps in STEPS:
             first, again = (_error(scheduler, path, steps) for _ in range(2))
             if first != again:
-                raise ArgumentError(f"{name} is stochastic with {dict(config)}: only deterministic schedulers have a pathwise order here")
+                raise ArgumentError(
+                    f"{name} is stochastic with {dict(config)}: only deterministic "
+                    "schedulers have a pathwise order here"
+                )
             errors.append((steps, first))
-    counts, values = zip(*[(math.log(n), math.log(e)) for n, e in errors if e > 1e-12][-3:], strict=True)
+    counts, values = zip(
+        *[(math.log(n), math.log(e)) for n, e in errors if e > 1e-12][-3:], strict=True
+    )
     slope = -float(np.polyfit(counts, values, 1)[0])
     default = accepted["solver_order"].default if "solver_order" in accepted else None
     return ThirdParty(name, config, config.get("solver_order", default), slope, tuple(errors))
@@ -90,7 +110,9 @@ def _scheduler(name: str) -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise ArgumentError("certifying a diffusers scheduler needs diffusers: pip install 'fewstep[diffusers]'") from error
+        raise ArgumentError(
+            "certifying a diffusers scheduler needs diffusers: pip install 'fewstep[diffusers]'"
+        ) from error
     known = sorted(n for n in diffusers._import_structure["schedulers"] if n.endswith("Scheduler"))
     if name not in known:
         raise ArgumentError(unknown("diffusers scheduler", name, known))
@@ -99,7 +121,8 @@ def _scheduler(name: str) -> Any:
 
 @contextmanager
 def _double(cls: Any) -> Iterator[None]:
-    """The class's module with float64 wherever it says float32, whose rounding would hide a third order."""
+    """The class's module with float64 wherever it says float32, whose rounding would hide a third
+    order."""
     module = importlib.import_module(cls.__module__)
     kept = {name: getattr(module, name) for name in ("torch", "np") if hasattr(module, name)}
     for name, library in kept.items():
@@ -127,13 +150,26 @@ def _path(cls: Any, accepted: Mapping[str, Any]) -> _Path:
         bars = np.array([float(path.alpha(t)) ** 2 for t in np.linspace(0.0, 1.0, TRAIN_STEPS + 1)])
         betas = 1.0 - bars[1:] / bars[:-1]
         table = DiscreteVP.from_betas(betas)
-        return _Path({"num_train_timesteps": TRAIN_STEPS, "trained_betas": betas.tolist()}, table.node, _eps, TRAIN_STEPS * MEASURED_AT)
+        return _Path(
+            {"num_train_timesteps": TRAIN_STEPS, "trained_betas": betas.tolist()},
+            table.node,
+            _eps,
+            TRAIN_STEPS * MEASURED_AT,
+        )
     if cls.__name__.startswith("FlowMatch"):
         flow = Flow()
         return _Path({}, lambda t: flow.node(t / 1000.0), _velocity, 1000.0 * MEASURED_AT)
     if cls.__name__.startswith("EDM"):
-        return _Path({}, lambda t: Node(1.0, math.exp(4.0 * t), math.exp(4.0 * t)), _edm, 0.25 * math.log(0.5))
-    raise ArgumentError(f"{cls.__name__} has neither a table of betas nor a flow or EDM grid: no exact model fits it")
+        return _Path(
+            {},
+            lambda t: Node(1.0, math.exp(4.0 * t), math.exp(4.0 * t)),
+            _edm,
+            0.25 * math.log(0.5),
+        )
+    raise ArgumentError(
+        f"{cls.__name__} has neither a table of betas nor a flow or EDM grid: no exact model "
+        "fits it"
+    )
 
 
 def _eps(node: Node, x_in: Tensor) -> Tensor:
@@ -141,13 +177,15 @@ def _eps(node: Node, x_in: Tensor) -> Tensor:
 
 
 def _velocity(node: Node, x_in: Tensor) -> Tensor:
-    """``eps - x0`` with ``x0 = (x - t eps) / (1 - t)``; at t = 1 the mean of the data is what x0 is known of."""
+    """``eps - x0`` with ``x0 = (x - t eps) / (1 - t)``; at t = 1 the mean of the data is what x0 is
+    known of."""
     eps = _eps(node, x_in)
     return (eps - x_in) / node.alpha if node.alpha else eps - _mean_of_data()
 
 
 def _edm(node: Node, x_in: Tensor) -> Tensor:
-    """``F = (D - c_skip x) / c_out`` from ``c_in x`` (Karras et al. 2022, arXiv 2206.00364, table 1, sigma_data = 1/2)."""
+    """``F = (D - c_skip x) / c_out`` from ``c_in x`` (Karras et al. 2022, arXiv 2206.00364, table
+    1, sigma_data = 1/2)."""
     s, d = node.sigma, 0.5
     x = x_in * math.hypot(s, d)
     data = x - s * _eps(node, x)
@@ -168,9 +206,13 @@ def _error(scheduler: Any, path: _Path, steps: int) -> float:
     last = max(k for k, t in enumerate(labels) if float(t) == landing)
     if last <= WARM:
         raise ArgumentError(
-            f"{type(scheduler).__name__} has timesteps of its own ({labels[0]:.4g}, {labels[1]:.4g}, ...), not those of the path"
+            f"{type(scheduler).__name__} has timesteps of its own ({labels[0]:.4g}, "
+            f"{labels[1]:.4g}, ...), not those of the path"
         )
-    grows = "trained_betas" in path.config and float(_scaled(scheduler, torch.ones(1, 1, dtype=torch.float64), labels[0])) != 1.0
+    grows = (
+        "trained_betas" in path.config
+        and float(_scaled(scheduler, torch.ones(1, 1, dtype=torch.float64), labels[0])) != 1.0
+    )
 
     def exact(node: Node) -> Tensor:
         """In the class's coordinates: those of VE where it scales the network's input."""
@@ -181,7 +223,9 @@ def _error(scheduler: Any, path: _Path, steps: int) -> float:
         node = path.node(float(label))
         if k < WARM:
             x = exact(node)
-        x = scheduler.step(path.answer(node, _scaled(scheduler, x, label)), label, x, return_dict=False)[0]
+        x = scheduler.step(
+            path.answer(node, _scaled(scheduler, x, label)), label, x, return_dict=False
+        )[0]
     error = float((x - exact(path.node(landing))).abs().max())
     if not math.isfinite(error):
         raise ArgumentError(f"{type(scheduler).__name__} is not finite after {last} calls")
@@ -189,5 +233,7 @@ def _error(scheduler: Any, path: _Path, steps: int) -> float:
 
 
 def _scaled(scheduler: Any, x: Tensor, label: Any) -> Tensor:
-    scaled: Tensor = scheduler.scale_model_input(x, label) if hasattr(scheduler, "scale_model_input") else x
+    scaled: Tensor = (
+        scheduler.scale_model_input(x, label) if hasattr(scheduler, "scale_model_input") else x
+    )
     return scaled

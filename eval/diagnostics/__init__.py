@@ -1,1 +1,2 @@
-"""Diagnostics of a model's score: Fokker-Planck residual, symmetry of the Jacobian, intrinsic dimension."""
+"""Diagnostics of a model's score: Fokker-Planck residual, symmetry of the Jacobian, intrinsic
+dimension."""

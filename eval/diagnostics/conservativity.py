@@ -1,12 +1,14 @@
-"""Is the model's score a gradient? The antisymmetric part of its Jacobian (Chao et al. 2022, arXiv 2209.12753, sec. 3).
+"""Is the model's score a gradient? The antisymmetric part of its Jacobian (Chao et al. 2022, arXiv
+2209.12753, sec. 3).
 
 ``J = ds/dx`` of a gradient is symmetric. With ``|.|`` the Frobenius norm, at each noised sample,
 
     Asym  = |J - J^T|^2 / 2 = tr J J^T - tr J J                NAsym = |J - J^T|^2 / (4 |J|^2)   in [0, 1],
 
-0 for a gradient and 1 for a rotation; by Hutchinson's estimator ``E |J v - J^T v|^2 = |J - J^T|^2`` and ``E |J v|^2 = |J|^2``. Neither
-necessary nor sufficient for right samples: a field R with ``div(p R) = 0`` beside the score changes no marginal (Horvat and Pfister 2024,
-ICLR, "On gauge freedom, conservativity and intrinsic dimensionality estimation in diffusion models").
+0 for a gradient and 1 for a rotation; by Hutchinson's estimator ``E |J v - J^T v|^2 = |J - J^T|^2``
+and ``E |J v|^2 = |J|^2``. Neither necessary nor sufficient for right samples: a field R with
+``div(p R) = 0`` beside the score changes no marginal (Horvat and Pfister 2024, ICLR, "On gauge
+freedom, conservativity and intrinsic dimensionality estimation in diffusion models").
 """
 
 from __future__ import annotations
@@ -22,7 +24,17 @@ from ...models.denoiser import Condition, Denoiser
 from ...schedules.node import Node
 from ..solver.batches import slices
 from ..solver.precision import InOwnPrecision
-from .derivatives import data_of, directions, noised, noisy_node, pull, push, score_graph, seeds_of, unit
+from .derivatives import (
+    data_of,
+    directions,
+    noised,
+    noisy_node,
+    pull,
+    push,
+    score_graph,
+    seeds_of,
+    unit,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +45,8 @@ class Asymmetry:
         times: where.
         asym, nasym: mean over the samples at each time, (T,) float64.
         standard_error: of ``nasym`` over the samples, (T,); NaN for one sample.
-        pooled: ``mean |J - J^T|^2 / (4 mean |J|^2)``, (T,): with few probes the mean of ratios is biased, this is not.
+        pooled: ``mean |J - J^T|^2 / (4 mean |J|^2)``, (T,): with few probes the mean of ratios is
+            biased, this is not.
         per_sample: NAsym of each sample, (T, n).
         probes: probes of a sample; 0 where the Jacobian is exact.
     """
@@ -66,13 +79,14 @@ def score_asymmetry(
         denoiser: any model that autograd sees through; it computes in its own dtype.
         x0: clean samples (n, *shape).
         times: of the schedule, with sigma > 0.
-        trace: ``exact`` (a reverse pass an element), ``hutchinson`` (one reverse pass, and two through its graph, a probe), or ``auto``:
-            exact up to 64 elements.
+        trace: ``exact`` (a reverse pass an element), ``hutchinson`` (one reverse pass, and two
+            through its graph, a probe), or ``auto``: exact up to 64 elements.
         probes, probe: as in ``log_prob``.
         seed, seeds: of noise and probes, one a sample.
         cond, batch: of the model; samples in one network call.
 
-    Raises GradientError where the network has no derivative (for probes: no second one), with what to do about it.
+    Raises GradientError where the network has no derivative (for probes: no second one), with what
+    to do about it.
     """
     data, model = data_of(denoiser, x0), InOwnPrecision(denoiser)
     chosen = seeds_of(len(data), seed, seeds)
@@ -87,16 +101,26 @@ def score_asymmetry(
             found[i, :, rows] = torch.stack(_norms(model, x, node, own, vectors)).double().cpu()
     odd, all_ = found[:, 0], found[:, 1]
     each = odd / (4.0 * all_).clamp_min(1e-300)
-    spread = each.std(dim=1) / math.sqrt(len(data)) if len(data) > 1 else torch.full((len(nodes),), math.nan, dtype=torch.float64)
+    spread = (
+        each.std(dim=1) / math.sqrt(len(data))
+        if len(data) > 1
+        else torch.full((len(nodes),), math.nan, dtype=torch.float64)
+    )
     pooled = odd.mean(dim=1) / (4.0 * all_.mean(dim=1)).clamp_min(1e-300)
-    return Asymmetry(tuple(times), 0.5 * odd.mean(dim=1), each.mean(dim=1), spread, pooled, each, count)
+    return Asymmetry(
+        tuple(times), 0.5 * odd.mean(dim=1), each.mean(dim=1), spread, pooled, each, count
+    )
 
 
-def _norms(model: Denoiser, x: Tensor, node: Node, cond: Condition, vectors: Tensor | None) -> tuple[Tensor, Tensor]:
+def _norms(
+    model: Denoiser, x: Tensor, node: Node, cond: Condition, vectors: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """``|J - J^T|^2`` and ``|J|^2`` of each sample, (B,), or their estimates."""
     x, score = score_graph(model, x, node, cond)
     if vectors is None:
-        jacobian = torch.stack([pull(score, x, unit(x, k)).flatten(1) for k in range(x[0].numel())], dim=1)
+        jacobian = torch.stack(
+            [pull(score, x, unit(x, k)).flatten(1) for k in range(x[0].numel())], dim=1
+        )
         return (jacobian - jacobian.mT).square().sum(dim=(1, 2)), jacobian.square().sum(dim=(1, 2))
     odd, all_ = x.new_zeros(len(x)), x.new_zeros(len(x))
     for v in vectors:

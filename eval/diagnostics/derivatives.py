@@ -1,7 +1,9 @@
-"""Derivatives of a model's score by its state: the score with its graph, products with the Jacobian and its transpose.
+"""Derivatives of a model's score by its state: the score with its graph, products with the Jacobian
+and its transpose.
 
-With ``J = ds/dx`` a reverse pass gives ``J^T v``; that product is linear in v, so a reverse pass through it gives ``J w``: the network must
-be twice differentiable by reverse mode, and nothing else.
+With ``J = ds/dx`` a reverse pass gives ``J^T v``; that product is linear in v, so a reverse pass
+through it gives ``J w``: the network must be twice differentiable by reverse mode, and nothing
+else.
 """
 
 from __future__ import annotations
@@ -25,12 +27,16 @@ from ..errors import ScoreError
 DATA_STREAM = (1 << 30) + 1
 
 NO_GRADIENT = (
-    "the score's derivative by the state is wanted, and autograd finds none: the network detaches its input, runs without gradients "
-    "(no_grad, inference_mode), or works outside of torch; let it compute with gradients, or use intrinsic_dimension, which needs none"
+    "the score's derivative by the state is wanted, and autograd finds none: the network "
+    "detaches its input, runs without gradients "
+    "(no_grad, inference_mode), or works outside of torch; let it compute with gradients, or "
+    "use intrinsic_dimension, which needs none"
 )
 NOT_TWICE = (
-    "the score's second derivative by the state is wanted, and an operation of the network has none: fused attention is one such, run the "
-    "network in torch.nn.attention.sdpa_kernel(SDPBackend.MATH); others are torch.cdist and custom functions that are differentiable once"
+    "the score's second derivative by the state is wanted, and an operation of the network "
+    "has none: fused attention is one such, run the "
+    "network in torch.nn.attention.sdpa_kernel(SDPBackend.MATH); others are torch.cdist and "
+    "custom functions that are differentiable once"
 )
 #: what torch says where an operation has no (second) derivative
 MISSING = ("derivative", "differentiate twice")
@@ -45,14 +51,19 @@ def seeds_of(n: int, seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
 
 
 def data_of(denoiser: Denoiser, x0: Tensor) -> Tensor:
-    """Clean samples ``x0`` (B, *shape) in float64 (float32 on devices without it), less the offset of a mean-reverting path.
+    """Clean samples ``x0`` (B, *shape) in float64 (float32 on devices without it), less the offset
+    of a mean-reverting path.
 
     StateError for another shape than the model's, ScoreError for data that are not finite.
     """
     if not x0.is_floating_point() or x0.ndim < 2 or not len(x0):
-        raise StateError(f"the samples must be floating point (batch, *shape), got {x0.dtype} {tuple(x0.shape)}")
+        raise StateError(
+            f"the samples must be floating point (batch, *shape), got {x0.dtype} {tuple(x0.shape)}"
+        )
     if denoiser.shape is not None and tuple(x0.shape[1:]) != tuple(denoiser.shape):
-        raise StateError(f"the samples have shape {tuple(x0.shape[1:])}, the model wants {tuple(denoiser.shape)}")
+        raise StateError(
+            f"the samples have shape {tuple(x0.shape[1:])}, the model wants {tuple(denoiser.shape)}"
+        )
     if not bool(torch.isfinite(x0).all()):
         raise ScoreError("the samples hold NaN or infinity")
     offset: Tensor | None = getattr(denoiser, "offset", None)
@@ -61,7 +72,8 @@ def data_of(denoiser: Denoiser, x0: Tensor) -> Tensor:
 
 
 def noisy_node(denoiser: Denoiser, t: float) -> Node:
-    """The node at ``t``. ScoreError where there is no score: at sigma = 0, or no time that the model can be asked at."""
+    """The node at ``t``. ScoreError where there is no score: at sigma = 0, or no time that the
+    model can be asked at."""
     node = denoiser.schedule.node(t)
     if not node.sigma > 0.0 or node.t is None:
         raise ScoreError(f"t={t}: the score needs sigma > 0")
@@ -70,18 +82,26 @@ def noisy_node(denoiser: Denoiser, t: float) -> Node:
 
 def noised(denoiser: Denoiser, data: Tensor, node: Node, seeds: Sequence[int]) -> Tensor:
     """``alpha x0 + sigma z``, z from ``seeds``, for ``data`` (B, *shape)."""
-    z = normals(seeds, data.shape[1:], stream=DATA_STREAM, draw=0, device=data.device, dtype=data.dtype)
+    z = normals(
+        seeds, data.shape[1:], stream=DATA_STREAM, draw=0, device=data.device, dtype=data.dtype
+    )
     return node.alpha * data + node.sigma * kernel_noise(denoiser.schedule, seeds, z)
 
 
 def score_of(denoiser: Denoiser, x: Tensor, node: Node, cond: Condition = None) -> Tensor:
-    """``grad log p_t(x)`` as the model sees it, (B, *shape), from its prediction of whatever kind."""
+    """``grad log p_t(x)`` as the model sees it, (B, *shape), from its prediction of whatever
+    kind."""
     t = float(node.t or 0.0)
-    return convert_prediction(denoiser(x, t, cond), x, t, denoiser.prediction, "score", denoiser.schedule)
+    return convert_prediction(
+        denoiser(x, t, cond), x, t, denoiser.prediction, "score", denoiser.schedule
+    )
 
 
-def score_graph(denoiser: Denoiser, x: Tensor, node: Node, cond: Condition = None) -> tuple[Tensor, Tensor]:
-    """A copy of ``x`` (B, *shape) that collects gradients, and the score there. GradientError where autograd does not see the network."""
+def score_graph(
+    denoiser: Denoiser, x: Tensor, node: Node, cond: Condition = None
+) -> tuple[Tensor, Tensor]:
+    """A copy of ``x`` (B, *shape) that collects gradients, and the score there. GradientError where
+    autograd does not see the network."""
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()
         t = float(node.t or 0.0)
@@ -92,7 +112,8 @@ def score_graph(denoiser: Denoiser, x: Tensor, node: Node, cond: Condition = Non
 
 
 def pull(value: Tensor, x: Tensor, v: Tensor, twice: bool = False) -> Tensor:
-    """``J^T v`` for ``value`` of ``x``, v shaped as the value; with its graph where ``twice``. GradientError where there is none."""
+    """``J^T v`` for ``value`` of ``x``, v shaped as the value; with its graph where ``twice``.
+    GradientError where there is none."""
     (found,) = derivatives(value, (x,), v, twice)
     if found is None:
         raise GradientError(NO_GRADIENT)
@@ -109,12 +130,17 @@ def push(value: Tensor, x: Tensor, v: Tensor) -> Tensor:
     return found
 
 
-def derivatives(value: Tensor, xs: Sequence[Tensor], v: Tensor | None = None, twice: bool = False) -> tuple[Tensor | None, ...]:
-    """The reverse pass from ``value`` to each of ``xs``, None where it does not arrive. GradientError where an operation has none."""
+def derivatives(
+    value: Tensor, xs: Sequence[Tensor], v: Tensor | None = None, twice: bool = False
+) -> tuple[Tensor | None, ...]:
+    """The reverse pass from ``value`` to each of ``xs``, None where it does not arrive.
+    GradientError where an operation has none."""
     if not value.requires_grad:
         return (None,) * len(xs)
     try:
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(value, xs, v, retain_graph=True, create_graph=twice, allow_unused=True)
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            value, xs, v, retain_graph=True, create_graph=twice, allow_unused=True
+        )
     except (RuntimeError, NotImplementedError) as error:
         if any(words in str(error) for words in MISSING):
             raise GradientError(f"{NOT_TWICE} ({error})") from error
@@ -122,8 +148,11 @@ def derivatives(value: Tensor, xs: Sequence[Tensor], v: Tensor | None = None, tw
     return found
 
 
-def directions(x: Tensor, trace: str, probes: int, probe: str, seeds: Sequence[int]) -> Tensor | None:
-    """The probes of an estimate, (K, B, *shape); None where the trace is exact (up to 64 elements a sample by default)."""
+def directions(
+    x: Tensor, trace: str, probes: int, probe: str, seeds: Sequence[int]
+) -> Tensor | None:
+    """The probes of an estimate, (K, B, *shape); None where the trace is exact (up to 64 elements a
+    sample by default)."""
     choice("trace", trace, TRACES)
     choice("probe", probe, PROBES)
     integer("probes", probes, 1, 1_000_000)

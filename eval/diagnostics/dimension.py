@@ -1,10 +1,13 @@
 """Intrinsic dimension of the data from a model's score.
 
-Near a manifold of dimension k the score at small noise points along the normals. Of the singular values of many scores around a point,
-d - k are then large (about sqrt(points) / sigma) and the rest small: the dimension is where they drop most (Stanczuk et al. 2022, arXiv
-2212.12611, algorithm 1: the largest absolute drop ``s_i - s_{i+1}``; the largest ratio would fall behind the constant tangential part).
+Near a manifold of dimension k the score at small noise points along the normals. Of the singular
+values of many scores around a point, d - k are then large (about sqrt(points) / sigma) and the rest
+small: the dimension is where they drop most (Stanczuk et al. 2022, arXiv 2212.12611, algorithm 1:
+the largest absolute drop ``s_i - s_{i+1}``; the largest ratio would fall behind the constant
+tangential part).
 
-FLIPD needs one point and a trace (Kamkari et al. 2024, arXiv 2406.03537, sec. 3), with the score at ``x = alpha x0``:
+FLIPD needs one point and a trace (Kamkari et al. 2024, arXiv 2406.03537, sec. 3), with the score at
+``x = alpha x0``:
 
     k(x0) = d + sigma^2 (tr ds/dx + |s|^2).
 """
@@ -39,8 +42,10 @@ class IntrinsicDimension:
     """Of n base points in d dimensions.
 
     Attributes:
-        dimension: of each base point, (n,) int64, between 1 and d - 1: without a manifold there is a drop all the same, see ``ratio``.
-        spectrum: singular values over sqrt(points), descending, (n, d) float64; normal ones are about 1 / sigma.
+        dimension: of each base point, (n,) int64, between 1 and d - 1: without a manifold there is
+            a drop all the same, see ``ratio``.
+        spectrum: singular values over sqrt(points), descending, (n, d) float64; normal ones are
+            about 1 / sigma.
         gap: the largest drop, (n,); ``ratio``: the value before it over the value after it.
         sigma, points: noise level and scores of a base point.
     """
@@ -65,16 +70,19 @@ def intrinsic_dimension(
     cond: Condition = None,
     batch: int | None = None,
 ) -> IntrinsicDimension:
-    """Dimension of the data around each of ``x0`` by the singular values of scores; needs no derivative of the network.
+    """Dimension of the data around each of ``x0`` by the singular values of scores; needs no
+    derivative of the network.
 
     Args:
         denoiser: any model; it computes in its own dtype.
         x0: clean samples (n, *shape), the base points.
         t: small noise, still resolved by the network; t_min of the schedule by default.
-        points: scores around each base point, at least d; by default 4 d, the paper's, but no fewer than 200: in few dimensions 4 d points
-            leave the normal values further apart than the drop.
-        center: subtract the mean score first. The paper does not; but around a base point that lies off the model's manifold all scores
-            share a large part, which stands alone as the first singular value (then the answer without it is d - 1).
+        points: scores around each base point, at least d; by default 4 d, the paper's, but no fewer
+            than 200: in few dimensions 4 d points leave the normal values further apart than the
+            drop.
+        center: subtract the mean score first. The paper does not; but around a base point that lies
+            off the model's manifold all scores share a large part, which stands alone as the first
+            singular value (then the answer without it is d - 1).
         seed, seeds: of the noise, one a base point.
         cond, batch: of the model; rows in one network call, all points of a base point by default.
 
@@ -91,11 +99,16 @@ def intrinsic_dimension(
     spectra = []
     for i, s in enumerate(chosen):
         scores = _cloud(model, data[i], node, count, s, condition(cond, slice(i, i + 1)), batch)
-        spectra.append(torch.linalg.svdvals(scores - scores.mean(dim=0) if center else scores).double().cpu() / math.sqrt(count))
+        spectra.append(
+            torch.linalg.svdvals(scores - scores.mean(dim=0) if center else scores).double().cpu()
+            / math.sqrt(count)
+        )
     spectrum = torch.stack(spectra)
     gap, where = (spectrum[:, :-1] - spectrum[:, 1:]).max(dim=1)
     after = spectrum.gather(1, where[:, None] + 1)[:, 0]
-    return IntrinsicDimension(d - 1 - where, spectrum, gap, (after + gap) / after.clamp_min(1e-300), node.sigma, count)
+    return IntrinsicDimension(
+        d - 1 - where, spectrum, gap, (after + gap) / after.clamp_min(1e-300), node.sigma, count
+    )
 
 
 def _small(denoiser: Denoiser, t: float | None) -> Node:
@@ -105,9 +118,19 @@ def _small(denoiser: Denoiser, t: float | None) -> Node:
 
 
 @torch.no_grad()
-def _cloud(model: Denoiser, x0: Tensor, node: Node, count: int, seed: int, cond: Condition, batch: int | None) -> Tensor:
+def _cloud(
+    model: Denoiser,
+    x0: Tensor,
+    node: Node,
+    count: int,
+    seed: int,
+    cond: Condition,
+    batch: int | None,
+) -> Tensor:
     """``count`` scores around the point ``x0`` (*shape), (count, d)."""
-    z = normals([seed], (count, *x0.shape), stream=CLOUD_STREAM, draw=0, device=x0.device, dtype=x0.dtype)[0]
+    z = normals(
+        [seed], (count, *x0.shape), stream=CLOUD_STREAM, draw=0, device=x0.device, dtype=x0.dtype
+    )[0]
     x = node.alpha * x0 + node.sigma * z
     parts = []
     for rows, _ in slices(count, batch):
@@ -115,7 +138,9 @@ def _cloud(model: Denoiser, x0: Tensor, node: Node, count: int, seed: int, cond:
         parts.append(score_of(model, part, node, _repeated(cond, len(part))).flatten(1))
     scores = torch.cat(parts)
     if not bool(torch.isfinite(scores).all()):
-        raise ScoreError(f"the score at t={node.t} (sigma = {node.sigma:.3g}) is not finite: give a larger t")
+        raise ScoreError(
+            f"the score at t={node.t} (sigma = {node.sigma:.3g}) is not finite: give a larger t"
+        )
     return scores
 
 
@@ -138,10 +163,11 @@ def flipd(
     cond: Condition = None,
     batch: int | None = None,
 ) -> Tensor:
-    """FLIPD's estimate of the dimension around each of ``x0`` (n, *shape), (n,) float64, not rounded.
+    """FLIPD's estimate of the dimension around each of ``x0`` (n, *shape), (n,) float64, not
+    rounded.
 
-    Args as in ``intrinsic_dimension``; ``trace``, ``probes`` and ``probe`` as in ``log_prob``. GradientError where autograd does not see
-    the network, ScoreError where sigma(t) = 0.
+    Args as in ``intrinsic_dimension``; ``trace``, ``probes`` and ``probe`` as in ``log_prob``.
+    GradientError where autograd does not see the network, ScoreError where sigma(t) = 0.
     """
     data, model = data_of(denoiser, x0), InOwnPrecision(denoiser)
     node = _small(denoiser, t)
@@ -153,5 +179,7 @@ def flipd(
         x, score = score_graph(model, at, node, own)
         products = products_with(score, x, unit_vectors(x) if vectors is None else vectors)
         traces = products.sum(dim=1) if vectors is None else products.mean(dim=1)
-        parts.append(x[0].numel() + node.sigma**2 * (traces + score.detach().flatten(1).square().sum(dim=1)))
+        parts.append(
+            x[0].numel() + node.sigma**2 * (traces + score.detach().flatten(1).square().sum(dim=1))
+        )
     return torch.cat(parts).double().cpu()

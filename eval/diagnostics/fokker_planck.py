@@ -1,11 +1,14 @@
 """Does a score belong to a density that diffuses? The residual of the score Fokker-Planck equation.
 
-The scores of ``dx = f x dt + g dw`` satisfy (Lai et al. 2023, FP-Diffusion, arXiv 2210.04296, theorem on the score FPE)
+The scores of ``dx = f x dt + g dw`` satisfy (Lai et al. 2023, FP-Diffusion, arXiv 2210.04296,
+theorem on the score FPE)
 
     r = d_t s - grad [ g^2/2 (div s + |s|^2) - f <x, s> ] = 0,
 
-reported per dimension as there, ``E |r| / d`` in the schedule's time, and over the size of d_t s, which is the same in any time. Here it is
-computed in half log-SNR, where ``g^2/2 dt/dlam = -sigma^2``. A residual of 0 at the right end makes ODE and SDE samples agree in law.
+reported per dimension as there, ``E |r| / d`` in the schedule's time, and over the size of d_t s,
+which is the same in any time. Here it is computed in half log-SNR, where
+``g^2/2 dt/dlam = -sigma^2``. A residual of 0 at the right end makes ODE and SDE samples agree in
+law.
 """
 
 from __future__ import annotations
@@ -24,7 +27,18 @@ from ...schedules.node import Node
 from ..errors import ScoreError
 from ..solver.batches import condition, slices
 from ..solver.precision import InOwnPrecision
-from .derivatives import NOT_TWICE, data_of, derivatives, directions, noised, noisy_node, pull, score_graph, seeds_of, unit
+from .derivatives import (
+    NOT_TWICE,
+    data_of,
+    derivatives,
+    directions,
+    noised,
+    noisy_node,
+    pull,
+    score_graph,
+    seeds_of,
+    unit,
+)
 from .time_derivative import WAYS, by_jvp, central, chosen_way, refuse_rounded, step_of
 
 
@@ -36,10 +50,12 @@ class FokkerPlanck:
         times: where.
         per_dimension: ``mean |r| / d`` in the schedule's time, (T,) float64.
         relative: root mean square of r over that of d_t s, (T,).
-        square: the square of ``relative`` less the noise of the probes, unbiased, hence sometimes below 0; NaN for one probe, (T,).
+        square: the square of ``relative`` less the noise of the probes, unbiased, hence sometimes
+            below 0; NaN for one probe, (T,).
         per_sample: ``|r| / d`` of each sample, (T, n).
-        probe_error: the part of ``per_dimension`` that is noise of the probes, ``mean sqrt(sum_k |r_k - r|^2 / (K (K - 1))) / d``, (T,); 0
-            for exact traces, NaN for one probe.
+        probe_error: the part of ``per_dimension`` that is noise of the probes,
+            ``mean sqrt(sum_k |r_k - r|^2 / (K (K - 1))) / d``, (T,); 0 for exact traces, NaN for
+            one probe.
         derivative, step: how d_t was taken; of the differences, in half log-SNR.
     """
 
@@ -71,16 +87,20 @@ def fokker_planck_residual(
     """The residual at ``x0`` noised to each of ``times``.
 
     Args:
-        denoiser: any model on a Gaussian path, twice differentiable by its state; it computes in its own dtype.
+        denoiser: any model on a Gaussian path, twice differentiable by its state; it computes in
+            its own dtype.
         x0: clean samples (n, *shape).
         times: of the schedule, inside it by two steps of the differences.
-        trace, probes, probe: ``div s`` exactly (two reverse passes an element) or by probes (two a probe), as in ``log_prob``.
-        derivative: ``central``, ``jvp`` or ``auto``, see ``eval.time_derivative``; ``step`` of the differences, by its rule by default.
+        trace, probes, probe: ``div s`` exactly (two reverse passes an element) or by probes (two a
+            probe), as in ``log_prob``.
+        derivative: ``central``, ``jvp`` or ``auto``, see ``eval.time_derivative``; ``step`` of the
+            differences, by its rule by default.
         seed, seeds: of noise and probes, one a sample.
         cond, batch: of the model; samples in one network call.
 
-    Raises GradientError where a derivative is missing, with what to do about it; ScoreError for a PFGM++ path, whose densities do not
-    diffuse, for times at the ends, and for a network that knows its time as a rounded index.
+    Raises GradientError where a derivative is missing, with what to do about it; ScoreError for a
+    PFGM++ path, whose densities do not diffuse, for times at the ends, and for a network that knows
+    its time as a rounded index.
     """
     choice("derivative", derivative, WAYS)
     if isinstance(denoiser.schedule, PFGMPP):
@@ -102,23 +122,37 @@ def fokker_planck_residual(
         for rows, own in slices(len(data), batch, cond):
             x = noised(denoiser, data[rows], node, chosen[rows])
             vectors = directions(x, trace, probes, probe, chosen[rows])
-            slope = central(model, x, node, h, own) if way == "central" else _sure(by_jvp(model, x, node, own))
-            found[i, :, rows] = torch.stack(_norms(model, x, node, own, vectors, slope)).double().cpu()
-    rates = torch.tensor([abs(float(denoiser.schedule.dlam(t))) for t in times], dtype=torch.float64)[:, None]
+            slope = (
+                central(model, x, node, h, own)
+                if way == "central"
+                else _sure(by_jvp(model, x, node, own))
+            )
+            found[i, :, rows] = (
+                torch.stack(_norms(model, x, node, own, vectors, slope)).double().cpu()
+            )
+    rates = torch.tensor(
+        [abs(float(denoiser.schedule.dlam(t))) for t in times], dtype=torch.float64
+    )[:, None]
     each, noise = (found[:, k] * rates / data[0].numel() for k in (0, 2))
     whole, size, extra = found.square().mean(dim=2).unbind(dim=1)
     size = size.clamp_min(1e-300)
     relative, square = (whole / size).sqrt(), (whole - extra) / size
-    return FokkerPlanck(tuple(times), each.mean(dim=1), relative, square, each, noise.mean(dim=1), way, h)
+    return FokkerPlanck(
+        tuple(times), each.mean(dim=1), relative, square, each, noise.mean(dim=1), way, h
+    )
 
 
 def _sure(slope: Tensor | None) -> Tensor:
     if slope is None:
-        raise ScoreError("forward mode sees the time in some calls of the network only: use derivative='central'")
+        raise ScoreError(
+            "forward mode sees the time in some calls of the network only: use derivative='central'"
+        )
     return slope
 
 
-def _norms(model: Denoiser, x: Tensor, node: Node, cond: Condition, vectors: Tensor | None, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _norms(
+    model: Denoiser, x: Tensor, node: Node, cond: Condition, vectors: Tensor | None, slope: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """In half log-SNR: ``|r|``, ``|d s|`` and the standard error of r over probes, (B,) each."""
     t = float(node.t or 0.0)
     drift = float(model.schedule.f(t)) / float(model.schedule.dlam(t))
@@ -132,15 +166,21 @@ def _norms(model: Denoiser, x: Tensor, node: Node, cond: Condition, vectors: Ten
         noise = torch.zeros_like(plain)
     else:
         spread = bends.flatten(2)
-        noise = (spread.var(dim=0).sum(dim=1) / len(spread)).sqrt() if len(spread) > 1 else torch.full_like(plain, float("nan"))
+        noise = (
+            (spread.var(dim=0).sum(dim=1) / len(spread)).sqrt()
+            if len(spread) > 1
+            else torch.full_like(plain, float("nan"))
+        )
         residual = residual + bends.mean(dim=0)
     return residual.flatten(1).norm(dim=1), slope.flatten(1).norm(dim=1), noise
 
 
 def _bends(score: Tensor, x: Tensor, vectors: Tensor | None) -> Iterator[Tensor]:
-    """Gradient by x of each diagonal entry of the Jacobian, or of ``v^T J v`` for each probe: (B, *shape) each.
+    """Gradient by x of each diagonal entry of the Jacobian, or of ``v^T J v`` for each probe: (B,
+    *shape) each.
 
-    ``J^T v`` depends on v, unless an operation of the network ends the graph there; then it is no constant but unknown.
+    ``J^T v`` depends on v, unless an operation of the network ends the graph there; then it is no
+    constant but unknown.
     """
     for v in [unit(x, k) for k in range(x[0].numel())] if vectors is None else vectors:
         cotangent = v.detach().clone().requires_grad_()

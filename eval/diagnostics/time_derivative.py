@@ -1,8 +1,9 @@
 """The score's derivative along the path at a fixed state, ``d s(x, lam) / d lam``.
 
-Central differences of fourth order in half log-SNR, ``(8 (s_1 - s_-1) - (s_2 - s_-2)) / (12 h)``, ``h = eps^(1/5)`` of the precision that
-the network computes in, where truncation and rounding are alike: 7.4e-4 in float64, 0.041 in float32. Or the network's own
-derivative by its time, forward mode, with the schedule's numbers (host floats) differentiated in the same way in float64.
+Central differences of fourth order in half log-SNR, ``(8 (s_1 - s_-1) - (s_2 - s_-2)) / (12 h)``,
+``h = eps^(1/5)`` of the precision that the network computes in, where truncation and rounding are
+alike: 7.4e-4 in float64, 0.041 in float32. Or the network's own derivative by its time, forward
+mode, with the schedule's numbers (host floats) differentiated in the same way in float64.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ from ...schedules.node import Node
 from ..errors import ScoreError
 from .derivatives import score_of
 
-#: ways to differentiate; ``auto``: jvp where autograd sees the time and the first sample agrees with differences, else central
+#: ways to differentiate; ``auto``: jvp where autograd sees the time and the first sample agrees
+#: with differences, else central
 WAYS = ("auto", "central", "jvp")
 #: what the two ways may differ by on one sample, over the norm of the derivative
 AGREE = 0.01
 #: of a difference of fourth order, at 1 and 2 steps to each side, over the step
 WEIGHTS = ((-2, 1.0 / 12.0), (-1, -2.0 / 3.0), (1, 2.0 / 3.0), (2, -1.0 / 12.0))
-NO_TIME = "derivative='jvp': forward mode sees no dependence on the time; use 'central', or a network of a tensor t that has forward mode"
+NO_TIME = (
+    "derivative='jvp': forward mode sees no dependence on the time; use 'central', or a network "
+    "of a tensor t that has forward mode"
+)
 T = TypeVar("T", float, Tensor)
 _forward: Any = torch.autograd.forward_ad
 
@@ -39,13 +44,19 @@ def step_of(dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).eps ** 0.2)
 
 
-def _differences(function: Callable[[Node], Sequence[T]], denoiser: Denoiser, node: Node, h: float) -> list[T]:
-    """``d/dlam`` of each value of ``function`` at ``node``. ScoreError where the path ends within two steps."""
+def _differences(
+    function: Callable[[Node], Sequence[T]], denoiser: Denoiser, node: Node, h: float
+) -> list[T]:
+    """``d/dlam`` of each value of ``function`` at ``node``. ScoreError where the path ends within
+    two steps."""
     schedule = denoiser.schedule
     try:
         places = [(c / h, schedule.node_at_lam(node.lam + k * h)) for k, c in WEIGHTS]
     except ValueError as error:
-        raise ScoreError(f"t={node.t} is within 2 steps of {h:.3g} in half log-SNR from the end of the path: {error}") from None
+        raise ScoreError(
+            f"t={node.t} is within 2 steps of {h:.3g} in half log-SNR from the end of the "
+            f"path: {error}"
+        ) from None
     rows = [[c * value for value in function(place)] for c, place in places]
     return [a + b + c + d for a, b, c, d in zip(*rows, strict=True)]
 
@@ -53,8 +64,13 @@ def _differences(function: Callable[[Node], Sequence[T]], denoiser: Denoiser, no
 def refuse_rounded(denoiser: Denoiser, node: Node, h: float) -> None:
     """ScoreError for a network that is told a rounded time."""
     mismatch = getattr(denoiser, "time_mismatch", None)
-    if callable(mismatch) and any(_differences(lambda place: [mismatch(float(place.t or 0.0))], denoiser, node, h)):
-        raise ScoreError("the network knows its time as an index only, which is rounded: it has no derivative along the path")
+    if callable(mismatch) and any(
+        _differences(lambda place: [mismatch(float(place.t or 0.0))], denoiser, node, h)
+    ):
+        raise ScoreError(
+            "the network knows its time as an index only, which is rounded: it has no "
+            "derivative along the path"
+        )
 
 
 @torch.no_grad()
@@ -72,38 +88,63 @@ def _numbers(model: Denoiser, node: Node) -> list[float]:
 
 
 def sees_time(model: Denoiser, x: Tensor, node: Node, cond: Condition = None) -> bool:
-    """Whether autograd sees the time in the network's outputs at ``x`` (B, *shape): one evaluation and one reverse pass."""
+    """Whether autograd sees the time in the network's outputs at ``x`` (B, *shape): one evaluation
+    and one reverse pass."""
     with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")  # a network that reads the time as a number
-        t = torch.tensor(float(node.t or 0.0), dtype=wide(x.device), device=x.device, requires_grad=True)
+        # a network that reads the time as a number
+        warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
+        t = torch.tensor(
+            float(node.t or 0.0), dtype=wide(x.device), device=x.device, requires_grad=True
+        )
         raws = model.raws(model.input_scale(float(node.t or 0.0)) * x, t, cond)
         total = torch.stack([raw.sum() for raw in raws]).sum()
-        return total.requires_grad and torch.autograd.grad(total, t, allow_unused=True)[0] is not None
+        return (
+            total.requires_grad and torch.autograd.grad(total, t, allow_unused=True)[0] is not None
+        )
 
 
 @torch.no_grad()
 def by_jvp(model: Denoiser, x: Tensor, node: Node, cond: Condition = None) -> Tensor | None:
-    """By the network's derivative by its time; None where forward mode sees no time in its outputs."""
-    numbers, slopes = _numbers(model, node), _differences(lambda place: _numbers(model, place), model, node, step_of(torch.float64))
+    """By the network's derivative by its time; None where forward mode sees no time in its
+    outputs."""
+    numbers, slopes = (
+        _numbers(model, node),
+        _differences(lambda place: _numbers(model, place), model, node, step_of(torch.float64)),
+    )
     precision = wide(x.device)
     t = torch.tensor(float(node.t or 0.0), dtype=precision, device=x.device)
-    rate = torch.tensor(1.0 / float(model.schedule.dlam(float(node.t or 0.0))), dtype=precision, device=x.device)
+    rate = torch.tensor(
+        1.0 / float(model.schedule.dlam(float(node.t or 0.0))), dtype=precision, device=x.device
+    )
     try:
         with _forward.dual_level():
             alone = model.raws(numbers[-1] * x, _forward.make_dual(t, rate), cond)
             if all(_forward.unpack_dual(raw).tangent is None for raw in alone):
                 return None
-            both = model.raws(_forward.make_dual(numbers[-1] * x, slopes[-1] * x), _forward.make_dual(t, rate), cond)
+            both = model.raws(
+                _forward.make_dual(numbers[-1] * x, slopes[-1] * x),
+                _forward.make_dual(t, rate),
+                cond,
+            )
             pairs = [_forward.unpack_dual(raw) for raw in both]
-            raws = [(pair.primal, torch.zeros_like(pair.primal) if pair.tangent is None else pair.tangent) for pair in pairs]
+            raws = [
+                (
+                    pair.primal,
+                    torch.zeros_like(pair.primal) if pair.tangent is None else pair.tangent,
+                )
+                for pair in pairs
+            ]
     except NotImplementedError:
         return None
     columns = [slopes[:1], *([c] for c in slopes[1:-1]), *([c] for c in numbers[1:-1])]
     return combine([x, *(raw for raw, _ in raws), *(tangent for _, tangent in raws)], columns)
 
 
-def chosen_way(way: str, model: Denoiser, x: Tensor, node: Node, h: float, cond: Condition = None) -> str:
-    """``central`` or ``jvp`` for this model, from a first sample ``x`` (1, *shape). GradientError where jvp is asked for and impossible."""
+def chosen_way(
+    way: str, model: Denoiser, x: Tensor, node: Node, h: float, cond: Condition = None
+) -> str:
+    """``central`` or ``jvp`` for this model, from a first sample ``x`` (1, *shape). GradientError
+    where jvp is asked for and impossible."""
     if way == "central" or (way == "auto" and not sees_time(model, x, node, cond)):
         return "central"
     own = by_jvp(model, x, node, cond)

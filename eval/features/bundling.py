@@ -2,7 +2,8 @@
 
     python -m fewstep.eval.features.bundling mnist --train mnist_train.npz --test mnist_test.npz
 
-Each npz holds ``image`` uint8 (n, h, w[, c]), or ``jpeg`` and ``offset`` (``image_sources``); folders of pictures are read too.
+Each npz holds ``image`` uint8 (n, h, w[, c]), or ``jpeg`` and ``offset`` (``image_sources``);
+folders of pictures are read too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ KEPT = 2000
 
 
 def read_images(path: str | Path) -> Tensor:
-    """All images of a folder or an npz file, uint8 (n, c, h, w). Raises ScoreError, for one that cannot be read too."""
+    """All images of a folder or an npz file, uint8 (n, c, h, w). Raises ScoreError, for one that
+    cannot be read too."""
     source = open_source(path)
     found = source.read(0, source.count)
     if found.bad:
@@ -37,8 +39,9 @@ def read_images(path: str | Path) -> Tensor:
 
 
 def bundle(name: str, train: str | Path, test: str | Path) -> float:
-    """Write train.safetensors and test.safetensors into the network's folder, the first with the features of ``KEPT`` of its images, which
-    kernel and neighbour metrics need; returns the distance of the two."""
+    """Write train.safetensors and test.safetensors into the network's folder, the first with the
+    features of ``KEPT`` of its images, which kernel and neighbour metrics need; returns the
+    distance of the two."""
     extractor = load_extractor(name)
     made: list[FeatureStats] = []
     for split, path in (("train", train), ("test", test)):
@@ -53,7 +56,9 @@ def bundle(name: str, train: str | Path, test: str | Path) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Write, and say the distance between the two splits on stderr; returns the exit code."""
     form = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(prog="python -m fewstep.eval.features.bundling", description=__doc__, formatter_class=form)
+    p = argparse.ArgumentParser(
+        prog="python -m fewstep.eval.features.bundling", description=__doc__, formatter_class=form
+    )
     p.add_argument("name")
     p.add_argument("--train", required=True)
     p.add_argument("--test", required=True)

@@ -1,9 +1,12 @@
-"""Images to be scored, as files hold them: a folder of pictures, npz files, or what ``fewstep generate`` wrote; read in any order.
+"""Images to be scored, as files hold them: a folder of pictures, npz files, or what
+``fewstep generate`` wrote; read in any order.
 
-A picture is a png, jpg, webp or bmp file, grey or RGB (``files.pictures`` has the rules), or an npy file: uint8 (h, w[, c]), or floating
-point (c, h, w) in [-1, 1], or in the ``value_range`` that is given (``value_range`` has the rule by which another one is noticed). An npz
-file holds ``image`` uint8 (n, h, w[, c]), or ``jpeg`` (all files one after another) with ``offset`` (n + 1). Nothing is unpickled, hidden
-files are no data (``files.listing``). All images must have one size and one number of channels; they come as uint8 (n, c, h, w).
+A picture is a png, jpg, webp or bmp file, grey or RGB (``files.pictures`` has the rules), or an npy
+file: uint8 (h, w[, c]), or floating point (c, h, w) in [-1, 1], or in the ``value_range`` that is
+given (``value_range`` has the rule by which another one is noticed). An npz file holds ``image``
+uint8 (n, h, w[, c]), or ``jpeg`` (all files one after another) with ``offset`` (n + 1). Nothing is
+unpickled, hidden files are no data (``files.listing``). All images must have one size and one
+number of channels; they come as uint8 (n, c, h, w).
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ DAMAGE = (OSError, ValueError, MemoryError)
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image, or a whole npz file, that cannot be read: its place in the source, its name, and why."""
+    """An image, or a whole npz file, that cannot be read: its place in the source, its name, and
+    why."""
 
     index: int
     name: str
@@ -45,8 +49,8 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images ``image`` uint8 (n, c, h, w) with their places ``index`` in the source, those that could not be read, and the ``values`` of
-    those that were floating point."""
+    """Images ``image`` uint8 (n, c, h, w) with their places ``index`` in the source, those that
+    could not be read, and the ``values`` of those that were floating point."""
 
     image: Tensor
     index: tuple[int, ...]
@@ -56,7 +60,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Part:
-    """One file with ``count`` images; ``digest`` is the SHA-256 that a manifest gives it; ``why`` it cannot be read (it counts as one)."""
+    """One file with ``count`` images; ``digest`` is the SHA-256 that a manifest gives it; ``why``
+    it cannot be read (it counts as one)."""
 
     path: Path
     count: int
@@ -71,7 +76,8 @@ class Part:
 
 @dataclass(eq=False)
 class ImageSource:
-    """Images of a folder or a file, by their places 0..count-1: files by name (of a manifest: as it lists them), within a file by row.
+    """Images of a folder or a file, by their places 0..count-1: files by name (of a manifest: as it
+    lists them), within a file by row.
 
     Attributes:
         name: as given.
@@ -91,10 +97,14 @@ class ImageSource:
 
     def __post_init__(self) -> None:
         self.starts = np.cumsum([0, *(part.count for part in self.parts)])
-        first = next((row for row in self._rows(0, self.count) if not isinstance(row[1], Unreadable)), None)
+        first = next(
+            (row for row in self._rows(0, self.count) if not isinstance(row[1], Unreadable)), None
+        )
         if first is None:
             bad = next(row[1] for row in self._rows(0, self.count))
-            raise ScoreError(f"{self.name!r} holds no image that can be read; the first, {bad.name!r}: {bad.why}")
+            raise ScoreError(
+                f"{self.name!r} holds no image that can be read; the first, {bad.name!r}: {bad.why}"
+            )
         self.first, self.shape = self._label(first[0]), tuple(first[1][0].shape)
 
     @property
@@ -103,18 +113,29 @@ class ImageSource:
         return int(self.starts[-1])
 
     def facts(self) -> list[list[Any]]:
-        """Name, images, size and time of change of every file: what tells that a source is the one of before."""
+        """Name, images, size and time of change of every file: what tells that a source is the one
+        of before."""
         found = []
         for part in self.parts:
             stat = part.path.stat() if part.path.exists() else None
-            found.append([str(part.path.resolve()), part.count, stat and stat.st_size, stat and stat.st_mtime_ns])
+            found.append(
+                [
+                    str(part.path.resolve()),
+                    part.count,
+                    stat and stat.st_size,
+                    stat and stat.st_mtime_ns,
+                ]
+            )
         return found
 
     def read(self, start: int, stop: int) -> Batch:
-        """The images ``start`` to ``stop - 1``. ScoreError where one has another size or number of channels than the first, and for places
-        that there are not."""
+        """The images ``start`` to ``stop - 1``. ScoreError where one has another size or number of
+        channels than the first, and for places that there are not."""
         if not 0 <= start <= stop <= self.count:
-            raise ScoreError(f"images {start} to {stop} of {self.name!r}: places from 0 to {self.count} are wanted")
+            raise ScoreError(
+                f"images {start} to {stop} of {self.name!r}: places from 0 to {self.count} "
+                "are wanted"
+            )
         good, index, bad, values = [], [], [], Values()
         for k, found in self._rows(start, stop):
             if isinstance(found, Unreadable):
@@ -123,7 +144,8 @@ class ImageSource:
             row, own = found
             if tuple(row.shape) != self.shape:
                 raise ScoreError(
-                    f"{self._label(k)!r} is {tuple(row.shape)}, {self.first!r} is {self.shape} (channels, height, width): "
+                    f"{self._label(k)!r} is {tuple(row.shape)}, {self.first!r} is "
+                    f"{self.shape} (channels, height, width): "
                     "all images must have one size and one number of channels"
                 )
             good.append(row)
@@ -165,16 +187,21 @@ class ImageSource:
 
 
 def open_source(path: str | Path, value_range: Range = None) -> ImageSource:
-    """The images under ``path``: a folder (with sub-folders, linked ones too), one npz file, or the folder of ``fewstep generate``, whose
-    manifest is followed. ``value_range``: what is black and white in floating point npy files; None: [-1, 1]. Raises ScoreError where there
-    are none, where the values of all npy files together are in another convention, or the run that writes the folder has not ended."""
+    """The images under ``path``: a folder (with sub-folders, linked ones too), one npz file, or the
+    folder of ``fewstep generate``, whose manifest is followed. ``value_range``: what is black and
+    white in floating point npy files; None: [-1, 1]. Raises ScoreError where there are none, where
+    the values of all npy files together are in another convention, or the run that writes the
+    folder has not ended."""
     path, limits, left = Path(path), check_range(value_range), LeftOut()
     if path.is_file() and path.suffix.lower() == ".npz":
         parts = [_part(path)]
         _judge(parts, limits, str(path))
         return ImageSource(str(path), tuple(parts))
     if not path.is_dir():
-        raise ScoreError(f"no images at {str(path)!r}: give a folder of pictures ({', '.join(PICTURES)}) or of npz files, or an npz file")
+        raise ScoreError(
+            f"no images at {str(path)!r}: give a folder of pictures ({', '.join(PICTURES)}) "
+            "or of npz files, or an npz file"
+        )
     manifest = _manifest(path)
     if manifest:
         files = {row["file"]: row["sha256"] for row in manifest["samples"]}
@@ -185,21 +212,30 @@ def open_source(path: str | Path, value_range: Range = None) -> ImageSource:
         except ArgumentError as error:
             raise ScoreError(str(error)) from error
         if len({file.suffix.lower() == ".npz" for file in found}) > 1:
-            raise ScoreError(f"{str(path)!r} mixes pictures and npz files; give a folder with one or the other")
+            raise ScoreError(
+                f"{str(path)!r} mixes pictures and npz files; give a folder with one or the other"
+            )
         parts = [_part(file) for file in found]
     if not parts:
         said = left.text()
-        raise ScoreError(f"no images ({', '.join(PICTURES)}, .npz) under {str(path)!r}" + (f"; {said}" if said else ""))
+        raise ScoreError(
+            f"no images ({', '.join(PICTURES)}, .npz) under {str(path)!r}"
+            + (f"; {said}" if said else "")
+        )
     _judge(parts, limits, str(path))
     return ImageSource(str(path), tuple(parts), manifest, limits, left)
 
 
 def _judge(parts: Sequence[Part], limits: Range, name: str) -> None:
-    """Refuse npy files whose values, all together, are in another convention. One value below 0 says that they are not: most sources are
-    known after their first file."""
+    """Refuse npy files whose values, all together, are in another convention. One value below 0
+    says that they are not: most sources are known after their first file."""
     seen, floating = Values(), False
     for part in parts:
-        if part.path.suffix.lower() != ".npy" or seen.least < -ROUNDING or (floating and limits is not None):
+        if (
+            part.path.suffix.lower() != ".npy"
+            or seen.least < -ROUNDING
+            or (floating and limits is not None)
+        ):
             continue
         try:
             if npy_header(part.path).dtype.kind == "f":
@@ -208,7 +244,10 @@ def _judge(parts: Sequence[Part], limits: Range, name: str) -> None:
         except DAMAGE:  # it is named when its turn comes
             continue
     if limits is not None and not floating:
-        raise ScoreError(f"value_range={limits}: {name!r} holds no floating point npy file; the pixels of all others are 0..255")
+        raise ScoreError(
+            f"value_range={limits}: {name!r} holds no floating point npy file; the pixels of "
+            "all others are 0..255"
+        )
     seen.judge(limits, repr(name), "--value-range=")
 
 
@@ -217,22 +256,42 @@ def _manifest(path: Path) -> dict[str, Any]:
     file = path / "manifest.json"
     if not file.is_file():
         if (path / "settings.json").is_file() and (path / "samples").is_dir():
-            raise ScoreError(f"{str(path)!r} holds an unfinished run of `fewstep generate`; run it again to the end, or score its samples/")
+            raise ScoreError(
+                f"{str(path)!r} holds an unfinished run of `fewstep generate`; run it again "
+                "to the end, or score its samples/"
+            )
         return {}
     try:
         found = read_json(file)
-        if not isinstance(found.get("samples"), list) or not all(_sample(row) for row in found["samples"]):
-            raise ArgumentError("'samples' must be rows with 'file' (a name below the folder), 'sha256' and an integer 'label' or none")
+        if not isinstance(found.get("samples"), list) or not all(
+            _sample(row) for row in found["samples"]
+        ):
+            raise ArgumentError(
+                "'samples' must be rows with 'file' (a name below the folder), 'sha256' and "
+                "an integer 'label' or none"
+            )
     except (OSError, ValueError) as error:
-        raise ScoreError(f"{str(file)!r} is no manifest of `fewstep generate`: {error!s}; score the folder of the pictures") from error
+        raise ScoreError(
+            f"{str(file)!r} is no manifest of `fewstep generate`: {error!s}; score the "
+            "folder of the pictures"
+        ) from error
     return found
 
 
 def _sample(row: Any) -> bool:
-    if not isinstance(row, dict) or not isinstance(row.get("file"), str) or not isinstance(row.get("sha256"), str):
+    if (
+        not isinstance(row, dict)
+        or not isinstance(row.get("file"), str)
+        or not isinstance(row.get("sha256"), str)
+    ):
         return False
     name, label = PurePosixPath(row["file"]), row.get("label")
-    inside = not name.is_absolute() and ".." not in name.parts and ":" not in row["file"] and "\\" not in row["file"]
+    inside = (
+        not name.is_absolute()
+        and ".." not in name.parts
+        and ":" not in row["file"]
+        and "\\" not in row["file"]
+    )
     return inside and (label is None or isinstance(label, int))
 
 
@@ -245,7 +304,9 @@ def _part(path: Path, digest: str | None = None) -> Part:
     except DAMAGE as error:
         return Part(path, 1, digest, str(error))
     if "image" not in names and not {"jpeg", "offset"} <= set(names):
-        raise ScoreError(f"{str(path)!r} holds {sorted(names)}; wanted 'image', or 'jpeg' and 'offset'")
+        raise ScoreError(
+            f"{str(path)!r} holds {sorted(names)}; wanted 'image', or 'jpeg' and 'offset'"
+        )
     try:
         return Part(path, _images(path) if "image" in names else _stream(path), digest)
     except ScoreError:
@@ -258,35 +319,57 @@ def _images(path: Path) -> int:
     """How many images ``image`` holds."""
     found = npz_header(path, "image")
     if found.dtype != np.uint8 or len(found.shape) not in (3, 4):
-        other = "; floating point images are read from npy files (c, h, w), one an image" if found.dtype.kind == "f" else ""
-        raise ScoreError(f"{str(path)!r}: images must be uint8 (n, h, w) or (n, h, w, c), got {found.dtype} {found.shape}{other}")
+        other = (
+            "; floating point images are read from npy files (c, h, w), one an image"
+            if found.dtype.kind == "f"
+            else ""
+        )
+        raise ScoreError(
+            f"{str(path)!r}: images must be uint8 (n, h, w) or (n, h, w, c), got "
+            f"{found.dtype} {found.shape}{other}"
+        )
     if 0 in found.shape:
         raise ScoreError(f"{str(path)!r} holds no image: 'image' has the shape {found.shape}")
     if len(found.shape) == 4 and found.shape[3] not in (1, 3) and found.shape[1] in (1, 3):
-        raise ScoreError(f"{str(path)!r}: 'image' {found.shape} has its channels second; (n, h, w, c) is wanted")
+        raise ScoreError(
+            f"{str(path)!r}: 'image' {found.shape} has its channels second; (n, h, w, c) is wanted"
+        )
     return found.shape[0]
 
 
 def _stream(path: Path) -> int:
     """How many images a stream of files holds, whose offsets must lie in it and rise."""
     jpeg, offset = npz_header(path, "jpeg"), read_npz(path, ("offset",))["offset"]
-    if jpeg.dtype != np.uint8 or len(jpeg.shape) != 1 or offset.dtype.kind not in "iu" or offset.ndim != 1:
+    if (
+        jpeg.dtype != np.uint8
+        or len(jpeg.shape) != 1
+        or offset.dtype.kind not in "iu"
+        or offset.ndim != 1
+    ):
         raise ScoreError(
-            f"{str(path)!r}: 'jpeg' must be uint8 (bytes,) and 'offset' integers (n + 1,), got {jpeg.dtype} {jpeg.shape} and "
+            f"{str(path)!r}: 'jpeg' must be uint8 (bytes,) and 'offset' integers (n + 1,), "
+            f"got {jpeg.dtype} {jpeg.shape} and "
             f"{offset.dtype} {offset.shape}"
         )
     if len(offset) < 2:
-        raise ScoreError(f"{str(path)!r} holds no image: 'offset' has {len(offset)} entries, n + 1 are wanted")
+        raise ScoreError(
+            f"{str(path)!r} holds no image: 'offset' has {len(offset)} entries, n + 1 are wanted"
+        )
     edges = [int(edge) for edge in offset]
     if edges[0] < 0 or edges[-1] > jpeg.shape[0] or any(b < a for a, b in pairwise(edges)):
-        raise ScoreError(f"{str(path)!r}: 'offset' must rise from 0 to at most {jpeg.shape[0]}, the bytes of 'jpeg'; it does not")
+        raise ScoreError(
+            f"{str(path)!r}: 'offset' must rise from 0 to at most {jpeg.shape[0]}, the bytes "
+            "of 'jpeg'; it does not"
+        )
     return len(edges) - 1
 
 
 def _checked(part: Part) -> bytes:
     """The file's bytes, which must be those of the manifest."""
     if part.path.stat().st_size > MOST_BYTES and not part.packed:
-        raise ArgumentError(f"a file of {part.path.stat().st_size} bytes: at most {MOST_BYTES} are read")
+        raise ArgumentError(
+            f"a file of {part.path.stat().st_size} bytes: at most {MOST_BYTES} are read"
+        )
     data = part.path.read_bytes()
     if part.digest is not None and sha256(data) != part.digest:
         raise ArgumentError("its SHA-256 is not the manifest's: damaged or changed")
@@ -294,23 +377,28 @@ def _checked(part: Part) -> bytes:
 
 
 def _arrays(part: Part) -> dict[str, Any] | str:
-    """An npz file's arrays, or why they cannot be read, which is found out once and not for each of its images."""
+    """An npz file's arrays, or why they cannot be read, which is found out once and not for each of
+    its images."""
     try:
-        return read_npz(io.BytesIO(_checked(part)) if part.digest else part.path, ("image", "jpeg", "offset"))
+        return read_npz(
+            io.BytesIO(_checked(part)) if part.digest else part.path, ("image", "jpeg", "offset")
+        )
     except DAMAGE as error:
         return str(error).strip() or type(error).__name__
 
 
 def picture(data: bytes, value_range: Range = None) -> Any:
-    """One picture's file as uint8 (c, h, w); a floating point npy file is judged by its values, as a source of one image. Raises
-    ArgumentError (ScoreError, PictureError or ArrayError) for what is not read."""
+    """One picture's file as uint8 (c, h, w); a floating point npy file is judged by its values, as
+    a source of one image. Raises ArgumentError (ScoreError, PictureError or ArrayError) for what is
+    not read."""
     found, values = _image(data, check_range(value_range), data.startswith(MAGIC))
     values.judge(value_range)
     return found
 
 
 def _image(data: bytes, limits: Range, array: bool) -> tuple[Any, Values]:
-    """The image of a picture's file or of an ``array``'s, uint8 (c, h, w), and its values where they were floating point."""
+    """The image of a picture's file or of an ``array``'s, uint8 (c, h, w), and its values where
+    they were floating point."""
     if not array:
         return read_picture(data), Values()
     if not data.startswith(MAGIC):
@@ -325,12 +413,21 @@ def _image(data: bytes, limits: Range, array: bool) -> tuple[Any, Values]:
 
 
 def _npy(array: Any) -> Any:
-    """An array that is an image: uint8 (h, w[, c]) as it is, floating point (c, h, w) in a dtype that torch has."""
+    """An array that is an image: uint8 (h, w[, c]) as it is, floating point (c, h, w) in a dtype
+    that torch has."""
     if array.size and array.dtype == np.uint8 and array.ndim in (2, 3):
         return array
-    if array.size and array.dtype.kind == "f" and array.ndim == 3 and (array.shape[0] in (1, 3) or array.shape[2] not in (1, 3)):
+    if (
+        array.size
+        and array.dtype.kind == "f"
+        and array.ndim == 3
+        and (array.shape[0] in (1, 3) or array.shape[2] not in (1, 3))
+    ):
         return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
-    raise ArgumentError(f"{array.dtype} {array.shape}: uint8 (h, w[, c]), or floating point (c, h, w) in [-1, 1], is wanted")
+    raise ArgumentError(
+        f"{array.dtype} {array.shape}: uint8 (h, w[, c]), or floating point (c, h, w) in "
+        "[-1, 1], is wanted"
+    )
 
 
 def _channels_first(pixels: Any) -> Any:
@@ -341,12 +438,17 @@ def _channels_first(pixels: Any) -> Any:
 
 
 def image_digests(image: Tensor) -> Tensor:
-    """SHA-256 of each image's shape and pixels, uint8 (n, 32): the same from a folder and from an npz file."""
+    """SHA-256 of each image's shape and pixels, uint8 (n, 32): the same from a folder and from an
+    npz file."""
     head = f"{tuple(image.shape[1:])}".encode()
-    rows = [np.frombuffer(hashlib.sha256(head + row.tobytes()).digest(), dtype=np.uint8) for row in np.ascontiguousarray(image.numpy())]
+    rows = [
+        np.frombuffer(hashlib.sha256(head + row.tobytes()).digest(), dtype=np.uint8)
+        for row in np.ascontiguousarray(image.numpy())
+    ]
     return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, 32, dtype=torch.uint8)
 
 
 def joint_digest(parts: Sequence[Tensor]) -> str:
-    """SHA-256 of the digests of all images, in order: what ``Provenance.data`` says of images that were streamed."""
+    """SHA-256 of the digests of all images, in order: what ``Provenance.data`` says of images that
+    were streamed."""
     return sha256(*(np.ascontiguousarray(part.numpy()) for part in parts))

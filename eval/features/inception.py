@@ -1,8 +1,11 @@
-"""The network of FID: InceptionV3 as TensorFlow's graph of 2015-12-05 has it, by torch-fidelity's port, with weights from a local file.
+"""The network of FID: InceptionV3 as TensorFlow's graph of 2015-12-05 has it, by torch-fidelity's
+port, with weights from a local file.
 
-Its average pools do not count padding, its last block pools by the maximum, and it has 1008 outputs: torchvision's InceptionV3 is another
-network (Heusel et al. 2017, arXiv 1706.08500; torch-fidelity, ``weights-inception-2015-12-05-6726825d.pth``). Grey levels enter as
-``(x - 128) / 128``; with the rule ``torch`` as ``x / 127.5 - 1``, which is what pytorch-fid does, and the name says so.
+Its average pools do not count padding, its last block pools by the maximum, and it has 1008
+outputs: torchvision's InceptionV3 is another network (Heusel et al. 2017, arXiv 1706.08500;
+torch-fidelity, ``weights-inception-2015-12-05-6726825d.pth``). Grey levels enter as
+``(x - 128) / 128``; with the rule ``torch`` as ``x / 127.5 - 1``, which is what pytorch-fid does,
+and the name says so.
 """
 
 from __future__ import annotations
@@ -27,11 +30,17 @@ SIDE = 299
 
 
 def inception_extractor(
-    path: str | Path, rule: str = "tf", quantize: str = "round", logits: bool = False, device: Device = None
+    path: str | Path,
+    rule: str = "tf",
+    quantize: str = "round",
+    logits: bool = False,
+    device: Device = None,
 ) -> FeatureExtractor:
-    """The 2048 pooled features of images of any size, grey or RGB; ``logits``: the 1008 logits without bias, as the Inception Score wants.
+    """The 2048 pooled features of images of any size, grey or RGB; ``logits``: the 1008 logits
+    without bias, as the Inception Score wants.
 
-    Raises ModelError where the file or torch-fidelity is missing, or the file is not this network's; ScoreError for an unknown rule.
+    Raises ModelError where the file or torch-fidelity is missing, or the file is not this
+    network's; ScoreError for an unknown rule.
     """
     check_rule(rule)
     network = inception_network(path)
@@ -47,7 +56,9 @@ def inception_extractor(
         pooled = x.flatten(1)
         return pooled @ weight.T if logits else pooled
 
-    name = ("inception-pytorch-fid" if rule == "torch" else "inception") + ("-logits" if logits else "")
+    name = ("inception-pytorch-fid" if rule == "torch" else "inception") + (
+        "-logits" if logits else ""
+    )
     return FeatureExtractor(compute, name, digest, None, rule, quantize, where)
 
 
@@ -57,30 +68,62 @@ def inception_network(path: str | Path) -> nn.Module:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
-        raise ModelError(f"the Inception network needs torch-fidelity (pip install torch-fidelity): {error}") from error
-    plain = io.BytesIO()  # torch-fidelity would unpickle the file; what it reads instead was written here, from tensors alone
+        raise ModelError(
+            f"the Inception network needs torch-fidelity (pip install torch-fidelity): {error}"
+        ) from error
+    # torch-fidelity would unpickle the file; what it reads instead was written here, from tensors
+    # alone
+    plain = io.BytesIO()
     torch.save(state, plain)
     plain.seek(0)
     try:
-        made: nn.Module = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=plain)
+        made: nn.Module = FeatureExtractorInceptionV3(
+            "inception", ["2048"], feature_extractor_weights_path=plain
+        )
     except RuntimeError as error:
         what = "; ".join(str(error).split("\n")[1:3]).replace("\t", "")
-        raise ModelError(f"{str(path)!r} is not a state dict of the 2015-12-05 InceptionV3: {what[:300]}") from error
+        raise ModelError(
+            f"{str(path)!r} is not a state dict of the 2015-12-05 InceptionV3: {what[:300]}"
+        ) from error
     return made.eval().requires_grad_(False)
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file or of a PyTorch state dict, which is read with ``weights_only=True``. Raises ModelError."""
+    """The tensors of a ``.safetensors`` file or of a PyTorch state dict, which is read with
+    ``weights_only=True``. Raises ModelError."""
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise ModelError(f"{str(path)!r} {what}: give a file of weights (.pth or .safetensors); none is ever downloaded")
-    try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, BadZipFile, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{str(path)!r} cannot be read as weights alone: {str(error).splitlines()[0] if str(error) else error!r}"
+            f"{str(path)!r} {what}: give a file of weights (.pth or .safetensors); none is "
+            "ever downloaded"
+        )
+    try:
+        found = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except (
+        pickle.UnpicklingError,
+        SafetensorError,
+        BadZipFile,
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+    ) as error:
+        raise ModelError(
+            f"{str(path)!r} cannot be read as weights alone: "
+            f"{str(error).splitlines()[0] if str(error) else error!r}"
         ) from error
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
-        raise ModelError(f"{str(path)!r} holds a {type(found).__name__}, not a state dict (names and tensors)")
+    if (
+        not isinstance(found, Mapping)
+        or not found
+        or not all(isinstance(v, Tensor) for v in found.values())
+    ):
+        raise ModelError(
+            f"{str(path)!r} holds a {type(found).__name__}, not a state dict (names and tensors)"
+        )
     return dict(found)

@@ -1,11 +1,13 @@
-"""Mean and covariance of features: accumulated in float64, merged over shards, kept in files with what they were made of.
+"""Mean and covariance of features: accumulated in float64, merged over shards, kept in files with
+what they were made of.
 
-The accumulator holds ``n``, the mean ``mu`` and ``M = sum (f - mu)(f - mu)^T``; two parts merge by (Chan, Golub & LeVeque 1983,
-doi 10.1080/00031305.1983.10483115)
+The accumulator holds ``n``, the mean ``mu`` and ``M = sum (f - mu)(f - mu)^T``; two parts merge by
+(Chan, Golub & LeVeque 1983, doi 10.1080/00031305.1983.10483115)
 
     delta = mu_b - mu_a,   mu = mu_a + delta n_b / n,   M = M_a + M_b + delta delta^T n_a n_b / n,
 
-which does not cancel where the mean is large against the deviations, as sums of squares do. The covariance is ``M / (n - 1)``.
+which does not cancel where the mean is large against the deviations, as sums of squares do. The
+covariance is ``M / (n - 1)``.
 """
 
 from __future__ import annotations
@@ -55,14 +57,22 @@ class Provenance:
         """Raise ProvenanceError where both know a rule and they differ."""
         instance("other", other, Provenance, "a Provenance")
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in RULES]
-        wrong = [f"{name} {a!r} and {b!r}" for name, a, b in pairs if a is not None and b is not None and a != b]
+        wrong = [
+            f"{name} {a!r} and {b!r}"
+            for name, a, b in pairs
+            if a is not None and b is not None and a != b
+        ]
         if wrong:
-            raise ProvenanceError(f"statistics of different rules: {'; '.join(wrong)}; strict=False compares them all the same")
+            raise ProvenanceError(
+                f"statistics of different rules: {'; '.join(wrong)}; strict=False compares "
+                "them all the same"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureStats:
-    """Mean (q,), unbiased covariance (q, q), both float64, and the number of samples behind them (None: exact moments of a known law)."""
+    """Mean (q,), unbiased covariance (q, q), both float64, and the number of samples behind them
+    (None: exact moments of a known law)."""
 
     mean: Tensor
     cov: Tensor
@@ -75,33 +85,48 @@ class FeatureStats:
         return len(self.mean)
 
     @classmethod
-    def from_moments(cls, mean: Any, cov: Any, count: int | None, provenance: Provenance | None = None) -> FeatureStats:
-        """From known moments; ScoreError unless they are finite, of matching shape, and the covariance is symmetric to rounding."""
+    def from_moments(
+        cls, mean: Any, cov: Any, count: int | None, provenance: Provenance | None = None
+    ) -> FeatureStats:
+        """From known moments; ScoreError unless they are finite, of matching shape, and the
+        covariance is symmetric to rounding."""
         mu = matrix(mean, "mean").reshape(-1)
         sigma = matrix(cov, "cov")
         if torch.as_tensor(mean).ndim > 1 or sigma.shape != (len(mu), len(mu)):
-            raise ScoreError(f"mean {tuple(torch.as_tensor(mean).shape)} and cov {tuple(sigma.shape)}: (q,) and (q, q) are wanted")
+            raise ScoreError(
+                f"mean {tuple(torch.as_tensor(mean).shape)} and cov {tuple(sigma.shape)}: "
+                "(q,) and (q, q) are wanted"
+            )
         if count is not None:
             count = _count(count)
         scale = float(sigma.abs().max())
-        if float((sigma - sigma.T).abs().max()) > 1e-6 * scale or float(sigma.diagonal().min()) < -1e-12 * scale:
-            raise ScoreError("cov is not a covariance: it must be symmetric with a diagonal of at least 0")
+        if (
+            float((sigma - sigma.T).abs().max()) > 1e-6 * scale
+            or float(sigma.diagonal().min()) < -1e-12 * scale
+        ):
+            raise ScoreError(
+                "cov is not a covariance: it must be symmetric with a diagonal of at least 0"
+            )
         made = mu.clone(), 0.5 * (sigma + sigma.T)
         return cls(*made, count, _known(provenance))
 
     @classmethod
     def from_features(cls, features: Any, provenance: Provenance | None = None) -> FeatureStats:
-        """From a matrix (n, q), or from an iterable of such batches, which are seen once and not kept. At least 2 samples."""
+        """From a matrix (n, q), or from an iterable of such batches, which are seen once and not
+        kept. At least 2 samples."""
         parts = Moments()
         batches = [features] if hasattr(features, "shape") else features
         if not isinstance(batches, Iterable):
-            raise ScoreError(f"features must be a matrix or batches of one, got {type(features).__name__}")
+            raise ScoreError(
+                f"features must be a matrix or batches of one, got {type(features).__name__}"
+            )
         for batch in batches:
             parts.update(batch)
         return parts.stats(provenance)
 
     def merge(self, *others: FeatureStats, strict: bool = True) -> FeatureStats:
-        """Statistics of all samples together; ProvenanceError where they come from different rules."""
+        """Statistics of all samples together; ProvenanceError where they come from different
+        rules."""
         parts = Moments.of(self)
         flag("strict", strict)
         for other in others:
@@ -110,7 +135,9 @@ class FeatureStats:
                 self.provenance.check(other.provenance)
             parts.merge(Moments.of(other))
         same = all(other.provenance == self.provenance for other in others)
-        return parts.stats(self.provenance if same else replace(self.provenance, data=None, note=None))
+        return parts.stats(
+            self.provenance if same else replace(self.provenance, data=None, note=None)
+        )
 
 
 class Moments:
@@ -123,7 +150,8 @@ class Moments:
 
     @classmethod
     def of(cls, stats: FeatureStats) -> Moments:
-        """The accumulator that would have given ``stats``; ScoreError for exact moments, which have no count."""
+        """The accumulator that would have given ``stats``; ScoreError for exact moments, which have
+        no count."""
         instance("stats", stats, FeatureStats, "FeatureStats")
         if stats.count is None:
             raise ScoreError("moments without a count cannot be merged")
@@ -148,14 +176,24 @@ class Moments:
         if not other.count:
             return
         if not self.count:
-            self.count, self.mean, self.scatter = other.count, other.mean.clone(), other.scatter.clone()
+            self.count, self.mean, self.scatter = (
+                other.count,
+                other.mean.clone(),
+                other.scatter.clone(),
+            )
             return
         if len(other.mean) != len(self.mean):
-            raise ScoreError(f"features of {len(self.mean)} and of {len(other.mean)} dimensions cannot be merged")
+            raise ScoreError(
+                f"features of {len(self.mean)} and of {len(other.mean)} dimensions cannot be merged"
+            )
         n = self.count + other.count
         delta = other.mean - self.mean
         self.mean = self.mean + delta * (other.count / n)
-        self.scatter = self.scatter + other.scatter + torch.outer(delta, delta) * (self.count * other.count / n)
+        self.scatter = (
+            self.scatter
+            + other.scatter
+            + torch.outer(delta, delta) * (self.count * other.count / n)
+        )
         self.count = n
 
     def stats(self, provenance: Provenance | None = None) -> FeatureStats:
@@ -175,9 +213,14 @@ def _known(provenance: Provenance | None) -> Provenance:
 
 
 def _count(count: Any) -> int:
-    """``count`` as an integer of at least 2; floats that are whole are integers here, as files of other tools have them."""
+    """``count`` as an integer of at least 2; floats that are whole are integers here, as files of
+    other tools have them."""
     try:
         found = plain(count)
-        return integer("count", int(found) if isinstance(found, float) and found.is_integer() else found, 2)
+        return integer(
+            "count", int(found) if isinstance(found, float) and found.is_integer() else found, 2
+        )
     except ArgumentError:
-        raise ScoreError(f"count={shown(count)}: an integer of at least 2, or None for exact moments") from None
+        raise ScoreError(
+            f"count={shown(count)}: an integer of at least 2, or None for exact moments"
+        ) from None

@@ -1,13 +1,14 @@
-"""Rules by which images are brought to a feature network's size. Distances of features of two different rules mean nothing.
+"""Rules by which images are brought to a feature network's size. Distances of features of two
+different rules mean nothing.
 
-| rule | how | who uses it |
-|---|---|---|
-| ``clean`` | Pillow's bicubic on each channel in float, clipped to 0..255, not rounded | clean-fid (Parmar et al. 2021, arXiv 2104.11222) |
-| ``tf`` | bilinear at ``i h / H``, without half a pixel's shift or antialiasing (TensorFlow 1) | the first FID, torch-fidelity, EDM |
-| ``torch`` | bilinear at pixels' centres, not antialiased | pytorch-fid |
-| ``torch-antialias`` | bilinear at pixels' centres, antialiased | torchmetrics |
-| ``torch-bicubic`` | bicubic (a = -0.75) at pixels' centres, not antialiased | the PyTorch port of CMMD |
-| ``pil`` | Pillow's bicubic on grey levels, rounded to grey levels | FD-DINOv2 (arXiv 2306.04675) |
+| rule | how | who uses it | |---|---|---| | ``clean`` | Pillow's bicubic on each channel in float,
+clipped to 0..255, not rounded | clean-fid (Parmar et al. 2021, arXiv 2104.11222) | | ``tf`` |
+bilinear at ``i h / H``, without half a pixel's shift or antialiasing (TensorFlow 1) | the first
+FID, torch-fidelity, EDM | | ``torch`` | bilinear at pixels' centres, not antialiased | pytorch-fid
+| | ``torch-antialias`` | bilinear at pixels' centres, antialiased | torchmetrics | |
+``torch-bicubic`` | bicubic (a = -0.75) at pixels' centres, not antialiased | the PyTorch port of
+CMMD | | ``pil`` | Pillow's bicubic on grey levels, rounded to grey levels | FD-DINOv2 (arXiv
+2306.04675) |
 """
 
 from __future__ import annotations
@@ -32,14 +33,20 @@ def _clean(image: Tensor, size: Size) -> Tensor:
 
 def _pil(image: Tensor, size: Size) -> Tensor:
     if image.dtype != torch.uint8:
-        raise ScoreError(f"the rule 'pil' rounds to grey levels: it takes uint8 images, got {image.dtype}")
+        raise ScoreError(
+            f"the rule 'pil' rounds to grey levels: it takes uint8 images, got {image.dtype}"
+        )
     return _pillow(image, size).to(torch.float32)
 
 
 def _pillow(image: Tensor, size: Size) -> Tensor:
-    """Each channel by itself, which is what Pillow does with RGB too; its bicubic is antialiased, a = -0.5."""
+    """Each channel by itself, which is what Pillow does with RGB too; its bicubic is antialiased, a
+    = -0.5."""
     planes = image.cpu().numpy().reshape(-1, *image.shape[2:])
-    shrunk = [np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes]
+    shrunk = [
+        np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BICUBIC))
+        for plane in planes
+    ]
     return torch.from_numpy(np.stack(shrunk)).reshape(*image.shape[:2], *size)
 
 
@@ -47,7 +54,9 @@ def _tf(image: Tensor, size: Size) -> Tensor:
     x = image.to(torch.float32)
     for dim, out in ((3, size[1]), (2, size[0])):
         last = x.shape[dim] - 1
-        place = torch.arange(out, dtype=torch.float32, device=x.device) * torch.tensor(x.shape[dim] / out, dtype=torch.float32)
+        place = torch.arange(out, dtype=torch.float32, device=x.device) * torch.tensor(
+            x.shape[dim] / out, dtype=torch.float32
+        )
         low = place.long().clamp(max=last)
         a, b = x.index_select(dim, low), x.index_select(dim, (low + 1).clamp(max=last))
         weight = (place - low).view([-1 if d == dim else 1 for d in range(4)])
@@ -56,7 +65,9 @@ def _tf(image: Tensor, size: Size) -> Tensor:
 
 
 def _torch(mode: str, antialias: bool) -> Callable[[Tensor, Size], Tensor]:
-    return lambda image, size: interpolate(image.to(torch.float32), size, mode=mode, align_corners=False, antialias=antialias)
+    return lambda image, size: interpolate(
+        image.to(torch.float32), size, mode=mode, align_corners=False, antialias=antialias
+    )
 
 
 RESIZERS: dict[str, Callable[[Tensor, Size], Tensor]] = {
@@ -77,20 +88,25 @@ def check_rule(rule: str, others: tuple[str, ...] = ()) -> str:
 
 
 def resized(image: Tensor, size: Size, rule: str) -> Tensor:
-    """Images (n, c, h, w) in 0..255 at ``size`` (height, width) by ``rule``, float32 in 0..255 (bicubic rules of torch may overshoot).
+    """Images (n, c, h, w) in 0..255 at ``size`` (height, width) by ``rule``, float32 in 0..255
+    (bicubic rules of torch may overshoot).
 
     Raises ScoreError for an unknown rule, a size below 1, and images of another form.
     """
     make = RESIZERS[check_rule(rule)]
     if image.ndim != 4 or min(image.shape[1:]) < 1 or min(size) < 1:
-        raise ScoreError(f"images {tuple(image.shape)} to {size}: (n, c, h, w) and sizes of at least 1 are wanted")
+        raise ScoreError(
+            f"images {tuple(image.shape)} to {size}: (n, c, h, w) and sizes of at least 1 "
+            "are wanted"
+        )
     if not len(image):
         return torch.empty(0, image.shape[1], *size)
     return make(image, size)
 
 
 def fitted(image: Tensor, channels: int, size: Size, rule: str) -> Tensor:
-    """``resized`` images with ``channels`` channels; a grey image is repeated for each. ScoreError for other numbers of channels."""
+    """``resized`` images with ``channels`` channels; a grey image is repeated for each. ScoreError
+    for other numbers of channels."""
     if image.ndim == 4 and image.shape[1] not in (1, channels):
         raise ScoreError(f"images of {image.shape[1]} channels: {channels}, or 1, are wanted")
     made = resized(image, size, rule)

@@ -1,9 +1,10 @@
 """Statistics files: exact, strict, never unpickled.
 
-``.npz`` holds ``mu`` (q,) and ``sigma`` (q, q), the names of EDM, pytorch-fid and clean-fid, and beside them ``format``, ``count`` (-1: no
-count) and ``provenance`` (JSON). ``.safetensors`` holds the tensors, and the rest as JSON in the metadata ``statistics``. Either may hold
-``features`` (n, q) float32 too, of all the samples or of some, for the metrics that moments do not give. A file of another tool, with
-``mu`` and ``sigma`` only, is read as moments without count and provenance.
+``.npz`` holds ``mu`` (q,) and ``sigma`` (q, q), the names of EDM, pytorch-fid and clean-fid, and
+beside them ``format``, ``count`` (-1: no count) and ``provenance`` (JSON). ``.safetensors`` holds
+the tensors, and the rest as JSON in the metadata ``statistics``. Either may hold ``features`` (n,
+q) float32 too, of all the samples or of some, for the metrics that moments do not give. A file of
+another tool, with ``mu`` and ``sigma`` only, is read as moments without count and provenance.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ SUFFIXES = (".npz", ".safetensors")
 
 
 def data_hash(values: Any) -> str:
-    """SHA-256 of an array's dtype, shape and bytes: what ``Provenance.data`` says of a data set in memory."""
+    """SHA-256 of an array's dtype, shape and bytes: what ``Provenance.data`` says of a data set in
+    memory."""
     if isinstance(values, Tensor):
         tensor("values", values, floating=False, error=ScoreError)
         values = values.detach().cpu()
@@ -42,14 +44,20 @@ def data_hash(values: Any) -> str:
 
 
 def save_stats(stats: FeatureStats, path: str | Path, features: Tensor | None = None) -> None:
-    """Write to ``path`` (.npz or .safetensors), whole or not at all. The same statistics give the same bytes. ``features`` (n, q)
-    are kept beside them, in float32."""
+    """Write to ``path`` (.npz or .safetensors), whole or not at all. The same statistics give the
+    same bytes. ``features`` (n, q) are kept beside them, in float32."""
     instance("stats", stats, FeatureStats, "FeatureStats")
     path = path_of(path)
     _suffix(path)
-    kept = {} if features is None else {"features": matrix(features).to(torch.float32).cpu().contiguous()}
+    kept = (
+        {}
+        if features is None
+        else {"features": matrix(features).to(torch.float32).cpu().contiguous()}
+    )
     if kept and kept["features"].shape[1] != stats.dim:
-        raise ScoreError(f"features {tuple(kept['features'].shape)} beside statistics of {stats.dim} dimensions")
+        raise ScoreError(
+            f"features {tuple(kept['features'].shape)} beside statistics of {stats.dim} dimensions"
+        )
     facts = {
         "format": FORMAT,
         "count": str(-1 if stats.count is None else stats.count),
@@ -75,7 +83,8 @@ def path_of(path: Any) -> Path:
 
 
 def load_stats(path: str | Path) -> FeatureStats:
-    """Read what ``save_stats`` wrote, to the last bit, or another tool's ``mu`` and ``sigma``. Raises ScoreError for anything else."""
+    """Read what ``save_stats`` wrote, to the last bit, or another tool's ``mu`` and ``sigma``.
+    Raises ScoreError for anything else."""
     arrays, facts = _read(path_of(path), ("mu", "sigma"))
     try:
         count, provenance = _facts(facts)
@@ -85,10 +94,15 @@ def load_stats(path: str | Path) -> FeatureStats:
 
 
 def load_features(path: str | Path) -> Tensor | None:
-    """The features that a statistics file keeps, (n, q) float32; None where it keeps none. Raises ScoreError."""
+    """The features that a statistics file keeps, (n, q) float32; None where it keeps none. Raises
+    ScoreError."""
     found = _read(path_of(path), ("features",))[0].get("features")
-    if found is not None and (found.ndim != 2 or not found.numel() or not bool(torch.isfinite(found).all())):
-        raise ScoreError(f"{str(path)!r}: features must be (n, q) and finite, got {tuple(found.shape)}")
+    if found is not None and (
+        found.ndim != 2 or not found.numel() or not bool(torch.isfinite(found).all())
+    ):
+        raise ScoreError(
+            f"{str(path)!r}: features must be (n, q) and finite, got {tuple(found.shape)}"
+        )
     return found
 
 
@@ -99,7 +113,9 @@ def _read(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[st
         raise ScoreError(f"no statistics at {str(path)!r}")
     names, arrays, facts = (_npz if path.suffix == ".npz" else _safetensors)(path, keys)
     if names - {"features"} != {"mu", "sigma"}:
-        raise ScoreError(f"{str(path)!r} holds {sorted(names)}; statistics are 'mu' and 'sigma' (and 'features')")
+        raise ScoreError(
+            f"{str(path)!r} holds {sorted(names)}; statistics are 'mu' and 'sigma' (and 'features')"
+        )
     if any(not value.is_floating_point() for value in arrays.values()):
         raise ScoreError(f"{str(path)!r}: statistics are floating point arrays")
     return arrays, facts
@@ -118,9 +134,15 @@ def _facts(facts: dict[str, Any] | None) -> tuple[int | None, Provenance]:
     if not all(isinstance(value, str) for value in facts.values()):
         raise ScoreError(f"its facts must be the texts {', '.join(wanted)}")
     if facts.get("format") != FORMAT or set(facts) != set(wanted):
-        raise ScoreError(f"format {facts.get('format')!r} with {sorted(facts)}; wanted {FORMAT!r} with count and provenance")
+        raise ScoreError(
+            f"format {facts.get('format')!r} with {sorted(facts)}; wanted {FORMAT!r} with "
+            "count and provenance"
+        )
     try:
-        count, provenance = int(facts["count"]), _object(parse_json(facts["provenance"], "provenance"))
+        count, provenance = (
+            int(facts["count"]),
+            _object(parse_json(facts["provenance"], "provenance")),
+        )
     except ValueError as error:
         raise ScoreError(f"count or provenance cannot be read: {error}") from error
     known = [item.name for item in fields(Provenance)]
@@ -137,11 +159,17 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def _npz(path: Path, keys: tuple[str, ...]) -> tuple[set[str], dict[str, Tensor], dict[str, Any] | None]:
+def _npz(
+    path: Path, keys: tuple[str, ...]
+) -> tuple[set[str], dict[str, Tensor], dict[str, Any] | None]:
     try:
         names = npz_names(path)
         others = [name for name in names if name not in ("mu", "sigma", "features")]
-        texts = [name for name in others if (found := npz_header(path, name)).dtype.kind == "U" and not found.shape]
+        texts = [
+            name
+            for name in others
+            if (found := npz_header(path, name)).dtype.kind == "U" and not found.shape
+        ]
         read = read_npz(path, (*keys, *texts))
         facts = {name: str(read[name]) for name in texts}
         arrays = {key: torch.from_numpy(read[key]) for key in keys if key in read}
@@ -150,7 +178,9 @@ def _npz(path: Path, keys: tuple[str, ...]) -> tuple[set[str], dict[str, Tensor]
         raise ScoreError(f"{str(path)!r} is not an npz file of plain arrays: {error}") from error
 
 
-def _safetensors(path: Path, keys: tuple[str, ...]) -> tuple[set[str], dict[str, Tensor], dict[str, Any] | None]:
+def _safetensors(
+    path: Path, keys: tuple[str, ...]
+) -> tuple[set[str], dict[str, Tensor], dict[str, Any] | None]:
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("statistics")

@@ -1,9 +1,11 @@
-"""What floating point images mean: the two values that are black and white, and whether a source's values agree with them.
+"""What floating point images mean: the two values that are black and white, and whether a source's
+values agree with them.
 
-By default images lie in [-1, 1], as samples do. A source that has no value below 0 and lies in [0, 1], or reaches beyond 1.5, is in another
-convention, [0, 1] or [0, 255], and is refused unless ``value_range=(low, high)`` says what it is in. The whole source is judged, never an
-image: one bright image of a source may well have no value below 0. Values outside the range are clamped, and their share is reported:
-a sampler of few steps reaches far beyond 1 on both sides.
+By default images lie in [-1, 1], as samples do. A source that has no value below 0 and lies in [0,
+1], or reaches beyond 1.5, is in another convention, [0, 1] or [0, 255], and is refused unless
+``value_range=(low, high)`` says what it is in. The whole source is judged, never an image: one
+bright image of a source may well have no value below 0. Values outside the range are clamped, and
+their share is reported: a sampler of few steps reaches far beyond 1 on both sides.
 """
 
 from __future__ import annotations
@@ -23,28 +25,41 @@ from ..errors import ScoreError
 #: low and high; None: [-1, 1], and the source is judged
 Range = tuple[float, float] | None
 SIGNED = (-1.0, 1.0)
-#: what a rounded 0, 1 may be off by, and the greatest value that is still taken for a bright image in [-1, 1]
+#: what a rounded 0, 1 may be off by, and the greatest value that is still taken for a bright image
+#: in [-1, 1]
 ROUNDING, BRIGHT = 1e-3, 1.5
 
 
 def check_range(given: Any) -> Range:
-    """``(low, high)``, or a text such as ``0,255``, as two floats; None stays None. Raises ScoreError."""
+    """``(low, high)``, or a text such as ``0,255``, as two floats; None stays None. Raises
+    ScoreError."""
     if given is None:
         return None
     parts = re.split(r"\s*[,:]\s*|\s+", given.strip(" ()[]")) if isinstance(given, str) else given
     if isinstance(parts, Sequence) and len(parts) == 2:
         try:
-            low, high = (float(part) if isinstance(part, str) else float(plain(part)) for part in parts)
+            low, high = (
+                float(part) if isinstance(part, str) else float(plain(part)) for part in parts
+            )
         except (TypeError, ValueError, OverflowError):
             low = high = math.nan
-        if math.isfinite(low) and math.isfinite(high) and low < high and not any(isinstance(part, bool) for part in parts):
+        if (
+            math.isfinite(low)
+            and math.isfinite(high)
+            and low < high
+            and not any(isinstance(part, bool) for part in parts)
+        ):
             return low, high
-    raise ScoreError(f"value_range={given!r}: allowed are two numbers, black and white, such as -1,1 or 0,1 or 0,255")
+    raise ScoreError(
+        f"value_range={given!r}: allowed are two numbers, black and white, such as -1,1 or "
+        "0,1 or 0,255"
+    )
 
 
 @dataclass(frozen=True)
 class Values:
-    """Of floating point images: how many values, how many of them outside the range (they are clamped), the least and the greatest."""
+    """Of floating point images: how many values, how many of them outside the range (they are
+    clamped), the least and the greatest."""
 
     count: int = 0
     outside: int = 0
@@ -66,15 +81,18 @@ class Values:
         return Values(self.count + other.count, self.outside + other.outside, *both)
 
     def judge(self, given: Range, name: str = "the images", flag: str = "value_range=") -> None:
-        """Raise ScoreError where no range is given and the values of the whole source are in another convention than [-1, 1]."""
+        """Raise ScoreError where no range is given and the values of the whole source are in
+        another convention than [-1, 1]."""
         if given is not None or not self.count or self.least < -ROUNDING:
             return
         unit = self.greatest <= 1.0 + ROUNDING
         if unit or self.greatest > BRIGHT:
             likely = "0,1" if unit else "0,255"
             raise ScoreError(
-                f"{name}: floating point values from {self.least:.6g} to {self.greatest:.6g}, none below 0: images in [-1, 1] have some. "
-                f"Say which values are black and white: {flag}{_said(likely, flag)}, or {flag}{_said('-1,1', flag)} if they are in [-1, 1]"
+                f"{name}: floating point values from {self.least:.6g} to "
+                f"{self.greatest:.6g}, none below 0: images in [-1, 1] have some. "
+                f"Say which values are black and white: {flag}{_said(likely, flag)}, or "
+                f"{flag}{_said('-1,1', flag)} if they are in [-1, 1]"
             )
 
     @property
@@ -86,14 +104,23 @@ class Values:
         """For JSON; None where there was no floating point value."""
         if not self.count:
             return None
-        return {"range": list(given or SIGNED), "least": self.least, "greatest": self.greatest, "clamped": self.clamped}
+        return {
+            "range": list(given or SIGNED),
+            "least": self.least,
+            "greatest": self.greatest,
+            "clamped": self.clamped,
+        }
 
     def text(self, given: Range = None) -> str:
         """For people; empty where nothing was clamped."""
         low, high = given or SIGNED
         share = f"{100.0 * self.clamped:.2g}" if self.clamped >= 1e-4 else "less than 0.01"
         reach = f"from {self.least:.4g} to {self.greatest:.4g}"
-        return f"{share} % of the values ({reach}) lay outside [{low:g}, {high:g}] and were clamped" if self.outside else ""
+        return (
+            f"{share} % of the values ({reach}) lay outside [{low:g}, {high:g}] and were clamped"
+            if self.outside
+            else ""
+        )
 
 
 def _said(text: str, flag: str) -> str:

@@ -1,4 +1,5 @@
-"""The classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv 1610.06545): can a small network tell two samples apart?"""
+"""The classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv 1610.06545): can a small network
+tell two samples apart?"""
 
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ WIDEST = 256
 
 
 def classifier_test(reference: Any, generated: Any, *, folds: int = 5, seed: int = 0) -> Estimate:
-    """Held-out accuracy of a two-layer network (hidden width 10 q, ReLU), mean and deviation over ``folds``; 0.5 is indistinguishable.
+    """Held-out accuracy of a two-layer network (hidden width 10 q, ReLU), mean and deviation over
+    ``folds``; 0.5 is indistinguishable.
 
-    The larger sample is cut to the smaller one's size (a multiple of ``folds``), coordinates are scaled by the training folds. Two unit
-    normals whose means are m apart give ``Phi(m / 2)`` at best. ScoreError for fewer than two rows a fold.
+    The larger sample is cut to the smaller one's size (a multiple of ``folds``), coordinates are
+    scaled by the training folds. Two unit normals whose means are m apart give ``Phi(m / 2)`` at
+    best. ScoreError for fewer than two rows a fold.
     """
     x, y = couple(reference, generated, least=2)
     at_least_one("folds", folds, min(len(x), len(y)) // 2)
@@ -28,24 +31,41 @@ def classifier_test(reference: Any, generated: Any, *, folds: int = 5, seed: int
         raise ScoreError("folds=1: at least 2 are wanted, one to train on and one to test")
     n = min(len(x), len(y)) // folds * folds
     generator = seeded(seed)
-    parts = torch.stack([v[permutation(len(v), generator)[:n]].reshape(folds, n // folds, -1) for v in (x, y)], dim=1)
-    others = torch.stack([torch.cat([parts[:fold], parts[fold + 1 :]]).transpose(0, 1).flatten(1, 2) for fold in range(folds)])
-    train, test = others.flatten(1, 2), parts.flatten(1, 2)  # (folds, rows, q), the reference's rows first
+    parts = torch.stack(
+        [v[permutation(len(v), generator)[:n]].reshape(folds, n // folds, -1) for v in (x, y)],
+        dim=1,
+    )
+    others = torch.stack(
+        [
+            torch.cat([parts[:fold], parts[fold + 1 :]]).transpose(0, 1).flatten(1, 2)
+            for fold in range(folds)
+        ]
+    )
+    # (folds, rows, q), the reference's rows first
+    train, test = others.flatten(1, 2), parts.flatten(1, 2)
     mean, std = train.mean(dim=1, keepdim=True), train.std(dim=1, keepdim=True).clamp_min(1e-12)
     guess = _fitted((train - mean) / std, (test - mean) / std, generator)
     half = n // folds
-    found = 0.5 * ((guess[:, :half] <= 0.0).double().mean(dim=1) + (guess[:, half:] > 0.0).double().mean(dim=1))
-    return Estimate(float(found.mean()), std=float(found.std(correction=0)), n_ref=n, n_gen=n, seed=seed)
+    found = 0.5 * (
+        (guess[:, :half] <= 0.0).double().mean(dim=1) + (guess[:, half:] > 0.0).double().mean(dim=1)
+    )
+    return Estimate(
+        float(found.mean()), std=float(found.std(correction=0)), n_ref=n, n_gen=n, seed=seed
+    )
 
 
 def _fitted(x: Tensor, test: Tensor, generator: torch.Generator) -> Tensor:
-    """Logits on ``test`` of one network a fold, trained on ``x`` (folds, rows, q), whose second half is labelled 1."""
+    """Logits on ``test`` of one network a fold, trained on ``x`` (folds, rows, q), whose second
+    half is labelled 1."""
     x, test = x.float(), test.float()
     folds, rows, width = x.shape
     label = (torch.arange(rows) >= rows // 2).float().expand(folds, rows)
     hidden = min(10 * width, WIDEST)
     sizes = ((width, hidden), (hidden, hidden), (hidden, 1))
-    weights = [(torch.randn(folds, *size, generator=generator) * (2.0 / size[0]) ** 0.5).requires_grad_() for size in sizes]
+    weights = [
+        (torch.randn(folds, *size, generator=generator) * (2.0 / size[0]) ** 0.5).requires_grad_()
+        for size in sizes
+    ]
     offsets = [torch.zeros(folds, 1, size[1], requires_grad=True) for size in sizes]
 
     def logits(v: Tensor) -> Tensor:

@@ -24,11 +24,13 @@ class Memorization:
     """What the nearest training points say.
 
     Attributes:
-        fraction: share of samples with ``d_1 / d_2 < 1/3`` (Yoon et al. 2023): distances to the first and second nearest training point.
-        authentic: share of samples that are farther from their nearest training point than that is from its own nearest one
-            (Alaa et al. 2022, arXiv 2102.08921).
-        z: how much nearer to the training data than held-out data the samples are: the Mann-Whitney statistic of their nearest distances
-            in standard deviations, negative for copies (Meehan et al. 2020, arXiv 2004.05675, with one cell); None without held-out data.
+        fraction: share of samples with ``d_1 / d_2 < 1/3`` (Yoon et al. 2023): distances to the
+            first and second nearest training point.
+        authentic: share of samples that are farther from their nearest training point than that is
+            from its own nearest one (Alaa et al. 2022, arXiv 2102.08921).
+        z: how much nearer to the training data than held-out data the samples are: the Mann-Whitney
+            statistic of their nearest distances in standard deviations, negative for copies (Meehan
+            et al. 2020, arXiv 2004.05675, with one cell); None without held-out data.
         held_out_fraction: ``fraction`` of the held-out data.
         nearest, distance: index of each sample's nearest training point, and how far it is.
     """
@@ -42,7 +44,8 @@ class Memorization:
 
 
 def memorization(generated: Any, train: Any, held_out: Any = None) -> Memorization:
-    """Nearest-neighbour memorization of ``generated`` (m, q) against ``train`` (n, q), in pixels or features; at least 2 of these."""
+    """Nearest-neighbour memorization of ``generated`` (m, q) against ``train`` (n, q), in pixels or
+    features; at least 2 of these."""
     points, samples = couple(train, generated, ("train", "generated"))
     if len(points) < 2:
         raise ScoreError("train: 1 row, at least 2 wanted")
@@ -51,20 +54,28 @@ def memorization(generated: Any, train: Any, held_out: Any = None) -> Memorizati
     authentic = distance[:, 0] > own[nearest, 0]
     fraction = _copied(distance)
     if held_out is None:
-        return Memorization(fraction, float(authentic.double().mean()), None, None, nearest, distance[:, 0])
+        return Memorization(
+            fraction, float(authentic.double().mean()), None, None, nearest, distance[:, 0]
+        )
     _, apart = couple(train, held_out, ("train", "held_out"))
     control, _ = two_nearest(apart, points)
     z = mann_whitney(distance[:, 0], control[:, 0])
-    return Memorization(fraction, float(authentic.double().mean()), z, _copied(control), nearest, distance[:, 0])
+    return Memorization(
+        fraction, float(authentic.double().mean()), z, _copied(control), nearest, distance[:, 0]
+    )
 
 
 def _copied(distance: Tensor) -> float:
-    """Share of rows whose first distance is below a third of the second; a distance of 0 is a copy, of duplicated data too."""
-    return float(((distance[:, 0] < RATIO * distance[:, 1]) | (distance[:, 0] == 0.0)).double().mean())
+    """Share of rows whose first distance is below a third of the second; a distance of 0 is a copy,
+    of duplicated data too."""
+    return float(
+        ((distance[:, 0] < RATIO * distance[:, 1]) | (distance[:, 0] == 0.0)).double().mean()
+    )
 
 
 def two_nearest(x: Tensor, points: Tensor, skip_self: bool = False) -> tuple[Tensor, Tensor]:
-    """Distances (m, 2) of each row of ``x`` to its two nearest ``points``, and the index of the nearest. ``skip_self``: x is points."""
+    """Distances (m, 2) of each row of ``x`` to its two nearest ``points``, and the index of the
+    nearest. ``skip_self``: x is points."""
     count = min(2, len(points) - skip_self)
     found, index = torch.empty(len(x), count, dtype=x.dtype), torch.empty(len(x), dtype=torch.int64)
     for rows, distance in blocks(x, points):
@@ -76,7 +87,8 @@ def two_nearest(x: Tensor, points: Tensor, skip_self: bool = False) -> tuple[Ten
 
 
 def mann_whitney(a: Tensor, b: Tensor) -> float:
-    """z-score of the share of pairs with ``a > b`` (ties count half), with the tie correction; 0 where all values are equal."""
+    """z-score of the share of pairs with ``a > b`` (ties count half), with the tie correction; 0
+    where all values are equal."""
     m, n = len(a), len(b)
     pooled = torch.cat([a, b])
     _, where, counts = torch.unique(pooled, return_inverse=True, return_counts=True)

@@ -19,18 +19,25 @@ MOST_DIRECTIONS, HIGHEST = 1_000_000, 64.0
 MOST = 5000
 
 
-def sliced_wasserstein(reference: Any, generated: Any, *, directions: int = 500, order: float = 2.0, seed: int = 0) -> Estimate:
-    """``SW_p = (mean_u W_p(u.x, u.y)^p)^{1/p}`` over random unit directions u (Bonneel et al. 2015, doi 10.1007/s10851-014-0506-3).
+def sliced_wasserstein(
+    reference: Any, generated: Any, *, directions: int = 500, order: float = 2.0, seed: int = 0
+) -> Estimate:
+    """``SW_p = (mean_u W_p(u.x, u.y)^p)^{1/p}`` over random unit directions u (Bonneel et al. 2015,
+    doi 10.1007/s10851-014-0506-3).
 
-    In one dimension one direction says all. Samples of unequal sizes are compared on 1,024 quantile levels. ``std`` is the standard error
-    of the value from the directions drawn.
+    In one dimension one direction says all. Samples of unequal sizes are compared on 1,024 quantile
+    levels. ``std`` is the standard error of the value from the directions drawn.
     """
     x, y = couple(reference, generated)
     at_least_one("directions", directions, MOST_DIRECTIONS)
     order = positive("order", order, 1.0, HIGHEST)
     generator = seeded(seed)
     dim = x.shape[1]
-    u = torch.ones(1, 1, dtype=x.dtype) if dim == 1 else torch.randn(dim, directions, generator=generator, dtype=x.dtype)
+    u = (
+        torch.ones(1, 1, dtype=x.dtype)
+        if dim == 1
+        else torch.randn(dim, directions, generator=generator, dtype=x.dtype)
+    )
     u = u / u.norm(dim=0, keepdim=True)
     costs = slices(x @ u, y @ u, order)
     mean = float(costs.mean())
@@ -46,14 +53,19 @@ def slices(a: Tensor, b: Tensor, order: float) -> Tensor:
     a, b = a.sort(dim=0).values, b.sort(dim=0).values
     if len(a) != len(b):
         levels = (torch.arange(LEVELS, dtype=a.dtype) + 0.5) / LEVELS
-        a, b = (v[(levels * len(v)).long().clamp_max(len(v) - 1)] for v in (a, b))  # the quantile function of a sample is a staircase
+        # the quantile function of a sample is a staircase
+        a, b = (v[(levels * len(v)).long().clamp_max(len(v) - 1)] for v in (a, b))
     return (a - b).abs().pow(order).mean(dim=0)
 
 
-def wasserstein(reference: Any, generated: Any, *, order: float = 2.0, most: int = MOST) -> Estimate:
-    """``W_p`` between two samples of one size, exactly: the cheapest assignment, by scipy. Refused above ``most`` points.
+def wasserstein(
+    reference: Any, generated: Any, *, order: float = 2.0, most: int = MOST
+) -> Estimate:
+    """``W_p`` between two samples of one size, exactly: the cheapest assignment, by scipy. Refused
+    above ``most`` points.
 
-    A sample's own distance to the law it came from falls as ``n^{-1/d}``; compare with the distance of two reference samples.
+    A sample's own distance to the law it came from falls as ``n^{-1/d}``; compare with the distance
+    of two reference samples.
     """
     x, y = couple(reference, generated)
     if len(x) != len(y):
@@ -61,7 +73,10 @@ def wasserstein(reference: Any, generated: Any, *, order: float = 2.0, most: int
     at_least_one("most", most)
     order = positive("order", order, 1.0, HIGHEST)
     if len(x) > most:
-        raise ScoreError(f"{len(x)} points, most={most}: the time grows with the cube; take a part, or sliced_wasserstein")
+        raise ScoreError(
+            f"{len(x)} points, most={most}: the time grows with the cube; take a part, or "
+            "sliced_wasserstein"
+        )
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     cost = torch.cat([distance for _, distance in blocks(x, y)]).pow(order)
@@ -70,20 +85,28 @@ def wasserstein(reference: Any, generated: Any, *, order: float = 2.0, most: int
 
 
 def energy_distance(reference: Any, generated: Any) -> Estimate:
-    """``2 E|x - y| - E|x - x'| - E|y - y'|``, unbiased (Szekely & Rizzo 2013, doi 10.1016/j.jspi.2013.03.018); at least 2 points each.
+    """``2 E|x - y| - E|x - x'| - E|y - y'|``, unbiased (Szekely & Rizzo 2013, doi
+    10.1016/j.jspi.2013.03.018); at least 2 points each.
 
     scipy's one-dimensional ``energy_distance`` is the root of the biased one.
     """
     x, y = couple(reference, generated, least=2)
-    across, own_x, own_y = (sum(float(d.sum()) for _, d in blocks(a, b)) for a, b in ((x, y), (x, x), (y, y)))
+    across, own_x, own_y = (
+        sum(float(d.sum()) for _, d in blocks(a, b)) for a, b in ((x, y), (x, x), (y, y))
+    )
     m, n = len(x), len(y)
     value = 2.0 * across / (m * n) - own_x / (m * (m - 1)) - own_y / (n * (n - 1))
     return Estimate(value, n_ref=m, n_gen=n)
 
 
-def sliced_floor(reference: Any, *, directions: int = 500, order: float = 2.0, seed: int = 0) -> Estimate:
-    """``sliced_wasserstein`` between two random halves of the reference: what no sample of half its size can go below."""
+def sliced_floor(
+    reference: Any, *, directions: int = 500, order: float = 2.0, seed: int = 0
+) -> Estimate:
+    """``sliced_wasserstein`` between two random halves of the reference: what no sample of half its
+    size can go below."""
     x, _ = couple(reference, reference, least=2)
     mixed = x[permutation(len(x), seeded(seed))]
     half = len(x) // 2
-    return sliced_wasserstein(mixed[:half], mixed[half : 2 * half], directions=directions, order=order, seed=seed)
+    return sliced_wasserstein(
+        mixed[:half], mixed[half : 2 * half], directions=directions, order=order, seed=seed
+    )

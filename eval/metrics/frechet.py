@@ -1,10 +1,12 @@
-"""The Frechet distance between Gaussians (Dowson & Landau 1982, doi 10.1016/0047-259X(82)90077-X; Heusel et al. 2017, arXiv 1706.08500).
+"""The Frechet distance between Gaussians (Dowson & Landau 1982, doi 10.1016/0047-259X(82)90077-X;
+Heusel et al. 2017, arXiv 1706.08500).
 
     FD = |mu_1 - mu_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1 S_2)^{1/2}
 
-With factors ``S_i = L_i L_i^T`` the last trace is the sum of the singular values of ``L_1^T L_2``, equally of the roots of the
-eigenvalues of the symmetric ``L_1^T S_2 L_1``: real and finite whatever the ranks, where a root of the product ``S_1 S_2`` is not. The
-eigenvalues are the quicker, but a root turns an error of rounding ``u`` at an eigenvalue near 0 into ``sqrt(u)``; that is bounded, and
+With factors ``S_i = L_i L_i^T`` the last trace is the sum of the singular values of ``L_1^T L_2``,
+equally of the roots of the eigenvalues of the symmetric ``L_1^T S_2 L_1``: real and finite whatever
+the ranks, where a root of the product ``S_1 S_2`` is not. The eigenvalues are the quicker, but a
+root turns an error of rounding ``u`` at an eigenvalue near 0 into ``sqrt(u)``; that is bounded, and
 where it matters the singular values are taken.
 """
 
@@ -25,23 +27,32 @@ EPS = torch.finfo(torch.float64).eps
 SLACK = 16
 #: relative error of the distance beyond which the quick route is left
 PRECISE = 5e-7
-#: a covariance may have eigenvalues below 0 by this much of its largest (float32 statistics of others)
+#: a covariance may have eigenvalues below 0 by this much of its largest (float32 statistics of
+#: others)
 NEGATIVE = 1e-4
 
 
 def frechet_distance(a: Any, b: Any, *, strict: bool = True) -> float:
-    """The distance of two ``FeatureStats``, or of feature matrices (n, q), in squared feature units.
+    """The distance of two ``FeatureStats``, or of feature matrices (n, q), in squared feature
+    units.
 
-    ``strict`` refuses statistics of different extractors or resize rules with ProvenanceError. ScoreError for other dimensions or a
-    matrix that is no covariance. Never negative: rounding below 0 counts as 0.
+    ``strict`` refuses statistics of different extractors or resize rules with ProvenanceError.
+    ScoreError for other dimensions or a matrix that is no covariance. Never negative: rounding
+    below 0 counts as 0.
     """
     flag("strict", strict)
-    first, second = (s if isinstance(s, FeatureStats) else FeatureStats.from_features(s) for s in (a, b))
+    first, second = (
+        s if isinstance(s, FeatureStats) else FeatureStats.from_features(s) for s in (a, b)
+    )
     if first.dim != second.dim:
-        raise ScoreError(f"statistics of {first.dim} and of {second.dim} dimensions have no distance")
+        raise ScoreError(
+            f"statistics of {first.dim} and of {second.dim} dimensions have no distance"
+        )
     if strict:
         first.provenance.check(second.provenance)
-    return gaussian_distance(first.mean, first.cov, second.mean.to(first.mean), second.cov.to(first.cov))
+    return gaussian_distance(
+        first.mean, first.cov, second.mean.to(first.mean), second.cov.to(first.cov)
+    )
 
 
 def gaussian_distance(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tensor) -> float:
@@ -50,7 +61,11 @@ def gaussian_distance(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tens
     lower = triangle(cov_1)
     root, error = (0.0, math.inf) if lower is None else _quick(lower, cov_2)
     if error > PRECISE * (apart - 2.0 * root):
-        root = float(torch.linalg.svdvals((factor(cov_1) if lower is None else lower).T @ factor(cov_2)).sum())
+        root = float(
+            torch.linalg.svdvals(
+                (factor(cov_1) if lower is None else lower).T @ factor(cov_2)
+            ).sum()
+        )
     return max(apart - 2.0 * root, 0.0)
 
 
@@ -65,7 +80,8 @@ def _quick(lower: Tensor, cov: Tensor) -> tuple[float, float]:
 
 
 def triangle(cov: Tensor) -> Tensor | None:
-    """The Cholesky factor, or None where the smallest eigenvalue, at least ``1 / tr S^-1``, may be rounding. (The pivots do not tell.)"""
+    """The Cholesky factor, or None where the smallest eigenvalue, at least ``1 / tr S^-1``, may be
+    rounding. (The pivots do not tell.)"""
     lower: Tensor
     lower, failed = torch.linalg.cholesky_ex(cov)
     if int(failed):
@@ -75,14 +91,17 @@ def triangle(cov: Tensor) -> Tensor | None:
 
 
 def factor(cov: Tensor) -> Tensor:
-    """``L`` (q, r) with ``L L^T = cov``; directions whose variance is rounding are left out. ScoreError for a negative variance."""
+    """``L`` (q, r) with ``L L^T = cov``; directions whose variance is rounding are left out.
+    ScoreError for a negative variance."""
     lower = triangle(cov)
     if lower is not None:
         return lower
     values, vectors = torch.linalg.eigh(cov)
     largest = float(values[-1])
     if float(values[0]) < -NEGATIVE * max(largest, 0.0):
-        raise ScoreError(f"not a covariance: eigenvalues from {float(values[0]):.3g} to {largest:.3g}")
+        raise ScoreError(
+            f"not a covariance: eigenvalues from {float(values[0]):.3g} to {largest:.3g}"
+        )
     kept = values > SLACK * len(values) * EPS * largest
     columns: Tensor = vectors[:, kept] * values[kept].sqrt()
     return columns

@@ -1,8 +1,10 @@
-"""Maximum mean discrepancies (Gretton et al. 2012, JMLR 13): kernel distance of features, of CLIP embeddings, of vectors.
+"""Maximum mean discrepancies (Gretton et al. 2012, JMLR 13): kernel distance of features, of CLIP
+embeddings, of vectors.
 
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y)
 
-The unbiased estimator leaves out the diagonal of the first two terms and may be negative; the biased one (V-statistic) keeps it.
+The unbiased estimator leaves out the diagonal of the first two terms and may be negative; the
+biased one (V-statistic) keeps it.
 """
 
 from __future__ import annotations
@@ -24,11 +26,15 @@ MOST = 1_000_000
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-def kernel_distance(reference: Any, generated: Any, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> Estimate:
-    """The kernel inception distance of features (Binkowski et al. 2018, arXiv 1801.01401): unbiased MMD^2, ``k(x, y) = (x.y / q + 1)^3``.
+def kernel_distance(
+    reference: Any, generated: Any, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
+) -> Estimate:
+    """The kernel inception distance of features (Binkowski et al. 2018, arXiv 1801.01401): unbiased
+    MMD^2, ``k(x, y) = (x.y / q + 1)^3``.
 
-    ``value`` is the mean over ``subsets`` pairs of subsets, each of ``subset_size`` rows drawn without replacement, ``std`` their deviation
-    (of a subset's value, not of the mean). Slightly negative values are right. ScoreError where a set is smaller than a subset.
+    ``value`` is the mean over ``subsets`` pairs of subsets, each of ``subset_size`` rows drawn
+    without replacement, ``std`` their deviation (of a subset's value, not of the mean). Slightly
+    negative values are right. ScoreError where a set is smaller than a subset.
     """
     x, y = couple(reference, generated, least=2)
     at_least_one("subsets", subsets, MOST)
@@ -41,7 +47,13 @@ def kernel_distance(reference: Any, generated: Any, *, subsets: int = 100, subse
         a, b = (v[permutation(len(v), generator)[:subset_size]] for v in (x, y))
         values.append(unbiased(cubic(a, a), cubic(b, b), cubic(a, b)))
     found = torch.tensor(values, dtype=torch.float64)
-    return Estimate(float(found.mean()), std=float(found.std(correction=0)), n_ref=len(x), n_gen=len(y), seed=seed)
+    return Estimate(
+        float(found.mean()),
+        std=float(found.std(correction=0)),
+        n_ref=len(x),
+        n_gen=len(y),
+        seed=seed,
+    )
 
 
 def cubic(a: Tensor, b: Tensor) -> Tensor:
@@ -57,11 +69,14 @@ def unbiased(xx: Tensor, yy: Tensor, xy: Tensor) -> float:
     return float(own - 2.0 * xy.mean())
 
 
-def cmmd(reference: Any, generated: Any, *, sigma: float = 10.0, estimator: str = "biased") -> Estimate:
-    """CMMD (Jayasumana et al. 2024, arXiv 2401.09603): 1000 MMD^2 of ``exp(-|x - y|^2 / (2 sigma^2))`` on embeddings scaled to norm 1.
+def cmmd(
+    reference: Any, generated: Any, *, sigma: float = 10.0, estimator: str = "biased"
+) -> Estimate:
+    """CMMD (Jayasumana et al. 2024, arXiv 2401.09603): 1000 MMD^2 of
+    ``exp(-|x - y|^2 / (2 sigma^2))`` on embeddings scaled to norm 1.
 
-    ``biased`` is what the published code computes, ``unbiased`` what the paper speaks of. Meant for CLIP image embeddings; ScoreError for a
-    row of zeros.
+    ``biased`` is what the published code computes, ``unbiased`` what the paper speaks of. Meant for
+    CLIP image embeddings; ScoreError for a row of zeros.
     """
     x, y = couple(reference, generated, least=2)
     if not isinstance(estimator, str) or estimator not in ("biased", "unbiased"):
@@ -74,13 +89,18 @@ def cmmd(reference: Any, generated: Any, *, sigma: float = 10.0, estimator: str 
     xx, yy, xy = (-torch.expm1((a @ b.T - 1.0) / sigma**2) for a, b in ((x, x), (y, y), (x, y)))
     for own in (xx, yy):
         own.fill_diagonal_(0.0)
-    value = float(2.0 * xy.mean() - xx.mean() - yy.mean()) if estimator == "biased" else -unbiased(xx, yy, xy)
+    value = (
+        float(2.0 * xy.mean() - xx.mean() - yy.mean())
+        if estimator == "biased"
+        else -unbiased(xx, yy, xy)
+    )
     return Estimate(1000.0 * value, n_ref=len(x), n_gen=len(y))
 
 
 @dataclass(frozen=True)
 class TwoSample:
-    """A two-sample statistic with the share of random relabellings that reach it (``p_value``; None where none were drawn)."""
+    """A two-sample statistic with the share of random relabellings that reach it (``p_value``; None
+    where none were drawn)."""
 
     value: float
     p_value: float | None
@@ -88,18 +108,32 @@ class TwoSample:
     n_gen: int
 
 
-def mmd(reference: Any, generated: Any, *, bandwidths: Sequence[float] = BANDWIDTHS, permutations: int = 0, seed: int = 0) -> TwoSample:
+def mmd(
+    reference: Any,
+    generated: Any,
+    *,
+    bandwidths: Sequence[float] = BANDWIDTHS,
+    permutations: int = 0,
+    seed: int = 0,
+) -> TwoSample:
     """MMD^2 of vectors, unbiased, with the mean of Gaussian kernels ``exp(-|x - y|^2 / (2 b^2))``.
 
-    Each b is one of ``bandwidths`` times the median distance within the pooled sample. ``permutations`` > 0 also gives the permutation
-    test's p-value, ``(1 + #{MMD_pi >= MMD}) / (1 + permutations)``.
+    Each b is one of ``bandwidths`` times the median distance within the pooled sample.
+    ``permutations`` > 0 also gives the permutation test's p-value,
+    ``(1 + #{MMD_pi >= MMD}) / (1 + permutations)``.
     """
     x, y = couple(reference, generated, least=2)
-    widths = list(bandwidths) if isinstance(bandwidths, Iterable) and getattr(bandwidths, "ndim", 1) == 1 else []
+    widths = (
+        list(bandwidths)
+        if isinstance(bandwidths, Iterable) and getattr(bandwidths, "ndim", 1) == 1
+        else []
+    )
     if not widths:
         raise ScoreError(f"bandwidths={shown(bandwidths)}: a list of positive numbers is wanted")
     widths = [positive("bandwidths", b) for b in widths]
-    if not (isinstance(permutations, int) and permutations == 0 and not isinstance(permutations, bool)):
+    if not (
+        isinstance(permutations, int) and permutations == 0 and not isinstance(permutations, bool)
+    ):
         at_least_one("permutations", permutations, MOST)
     pooled = torch.cat([x, y])
     squares = torch.cdist(pooled, pooled, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -113,12 +147,15 @@ def mmd(reference: Any, generated: Any, *, bandwidths: Sequence[float] = BANDWID
     if not permutations:
         return TwoSample(value, None, len(x), len(y))
     generator = seeded(seed)
-    reached = sum(_split(kernel, permutation(n, generator), len(x)) >= value for _ in range(permutations))
+    reached = sum(
+        _split(kernel, permutation(n, generator), len(x)) >= value for _ in range(permutations)
+    )
     return TwoSample(value, (1 + reached) / (1 + permutations), len(x), len(y))
 
 
 def _split(kernel: Tensor, order: Tensor, m: int) -> float:
-    """The unbiased MMD^2 when the first ``m`` of ``order`` are one sample and the rest the other; the diagonal of the kernel is 1."""
+    """The unbiased MMD^2 when the first ``m`` of ``order`` are one sample and the rest the other;
+    the diagonal of the kernel is 1."""
     first = torch.zeros(len(kernel), dtype=kernel.dtype)
     first[order[:m]] = 1.0
     second = 1.0 - first

@@ -1,4 +1,5 @@
-"""Feature matrices as every metric takes them: float64 (n, q), finite, of one dimension; distances between their rows in blocks."""
+"""Feature matrices as every metric takes them: float64 (n, q), finite, of one dimension; distances
+between their rows in blocks."""
 
 from __future__ import annotations
 
@@ -20,13 +21,17 @@ LARGEST = 1e100
 
 
 def matrix(values: Any, name: str = "features", least: int = 1) -> Tensor:
-    """``values`` (tensor or array, (n, ...)) as a float64 matrix (n, q); further dimensions are flattened, (n,) becomes (n, 1).
+    """``values`` (tensor or array, (n, ...)) as a float64 matrix (n, q); further dimensions are
+    flattened, (n,) becomes (n, 1).
 
-    Raises ScoreError for anything that is no number, is not finite, or has fewer than ``least`` rows.
+    Raises ScoreError for anything that is no number, is not finite, or has fewer than ``least``
+    rows.
     """
     given = numbers(values, name)
     if given.ndim == 0 or given.is_complex():
-        raise ScoreError(f"{name} must be real and (n, q), got shape {tuple(given.shape)}, {given.dtype}")
+        raise ScoreError(
+            f"{name} must be real and (n, q), got shape {tuple(given.shape)}, {given.dtype}"
+        )
     if len(given) < least:
         raise ScoreError(f"{name}: {len(given)} rows, at least {least} wanted")
     made = given.to(torch.float64).reshape(len(given), -1)
@@ -34,7 +39,9 @@ def matrix(values: Any, name: str = "features", least: int = 1) -> Tensor:
         raise ScoreError(f"{name} has no columns: shape {tuple(given.shape)}")
     if not bool(torch.isfinite(made).all()):
         bad = (~torch.isfinite(made)).any(dim=1).nonzero().flatten().tolist()
-        raise ScoreError(f"{name} holds NaN or infinity in {len(bad)} of {len(made)} rows, first {bad[:5]}")
+        raise ScoreError(
+            f"{name} holds NaN or infinity in {len(bad)} of {len(made)} rows, first {bad[:5]}"
+        )
     return made
 
 
@@ -43,11 +50,15 @@ def numbers(values: Any, name: str) -> Tensor:
     try:
         given = torch.as_tensor(values).detach()
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ScoreError(f"{name} must be a tensor or an array of numbers: {str(error).partition(chr(10))[0]}") from error
+        raise ScoreError(
+            f"{name} must be a tensor or an array of numbers: {str(error).partition(chr(10))[0]}"
+        ) from error
     return tensor(name, given, floating=False, error=ScoreError)
 
 
-def couple(a: Any, b: Any, names: tuple[str, str] = ("reference", "generated"), least: int = 1) -> tuple[Tensor, Tensor]:
+def couple(
+    a: Any, b: Any, names: tuple[str, str] = ("reference", "generated"), least: int = 1
+) -> tuple[Tensor, Tensor]:
     """Two matrices with the same number of columns. Raises ScoreError."""
     x, y = matrix(a, names[0], least), matrix(b, names[1], least)
     if x.shape[1] != y.shape[1]:
@@ -65,14 +76,17 @@ def at_least_one(name: str, value: Any, most: int | None = None) -> int:
 
 
 def positive(name: str, value: Any, low: float = 0.0, high: float = LARGEST) -> float:
-    """``value`` as a float if it is above 0, at least ``low`` and at most ``high``. Raises ScoreError."""
+    """``value`` as a float if it is above 0, at least ``low`` and at most ``high``. Raises
+    ScoreError."""
     try:
         found = float(number(name, value, low, high))
     except ArgumentError:
         found = 0.0
     if not found > 0.0:
         wanted = "above 0" if low == 0.0 else f"of at least {low}"
-        raise ScoreError(f"{name}={shown(value)}: a positive number is wanted, {wanted} and at most {high}")
+        raise ScoreError(
+            f"{name}={shown(value)}: a positive number is wanted, {wanted} and at most {high}"
+        )
     return found
 
 
@@ -88,7 +102,8 @@ def fraction(name: str, value: Any) -> float:
 
 
 def blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """``(rows, |x_i - y_j|)`` for blocks of rows of ``x``; exact differences' norms, not those of the expanded square."""
+    """``(rows, |x_i - y_j|)`` for blocks of rows of ``x``; exact differences' norms, not those of
+    the expanded square."""
     rows = max(BLOCK // max(len(y), 1), 1)
     for i in range(0, len(x), rows):
         piece = slice(i, min(i + rows, len(x)))

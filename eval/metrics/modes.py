@@ -17,10 +17,11 @@ class ModeCoverage:
     """What was found.
 
     Attributes:
-        quality: share of samples within ``radius`` deviations of some mode; ``expected`` is that share for the mixture itself, where its
-            modes are apart.
+        quality: share of samples within ``radius`` deviations of some mode; ``expected`` is that
+            share for the mixture itself, where its modes are apart.
         covered: modes that hold at least 1 % of the mass expected of them, out of ``modes``.
-        tv, kl: total variation and ``KL(found || weights)`` (nats) of the shares of samples nearest to each mode.
+        tv, kl: total variation and ``KL(found || weights)`` (nats) of the shares of samples nearest
+            to each mode.
         shares: those shares.
     """
 
@@ -33,18 +34,34 @@ class ModeCoverage:
     shares: Tensor
 
 
-def mode_coverage(generated: Any, means: Any, std: Any, weights: Any = None, *, radius: float = 3.0) -> ModeCoverage:
-    """Compare ``generated`` (m, q) with the mixture of ``means`` (k, q), ``std`` (a number, or (k,)) and ``weights`` (k,), default equal.
+def mode_coverage(
+    generated: Any, means: Any, std: Any, weights: Any = None, *, radius: float = 3.0
+) -> ModeCoverage:
+    """Compare ``generated`` (m, q) with the mixture of ``means`` (k, q), ``std`` (a number, or
+    (k,)) and ``weights`` (k,), default equal.
 
-    A sample belongs to the mode that is nearest in deviations. ``expected`` is ``P(chi_q <= radius)``: 0.989 for 3 deviations in the plane.
+    A sample belongs to the mode that is nearest in deviations. ``expected`` is
+    ``P(chi_q <= radius)``: 0.989 for 3 deviations in the plane.
     """
     centres, x = couple(means, generated, ("means", "generated"))
     k = len(centres)
     width = numbers(std, "std")
     widths = matrix(width.expand(k) if width.ndim == 0 else width, "std").reshape(-1)
-    shares = torch.ones(k, dtype=torch.float64) if weights is None else matrix(weights, "weights").reshape(-1)
-    if len(widths) != k or len(shares) != k or not float(widths.min()) > 0.0 or float(shares.min()) < 0.0 or not float(shares.sum()) > 0.0:
-        raise ScoreError(f"{k} means need a positive std (one, or one each) and weights of at least 0")
+    shares = (
+        torch.ones(k, dtype=torch.float64)
+        if weights is None
+        else matrix(weights, "weights").reshape(-1)
+    )
+    if (
+        len(widths) != k
+        or len(shares) != k
+        or not float(widths.min()) > 0.0
+        or float(shares.min()) < 0.0
+        or not float(shares.sum()) > 0.0
+    ):
+        raise ScoreError(
+            f"{k} means need a positive std (one, or one each) and weights of at least 0"
+        )
     radius = positive("radius", radius)
     target = shares / shares.sum()
     owner, good = torch.empty(len(x), dtype=torch.int64), torch.empty(len(x), dtype=torch.bool)
@@ -54,9 +71,13 @@ def mode_coverage(generated: Any, means: Any, std: Any, weights: Any = None, *, 
     counts = torch.bincount(owner, minlength=k).double()
     held = torch.bincount(owner[good], minlength=k).double()
     found = counts / len(x)
-    expected = float(torch.special.gammainc(torch.tensor(x.shape[1] / 2.0), torch.tensor(radius**2 / 2.0)))
+    expected = float(
+        torch.special.gammainc(torch.tensor(x.shape[1] / 2.0), torch.tensor(radius**2 / 2.0))
+    )
     real = target > 0.0
     covered = int((held[real] >= 0.01 * target[real] * len(x)).sum())
     kl = torch.where(found > 0.0, found * (found / target).log(), 0.0).sum()
     tv = 0.5 * float((found - target).abs().sum())
-    return ModeCoverage(float(good.double().mean()), expected, covered, int(real.sum()), tv, float(kl), found)
+    return ModeCoverage(
+        float(good.double().mean()), expected, covered, int(real.sum()), tv, float(kl), found
+    )

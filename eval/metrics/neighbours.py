@@ -1,11 +1,15 @@
-"""Fidelity and diversity from nearest neighbours: improved precision and recall, density and coverage.
+"""Fidelity and diversity from nearest neighbours: improved precision and recall, density and
+coverage.
 
-``rho_k(a)`` is the distance of a to its k-th nearest neighbour in its own set, itself left out. With references r and generated g,
+``rho_k(a)`` is the distance of a to its k-th nearest neighbour in its own set, itself left out.
+With references r and generated g,
 
-    precision = mean_j 1[exists i: |g_j - r_i| <= rho_k(r_i)]     recall = mean_i 1[exists j: |r_i - g_j| <= rho_k(g_j)]
+    precision = mean_j 1[exists i: |g_j - r_i| <= rho_k(r_i)]     recall = mean_i 1[exists j: |r_i -
+                                                                  g_j| <= rho_k(g_j)]
     density   = 1/(k m) sum_ij 1[|g_j - r_i| < rho_k(r_i)]        coverage = mean_i 1[min_j |r_i - g_j| < rho_k(r_i)]
 
-(Kynkaanniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2; Naeem et al. 2020, arXiv 2002.09797, eq. 4 and 5).
+(Kynkaanniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2; Naeem et al. 2020, arXiv 2002.09797, eq. 4
+and 5).
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ from .matrices import at_least_one, blocks, couple
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The four shares (density may be above 1), the k behind each pair, and the sizes of the sets."""
+    """The four shares (density may be above 1), the k behind each pair, and the sizes of the
+    sets."""
 
     precision: float
     recall: float
@@ -33,8 +38,11 @@ class Neighbourhood:
     n_gen: int
 
 
-def precision_recall(reference: Any, generated: Any, *, k: int = 3, k_density: int = 5) -> Neighbourhood:
-    """All four from one pass over the distances of feature matrices. ScoreError where a set has no k-th neighbour."""
+def precision_recall(
+    reference: Any, generated: Any, *, k: int = 3, k_density: int = 5
+) -> Neighbourhood:
+    """All four from one pass over the distances of feature matrices. ScoreError where a set has no
+    k-th neighbour."""
     r, g = couple(reference, generated, least=2)
     at_least_one("k", k, min(len(r), len(g)) - 1)
     at_least_one("k_density", k_density, len(r) - 1)
@@ -48,7 +56,12 @@ def precision_recall(reference: Any, generated: Any, *, k: int = 3, k_density: i
         close = distance < wide[rows, None]
         hits += int(close.sum())
         covered += int(close.any(dim=1).sum())
-    shares = float(inside.double().mean()), recalled / len(r), hits / (k_density * len(g)), covered / len(r)
+    shares = (
+        float(inside.double().mean()),
+        recalled / len(r),
+        hits / (k_density * len(g)),
+        covered / len(r),
+    )
     return Neighbourhood(*shares, k, k_density, len(r), len(g))
 
 

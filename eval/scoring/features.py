@@ -1,4 +1,5 @@
-"""What one pass over the samples leaves: moments of all, features of up to a stated number of them."""
+"""What one pass over the samples leaves: moments of all, features of up to a stated number of
+them."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ KEEP = 50_000
 class Collected:
     """Moments in float64 of every sample; features (and logits) in float32 of at most ``keep``.
 
-    Which are kept depends on their places in the source only (those whose hashed place is least: a random subset), so shards in any number
-    keep the same. Add batches in the order of the source: the sums are then the same to the last bit.
+    Which are kept depends on their places in the source only (those whose hashed place is least: a
+    random subset), so shards in any number keep the same. Add batches in the order of the source:
+    the sums are then the same to the last bit.
     """
 
     def __init__(self, keep: int = KEEP) -> None:
@@ -34,17 +36,25 @@ class Collected:
         """Samples seen."""
         return self.moments.count
 
-    def add(self, features: Tensor, logits: Tensor | None = None, index: Sequence[int] | None = None) -> None:
-        """Take a batch: features (n, q), logits (n, classes) of the same samples, and their places (by default those that follow)."""
+    def add(
+        self, features: Tensor, logits: Tensor | None = None, index: Sequence[int] | None = None
+    ) -> None:
+        """Take a batch: features (n, q), logits (n, classes) of the same samples, and their places
+        (by default those that follow)."""
         if not len(features):
             return
         bad = (~torch.isfinite(features)).flatten(1).any(dim=1).nonzero().flatten().tolist()
         if bad:
-            raise ScoreError(f"the features of {len(bad)} samples hold NaN or infinity, first the batch's {bad[:5]}")
+            raise ScoreError(
+                f"the features of {len(bad)} samples hold NaN or infinity, first the batch's "
+                f"{bad[:5]}"
+            )
         places = range(self.count, self.count + len(features)) if index is None else index
         self.moments.update(features)
         self._index.append(torch.tensor(list(places), dtype=torch.int64))
-        self._rows.append((features.to(torch.float32), None if logits is None else logits.to(torch.float32)))
+        self._rows.append(
+            (features.to(torch.float32), None if logits is None else logits.to(torch.float32))
+        )
         if sum(len(part) for part in self._index) > 2 * self.keep:
             self._prune()
 
@@ -74,7 +84,8 @@ class Collected:
 
 
 def chosen_places(index: Tensor, most: int) -> Tensor:
-    """Positions in ``index`` of the ``most`` places with the least hash (SplitMix64's finalizer), in order of place."""
+    """Positions in ``index`` of the ``most`` places with the least hash (SplitMix64's finalizer),
+    in order of place."""
     if len(index) > most:
         z = index.numpy().astype(np.uint64) + np.uint64(1)
         z = z * np.uint64(0x9E3779B97F4A7C15)

@@ -1,8 +1,11 @@
-"""Standard errors of metrics from one set of generated features, the reference fixed: the jackknife in closed form.
+"""Standard errors of metrics from one set of generated features, the reference fixed: the jackknife
+in closed form.
 
-With ``T_-j`` the metric without sample j of m, ``se^2 = (m - 1)/m sum_j (T_-j - mean T_-j)^2`` (Tukey 1958), which does not fall short of
-the variance on average (Efron & Stein 1981, doi 10.1214/aos/1176345462). A bootstrap, which draws samples twice, is wrong for metrics
-built on pairs and nearest neighbours: a sample and its copy are at distance 0. Here no metric is computed again m times: sums are updated.
+With ``T_-j`` the metric without sample j of m, ``se^2 = (m - 1)/m sum_j (T_-j - mean T_-j)^2``
+(Tukey 1958), which does not fall short of the variance on average (Efron & Stein 1981, doi
+10.1214/aos/1176345462). A bootstrap, which draws samples twice, is wrong for metrics built on pairs
+and nearest neighbours: a sample and its copy are at distance 0. Here no metric is computed again m
+times: sums are updated.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ def jackknife_error(without: Tensor) -> float:
 
 
 def wilson(share: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson's interval of a share of ``n`` independent samples (Wilson 1927, doi 10.1080/01621459.1927.10502953): sane at 0 and 1."""
+    """Wilson's interval of a share of ``n`` independent samples (Wilson 1927, doi
+    10.1080/01621459.1927.10502953): sane at 0 and 1."""
     z = normal_quantile(level)
     middle = (share + z * z / (2 * n)) / (1.0 + z * z / n)
     half = z / (1.0 + z * z / n) * math.sqrt(share * (1.0 - share) / n + (z / (2 * n)) ** 2)
@@ -39,7 +43,8 @@ def wilson(share: float, n: int, level: float) -> tuple[float, float]:
 
 
 def row_sums(rows: Tensor, columns: Tensor, kernel: Kernel, skip_diagonal: bool = False) -> Tensor:
-    """``sum_i k(row, column_i)`` of every row, in blocks; ``skip_diagonal``: both are one set, and no sample pairs with itself."""
+    """``sum_i k(row, column_i)`` of every row, in blocks; ``skip_diagonal``: both are one set, and
+    no sample pairs with itself."""
     size = max(BLOCK // max(len(columns), 1), 1)
     found = []
     for i in range(0, len(rows), size):
@@ -51,16 +56,22 @@ def row_sums(rows: Tensor, columns: Tensor, kernel: Kernel, skip_diagonal: bool 
 
 
 def kernel_distance_error(reference: Tensor, generated: Tensor) -> float:
-    """Standard error of the unbiased ``MMD^2`` with the cubic kernel over all pairs: leaving y_j out takes its two sums off."""
+    """Standard error of the unbiased ``MMD^2`` with the cubic kernel over all pairs: leaving y_j
+    out takes its two sums off."""
     m, n = len(generated), len(reference)
     own = row_sums(generated, generated, cubic, skip_diagonal=True)
     cross = row_sums(generated, reference, cubic)
-    without = (own.sum() - 2.0 * own) / ((m - 1) * (m - 2)) - 2.0 * (cross.sum() - cross) / ((m - 1) * n)
+    without = (own.sum() - 2.0 * own) / ((m - 1) * (m - 2)) - 2.0 * (cross.sum() - cross) / (
+        (m - 1) * n
+    )
     return jackknife_error(without)
 
 
-def cmmd_with_error(reference: Tensor, generated: Tensor, sigma: float = 10.0) -> tuple[float, float, float]:
-    """CMMD (``kernels.cmmd``: biased, as published), its unbiased value, and the standard error, without keeping a kernel matrix."""
+def cmmd_with_error(
+    reference: Tensor, generated: Tensor, sigma: float = 10.0
+) -> tuple[float, float, float]:
+    """CMMD (``kernels.cmmd``: biased, as published), its unbiased value, and the standard error,
+    without keeping a kernel matrix."""
     x, y = (v / v.norm(dim=1, keepdim=True) for v in (reference, generated))
     n, m = len(x), len(y)
 
@@ -78,7 +89,8 @@ def cmmd_with_error(reference: Tensor, generated: Tensor, sigma: float = 10.0) -
 
 
 def inception_parts(logits: Tensor) -> tuple[float, Tensor]:
-    """``exp(H(mean p) - mean H(p))`` of one part's logits (m, classes), and its m values with one row left out."""
+    """``exp(H(mean p) - mean H(p))`` of one part's logits (m, classes), and its m values with one
+    row left out."""
     logs = torch.log_softmax(logits, dim=1)
     p = logs.exp()
     own = torch.special.xlogy(p, p).sum(dim=1)  # minus the entropy of each row

@@ -1,7 +1,9 @@
-"""Precision, recall, density and coverage (``neighbours``) with what each generated sample adds to them, for their standard errors.
+"""Precision, recall, density and coverage (``neighbours``) with what each generated sample adds to
+them, for their standard errors.
 
-Leaving out sample l changes precision and density by its own share. Coverage loses the references that l alone covers. Recall loses those
-that only l's ball holds, and gains where a ball grows because l was among its k nearest: then ``rho_k`` becomes ``rho_{k+1}``.
+Leaving out sample l changes precision and density by its own share. Coverage loses the references
+that l alone covers. Recall loses those that only l's ball holds, and gains where a ball grows
+because l was among its k nearest: then ``rho_k`` becomes ``rho_{k+1}``.
 """
 
 from __future__ import annotations
@@ -34,8 +36,11 @@ class Balls:
     nearest: Tensor
 
 
-def neighbourhood(reference: Tensor, generated: Tensor, k: int = 3, k_density: int = 5) -> dict[str, Share]:
-    """The four metrics of ``precision_recall``, with errors. ScoreError where a set has no (k+1)-th neighbour."""
+def neighbourhood(
+    reference: Tensor, generated: Tensor, k: int = 3, k_density: int = 5
+) -> dict[str, Share]:
+    """The four metrics of ``precision_recall``, with errors. ScoreError where a set has no (k+1)-th
+    neighbour."""
     r, g = couple(reference, generated, least=2)
     at_least_one("k", k, min(len(r) - 1, len(g) - 2))
     at_least_one("k_density", k_density, len(r) - 1)
@@ -58,7 +63,9 @@ def neighbourhood(reference: Tensor, generated: Tensor, k: int = 3, k_density: i
     return {
         "precision": Share(share, math.sqrt(share * (1.0 - share) / (m - 1))),
         "recall": Share(recalled / n, jackknife_error((recalled + change) / n)),
-        "density": Share(float(hits.mean()) / k_density, float(hits.std()) / k_density / math.sqrt(m)),
+        "density": Share(
+            float(hits.mean()) / k_density, float(hits.std()) / k_density / math.sqrt(m)
+        ),
         "coverage": Share(covered / n, jackknife_error((covered - alone) / n)),
     }
 
@@ -69,19 +76,30 @@ def _balls(g: Tensor, k: int) -> Balls:
     for rows, distance in blocks(g, g):
         distance[torch.arange(len(distance)), torch.arange(rows.start, rows.stop)] = torch.inf
         best = distance.topk(k + 1, largest=False)
-        radius[rows], wider[rows], nearest[rows] = best.values[:, k - 1], best.values[:, k], best.indices[:, :k]
+        radius[rows], wider[rows], nearest[rows] = (
+            best.values[:, k - 1],
+            best.values[:, k],
+            best.indices[:, :k],
+        )
     return Balls(radius, wider, nearest)
 
 
 def _recall_change(distance: Tensor, holds: Tensor, balls: Balls) -> Tensor:
-    """For every generated sample, how many more of these references are recalled without it (below 0: fewer)."""
+    """For every generated sample, how many more of these references are recalled without it (below
+    0: fewer)."""
     m = len(balls.radius)
     change = torch.zeros(m, dtype=torch.float64)
     count = holds.sum(dim=1)
-    for rows, sole in (((count == 0).nonzero().flatten(), False), ((count == 1).nonzero().flatten(), True)):
+    for rows, sole in (
+        ((count == 0).nonzero().flatten(), False),
+        ((count == 1).nonzero().flatten(), True),
+    ):
         reached = (distance[rows] <= balls.wider[None, :]) & ~holds[rows]
-        which, ball = reached.nonzero(as_tuple=True)  # this ball grows over this reference when one of its nearest goes
-        pairs = torch.unique(which.repeat_interleave(balls.nearest.shape[1]) * m + balls.nearest[ball].flatten())
+        # this ball grows over this reference when one of its nearest goes
+        which, ball = reached.nonzero(as_tuple=True)
+        pairs = torch.unique(
+            which.repeat_interleave(balls.nearest.shape[1]) * m + balls.nearest[ball].flatten()
+        )
         where, gone = pairs // m, pairs % m
         if sole:
             owner = holds[rows].double().argmax(dim=1)

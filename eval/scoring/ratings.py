@@ -17,13 +17,21 @@ from ..metrics.intervals import finite_sample_bias, frechet_infinity, frechet_in
 from ..metrics.kernels import kernel_distance
 from ..metrics.matrices import at_least_one, matrix, permutation, seeded
 from .features import Collected, chosen_places
-from .intervals import cmmd_with_error, inception_parts, kernel_distance_error, normal_quantile, wilson
+from .intervals import (
+    cmmd_with_error,
+    inception_parts,
+    kernel_distance_error,
+    normal_quantile,
+    wilson,
+)
 from .neighbours import Share, neighbourhood
 from .reference import FeatureSet
 
-#: from so many samples on the Inception Score is the mean over the customary 10 parts; below, of all samples at once
+#: from so many samples on the Inception Score is the mean over the customary 10 parts; below, of
+#: all samples at once
 SPLIT = 5000
-#: dimensions beyond which a Frechet distance is resampled 20 times only, if nothing else is asked for
+#: dimensions beyond which a Frechet distance is resampled 20 times only, if nothing else is asked
+#: for
 WIDE = 256
 #: fewer resamples have no quantiles: the interval is then ``corrected +- z std``
 QUANTILES = 100
@@ -35,9 +43,11 @@ class RatingOptions:
 
     Attributes:
         level: of the intervals.
-        resamples: of the bootstrap of the Frechet distance; None: 200, above 256 dimensions 20; 0: no interval.
+        resamples: of the bootstrap of the Frechet distance; None: 200, above 256 dimensions 20; 0:
+            no interval.
         seed: of what is drawn (resamples, subsets).
-        pairs: at most so many samples of either side where all pairs are formed (a random subset of what is kept).
+        pairs: at most so many samples of either side where all pairs are formed (a random subset of
+            what is kept).
         k, k_density: neighbours of precision and recall, of density and coverage.
         subsets, subset_size: of the kernel distance.
         strict: refuse statistics of other rules.
@@ -69,7 +79,8 @@ class Rating:
     Attributes:
         value: as the literature defines it.
         low, high: the interval of confidence ``level``; None where there is none.
-        corrected: the value less its bias, in the middle of the interval; None where the value has none to speak of.
+        corrected: the value less its bias, in the middle of the interval; None where the value has
+            none to speak of.
         std: the standard error; of the parts or subsets where ``method`` says so.
         n_ref, n_gen: samples behind it (n_ref None: exact moments, or no reference).
         method: where the interval comes from.
@@ -93,8 +104,19 @@ class Rating:
 class Material:
     """What the metrics are computed from; shared work is done once."""
 
-    def __init__(self, collected: Collected, reference: FeatureSet | None, held_out: Tensor | None, options: RatingOptions) -> None:
-        self.collected, self.given, self.held_out, self.options = collected, reference, held_out, options
+    def __init__(
+        self,
+        collected: Collected,
+        reference: FeatureSet | None,
+        held_out: Tensor | None,
+        options: RatingOptions,
+    ) -> None:
+        self.collected, self.given, self.held_out, self.options = (
+            collected,
+            reference,
+            held_out,
+            options,
+        )
 
     @property
     def reference(self) -> FeatureSet:
@@ -133,37 +155,69 @@ class Material:
 def _frechet(m: Material) -> Rating:
     stats, ours = m.reference.stats, m.collected.stats()
     value = frechet_distance(stats, ours, strict=False)
-    floor = finite_sample_bias(stats, ours.count or 2) + (0.0 if stats.count is None else finite_sample_bias(stats, stats.count))
+    floor = finite_sample_bias(stats, ours.count or 2) + (
+        0.0 if stats.count is None else finite_sample_bias(stats, stats.count)
+    )
     details = {"perfect_model": floor}
     few = f"{ours.count} samples are few for {ours.dim} dimensions"
     plain = Rating(value, n_ref=stats.count, n_gen=ours.count, details=details)
-    resamples = (20 if ours.dim > WIDE else 200) if m.options.resamples is None else m.options.resamples
+    resamples = (
+        (20 if ours.dim > WIDE else 200) if m.options.resamples is None else m.options.resamples
+    )
     if ours.count is None or ours.count < max(ours.dim, 3):
         return replace(plain, note=f"{few}: no interval")
     if ours.count > len(m.kept):
         return replace(plain, note=f"no interval: {len(m.kept)} of {ours.count} features were kept")
     if not resamples:
         return replace(plain, note="no interval was asked for")
-    found = frechet_interval(stats, m.kept, resamples=resamples, level=m.options.level, seed=m.options.seed, strict=False)
+    found = frechet_interval(
+        stats, m.kept, resamples=resamples, level=m.options.level, seed=m.options.seed, strict=False
+    )
     low, high, method = found.low, found.high, f"basic bootstrap, {resamples} resamples"
     if resamples < QUANTILES:
         half = normal_quantile(m.options.level) * (found.std or 0.0)
-        low, high, method = found.value - half, found.value + half, f"bootstrap, {resamples} resamples, normal"
+        low, high, method = (
+            found.value - half,
+            found.value + half,
+            f"bootstrap, {resamples} resamples, normal",
+        )
     note = None if ours.count >= 10 * ours.dim else few
-    return Rating(value, low, high, found.value, found.std, m.options.level, stats.count, ours.count, method, note, details)
+    return Rating(
+        value,
+        low,
+        high,
+        found.value,
+        found.std,
+        m.options.level,
+        stats.count,
+        ours.count,
+        method,
+        note,
+        details,
+    )
 
 
-def _around(m: Material, value: float, error: float, method: str, n_ref: int | None, n_gen: int) -> Rating:
+def _around(
+    m: Material, value: float, error: float, method: str, n_ref: int | None, n_gen: int
+) -> Rating:
     """``value +- z error``."""
     half = normal_quantile(m.options.level) * error
-    return Rating(value, value - half, value + half, None, error, m.options.level, n_ref, n_gen, method)
+    return Rating(
+        value, value - half, value + half, None, error, m.options.level, n_ref, n_gen, method
+    )
 
 
 def _infinity(m: Material) -> Rating:
     found = frechet_infinity(m.reference.stats, m.kept, seed=m.options.seed, strict=False)
     fd, line = m.frechet.std, found.std or 0.0
     if fd is None:
-        return Rating(found.value, std=line, n_ref=found.n_ref, n_gen=found.n_gen, note="std is the line's alone; no interval")
+        return Rating(
+            found.value,
+            std=line,
+            n_ref=found.n_ref,
+            n_gen=found.n_gen,
+            note="std is the line's alone; no interval",
+        )
     method = "the bootstrap's deviation of the distance and the line's error"
     return _around(m, found.value, (fd**2 + line**2) ** 0.5, method, found.n_ref, found.n_gen or 0)
 
@@ -173,7 +227,9 @@ def _kernel(m: Material) -> Rating:
     size = min(m.options.subset_size, len(x), len(y))
     found = kernel_distance(x, y, subsets=m.options.subsets, subset_size=size, seed=m.options.seed)
     error = (kernel_distance_error(x, y) ** 2 + (found.std or 0.0) ** 2 / m.options.subsets) ** 0.5
-    made = _around(m, found.value, error, f"jackknife; {m.options.subsets} subsets of {size}", len(x), len(y))
+    made = _around(
+        m, found.value, error, f"jackknife; {m.options.subsets} subsets of {size}", len(x), len(y)
+    )
     return replace(made, details={"subset_std": found.std or 0.0, "subset_size": float(size)})
 
 
@@ -184,13 +240,22 @@ def _inception(m: Material) -> Rating:
     z = matrix(logits, "logits", 2)
     splits = 10 if len(z) >= SPLIT else 1
     found = inception_score(z, splits=splits)
-    parts = [inception_parts(part) for part in z[permutation(len(z), seeded(2020))].tensor_split(splits)]
+    parts = [
+        inception_parts(part) for part in z[permutation(len(z), seeded(2020))].tensor_split(splits)
+    ]
     values = torch.tensor([value for value, _ in parts], dtype=torch.float64)
     # the jackknife's n T - (n - 1) mean T_-j, and the errors of independent parts
     corrected = [len(w) * v - (len(w) - 1) * float(w.mean()) for v, w in parts]
-    error = sum(float((len(w) - 1) / len(w) * (w - w.mean()).square().sum()) for _, w in parts) ** 0.5 / splits
+    error = (
+        sum(float((len(w) - 1) / len(w) * (w - w.mean()).square().sum()) for _, w in parts) ** 0.5
+        / splits
+    )
     made = _around(m, sum(corrected) / splits, error, f"jackknife; {splits} parts", None, len(z))
-    details = {"splits": float(splits), "part_std": float(values.std(correction=0)), "classes": float(z.shape[1])}
+    details = {
+        "splits": float(splits),
+        "part_std": float(values.std(correction=0)),
+        "classes": float(z.shape[1]),
+    }
     return replace(made, value=found.value, corrected=made.value, details=details)
 
 
@@ -207,7 +272,17 @@ def _share(name: str) -> Callable[[Material], Rating]:
         n_ref, n_gen = (len(v) for v in m.pair)
         if name == "precision":
             low, high = wilson(found.value, n_gen, m.options.level)
-            return Rating(found.value, low, high, None, found.error, m.options.level, n_ref, n_gen, f"Wilson; k={m.options.k}")
+            return Rating(
+                found.value,
+                low,
+                high,
+                None,
+                found.error,
+                m.options.level,
+                n_ref,
+                n_gen,
+                f"Wilson; k={m.options.k}",
+            )
         k = m.options.k if name == "recall" else m.options.k_density
         made = _around(m, found.value, found.error, f"jackknife; k={k}", n_ref, n_gen)
         top = float("inf") if name == "density" else 1.0
@@ -227,12 +302,25 @@ def _memorization(m: Material) -> Rating:
     some = "" if len(x) >= known else f", {len(x)} of its {known} samples"
     calibrated = "" if m.held_out is not None else "; not calibrated"
     note = f"share of copies of the reference{some}, which must be the training data{calibrated}"
-    return Rating(found.fraction, low, high, None, None, m.options.level, len(x), len(y), "Wilson", note, details)
+    return Rating(
+        found.fraction,
+        low,
+        high,
+        None,
+        None,
+        m.options.level,
+        len(x),
+        len(y),
+        "Wilson",
+        note,
+        details,
+    )
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric needs: a reference, its features, logits, how many samples; and how it is computed."""
+    """What a metric needs: a reference, its features, logits, how many samples; and how it is
+    computed."""
 
     compute: Callable[[Material], Rating]
     title: str
@@ -246,7 +334,10 @@ METRICS: dict[str, Metric] = {
     "fd_infinity": Metric(_infinity, "FD at infinity", least=30),
     "kid": Metric(_kernel, "KID", features=True, least=3),
     "is": Metric(_inception, "IS", reference=False),
-    **{name: Metric(_share(name), name, features=True, least=6) for name in ("precision", "recall", "density", "coverage")},
+    **{
+        name: Metric(_share(name), name, features=True, least=6)
+        for name in ("precision", "recall", "density", "coverage")
+    },
     "cmmd": Metric(_cmmd, "CMMD", features=True, least=3),
     "memorization": Metric(_memorization, "memorization", features=True, least=1),
 }

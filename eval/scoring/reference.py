@@ -1,4 +1,5 @@
-"""What samples are scored against: statistics, the features behind some metrics, and the names under which they are asked for."""
+"""What samples are scored against: statistics, the features behind some metrics, and the names
+under which they are asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from ..features.storage import SUFFIXES, load_features, load_stats
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """Statistics of a data set, and the features (n, q) of its samples, or of some of them; None: moments only."""
+    """Statistics of a data set, and the features (n, q) of its samples, or of some of them; None:
+    moments only."""
 
     stats: FeatureStats
     features: Tensor | None = None
@@ -28,11 +30,17 @@ class FeatureSet:
 def bundled_references() -> tuple[str, ...]:
     """The names that ``load_reference`` knows without a file: ``mnist:train``, ``mnist:test``."""
     folders = sorted(file.parent for file in (BUNDLED / "features").glob(f"*/{CONFIG}"))
-    return tuple(f"{folder.name}:{split}" for folder in folders for split in SPLITS if (folder / f"{split}.safetensors").is_file())
+    return tuple(
+        f"{folder.name}:{split}"
+        for folder in folders
+        for split in SPLITS
+        if (folder / f"{split}.safetensors").is_file()
+    )
 
 
 def load_reference(name_or_file: str | Path) -> FeatureSet:
-    """A bundled reference (``mnist:train``), or a file of ``fewstep ref`` or ``save_stats``. Raises ScoreError for what is neither."""
+    """A bundled reference (``mnist:train``), or a file of ``fewstep ref`` or ``save_stats``. Raises
+    ScoreError for what is neither."""
     text = str(name_or_file)
     if text in bundled_references():
         name, _, split = text.partition(":")
@@ -41,14 +49,25 @@ def load_reference(name_or_file: str | Path) -> FeatureSet:
         path = Path(text)
     else:
         files = " or ".join(SUFFIXES)
-        raise ScoreError(f"{unknown('reference', text, bundled_references())}; or a {files} file that `fewstep ref` made")
+        raise ScoreError(
+            f"{unknown('reference', text, bundled_references())}; or a {files} file that "
+            "`fewstep ref` made"
+        )
     stats, features = load_stats(path), load_features(path)
     if features is not None and features.shape[1] != stats.dim:
-        raise ScoreError(f"{str(path)!r}: features {tuple(features.shape)} beside statistics of {stats.dim} dimensions")
+        raise ScoreError(
+            f"{str(path)!r}: features {tuple(features.shape)} beside statistics of "
+            f"{stats.dim} dimensions"
+        )
     return FeatureSet(stats, features, text)
 
 
 def extractor_of(stats: FeatureStats) -> str | None:
-    """The bundled network that statistics were made with, as ``load_extractor`` knows it (with the resize rule); None for another."""
+    """The bundled network that statistics were made with, as ``load_extractor`` knows it (with the
+    resize rule); None for another."""
     name = bundled_classifiers().get((stats.provenance.extractor or "").partition(" ")[0])
-    return name if name is None or stats.provenance.resize in (None, "none") else f"{name}@{stats.provenance.resize}"
+    return (
+        name
+        if name is None or stats.provenance.resize in (None, "none")
+        else f"{name}@{stats.provenance.resize}"
+    )

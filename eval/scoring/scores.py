@@ -1,8 +1,11 @@
-"""Scores of samples: several metrics from one pass of a feature network, each with its interval and what it rests on.
+"""Scores of samples: several metrics from one pass of a feature network, each with its interval and
+what it rests on.
 
-Every interval is over the generated samples, at a fixed reference. Frechet distances have the basic bootstrap interval (``intervals``),
-shares of independent samples Wilson's, everything else ``+- z se`` with the jackknife's standard error (``scoring_intervals``). Where a
-metric is biased at a finite number of samples, ``corrected`` is its value less the bias, and the interval lies about that.
+Every interval is over the generated samples, at a fixed reference. Frechet distances have the basic
+bootstrap interval (``intervals``), shares of independent samples Wilson's, everything else
+``+- z se`` with the jackknife's standard error (``scoring_intervals``). Where a metric is biased at
+a finite number of samples, ``corrected`` is its value less the bias, and the interval lies about
+that.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ from .reference import FeatureSet, extractor_of, load_reference
 class Scores:
     """Ratings by metric, the number of samples behind them, and where both sides come from.
 
-    ``values``: of floating point images, the range that they were taken in, the least and the greatest value, and the share ``clamped`` of
-    the values that lay outside; None for images that were uint8.
+    ``values``: of floating point images, the range that they were taken in, the least and the
+    greatest value, and the share ``clamped`` of the values that lay outside; None for images that
+    were uint8.
     """
 
     ratings: Mapping[str, Rating]
@@ -52,7 +56,9 @@ class Scores:
             "metrics": {name: asdict(rating) for name, rating in self.ratings.items()},
             "count": self.count,
             "generated": asdict(self.generated),
-            "reference": None if self.reference is None else {"name": self.reference, **asdict(self.reference_provenance or Provenance())},
+            "reference": None
+            if self.reference is None
+            else {"name": self.reference, **asdict(self.reference_provenance or Provenance())},
             "options": dict(self.options),
             "values": None if self.values is None else dict(self.values),
         }
@@ -63,7 +69,9 @@ def metric_names(metrics: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(metrics, str):
         names: list[Any] = [part.strip() for part in metrics.split(",")]
     elif not isinstance(metrics, Iterable) or getattr(metrics, "ndim", None) == 0:
-        raise ScoreError(f"metrics={shown(metrics)}: names of metrics are wanted; allowed: {', '.join(METRICS)}")
+        raise ScoreError(
+            f"metrics={shown(metrics)}: names of metrics are wanted; allowed: {', '.join(METRICS)}"
+        )
     else:
         names = list(metrics)
     for name in names:
@@ -75,18 +83,25 @@ def metric_names(metrics: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def check_request(
-    metrics: Sequence[str], reference: FeatureSet | None, count: int | None, rules: Provenance | None = None, strict: bool = True
+    metrics: Sequence[str],
+    reference: FeatureSet | None,
+    count: int | None,
+    rules: Provenance | None = None,
+    strict: bool = True,
 ) -> None:
-    """Raise ScoreError for what can be known before any image is read: a metric without what it needs, too few samples, other rules."""
+    """Raise ScoreError for what can be known before any image is read: a metric without what it
+    needs, too few samples, other rules."""
     for name in metrics:
         need = METRICS[name]
         if need.reference and reference is None:
             raise ScoreError(
-                f"{name} needs a reference; metrics without one: {', '.join(k for k, v in METRICS.items() if not v.reference)}"
+                f"{name} needs a reference; metrics without one: "
+                f"{', '.join(k for k, v in METRICS.items() if not v.reference)}"
             )
         if need.features and (reference is None or reference.features is None):
             raise ScoreError(
-                f"{name} needs the features of the reference's samples, and {getattr(reference, 'name', None)!r} holds moments only: "
+                f"{name} needs the features of the reference's samples, and "
+                f"{getattr(reference, 'name', None)!r} holds moments only: "
                 "make one with `fewstep ref DATA --features --out FILE`"
             )
         if count is not None and count < need.least:
@@ -104,7 +119,8 @@ def rate(
     held_out: Tensor | None = None,
     options: RatingOptions | None = None,
 ) -> Scores:
-    """The metrics of what was collected. Raises ScoreError, and ProvenanceError where the rules differ and ``options.strict``."""
+    """The metrics of what was collected. Raises ScoreError, and ProvenanceError where the rules
+    differ and ``options.strict``."""
     options = options or RatingOptions()
     made = provenance or Provenance()
     names = metric_names(metrics)
@@ -115,7 +131,14 @@ def rate(
         if not math.isfinite(rating.value):
             raise ScoreError(f"{name} is {rating.value}: the features cannot be scored")
     theirs = None if reference is None else reference.stats.provenance
-    return Scores(ratings, collected.count, made, None if reference is None else reference.name, theirs, asdict(options))
+    return Scores(
+        ratings,
+        collected.count,
+        made,
+        None if reference is None else reference.name,
+        theirs,
+        asdict(options),
+    )
 
 
 def score(
@@ -134,26 +157,41 @@ def score(
 ) -> Scores:
     """Score images, a tensor or batches of them (uint8, or floating point in [-1, 1]), in one pass.
 
-    ``reference`` is ``NAME:train`` or ``NAME:test`` of a bundled network, a statistics file, or a ``FeatureSet``; ``extractor`` a
-    ``load_extractor`` name, by default the one that the reference was made with; ``logits`` gives the Inception Score's class logits, by
-    default the named extractor's own. Metrics: fd, fd_infinity, kid, is, precision, recall, density, coverage, cmmd, memorization; the last
-    against the reference's features, which then are the training data's, calibrated by ``held_out`` features (n, q) where given. At most
-    ``keep`` features are kept. ``device``: where networks that are loaded by name run. ``value_range=(low, high)``: what is black and white
-    in floating point images, (-1, 1), (0, 1) or (0, 255); None: (-1, 1), and images whose values, all together, are in another convention
-    are refused (at the end of the pass, where they come in batches). Values outside are clamped and counted in ``values``. Raises
-    ScoreError for bad images, too few of them, and what a metric lacks.
+    ``reference`` is ``NAME:train`` or ``NAME:test`` of a bundled network, a statistics file, or a
+    ``FeatureSet``; ``extractor`` a ``load_extractor`` name, by default the one that the reference
+    was made with; ``logits`` gives the Inception Score's class logits, by default the named
+    extractor's own. Metrics: fd, fd_infinity, kid, is, precision, recall, density, coverage, cmmd,
+    memorization; the last against the reference's features, which then are the training data's,
+    calibrated by ``held_out`` features (n, q) where given. At most ``keep`` features are kept.
+    ``device``: where networks that are loaded by name run. ``value_range=(low, high)``: what is
+    black and white in floating point images, (-1, 1), (0, 1) or (0, 255); None: (-1, 1), and images
+    whose values, all together, are in another convention are refused (at the end of the pass, where
+    they come in batches). Values outside are clamped and counted in ``values``. Raises ScoreError
+    for bad images, too few of them, and what a metric lacks.
     """
     limits = check_range(value_range)
     names = metric_names(metrics)
-    against = reference if isinstance(reference, FeatureSet) or reference is None else load_reference(reference)
+    against = (
+        reference
+        if isinstance(reference, FeatureSet) or reference is None
+        else load_reference(reference)
+    )
     network, classes = extractors(extractor, against, "is" in names, logits, device)
     strict = options is None or options.strict
-    check_request(names, against, len(images) if getattr(images, "shape", ()) else None, network.provenance(), strict)
+    check_request(
+        names,
+        against,
+        len(images) if getattr(images, "shape", ()) else None,
+        network.provenance(),
+        strict,
+    )
     collected, seen = Collected(keep), Values()
     for image, seen in levels(images, batch, network.quantize, limits):  # noqa: B007 (the last one counts)
         found = list(network.batches(image, batch))
         if found:
-            collected.add(torch.cat(found), None if classes is None else classes.features(image, batch))
+            collected.add(
+                torch.cat(found), None if classes is None else classes.features(image, batch)
+            )
     made = network.provenance() if seen.count else replace(network.provenance(), quantize=None)
     scores = rate(collected, against, names, provenance=made, held_out=held_out, options=options)
     return replace(scores, values=seen.to_dict(limits))
@@ -166,18 +204,27 @@ def extractors(
     logits: FeatureExtractor | None = None,
     device: Device = None,
 ) -> tuple[FeatureExtractor, FeatureExtractor | None]:
-    """The feature network, and that of the class logits where they are wanted. Raises ScoreError where neither is known."""
+    """The feature network, and that of the class logits where they are wanted. Raises ScoreError
+    where neither is known."""
     spec = extractor
     if spec is None and reference is not None:
         spec = extractor_of(reference.stats)
         if spec is None:
             made = reference.stats.provenance.extractor or "an unknown network"
-            raise ScoreError(f"{reference.name!r} was made with {made}: name that network (extractor=, --extractor)")
+            raise ScoreError(
+                f"{reference.name!r} was made with {made}: name that network (extractor=, "
+                "--extractor)"
+            )
     if spec is None:
-        raise ScoreError(f"no extractor and no reference that names one; bundled: {', '.join(bundled_classifiers().values())}")
+        raise ScoreError(
+            "no extractor and no reference that names one; bundled: "
+            f"{', '.join(bundled_classifiers().values())}"
+        )
     network = spec if isinstance(spec, FeatureExtractor) else load_extractor(spec, device=device)
     if not with_logits or logits is not None:
         return network, logits if with_logits else None
     if isinstance(spec, FeatureExtractor):
-        raise ScoreError("the Inception Score needs class logits: give logits=, an extractor of them")
+        raise ScoreError(
+            "the Inception Score needs class logits: give logits=, an extractor of them"
+        )
     return network, load_extractor(spec, logits=True, device=device)

@@ -1,1 +1,2 @@
-"""Solver error on a model: distance from converged trajectories, strong and weak error, counted network calls."""
+"""Solver error on a model: distance from converged trajectories, strong and weak error, counted
+network calls."""

@@ -1,8 +1,10 @@
-"""What a sampler, with or without guidance, asks of the network: calls, row evaluations, and derivatives.
+"""What a sampler, with or without guidance, asks of the network: calls, row evaluations, and
+derivatives.
 
-The rule: one evaluation is one forward pass of one sample. Classifier-free guidance costs two an evaluation of the guided model, whether
-in one call of twice the rows or in two calls; a forward-mode product costs one more, a reverse pass two more (``counting``); steps that
-an adaptive solver rejects count; what is kept from earlier costs nothing.
+The rule: one evaluation is one forward pass of one sample. Classifier-free guidance costs two an
+evaluation of the guided model, whether in one call of twice the rows or in two calls; a
+forward-mode product costs one more, a reverse pass two more (``counting``); steps that an adaptive
+solver rejects count; what is kept from earlier costs nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ class Evaluations:
     """The price of ``batch`` samples.
 
     Attributes:
-        nfe: evaluations of the (guided) model that the sampler reports: ``plan.nfe``, or a driver's own count.
+        nfe: evaluations of the (guided) model that the sampler reports: ``plan.nfe``, or a driver's
+            own count.
         planned: ``plan.nfe``, known without a network; None for a driver.
         cost: calls, rows and derivatives at the network itself.
         batch: samples drawn.
@@ -70,11 +73,14 @@ def count_evaluations(
 
     Args:
         denoiser: the network; the counter wraps it.
-        sampler, arguments: as in ``fewstep.sample`` (one sample where neither n, seeds nor a state says how many).
-        guide: makes the model that is sampled from the counted network, such as ``lambda den: CFG(den, 3.0)``.
+        sampler, arguments: as in ``fewstep.sample`` (one sample where neither n, seeds nor a state
+            says how many).
+        guide: makes the model that is sampled from the counted network, such as
+            ``lambda den: CFG(den, 3.0)``.
         jvp_weight, vjp_weight: prices of derivatives, in evaluations.
 
-    Raises ScoreError for weights below 0 and for a guide that does not use the network that it is given.
+    Raises ScoreError for weights below 0 and for a guide that does not use the network that it is
+    given.
     """
     for name, weight in (("jvp_weight", jvp_weight), ("vjp_weight", vjp_weight)):
         if not weight >= 0.0:
@@ -84,6 +90,9 @@ def count_evaluations(
     counted = Counting(denoiser)
     x, info = sample(counted if guide is None else guide(counted), sampler, info=True, **arguments)
     if info.nfe and not counted.calls:
-        raise ScoreError("the guide made no call of the network that it was given: wrap its argument, not another network")
+        raise ScoreError(
+            "the guide made no call of the network that it was given: wrap its argument, not "
+            "another network"
+        )
     planned = None if info.plan is None else info.plan.nfe
     return Evaluations(info.nfe, planned, counted.cost, x.shape[0], jvp_weight, vjp_weight)

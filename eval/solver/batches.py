@@ -12,7 +12,8 @@ Cond = Tensor | Mapping[str, Tensor] | None
 
 
 def slices(n: int, batch: int | None, cond: Cond = None) -> Iterator[tuple[slice, Cond]]:
-    """The rows of ``n`` samples, at most ``batch`` at a time (all for None), with their conditions. ValueError for batch < 1."""
+    """The rows of ``n`` samples, at most ``batch`` at a time (all for None), with their conditions.
+    ValueError for batch < 1."""
     size = n if batch is None else batch
     if batch is not None:
         integer("batch", batch, 1, 1 << 31)

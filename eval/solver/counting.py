@@ -1,8 +1,10 @@
-"""A denoiser that counts its calls, the rows of their batches, and the derivatives that pass through it.
+"""A denoiser that counts its calls, the rows of their batches, and the derivatives that pass
+through it.
 
-Where a derivative passes is seen by autograd functions that do nothing: at the network's outputs, where a forward-mode product (jvp)
-leaves and a reverse pass (vjp) begins, and at its input, where a reverse pass arrives. A second derivative arrives without beginning, so
-the reverse passes are the larger of the two numbers.
+Where a derivative passes is seen by autograd functions that do nothing: at the network's outputs,
+where a forward-mode product (jvp) leaves and a reverse pass (vjp) begins, and at its input, where a
+reverse pass arrives. A second derivative arrives without beginning, so the reverse passes are the
+larger of the two numbers.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from torch import Tensor
 
 from ...models.denoiser import Denoiser
 
-#: price of a product with the Jacobian beside the forward evaluation that it belongs to, in evaluations: forward mode carries one tangent
-#: along; a reverse pass costs about two forward passes where weights take part, between one and two where only the input does
+#: price of a product with the Jacobian beside the forward evaluation that it belongs to, in
+#: evaluations: forward mode carries one tangent along; a reverse pass costs about two forward
+#: passes where weights take part, between one and two where only the input does
 JVP_WEIGHT, VJP_WEIGHT = 1.0, 2.0
 
 
@@ -28,11 +31,12 @@ class Cost:
     """What was asked of a network.
 
     Attributes:
-        calls, rows: forward evaluations, and rows of their batches (a guidance that joins two branches in one batch makes one call
-            with twice the rows).
+        calls, rows: forward evaluations, and rows of their batches (a guidance that joins two
+            branches in one batch makes one call with twice the rows).
         jvps, jvp_rows: forward-mode products with the Jacobian.
         vjps, vjp_rows: reverse passes.
-        unconditional_calls, unconditional_rows: of the forward evaluations, those without a condition.
+        unconditional_calls, unconditional_rows: of the forward evaluations, those without a
+            condition.
     """
 
     calls: int = 0
@@ -81,10 +85,13 @@ class Tally:
 
 
 class _Gate(torch.autograd.Function):
-    """The tensors as they are; ``names`` are what a value, a tangent and a cotangent count as ("" for nothing)."""
+    """The tensors as they are; ``names`` are what a value, a tangent and a cotangent count as (""
+    for nothing)."""
 
     @staticmethod
-    def forward(tally: Tally, rows: int, names: tuple[str, str, str], *values: Tensor | None) -> Any:
+    def forward(
+        tally: Tally, rows: int, names: tuple[str, str, str], *values: Tensor | None
+    ) -> Any:
         if names[0]:
             tally.add(names[0], rows)
         return tuple(None if v is None else v.view_as(v) for v in values)
@@ -103,7 +110,9 @@ class _Gate(torch.autograd.Function):
         return _gate(ctx.tally, ctx.rows, (ctx.names[1], "", ""), *tangents[3:])
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, tally: Tally, rows: int, names: tuple[str, str, str], *values: Any) -> Any:
+    def vmap(
+        info: Any, in_dims: Any, tally: Tally, rows: int, names: tuple[str, str, str], *values: Any
+    ) -> Any:
         return _gate(tally, rows * info.batch_size, names, *values), tuple(in_dims[3:])
 
 
@@ -111,16 +120,22 @@ _gate: Any = _Gate.apply
 
 
 class Counting:
-    """``denoiser``, counted; whatever else it has (``offset``, ``batch``, ``device``, ...) is passed on uncounted.
+    """``denoiser``, counted; whatever else it has (``offset``, ``batch``, ``device``, ...) is
+    passed on uncounted.
 
-    ``calls`` counts network evaluations, ``times`` keeps their times (the noisiest sample's, NaN inside ``torch.func.vmap``), ``cost``
-    has all numbers. Products made together by ``torch.autograd.grad(..., is_grads_batched=True)`` count as one pass, because their number
-    does not show; those of ``torch.func`` count all their rows.
+    ``calls`` counts network evaluations, ``times`` keeps their times (the noisiest sample's, NaN
+    inside ``torch.func.vmap``), ``cost`` has all numbers. Products made together by
+    ``torch.autograd.grad(..., is_grads_batched=True)`` count as one pass, because their number does
+    not show; those of ``torch.func`` count all their rows.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
-        self.schedule, self.prediction, self.shape = denoiser.schedule, denoiser.prediction, denoiser.shape
+        self.schedule, self.prediction, self.shape = (
+            denoiser.schedule,
+            denoiser.prediction,
+            denoiser.shape,
+        )
         self.coefficients, self.input_scale = denoiser.coefficients, denoiser.input_scale
         self.times: list[float] = []
         self._tally = Tally()
@@ -140,20 +155,28 @@ class Counting:
         """What was asked so far."""
         return self._tally.cost()
 
-    def raws(self, x_in: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None) -> tuple[Tensor, ...]:
+    def raws(
+        self, x_in: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
         """One counted evaluation."""
         return self._counted(self.denoiser.raws, x_in, t, cond)
 
-    def __call__(self, x: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None) -> Tensor:
+    def __call__(
+        self, x: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """One counted evaluation, as the denoiser's own kind of prediction."""
         return self._counted(lambda *a: (self.denoiser(*a),), x, t, cond)[0]
 
-    def _counted(self, ask: Any, x: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None) -> tuple[Tensor, ...]:
+    def _counted(
+        self, ask: Any, x: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, ...]:
         self.times.append(_number(t))
         rows = x.shape[0]
         (x,) = _gate(self._tally, rows, ("", "", "arrives"), x)
         what = "forward" if cond is not None else "unconditional"
-        answers: tuple[Tensor, ...] = _gate(self._tally, rows, (what, "jvp", "begins"), *ask(x, t, cond))
+        answers: tuple[Tensor, ...] = _gate(
+            self._tally, rows, (what, "jvp", "begins"), *ask(x, t, cond)
+        )
         return answers
 
 

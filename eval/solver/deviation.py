@@ -1,4 +1,5 @@
-"""How far a sampler's result is from what it should be: the same numbers whatever the reference is."""
+"""How far a sampler's result is from what it should be: the same numbers whatever the reference
+is."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ CONVERGED = 0.05
 
 
 class Solution(Protocol):
-    """What a result is compared with: its end (B, *shape), and an estimate of that end's own RMS error."""
+    """What a result is compared with: its end (B, *shape), and an estimate of that end's own RMS
+    error."""
 
     @property
     def end(self) -> Tensor:
@@ -34,10 +36,12 @@ class Deviation(Generic[R]):
     """Error of a sampler on a model.
 
     Attributes:
-        rmse: root mean square over samples and entries; ``relative``: over that of the reference; ``largest``: of any entry.
+        rmse: root mean square over samples and entries; ``relative``: over that of the reference;
+            ``largest``: of any entry.
         per_sample: RMSE of each sample, (n,).
         nfe: network calls of the sampler.
-        reference: what it was compared with; ``reference.error`` bounds the error of the comparison.
+        reference: what it was compared with; ``reference.error`` bounds the error of the
+            comparison.
         x: the sampler's result.
     """
 
@@ -51,7 +55,8 @@ class Deviation(Generic[R]):
 
     @property
     def converged(self) -> bool:
-        """Whether the reference's own error is below a twentieth of ``rmse``: otherwise the two cannot be told apart."""
+        """Whether the reference's own error is below a twentieth of ``rmse``: otherwise the two
+        cannot be told apart."""
         return self.reference.error <= CONVERGED * self.rmse
 
     @classmethod
@@ -60,4 +65,12 @@ class Deviation(Generic[R]):
         apart = (x.double() - reference.end.double()).flatten(1)
         total = rms(apart)
         relative = total / max(rms(reference.end), 1e-300)
-        return cls(total, relative, float(apart.abs().max()), apart.square().mean(dim=1).sqrt(), nfe, reference, x)
+        return cls(
+            total,
+            relative,
+            float(apart.abs().max()),
+            apart.square().mean(dim=1).sqrt(),
+            nfe,
+            reference,
+            x,
+        )

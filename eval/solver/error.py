@@ -1,8 +1,9 @@
 """What the solver got wrong, apart from what the model got wrong.
 
-The error of a deterministic sampler is the distance of its result from the model's own converged probability-flow end point, started at
-the same noise: ``rmse = sqrt(mean_b |x_N^b - x_*^b|^2 / d)``. The local error of step i is what one step adds, from the converged state
-and with a converged history.
+The error of a deterministic sampler is the distance of its result from the model's own converged
+probability-flow end point, started at the same noise:
+``rmse = sqrt(mean_b |x_N^b - x_*^b|^2 / d)``. The local error of step i is what one step adds, from
+the converged state and with a converged history.
 """
 
 from __future__ import annotations
@@ -57,19 +58,36 @@ def solver_error(
         denoiser, sampler, steps, nfe, grid, final, options: as in ``fewstep.sample``.
         n, seed, seeds, shape: the start noises; or ``x``, states at the grid's first node.
         cond: of the model.
-        reference: of an earlier call with the same start and the same last two nodes, to save its cost.
-        tolerance: of the reference, relative and absolute: 1e-8, or 1e-6 where the model's weights are not float64.
+        reference: of an earlier call with the same start and the same last two nodes, to save its
+            cost.
+        tolerance: of the reference, relative and absolute: 1e-8, or 1e-6 where the model's weights
+            are not float64.
         dtype: of the sampler's states; the model computes in its own.
 
-    Raises ScoreError for a stochastic sampler, which has no pathwise limit to compare with, and for a reference of another start.
+    Raises ScoreError for a stochastic sampler, which has no pathwise limit to compare with, and for
+    a reference of another start.
     """
-    asked = request(sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final)
+    asked = request(
+        sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final
+    )
     refuse_noise(asked)
     chosen = seeds_from(seed, n) if seeds is None else check_seeds(seeds)
-    start = start_state(denoiser, asked.grid[0], chosen, shape=shape, dtype=dtype) if x is None else x.to(dtype)
-    exact = reference or reference_states(denoiser, start, asked.grid, tolerance=tolerance, cond=cond, every=False)
-    if exact.nodes[0] != asked.grid[0] or exact.nodes[-1] != asked.grid[-1] or not torch.equal(exact.states[0], start.double()):
-        raise ScoreError("the given reference starts from other states, or ends elsewhere, than the sampler")
+    start = (
+        start_state(denoiser, asked.grid[0], chosen, shape=shape, dtype=dtype)
+        if x is None
+        else x.to(dtype)
+    )
+    exact = reference or reference_states(
+        denoiser, start, asked.grid, tolerance=tolerance, cond=cond, every=False
+    )
+    if (
+        exact.nodes[0] != asked.grid[0]
+        or exact.nodes[-1] != asked.grid[-1]
+        or not torch.equal(exact.states[0], start.double())
+    ):
+        raise ScoreError(
+            "the given reference starts from other states, or ends elsewhere, than the sampler"
+        )
     out, facts = execute(asked, InOwnPrecision(denoiser), start, seeds=range(len(start)), cond=cond)
     return SolverError.of(out, exact, facts.nfe)
 
@@ -78,12 +96,16 @@ def refuse_noise(asked: Request) -> None:
     """Raise ScoreError where the sampler draws noise."""
     entry = registry.get(asked.name)
     if entry.tau_of(asked.options) > 0.0 or (not asked.driver and asked.plan().stochastic):
-        raise ScoreError(f"{asked.name} draws noise with these options: it has no path to converge to; compare its samples' distribution")
+        raise ScoreError(
+            f"{asked.name} draws noise with these options: it has no path to converge to; "
+            "compare its samples' distribution"
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class LocalErrors:
-    """``error[i]`` is the RMS error that step i, from node i to i + 1, adds to the converged state; ``nodes`` the step boundaries."""
+    """``error[i]`` is the RMS error that step i, from node i to i + 1, adds to the converged state;
+    ``nodes`` the step boundaries."""
 
     nodes: tuple[Node, ...]
     error: tuple[float, ...]
@@ -106,27 +128,43 @@ def local_errors(
     tolerance: float | None = None,
     **options: Any,
 ) -> LocalErrors:
-    """The local truncation error of each step of a deterministic plan sampler, which is ``O(h^{p+1})``; arguments as in ``solver_error``.
+    """The local truncation error of each step of a deterministic plan sampler, which is
+    ``O(h^{p+1})``; arguments as in ``solver_error``.
 
-    Each step begins at the converged state, with predictions made at converged states as its history; its stages are its own.
+    Each step begins at the converged state, with predictions made at converged states as its
+    history; its stages are its own.
     """
-    asked = request(sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final)
+    asked = request(
+        sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final
+    )
     refuse_noise(asked)
     plan = asked.plan()
-    start = start_state(denoiser, asked.grid[0], seeds_from(seed, n), shape=shape, dtype=torch.float64)
+    start = start_state(
+        denoiser, asked.grid[0], seeds_from(seed, n), shape=shape, dtype=torch.float64
+    )
     boundaries = Grid.from_nodes(plan.nodes, denoiser.schedule)
-    exact = reference or reference_states(denoiser, start, boundaries, tolerance=tolerance, cond=cond)
+    exact = reference or reference_states(
+        denoiser, start, boundaries, tolerance=tolerance, cond=cond
+    )
     if exact.nodes != plan.nodes or not torch.equal(exact.states[0], start):
-        raise ScoreError("the given reference starts from other states, or passes other nodes, than the sampler")
-    return LocalErrors(plan.nodes, tuple(defects(plan, InOwnPrecision(denoiser), exact.states, cond)), exact)
+        raise ScoreError(
+            "the given reference starts from other states, or passes other nodes, than the sampler"
+        )
+    return LocalErrors(
+        plan.nodes, tuple(defects(plan, InOwnPrecision(denoiser), exact.states, cond)), exact
+    )
 
 
 @torch.no_grad()
-def defects(plan: Plan, denoiser: Denoiser, exact: Sequence[Tensor], cond: Cond = None) -> list[float]:
-    """RMS difference between each boundary state of ``plan``, as its last Combine there makes it, and ``exact``, which replaces it: the
-    order walk (``plans.walk``) with a network."""
+def defects(
+    plan: Plan, denoiser: Denoiser, exact: Sequence[Tensor], cond: Cond = None
+) -> list[float]:
+    """RMS difference between each boundary state of ``plan``, as its last Combine there makes it,
+    and ``exact``, which replaces it: the order walk (``plans.walk``) with a network."""
     place = {node: j for j, node in enumerate(plan.nodes)}
-    last = {i.node: k for k, i in enumerate(plan.code) if isinstance(i, Combine) and i.node in place}
+    last = {
+        i.node: k for k, i in enumerate(plan.code) if isinstance(i, Combine) and i.node in place
+    }
     values: dict[int, Tensor] = {0: exact[0].double()}
     found = [0.0] * plan.steps
     for k, i in enumerate(plan.code):
@@ -149,4 +187,7 @@ def _predictions(i: Evaluate, x: Tensor, denoiser: Denoiser, cond: Cond) -> dict
         raise ScoreError(f"{i.node} has no time: the model cannot be asked there")
     value = denoiser(x, i.node.t, cond).double()
     schedule = denoiser.schedule
-    return {out: convert_prediction(value, x, i.node.t, denoiser.prediction, kind, schedule) for out, kind in i.outs}
+    return {
+        out: convert_prediction(value, x, i.node.t, denoiser.prediction, kind, schedule)
+        for out, kind in i.outs
+    }

@@ -1,8 +1,10 @@
-"""Strong error of a stochastic sampler on any model: its distance from a fine solution on the same Brownian path.
+"""Strong error of a stochastic sampler on any model: its distance from a fine solution on the same
+Brownian path.
 
-``E|X_h - X|^2`` needs the two to be driven by one path (Kloeden & Platen 1992, sec. 9.6): every sample has a path of its own in half
-log-SNR (``engine.paths``), and the reference is a run on a grid that divides every step of the sampler's. The reference's own error is
-measured by a run on half as fine a grid. The last step to sigma = 0 stays one step, as all samplers end.
+``E|X_h - X|^2`` needs the two to be driven by one path (Kloeden & Platen 1992, sec. 9.6): every
+sample has a path of its own in half log-SNR (``engine.paths``), and the reference is a run on a
+grid that divides every step of the sampler's. The reference's own error is measured by a run on
+half as fine a grid. The last step to sigma = 0 stays one step, as all samplers end.
 """
 
 from __future__ import annotations
@@ -41,12 +43,13 @@ class PathReference:
 
     Attributes:
         ends: the first node and the last two, which it shares with what is compared with it.
-        seeds, tol: of the paths, one a sample; every step of a run on them is at least ``tol`` long in half log-SNR (2^-12, or less
-            where steps are shorter; another ``tol`` is another path).
+        seeds, tol: of the paths, one a sample; every step of a run on them is at least ``tol`` long
+            in half log-SNR (2^-12, or less where steps are shorter; another ``tol`` is another
+            path).
         tau: diffusion strength.
         start, end: states (B, *shape) at the first and the last node.
-        error: RMS distance of ``end`` from a solution of half as many steps: an upper estimate of its error at strong order 1, and 0.41
-            of it at order 1/2.
+        error: RMS distance of ``end`` from a solution of half as many steps: an upper estimate of
+            its error at strong order 1, and 0.41 of it at order 1/2.
         steps, nfe: of the fine solution.
     """
 
@@ -62,7 +65,8 @@ class PathReference:
 
 
 class StrongError(Deviation[PathReference]):
-    """Error of a stochastic sampler along its paths; where it is not ``converged`` a finer reference is needed."""
+    """Error of a stochastic sampler along its paths; where it is not ``converged`` a finer
+    reference is needed."""
 
 
 def strong_error(
@@ -91,26 +95,37 @@ def strong_error(
         denoiser, sampler, steps, nfe, grid, final, options: as in ``fewstep.sample``.
         n, seed, seeds, shape, cond: the samples, each seed with its start noise and its path.
         refine: parts that the reference divides every step into, an even number.
-        reference: of an earlier call with the same seeds and ends, to save its cost; make it with the finest grid.
-        reference_sampler: name and options of the reference's sampler, of the same strength tau; the sampler itself by default, which
-            does not show a sampler that converges to something else.
-        batch: samples in one network call, all by default; the result does not depend on it where the network's rows do not.
+        reference: of an earlier call with the same seeds and ends, to save its cost; make it with
+            the finest grid.
+        reference_sampler: name and options of the reference's sampler, of the same strength tau;
+            the sampler itself by default, which does not show a sampler that converges to something
+            else.
+        batch: samples in one network call, all by default; the result does not depend on it where
+            the network's rows do not.
         dtype: of the states; the model computes in its own.
 
-    Raises ScoreError for a driver, for a sampler without noise (``solver_error`` is for those), for one whose noise is no increment of a
-    path (churn, restarts), and for a reference that does not fit.
+    Raises ScoreError for a driver, for a sampler without noise (``solver_error`` is for those), for
+    one whose noise is no increment of a path (churn, restarts), and for a reference that does not
+    fit.
     """
     integer("refine", refine, 2, 4096)
     if refine % 2:
-        raise ScoreError(f"refine={refine}: an even number is wanted, half of which measures the reference's error")
-    asked = request(sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final)
+        raise ScoreError(
+            f"refine={refine}: an even number is wanted, half of which measures the "
+            "reference's error"
+        )
+    asked = request(
+        sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final
+    )
     plan = path_plan(asked)
     chosen = seeds_from(seed, n) if seeds is None else check_seeds(seeds)
     start = start_state(denoiser, asked.grid[0], chosen, shape=shape, dtype=dtype)
     model = InOwnPrecision(denoiser)
     if reference is None:
         fine = _finer(asked, reference_sampler)
-        reference = _reference(model, fine, asked, refine, chosen, start, cond, batch, shortest(plan))
+        reference = _reference(
+            model, fine, asked, refine, chosen, start, cond, batch, shortest(plan)
+        )
     _fits(reference, asked, plan, chosen, start)
     x = follow(plan, model, start, chosen, reference.tol, cond, batch)
     return StrongError.of(x, reference, plan.nfe)
@@ -119,12 +134,20 @@ def strong_error(
 def path_plan(asked: Request) -> Plan:
     """The plan of a sampler that follows a path; ScoreError, with the reason, for others."""
     if asked.driver:
-        raise ScoreError(f"{asked.name} is a driver, which draws its noises as it goes: compare its samples' distribution instead")
+        raise ScoreError(
+            f"{asked.name} is a driver, which draws its noises as it goes: compare its "
+            "samples' distribution instead"
+        )
     plan = asked.plan()
     if not plan.stochastic:
-        raise ScoreError(f"{asked.name} draws no noise with these options: its error is that of solver_error")
+        raise ScoreError(
+            f"{asked.name} draws no noise with these options: its error is that of solver_error"
+        )
     if any(draw.end.rho >= draw.start.rho for draw in plan.draws):
-        raise ScoreError(f"{asked.name} adds noise in jumps to a higher level, which are no increments of a path: see weak errors")
+        raise ScoreError(
+            f"{asked.name} adds noise in jumps to a higher level, which are no increments of "
+            "a path: see weak errors"
+        )
     return plan
 
 
@@ -133,18 +156,29 @@ def shortest(plan: Plan) -> float:
     return min(clipped(draw.end.lam) - clipped(draw.start.lam) for draw in plan.draws)
 
 
-def follow(plan: Plan, model: Denoiser, start: Tensor, seeds: Sequence[int], tol: float, cond: Cond, batch: int | None) -> Tensor:
-    """The result of ``plan`` from ``start`` (B, *shape) on the paths of ``seeds``, ``batch`` samples at a time."""
+def follow(
+    plan: Plan,
+    model: Denoiser,
+    start: Tensor,
+    seeds: Sequence[int],
+    tol: float,
+    cond: Cond,
+    batch: int | None,
+) -> Tensor:
+    """The result of ``plan`` from ``start`` (B, *shape) on the paths of ``seeds``, ``batch``
+    samples at a time."""
     parts = []
     for rows, own in slices(len(seeds), batch, cond):
         some = tuple(seeds[rows])
-        parts.append(run(plan, model, start[rows], noise=PlanPath(plan, some, tol=tol), seeds=some, cond=own))
+        parts.append(
+            run(plan, model, start[rows], noise=PlanPath(plan, some, tol=tol), seeds=some, cond=own)
+        )
     return torch.cat(parts)
 
 
 def refined(grid: Grid, parts: int) -> Grid:
-    """``grid`` with every step cut into ``parts``: equal in half log-SNR, in the angle where it starts at alpha = 0, one where it ends at
-    sigma = 0."""
+    """``grid`` with every step cut into ``parts``: equal in half log-SNR, in the angle where it
+    starts at alpha = 0, one where it ends at sigma = 0."""
     nodes = [grid[0]]
     for s, t in pairwise(grid.nodes):
         count = 1 if t.sigma == 0.0 else parts
@@ -166,7 +200,10 @@ def _finer(asked: Request, other: tuple[str, Mapping[str, Any]] | None) -> Reque
     made = request(other[0], asked.grid.schedule, other[1], grid=asked.grid)
     taus = [registry.get(r.name).tau_of(r.options) for r in (asked, made)]
     if taus[0] != taus[1]:
-        raise ScoreError(f"the reference {made.name} has tau = {taus[1]}, {asked.name} has {taus[0]}: they solve different SDEs")
+        raise ScoreError(
+            f"the reference {made.name} has tau = {taus[1]}, {asked.name} has {taus[0]}: "
+            "they solve different SDEs"
+        )
     return made
 
 
@@ -181,26 +218,53 @@ def _reference(
     batch: int | None,
     least: float,
 ) -> PathReference:
-    plans = [path_plan(Request(fine.name, fine.options, refined(asked.grid, parts))) for parts in (refine, refine // 2)]
+    plans = [
+        path_plan(Request(fine.name, fine.options, refined(asked.grid, parts)))
+        for parts in (refine, refine // 2)
+    ]
     tol = min(TOLERANCE, 2.0 ** math.floor(math.log2(min(least, *(shortest(p) for p in plans)))))
     end, half = (follow(p, model, start, seeds, tol, cond, batch) for p in plans)
     tau = registry.get(fine.name).tau_of(fine.options)
-    return PathReference(_ends(asked.grid), seeds, tol, tau, start, end, rms(end - half), plans[0].steps, plans[0].nfe)
+    return PathReference(
+        _ends(asked.grid),
+        seeds,
+        tol,
+        tau,
+        start,
+        end,
+        rms(end - half),
+        plans[0].steps,
+        plans[0].nfe,
+    )
 
 
 def _ends(grid: Grid) -> tuple[Node, ...]:
-    """The first node and the last; between them the one from which the step to sigma = 0 is taken, if there is one."""
+    """The first node and the last; between them the one from which the step to sigma = 0 is taken,
+    if there is one."""
     return (grid[0], grid[-2], grid[-1]) if grid[-1].sigma == 0.0 else (grid[0], grid[-1])
 
 
-def _fits(reference: PathReference, asked: Request, plan: Plan, seeds: tuple[int, ...], start: Tensor) -> None:
-    if reference.ends != _ends(asked.grid) or reference.seeds != seeds or not torch.equal(reference.start, start):
-        raise ScoreError("the given reference has other seeds or another start, or ends elsewhere, than the sampler")
+def _fits(
+    reference: PathReference, asked: Request, plan: Plan, seeds: tuple[int, ...], start: Tensor
+) -> None:
+    if (
+        reference.ends != _ends(asked.grid)
+        or reference.seeds != seeds
+        or not torch.equal(reference.start, start)
+    ):
+        raise ScoreError(
+            "the given reference has other seeds or another start, or ends elsewhere, than "
+            "the sampler"
+        )
     tau = registry.get(asked.name).tau_of(asked.options)
     if reference.tau != tau:
-        raise ScoreError(f"the given reference has tau = {reference.tau}, {asked.name} has {tau}: they solve different SDEs")
+        raise ScoreError(
+            f"the given reference has tau = {reference.tau}, {asked.name} has {tau}: they "
+            "solve different SDEs"
+        )
     if shortest(plan) < reference.tol * (1.0 - 1e-9):
         raise ScoreError(
-            f"a step of {shortest(plan):.3g} in half log-SNR is shorter than the reference's paths resolve ({reference.tol:.3g}): make the "
+            f"a step of {shortest(plan):.3g} in half log-SNR is shorter than the reference's "
+            f"paths resolve ({reference.tol:.3g}): make the "
             "reference with the finest grid first"
         )

@@ -12,7 +12,8 @@ from ...models.denoiser import Denoiser, call, check_denoiser
 
 
 def own_dtype(denoiser: Denoiser) -> torch.dtype:
-    """The dtype of a network's weights; float64 for a model without any, which takes what it is given."""
+    """The dtype of a network's weights; float64 for a model without any, which takes what it is
+    given."""
     network = getattr(denoiser, "network", None)
     inner = getattr(denoiser, "denoiser", None)
     if isinstance(network, nn.Module):
@@ -21,12 +22,17 @@ def own_dtype(denoiser: Denoiser) -> torch.dtype:
 
 
 class InOwnPrecision:
-    """``denoiser`` with its input rounded to its own dtype and its raw outputs widened to the state's."""
+    """``denoiser`` with its input rounded to its own dtype and its raw outputs widened to the
+    state's."""
 
     def __init__(self, denoiser: Denoiser, dtype: torch.dtype | None = None) -> None:
         check_denoiser(denoiser)
         self.denoiser, self.dtype = denoiser, dtype or own_dtype(denoiser)
-        self.schedule, self.prediction, self.shape = denoiser.schedule, denoiser.prediction, denoiser.shape
+        self.schedule, self.prediction, self.shape = (
+            denoiser.schedule,
+            denoiser.prediction,
+            denoiser.shape,
+        )
         self.coefficients, self.input_scale = denoiser.coefficients, denoiser.input_scale
 
     def __getattr__(self, name: str) -> Any:
@@ -35,10 +41,14 @@ class InOwnPrecision:
             raise AttributeError(name)
         return getattr(self.denoiser, name)
 
-    def raws(self, x_in: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None) -> tuple[Tensor, ...]:
+    def raws(
+        self, x_in: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
         """One evaluation."""
         return tuple(raw.to(x_in.dtype) for raw in self.denoiser.raws(x_in.to(self.dtype), t, cond))
 
-    def __call__(self, x: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None) -> Tensor:
+    def __call__(
+        self, x: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """The prediction, with the state's share of it in the state's dtype."""
         return call(self, x, t, cond)

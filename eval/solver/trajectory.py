@@ -1,8 +1,11 @@
-"""The probability-flow trajectory of a model, converged, and what it is like: where it passes at a grid's nodes, and how straight it is.
+"""The probability-flow trajectory of a model, converged, and what it is like: where it passes at a
+grid's nodes, and how straight it is.
 
-The reference is ``ode853`` from node to node, in float64 states; the model computes in its own precision. Its error is estimated by a
-second run at a tolerance ten times looser. A float32 network's rounding keeps the step control busy (over 1,700 calls at 1e-6 on the
-bundled digits), so for an end point alone there is ``doubled_reference`` too: fixed steps, doubled until the end stands still.
+The reference is ``ode853`` from node to node, in float64 states; the model computes in its own
+precision. Its error is estimated by a second run at a tolerance ten times looser. A float32
+network's rounding keeps the step control busy (over 1,700 calls at 1e-6 on the bundled digits), so
+for an end point alone there is ``doubled_reference`` too: fixed steps, doubled until the end stands
+still.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from ...schedules.node import Node
 from ..errors import ScoreError
 from .precision import InOwnPrecision
 
-#: relative and absolute tolerance of a reference, for models that compute in float64 and for others, whose rounding is larger
+#: relative and absolute tolerance of a reference, for models that compute in float64 and for
+#: others, whose rounding is larger
 TOLERANCE, COARSE = 1e-8, 1e-6
 LOOSER = 10.0
 #: steps with which doubling begins and ends, and its method
@@ -39,7 +43,8 @@ class Reference:
 
     Attributes:
         nodes, states: where, and the states there (B, *shape), the start first.
-        error: RMS change of the last state when the tolerance is ten times looser: an upper estimate of its error.
+        error: RMS change of the last state when the tolerance is ten times looser: an upper
+            estimate of its error.
         nfe: network calls of the tighter run.
     """
 
@@ -55,12 +60,20 @@ class Reference:
 
 
 def reference_states(
-    denoiser: Denoiser, x: Tensor, grid: Grid, *, tolerance: float | None = None, cond: Cond = None, every: bool = True
+    denoiser: Denoiser,
+    x: Tensor,
+    grid: Grid,
+    *,
+    tolerance: float | None = None,
+    cond: Cond = None,
+    every: bool = True,
 ) -> Reference:
-    """The probability-flow trajectory through ``x`` (B, *shape), a state at the grid's first node, at its nodes (``every``) or its end.
+    """The probability-flow trajectory through ``x`` (B, *shape), a state at the grid's first node,
+    at its nodes (``every``) or its end.
 
-    At sigma = 0 the last state is what the same last step gives from the last level with noise, ``alpha D``, as all samplers end.
-    The tolerance is 1e-8, or 1e-6 where the model's weights are not float64. ScoreError for one outside [1e-12, 1e-3].
+    At sigma = 0 the last state is what the same last step gives from the last level with noise,
+    ``alpha D``, as all samplers end. The tolerance is 1e-8, or 1e-6 where the model's weights are
+    not float64. ScoreError for one outside [1e-12, 1e-3].
     """
     model = InOwnPrecision(denoiser)
     if tolerance is None:
@@ -75,21 +88,33 @@ def reference_states(
 
 
 def doubled_reference(
-    denoiser: Denoiser, x: Tensor, *, tolerance: float = 1e-3, cond: Cond = None, final: str = "zero", most: int = LAST
+    denoiser: Denoiser,
+    x: Tensor,
+    *,
+    tolerance: float = 1e-3,
+    cond: Cond = None,
+    final: str = "zero",
+    most: int = LAST,
 ) -> Reference:
-    """The probability-flow end point from ``x`` (B, *shape), a state at t_max: UniPC-3 on the grid ``lam``, its steps doubled from 32 until
-    the RMS change of the end is at most ``tolerance``, or ``most`` steps are reached. ``error`` is the last change, an upper estimate of
-    the error of the finest run.
+    """The probability-flow end point from ``x`` (B, *shape), a state at t_max: UniPC-3 on the grid
+    ``lam``, its steps doubled from 32 until the RMS change of the end is at most ``tolerance``, or
+    ``most`` steps are reached. ``error`` is the last change, an upper estimate of the error of the
+    finest run.
     """
     if not 1e-12 <= tolerance <= 1.0 or most < 2 * FIRST:
-        raise ScoreError(f"tolerance={tolerance!r}, most={most}: allowed are tolerances from 1e-12 to 1 and at least {2 * FIRST} steps")
+        raise ScoreError(
+            f"tolerance={tolerance!r}, most={most}: allowed are tolerances from 1e-12 to 1 "
+            f"and at least {2 * FIRST} steps"
+        )
     model, x = InOwnPrecision(denoiser), x.to(torch.float64)
     options = registry.make_options(registry.get(DOUBLED[0]), DOUBLED[1])
     steps, nfe, error, ends = FIRST, 0, math.inf, list[Tensor]()
     while not ends or (error > tolerance and steps < most):
         steps *= 2 if ends else 1
         grid = make_grid("lam", denoiser.schedule, steps, final=final)
-        end, facts = execute(Request(DOUBLED[0], options, grid), model, x, seeds=range(len(x)), cond=cond)
+        end, facts = execute(
+            Request(DOUBLED[0], options, grid), model, x, seeds=range(len(x)), cond=cond
+        )
         error = rms(end - ends[-1]) if ends else math.inf
         ends, nfe = [end], nfe + facts.nfe
     return Reference((grid[0], grid[-1]), (x, ends[-1]), error, nfe)
@@ -106,13 +131,19 @@ def _follow(
     denoiser: Denoiser, x: Tensor, nodes: Sequence[Node], grid: Grid, tolerance: float, cond: Cond
 ) -> tuple[tuple[Tensor, ...], int]:
     """States at ``nodes`` and the network calls made."""
-    options = registry.make_options(registry.get("ode853"), {"rtol": tolerance, "atol": tolerance, "max_nfe": 10**6})
+    options = registry.make_options(
+        registry.get("ode853"), {"rtol": tolerance, "atol": tolerance, "max_nfe": 10**6}
+    )
     states, nfe = [x], 0
     for s, t in pairwise(nodes):
         if t.sigma > 0.0:
             piece = Request("ode853", options, Grid.from_nodes([s, t], grid.schedule))
         else:  # the last step of the samplers, taken from the same level
-            piece = Request("ddim", registry.make_options(registry.get("ddim"), {}), Grid.from_nodes([s, t], grid.schedule))
+            piece = Request(
+                "ddim",
+                registry.make_options(registry.get("ddim"), {}),
+                Grid.from_nodes([s, t], grid.schedule),
+            )
         y, facts = execute(piece, denoiser, states[-1], seeds=range(len(x)), cond=cond)
         states.append(y)
         nfe += facts.nfe
@@ -126,14 +157,17 @@ def rms(x: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Straightness:
-    """How straight a trajectory is, in the coordinates of the straight path, ``y = x / (alpha + sigma)``, ``r = alpha / (alpha + sigma)``.
+    """How straight a trajectory is, in the coordinates of the straight path,
+    ``y = x / (alpha + sigma)``, ``r = alpha / (alpha + sigma)``.
 
     Attributes:
-        deviation: ``int E|y_1 - y_0 - dy/dr|^2 dr / d`` on the polygon (Liu et al. 2022, arXiv 2209.03003, eq. 4): 0 if and only if
-            straight at constant speed.
+        deviation: ``int E|y_1 - y_0 - dy/dr|^2 dr / d`` on the polygon (Liu et al. 2022, arXiv
+            2209.03003, eq. 4): 0 if and only if straight at constant speed.
         length: mean over samples of path length over distance of the ends, at least 1.
-        curvature: mean of ``|y''_perp| / |y'|^2``, in units of one over the distance of the ends: 0 for a straight line at any speed.
-        planarity: share of the variance around the straight line that lies in its first 1, 2 and 3 directions, mean over samples.
+        curvature: mean of ``|y''_perp| / |y'|^2``, in units of one over the distance of the ends: 0
+            for a straight line at any speed.
+        planarity: share of the variance around the straight line that lies in its first 1, 2 and 3
+            directions, mean over samples.
     """
 
     deviation: float
@@ -143,10 +177,15 @@ class Straightness:
 
 
 def straightness(nodes: Sequence[Node], states: Sequence[Tensor]) -> Straightness:
-    """From the states (B, *shape) of a trajectory at ``nodes``, at least three, such as a ``Reference`` on a fine grid."""
+    """From the states (B, *shape) of a trajectory at ``nodes``, at least three, such as a
+    ``Reference`` on a fine grid."""
     if len(nodes) != len(states) or len(nodes) < 3:
-        raise ScoreError(f"{len(nodes)} nodes and {len(states)} states: as many of both, at least 3")
-    r = torch.tensor([node.alpha / (node.alpha + node.sigma) for node in nodes], dtype=torch.float64)
+        raise ScoreError(
+            f"{len(nodes)} nodes and {len(states)} states: as many of both, at least 3"
+        )
+    r = torch.tensor(
+        [node.alpha / (node.alpha + node.sigma) for node in nodes], dtype=torch.float64
+    )
     if not bool((r.diff() > 0.0).all()):
         raise ScoreError("the nodes must run from noise to data")
     scale = [node.alpha + node.sigma for node in nodes]
@@ -172,7 +211,8 @@ def _curvature(speed: Tensor, r: Tensor, distance: Tensor) -> float:
 
 
 def _planarity(y: Tensor, r: Tensor, span: float) -> tuple[float, float, float]:
-    """Shares of the first three singular values squared of the deviations from the straight line between the ends."""
+    """Shares of the first three singular values squared of the deviations from the straight line
+    between the ends."""
     line = y[0] + (y[-1] - y[0]) * ((r - r[0]) / span)[:, None, None]
     values = torch.linalg.svdvals((y - line).transpose(0, 1)).square()
     total = values.sum(dim=1)

@@ -1,8 +1,10 @@
-"""Weak error of a sampler: how far the law of its results is from that of the equation that it solves, in test functions.
+"""Weak error of a sampler: how far the law of its results is from that of the equation that it
+solves, in test functions.
 
-``E phi(X_h) - E phi(X)`` (Kloeden & Platen 1992, sec. 9.7). Both are averages over the same start noises, and over the same Brownian
-paths where there is noise, so that the difference of a sample is small and its standard error far below that of two independent sets. On
-Gaussian data the law of a plan is known, and no sample is drawn.
+``E phi(X_h) - E phi(X)`` (Kloeden & Platen 1992, sec. 9.7). Both are averages over the same start
+noises, and over the same Brownian paths where there is noise, so that the difference of a sample is
+small and its standard error far below that of two independent sets. On Gaussian data the law of a
+plan is known, and no sample is drawn.
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ class WeakDifference:
 
 @dataclass(frozen=True, eq=False)
 class WeakError:
-    """Weak errors by test function, the sampler's network calls, and the reference, whose ``error`` bounds that of a function whose
-    slope is at most 1."""
+    """Weak errors by test function, the sampler's network calls, and the reference, whose ``error``
+    bounds that of a function whose slope is at most 1."""
 
     differences: Mapping[str, WeakDifference]
     nfe: int
@@ -75,29 +77,52 @@ def weak_error(
     n: int = 256,
     **arguments: Any,
 ) -> WeakError:
-    """Differences of expectations between a sampler and a fine solution of the same equation, from the same noise.
+    """Differences of expectations between a sampler and a fine solution of the same equation, from
+    the same noise.
 
     Args:
-        denoiser, sampler: a stochastic sampler is compared as in ``strong_error``, a deterministic one as in ``solver_error``.
-        functions: name -> function of the states (n, *shape) float64 with one value a sample, (n,); by default the averages over the
-            entries of x, x^2 and cos x.
+        denoiser, sampler: a stochastic sampler is compared as in ``strong_error``, a deterministic
+            one as in ``solver_error``.
+        functions: name -> function of the states (n, *shape) float64 with one value a sample, (n,);
+            by default the averages over the entries of x, x^2 and cos x.
         n, arguments: samples, and the further arguments of ``strong_error`` or ``solver_error``.
 
-    Raises ScoreError for fewer than 2 samples, for a function of another shape, and what those functions raise.
+    Raises ScoreError for fewer than 2 samples, for a function of another shape, and what those
+    functions raise.
     """
     used = FUNCTIONS if functions is None else functions
     if not used:
         raise ScoreError("functions is empty: give at least one test function")
-    found: Any = (strong_error if _noisy(denoiser, sampler, arguments) else solver_error)(denoiser, sampler, n=n, **arguments)
+    found: Any = (strong_error if _noisy(denoiser, sampler, arguments) else solver_error)(
+        denoiser, sampler, n=n, **arguments
+    )
     if len(found.x) < 2:
         raise ScoreError(f"{len(found.x)} sample: a standard error needs at least 2")
-    pairs = {name: (_values(name, f, found.x), _values(name, f, found.reference.end)) for name, f in used.items()}
-    return WeakError({name: _difference(a, b) for name, (a, b) in pairs.items()}, found.nfe, found.reference)
+    pairs = {
+        name: (_values(name, f, found.x), _values(name, f, found.reference.end))
+        for name, f in used.items()
+    }
+    return WeakError(
+        {name: _difference(a, b) for name, (a, b) in pairs.items()}, found.nfe, found.reference
+    )
 
 
 def _noisy(denoiser: Denoiser, sampler: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether the sampler's plan draws noise; a driver goes to ``solver_error``, which says what it thinks of it."""
-    others = ("seed", "seeds", "shape", "cond", "refine", "reference", "reference_sampler", "batch", "dtype", "x", "tolerance")
+    """Whether the sampler's plan draws noise; a driver goes to ``solver_error``, which says what it
+    thinks of it."""
+    others = (
+        "seed",
+        "seeds",
+        "shape",
+        "cond",
+        "refine",
+        "reference",
+        "reference_sampler",
+        "batch",
+        "dtype",
+        "x",
+        "tolerance",
+    )
     grid = {key: arguments[key] for key in ("steps", "nfe", "grid", "final") if key in arguments}
     options = {key: value for key, value in arguments.items() if key not in (*others, *grid)}
     asked = request(sampler, denoiser.schedule, options, **grid)
@@ -107,7 +132,10 @@ def _noisy(denoiser: Denoiser, sampler: str, arguments: Mapping[str, Any]) -> bo
 def _values(name: str, function: TestFunction, x: Tensor) -> Tensor:
     found = function(x.double())
     if found.shape != x.shape[:1]:
-        raise ScoreError(f"the test function {name!r} answers with shape {tuple(found.shape)}; wanted is one value a sample, ({len(x)},)")
+        raise ScoreError(
+            f"the test function {name!r} answers with shape {tuple(found.shape)}; wanted is "
+            f"one value a sample, ({len(x)},)"
+        )
     return found.double()
 
 
@@ -119,7 +147,8 @@ def _difference(a: Tensor, b: Tensor) -> WeakDifference:
 
 @dataclass(frozen=True, eq=False)
 class GaussianError:
-    """Errors, sampler minus exact, of mean and variance of each entry, (*shape) float64: exact, without samples."""
+    """Errors, sampler minus exact, of mean and variance of each entry, (*shape) float64: exact,
+    without samples."""
 
     mean: Tensor
     variance: Tensor
@@ -136,19 +165,31 @@ def gaussian_weak_error(
     final: str = "zero",
     **options: Any,
 ) -> GaussianError:
-    """The error of the law of a plan sampler on ``model``, one Gaussian with independent entries, from its exact law at the first node.
+    """The error of the law of a plan sampler on ``model``, one Gaussian with independent entries,
+    from its exact law at the first node.
 
-    The result of a plan is affine in the start and the noises (``eval.gaussian``), so its mean and variance are sums. Arguments as in
-    ``fewstep.sample``. ScoreError for a mixture of several components; SamplerError for a driver.
+    The result of a plan is affine in the start and the noises (``eval.gaussian``), so its mean and
+    variance are sums. Arguments as in ``fewstep.sample``. ScoreError for a mixture of several
+    components; SamplerError for a driver.
     """
     if len(model.weights) != 1:
-        raise ScoreError(f"the model has {len(model.weights)} components: the law is affine for one Gaussian only; see weak_error")
-    plan = request(sampler, model.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final).plan()
+        raise ScoreError(
+            f"the model has {len(model.weights)} components: the law is affine for one "
+            "Gaussian only; see weak_error"
+        )
+    plan = request(
+        sampler, model.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final
+    ).plan()
     means = model.means[0]
     stds = (model.stds if model.stds.ndim == 0 else model.stds[0]).expand_as(means)
-    found = {pair: law_differences(last_state(plan, *pair), plan.start, plan.end, *pair) for pair in set(_pairs(means, stds))}
+    found = {
+        pair: law_differences(last_state(plan, *pair), plan.start, plan.end, *pair)
+        for pair in set(_pairs(means, stds))
+    }
     values = torch.tensor([found[pair] for pair in _pairs(means, stds)], dtype=torch.float64)
-    return GaussianError(values[:, 0].reshape(means.shape), values[:, 1].reshape(means.shape), plan.nfe)
+    return GaussianError(
+        values[:, 0].reshape(means.shape), values[:, 1].reshape(means.shape), plan.nfe
+    )
 
 
 def _pairs(means: Tensor, stds: Tensor) -> list[tuple[float, float]]:

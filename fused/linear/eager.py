@@ -2,14 +2,16 @@
 
     outputs[j]  <-  sum_i  coefficients[j][i] * inputs[i]
 
-A coefficient is a Python float, 0.0 (the input is then not read, whatever it holds), or one float per sample, multiplied along the
-batch axis. All outputs of a launch are computed by one call, so a kernel may read each input once. This is the plain torch form and
-the reference for the kernels.
+A coefficient is a Python float, 0.0 (the input is then not read, whatever it holds), or one float
+per sample, multiplied along the batch axis. All outputs of a launch are computed by one call, so a
+kernel may read each input once. This is the plain torch form and the reference for the kernels.
 
-Arithmetic. The accumulator is float64 when the output or an input that counts is float64 and float32 otherwise; inputs enter it
-exactly, coefficients are rounded to its dtype, terms are added in the order of the inputs, and the sum is rounded to the output's dtype
-once. First term: a product. Later terms: ``acc + c * x`` in one instruction (fused where the processor fuses), the same for a float and
-for per-sample coefficients, so a sample's bits depend neither on the batch around it nor on whether its plan was stacked with others.
+Arithmetic. The accumulator is float64 when the output or an input that counts is float64 and
+float32 otherwise; inputs enter it exactly, coefficients are rounded to its dtype, terms are added
+in the order of the inputs, and the sum is rounded to the output's dtype once. First term: a
+product. Later terms: ``acc + c * x`` in one instruction (fused where the processor fuses), the same
+for a float and for per-sample coefficients, so a sample's bits depend neither on the batch around
+it nor on whether its plan was stacked with others.
 """
 
 from __future__ import annotations
@@ -45,12 +47,18 @@ def accumulator_dtype(dtypes: Iterable[torch.dtype]) -> torch.dtype:
 
 
 def prepare(
-    coefficients: Rows, *, ndim: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    coefficients: Rows,
+    *,
+    ndim: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[tuple[float | Tensor, ...], ...]:
-    """Coefficients with every per-sample sequence as a ``(B, 1, ..., 1)`` tensor of ``ndim`` axes, to be made once before the loop.
+    """Coefficients with every per-sample sequence as a ``(B, 1, ..., 1)`` tensor of ``ndim`` axes,
+    to be made once before the loop.
 
-    ``dtype`` is the dtype of the state (float64 for float64, else float32 is made). All sequences of a launch go to the device in one
-    copy. A sequence of zeros becomes 0.0. Raises ValueError when sequences differ in length.
+    ``dtype`` is the dtype of the state (float64 for float64, else float32 is made). All sequences
+    of a launch go to the device in one copy. A sequence of zeros becomes 0.0. Raises ValueError
+    when sequences differ in length.
     """
     _check_lists(("coefficients", coefficients))
     _check_lists(*(("a row of coefficients", row) for row in coefficients))
@@ -59,11 +67,19 @@ def prepare(
     found = [c for row in rows for c in row if not isinstance(c, (float, Tensor)) and any(c)]
     if len({len(c) for c in found}) > 1:
         raise ArgumentError(
-            f"per-sample coefficients of {sorted({len(c) for c in found})} samples in one launch; allowed is one length, the batch"
+            f"per-sample coefficients of {sorted({len(c) for c in found})} samples in one "
+            "launch; allowed is one length, the batch"
         )
-    wide = torch.tensor(found, dtype=accumulator_dtype((dtype,))).to(device) if found else torch.empty(0)
+    wide = (
+        torch.tensor(found, dtype=accumulator_dtype((dtype,))).to(device)
+        if found
+        else torch.empty(0)
+    )
     ready = iter(wide.view(*wide.shape, *(1,) * (ndim - 1)))
-    return tuple(tuple(c if isinstance(c, (float, Tensor)) else next(ready) if any(c) else 0.0 for c in row) for row in rows)
+    return tuple(
+        tuple(c if isinstance(c, (float, Tensor)) else next(ready) if any(c) else 0.0 for c in row)
+        for row in rows
+    )
 
 
 def _coefficient(c: Coefficient) -> Coefficient:
@@ -74,7 +90,9 @@ def _coefficient(c: Coefficient) -> Coefficient:
     try:
         return float(c) if isinstance(c, (int, float)) else [float(v) for v in c]
     except (TypeError, ValueError, OverflowError):
-        raise ArgumentTypeError(f"coefficient {shown(c)}: a number, or one number a sample, is wanted") from None
+        raise ArgumentTypeError(
+            f"coefficient {shown(c)}: a number, or one number a sample, is wanted"
+        ) from None
 
 
 def _check_lists(*named: tuple[str, object]) -> None:
@@ -85,33 +103,44 @@ def _check_lists(*named: tuple[str, object]) -> None:
 
 
 def linear_step(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Rows) -> None:
-    """Overwrite ``outputs[j]`` with ``sum_i coefficients[j][i] * inputs[i]``; see the module for the arithmetic.
+    """Overwrite ``outputs[j]`` with ``sum_i coefficients[j][i] * inputs[i]``; see the module for
+    the arithmetic.
 
-    All tensors share one shape ``(B, ...)`` and one device; layouts and floating point dtypes may differ. Outputs may not share memory
-    with inputs or with each other. No gradient is recorded. When an output and its inputs are all float32, or all float64, nothing is
-    allocated. Per-sample sequences that were not made ready by :func:`prepare` are sent to the device here, at each call.
+    All tensors share one shape ``(B, ...)`` and one device; layouts and floating point dtypes may
+    differ. Outputs may not share memory with inputs or with each other. No gradient is recorded.
+    When an output and its inputs are all float32, or all float64, nothing is allocated. Per-sample
+    sequences that were not made ready by :func:`prepare` are sent to the device here, at each call.
 
-    Raises ValueError when counts, shapes or batch sizes disagree or memory is shared, TypeError for prepared coefficients of a dtype
-    other than the accumulator's.
+    Raises ValueError when counts, shapes or batch sizes disagree or memory is shared, TypeError for
+    prepared coefficients of a dtype other than the accumulator's.
     """
     _check(outputs, inputs, coefficients)
     with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
         for out, row in zip(outputs, coefficients, strict=True):
             terms = _terms(inputs, row, out.dtype)
-            if all(x.dtype == out.dtype for x, _ in terms) and out.dtype in (torch.float32, torch.float64):
+            if all(x.dtype == out.dtype for x, _ in terms) and out.dtype in (
+                torch.float32,
+                torch.float64,
+            ):
                 _accumulate(out, terms)
             else:
                 _accumulate_blocks(out, terms)
 
 
-def linear_combination(inputs: Sequence[Tensor], coefficients: Sequence[Coefficient], dtype: torch.dtype) -> Tensor:
-    """``sum_i coefficients[i] * inputs[i]`` as a new tensor of ``dtype``: the bits of :func:`linear_step`, and autograd sees it."""
+def linear_combination(
+    inputs: Sequence[Tensor], coefficients: Sequence[Coefficient], dtype: torch.dtype
+) -> Tensor:
+    """``sum_i coefficients[i] * inputs[i]`` as a new tensor of ``dtype``: the bits of
+    :func:`linear_step`, and autograd sees it."""
     _check_lists(("inputs", inputs), ("coefficients", coefficients))
     for i, x in enumerate(inputs):
         instance(f"inputs[{i}]", x, Tensor, "a tensor")
     instance("dtype", dtype, torch.dtype, "a torch.dtype")
     if len(inputs) != len(coefficients) or not inputs:
-        raise ArgumentError(f"{len(coefficients)} coefficients for {len(inputs)} inputs; allowed is one each, and at least one")
+        raise ArgumentError(
+            f"{len(coefficients)} coefficients for {len(inputs)} inputs; allowed is one "
+            "each, and at least one"
+        )
     terms = _terms(inputs, coefficients, dtype)
     acc_dtype = accumulator_dtype([dtype, *(x.dtype for x, _ in terms)])
     total: Tensor | None = None
@@ -120,15 +149,23 @@ def linear_combination(inputs: Sequence[Tensor], coefficients: Sequence[Coeffici
         if total is None:
             total = x * c
         else:
-            total = torch.addcmul(total, x, c) if isinstance(c, Tensor) else torch.add(total, x, alpha=c)
+            total = (
+                torch.addcmul(total, x, c)
+                if isinstance(c, Tensor)
+                else torch.add(total, x, alpha=c)
+            )
     return torch.zeros_like(inputs[0], dtype=dtype) if total is None else total.to(dtype)
 
 
-def linear_new(inputs: Sequence[Tensor], rows: Sequence[Terms], firsts: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """:func:`linear_step` into new tensors of ``dtype``, for launches checked beforehand: ``rows[j]`` lists (input, number other than 0).
+def linear_new(
+    inputs: Sequence[Tensor], rows: Sequence[Terms], firsts: Sequence[Tensor], dtype: torch.dtype
+) -> list[Tensor]:
+    """:func:`linear_step` into new tensors of ``dtype``, for launches checked beforehand:
+    ``rows[j]`` lists (input, number other than 0).
 
-    ``firsts[j]`` is row j's first number as a host tensor of no axes in ``dtype`` (a float would become one at each call). Nothing is
-    checked here: inputs share shape and device. The bits of :func:`linear_step`; autograd sees it where it is enabled.
+    ``firsts[j]`` is row j's first number as a host tensor of no axes in ``dtype`` (a float would
+    become one at each call). Nothing is checked here: inputs share shape and device. The bits of
+    :func:`linear_step`; autograd sees it where it is enabled.
     """
     plain = dtype in (torch.float32, torch.float64)
     for x in inputs:
@@ -136,7 +173,12 @@ def linear_new(inputs: Sequence[Tensor], rows: Sequence[Terms], firsts: Sequence
     if plain:
         return [_new(inputs, row, first) for row, first in zip(rows, firsts, strict=True)]
     if torch.is_grad_enabled():
-        return [linear_combination([inputs[i] for i, _ in row] or inputs[:1], [c for _, c in row] or [0.0], dtype) for row in rows]
+        return [
+            linear_combination(
+                [inputs[i] for i, _ in row] or inputs[:1], [c for _, c in row] or [0.0], dtype
+            )
+            for row in rows
+        ]
     outputs = [torch.empty_like(inputs[0], dtype=dtype) for _ in rows]
     for out, row in zip(outputs, rows, strict=True):
         _accumulate_blocks(out, [(inputs[i], c) for i, c in row])
@@ -160,24 +202,39 @@ def _new(inputs: Sequence[Tensor], row: Terms, first: Tensor) -> Tensor:
     return acc
 
 
-def _terms(inputs: Sequence[Tensor], row: Sequence[Coefficient], dtype: torch.dtype) -> list[tuple[Tensor, float | Tensor]]:
-    """The (input, coefficient) pairs that count, per-sample sequences made ready and prepared ones checked."""
-    pairs = [(x, c) for x, c in zip(inputs, row, strict=True) if not isinstance(c, (int, float)) or c != 0.0]
+def _terms(
+    inputs: Sequence[Tensor], row: Sequence[Coefficient], dtype: torch.dtype
+) -> list[tuple[Tensor, float | Tensor]]:
+    """The (input, coefficient) pairs that count, per-sample sequences made ready and prepared ones
+    checked."""
+    pairs = [
+        (x, c)
+        for x, c in zip(inputs, row, strict=True)
+        if not isinstance(c, (int, float)) or c != 0.0
+    ]
     out: list[tuple[Tensor, float | Tensor]] = []
     for x, c in pairs:
         if isinstance(c, (int, float)):
             out.append((x, c))
             continue
         acc_dtype = accumulator_dtype([dtype, *(y.dtype for y, _ in pairs)])
-        ready = c if isinstance(c, Tensor) else prepare([[c]], ndim=x.ndim, device=x.device, dtype=acc_dtype)[0][0]
+        ready = (
+            c
+            if isinstance(c, Tensor)
+            else prepare([[c]], ndim=x.ndim, device=x.device, dtype=acc_dtype)[0][0]
+        )
         if isinstance(ready, float):
             continue
         if ready.shape != (x.shape[0], *(1,) * (x.ndim - 1)):
             raise ArgumentError(
-                f"per-sample coefficients of shape {tuple(ready.shape)} for an input of shape {tuple(x.shape)}; allowed is one per sample"
+                f"per-sample coefficients of shape {tuple(ready.shape)} for an input of "
+                f"shape {tuple(x.shape)}; allowed is one per sample"
             )
         if ready.dtype != acc_dtype:
-            raise ArgumentTypeError(f"per-sample coefficients were prepared in {ready.dtype}, but this launch accumulates in {acc_dtype}")
+            raise ArgumentTypeError(
+                f"per-sample coefficients were prepared in {ready.dtype}, but this launch "
+                f"accumulates in {acc_dtype}"
+            )
         out.append((x, ready))
     return out
 
@@ -200,14 +257,23 @@ def _accumulate(acc: Tensor, terms: Sequence[tuple[Tensor, float | Tensor]]) -> 
 
 
 def _accumulate_blocks(out: Tensor, terms: Sequence[tuple[Tensor, float | Tensor]]) -> None:
-    """:func:`_accumulate` for mixed dtypes: rounded to ``out`` once, on a CPU a few samples at a time, so that nothing wide is large."""
+    """:func:`_accumulate` for mixed dtypes: rounded to ``out`` once, on a CPU a few samples at a
+    time, so that nothing wide is large."""
     acc_dtype = accumulator_dtype([out.dtype, *(x.dtype for x, _ in terms)])
     n, size = out.shape[0], math.prod(out.shape[1:])
     many = min(n, max(1, _BLOCK // max(1, size))) if out.device.type == "cpu" else n
-    scratch = None if out.dtype == acc_dtype else torch.empty((many, *out.shape[1:]), dtype=acc_dtype, device=out.device)
+    scratch = (
+        None
+        if out.dtype == acc_dtype
+        else torch.empty((many, *out.shape[1:]), dtype=acc_dtype, device=out.device)
+    )
     for first in range(0, n, max(1, many)):
         rows = slice(first, min(first + many, n))
-        part = terms if many == n else [(x[rows], c[rows] if isinstance(c, Tensor) else c) for x, c in terms]
+        part = (
+            terms
+            if many == n
+            else [(x[rows], c[rows] if isinstance(c, Tensor) else c) for x, c in terms]
+        )
         if scratch is None:
             _accumulate(out[rows], part)
         else:
@@ -217,33 +283,47 @@ def _accumulate_blocks(out: Tensor, terms: Sequence[tuple[Tensor, float | Tensor
 
 
 def _check(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Rows) -> None:
-    """Raise ValueError unless counts and shapes agree and no output shares memory with another tensor of the launch."""
+    """Raise ValueError unless counts and shapes agree and no output shares memory with another
+    tensor of the launch."""
     _check_lists(("outputs", outputs), ("inputs", inputs), ("coefficients", coefficients))
     _check_lists(*(("a row of coefficients", row) for row in coefficients))
     if len(coefficients) != len(outputs) or any(len(row) != len(inputs) for row in coefficients):
         rows = [len(row) for row in coefficients]
         raise ArgumentError(
-            f"coefficient rows of lengths {rows} for {len(outputs)} outputs and {len(inputs)} inputs; allowed is one row per output"
+            f"coefficient rows of lengths {rows} for {len(outputs)} outputs and "
+            f"{len(inputs)} inputs; allowed is one row per output"
         )
     if not outputs:
         return
-    stray = [t for t in (*outputs, *inputs) if not isinstance(t, Tensor) or t.is_complex() or t.is_meta or t.is_sparse]
+    stray = [
+        t
+        for t in (*outputs, *inputs)
+        if not isinstance(t, Tensor) or t.is_complex() or t.is_meta or t.is_sparse
+    ]
     if stray:
-        raise ArgumentTypeError(f"outputs and inputs must be dense tensors of real numbers, got {described(stray[0])}")
+        raise ArgumentTypeError(
+            f"outputs and inputs must be dense tensors of real numbers, got {described(stray[0])}"
+        )
     shape = outputs[0].shape
     if not shape or any(t.shape != shape for t in (*outputs, *inputs)):
         shapes = [tuple(t.shape) for t in (*outputs, *inputs)]
-        raise ArgumentError(f"outputs and inputs of shapes {shapes}; allowed is one shape for all, batch first")
+        raise ArgumentError(
+            f"outputs and inputs of shapes {shapes}; allowed is one shape for all, batch first"
+        )
     taken = [_span(t) for t in (*outputs, *inputs)]
     for j, (low, high) in enumerate(taken[: len(outputs)]):
         for i, (start, stop) in enumerate(taken[j + 1 :], j + 1):
             if low < stop and start < high:
                 other = f"outputs[{i}]" if i < len(outputs) else f"inputs[{i - len(outputs)}]"
-                raise ArgumentError(f"outputs[{j}] shares memory with {other}; allowed are outputs that alias nothing else in the launch")
+                raise ArgumentError(
+                    f"outputs[{j}] shares memory with {other}; allowed are outputs that "
+                    "alias nothing else in the launch"
+                )
 
 
 def _span(t: Tensor) -> tuple[int, int]:
-    """The bytes a tensor surely touches: all of them when contiguous, else those of its first element (host numbers only)."""
+    """The bytes a tensor surely touches: all of them when contiguous, else those of its first
+    element (host numbers only)."""
     start = t.data_ptr()
     count = t.numel() if t.is_contiguous() else min(1, t.numel())
     return start, start + count * t.element_size()

@@ -1,13 +1,16 @@
-"""Pairs of normals from 16 bits: half a Philox word for two normals where plain noise spends two words.
+"""Pairs of normals from 16 bits: half a Philox word for two normals where plain noise spends two
+words.
 
 Half word ``e mod 8`` (16 bits, low half of a word first) of the Philox block
 
     key = (seed mod 2^32, seed div 2^32),    counter = (e div 8, stream, draw, last)
 
-picks the pair (z1, z2) of element e (its index in C order) from a table of 2^16 points of the plane: point k is on a spiral, radius
-``sqrt(-2 log((k + 1/2) / 2^16))`` and angle k times the golden angle, and the cloud is whitened. Its mean is 0 and its covariance the
-identity to rounding, its third and fourth moments are those of a normal to 1e-3, ``|z| <= 4.86``; a sum of a few is smooth beyond any test.
-No transcendental function runs on a device, so the bits are the same on every device.
+picks the pair (z1, z2) of element e (its index in C order) from a table of 2^16 points of the
+plane: point k is on a spiral, radius ``sqrt(-2 log((k + 1/2) / 2^16))`` and angle k times the
+golden angle, and the cloud is whitened. Its mean is 0 and its covariance the identity to rounding,
+its third and fourth moments are those of a normal to 1e-3, ``|z| <= 4.86``; a sum of a few is
+smooth beyond any test. No transcendental function runs on a device, so the bits are the same on
+every device.
 """
 
 from __future__ import annotations
@@ -55,20 +58,25 @@ def _tables(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def draw_words(keys: Tensor, size: int, addresses: Sequence[Address]) -> list[Words]:
-    """The half words of ``size`` elements at each (stream, draw, last) for ``keys`` (``noise.keys_of``), on their device."""
+    """The half words of ``size`` elements at each (stream, draw, last) for ``keys``
+    (``noise.keys_of``), on their device."""
     if keys.device.type != "cpu":
         return [_draw_device(keys, size, address) for address in addresses]
     seeds, counters = keys.numpy().view(np.uint64), -(-size // 8)
     out = []
-    many = max(1, _BLOCK // max(1, counters * keys.shape[1]))  # small samples: several addresses at a time
+    # small samples: several addresses at a time
+    many = max(1, _BLOCK // max(1, counters * keys.shape[1]))
     for first in range(0, len(addresses), many):
         out += list(_draw_host(seeds, counters, addresses[first : first + many])[..., :size])
     return out
 
 
-def _draw_host(seeds: npt.NDArray[np.uint64], counters: int, addresses: Sequence[Address]) -> npt.NDArray[np.uint16]:
+def _draw_host(
+    seeds: npt.NDArray[np.uint64], counters: int, addresses: Sequence[Address]
+) -> npt.NDArray[np.uint16]:
     count, n = len(addresses), seeds.shape[1]
-    pairs = np.empty((count, n, counters, 2), np.dtype("<u8"))  # four half words a number, the first one lowest
+    # four half words a number, the first one lowest
+    pairs = np.empty((count, n, counters, 2), np.dtype("<u8"))
     shape = (-1, 1, 1) if count > 1 else ()
     fixed = [np.array(column, np.uint64).reshape(shape) for column in zip(*addresses, strict=True)]
     many = max(1, _BLOCK // max(1, counters))
@@ -79,7 +87,11 @@ def _draw_host(seeds: npt.NDArray[np.uint64], counters: int, addresses: Sequence
             words = philox4x32_host((element, *fixed), (k0, k1))
             for j in (0, 1):
                 np.left_shift(words[2 * j + 1], _THIRTY_TWO, words[2 * j + 1])
-                np.bitwise_or(words[2 * j], words[2 * j + 1], pairs[:, row : row + many, col : col + _BLOCK, j])
+                np.bitwise_or(
+                    words[2 * j],
+                    words[2 * j + 1],
+                    pairs[:, row : row + many, col : col + _BLOCK, j],
+                )
     return pairs.view(np.dtype("<u2")).reshape(count, n, -1)
 
 
@@ -91,8 +103,9 @@ def _draw_device(keys: Tensor, size: int, address: Address) -> Words:
 
 
 def add_pairs(flat: Tensor, terms: Sequence[tuple[Words, float, float]]) -> None:
-    """``flat += c1 z1 + c2 z2`` for each (words, c1, c2) in order; ``flat`` is (n, size), float32 or float64. Large batches go through a
-    table of the sums, small ones element by element and many terms at a time: the same bits."""
+    """``flat += c1 z1 + c2 z2`` for each (words, c1, c2) in order; ``flat`` is (n, size), float32
+    or float64. Large batches go through a table of the sums, small ones element by element and many
+    terms at a time: the same bits."""
     terms = [(words, c1, c2) for words, c1, c2 in terms if c1 or c2]
     if not terms:
         return
@@ -106,7 +119,9 @@ def add_pairs(flat: Tensor, terms: Sequence[tuple[Words, float, float]]) -> None
     if z.size < POINTS:
         picked = np.stack([words for words, _, _ in terms])
         c = np.array([(c1, c2) for _, c1, c2 in terms], z.dtype)[:, :, None, None]
-        for row in one.take(picked, mode="clip") * c[:, 0] + two.take(picked, mode="clip") * c[:, 1]:
+        for row in (
+            one.take(picked, mode="clip") * c[:, 0] + two.take(picked, mode="clip") * c[:, 1]
+        ):
             z += row
         return
     for words, c1, c2 in terms:

@@ -1,19 +1,23 @@
-"""Standard normal noise addressed by (sample seed, stream, draw): counter based, so nothing has a state and nothing has an order.
+"""Standard normal noise addressed by (sample seed, stream, draw): counter based, so nothing has a
+state and nothing has an order.
 
-Element ``e`` of a sample (its index in C order, the batch axis left out) is made from the Philox4x32-10 block
+Element ``e`` of a sample (its index in C order, the batch axis left out) is made from the
+Philox4x32-10 block
 
     key     = (seed mod 2^32, seed div 2^32)
     counter = (e div 4, stream, draw, 0)          ->  four 32-bit words w0, w1, w2, w3
 
-by Box and Muller 1958 (Ann. Math. Statist. 29, p. 610) in fp32, with ``u_i = (float32(w_i) + 0.5) * 2^-32`` in (0, 1]:
+by Box and Muller 1958 (Ann. Math. Statist. 29, p. 610) in fp32, with
+``u_i = (float32(w_i) + 0.5) * 2^-32`` in (0, 1]:
 
     r = sqrt(-2 log u0),  z0 = r cos(2 pi u1),  z1 = r sin(2 pi u1)
     s = sqrt(-2 log u2),  z2 = s cos(2 pi u3),  z3 = s sin(2 pi u3)
 
-and ``e mod 4`` picks one. ``2 pi`` is its fp32 rounding and the angle is one fp32 product, so ``u`` and the angle have the same bits on
-every device; ``|z| <= sqrt(66 log 2) = 6.764``. Every sample is therefore the same bits in any batch, at any place of it and in any
-order; between devices (and CPU instruction sets) log, cos and sin differ in the last place, 1e-6 at most in ``z``. Other output dtypes
-are the fp32 normals, cast.
+and ``e mod 4`` picks one. ``2 pi`` is its fp32 rounding and the angle is one fp32 product, so ``u``
+and the angle have the same bits on every device; ``|z| <= sqrt(66 log 2) = 6.764``. Every sample is
+therefore the same bits in any batch, at any place of it and in any order; between devices (and CPU
+instruction sets) log, cos and sin differ in the last place, 1e-6 at most in ``z``. Other output
+dtypes are the fp32 normals, cast.
 """
 
 from __future__ import annotations
@@ -43,8 +47,11 @@ SOLVER_STREAM = 1
 F32: TypeAlias = npt.NDArray[np.float32]
 
 _SCALE = 2.0**-32
-_HALF_STEP, _UNIT, _MINUS_TWO, _TURN = (np.array(c, np.float32) for c in (0.5, _SCALE, -2.0, 2.0 * math.pi))
-#: counters worked on at a time: on a CPU the temporaries stay in the second-level cache, elsewhere they stay below half a gigabyte
+_HALF_STEP, _UNIT, _MINUS_TWO, _TURN = (
+    np.array(c, np.float32) for c in (0.5, _SCALE, -2.0, 2.0 * math.pi)
+)
+#: counters worked on at a time: on a CPU the temporaries stay in the second-level cache, elsewhere
+#: they stay below half a gigabyte
 _HOST_BLOCK, _DEVICE_BLOCK = 1 << 14, 1 << 22
 
 
@@ -54,24 +61,31 @@ def seeds_from(seed: int, n: int) -> tuple[int, ...]:
     if not 0 <= n <= MAX_SAMPLES:
         raise ArgumentError(f"n = {n}: allowed are 0 to {MAX_SAMPLES} samples in one batch")
     if first < 0 or first + n > 1 << 64:
-        raise ArgumentError(f"seeds {first} .. {first} + {n} - 1 leave the allowed range 0 <= seed < 2**64")
+        raise ArgumentError(
+            f"seeds {first} .. {first} + {n} - 1 leave the allowed range 0 <= seed < 2**64"
+        )
     return tuple(range(first, first + n))
 
 
 def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
-    """``seeds`` as a tuple of Python ints; raises TypeError or ValueError unless all are integers with ``0 <= seed < 2**64``."""
+    """``seeds`` as a tuple of Python ints; raises TypeError or ValueError unless all are integers
+    with ``0 <= seed < 2**64``."""
     try:
-        if len(seeds) > MAX_SAMPLES:  # type: ignore[arg-type]
-            raise ArgumentError(f"{len(seeds)} seeds; allowed are at most {MAX_SAMPLES} in one batch")  # type: ignore[arg-type]
+        count = len(seeds)  # type: ignore[arg-type]
+        if count > MAX_SAMPLES:
+            raise ArgumentError(f"{count} seeds; allowed are at most {MAX_SAMPLES} in one batch")
     except TypeError:  # an iterator, or no sequence at all
         pass
     except OverflowError:
-        raise ArgumentError(f"{seeds!r} are too many seeds; allowed are at most {MAX_SAMPLES} in one batch") from None
+        raise ArgumentError(
+            f"{seeds!r} are too many seeds; allowed are at most {MAX_SAMPLES} in one batch"
+        ) from None
     try:
         items = tuple(seeds)
     except TypeError:
         raise ArgumentTypeError(
-            f"seeds must be a sequence of integers, one per sample, got {seeds!r}; seeds_from(seed, n) makes one"
+            f"seeds must be a sequence of integers, one per sample, got {seeds!r}; "
+            "seeds_from(seed, n) makes one"
         ) from None
     out = []
     for place, seed in enumerate(items):
@@ -80,9 +94,15 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
                 raise TypeError
             value = operator.index(seed)
         except TypeError:
-            raise ArgumentTypeError(f"seeds[{place}] = {seed!r} is no integer; allowed are integers with 0 <= seed < 2**64") from None
+            raise ArgumentTypeError(
+                f"seeds[{place}] = {seed!r} is no integer; allowed are integers with 0 <= "
+                "seed < 2**64"
+            ) from None
         if not 0 <= value < 1 << 64:
-            raise ArgumentError(f"seeds[{place}] = {value} is out of range; allowed are integers with 0 <= seed < 2**64")
+            raise ArgumentError(
+                f"seeds[{place}] = {value} is out of range; allowed are integers with 0 <= "
+                "seed < 2**64"
+            )
         out.append(value)
     return tuple(out)
 
@@ -91,7 +111,9 @@ def keys_of(seeds: Iterable[int], device: torch.device | str | None = None) -> T
     """Philox keys of ``seeds``: int64, shape ``(2, n)``, low 32 bits then high 32 bits."""
     values = check_seeds(seeds)
     place = checked_device(device)
-    return torch.tensor([[s & WORD for s in values], [s >> 32 for s in values]], dtype=torch.int64, device=place)
+    return torch.tensor(
+        [[s & WORD for s in values], [s >> 32 for s in values]], dtype=torch.int64, device=place
+    )
 
 
 def normals(
@@ -103,34 +125,58 @@ def normals(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Standard normals of shape ``(len(seeds), *shape)``; sample ``i`` depends on ``seeds[i]``, ``stream``, ``draw`` and nothing else.
+    """Standard normals of shape ``(len(seeds), *shape)``; sample ``i`` depends on ``seeds[i]``,
+    ``stream``, ``draw`` and nothing else.
 
-    ``shape`` is that of one sample; ``stream`` and ``draw`` lie in ``[0, 2^32)``; ``dtype`` is a floating point dtype (the fp32 normals
-    are cast at the end). Raises TypeError or ValueError on seeds that are not integers with ``0 <= seed < 2**64``, on addresses out of
-    range and on other dtypes.
+    ``shape`` is that of one sample; ``stream`` and ``draw`` lie in ``[0, 2^32)``; ``dtype`` is a
+    floating point dtype (the fp32 normals are cast at the end). Raises TypeError or ValueError on
+    seeds that are not integers with ``0 <= seed < 2**64``, on addresses out of range and on other
+    dtypes.
     """
     return normals_of_keys(keys_of(seeds, device), shape, stream=stream, draw=draw, dtype=dtype)
 
 
 def _shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """``shape`` as a tuple of Python ints. ArgumentTypeError for what is no list of integers of at least 0."""
-    if isinstance(shape, (str, bytes)) or not isinstance(shape, Iterable) or getattr(shape, "ndim", 1) != 1:
-        raise ArgumentTypeError(f"shape={shown(shape)}: the shape of one sample, a tuple of integers, is wanted")
+    """``shape`` as a tuple of Python ints. ArgumentTypeError for what is no list of integers of at
+    least 0."""
+    if (
+        isinstance(shape, (str, bytes))
+        or not isinstance(shape, Iterable)
+        or getattr(shape, "ndim", 1) != 1
+    ):
+        raise ArgumentTypeError(
+            f"shape={shown(shape)}: the shape of one sample, a tuple of integers, is wanted"
+        )
     return tuple(integer("shape", size, 0) for size in shape)
 
 
-def normals_of_keys(keys: Tensor, shape: Sequence[int], *, stream: int, draw: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """:func:`normals` for seeds already made into ``keys`` by :func:`keys_of`, on their device: nothing crosses to or from the host."""
+def normals_of_keys(
+    keys: Tensor,
+    shape: Sequence[int],
+    *,
+    stream: int,
+    draw: int,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """:func:`normals` for seeds already made into ``keys`` by :func:`keys_of`, on their device:
+    nothing crosses to or from the host."""
     for name, value in (("stream", stream), ("draw", draw)):
         if not 0 <= integer(name, value, -1 << 64) <= WORD:
-            raise ArgumentError(f"{name} = {value} is out of range; allowed are integers with 0 <= {name} < 2**32")
+            raise ArgumentError(
+                f"{name} = {value} is out of range; allowed are integers with 0 <= {name} < 2**32"
+            )
     shape = _shape(shape)
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ArgumentTypeError(f"dtype = {dtype}: normals come in floating point dtypes, e.g. torch.float32 or torch.bfloat16")
+        raise ArgumentTypeError(
+            f"dtype = {dtype}: normals come in floating point dtypes, e.g. torch.float32 or "
+            "torch.bfloat16"
+        )
     n, size = keys.shape[1], math.prod(shape)
     counters = -(-size // 4)
     if counters > 1 << 32:
-        raise ArgumentError(f"a sample of shape {tuple(shape)} has {size} elements; allowed are at most 2**34")
+        raise ArgumentError(
+            f"a sample of shape {tuple(shape)} has {size} elements; allowed are at most 2**34"
+        )
     flat = torch.empty((n, size), dtype=torch.float32, device=keys.device)
     if size:
         (_fill_host if keys.device.type == "cpu" else _fill_device)(flat, keys, stream, draw)
@@ -139,31 +185,47 @@ def normals_of_keys(keys: Tensor, shape: Sequence[int], *, stream: int, draw: in
 
 @dataclass(frozen=True)
 class SeededNoise:
-    """The noise of a batch: one seed per sample and a stream. ``noise(draw, like)`` is draw number ``draw`` of that stream.
+    """The noise of a batch: one seed per sample and a stream. ``noise(draw, like)`` is draw number
+    ``draw`` of that stream.
 
     The seeds travel to a device once; after that a draw touches the device only.
     """
 
     seeds: tuple[int, ...]
     stream: int = SOLVER_STREAM
-    _keys: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _keys: dict[torch.device, Tensor] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
         if not 0 <= integer("stream", self.stream, -1 << 64) <= WORD:
-            raise ArgumentError(f"stream = {self.stream} is out of range; allowed are integers with 0 <= stream < 2**32")
+            raise ArgumentError(
+                f"stream = {self.stream} is out of range; allowed are integers with 0 <= "
+                "stream < 2**32"
+            )
 
     def __call__(self, draw: int, like: Tensor) -> Tensor:
-        """Normals with the shape, device and dtype of ``like``, whose first axis is the batch: ``len(seeds)``."""
+        """Normals with the shape, device and dtype of ``like``, whose first axis is the batch:
+        ``len(seeds)``."""
         tensor("like", like)
         if like.ndim == 0 or like.shape[0] != len(self.seeds):
             raise ArgumentError(
-                f"a batch of shape {tuple(like.shape)} does not go with {len(self.seeds)} seeds; allowed is one seed per sample"
+                f"a batch of shape {tuple(like.shape)} does not go with {len(self.seeds)} "
+                "seeds; allowed is one seed per sample"
             )
-        return normals_of_keys(self.keys(like.device), like.shape[1:], stream=self.stream, draw=draw, dtype=like.dtype)
+        return normals_of_keys(
+            self.keys(like.device), like.shape[1:], stream=self.stream, draw=draw, dtype=like.dtype
+        )
 
-    def start(self, shape: Sequence[int], device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The start noise of the same seeds (stream ``START_STREAM``, draw 0): ``(len(seeds), *shape)``, ``shape`` that of one sample."""
+    def start(
+        self,
+        shape: Sequence[int],
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """The start noise of the same seeds (stream ``START_STREAM``, draw 0):
+        ``(len(seeds), *shape)``, ``shape`` that of one sample."""
         return normals_of_keys(self.keys(device), shape, stream=START_STREAM, draw=0, dtype=dtype)
 
     def keys(self, device: torch.device | str | None = None) -> Tensor:
@@ -175,7 +237,8 @@ class SeededNoise:
 
 
 def _blocks(n: int, counters: int, limit: int) -> Iterator[tuple[slice, slice]]:
-    """Cut ``n`` samples of ``counters`` blocks each into (samples, counters) ranges of at most ``limit`` counters."""
+    """Cut ``n`` samples of ``counters`` blocks each into (samples, counters) ranges of at most
+    ``limit`` counters."""
     many = max(1, limit // max(1, counters))
     for row in range(0, n, many):
         for col in range(0, counters, limit):
@@ -199,7 +262,8 @@ def _fill_device(flat: Tensor, keys: Tensor, stream: int, draw: int) -> None:
 
 
 def _fill_host(flat: Tensor, keys: Tensor, stream: int, draw: int) -> None:
-    """:func:`_fill_device` on a CPU, in numpy: the longer of the two axes is innermost, whatever the layout of the result."""
+    """:func:`_fill_device` on a CPU, in numpy: the longer of the two axes is innermost, whatever
+    the layout of the result."""
     out: F32 = flat.numpy()
     seeds: U64 = keys.numpy().view(np.uint64)
     constants = tuple(np.array(value, np.uint64) for value in (stream, draw, 0))
@@ -221,7 +285,8 @@ def _fill_host(flat: Tensor, keys: Tensor, stream: int, draw: int) -> None:
 
 
 def _box_muller(first: U64, second: U64, even: F32, odd: F32) -> None:
-    """Two words a block to two normals a block. The functions see contiguous arrays only, where SIMD and its tail have the same bits."""
+    """Two words a block to two normals a block. The functions see contiguous arrays only, where
+    SIMD and its tail have the same bits."""
     radius, angle = (word.astype(np.float32) for word in (first, second))
     for u in (radius, angle):
         np.add(u, _HALF_STEP, u)

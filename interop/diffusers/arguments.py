@@ -1,8 +1,10 @@
-"""The arguments of ``FewstepScheduler.step`` beyond the first three, as each diffusers class takes them.
+"""The arguments of ``FewstepScheduler.step`` beyond the first three, as each diffusers class takes
+them.
 
-diffusers' classes have different ones in different places: the fourth is eta in DDIM and TCD, ``s_churn`` in the Euler classes, a
-generator in others. A call is read by the signature of the class whose conventions hold, else by this one's (generator, return_dict, eta).
-What a plan has no use for is refused.
+diffusers' classes have different ones in different places: the fourth is eta in DDIM and TCD,
+``s_churn`` in the Euler classes, a generator in others. A call is read by the signature of the
+class whose conventions hold, else by this one's (generator, return_dict, eta). What a plan has no
+use for is refused.
 """
 
 from __future__ import annotations
@@ -51,11 +53,27 @@ FITS = {
 }
 #: what an argument is unless it is given, where it would change a step; and what to do instead
 PLAIN: dict[str, tuple[Any, str]] = {
-    "s_churn": (0.0, "it is an option of the samplers euler, heun and dpm2: give it to from_config with sampler="),
-    "s_tmin": (0.0, "it is an option of euler, heun and dpm2: give it to from_config with sampler="),
-    "s_tmax": (math.inf, "it is an option of euler, heun and dpm2: give it to from_config with sampler="),
-    "s_noise": (1.0, "it is an option of the samplers that draw noise: give it to from_config with sampler="),
-    "pred_original_sample": (None, "the plan takes the network's output: convert x0 to what the config's prediction_type says"),
+    "s_churn": (
+        0.0,
+        "it is an option of the samplers euler, heun and dpm2: give it to from_config with "
+        "sampler=",
+    ),
+    "s_tmin": (
+        0.0,
+        "it is an option of euler, heun and dpm2: give it to from_config with sampler=",
+    ),
+    "s_tmax": (
+        math.inf,
+        "it is an option of euler, heun and dpm2: give it to from_config with sampler=",
+    ),
+    "s_noise": (
+        1.0,
+        "it is an option of the samplers that draw noise: give it to from_config with sampler=",
+    ),
+    "pred_original_sample": (
+        None,
+        "the plan takes the network's output: convert x0 to what the config's prediction_type says",
+    ),
 }
 
 
@@ -74,19 +92,26 @@ def places(origin: str) -> tuple[str, ...]:
 
 
 def by_place(origin: str, more: Sequence[Any]) -> dict[str, Any]:
-    """The names of positional arguments: by the class's own signature, else by ``OWN_ORDER``. ArgumentError where neither fits."""
+    """The names of positional arguments: by the class's own signature, else by ``OWN_ORDER``.
+    ArgumentError where neither fits."""
     for order in (places(origin), OWN_ORDER):
         named = dict(zip(order, more, strict=False))
-        if len(more) <= len(order) and all(fits(name, value) or (order is OWN_ORDER and value is None) for name, value in named.items()):
+        if len(more) <= len(order) and all(
+            fits(name, value) or (order is OWN_ORDER and value is None)
+            for name, value in named.items()
+        ):
             return named
     raise ArgumentError(
-        f"step got {len(more)} values after sample, {', '.join(type(v).__name__ for v in more)}; {origin} takes "
-        f"({', '.join(places(origin)) or 'none'}), FewstepScheduler ({', '.join(OWN_ORDER)}): give them by name"
+        f"step got {len(more)} values after sample, "
+        f"{', '.join(type(v).__name__ for v in more)}; {origin} takes "
+        f"({', '.join(places(origin)) or 'none'}), FewstepScheduler "
+        f"({', '.join(OWN_ORDER)}): give them by name"
     )
 
 
 def read(origin: str, options: Any, more: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
-    """What the plan's step takes: generator, return_dict, eta, noise and tokens. ArgumentError for values that it has no use for.
+    """What the plan's step takes: generator, return_dict, eta, noise and tokens. ArgumentError for
+    values that it has no use for.
 
     ``named`` are the keywords of the call; ``options`` the run's own, which a call may repeat.
     """
@@ -101,13 +126,24 @@ def read(origin: str, options: Any, more: Sequence[Any], named: dict[str, Any]) 
         given[name] = value
     for name, (fine, instead) in PLAIN.items():
         value = given.pop(name, fine)
-        if value is not fine and (isinstance(value, Tensor) or (value != fine and value != getattr(options, name, fine))):
-            raise ArgumentError(f"step({name}={value if _number(value) else type(value).__name__}) is not supported: {instead}")
+        if value is not fine and (
+            isinstance(value, Tensor) or (value != fine and value != getattr(options, name, fine))
+        ):
+            raise ArgumentError(
+                f"step({name}={value if _number(value) else type(value).__name__}) is not "
+                f"supported: {instead}"
+            )
     given.pop("use_clipped_model_output", None)  # a plan reads the clipped prediction in any case
     order = given.pop("order", None)
     if order is not None and order != getattr(options, "order", order):
-        raise ArgumentError(f"step(order={order}) in a run of order {options.order}: give from_config solver_order=")
+        raise ArgumentError(
+            f"step(order={order}) in a run of order {options.order}: give from_config solver_order="
+        )
     if given.get("generator") is not None and given.get("variance_noise") is not None:
         raise ArgumentError("step got generator and variance_noise: give one of them")
     found = {name: given[name] for name in OWN_ORDER if name in given}
-    return {**found, "noise": given.get("variance_noise"), "tokens": given.get("per_token_timesteps")}
+    return {
+        **found,
+        "noise": given.get("variance_noise"),
+        "tokens": given.get("per_token_timesteps"),
+    }

@@ -1,4 +1,5 @@
-"""The sampler that a config asks for: ``sampler=`` with its options, or the counterpart of the class that wrote the config."""
+"""The sampler that a config asks for: ``sampler=`` with its options, or the counterpart of the
+class that wrote the config."""
 
 from __future__ import annotations
 
@@ -15,13 +16,22 @@ from .config import OWN, ConfigError, Settings, defaults, known, own_values
 from .counterparts import counterpart
 
 #: keys of a config that become options of its counterpart
-ORDERS = ("solver_order", "predictor_order", "corrector_order", "disable_corrector", "timestep_scaling")
+ORDERS = (
+    "solver_order",
+    "predictor_order",
+    "corrector_order",
+    "disable_corrector",
+    "timestep_scaling",
+)
 #: what Python raises where an option is of a kind that no arithmetic takes
 RAW = (TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
 
 
-def split_options(config: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keyword arguments of ``from_config`` as config keys and as options of the sampler; a name that is both is an option."""
+def split_options(
+    config: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keyword arguments of ``from_config`` as config keys and as options of the sampler; a name
+    that is both is an option."""
     own_values({**config, **given})
     sampler = given.get("sampler", config.get("sampler"))
     fields = option_names(sampler) if sampler is not None else set()
@@ -29,7 +39,10 @@ def split_options(config: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[
     keys = {k: v for k, v in given.items() if k not in options}
     for key in keys:
         if sampler is None and key not in known() and key not in OWN and not key.startswith("_"):
-            raise ConfigError(f"{key}={keys[key]!r} is no config key; for an option of a sampler, name the sampler too (sampler=)")
+            raise ConfigError(
+                f"{key}={keys[key]!r} is no config key; for an option of a sampler, name the "
+                "sampler too (sampler=)"
+            )
     return keys, options
 
 
@@ -40,34 +53,51 @@ def option_names(sampler: str) -> set[str]:
 
 
 def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[str, Any, Settings]:
-    """Registered name, checked options and settings (an alias may name a grid) for a run of ``steps`` steps. SamplerError, ConfigError."""
+    """Registered name, checked options and settings (an alias may name a grid) for a run of
+    ``steps`` steps. SamplerError, ConfigError."""
     if config.get("sampler") is None:
         if config.get("sampler_options"):
-            raise ConfigError(f"sampler_options={dict(config['sampler_options'])!r}: name the sampler that they belong to (sampler=)")
+            raise ConfigError(
+                f"sampler_options={dict(config['sampler_options'])!r}: name the sampler that "
+                "they belong to (sampler=)"
+            )
         name, options = counterpart(config, steps)
         try:
             return name, registry.make_options(registry.get(name), options), settings
         except registry.SamplerError as error:
             asked = {k: config[k] for k in ORDERS if config.get(k) is not None}
-            raise ConfigError(f"{config['origin']} with {', '.join(f'{k}={v!r}' for k, v in asked.items())}: {error}") from None
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in (config.get("sampler_options") or {}).items()}
+            raise ConfigError(
+                f"{config['origin']} with "
+                f"{', '.join(f'{k}={v!r}' for k, v in asked.items())}: {error}"
+            ) from None
+    given = {
+        k: tuple(v) if isinstance(v, list) else v
+        for k, v in (config.get("sampler_options") or {}).items()
+    }
     name, options, grid = resolve(config["sampler"], given, "auto")
     entry = registry.get(name)
     if entry.form == "driver":
-        raise ConfigError(f"sampler={name!r} chooses its network calls as it goes, which a pipeline's list of times cannot follow")
+        raise ConfigError(
+            f"sampler={name!r} chooses its network calls as it goes, which a pipeline's list "
+            "of times cannot follow"
+        )
     order = config.get("solver_order")
     if order is not None and "order" not in given and "order" in option_names(name):
         options = {**options, "order": order}
     if grid != "auto" and settings.grid is None and not settings.special:
         special = grid if grid in ("karras", "exponential") else ""
-        settings = dataclasses.replace(settings, special=special, grid=None if special else str(grid))
-    if name in ("lcm", "consistency") and config.get("final_sigmas_type") is None:  # the last step gives data, not the table's first entry
+        settings = dataclasses.replace(
+            settings, special=special, grid=None if special else str(grid)
+        )
+    # the last step gives data, not the table's first entry
+    if name in ("lcm", "consistency") and config.get("final_sigmas_type") is None:
         settings = dataclasses.replace(settings, end="zero")
     return name, registry.make_options(entry, options), settings
 
 
 def trial(config: Mapping[str, Any], settings: Settings) -> None:
-    """Try what a config asks for, so that it is refused when it is given: the sampler's options by a short plan, the grid by its name.
+    """Try what a config asks for, so that it is refused when it is given: the sampler's options by
+    a short plan, the grid by its name.
 
     ConfigError, SamplerError. A run that only its length forbids is not refused here.
     """
@@ -76,7 +106,9 @@ def trial(config: Mapping[str, Any], settings: Settings) -> None:
         name, made, settings = choose(config, settings, 20)
         hash(made)
     except RAW as error:
-        raise ConfigError(f"sampler={config.get('sampler')!r} with sampler_options={options!r}: {error}") from None
+        raise ConfigError(
+            f"sampler={config.get('sampler')!r} with sampler_options={options!r}: {error}"
+        ) from None
     if config.get("grid") is not None:
         choice("grid", config["grid"], (*GRIDS, *ALIASES, "auto"))
     if not options:
@@ -84,16 +116,23 @@ def trial(config: Mapping[str, Any], settings: Settings) -> None:
     try:
         registry.build(name, grid_of(settings, 5, mu=0.5 if settings.dynamic else None), made)
     except RAW as error:
-        raise ConfigError(f"sampler={config['sampler']!r} with sampler_options={options!r}: {error}") from None
-    except (FewstepError, ArithmeticError):  # of this length: set_timesteps says so where it matters
+        raise ConfigError(
+            f"sampler={config['sampler']!r} with sampler_options={options!r}: {error}"
+        ) from None
+    except (FewstepError, ArithmeticError):
+        # of this length: set_timesteps says so where it matters
         return
 
 
 def check_direct_order(config: Mapping[str, Any], order: Any) -> None:
-    """ConfigError where ``solver_order`` was given, and neither the sampler nor the config's class has one."""
+    """ConfigError where ``solver_order`` was given, and neither the sampler nor the config's class
+    has one."""
     if order is not None and "solver_order" not in defaults(config["origin"]):
         if config.get("sampler") is None:
-            raise ConfigError(f"solver_order={order!r}: {config['origin']} has no order; name a sampler that has one (sampler=)")
+            raise ConfigError(
+                f"solver_order={order!r}: {config['origin']} has no order; name a sampler "
+                "that has one (sampler=)"
+            )
         check_order(config, {"solver_order": order})
 
 
@@ -103,6 +142,7 @@ def check_order(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         return
     if "order" not in option_names(config["sampler"]):
         raise ConfigError(
-            f"solver_order={given['solver_order']!r}: {config['sampler']} has no choice of order; unipc, deis, lms and ipndm have, "
+            f"solver_order={given['solver_order']!r}: {config['sampler']} has no choice of "
+            "order; unipc, deis, lms and ipndm have, "
             f"dpmpp_3m is the third-order dpmpp_2m"
         )

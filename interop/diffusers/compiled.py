@@ -1,7 +1,9 @@
-"""A run under ``torch.compile``: diffusers' ``step`` as tensors alone, so that one graph serves all steps of all runs of a shape.
+"""A run under ``torch.compile``: diffusers' ``step`` as tensors alone, so that one graph serves all
+steps of all runs of a shape.
 
-Two graphs are made: the first step's, which also makes the buffers, and the other steps'. A caller's generator cannot enter a graph
-(torch takes none there): steps that are given one run outside it.
+Two graphs are made: the first step's, which also makes the buffers, and the other steps'. A
+caller's generator cannot enter a graph (torch takes none there): steps that are given one run
+outside it.
 """
 
 from __future__ import annotations
@@ -29,18 +31,26 @@ class Traced:
     def _tables(self, run: Compiled, device: Any) -> None:
         wide = torch.float32 if torch.device(device).type == "mps" else torch.float64
         matrix, targets, data, self.noises, self.count = run.tensors
-        self.matrix, self.targets, self.data = matrix.to(device, wide), targets.to(device), data.to(device, wide)
+        self.matrix, self.targets, self.data = (
+            matrix.to(device, wide),
+            targets.to(device),
+            data.to(device, wide),
+        )
         self.labels = torch.tensor(run.labels, dtype=torch.float32).to(device)
-        for table in (self.matrix, self.targets, self.data, self.labels):  # else another number of steps would make another graph
+        # else another number of steps would make another graph
+        for table in (self.matrix, self.targets, self.data, self.labels):
             torch._dynamo.maybe_mark_dynamic(table, 0)
         self.place = torch.zeros(1, dtype=torch.int64, device=device)
 
     @property
     def index(self) -> int | None:
-        """The entry of the pipeline's list that is due, None before the first step; waits for the device."""
+        """The entry of the pipeline's list that is due, None before the first step; waits for the
+        device."""
         return None if self.buffers is None else self.begin + int(self.place)
 
-    def step(self, output: Tensor, timestep: Any, sample: Tensor, *, second: bool) -> tuple[Tensor, Tensor | None]:
+    def step(
+        self, output: Tensor, timestep: Any, sample: Tensor, *, second: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """The next state and, where ``second``, the second value of the step.
 
         RuntimeError past the end, and for a ``timestep`` that is not due.
@@ -49,25 +59,40 @@ class Traced:
             output = output[:, : sample.shape[1]]
         buffers = self.buffers
         if buffers is None:
-            buffers = torch.zeros((self.count, *sample.shape), dtype=sample.dtype, device=sample.device)
-        torch._assert_async(self.place[0] < self.matrix.shape[0], "the run is over: call set_timesteps for another one")
+            buffers = torch.zeros(
+                (self.count, *sample.shape), dtype=sample.dtype, device=sample.device
+            )
+        torch._assert_async(
+            self.place[0] < self.matrix.shape[0],
+            "the run is over: call set_timesteps for another one",
+        )
         self._demand(timestep)
         extra = None
         if second or self.network.clip is not None:
             wide = accumulator_dtype([sample.dtype, output.dtype])
             p, q, a, b = self.data.index_select(0, self.place)[0].to(wide).unbind(0)
-            data = self.network.clipped((p * sample.to(wide) + q * output.to(wide)).to(sample.dtype))
+            data = self.network.clipped(
+                (p * sample.to(wide) + q * output.to(wide)).to(sample.dtype)
+            )
             if second:
                 extra = (a * sample.to(wide) + b * data.to(wide)).to(sample.dtype)
             if self.network.clip is not None:
                 output = data
-        noises = [torch.randn(sample.shape, dtype=sample.dtype, device=sample.device) for _ in range(self.noises)]
-        x, self.buffers = turn(buffers, self.place, self.matrix, self.targets, sample, output, noises)
+        noises = [
+            torch.randn(sample.shape, dtype=sample.dtype, device=sample.device)
+            for _ in range(self.noises)
+        ]
+        x, self.buffers = turn(
+            buffers, self.place, self.matrix, self.targets, sample, output, noises
+        )
         self.place = self.place + 1
         return x, extra
 
     def _demand(self, timestep: Any) -> None:
         """RuntimeError, from the device, where ``timestep`` is not the entry that is due."""
-        given, due = torch.as_tensor(timestep, device=self.labels.device), self.labels.index_select(0, self.place)
+        given, due = (
+            torch.as_tensor(timestep, device=self.labels.device),
+            self.labels.index_select(0, self.place),
+        )
         near = (given.flatten().to(torch.float32) - due).abs() <= tolerance(given.dtype) * due.abs()
         torch._assert_async(near.all(), WORDS)

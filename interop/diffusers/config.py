@@ -1,7 +1,9 @@
-"""The configs of diffusers' schedulers: every key of every class with its default, and the keys that this package adds.
+"""The configs of diffusers' schedulers: every key of every class with its default, and the keys
+that this package adds.
 
-What a config means is read by ``schedules.scheduler_config``, and which class it belongs to by ``diffusers_origin``. Keys that no class has
-may change results and are refused; the others are kept and written back.
+What a config means is read by ``schedules.scheduler_config``, and which class it belongs to by
+``diffusers_origin``. Keys that no class has may change results and are refused; the others are kept
+and written back.
 """
 
 from __future__ import annotations
@@ -17,11 +19,30 @@ from ...schedules.diffusers.classes import STYLES, class_defaults
 from ...schedules.diffusers.config import Settings
 from ...schedules.diffusers.values import checked
 
-__all__ = ["OWN", "STYLES", "ConfigError", "Settings", "complete", "defaults", "known", "read", "same"]
+__all__ = [
+    "OWN",
+    "STYLES",
+    "ConfigError",
+    "Settings",
+    "complete",
+    "defaults",
+    "known",
+    "read",
+    "same",
+]
 
 #: what this class adds to a config
-OWN = ("sampler", "solver_order", "sampler_options", "grid", "round_timesteps", "noise_seed", "origin")
-#: values that change a solver's results and have no counterpart here: key -> (the values that are fine, what to do instead)
+OWN = (
+    "sampler",
+    "solver_order",
+    "sampler_options",
+    "grid",
+    "round_timesteps",
+    "noise_seed",
+    "origin",
+)
+#: values that change a solver's results and have no counterpart here: key -> (the values that are
+#: fine, what to do instead)
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "tau_func": ((None,), 'give sampler="sa_solver" with tau= and interval='),
     "solver_p": ((None,), "leave it out: the predictor is part of the sampler"),
@@ -30,7 +51,8 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 
 @cache
 def installed(origin: str) -> Mapping[str, Any]:
-    """The defaults of a class of the installed diffusers, by its signature; empty where it has no such class."""
+    """The defaults of a class of the installed diffusers, by its signature; empty where it has no
+    such class."""
     import diffusers
 
     found = getattr(diffusers, origin, None)
@@ -40,8 +62,8 @@ def installed(origin: str) -> Mapping[str, Any]:
 
 @cache
 def defaults(origin: str) -> Mapping[str, Any]:
-    """The keys of a class with their defaults: those of all supported versions, and what the installed one adds. ConfigError for a class
-    that is not known here."""
+    """The keys of a class with their defaults: those of all supported versions, and what the
+    installed one adds. ConfigError for a class that is not known here."""
     if origin not in STYLES:
         raise ConfigError(unknown("scheduler class", origin, STYLES))
     return {**class_defaults(origin), **installed(origin)}
@@ -60,25 +82,48 @@ def understood() -> frozenset[str]:
 
 
 def complete(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """The keys of ``config``, checked, with the defaults of the class ``origin`` filled in. ConfigError for keys that no class has."""
+    """The keys of ``config``, checked, with the defaults of the class ``origin`` filled in.
+    ConfigError for keys that no class has."""
     kept = {k: v for k, v in config.items() if not k.startswith("_")}
     for key, value in kept.items():
         if key not in known() and key not in OWN:
-            raise ConfigError(unknown("config key", key, sorted(known() | set(OWN))) + "; it may change results, so it is not ignored")
-        if key not in understood() and key not in OWN and not any(same(value, defaults(o).get(key, ...)) for o in STYLES):
-            raise ConfigError(f"{key}={value!r}: this key is newer than this version of fewstep, which serves its default value only")
+            raise ConfigError(
+                unknown("config key", key, sorted(known() | set(OWN)))
+                + "; it may change results, so it is not ignored"
+            )
+        if (
+            key not in understood()
+            and key not in OWN
+            and not any(same(value, defaults(o).get(key, ...)) for o in STYLES)
+        ):
+            raise ConfigError(
+                f"{key}={value!r}: this key is newer than this version of fewstep, which "
+                "serves its default value only"
+            )
     own_values(kept)
-    return checked({**defaults(origin), **kept, "origin": origin, "sampler_options": dict(kept.get("sampler_options") or {})})
+    return checked(
+        {
+            **defaults(origin),
+            **kept,
+            "origin": origin,
+            "sampler_options": dict(kept.get("sampler_options") or {}),
+        }
+    )
 
 
 def own_values(config: Mapping[str, Any]) -> None:
-    """ConfigError where a key of ``OWN`` holds something of another kind. What a sampler and a grid make of it is checked later."""
+    """ConfigError where a key of ``OWN`` holds something of another kind. What a sampler and a grid
+    make of it is checked later."""
     for key in ("sampler", "grid"):
         if config.get(key) is not None and not isinstance(config[key], str):
             raise ConfigError(f"{key}={config[key]!r}: a name is wanted")
     options = config.get("sampler_options")
-    if options is not None and not (isinstance(options, Mapping) and all(isinstance(name, str) for name in options)):
-        raise ConfigError(f"sampler_options={options!r}: a mapping from an option's name to its value is wanted")
+    if options is not None and not (
+        isinstance(options, Mapping) and all(isinstance(name, str) for name in options)
+    ):
+        raise ConfigError(
+            f"sampler_options={options!r}: a mapping from an option's name to its value is wanted"
+        )
 
 
 def same(a: Any, b: Any) -> bool:

@@ -1,8 +1,10 @@
-"""What scripts change on a scheduler by hand: values of its config, its lists of times and levels, its table.
+"""What scripts change on a scheduler by hand: values of its config, its lists of times and levels,
+its table.
 
-diffusers' configs take values as attributes beside their items (``scheduler.config.clip_sample = False``), and its classes step with
-whatever their lists hold. Here the plan holds the numbers: a config's value is taken over, a list that was moved or cast is followed, and
-other numbers in it are refused, because no step would read them.
+diffusers' configs take values as attributes beside their items
+(``scheduler.config.clip_sample = False``), and its classes step with whatever their lists hold.
+Here the plan holds the numbers: a config's value is taken over, a list that was moved or cast is
+followed, and other numbers in it are refused, because no step would read them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ def by_hand(config: Any) -> dict[str, Any]:
     """The values that were set as attributes of ``config`` and are not its items."""
     if not isinstance(config, Mapping) or not hasattr(config, "__dict__"):
         return {}
-    return {k: v for k, v in vars(config).items() if not k.startswith("_") and not same(v, config.get(k, ...))}
+    return {
+        k: v
+        for k, v in vars(config).items()
+        if not k.startswith("_") and not same(v, config.get(k, ...))
+    }
 
 
 class Listed:
@@ -33,11 +39,14 @@ class Listed:
         self.tensor, self.numbers, self.written = tensor, tuple(numbers), version(tensor)
 
     def follow(self, name: str, tensor: Tensor, remedy: str) -> None:
-        """Take ``tensor`` in the place of the list where it holds the same numbers, else ArgumentError; a CUDA device is not waited for,
-        and says RuntimeError later."""
+        """Take ``tensor`` in the place of the list where it holds the same numbers, else
+        ArgumentError; a CUDA device is not waited for, and says RuntimeError later."""
         if tensor is self.tensor and self.written == version(tensor) >= 0:
             return
-        words = f"scheduler.{name} was changed by hand after set_timesteps, and no step would read that: {remedy}"
+        words = (
+            f"scheduler.{name} was changed by hand after set_timesteps, and no step would read "
+            f"that: {remedy}"
+        )
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != (len(self.numbers),):
             raise ArgumentError(words)
         fine = _near(tensor, torch.tensor(self.numbers, dtype=torch.float32)).all()
@@ -58,10 +67,18 @@ def _near(given: Tensor, due: Tensor) -> Tensor:
 
 
 def same_table(name: str, given: Any, own: Tensor) -> torch.device:
-    """The device of ``given``, which holds the numbers of ``own`` (moved or cast). ArgumentError for other numbers."""
-    remedy = "the table follows from the config: give trained_betas= or rescale_betas_zero_snr=True to from_config"
+    """The device of ``given``, which holds the numbers of ``own`` (moved or cast). ArgumentError
+    for other numbers."""
+    remedy = (
+        "the table follows from the config: give trained_betas= or rescale_betas_zero_snr=True "
+        "to from_config"
+    )
     if not isinstance(given, Tensor) or given.shape != own.shape:
         raise ArgumentError(f"scheduler.{name} = {type(given).__name__}: {remedy}")
-    if not torch.allclose(given.detach().float().cpu(), own.float(), rtol=2.0 * tolerance(given.dtype), atol=1e-6):
-        raise ArgumentError(f"scheduler.{name} was set to other numbers, and no step would read them: {remedy}")
+    if not torch.allclose(
+        given.detach().float().cpu(), own.float(), rtol=2.0 * tolerance(given.dtype), atol=1e-6
+    ):
+        raise ArgumentError(
+            f"scheduler.{name} was set to other numbers, and no step would read them: {remedy}"
+        )
     return given.device

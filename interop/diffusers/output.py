@@ -1,6 +1,8 @@
-"""What ``FewstepScheduler.step`` gives back: the next state and, as diffusers' classes have one, a second value.
+"""What ``FewstepScheduler.step`` gives back: the next state and, as diffusers' classes have one, a
+second value.
 
-The second value is read by few, so it is worked out when it is read: the object keeps the state and the network's output until then.
+The second value is read by few, so it is worked out when it is read: the object keeps the state and
+the network's output until then.
 """
 
 from __future__ import annotations
@@ -20,29 +22,49 @@ from ...plans.instructions import PlanError
 from ...plans.running.tensor_versions import edited
 
 DATA = "pred_original_sample"
-_DATA = ("DDIM", "DDPM", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete")
-#: class -> the name of its second value: x0, LCM's x0 after its boundary scaling, TCD's state before the noise. The others have none.
+_DATA = (
+    "DDIM",
+    "DDPM",
+    "EulerDiscrete",
+    "EulerAncestralDiscrete",
+    "HeunDiscrete",
+    "KDPM2Discrete",
+    "KDPM2AncestralDiscrete",
+)
+#: class -> the name of its second value: x0, LCM's x0 after its boundary scaling, TCD's state
+#: before the noise. The others have none.
 SECOND = {
     **{name + "Scheduler": DATA for name in (*_DATA, "LMSDiscrete", "EDMEuler")},
     "LCMScheduler": "denoised",
     "TCDScheduler": "pred_noised_sample",
 }
 #: what stands for a :class:`StepOutput` in a graph
-TRACED = {DATA: DDIMSchedulerOutput, "denoised": LCMSchedulerOutput, "pred_noised_sample": TCDSchedulerOutput}
+TRACED = {
+    DATA: DDIMSchedulerOutput,
+    "denoised": LCMSchedulerOutput,
+    "pred_noised_sample": TCDSchedulerOutput,
+}
 
 
 class Prediction:
     """The evaluation behind a step: ``x0 = p x + q output``, and the second value ``a x + b x0``.
 
     Args:
-        x, output: the state that was evaluated and what the network said; x0 itself where p, q are 0, 1.
+        x, output: the state that was evaluated and what the network said; x0 itself where p, q are
+            0, 1.
         to_data: (p, q), or the error that says why there is no x0.
         second: (a, b).
     """
 
     __slots__ = ("output", "second", "to_data", "tracked", "versions", "x")
 
-    def __init__(self, x: Tensor, output: Tensor, to_data: tuple[float, float] | Exception, second: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        output: Tensor,
+        to_data: tuple[float, float] | Exception,
+        second: tuple[float, float],
+    ) -> None:
         self.x, self.output, self.to_data, self.second = x, output, to_data, second
         self.tracked = True  # whether a change in place would be noticed
         try:
@@ -51,7 +73,8 @@ class Prediction:
             self.tracked, self.versions = False, (-1, -1)
 
     def data(self) -> Tensor:
-        """x0. PlanError where state or output were changed in place, ConversionError at alpha = 0."""
+        """x0. PlanError where state or output were changed in place, ConversionError at alpha =
+        0."""
         return self._mix(0.0, 1.0)
 
     def value(self) -> Tensor:
@@ -61,8 +84,13 @@ class Prediction:
     def _mix(self, a: float, b: float) -> Tensor:
         if isinstance(self.to_data, Exception):
             raise self.to_data
-        if self.tracked and (edited(self.x, self.versions[0]) or edited(self.output, self.versions[1])):
-            raise PlanError("the state or the network's output was changed in place since the step: read its second value before that")
+        if self.tracked and (
+            edited(self.x, self.versions[0]) or edited(self.output, self.versions[1])
+        ):
+            raise PlanError(
+                "the state or the network's output was changed in place since the step: read "
+                "its second value before that"
+            )
         p, q = self.to_data
         if (a + b * p, b * q) == (0.0, 1.0):
             return self.output
@@ -72,8 +100,8 @@ class Prediction:
 class StepOutput(SchedulerOutput):
     """diffusers' output of a step, made without its checks (which take as long as a small step).
 
-    ``prev_sample``, and under the class's own name its second value. ``pred_original_sample``, the x0 of this evaluation, is an attribute
-    for all classes.
+    ``prev_sample``, and under the class's own name its second value. ``pred_original_sample``, the
+    x0 of this evaluation, is an attribute for all classes.
     """
 
     def __init__(
@@ -90,7 +118,9 @@ class StepOutput(SchedulerOutput):
         own = self.__dict__  # (their __setattr__ is slow)
         own["prev_sample"], own["_seen"], own["_name"] = prev_sample, seen, name
         if seen is None:
-            for key, value in zip(TRACED, (pred_original_sample, denoised, pred_noised_sample), strict=True):
+            for key, value in zip(
+                TRACED, (pred_original_sample, denoised, pred_noised_sample), strict=True
+            ):
                 if value is not None:
                     self._put(key, value)
         elif not seen.tracked and not isinstance(seen.to_data, Exception):
@@ -118,7 +148,11 @@ class StepOutput(SchedulerOutput):
         raise AttributeError(f"a step's output has no {name!r}")
 
     def __getitem__(self, key: Any) -> Any:
-        return self.prev_sample if key in (0, "prev_sample") else super(StepOutput, self._fill()).__getitem__(key)
+        return (
+            self.prev_sample
+            if key in (0, "prev_sample")
+            else super(StepOutput, self._fill()).__getitem__(key)
+        )
 
     def __iter__(self) -> Iterator[str]:
         return super(StepOutput, self._fill()).__iter__()

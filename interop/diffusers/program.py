@@ -1,7 +1,8 @@
-"""From settings and a number of steps to a program: the grid, the plan of the sampler on it, and the list of the network's times.
+"""From settings and a number of steps to a program: the grid, the plan of the sampler on it, and
+the list of the network's times.
 
-The network is known by what it predicts alone: its input is the state (``scale_model_input`` changes nothing), and preconditioning,
-where a config has one, is a pair of numbers.
+The network is known by what it predicts alone: its input is the state (``scale_model_input``
+changes nothing), and preconditioning, where a config has one, is a pair of numbers.
 """
 
 from __future__ import annotations
@@ -32,13 +33,18 @@ from .config import Settings
 
 #: (p, q) of x0 or why there is none, and (a, b) of a step's second value
 Reading = tuple[tuple[float, float] | ConversionError, tuple[float, float]]
-#: what goes on in the middle of a run, where a start-up of several calls has no place: uniform Adams-Bashforth weights from the first step
-STEADY = {name: (("ipndm", registry.make_options(registry.get("ipndm"), {})),) for name in ("plms", "pndm")}
+#: what goes on in the middle of a run, where a start-up of several calls has no place: uniform
+#: Adams-Bashforth weights from the first step
+STEADY = {
+    name: (("ipndm", registry.make_options(registry.get("ipndm"), {})),)
+    for name in ("plms", "pndm")
+}
 
 
 @dataclass(frozen=True)
 class Network:
-    """What a pipeline's network is to a plan. ``clip``: its x0 is clipped, so what the plan gets is x0 and no longer linear in it."""
+    """What a pipeline's network is to a plan. ``clip``: its x0 is clipped, so what the plan gets is
+    x0 and no longer linear in it."""
 
     schedule: Schedule
     kind: str
@@ -52,8 +58,11 @@ class Network:
 
     @property
     def _scaled(self) -> bool:
-        """Whether an output is c_out's factor and none of the kinds: only with sigma_data = 1 is such a v the path's own v."""
-        return isinstance(self.schedule, NoisePath) and (self.schedule.sigma_data != 1.0 or self.kind != "v")
+        """Whether an output is c_out's factor and none of the kinds: only with sigma_data = 1 is
+        such a v the path's own v."""
+        return isinstance(self.schedule, NoisePath) and (
+            self.schedule.sigma_data != 1.0 or self.kind != "v"
+        )
 
     def input_scale(self, t: float) -> float:
         """1."""
@@ -67,7 +76,8 @@ class Network:
         return p, (q,)
 
     def data(self, node: Node) -> tuple[float, float]:
-        """``x0 = p x + q output``. With sigma_data d: p = d^2 alpha, q = +-s d alpha (arXiv 2206.00364, table 1; minus for v)."""
+        """``x0 = p x + q output``. With sigma_data d: p = d^2 alpha, q = +-s d alpha (arXiv
+        2206.00364, table 1; minus for v)."""
         schedule = self.schedule
         if not isinstance(schedule, NoisePath) or not self._scaled:
             return convert(self.kind, "x0", node)
@@ -93,20 +103,30 @@ class Network:
         """x0 within its bound."""
         if self.clip is None:
             return data
-        return data.clamp(-self.clip, self.clip) if isinstance(self.clip, float) else dynamic_threshold(data, *self.clip)
+        return (
+            data.clamp(-self.clip, self.clip)
+            if isinstance(self.clip, float)
+            else dynamic_threshold(data, *self.clip)
+        )
 
 
 def dynamic_threshold(x: Tensor, ratio: float, bound: float) -> Tensor:
-    """``clamp(x, -s, s) / s``, s the quantile ``ratio`` of |x| in each sample, at least 1 and then at most ``bound`` (Saharia et al. 2022,
-    arXiv 2205.11487). A bound below 1 is s itself, as in diffusers."""
+    """``clamp(x, -s, s) / s``, s the quantile ``ratio`` of |x| in each sample, at least 1 and then
+    at most ``bound`` (Saharia et al. 2022, arXiv 2205.11487). A bound below 1 is s itself, as in
+    diffusers."""
     wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    s = torch.quantile(wide.abs().flatten(1), ratio, dim=1).clamp(1.0, bound).view(-1, *(1,) * (x.ndim - 1))
+    s = (
+        torch.quantile(wide.abs().flatten(1), ratio, dim=1)
+        .clamp(1.0, bound)
+        .view(-1, *(1,) * (x.ndim - 1))
+    )
     return (torch.minimum(torch.maximum(wide, -s), s) / s).to(x.dtype)
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A run as data, shared by all schedulers of the same settings. ``labels[k]`` is what the network is told at evaluation k."""
+    """A run as data, shared by all schedulers of the same settings. ``labels[k]`` is what the
+    network is told at evaluation k."""
 
     grid: Grid
     plan: Plan
@@ -124,14 +144,16 @@ class Compiled:
 
     @cached_property
     def sigmas(self) -> tuple[float, ...]:
-        """Noise level of each evaluation and of the end: sigma of a flow, sigma / alpha elsewhere."""
+        """Noise level of each evaluation and of the end: sigma of a flow, sigma / alpha
+        elsewhere."""
         flow = type(self.network.schedule).__name__ == "Flow"
         nodes = [*(e.node for e in self.plan.evaluations), self.plan.end]
         return tuple(node.sigma if flow else node.rho for node in nodes)
 
     @cached_property
     def readings(self) -> tuple[Reading, ...]:
-        """By call: (p, q) with ``x0 = p x + q output``, or why there is none; and the second value of a step, ``a x + b x0``."""
+        """By call: (p, q) with ``x0 = p x + q output``, or why there is none; and the second value
+        of a step, ``a x + b x0``."""
         return tuple(self._reading(k, e.node) for k, e in enumerate(self.plan.evaluations))
 
     def _reading(self, k: int, node: Node) -> Reading:
@@ -150,9 +172,13 @@ class Compiled:
 
     @cached_property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, int, int]:
-        """``plans.traced.Table``: matrix, targets, (p, q, a, b) of ``readings`` by call (NaN where there is no x0), noises, buffers."""
+        """``plans.traced.Table``: matrix, targets, (p, q, a, b) of ``readings`` by call (NaN where
+        there is no x0), noises, buffers."""
         table = tabulate(self.program)
-        data = [((math.nan, math.nan) if isinstance(d, Exception) else d) + second for d, second in self.readings]
+        data = [
+            ((math.nan, math.nan) if isinstance(d, Exception) else d) + second
+            for d, second in self.readings
+        ]
         with torch.inference_mode(False):
             wide = [torch.tensor(rows, dtype=torch.float64) for rows in (table.matrix, data)]
             return wide[0], torch.tensor(table.targets), wide[1], table.noises, table.buffers
@@ -165,15 +191,20 @@ class Compiled:
         """Rows of labels, alpha and sigma by evaluation on a device, copied there once."""
         if torch.compiler.is_compiling() or (device, dtype) not in self._copies:
             nodes = [e.node for e in self.plan.evaluations]
-            table = torch.tensor([self.labels, [n.alpha for n in nodes], [n.sigma for n in nodes]], dtype=dtype).to(device)
+            table = torch.tensor(
+                [self.labels, [n.alpha for n in nodes], [n.sigma for n in nodes]], dtype=dtype
+            ).to(device)
             if torch.compiler.is_compiling():
                 return table
             self._copies[device, dtype] = table
         return self._copies[device, dtype]
 
     def with_option(self, settings: Settings, name: str, value: Any) -> Compiled:
-        """The same steps and times with one of the sampler's options changed. SamplerError for a value out of range."""
-        given = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)} | {name: value}
+        """The same steps and times with one of the sampler's options changed. SamplerError for a
+        value out of range."""
+        given = {
+            f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)
+        } | {name: value}
         options = registry.make_options(registry.get(self.sampler), given)
         return _compiled(self.grid, self.sampler, options, self.network, settings)
 
@@ -182,10 +213,11 @@ class Compiled:
         return {0: self}
 
     def tail(self, begin: int) -> Compiled:
-        """The run from evaluation ``begin`` on: the plan rebuilt on the grid's tail, whose calls are those that are left.
+        """The run from evaluation ``begin`` on: the plan rebuilt on the grid's tail, whose calls
+        are those that are left.
 
-        ValueError where the state there is no state of the grid, or where the sampler's start-up costs calls that are not there or at
-        other times.
+        ValueError where the state there is no state of the grid, or where the sampler's start-up
+        costs calls that are not there or at other times.
         """
         if begin not in self._tails:
             self._tails[begin] = self._tail(begin)
@@ -199,39 +231,66 @@ class Compiled:
             for sampler, options in ((self.sampler, self.options), *steady):
                 plan = registry.build(sampler, grid, options)
                 if _same_times(plan, nodes):
-                    return _program(grid, plan, self.network, self.labels[begin:], sampler, options, self.origin)
-                if steady and _same_times(plan, nodes[1:]) and nodes[0] == nodes[1]:  # a time told twice: the first call changes nothing
-                    return _program(grid, _idle(plan), self.network, self.labels[begin:], sampler, options, self.origin)
+                    return _program(
+                        grid, plan, self.network, self.labels[begin:], sampler, options, self.origin
+                    )
+                # a time told twice: the first call changes nothing
+                if steady and _same_times(plan, nodes[1:]) and nodes[0] == nodes[1]:
+                    return _program(
+                        grid,
+                        _idle(plan),
+                        self.network,
+                        self.labels[begin:],
+                        sampler,
+                        options,
+                        self.origin,
+                    )
         raise ArgumentError(
-            f"{self.sampler} cannot begin at entry {begin} of its {self.plan.nfe} network calls, inside a step or its start-up; it can at "
-            f"{sorted(self.starts)}, and samplers of one call a step (dpmpp_2m, unipc, deis) anywhere"
+            f"{self.sampler} cannot begin at entry {begin} of its {self.plan.nfe} network "
+            "calls, inside a step or its start-up; it can at "
+            f"{sorted(self.starts)}, and samplers of one call a step (dpmpp_2m, unipc, deis) "
+            "anywhere"
         )
 
     def free(self, begin: int) -> bool:
-        """Whether the calls from ``begin`` on need nothing of those before: the plan of the tail does what is left of this one."""
+        """Whether the calls from ``begin`` on need nothing of those before: the plan of the tail
+        does what is left of this one."""
         try:
             tail = self.tail(begin)
         except ArgumentError:
             return False
         ours, theirs = self.program.launches[begin + 1 :], tail.program.launches[1:]
-        return [(x.matrix, [o.kind for o in x.operands]) for x in ours] == [(x.matrix, [o.kind for o in x.operands]) for x in theirs]
+        return [(x.matrix, [o.kind for o in x.operands]) for x in ours] == [
+            (x.matrix, [o.kind for o in x.operands]) for x in theirs
+        ]
 
 
 def _same_times(plan: Plan, nodes: Sequence[Node]) -> bool:
     """Whether the network calls of ``plan`` are at ``nodes``, to rounding."""
     found = [e.node for e in plan.evaluations]
-    return len(found) == len(nodes) and all(a == b or _near(a, b) for a, b in zip(found, nodes, strict=True))
+    return len(found) == len(nodes) and all(
+        a == b or _near(a, b) for a, b in zip(found, nodes, strict=True)
+    )
 
 
 def _near(a: Node, b: Node) -> bool:
-    return all(math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12) for x, y in ((a.alpha, b.alpha), (a.sigma, b.sigma)))
+    return all(
+        math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12)
+        for x, y in ((a.alpha, b.alpha), (a.sigma, b.sigma))
+    )
 
 
 def _idle(plan: Plan) -> Plan:
     """``plan`` with a first call that nothing reads."""
     first = plan.evaluations[0]
-    spare = 1 + max(v for i in plan.code for v in ([i.out] if isinstance(i, Combine) else [v for v, _ in i.outs]))
-    return dataclasses.replace(plan, code=(Evaluate(((spare, first.outs[0][1]),), 0, first.node), *plan.code))
+    spare = 1 + max(
+        v
+        for i in plan.code
+        for v in ([i.out] if isinstance(i, Combine) else [v for v, _ in i.outs])
+    )
+    return dataclasses.replace(
+        plan, code=(Evaluate(((spare, first.outs[0][1]),), 0, first.node), *plan.code)
+    )
 
 
 def _starts(plan: Plan, grid: Grid) -> dict[int, int]:
@@ -239,13 +298,23 @@ def _starts(plan: Plan, grid: Grid) -> dict[int, int]:
     return {last[node]: i for i, node in enumerate(grid.nodes[:-1]) if node in last}
 
 
-def _compiled(grid: Grid, sampler: str, options: Any, network: Network, settings: Settings) -> Compiled:
+def _compiled(
+    grid: Grid, sampler: str, options: Any, network: Network, settings: Settings
+) -> Compiled:
     plan = registry.build(sampler, grid, options)
     labels = tuple(settings.label(float(e.node.t or 0.0)) for e in plan.evaluations)
     return _program(grid, plan, network, labels, sampler, options, settings.origin)
 
 
-def _program(grid: Grid, plan: Plan, network: Network, labels: tuple[float, ...], sampler: str, options: Any, origin: str) -> Compiled:
+def _program(
+    grid: Grid,
+    plan: Plan,
+    network: Network,
+    labels: tuple[float, ...],
+    sampler: str,
+    options: Any,
+    origin: str,
+) -> Compiled:
     program = lower(plan, network)
     program.firsts(torch.float32)  # made here, and not by the first step
     return Compiled(grid, plan, program, network, labels, sampler, options, origin)
@@ -263,7 +332,9 @@ def compiled(
 ) -> Compiled:
     """The run of ``steps`` steps, or through given times or sigmas."""
     network = Network(settings.schedule, settings.prediction, settings.clip)
-    return _compiled(grid_of(settings, steps, times, sigmas, mu), sampler, options, network, settings)
+    return _compiled(
+        grid_of(settings, steps, times, sigmas, mu), sampler, options, network, settings
+    )
 
 
 @lru_cache(maxsize=64)
@@ -277,11 +348,21 @@ def calls_per_step(settings: Settings, sampler: str, options: Any) -> int | None
     if each < 1 or c - b != each or not 0 < a - 3 * each <= each:
         return None
     found = [_starts(plan, grid) for plan, grid in zip(plans, grids, strict=True)]
-    return each if all(starts.get(i * each) == i for starts, grid in zip(found, grids, strict=True) for i in range(grid.steps)) else None
+    return (
+        each
+        if all(
+            starts.get(i * each) == i
+            for starts, grid in zip(found, grids, strict=True)
+            for i in range(grid.steps)
+        )
+        else None
+    )
 
 
 @lru_cache(maxsize=64)
-def fitted(settings: Settings, sampler: str, options: Any, calls: int, mu: float | None) -> tuple[int, Any]:
+def fitted(
+    settings: Settings, sampler: str, options: Any, calls: int, mu: float | None
+) -> tuple[int, Any]:
     """Steps and options of the largest run of at most ``calls`` network calls."""
 
     def made(steps: int) -> Grid:
@@ -301,15 +382,21 @@ def as_tuple(name: str, values: Sequence[float] | Tensor | Any | None) -> tuple[
 
 
 def mismatch(settings: Settings, run: Compiled) -> float:
-    """The largest distance between a state's time and what the network is told, in table entries."""
-    gaps = [abs(settings.scale * float(e.node.t or 0.0) - label) for e, label in zip(run.plan.evaluations, run.labels, strict=True)]
+    """The largest distance between a state's time and what the network is told, in table
+    entries."""
+    gaps = [
+        abs(settings.scale * float(e.node.t or 0.0) - label)
+        for e, label in zip(run.plan.evaluations, run.labels, strict=True)
+    ]
     return max((g for g in gaps if math.isfinite(g)), default=0.0)
 
 
 @lru_cache(maxsize=256)
 def report(sampler: str, calls: int, gap: float) -> None:
-    """Tell, once for the same arguments and through diffusers' log, how far rounded times are from the states'."""
+    """Tell, once for the same arguments and through diffusers' log, how far rounded times are from
+    the states'."""
     logging.get_logger("diffusers.schedulers.fewstep").warning(
-        f"round_timesteps: the {calls} network calls of {sampler} are told the nearest entries of the table, up to {gap:.2g} entries from "
+        f"round_timesteps: the {calls} network calls of {sampler} are told the nearest "
+        f"entries of the table, up to {gap:.2g} entries from "
         "the times of their states; for a network that takes real numbers leave round_timesteps out"
     )

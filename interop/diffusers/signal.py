@@ -1,7 +1,7 @@
 """Signal and noise at the network's times, on the device of the sample and without waiting for it.
 
-Times are checked: where their values are known to the host by an ArgumentError, on a device and in a graph by an asynchronous assertion
-(on CUDA the run then ends with a device-side assertion).
+Times are checked: where their values are known to the host by an ArgumentError, on a device and in
+a graph by an asynchronous assertion (on CUDA the run then ends with a device-side assertion).
 """
 
 from __future__ import annotations
@@ -21,16 +21,22 @@ from .program import Compiled
 FLOAT32 = torch.finfo(torch.float32).eps
 
 
-def levels(settings: Settings, run: Compiled | None, timesteps: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    """``(alpha, sigma)`` at ``timesteps``, shaped to multiply ``like``. Times of the run that is set up have exactly its values.
+def levels(
+    settings: Settings, run: Compiled | None, timesteps: Any, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``(alpha, sigma)`` at ``timesteps``, shaped to multiply ``like``. Times of the run that is
+    set up have exactly its values.
 
-    ``timesteps`` holds one time, or one a sample. ArgumentError for another number of them, for integers where times are no table's
-    indices, and for times outside of ``bounds`` that are none of the run's.
+    ``timesteps`` holds one time, or one a sample. ArgumentError for another number of them, for
+    integers where times are no table's indices, and for times outside of ``bounds`` that are none
+    of the run's.
     """
     wide = torch.float32 if like.device.type == "mps" else torch.float64
     given = _as_times(settings, timesteps, like)
     low, high = bounds(settings)
-    rounding = 0.5 * max(torch.finfo(given.dtype).eps, FLOAT32) if given.is_floating_point() else 0.0
+    rounding = (
+        0.5 * max(torch.finfo(given.dtype).eps, FLOAT32) if given.is_floating_point() else 0.0
+    )
     slack = rounding * max(1.0, abs(low), abs(high))  # an end that was rounded is that end
     host = given.device.type == "cpu" and not torch.compiler.is_compiling()
     if host:
@@ -43,18 +49,24 @@ def levels(settings: Settings, run: Compiled | None, timesteps: Any, like: Tenso
         table = run.at(like.device, wide)
         same = t[:, None] == table[0].to(_kept(given)).to(wide)
         where, found = same.to(torch.uint8).argmax(1), same.any(1)
-        alpha, sigma = (torch.where(found, row[where], value) for row, value in ((table[1], alpha), (table[2], sigma)))
+        alpha, sigma = (
+            torch.where(found, row[where], value)
+            for row, value in ((table[1], alpha), (table[2], sigma))
+        )
         inside = inside | found
     if not host and given.device.type != "meta":
-        torch._assert_async(inside.all(), f"timesteps outside of {low:.6g} to {high:.6g}, the times of this scheduler")
+        torch._assert_async(
+            inside.all(),
+            f"timesteps outside of {low:.6g} to {high:.6g}, the times of this scheduler",
+        )
     shape = (-1, *(1,) * (like.ndim - 1))
     dtype = like.dtype if like.is_floating_point() else torch.float32
     return alpha.to(dtype).reshape(shape), sigma.to(dtype).reshape(shape)
 
 
 def bounds(settings: Settings) -> tuple[float, float]:
-    """The least and the largest time that the network is told: entries of the table, or the path's own; for EDM log(sigma) / 4 between
-    sigma_min and sigma_max."""
+    """The least and the largest time that the network is told: entries of the table, or the path's
+    own; for EDM log(sigma) / 4 between sigma_min and sigma_max."""
     schedule = settings.schedule
     if isinstance(schedule, NoisePath):
         low, high = settings.levels
@@ -63,23 +75,30 @@ def bounds(settings: Settings) -> tuple[float, float]:
 
 
 def _as_times(settings: Settings, timesteps: Any, like: Tensor) -> Tensor:
-    """The times as a flat tensor on their own device. ArgumentError for what is no list of times for ``like``."""
+    """The times as a flat tensor on their own device. ArgumentError for what is no list of times
+    for ``like``."""
     given = timesteps
     if not isinstance(given, Tensor):
         try:
             given = torch.as_tensor(timesteps)
         except (TypeError, ValueError, RuntimeError):
-            raise ArgumentError(f"timesteps={timesteps!r}: a number, or a list or tensor of numbers, is wanted") from None
+            raise ArgumentError(
+                f"timesteps={timesteps!r}: a number, or a list or tensor of numbers, is wanted"
+            ) from None
     if given.dtype == torch.bool or given.is_complex():
         raise ArgumentError(f"timesteps of dtype {given.dtype}: real numbers are wanted")
     if isinstance(settings.schedule, NoisePath) and not given.is_floating_point():
         raise ArgumentError(
-            f"timesteps of dtype {given.dtype}: the times of {settings.origin} are log(sigma) / 4 and no integers; draw them from "
+            f"timesteps of dtype {given.dtype}: the times of {settings.origin} are "
+            "log(sigma) / 4 and no integers; draw them from "
             "scheduler.timesteps, or as torch.log(sigma) / 4"
         )
     batch = like.shape[0] if like.ndim else 1
     if given.numel() not in (1, batch) or batch == 0:
-        raise ArgumentError(f"timesteps of shape {tuple(given.shape)} for {batch} samples: give one time, or one a sample")
+        raise ArgumentError(
+            f"timesteps of shape {tuple(given.shape)} for {batch} samples: give one time, or "
+            "one a sample"
+        )
     return given.flatten()
 
 
@@ -95,12 +114,23 @@ def _kept(given: Tensor) -> torch.dtype:
     return given.dtype if given.is_floating_point() and given.dtype.itemsize < 4 else torch.float32
 
 
-def _check(values: list[float], low: float, high: float, also: set[float], settings: Settings) -> None:
+def _check(
+    values: list[float], low: float, high: float, also: set[float], settings: Settings
+) -> None:
     for value in values:
         if not low <= value <= high and value not in also:
-            kinds = {DiscreteVP: "entries of the training table", Flow: "num_train_timesteps times the flow's sigma"}
-            kind = kinds.get(type(settings.schedule), "log(sigma) / 4" if isinstance(settings.schedule, NoisePath) else "the path's time")
-            raise ArgumentError(f"timesteps: {value!r} is outside of {low:.6g} to {high:.6g} ({kind}) and no time of a run that is set up")
+            kinds = {
+                DiscreteVP: "entries of the training table",
+                Flow: "num_train_timesteps times the flow's sigma",
+            }
+            kind = kinds.get(
+                type(settings.schedule),
+                "log(sigma) / 4" if isinstance(settings.schedule, NoisePath) else "the path's time",
+            )
+            raise ArgumentError(
+                f"timesteps: {value!r} is outside of {low:.6g} to {high:.6g} ({kind}) and no "
+                "time of a run that is set up"
+            )
 
 
 def add_noise(x: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -116,8 +146,17 @@ def velocity(x: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _fit(x: Tensor, noise: Any) -> None:
-    """ArgumentError where ``noise`` is no noise for ``x``: each of its sizes is that of the samples, or 1."""
+    """ArgumentError where ``noise`` is no noise for ``x``: each of its sizes is that of the
+    samples, or 1."""
     if not isinstance(noise, Tensor):
-        raise ArgumentError(f"noise={type(noise).__name__}: a tensor of the shape of the samples, {tuple(x.shape)}, is wanted")
-    if noise.ndim > x.ndim or any(n not in (1, m) for n, m in zip(reversed(noise.shape), reversed(x.shape), strict=False)):
-        raise ArgumentError(f"noise of shape {tuple(noise.shape)} for samples of shape {tuple(x.shape)}: they must be equal")
+        raise ArgumentError(
+            f"noise={type(noise).__name__}: a tensor of the shape of the samples, "
+            f"{tuple(x.shape)}, is wanted"
+        )
+    if noise.ndim > x.ndim or any(
+        n not in (1, m) for n, m in zip(reversed(noise.shape), reversed(x.shape), strict=False)
+    ):
+        raise ArgumentError(
+            f"noise of shape {tuple(noise.shape)} for samples of shape {tuple(x.shape)}: "
+            "they must be equal"
+        )

@@ -1,4 +1,5 @@
-"""One run of a plan seen as diffusers' ``step``: a cursor, the tensor given out last, and the noise of the caller's generator."""
+"""One run of a plan seen as diffusers' ``step``: a cursor, the tensor given out last, and the noise
+of the caller's generator."""
 
 from __future__ import annotations
 
@@ -17,9 +18,17 @@ from .program import Compiled
 
 
 class Run:
-    """Follows a pipeline through the plan of ``run``, which begins at entry ``begin`` of the pipeline's list."""
+    """Follows a pipeline through the plan of ``run``, which begins at entry ``begin`` of the
+    pipeline's list."""
 
-    def __init__(self, run: Compiled, begin: int, sample: Tensor, learned: bool = False, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        run: Compiled,
+        begin: int,
+        sample: Tensor,
+        learned: bool = False,
+        seed: int | None = None,
+    ) -> None:
         self.begin, self.learned = begin, learned
         self.own = None if seed is None else torch.Generator("cpu").manual_seed(seed)
         self.generator: Any = None
@@ -27,7 +36,8 @@ class Run:
         self.cursor = Cursor(run.program, run.network, sample, self._draw, fresh=True)
         self.inherited, self.readings = run.program.inherited, run.readings
         self.variance: Tensor | None = None
-        # what was given out: the state itself, where an edit in place is the edit of the state; or a copy, its writes counted
+        # what was given out: the state itself, where an edit in place is the edit of the state; or
+        # a copy, its writes counted
         self.given: Tensor = sample
         self.written: int | None = None
 
@@ -39,15 +49,21 @@ class Run:
     def _draw(self, key: int, like: Tensor) -> Tensor:
         if self.variance is not None:
             return self.variance.to(like)
-        z: Tensor = randn_tensor(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
+        z: Tensor = randn_tensor(
+            like.shape, generator=self.generator, device=like.device, dtype=like.dtype
+        )
         return z
 
-    def step(self, output: Tensor, sample: Tensor, generator: Any, noise: Tensor | None = None) -> tuple[Tensor, Prediction]:
+    def step(
+        self, output: Tensor, sample: Tensor, generator: Any, noise: Tensor | None = None
+    ) -> tuple[Tensor, Prediction]:
         """The next state, a tensor that no later step writes into, and the evaluation behind it."""
         cursor = self.cursor
         launches, number = cursor.program.launches, cursor.index
         if number + 1 == len(launches):
-            raise PlanError(f"the run of {number} network calls is over: call set_timesteps for another one")
+            raise PlanError(
+                f"the run of {number} network calls is over: call set_timesteps for another one"
+            )
         if not (generator is None or isinstance(generator, torch.Generator)):
             check_generators(generator, sample.shape[0])
         if sample is not self.given or (self.written is not None and edited(sample, self.written)):
@@ -55,11 +71,17 @@ class Run:
         shape = sample.shape
         if output.shape != shape:
             if not self.learned or output.shape[1] != 2 * shape[1]:
-                raise ArgumentError(f"model_output has shape {tuple(output.shape)}, the sample {tuple(shape)}: they must be equal")
+                raise ArgumentError(
+                    f"model_output has shape {tuple(output.shape)}, the sample "
+                    f"{tuple(shape)}: they must be equal"
+                )
             output = output[:, : shape[1]]
         self.generator, self.variance = self.own if generator is None else generator, noise
         if noise is not None and self._draws(number) != 1:
-            raise ArgumentError(f"step got variance_noise, but this one draws {self._draws(number)} noises: leave it out")
+            raise ArgumentError(
+                f"step got variance_noise, but this one draws {self._draws(number)} noises: "
+                "leave it out"
+            )
         state, (data, second) = cursor.x, self.readings[number]
         if self.clipped:
             output, data = self.network.value(output, state, cursor.node), (0.0, 1.0)
@@ -74,12 +96,21 @@ class Run:
 
     def _draws(self, number: int) -> int:
         """How many noises the launch after call ``number`` reads."""
-        return sum(operand.kind == "noise" for operand in self.cursor.program.launches[number + 1].operands)
+        return sum(
+            operand.kind == "noise" for operand in self.cursor.program.launches[number + 1].operands
+        )
 
 
 def check_generators(generator: Any, batch: int) -> None:
     """ArgumentError for what is no list of generators, one or one a sample."""
-    if not isinstance(generator, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generator):
-        raise ArgumentError(f"step(generator={type(generator).__name__}): a torch.Generator is wanted, or a list of them")
+    if not isinstance(generator, (list, tuple)) or not all(
+        isinstance(g, torch.Generator) for g in generator
+    ):
+        raise ArgumentError(
+            f"step(generator={type(generator).__name__}): a torch.Generator is wanted, or a "
+            "list of them"
+        )
     if len(generator) not in (1, batch):
-        raise ArgumentError(f"{len(generator)} generators for {batch} samples: give one, or one a sample")
+        raise ArgumentError(
+            f"{len(generator)} generators for {batch} samples: give one, or one a sample"
+        )

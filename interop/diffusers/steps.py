@@ -1,7 +1,8 @@
 """The steps of ``FewstepScheduler``: where a run begins, which call is due, and what ``step`` does.
 
-A pipeline tells the time of each step. The entry that is due goes on; the entry that the run began with begins another run, also after one
-that was stopped; another entry is taken where the sampler needs nothing of its earlier steps (DDIM, Euler), and refused where it does.
+A pipeline tells the time of each step. The entry that is due goes on; the entry that the run began
+with begins another run, also after one that was stopped; another entry is taken where the sampler
+needs nothing of its earlier steps (DDIM, Euler), and refused where it does.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ ETA = {"ddim": "eta", "tcd": "gamma"}
 
 
 class Steps:
-    """The part of the scheduler that follows a pipeline through the run that ``set_timesteps`` made."""
+    """The part of the scheduler that follows a pipeline through the run that ``set_timesteps``
+    made."""
 
     config: Any
     timesteps: Tensor
@@ -59,8 +61,8 @@ class Steps:
         return self._compiled
 
     def _open(self) -> None:
-        """Set up what some classes run before ``set_timesteps``, their whole table; PlanError in ``_ready`` for the others, and with a
-        sampler or grid of one's own."""
+        """Set up what some classes run before ``set_timesteps``, their whole table; PlanError in
+        ``_ready`` for the others, and with a sampler or grid of one's own."""
         if self._compiled is not None:
             return
         settings = self._settings
@@ -79,7 +81,8 @@ class Steps:
         return self._begin
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin at this entry of ``timesteps``; the plan is then the one of the remaining steps. ValueError inside a step."""
+        """Begin at this entry of ``timesteps``; the plan is then the one of the remaining steps.
+        ValueError inside a step."""
         begin = integer("begin_index", begin_index, 0, len(self._ready.labels) - 1)
         self._ready.tail(begin)
         self._begin = begin
@@ -88,11 +91,14 @@ class Steps:
     def _anew(self) -> None:
         """No step taken of the run that is set up."""
         self._run, begin = None, self._begin or 0
-        self._traced = Traced(self._ready.tail(begin), begin, self.timesteps.device, learned=self._settings.learned)
+        self._traced = Traced(
+            self._ready.tail(begin), begin, self.timesteps.device, learned=self._settings.learned
+        )
 
     @property
     def _step_index(self) -> int | None:
-        """As in diffusers' classes, which pipelines and scripts set to None for another run of the same times."""
+        """As in diffusers' classes, which pipelines and scripts set to None for another run of the
+        same times."""
         return self.step_index
 
     @_step_index.setter
@@ -101,7 +107,10 @@ class Steps:
         if index is None:
             self._anew()
         elif index != due:
-            raise ArgumentError(f"_step_index={index!r}, where {due} is due: None begins again, set_begin_index(k) at entry k")
+            raise ArgumentError(
+                f"_step_index={index!r}, where {due} is due: None begins again, "
+                "set_begin_index(k) at entry k"
+            )
 
     @property
     def _begin_index(self) -> int | None:
@@ -117,7 +126,8 @@ class Steps:
             self.set_begin_index(index)
 
     def previous_timestep(self, timestep: Any) -> Tensor:
-        """The entry of ``timesteps`` after ``timestep``, -1 after the last; before ``set_timesteps`` that of training, one less."""
+        """The entry of ``timesteps`` after ``timestep``, -1 after the last; before
+        ``set_timesteps`` that of training, one less."""
         if self._compiled is None:
             return torch.as_tensor(timestep) - 1
         k = self._clock.begin(timestep)
@@ -135,22 +145,38 @@ class Steps:
         per_token_timesteps: Tensor | None = None,
         **rest: Any,
     ) -> SchedulerOutput | tuple[Tensor, ...]:
-        """Take the network's output at ``sample`` and give the next state. ``generator`` (one, or one a sample) draws the noises.
+        """Take the network's output at ``sample`` and give the next state. ``generator`` (one, or
+        one a sample) draws the noises.
 
-        A ``sample`` that is not the tensor of the last step is an edit, and later corrections keep it. ``eta`` is what a pipeline's call
-        was given (0 unless its user says otherwise): as in diffusers it is for ddim and tcd alone; that of the first step holds for the
-        run, and one among the ``sampler_options`` goes before it. Before ``set_timesteps`` the run is that of the whole training table
-        where the config's class has one then (DDPM, Euler, Heun, KDPM2, LMS, IPNDM, EDM Euler, flows), else PlanError; so past the end.
+        A ``sample`` that is not the tensor of the last step is an edit, and later corrections keep
+        it. ``eta`` is what a pipeline's call was given (0 unless its user says otherwise): as in
+        diffusers it is for ddim and tcd alone; that of the first step holds for the run, and one
+        among the ``sampler_options`` goes before it. Before ``set_timesteps`` the run is that of
+        the whole training table where the config's class has one then (DDPM, Euler, Heun, KDPM2,
+        LMS, IPNDM, EDM Euler, flows), else PlanError; so past the end.
 
-        The answer has the second value of the config's class where that has one (``pred_original_sample``; LCM ``denoised``, TCD
-        ``pred_noised_sample``), and the attribute ``pred_original_sample`` for all: the x0 of this evaluation, worked out when it is read.
-        Further values go by the signature of that class; those that a plan has no use for (``s_churn``) are refused.
+        The answer has the second value of the config's class where that has one
+        (``pred_original_sample``; LCM ``denoised``, TCD ``pred_noised_sample``), and the attribute
+        ``pred_original_sample`` for all: the x0 of this evaluation, worked out when it is read.
+        Further values go by the signature of that class; those that a plan has no use for
+        (``s_churn``) are refused.
         """
         if more or rest or per_token_timesteps is not None:
             self._open()
-            named = {"generator": generator, "return_dict": return_dict, "eta": eta, "per_token_timesteps": per_token_timesteps, **rest}
+            named = {
+                "generator": generator,
+                "return_dict": return_dict,
+                "eta": eta,
+                "per_token_timesteps": per_token_timesteps,
+                **rest,
+            }
             own = {k: v for k, v in named.items() if k in rest or (v is not None and v is not True)}
-            return self._step(model_output, timestep, sample, **arguments.read(self._settings.origin, self._ready.options, more, own))
+            return self._step(
+                model_output,
+                timestep,
+                sample,
+                **arguments.read(self._settings.origin, self._ready.options, more, own),
+            )
         if torch.compiler.is_compiling():
             return self._step(model_output, timestep, sample, generator, return_dict, eta)
         return self._eager(model_output, timestep, sample, generator, return_dict, eta)
@@ -169,7 +195,12 @@ class Steps:
         if torch.compiler.is_compiling():
             self._open()
             name = SECOND.get(self._settings.origin)
-            plain = self._run is None and generator is None and self.config["noise_seed"] is None and not self._turned_by(eta)
+            plain = (
+                self._run is None
+                and generator is None
+                and self.config["noise_seed"] is None
+                and not self._turned_by(eta)
+            )
             if plain and self._traced is not None and noise is None and tokens is None:
                 x, second = self._traced.step(output, timestep, sample, second=name is not None)
                 if name is None:
@@ -184,7 +215,11 @@ class Steps:
             return False
         run, stated = self._ready, self.config["sampler_options"] or ()
         option = ETA.get(run.sampler)
-        return option is not None and option not in stated and bool(eta != getattr(run.options, option))
+        return (
+            option is not None
+            and option not in stated
+            and bool(eta != getattr(run.options, option))
+        )
 
     def _eager(
         self,
@@ -217,7 +252,8 @@ class Steps:
 
     @property
     def _clock(self) -> Times:
-        """The times of the run, where they are now: pipelines put others in the place of ``timesteps`` (of another type, on a device)."""
+        """The times of the run, where they are now: pipelines put others in the place of
+        ``timesteps`` (of another type, on a device)."""
         times = self._times
         if times is None:
             raise PlanError("no run is set up: call set_timesteps first")
@@ -227,24 +263,30 @@ class Steps:
         return times
 
     def _follow(self) -> None:
-        """Take lists that were moved or cast. ArgumentError where somebody put other numbers into them."""
+        """Take lists that were moved or cast. ArgumentError where somebody put other numbers into
+        them."""
         if self._shown is None:
             return
         times, levels = self._shown
-        if self.timesteps.shape == times.tensor.shape:  # else a part of the list, whose entries are found one by one
+        # else a part of the list, whose entries are found one by one
+        if self.timesteps.shape == times.tensor.shape:
             times.follow("timesteps", self.timesteps, "give set_timesteps(timesteps=...)")
         levels.follow("sigmas", self.sigmas, "give set_timesteps(sigmas=...)")
 
     def _renew(self) -> None:
-        """Set up the run again with what was set on the config since ``set_timesteps``; the lists stay the caller's."""
+        """Set up the run again with what was set on the config since ``set_timesteps``; the lists
+        stay the caller's."""
         begin, times, levels = self._begin, self.timesteps, self.sigmas
         self.set_timesteps(**self._asked)
         self.timesteps, self.sigmas = times, levels
         if begin is not None:
             self.set_begin_index(begin)
 
-    def _begun(self, timestep: Any, sample: Tensor, eta: float | None, begin: int | None = None) -> Run:
-        """A new run, from entry ``begin``, else from ``begin_index``, else from where ``timestep`` is."""
+    def _begun(
+        self, timestep: Any, sample: Tensor, eta: float | None, begin: int | None = None
+    ) -> Run:
+        """A new run, from entry ``begin``, else from ``begin_index``, else from where ``timestep``
+        is."""
         self._open()
         if by_hand(self.config):
             self._renew()
@@ -252,7 +294,9 @@ class Steps:
         if self._turned_by(eta):
             self._compiled = self._ready.with_option(self._settings, ETA[self._ready.sampler], eta)
         if self._traced is not None and self._traced.buffers is not None:
-            raise PlanError("this run was begun under torch.compile: call set_timesteps for another one")
+            raise PlanError(
+                "this run was begun under torch.compile: call set_timesteps for another one"
+            )
         ready, times, said = self._ready, self._clock, self._begin
         if begin is None and said is not None and times.far(timestep):
             times.demand(timestep, begin := said)
@@ -260,14 +304,20 @@ class Steps:
             begin = said if said in times.entries(timestep, said) else None
             if begin is None and not ready.free(begin := times.begin(timestep)):
                 raise ArgumentError(
-                    f"timestep {told(timestep)}, but the run begins with {times.labels[said]:.6g}, entry {said} (begin_index)"
+                    f"timestep {told(timestep)}, but the run begins with "
+                    f"{times.labels[said]:.6g}, entry {said} (begin_index)"
                 )
         begin = times.begin(timestep) if begin is None else begin
-        self._run = Run(ready.tail(begin), begin, sample, self._settings.learned, self.config["noise_seed"])
+        self._run = Run(
+            ready.tail(begin), begin, sample, self._settings.learned, self.config["noise_seed"]
+        )
         return self._run
 
-    def _turned(self, run: Run, place: int | None, timestep: Any, sample: Tensor, eta: float | None) -> Run:
-        """The run that a ``timestep`` belongs to which is no view of the entry that is due: this one, a new one, or one from there on."""
+    def _turned(
+        self, run: Run, place: int | None, timestep: Any, sample: Tensor, eta: float | None
+    ) -> Run:
+        """The run that a ``timestep`` belongs to which is no view of the entry that is due: this
+        one, a new one, or one from there on."""
         times, due, first = self._clock, run.index, self._begin
         over = due == len(times.labels)
         if place is None and not over and times.far(timestep):
@@ -285,10 +335,15 @@ class Steps:
                 self._run.own = own
                 return self._run
         if over:
-            raise PlanError(f"the run of {len(times.labels) - run.begin} network calls is over: call set_timesteps for another one")
+            raise PlanError(
+                f"the run of {len(times.labels) - run.begin} network calls is over: call "
+                "set_timesteps for another one"
+            )
         raise ArgumentError(
-            f"timestep {told(timestep)}, but {times.labels[due]:.6g}, entry {due}, is due, and {self._ready.sampler} goes on from its "
-            "earlier steps: iterate over scheduler.timesteps; set_timesteps or set_begin_index begin another run"
+            f"timestep {told(timestep)}, but {times.labels[due]:.6g}, entry {due}, is due, "
+            f"and {self._ready.sampler} goes on from its "
+            "earlier steps: iterate over scheduler.timesteps; set_timesteps or "
+            "set_begin_index begin another run"
         )
 
     _apart = torch.compiler.disable(_eager)  # type: ignore[no-untyped-call]

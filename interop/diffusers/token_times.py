@@ -1,7 +1,8 @@
-"""A step with one time a token (``per_token_timesteps``, which pipelines with clean conditioning tokens give), as flow Euler takes it.
+"""A step with one time a token (``per_token_timesteps``, which pipelines with clean conditioning
+tokens give), as flow Euler takes it.
 
-Token i goes from its own sigma to the next lower one of the run, ``x - (sigma_i - sigma_next) v``. As in diffusers the network's output
-comes with its sign turned.
+Token i goes from its own sigma to the next lower one of the run, ``x - (sigma_i - sigma_next) v``.
+As in diffusers the network's output comes with its sign turned.
 """
 
 from __future__ import annotations
@@ -20,23 +21,40 @@ NEAR = 1e-6
 def check(run: Compiled, tokens: Tensor, sample: Tensor) -> None:
     """ArgumentError where the run has no tokens of their own times."""
     if not isinstance(run.network.schedule, Flow):
-        raise ArgumentError(f"per_token_timesteps are for flows, not for {type(run.network.schedule).__name__}")
-    wanted = sample.shape[: tokens.ndim]
-    if tokens.ndim >= sample.ndim or any(n not in (1, m) for n, m in zip(tokens.shape, wanted, strict=True)):
         raise ArgumentError(
-            f"per_token_timesteps has shape {tuple(tokens.shape)}, the sample {tuple(sample.shape)}: one time a token is wanted"
+            f"per_token_timesteps are for flows, not for {type(run.network.schedule).__name__}"
+        )
+    wanted = sample.shape[: tokens.ndim]
+    if tokens.ndim >= sample.ndim or any(
+        n not in (1, m) for n, m in zip(tokens.shape, wanted, strict=True)
+    ):
+        raise ArgumentError(
+            f"per_token_timesteps has shape {tuple(tokens.shape)}, the sample "
+            f"{tuple(sample.shape)}: one time a token is wanted"
         )
 
 
-def state(run: Compiled, tokens: Tensor, scale: float, velocity: Tensor, sample: Tensor, whole: Tensor, due: float) -> Tensor:
+def state(
+    run: Compiled,
+    tokens: Tensor,
+    scale: float,
+    velocity: Tensor,
+    sample: Tensor,
+    whole: Tensor,
+    due: float,
+) -> Tensor:
     """The next state, token by token; ``whole`` is the plan's, where all tokens are at ``due``.
 
-    A sampler other than flow Euler has no step for a token at another time: ArgumentError on the host, RuntimeError from a device.
+    A sampler other than flow Euler has no step for a token at another time: ArgumentError on the
+    host, RuntimeError from a device.
     """
     sigma = tokens.to(torch.float64 if tokens.device.type == "cpu" else torch.float32) / scale
     if run.sampler != "flow_euler":
         far = (sigma - due / scale).abs().max() > NEAR
-        words = f"per_token_timesteps other than {due:.6g}, the time that is due: only flow_euler steps tokens apart, not {run.sampler}"
+        words = (
+            f"per_token_timesteps other than {due:.6g}, the time that is due: only flow_euler "
+            f"steps tokens apart, not {run.sampler}"
+        )
         if tokens.device.type == "cuda":
             torch._assert_async(~far, words)
         elif bool(far):

@@ -1,4 +1,5 @@
-"""The arguments of k-diffusion's functions: the list of noise levels, the state, and which arguments a function takes."""
+"""The arguments of k-diffusion's functions: the list of noise levels, the state, and which
+arguments a function takes."""
 
 from __future__ import annotations
 
@@ -23,35 +24,55 @@ _TENSORS = ("x", "sigmas", "sigma_min", "sigma_max")
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """A checked list of noise levels: ``values`` as floats, ``tensor`` as it was given (a list becomes a float64 tensor)."""
+    """A checked list of noise levels: ``values`` as floats, ``tensor`` as it was given (a list
+    becomes a float64 tensor)."""
 
     values: tuple[float, ...]
     tensor: Tensor
 
     @classmethod
     def of(cls, sigmas: Tensor | Sequence[float]) -> Levels:
-        """ArgumentError unless ``sigmas`` has one axis, is not empty, and holds finite levels >= 0 that fall."""
+        """ArgumentError unless ``sigmas`` has one axis, is not empty, and holds finite levels >= 0
+        that fall."""
         try:
-            tensor = sigmas if isinstance(sigmas, Tensor) else torch.tensor([float(s) for s in sigmas], dtype=torch.float64)
+            tensor = (
+                sigmas
+                if isinstance(sigmas, Tensor)
+                else torch.tensor([float(s) for s in sigmas], dtype=torch.float64)
+            )
         except (TypeError, ValueError):
-            raise ArgumentTypeError(f"sigmas={sigmas!r}: a tensor or list of noise levels is wanted") from None
+            raise ArgumentTypeError(
+                f"sigmas={sigmas!r}: a tensor or list of noise levels is wanted"
+            ) from None
         if tensor.ndim != 1 or tensor.is_complex():
-            raise ArgumentError(f"sigmas has shape {tuple(tensor.shape)} and dtype {tensor.dtype}: one axis of real noise levels is wanted")
+            raise ArgumentError(
+                f"sigmas has shape {tuple(tensor.shape)} and dtype {tensor.dtype}: one axis "
+                "of real noise levels is wanted"
+            )
         values: list[float] = tensor.detach().cpu().double().tolist()  # one transfer
         if not values:
-            raise ArgumentError("sigmas is empty: give at least two noise levels, from the noisiest to the last (one alone gives x back)")
+            raise ArgumentError(
+                "sigmas is empty: give at least two noise levels, from the noisiest to the "
+                "last (one alone gives x back)"
+            )
         for i, level in enumerate(values):
             if not (math.isfinite(level) and level >= 0.0):
-                raise ArgumentError(f"sigmas[{i}]={level}: finite noise levels of at least 0 are wanted")
+                raise ArgumentError(
+                    f"sigmas[{i}]={level}: finite noise levels of at least 0 are wanted"
+                )
         for i, (s, t) in enumerate(pairwise(values)):
             if not t < s:
-                raise ArgumentError(f"sigmas must fall, sigmas[{i}]={s:g} is followed by {t:g}; {_remedy(values)}")
+                raise ArgumentError(
+                    f"sigmas must fall, sigmas[{i}]={s:g} is followed by {t:g}; {_remedy(values)}"
+                )
         return cls(tuple(values), tensor)
 
 
 def _remedy(values: Sequence[float]) -> str:
     if all(s < t for s, t in pairwise(values)):
-        return "fewstep.invert goes from data to noise; sigmas.flip(0) samples along the same levels"
+        return (
+            "fewstep.invert goes from data to noise; sigmas.flip(0) samples along the same levels"
+        )
     return "leave out levels that are repeated, and sort the others from the noisiest to the last"
 
 
@@ -60,13 +81,17 @@ def check_state(x: object) -> None:
     if not isinstance(x, Tensor):
         raise ArgumentTypeError(f"x must be a tensor (batch, *shape), got {type(x).__name__}")
     if not x.is_floating_point() or x.ndim < 1:
-        raise ArgumentError(f"x must be floating point with a batch axis, got {x.dtype} of shape {tuple(x.shape)}")
+        raise ArgumentError(
+            f"x must be floating point with a batch axis, got {x.dtype} of shape {tuple(x.shape)}"
+        )
 
 
 def mapping(extra_args: object) -> dict[str, Any]:
     """The model's further arguments; ArgumentTypeError for what is no mapping of names."""
     if extra_args is not None and not isinstance(extra_args, Mapping):
-        raise ArgumentTypeError(f"extra_args={extra_args!r}: a dict of arguments for the model, or None, is wanted")
+        raise ArgumentTypeError(
+            f"extra_args={extra_args!r}: a dict of arguments for the model, or None, is wanted"
+        )
     return dict(extra_args or {})
 
 
@@ -79,10 +104,11 @@ def check_callables(**given: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """Two checked noise levels, ``low`` and ``high``: the run goes from ``high`` to ``low``, toward noise where ``low > high``.
+    """Two checked noise levels, ``low`` and ``high``: the run goes from ``high`` to ``low``, toward
+    noise where ``low > high``.
 
-    ``t_low`` and ``t_high`` are their ``-log sigma`` as k-diffusion has it: it makes tensors of the levels, and a Python number becomes
-    one of torch's default dtype.
+    ``t_low`` and ``t_high`` are their ``-log sigma`` as k-diffusion has it: it makes tensors of the
+    levels, and a Python number becomes one of torch's default dtype.
     """
 
     low: float
@@ -97,20 +123,39 @@ class Range:
 
     def along(self, grid: Grid) -> Grid:
         """``grid``, which goes toward data, in the direction of the range."""
-        return Grid(grid.schedule, grid.times[::-1], grid.nodes[::-1], grid.name, grid.params, grid.final) if self.rising else grid
+        return (
+            Grid(
+                grid.schedule,
+                grid.times[::-1],
+                grid.nodes[::-1],
+                grid.name,
+                grid.params,
+                grid.final,
+            )
+            if self.rising
+            else grid
+        )
 
     @classmethod
     def of(cls, sigma_min: Any, sigma_max: Any, eta: Any = 0.0) -> Range:
-        """ArgumentError unless both levels are finite and above 0, and for ``sigma_min >= sigma_max`` with ``eta``."""
+        """ArgumentError unless both levels are finite and above 0, and for
+        ``sigma_min >= sigma_max`` with ``eta``."""
         try:
             low, high = (float(s) for s in (sigma_min, sigma_max))
             tensors = [torch.as_tensor(plain(s)).detach() for s in (sigma_min, sigma_max)]
         except (TypeError, ValueError, RuntimeError):
-            raise ArgumentTypeError(f"sigma_min={sigma_min!r}, sigma_max={sigma_max!r}: two noise levels are wanted") from None
+            raise ArgumentTypeError(
+                f"sigma_min={sigma_min!r}, sigma_max={sigma_max!r}: two noise levels are wanted"
+            ) from None
         if not 0.0 < low < math.inf or not 0.0 < high < math.inf:
-            raise ArgumentError(f"sigma_min={low:g}, sigma_max={high:g}: finite noise levels above 0 are wanted")
+            raise ArgumentError(
+                f"sigma_min={low:g}, sigma_max={high:g}: finite noise levels above 0 are wanted"
+            )
         if not low < high and eta:
-            raise ArgumentError(f"eta={eta} with sigma_min={low:g}, sigma_max={high:g}: eta must be 0 where the noise does not fall")
+            raise ArgumentError(
+                f"eta={eta} with sigma_min={low:g}, sigma_max={high:g}: eta must be 0 where "
+                "the noise does not fall"
+            )
         times = [floating(s).log().neg() for s in tensors]
         return cls(low, high, times[0], times[1])
 
@@ -126,7 +171,8 @@ def order_of(order: Any, steps: int) -> int:
 
 
 def rounded(tolerance: Any) -> Any:
-    """A tolerance in torch's default dtype, as k-diffusion has it; for 0 the least that is taken. What is no number stays as it is."""
+    """A tolerance in torch's default dtype, as k-diffusion has it; for 0 the least that is taken.
+    What is no number stays as it is."""
     value = plain(tolerance)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return tolerance
@@ -140,8 +186,8 @@ def size(step: Any) -> Any:
 
 
 def churned(s_churn: Any, s_tmin: Any, s_tmax: Any, s_noise: Any) -> dict[str, Any]:
-    """Options of ``samplers.churn``. An empty range [s_tmin, s_tmax] is no churn, ``s_churn=inf`` is as much as a step can have, and
-    ``s_tmax=inf`` is no upper limit."""
+    """Options of ``samplers.churn``. An empty range [s_tmin, s_tmax] is no churn, ``s_churn=inf``
+    is as much as a step can have, and ``s_tmax=inf`` is no upper limit."""
     bounds = [plain(s) for s in (s_tmin, s_tmax)]
     if all(isinstance(s, numbers.Real) for s in bounds) and bounds[0] > bounds[1]:
         return {"s_noise": s_noise}
@@ -151,31 +197,49 @@ def churned(s_churn: Any, s_tmin: Any, s_tmax: Any, s_noise: Any) -> dict[str, A
 
 
 def bound(
-    signature: inspect.Signature, name: str, args: Sequence[Any], keywords: Mapping[str, Any], own: Sequence[str]
+    signature: inspect.Signature,
+    name: str,
+    args: Sequence[Any],
+    keywords: Mapping[str, Any],
+    own: Sequence[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of ``signature`` by name with their defaults, and the further keywords, which must be among ``own``.
+    """The arguments of ``signature`` by name with their defaults, and the further keywords, which
+    must be among ``own``.
 
-    Raises SamplerError with the nearest match for a keyword that is neither, ArgumentTypeError where an argument is missing, given twice,
-    or one too many is given by position.
+    Raises SamplerError with the nearest match for a keyword that is neither, ArgumentTypeError
+    where an argument is missing, given twice, or one too many is given by position.
     """
     further = {key: value for key, value in keywords.items() if key not in signature.parameters}
     for key in further:
         if key not in own:
-            raise SamplerError(f"{name}: " + unknown("argument", key, [*signature.parameters, *own]))
+            raise SamplerError(
+                f"{name}: " + unknown("argument", key, [*signature.parameters, *own])
+            )
     try:
-        found = signature.bind(*args, **{key: value for key, value in keywords.items() if key in signature.parameters})
+        found = signature.bind(
+            *args, **{key: value for key, value in keywords.items() if key in signature.parameters}
+        )
     except TypeError as error:
         raise ArgumentTypeError(f"{name}{signature}: {error}") from None
     found.apply_defaults()
-    return {key: value if key in _TENSORS else _number(value) for key, value in found.arguments.items()}, further
+    return {
+        key: value if key in _TENSORS else _number(value) for key, value in found.arguments.items()
+    }, further
 
 
 def _number(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point() else value
+    return (
+        value.item()
+        if isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()
+        else value
+    )
 
 
 def bare(declared: Callable[..., Any]) -> inspect.Signature:
-    """The signature without annotations: names, order and defaults, as ``inspect.signature`` shows those of k-diffusion."""
+    """The signature without annotations: names, order and defaults, as ``inspect.signature`` shows
+    those of k-diffusion."""
     signature = inspect.signature(declared)
-    parameters = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    parameters = [
+        p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()
+    ]
     return signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)

@@ -1,4 +1,5 @@
-"""What a function of k-diffusion is here: a signature, a sampler with its options, and when it asks for which noise."""
+"""What a function of k-diffusion is here: a signature, a sampler with its options, and when it asks
+for which noise."""
 
 from __future__ import annotations
 
@@ -27,10 +28,11 @@ _RENAMED = ("correction", "h0")
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A function of k-diffusion: ``options`` gives those of ``sampler`` from its arguments, ``run`` runs it.
+    """A function of k-diffusion: ``options`` gives those of ``sampler`` from its arguments, ``run``
+    runs it.
 
-    ``asks``: when it asks for which noise (``kdiffusion_noise``); ``path``: these are of one Brownian path by default; ``slope_first``: see
-    ``kdiffusion_run.Shown``.
+    ``asks``: when it asks for which noise (``kdiffusion_noise``); ``path``: these are of one
+    Brownian path by default; ``slope_first``: see ``kdiffusion_run.Shown``.
     """
 
     name: str
@@ -46,7 +48,11 @@ class Function:
     def own(self) -> tuple[str, ...]:
         """The sampler's options that k-diffusion does not have."""
         sampler = get(self.sampler)
-        found = (f.name for f in fields(sampler.options) if f.name not in (*self.signature.parameters, *_RENAMED))
+        found = (
+            f.name
+            for f in fields(sampler.options)
+            if f.name not in (*self.signature.parameters, *_RENAMED)
+        )
         return (*found, *(("afs",) if sampler.form == "plan" else ()))
 
 
@@ -62,12 +68,19 @@ def along(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
     between: Between | None = None
     sampler, callback = given.get("noise_sampler"), given["callback"]
     if made.path and sampler is None:
-        lows = (*(draw.end.sigma for draw in plan.draws), *levels.values)  # a stage at r > 1 is below its step
+        # a stage at r > 1 is below its step
+        lows = (*(draw.end.sigma for draw in plan.draws), *levels.values)
         between = SigmaPath(plan, x.shape[0], min(s for s in lows if s > 0.0), levels.values[0])
     draws = Draws(plan, _asks(made, plan, levels.tensor, given), between, sampler)
     hats = floating(levels.tensor) if made.asks is churn_asks else levels.tensor
     shown = None if callback is None else Shown(callback, levels.tensor, hats, made.slope_first)
-    return follow(plan, KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule), x, draws, shown)
+    return follow(
+        plan,
+        KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule),
+        x,
+        draws,
+        shown,
+    )
 
 
 def function(
@@ -78,16 +91,23 @@ def function(
     path: bool = False,
     slope_first: bool = False,
 ) -> Callable[[Callable[..., Options]], Callable[..., Any]]:
-    """A ``sample_*`` function from its signature and the options of ``sampler`` that its arguments stand for."""
+    """A ``sample_*`` function from its signature and the options of ``sampler`` that its arguments
+    stand for."""
 
     def decorate(declared: Callable[..., Options]) -> Callable[..., Any]:
-        made = Function(declared.__name__, sampler, bare(declared), declared, run, asks, path, slope_first)
+        made = Function(
+            declared.__name__, sampler, bare(declared), declared, run, asks, path, slope_first
+        )
 
         @functools.wraps(declared)
         def call(*args: Any, **keywords: Any) -> Any:
             given, further = bound(made.signature, made.name, args, keywords, made.own)
             check_state(given["x"])
-            check_callables(model=given["model"], callback=given["callback"], noise_sampler=given.get("noise_sampler"))
+            check_callables(
+                model=given["model"],
+                callback=given["callback"],
+                noise_sampler=given.get("noise_sampler"),
+            )
             return made.run(made, given, further)
 
         call.__signature__ = made.signature  # type: ignore[attr-defined]
@@ -97,19 +117,26 @@ def function(
 
 
 def _asks(made: Function, plan: Plan, sigmas: Tensor, given: Mapping[str, Any]) -> Asks | None:
-    """When k-diffusion draws which noise; None where an option of ours makes another program of it."""
+    """When k-diffusion draws which noise; None where an option of ours makes another program of
+    it."""
     starts = {i: k for k, i in step_starts(plan).items()}
     if made.asks is None or sorted(starts) != list(range(plan.steps)):
         return None
     more = {"r": given["r"]} if "r" in given else {}
-    return keyed(made.asks(plan, [starts[i] for i in range(plan.steps)], floating(sigmas), **more), plan)
+    return keyed(
+        made.asks(plan, [starts[i] for i in range(plan.steps)], floating(sigmas), **more), plan
+    )
 
 
 def path_of(levels: Sequence[float], r: object = 0.5) -> EDM | None:
-    """The schedule from below the levels to above them (churn goes up to 1.42 of the first, a stage at ``r`` > 1 below the end of its
-    step); None for a single level."""
+    """The schedule from below the levels to above them (churn goes up to 1.42 of the first, a stage
+    at ``r`` > 1 below the end of its step); None for a single level."""
     if len(levels) < 2:
         return None
     low = min(s for s in levels if s > 0.0)
-    beyond = [(t / s) ** (r - 1.0) * t for s, t in pairwise(levels) if t > 0.0] if isinstance(r, float) and r > 1.0 else []
+    beyond = (
+        [(t / s) ** (r - 1.0) * t for s, t in pairwise(levels) if t > 0.0]
+        if isinstance(r, float) and r > 1.0
+        else []
+    )
     return EDM(min(low, *beyond, low) * 0.5, levels[0] * 1.5)

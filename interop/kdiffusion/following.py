@@ -1,7 +1,9 @@
-"""A run of a k-diffusion function: its model as a Denoiser, and a plan followed with its callback and its noises at their times.
+"""A run of a k-diffusion function: its model as a Denoiser, and a plan followed with its callback
+and its noises at their times.
 
-The order of events in step i is k-diffusion's: network call, callback, noises, next state. The callback's dictionary holds the state
-itself (never the caller's ``x``), which a callback may write to; see ``kdiffusion`` for what an edit does.
+The order of events in step i is k-diffusion's: network call, callback, noises, next state. The
+callback's dictionary holds the state itself (never the caller's ``x``), which a callback may write
+to; see ``kdiffusion`` for what an edit does.
 """
 
 from __future__ import annotations
@@ -47,10 +49,17 @@ class KDiffusionModel:
     def raws(self, x_in: Tensor, t: Any, cond: Any = None) -> tuple[Tensor, ...]:
         """One call of the model, on a copy of the state: a model may write into its input."""
         batch = x_in.shape[0]
-        sigma = t.to(x_in) * x_in.new_ones(batch) if isinstance(t, Tensor) else x_in.new_full((batch,), t)  # a fill: nothing waits
+        # a fill: nothing waits
+        sigma = (
+            t.to(x_in) * x_in.new_ones(batch)
+            if isinstance(t, Tensor)
+            else x_in.new_full((batch,), t)
+        )
         answer = self.model(x_in.clone(), sigma, **self.extra)
         if not isinstance(answer, Tensor):
-            raise ArgumentTypeError(f"the model must return a tensor, the prediction of x0; got {type(answer).__name__}")
+            raise ArgumentTypeError(
+                f"the model must return a tensor, the prediction of x0; got {type(answer).__name__}"
+            )
         return (answer,)
 
     def __call__(self, x: Tensor, t: Any, cond: Any = None) -> Tensor:
@@ -61,8 +70,9 @@ class KDiffusionModel:
 def step_starts(plan: Plan) -> dict[int, int]:
     """Evaluation number -> step, for the evaluation that each step begins with.
 
-    It is the first one after the last claim of the step's first node, unless that lies behind the node already (a corrector claims the
-    node after the evaluation there): then the last one at the node.
+    It is the first one after the last claim of the step's first node, unless that lies behind the
+    node already (a corrector claims the node after the evaluation there): then the last one at the
+    node.
     """
     number, evaluations = 0, []
     claimed = {plan.start: -1}
@@ -74,7 +84,9 @@ def step_starts(plan: Plan) -> dict[int, int]:
             claimed[code.node] = position
     found: dict[int, int] = {}
     for i, node in enumerate(plan.nodes[:-1]):
-        after = [(k, e) for position, k, e in evaluations if position > claimed.get(node, len(plan.code))]
+        after = [
+            (k, e) for position, k, e in evaluations if position > claimed.get(node, len(plan.code))
+        ]
         there = [k for _, k, e in evaluations if e.node == node]
         if after and after[0][1].node.sigma >= node.sigma:
             found.setdefault(after[0][0], i)
@@ -87,10 +99,11 @@ def step_starts(plan: Plan) -> dict[int, int]:
 class Shown:
     """The callback, and what it is given beside ``x`` and ``denoised``.
 
-    ``sigmas``: the level of each step as k-diffusion shows it; ``hats``: the same as its sigma_hat, which is that of the network call
-    (churn makes floating-point numbers of integers). ``more``: further entries of a
-    step's dictionary. ``slope_first``: k-diffusion computes the slope of the step before the callback, so an edit of ``x`` moves the
-    state and leaves the slope, and one of ``denoised`` is lost; otherwise the slope is that of the edited values.
+    ``sigmas``: the level of each step as k-diffusion shows it; ``hats``: the same as its sigma_hat,
+    which is that of the network call (churn makes floating-point numbers of integers). ``more``:
+    further entries of a step's dictionary. ``slope_first``: k-diffusion computes the slope of the
+    step before the callback, so an edit of ``x`` moves the state and leaves the slope, and one of
+    ``denoised`` is lost; otherwise the slope is that of the edited values.
     """
 
     callback: Callback
@@ -100,21 +113,36 @@ class Shown:
     more: Callable[[int], dict[str, Any]] | None = None
 
     def show(self, i: int, level: float, evaluated: float, x: Tensor, denoised: Tensor) -> Tensor:
-        """Call the callback for step ``i`` at ``level``, whose network call is at the level ``evaluated``; the prediction to go on with."""
+        """Call the callback for step ``i`` at ``level``, whose network call is at the level
+        ``evaluated``; the prediction to go on with."""
         sigma, hat = self.sigmas[i], self.hats[i]
         if evaluated != level:
             hat = torch.full((), evaluated, dtype=floating(hat).dtype, device=hat.device)
         further = {} if self.more is None else self.more(i)
         if not self.slope_first:
-            self.callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": hat, "denoised": denoised, **further})
+            self.callback(
+                {"x": x, "i": i, "sigma": sigma, "sigma_hat": hat, "denoised": denoised, **further}
+            )
             return denoised
         before = x.clone()
-        self.callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": hat, "denoised": denoised.clone(), **further})
+        self.callback(
+            {
+                "x": x,
+                "i": i,
+                "sigma": sigma,
+                "sigma_hat": hat,
+                "denoised": denoised.clone(),
+                **further,
+            }
+        )
         return denoised + (x - before)
 
 
-def follow(plan: Plan, model: KDiffusionModel, x: Tensor, draws: Draws, shown: Shown | None = None) -> Tensor:
-    """Run ``plan`` from ``x`` (B, *shape); returns the state at its last node. NumericalError where the model returns a NaN or infinity."""
+def follow(
+    plan: Plan, model: KDiffusionModel, x: Tensor, draws: Draws, shown: Shown | None = None
+) -> Tensor:
+    """Run ``plan`` from ``x`` (B, *shape); returns the state at its last node. NumericalError where
+    the model returns a NaN or infinity."""
     draws.before(0, x)
     cursor = Cursor(plan, model, x if shown is None else x.clone(), draws.take, fresh=True)
     watch = Watch(cursor.program.calls, x)

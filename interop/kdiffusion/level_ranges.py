@@ -1,7 +1,9 @@
-"""k-diffusion's two functions that take a range of noise levels instead of a list: DPM-Solver-fast and the adaptive DPM-Solver.
+"""k-diffusion's two functions that take a range of noise levels instead of a list: DPM-Solver-fast
+and the adaptive DPM-Solver.
 
-Both work on ``t = -log sigma``. k-diffusion has it in torch's default dtype (the adaptive one: in that of the levels, where they are
-tensors), and so has what a callback or a ``noise_sampler`` is shown. The coefficients here are those of the exact levels, in float64.
+Both work on ``t = -log sigma``. k-diffusion has it in torch's default dtype (the adaptive one: in
+that of the levels, where they are tensors), and so has what a callback or a ``noise_sampler`` is
+shown. The coefficients here are those of the exact levels, in float64.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ def fast(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
     """Run ``sample_dpm_fast``: ``n`` network calls from sigma_max to sigma_min."""
     ends = Range.of(given["sigma_min"], given["sigma_max"], given["eta"])
     if ends.low == ends.high:
-        raise ArgumentError(f"sigma_min={ends.low:g} and sigma_max={ends.high:g} are equal: two different noise levels are wanted")
+        raise ArgumentError(
+            f"sigma_min={ends.low:g} and sigma_max={ends.high:g} are equal: two different "
+            "noise levels are wanted"
+        )
     schedule, x, callback = EDM(*sorted((ends.low, ends.high))), given["x"], given["callback"]
     options = {**made.options(**given), **further}
     asked = request(made.sampler, schedule, options, nfe=given["n"], grid="lam", final="sigma_min")
@@ -43,14 +48,25 @@ def fast(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
     asks = step_asks(plan, starts, sigmas)
     shown = None
     if callback is not None:
-        shown = Shown(callback, sigmas, sigmas, made.slope_first, lambda i: {"t": ts[i], "t_up": ts[i]})
+        shown = Shown(
+            callback, sigmas, sigmas, made.slope_first, lambda i: {"t": ts[i], "t_up": ts[i]}
+        )
     draws = Draws(plan, keyed(asks, plan), None, given["noise_sampler"])
-    return follow(plan, KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule), x, draws, shown)
+    return follow(
+        plan,
+        KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule),
+        x,
+        draws,
+        shown,
+    )
 
 
 @torch.no_grad()
-def adaptive(made: Function, given: Mapping[str, Any], further: Options) -> Tensor | tuple[Tensor, dict[str, int]]:
-    """Run ``sample_dpm_adaptive``; with ``return_info`` also the counts of steps and network calls."""
+def adaptive(
+    made: Function, given: Mapping[str, Any], further: Options
+) -> Tensor | tuple[Tensor, dict[str, int]]:
+    """Run ``sample_dpm_adaptive``; with ``return_info`` also the counts of steps and network
+    calls."""
     ends = Range.of(given["sigma_min"], given["sigma_max"], given["eta"])
     flag("return_info", given["return_info"])
     x, callback = given["x"], given["callback"]
@@ -63,19 +79,33 @@ def adaptive(made: Function, given: Mapping[str, Any], further: Options) -> Tens
     asked = request(made.sampler, schedule, options, grid="lam", final="sigma_min")
     den = KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule)
     grid = ends.along(asked.grid)
-    drive = Drive(den, x if callback is None else x.clone(), grid[0], trials.normals, max_nfe=asked.options.max_nfe)
-    drive.interval_noise, drive.on_trial, drive.reuse, drive.exact_end = trials.between, trials.see, False, False
+    drive = Drive(
+        den,
+        x if callback is None else x.clone(),
+        grid[0],
+        trials.normals,
+        max_nfe=asked.options.max_nfe,
+    )
+    drive.interval_noise, drive.on_trial, drive.reuse, drive.exact_end = (
+        trials.between,
+        trials.see,
+        False,
+        False,
+    )
     trials.drive = drive
     out: Tensor = drive.close(registry.get(asked.name).build(drive, grid, asked.options))
     return (out, trials.counts) if given["return_info"] else out
 
 
 class Trials:
-    """The noises and the callback of an adaptive run: one noise an accepted trial, one call of the callback a trial, taken or not."""
+    """The noises and the callback of an adaptive run: one noise an accepted trial, one call of the
+    callback a trial, taken or not."""
 
     drive: Drive
 
-    def __init__(self, callback: Callback | None, sampler: NoiseSampler | None, start: Tensor) -> None:
+    def __init__(
+        self, callback: Callback | None, sampler: NoiseSampler | None, start: Tensor
+    ) -> None:
         self.callback, self.sampler, self.start = callback, sampler, start
         self.counts = {"steps": 0, "nfe": 0, "n_accept": 0, "n_reject": 0}
         self.drawn = False
@@ -89,10 +119,13 @@ class Trials:
         self.drawn = True
         if self.sampler is None:
             return torch.randn_like(like)
-        return fitted(self.sampler(self._time(start).neg().exp(), self._time(end).neg().exp()), like)
+        return fitted(
+            self.sampler(self._time(start).neg().exp(), self._time(end).neg().exp()), like
+        )
 
     def see(self, trial: Trial) -> None:
-        """Draw the noise that k-diffusion draws even where it is not used; count; call the callback with the state as it is now."""
+        """Draw the noise that k-diffusion draws even where it is not used; count; call the callback
+        with the state as it is now."""
         drive, counts = self.drive, self.counts
         if trial.accepted and not self.drawn:
             self.between(trial.start, drive.node, drive.x)
@@ -104,7 +137,14 @@ class Trials:
             return
         t = self._time(drive.node)
         sigma = t.neg().exp()
-        shown = {"x": drive.x, "i": counts["steps"] - 1, "t": t, "t_up": t, "denoised": trial.outputs["x0"], "error": trial.error}
+        shown = {
+            "x": drive.x,
+            "i": counts["steps"] - 1,
+            "t": t,
+            "t_up": t,
+            "denoised": trial.outputs["x0"],
+            "error": trial.error,
+        }
         self.callback({"sigma": sigma, "sigma_hat": sigma, **shown, "h": trial.h, **counts})
 
     def _time(self, node: Node) -> Tensor:

@@ -1,8 +1,11 @@
-"""The noises of k-diffusion's functions: when they are asked for, for which interval, and what each is used for.
+"""The noises of k-diffusion's functions: when they are asked for, for which interval, and what each
+is used for.
 
-k-diffusion draws more than a plan uses: Euler, Heun and DPM2 draw normals before every step, whether it is churned or not, and the
-ancestral functions ask for noise at eta = 0 too. The same seed gives the same picture only where these draws are made as well. ``asks``
-lists them by launch (launch k is what happens between network calls k - 1 and k), and says which noise of the plan each one is.
+k-diffusion draws more than a plan uses: Euler, Heun and DPM2 draw normals before every step,
+whether it is churned or not, and the ancestral functions ask for noise at eta = 0 too. The same
+seed gives the same picture only where these draws are made as well. ``asks`` lists them by launch
+(launch k is what happens between network calls k - 1 and k), and says which noise of the plan each
+one is.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ Between = Callable[[float, float, Tensor], Tensor]
 
 
 class Ask(NamedTuple):
-    """One noise: ``start``, ``end`` are its levels (None: normals for no interval, as churn draws them), ``given`` the same levels as
-    k-diffusion hands them to ``noise_sampler``, ``key`` the noise of the plan that it is (None: drawn, and not used)."""
+    """One noise: ``start``, ``end`` are its levels (None: normals for no interval, as churn draws
+    them), ``given`` the same levels as k-diffusion hands them to ``noise_sampler``, ``key`` the
+    noise of the plan that it is (None: drawn, and not used)."""
 
     start: float
     end: float | None
@@ -57,9 +61,12 @@ def sde_asks(plan: Plan, starts: Sequence[int], sigmas: Tensor) -> Asks:
 
 
 def two_stage_asks(plan: Plan, starts: Sequence[int], sigmas: Tensor, r: float) -> Asks:
-    """One noise for [s, stage] and one for [s, t] in each step that does not end at 0; the levels go through their logarithm there."""
+    """One noise for [s, stage] and one for [s, t] in each step that does not end at 0; the levels
+    go through their logarithm there."""
     ends, found = [*starts[1:], plan.nfe], Asks()
-    for i, (first, k, s, t) in enumerate(zip(starts, ends, plan.nodes, plan.nodes[1:], strict=False)):
+    for i, (first, k, s, t) in enumerate(
+        zip(starts, ends, plan.nodes, plan.nodes[1:], strict=False)
+    ):
         if t.sigma == 0.0:
             continue
         a, b = sigmas[i].log().neg(), sigmas[i + 1].log().neg()
@@ -72,24 +79,36 @@ def two_stage_asks(plan: Plan, starts: Sequence[int], sigmas: Tensor, r: float) 
 
 
 def keyed(asks: Asks, plan: Plan) -> Asks | None:
-    """The asks with the plan's noises among them, in order; None where the plan has noises that none of them is."""
+    """The asks with the plan's noises among them, in order; None where the plan has noises that
+    none of them is."""
     waiting, out = list(enumerate(plan.draws)), Asks()
     for k in sorted(asks):
         for ask in asks[k]:
             key = None
-            if waiting and waiting[0][1].start.sigma == ask.start and ask.end in (None, waiting[0][1].end.sigma):
+            if (
+                waiting
+                and waiting[0][1].start.sigma == ask.start
+                and ask.end in (None, waiting[0][1].end.sigma)
+            ):
                 key = waiting.pop(0)[0]
             out.setdefault(k, []).append(ask._replace(key=key))
     return None if waiting else out
 
 
 class Draws:
-    """The noise source of a run: ``before`` draws what is due at a launch, ``take`` gives the plan its noises.
+    """The noise source of a run: ``before`` draws what is due at a launch, ``take`` gives the plan
+    its noises.
 
     ``asks`` None: every noise is drawn when the plan reads it, for the interval that it stands for.
     """
 
-    def __init__(self, plan: Plan, asks: Mapping[int, Sequence[Ask]] | None, between: Between | None, sampler: NoiseSampler | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        asks: Mapping[int, Sequence[Ask]] | None,
+        between: Between | None,
+        sampler: NoiseSampler | None,
+    ) -> None:
         self.plan, self.asks, self.between, self.sampler = plan, asks or {}, between, sampler
         self.ready: dict[int, Tensor] = {}
 
@@ -107,7 +126,9 @@ class Draws:
         start, end = (node.sigma for node in (self.plan.draws[key].start, self.plan.draws[key].end))
         if start < end:  # a jump to more noise stands for no interval of the way to data
             return torch.randn_like(like)
-        given = [torch.full((), level, dtype=torch.float64, device=like.device) for level in (start, end)]
+        given = [
+            torch.full((), level, dtype=torch.float64, device=like.device) for level in (start, end)
+        ]
         return self._draw(Ask(start, end, (given[0], given[1])), like)
 
     def _draw(self, ask: Ask, like: Tensor) -> Tensor:
@@ -126,14 +147,19 @@ def fitted(z: object, like: Tensor) -> Tensor:
     try:
         return z.to(like).expand(like.shape)
     except RuntimeError:
-        raise ArgumentError(f"noise_sampler returned shape {tuple(z.shape)} for a state of shape {tuple(like.shape)}") from None
+        raise ArgumentError(
+            f"noise_sampler returned shape {tuple(z.shape)} for a state of shape "
+            f"{tuple(like.shape)}"
+        ) from None
 
 
 class SigmaPath:
-    """Increments of one Brownian motion in sigma, ``(W(s) - W(t)) / sqrt(s - t)``, for each sample of a batch.
+    """Increments of one Brownian motion in sigma, ``(W(s) - W(t)) / sqrt(s - t)``, for each sample
+    of a batch.
 
-    The law of k-diffusion's ``BrownianTreeNoiseSampler`` (increments that overlap are correlated as sigma says), and its one draw from
-    torch's global generator for the seed; the normals themselves are fewstep's (``fused.brownian``), not torchsde's.
+    The law of k-diffusion's ``BrownianTreeNoiseSampler`` (increments that overlap are correlated as
+    sigma says), and its one draw from torch's global generator for the seed; the normals themselves
+    are fewstep's (``fused.brownian``), not torchsde's.
     """
 
     def __init__(self, plan: Plan, batch: int, low: float, high: float) -> None:
@@ -143,7 +169,9 @@ class SigmaPath:
         self.path: BrownianPath | None = None
         if gaps and batch and low < high:
             tol = min(max(0.5 * min(gaps), (high - low) * 2.0**-50), high - low)
-            self.path = BrownianPath(tuple((seed + i) % 2**63 for i in range(batch)), low, high, tol)
+            self.path = BrownianPath(
+                tuple((seed + i) % 2**63 for i in range(batch)), low, high, tol
+            )
 
     def __call__(self, start: float, end: float, like: Tensor) -> Tensor:
         """Unit normals for the interval between two levels."""

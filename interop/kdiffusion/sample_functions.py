@@ -1,4 +1,5 @@
-"""The functions of k-diffusion with its signatures, and one function for every other sampler of the registry."""
+"""The functions of k-diffusion with its signatures, and one function for every other sampler of the
+registry."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ from ...engine.planning import request
 from ...plans.running.loop import OnStep, StepState
 from ...samplers import ALIASES, SamplerError, names
 from . import noises
-from .arguments import Levels, check_callables, check_state, churned, mapping, order_of, rounded, size
+from .arguments import (
+    Levels,
+    check_callables,
+    check_state,
+    churned,
+    mapping,
+    order_of,
+    rounded,
+    size,
+)
 from .definition import Options, function, path_of
 from .following import Callback, KDiffusionModel, Model, step_starts
 from .level_ranges import adaptive, fast
@@ -37,7 +47,8 @@ def sample_euler(
     s_tmax: float = math.inf,
     s_noise: float = 1.0,
 ) -> Options:
-    """Euler steps in sigma after churn (Karras et al. 2022, arXiv 2206.00364, Alg. 2 without its second half)."""
+    """Euler steps in sigma after churn (Karras et al. 2022, arXiv 2206.00364, Alg. 2 without its
+    second half)."""
     return churned(s_churn, s_tmin, s_tmax, s_noise)
 
 
@@ -150,7 +161,8 @@ def sample_dpmpp_sde(
     noise_sampler: NoiseSampler | None = None,
     r: float = 1 / 2,
 ) -> Options:
-    """DPM-Solver++ SDE: an ancestral step to the stage, then an ancestral step with the corrected prediction."""
+    """DPM-Solver++ SDE: an ancestral step to the stage, then an ancestral step with the corrected
+    prediction."""
     return {"eta": eta, "s_noise": s_noise, "r": r, "noises": "overlapping"}
 
 
@@ -215,7 +227,8 @@ def sample_dpm_fast(
     s_noise: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
 ) -> Options:
-    """DPM-Solver-fast: ``n`` network calls from sigma_max to sigma_min, in blocks of order 3, then 2 and 1."""
+    """DPM-Solver-fast: ``n`` network calls from sigma_max to sigma_min, in blocks of order 3, then
+    2 and 1."""
     return {"eta": eta, "s_noise": s_noise}
 
 
@@ -246,12 +259,20 @@ def sample_dpm_adaptive(
     ``return_info`` gives ``(x, info)`` with the counts ``steps, nfe, n_accept, n_reject``.
     """
     rule = {"pcoeff": pcoeff, "icoeff": icoeff, "dcoeff": dcoeff, "accept_safety": accept_safety}
-    steps = {"order": order, "rtol": rounded(rtol), "atol": rounded(atol), "h0": size(h_init), "control": "pid", "coupling": "mean"}
+    steps = {
+        "order": order,
+        "rtol": rounded(rtol),
+        "atol": rounded(atol),
+        "h0": size(h_init),
+        "control": "pid",
+        "coupling": "mean",
+    }
     return {**steps, **rule, "eta": eta, "s_noise": s_noise}
 
 
 def sampler(name: str) -> Callable[..., Any]:
-    """The function called ``name``, for instance ``sampler("sample_dpmpp_2m")``; SamplerError with the nearest match for an unknown one."""
+    """The function called ``name``, for instance ``sampler("sample_dpmpp_2m")``; SamplerError with
+    the nearest match for an unknown one."""
     found: Any = globals().get(name) if name in NAMES else None
     if found is not None:
         return found  # type: ignore[no-any-return]
@@ -263,7 +284,16 @@ def _resolved(name: str) -> tuple[str, Options]:
         return ALIASES[name].sampler, dict(ALIASES[name].options)
     own = name.removeprefix("sample_")
     if own not in names():
-        raise SamplerError(unknown("function", name, [*(a for a in ALIASES if a.startswith("sample_")), *(f"sample_{n}" for n in names())]))
+        raise SamplerError(
+            unknown(
+                "function",
+                name,
+                [
+                    *(a for a in ALIASES if a.startswith("sample_")),
+                    *(f"sample_{n}" for n in names()),
+                ],
+            )
+        )
     return own, {}
 
 
@@ -283,7 +313,8 @@ def _registered(name: str, own: str, fixed: Options) -> Callable[..., Tensor]:
     ) -> Tensor:
         if further:
             raise ArgumentTypeError(
-                f"{name} takes 6 arguments by position, {6 + len(further)} were given; noise_sampler and options go by keyword"
+                f"{name} takes 6 arguments by position, {6 + len(further)} were given; "
+                "noise_sampler and options go by keyword"
             )
         check_state(x)
         check_callables(model=model, callback=callback, noise_sampler=noise_sampler)
@@ -296,11 +327,22 @@ def _registered(name: str, own: str, fixed: Options) -> Callable[..., Tensor]:
         if not asked.driver:
             plan = asked.plan()
             draws = Draws(plan, None, None, noise_sampler)
-            return run(plan, den, x, noise=draws.take, on_step=_watcher(callback, step_starts(plan), levels.tensor))
+            return run(
+                plan,
+                den,
+                x,
+                noise=draws.take,
+                on_step=_watcher(callback, step_starts(plan), levels.tensor),
+            )
         if noise_sampler is not None:
-            raise ArgumentError(f"{name} chooses its steps as it goes: noise_sampler cannot be asked for them; leave it out")
+            raise ArgumentError(
+                f"{name} chooses its steps as it goes: noise_sampler cannot be asked for "
+                "them; leave it out"
+            )
         normals, watch = (lambda key, like: torch.randn_like(like)), _watcher(callback, None, None)
-        out: Tensor = sample(den, own, times=levels.values, x=x, noise=normals, callback=watch, **fixed, **options)
+        out: Tensor = sample(
+            den, own, times=levels.values, x=x, noise=normals, callback=watch, **fixed, **options
+        )
         return out
 
     call.__name__ = call.__qualname__ = name
@@ -308,8 +350,11 @@ def _registered(name: str, own: str, fixed: Options) -> Callable[..., Tensor]:
     return call
 
 
-def _watcher(callback: Callback | None, starts: Mapping[int, int] | None, sigmas: Tensor | None) -> OnStep | None:
-    """``callback`` as an ``on_step``: it looks, and replaces nothing. ``starts`` None: every step is one (drivers)."""
+def _watcher(
+    callback: Callback | None, starts: Mapping[int, int] | None, sigmas: Tensor | None
+) -> OnStep | None:
+    """``callback`` as an ``on_step``: it looks, and replaces nothing. ``starts`` None: every step
+    is one (drivers)."""
     if callback is None:
         return None
 
@@ -319,7 +364,9 @@ def _watcher(callback: Callback | None, starts: Mapping[int, int] | None, sigmas
             return
         hat = torch.tensor(step.node.sigma, dtype=torch.float64)
         sigma = hat if sigmas is None else sigmas[i]
-        callback({"x": step.x, "i": i, "sigma": sigma, "sigma_hat": hat, "denoised": step.outputs["x0"]})
+        callback(
+            {"x": step.x, "i": i, "sigma": sigma, "sigma_hat": hat, "denoised": step.outputs["x0"]}
+        )
 
     return watch
 

@@ -1,12 +1,15 @@
-"""A diffusers folder to a Denoiser: its network, with the path, prediction and time that its scheduler's config says.
+"""A diffusers folder to a Denoiser: its network, with the path, prediction and time that its
+scheduler's config says.
 
-A pipeline folder names its parts in ``model_index.json`` (``unet/`` or ``transformer/``, ``scheduler/``); a single model keeps
-``config.json`` with ``_class_name`` and needs ``scheduler_config.json`` in the same folder or in ``../scheduler``. The network classes are
-those of ``pretrained_networks``. The config is read by ``schedules.scheduler_config``; tables of betas become ``DiscreteVP`` (Ho et al.
-2020, arXiv 2006.11239, eq. 4), flows ``Flow`` with the shift, EDM classes ``EDM`` with its preconditioning (arXiv 2206.00364, table 1).
+A pipeline folder names its parts in ``model_index.json`` (``unet/`` or ``transformer/``,
+``scheduler/``); a single model keeps ``config.json`` with ``_class_name`` and needs
+``scheduler_config.json`` in the same folder or in ``../scheduler``. The network classes are those
+of ``pretrained_networks``. The config is read by ``schedules.scheduler_config``; tables of betas
+become ``DiscreteVP`` (Ho et al. 2020, arXiv 2006.11239, eq. 4), flows ``Flow`` with the shift, EDM
+classes ``EDM`` with its preconditioning (arXiv 2206.00364, table 1).
 
-Weights are read by diffusers from safetensors only, never from the network. diffusers is imported only here, when such a folder is loaded.
-A latent model's samples are latents.
+Weights are read by diffusers from safetensors only, never from the network. diffusers is imported
+only here, when such a folder is loaded. A latent model's samples are latents.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ INDEX = "model_index.json"
 
 @dataclass(frozen=True)
 class VelocityPreconditioning(EDMPreconditioning):
-    """``EDMPreconditioning`` of a network trained on v: c_out has the other sign (diffusers' ``prediction_type="v_prediction"``)."""
+    """``EDMPreconditioning`` of a network trained on v: c_out has the other sign (diffusers'
+    ``prediction_type="v_prediction"``)."""
 
     def numbers(self, node: Node) -> Numbers:
         """At ``node``."""
@@ -52,7 +56,8 @@ class VelocityPreconditioning(EDMPreconditioning):
 
 @dataclass(frozen=True, eq=False)
 class Pretrained(Wrapped):
-    """A network from a diffusers folder; made by ``load_pretrained``. ``settings`` is what its scheduler's config means."""
+    """A network from a diffusers folder; made by ``load_pretrained``. ``settings`` is what its
+    scheduler's config means."""
 
     settings: Settings
 
@@ -71,13 +76,25 @@ class Pretrained(Wrapped):
         """What ``raws`` would refuse, without a call of the network: ConditionError, ShapeError."""
         self.adapter.given(cond, batch)
 
-    def grid(self, steps: int, times: Sequence[float] | None = None, sigmas: Sequence[float] | None = None) -> Grid:
-        """The grid of ``steps`` steps that diffusers lays out by this folder's scheduler (spacing, offset, special levels, shift, end), or
-        through the network's ``times`` or ``sigmas``: for ``fewstep.sample(den, grid=den.grid(8))``. GridError where there is none."""
+    def grid(
+        self,
+        steps: int,
+        times: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+    ) -> Grid:
+        """The grid of ``steps`` steps that diffusers lays out by this folder's scheduler (spacing,
+        offset, special levels, shift, end), or through the network's ``times`` or ``sigmas``: for
+        ``fewstep.sample(den, grid=den.grid(8))``. GridError where there is none."""
         if times is None and sigmas is None and isinstance(self.schedule, Flow):
             sigmas = self.adapter.levels(steps)
         shift = self.schedule.shift if isinstance(self.schedule, Flow) else 1.0
-        mu = None if not self.settings.dynamic else math.log(shift) if self.settings.dynamic == "exponential" else shift
+        mu = (
+            None
+            if not self.settings.dynamic
+            else math.log(shift)
+            if self.settings.dynamic == "exponential"
+            else shift
+        )
         found = grid_of(self.settings, steps, times, sigmas, mu)
         nodes: Sequence[Node] = found.nodes
         if isinstance(self.settings.schedule, NoisePath):
@@ -97,8 +114,9 @@ def load_pretrained(
 
     Args:
         device, dtype: of the network (default: CPU, float32); the state keeps its own dtype.
-        size: height and width of a sample, in latents where the network makes latents; default the configuration's. It decides the
-            ``shape``, and the shift of flows with ``use_dynamic_shifting``.
+        size: height and width of a sample, in latents where the network makes latents; default the
+            configuration's. It decides the ``shape``, and the shift of flows with
+            ``use_dynamic_shifting``.
         variant: of the weights' file name, such as ``fp16``.
 
     Raises ModelError for what cannot be loaded, with what can.
@@ -107,23 +125,38 @@ def load_pretrained(
     where, file = parts(folder)
     kind = str(read_json(where / CONFIG).get("_class_name"))
     if kind not in NETWORKS:
-        raise ModelError(f"{str(where / CONFIG)!r}: network class {kind!r} cannot be loaded; allowed: {', '.join(sorted(NETWORKS))}")
+        raise ModelError(
+            f"{str(where / CONFIG)!r}: network class {kind!r} cannot be loaded; allowed: "
+            f"{', '.join(sorted(NETWORKS))}"
+        )
     config = read_json(file)
     try:
         settings = read(known(config))
     except ConfigError as error:
         raise ModelError(f"{str(file)!r}: {error}") from error
-    adapter = NETWORKS[kind](read_network(where, kind, dtype or torch.float32, variant)).eval().requires_grad_(False).to(device)
+    adapter = (
+        NETWORKS[kind](read_network(where, kind, dtype or torch.float32, variant))
+        .eval()
+        .requires_grad_(False)
+        .to(device)
+    )
     return assemble(adapter, settings, config, pair(size))
 
 
-def assemble(adapter: Adapter, settings: Settings, config: Mapping[str, Any], size: tuple[int, int] | None = None) -> Pretrained:
+def assemble(
+    adapter: Adapter,
+    settings: Settings,
+    config: Mapping[str, Any],
+    size: tuple[int, int] | None = None,
+) -> Pretrained:
     """The Denoiser of a network and a scheduler's config."""
     shape, schedule, prediction = adapter.shape(size), settings.schedule, settings.prediction
     time: Label = "t"
     precondition = None
     if isinstance(schedule, NoisePath):
-        precondition = (VelocityPreconditioning if prediction == "v" else EDMPreconditioning)(schedule.sigma_data)
+        precondition = (VelocityPreconditioning if prediction == "v" else EDMPreconditioning)(
+            schedule.sigma_data
+        )
         schedule, prediction, time = EDM(*settings.levels), "x0", "c_noise"
     elif isinstance(schedule, Flow):
         tokens = None if shape is None else adapter.tokens((shape[-2], shape[-1]))
@@ -153,42 +186,79 @@ def parts(folder: Path) -> tuple[Path, Path]:
         found = [name for name in ("unet", "transformer") if (index.get(name) or [None])[-1]]
         if not found or "scheduler" not in index:
             names = sorted(name for name in index if not name.startswith("_"))
-            raise ModelError(f"the pipeline {str(folder)!r} has {', '.join(names)}; wanted: a unet or a transformer, and a scheduler")
+            raise ModelError(
+                f"the pipeline {str(folder)!r} has {', '.join(names)}; wanted: a unet or a "
+                "transformer, and a scheduler"
+            )
         return folder / found[0], folder / "scheduler" / SCHEDULER
     for file in (folder / SCHEDULER, folder.parent / "scheduler" / SCHEDULER):
         if file.is_file():
             return folder, file
-    raise ModelError(f"no {SCHEDULER} in {str(folder)!r} or {str(folder.parent / 'scheduler')!r}: the noise schedule is unknown")
+    raise ModelError(
+        f"no {SCHEDULER} in {str(folder)!r} or {str(folder.parent / 'scheduler')!r}: the "
+        "noise schedule is unknown"
+    )
 
 
 def known(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``config``; one of a class that is not known here, but with a table of betas, is read as DDPMScheduler's. ConfigError."""
+    """``config``; one of a class that is not known here, but with a table of betas, is read as
+    DDPMScheduler's. ConfigError."""
     name = str(config.get("origin") or config.get("_class_name"))
     if name in STYLES or not (config.get("beta_schedule") or config.get("trained_betas")):
         return config
     if config.get("snr_shift_scale") not in (None, 1.0):
-        raise ConfigError(f"snr_shift_scale={config['snr_shift_scale']!r} of {name} moves the table of betas, which is not supported")
+        raise ConfigError(
+            f"snr_shift_scale={config['snr_shift_scale']!r} of {name} moves the table of "
+            "betas, which is not supported"
+        )
     return {**class_defaults("DDPMScheduler"), **config, "origin": "DDPMScheduler"}
 
 
 def read_network(where: Path, kind: str, dtype: torch.dtype, variant: str | None = None) -> Any:
-    """The network of class ``kind`` in the folder ``where``, all of its weights found. ModelError otherwise."""
+    """The network of class ``kind`` in the folder ``where``, all of its weights found. ModelError
+    otherwise."""
     try:
         loader = getattr(import_module("diffusers"), kind).from_pretrained
     except ImportError as error:
-        raise ModelError(f"{str(where)!r} is a diffusers folder and diffusers is not installed: pip install diffusers") from error
-    options = {"local_files_only": True, "use_safetensors": True, "low_cpu_mem_usage": find_spec("accelerate") is not None}
+        raise ModelError(
+            f"{str(where)!r} is a diffusers folder and diffusers is not installed: pip "
+            "install diffusers"
+        ) from error
+    options = {
+        "local_files_only": True,
+        "use_safetensors": True,
+        "low_cpu_mem_usage": find_spec("accelerate") is not None,
+    }
     try:
-        network, info = loader(str(where), torch_dtype=dtype, variant=variant, output_loading_info=True, **options)
+        network, info = loader(
+            str(where), torch_dtype=dtype, variant=variant, output_loading_info=True, **options
+        )
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        pickled = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in where.glob(pattern)]
-        more = f"; {', '.join(pickled)} is pickled and never opened: convert it to safetensors" if pickled else ""
-        others = sorted({file.name.split(".")[1] for file in where.glob("*.*.safetensors")} - {variant})
-        more += f"; there are variants: give variant={' or '.join(map(repr, others))}" if others else ""
+        pickled = [
+            file.name
+            for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
+            for file in where.glob(pattern)
+        ]
+        more = (
+            f"; {', '.join(pickled)} is pickled and never opened: convert it to safetensors"
+            if pickled
+            else ""
+        )
+        others = sorted(
+            {file.name.split(".")[1] for file in where.glob("*.*.safetensors")} - {variant}
+        )
+        more += (
+            f"; there are variants: give variant={' or '.join(map(repr, others))}" if others else ""
+        )
         raise ModelError(f"the network in {str(where)!r} cannot be read: {error}{more}") from error
-    wrong = [f"{key} is missing" for key in info["missing_keys"]] + [f"{key} is not part of it" for key in info["unexpected_keys"]]
+    wrong = [f"{key} is missing" for key in info["missing_keys"]] + [
+        f"{key} is not part of it" for key in info["unexpected_keys"]
+    ]
     if wrong:
-        raise ModelError(f"the weights in {str(where)!r} are no {kind}'s: {'; '.join(wrong[:3])} ({len(wrong)} in all)")
+        raise ModelError(
+            f"the weights in {str(where)!r} are no {kind}'s: {'; '.join(wrong[:3])} "
+            f"({len(wrong)} in all)"
+        )
     tensors = network.state_dict()
     for file in where.glob("*.safetensors"):
         if ({variant} if variant else set()) == set(file.name.split(".")[1:-1]):
@@ -198,12 +268,25 @@ def read_network(where: Path, kind: str, dtype: torch.dtype, variant: str | None
 
 
 #: dtypes by their names in a safetensors header
-_KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool}
-_KINDS |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
+_KINDS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "BOOL": torch.bool,
+}
+_KINDS |= {
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+}
 _KINDS |= {"C64": torch.complex64, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 
 
 def kinds_in(file: Path) -> dict[str, torch.dtype]:
     """The dtype of each tensor in a safetensors file, read from its header."""
     with safe_open(file, framework="pt") as found:
-        return {key: _KINDS.get(found.get_slice(key).get_dtype(), torch.float32) for key in found.keys()}  # noqa: SIM118
+        keys = list(found.keys())
+        return {key: _KINDS.get(found.get_slice(key).get_dtype(), torch.float32) for key in keys}

@@ -1,8 +1,9 @@
 """What each diffusers network class is told, and what its answer is: one small adapter a class.
 
-An adapter is ``network(x, label, cond)`` with names for its conditions, the keyword arguments of the network itself, batch first. They are
-checked before the network is called. The state keeps its dtype, the network computes in its own. A learned variance (twice the channels;
-Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 15) is cut off.
+An adapter is ``network(x, label, cond)`` with names for its conditions, the keyword arguments of
+the network itself, batch first. They are checked before the network is called. The state keeps its
+dtype, the network computes in its own. A learned variance (twice the channels; Nichol & Dhariwal
+2021, arXiv 2102.09672, eq. 15) is cut off.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ..denoiser import Condition, ShapeError
 from ..errors import ModelError
 
 Given = dict[str, Tensor]
-#: conditions of the network's own kind of numbers; sizes, guidance scales and masks keep their precision
+#: conditions of the network's own kind of numbers; sizes, guidance scales and masks keep their
+#: precision
 FLOATS = ("encoder_hidden_states", "pooled_projections", "text_embeds", "image_embeds", "hint")
 #: other names for a condition
 ALSO = {"label": "class_labels"}
@@ -37,7 +39,8 @@ class ConditionError(ArgumentError):
 
 
 class Adapter(nn.Module):
-    """A diffusers network as ``network(x, label, cond)``; ``x`` (B, *shape), ``label`` (B,) times, ``cond`` see ``given``."""
+    """A diffusers network as ``network(x, label, cond)``; ``x`` (B, *shape), ``label`` (B,) times,
+    ``cond`` see ``given``."""
 
     #: what the network is told per thousandth of a flow's time
     unit: ClassVar[float] = 1.0
@@ -47,19 +50,22 @@ class Adapter(nn.Module):
     classes: int = 0
 
     def __init__(self, network: Any) -> None:
-        """``network`` of the class that the adapter is for. ModelError for a configuration that it cannot serve."""
+        """``network`` of the class that the adapter is for. ModelError for a configuration that it
+        cannot serve."""
         super().__init__()
         self.network, self.settings = network, network.config
         self.channels = int(self.settings["in_channels"])
         made = int(self.settings.get("out_channels") or self.channels)
         if made not in (self.channels, 2 * self.channels):
             raise ModelError(
-                f"{type(network).__name__} of {self.channels} channels in and {made} out: its input is more than the state (inpainting, "
+                f"{type(network).__name__} of {self.channels} channels in and {made} out: "
+                "its input is more than the state (inpainting, "
                 "editing or depth), which no Denoiser is; take the pipeline with FewstepScheduler"
             )
 
     def shape(self, size: tuple[int, int] | None) -> tuple[int, ...] | None:
-        """Of a state whose height and width are ``size``, by default the configuration's; None where neither says."""
+        """Of a state whose height and width are ``size``, by default the configuration's; None
+        where neither says."""
         size = size or pair(self.settings.get("sample_size"))
         return None if size is None else (self.channels, *size)
 
@@ -69,31 +75,45 @@ class Adapter(nn.Module):
         return (size[0] // patch) * (size[1] // patch)
 
     def levels(self, steps: int) -> list[float] | None:
-        """The sigmas that the network's pipeline hands its scheduler; None where it leaves them to the scheduler."""
+        """The sigmas that the network's pipeline hands its scheduler; None where it leaves them to
+        the scheduler."""
         return None
 
     def given(self, cond: Condition, batch: int) -> Given:
-        """``cond`` by the network's names. ConditionError for one that is missing or unknown, ShapeError for another batch.
+        """``cond`` by the network's names. ConditionError for one that is missing or unknown,
+        ShapeError for another batch.
 
-        A tensor stands for the only condition that the network must have, or can; None for no condition.
+        A tensor stands for the only condition that the network must have, or can; None for no
+        condition.
         """
         allowed = (*self.required, *self.optional)
         if isinstance(cond, Tensor):
             one = self.required or allowed
             if len(one) != 1:
-                raise ConditionError(f"cond is one tensor, and {self.name} takes {self.wanted}: give a mapping of names to tensors")
+                raise ConditionError(
+                    f"cond is one tensor, and {self.name} takes {self.wanted}: give a "
+                    "mapping of names to tensors"
+                )
             cond = {one[0]: cond}
         found = {ALSO.get(k, k) if k not in allowed else k: v for k, v in (cond or {}).items()}
         for name in found:
             if name not in allowed:
-                raise ConditionError(f"{unknown('condition', name, allowed)}{' none' * (not allowed)}; {self.name} takes {self.wanted}")
+                raise ConditionError(
+                    f"{unknown('condition', name, allowed)}{' none' * (not allowed)}; "
+                    f"{self.name} takes {self.wanted}"
+                )
         missing = [name for name in self.required if name not in found]
         if missing:
             lacks = "cond=None" if cond is None else f"cond lacks {', '.join(missing)}"
-            raise ConditionError(f"{lacks}, and {self.name} cannot run without: it takes {self.wanted}")
+            raise ConditionError(
+                f"{lacks}, and {self.name} cannot run without: it takes {self.wanted}"
+            )
         for name, value in found.items():
             if value.ndim == 0 or value.shape[0] != batch:
-                raise ShapeError(f"condition {name!r} has shape {tuple(value.shape)}; its first dimension is the batch, {batch}")
+                raise ShapeError(
+                    f"condition {name!r} has shape {tuple(value.shape)}; its first dimension "
+                    f"is the batch, {batch}"
+                )
         return found
 
     @property
@@ -104,7 +124,11 @@ class Adapter(nn.Module):
     @property
     def wanted(self) -> str:
         """The conditions in words."""
-        optional = f"{' and' * bool(self.required)} optionally {', '.join(self.optional)}" if self.optional else ""
+        optional = (
+            f"{' and' * bool(self.required)} optionally {', '.join(self.optional)}"
+            if self.optional
+            else ""
+        )
         return f"{', '.join(self.required)}{optional}".strip() or "no condition"
 
     def forward(self, x: Tensor, label: Tensor, cond: Condition = None) -> Tensor:
@@ -119,24 +143,34 @@ class Adapter(nn.Module):
 
 
 class PlainUNet(Adapter):
-    """UNet2DModel: pixels, with class labels where ``num_class_embeds`` or ``class_embed_type`` says so."""
+    """UNet2DModel: pixels, with class labels where ``num_class_embeds`` or ``class_embed_type``
+    says so."""
 
     def __init__(self, network: Any) -> None:
         super().__init__(network)
         if self.settings.get("time_embedding_type") == "fourier":
-            raise ModelError("time_embedding_type='fourier': a score network, whose scheduler is not known here")
+            raise ModelError(
+                "time_embedding_type='fourier': a score network, whose scheduler is not known here"
+            )
         if network.class_embedding is not None:
             self.required = ("class_labels",)
-            self.classes = int(self.settings.get("num_class_embeds") or 0) if self.settings.get("class_embed_type") is None else 0
+            self.classes = (
+                int(self.settings.get("num_class_embeds") or 0)
+                if self.settings.get("class_embed_type") is None
+                else 0
+            )
 
     def ask(self, x: Tensor, label: Tensor, given: Given) -> Tensor:
         """``network(sample, timestep, class_labels)``."""
-        answer: Tensor = self.network(x, label, class_labels=given.get("class_labels"), return_dict=False)[0]
+        answer: Tensor = self.network(
+            x, label, class_labels=given.get("class_labels"), return_dict=False
+        )[0]
         return answer
 
 
 class TextUNet(Adapter):
-    """UNet2DConditionModel: Stable Diffusion 1 and 2; SDXL with its ``text_embeds`` and ``time_ids``."""
+    """UNet2DConditionModel: Stable Diffusion 1 and 2; SDXL with its ``text_embeds`` and
+    ``time_ids``."""
 
     optional: tuple[str, ...] = ("encoder_attention_mask",)
 
@@ -146,23 +180,30 @@ class TextUNet(Adapter):
         if kind not in ADDED:
             raise ModelError(unknown("addition_embed_type", kind, [k for k in ADDED if k]))
         self.added = ADDED[kind]
-        if str(self.settings.get("encoder_hid_dim_type")).endswith("image_proj") and "image_embeds" not in self.added:
+        if (
+            str(self.settings.get("encoder_hid_dim_type")).endswith("image_proj")
+            and "image_embeds" not in self.added
+        ):
             self.added = (*self.added, "image_embeds")
         labels = ("class_labels",) if network.class_embedding is not None else ()
         self.required = ("encoder_hidden_states", *self.added, *labels)
-        if self.settings.get("time_cond_proj_dim") is not None:  # the guidance scale's embedding of a consistency model
+        # the guidance scale's embedding of a consistency model
+        if self.settings.get("time_cond_proj_dim") is not None:
             self.optional = (*self.optional, "timestep_cond")
 
     def ask(self, x: Tensor, label: Tensor, given: Given) -> Tensor:
         """``network(sample, timestep, encoder_hidden_states, added_cond_kwargs={...})``."""
         added = {name: given[name] for name in self.added}
         rest = {name: value for name, value in given.items() if name not in added}
-        answer: Tensor = self.network(x, label, added_cond_kwargs=added, return_dict=False, **rest)[0]
+        answer: Tensor = self.network(x, label, added_cond_kwargs=added, return_dict=False, **rest)[
+            0
+        ]
         return answer
 
 
 class LabelTransformer(Adapter):
-    """DiTTransformer2DModel: class labels; without, the null class (one past the last) that it was trained with."""
+    """DiTTransformer2DModel: class labels; without, the null class (one past the last) that it was
+    trained with."""
 
     optional: tuple[str, ...] = ("class_labels",)
 
@@ -192,9 +233,14 @@ class CaptionTransformer(Adapter):
 
     def ask(self, x: Tensor, label: Tensor, given: Given) -> Tensor:
         """``network(hidden_states, encoder_hidden_states, timestep, added_cond_kwargs)``."""
-        added: dict[str, Tensor | None] = {name: given[name] for name in self.sizes} or {"resolution": None, "aspect_ratio": None}
+        added: dict[str, Tensor | None] = {name: given[name] for name in self.sizes} or {
+            "resolution": None,
+            "aspect_ratio": None,
+        }
         rest = {name: value for name, value in given.items() if name not in added}
-        answer: Tensor = self.network(x, timestep=label, added_cond_kwargs=added, return_dict=False, **rest)[0]
+        answer: Tensor = self.network(
+            x, timestep=label, added_cond_kwargs=added, return_dict=False, **rest
+        )[0]
         return answer
 
 
@@ -210,7 +256,8 @@ class JointTransformer(Adapter):
 
 
 class PackedTransformer(Adapter):
-    """FluxTransformer2DModel: the state is the image's latents (B, C, H, W); tokens of 2 x 2 patches and their places are made here.
+    """FluxTransformer2DModel: the state is the image's latents (B, C, H, W); tokens of 2 x 2
+    patches and their places are made here.
 
     Its time is the flow's own, in [0, 1]. A guidance-distilled network needs ``guidance`` (B,).
     """
@@ -221,7 +268,9 @@ class PackedTransformer(Adapter):
     def __init__(self, network: Any) -> None:
         super().__init__(network)
         if self.channels % 4:
-            raise ModelError(f"in_channels={self.channels}: tokens of 2 x 2 patches have a multiple of 4")
+            raise ModelError(
+                f"in_channels={self.channels}: tokens of 2 x 2 patches have a multiple of 4"
+            )
         self.channels //= 4
         if self.settings.get("guidance_embeds"):
             self.required = (*self.required, "guidance")
@@ -235,18 +284,32 @@ class PackedTransformer(Adapter):
         return [1.0 - k / steps for k in range(steps)]
 
     def ask(self, x: Tensor, label: Tensor, given: Given) -> Tensor:
-        """``network(hidden_states, encoder_hidden_states, pooled_projections, timestep, img_ids, txt_ids, guidance)``."""
+        """``network(hidden_states, encoder_hidden_states, pooled_projections, timestep, img_ids,
+        txt_ids, guidance)``."""
         if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % 2 or x.shape[3] % 2:
-            raise ShapeError(f"the state has shape {tuple(x.shape)}; wanted (batch, {self.channels}, height, width), both even")
+            raise ShapeError(
+                f"the state has shape {tuple(x.shape)}; wanted (batch, {self.channels}, "
+                "height, width), both even"
+            )
         batch, channels, height, width = x.shape[0], self.channels, x.shape[2] // 2, x.shape[3] // 2
-        tokens = x.reshape(batch, channels, height, 2, width, 2).permute(0, 2, 4, 1, 3, 5).reshape(batch, height * width, 4 * channels)
+        tokens = (
+            x.reshape(batch, channels, height, 2, width, 2)
+            .permute(0, 2, 4, 1, 3, 5)
+            .reshape(batch, height * width, 4 * channels)
+        )
         places = torch.zeros(height, width, 3, device=x.device, dtype=x.dtype)
         places[..., 1] = torch.arange(height, device=x.device, dtype=x.dtype)[:, None]
         places[..., 2] = torch.arange(width, device=x.device, dtype=x.dtype)
-        words = torch.zeros(given["encoder_hidden_states"].shape[1], 3, device=x.device, dtype=x.dtype)
+        words = torch.zeros(
+            given["encoder_hidden_states"].shape[1], 3, device=x.device, dtype=x.dtype
+        )
         ids = {"img_ids": places.flatten(0, 1), "txt_ids": words}
         answer: Tensor = self.network(tokens, timestep=label, return_dict=False, **ids, **given)[0]
-        return answer.reshape(batch, height, width, channels, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
+        return (
+            answer.reshape(batch, height, width, channels, 2, 2)
+            .permute(0, 3, 1, 4, 2, 5)
+            .reshape(x.shape)
+        )
 
 
 def pair(size: Any) -> tuple[int, int] | None:

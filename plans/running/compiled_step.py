@@ -1,10 +1,13 @@
-"""The loop as one function of tensors, for ``torch.compile``: the place in the run is a tensor, and every launch is the same expression.
+"""The loop as one function of tensors, for ``torch.compile``: the place in the run is a tensor, and
+every launch is the same expression.
 
-``advance`` follows a launch's own structure, which a compiler would specialise on, once a launch. Here all launches of a program are
-matrices of one shape, ``rows x columns``: the columns are the kept buffers, the state that was evaluated, the network's output and the
-step's noises, the rows are what the launch makes, the next state first, padded with zeros. A step picks its matrix by a tensor index, so
-coefficients are data of the graph, and one graph serves every step of every run of that shape. The evaluated state is an argument: an
-edited one counts as ``loop`` says, its difference being one more combination.
+``advance`` follows a launch's own structure, which a compiler would specialise on, once a launch.
+Here all launches of a program are matrices of one shape, ``rows x columns``: the columns are the
+kept buffers, the state that was evaluated, the network's output and the step's noises, the rows are
+what the launch makes, the next state first, padded with zeros. A step picks its matrix by a tensor
+index, so coefficients are data of the graph, and one graph serves every step of every run of that
+shape. The evaluated state is an argument: an edited one counts as ``loop`` says, its difference
+being one more combination.
 """
 
 from __future__ import annotations
@@ -25,9 +28,11 @@ Line = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """``matrix[k][j][i]`` multiplies column i in row j of the launch after call k; row j goes to buffer ``targets[k][j]``.
+    """``matrix[k][j][i]`` multiplies column i in row j of the launch after call k; row j goes to
+    buffer ``targets[k][j]``.
 
-    ``buffers`` counts them, the last one being where padding goes; ``noises`` is the most that a launch draws.
+    ``buffers`` counts them, the last one being where padding goes; ``noises`` is the most that a
+    launch draws.
     """
 
     buffers: int
@@ -37,13 +42,20 @@ class Table:
 
 
 def tabulate(program: Program) -> Table:
-    """The table of ``program``. PlanError where a launch precedes the first call, or where the network has several outputs."""
+    """The table of ``program``. PlanError where a launch precedes the first call, or where the
+    network has several outputs."""
     if program.launches[0].outs or program.raws != 1:
-        raise PlanError("only a program that begins with its network call, and of a network of one output, becomes a table")
+        raise PlanError(
+            "only a program that begins with its network call, and of a network of one "
+            "output, becomes a table"
+        )
     kept = _kept(program)
     place = {o: program.slots + i for i, o in enumerate(kept)}
     spare = program.slots + len(kept)
-    fresh = [[o for o in x.operands if o.kind == "noise" and kept.get(o, k) == k] for k, x in enumerate(program.launches)]
+    fresh = [
+        [o for o in x.operands if o.kind == "noise" and kept.get(o, k) == k]
+        for k, x in enumerate(program.launches)
+    ]
     noises = max(map(len, fresh))
     rows = []
     for k in range(1, len(program.launches)):
@@ -53,11 +65,14 @@ def tabulate(program: Program) -> Table:
     padding = (spare, (0.0,) * (spare + 2 + noises))
     full = [launch + [padding] * (most - len(launch)) for launch in rows]
     matrix = tuple(tuple(line for _, line in launch) for launch in full)
-    return Table(spare + 1, noises, matrix, tuple(tuple(slot for slot, _ in launch) for launch in full))
+    return Table(
+        spare + 1, noises, matrix, tuple(tuple(slot for slot, _ in launch) for launch in full)
+    )
 
 
 class _Columns(NamedTuple):
-    """Where a launch's operands stand: the evaluated state at ``sample``, the network's output next, then the noises that it draws."""
+    """Where a launch's operands stand: the evaluated state at ``sample``, the network's output
+    next, then the noises that it draws."""
 
     sample: int
     width: int
@@ -83,7 +98,8 @@ class _Columns(NamedTuple):
 
 
 def _rows(program: Program, k: int, at: _Columns) -> list[tuple[int, Line]]:
-    """(buffer, row) of launch ``k``: the next state first, then what else it makes and what is kept for later."""
+    """(buffer, row) of launch ``k``: the next state first, then what else it makes and what is kept
+    for later."""
     launch, state = program.launches[k], program.calls[k - 1].state
     columns = [at.of(o, state) for o in launch.operands]
     change = ((at.sample, 1.0), (state, -1.0))
@@ -92,7 +108,11 @@ def _rows(program: Program, k: int, at: _Columns) -> list[tuple[int, Line]]:
         for i, c in zip(columns, coefficients, strict=True):
             line[i] += c
     for j, number, c in launch.edits:
-        made = [(i, sign * c) for i, sign in change] if number == k - 1 else [(at.place[Operand("edit", number)], c)]
+        made = (
+            [(i, sign * c) for i, sign in change]
+            if number == k - 1
+            else [(at.place[Operand("edit", number)], c)]
+        )
         for i, share in made:
             lines[j][i] += share
     rows = [(slot, tuple(line)) for slot, line in zip(launch.outs, lines, strict=True)]
@@ -105,7 +125,12 @@ def _rows(program: Program, k: int, at: _Columns) -> list[tuple[int, Line]]:
         rows.append((state, at.unit((at.sample, 1.0))))
     for o, made_at in at.kept.items():
         if made_at == k:
-            rows.append((at.place[o], at.unit((at.of(o, state), 1.0)) if o.kind == "noise" else at.unit(*change)))
+            rows.append(
+                (
+                    at.place[o],
+                    at.unit((at.of(o, state), 1.0)) if o.kind == "noise" else at.unit(*change),
+                )
+            )
     return rows
 
 
@@ -114,7 +139,9 @@ def _kept(program: Program) -> dict[Operand, int]:
     first: dict[Operand, int] = {}
     kept: dict[Operand, int] = {}
     for k, launch in enumerate(program.launches):
-        seen = [o for o in launch.operands if o.kind == "noise"] + [Operand("edit", number) for _, number, _ in launch.edits]
+        seen = [o for o in launch.operands if o.kind == "noise"] + [
+            Operand("edit", number) for _, number, _ in launch.edits
+        ]
         for o in seen:
             made = o.number + 1 if o.kind == "edit" else first.setdefault(o, k)
             if made < k:
@@ -135,9 +162,16 @@ def _read_later(program: Program, slot: int, k: int) -> bool:
 
 
 def turn(
-    buffers: Tensor, place: Tensor, matrix: Tensor, targets: Tensor, x: Tensor, raw: Tensor, noises: Sequence[Tensor] = ()
+    buffers: Tensor,
+    place: Tensor,
+    matrix: Tensor,
+    targets: Tensor,
+    x: Tensor,
+    raw: Tensor,
+    noises: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor]:
-    """The next state and the buffers after launch ``place + 1``; ``buffers`` is written where no gradient is recorded.
+    """The next state and the buffers after launch ``place + 1``; ``buffers`` is written where no
+    gradient is recorded.
 
     Args:
         buffers: (n, *x.shape), all zeros before the first step.

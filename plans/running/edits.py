@@ -1,9 +1,11 @@
-"""Which edits a state carries already: the difference of a replaced state is added to later states at the same node, once.
+"""Which edits a state carries already: the difference of a replaced state is added to later states
+at the same node, once.
 
-A state descends from the states among its terms, auxiliary values looked through; where it is made of predictions alone, from the states
-that these were made at. An edit at evaluation k is carried by the evaluated state, by every later state at its node that it was added to,
-and by what descends from one of them through a state at another node (a level that is visited again, as in restart). A corrector or a
-Runge-Kutta stage starts again from a state before the edit, so it carries nothing.
+A state descends from the states among its terms, auxiliary values looked through; where it is made
+of predictions alone, from the states that these were made at. An edit at evaluation k is carried by
+the evaluated state, by every later state at its node that it was added to, and by what descends
+from one of them through a state at another node (a level that is visited again, as in restart). A
+corrector or a Runge-Kutta stage starts again from a state before the edit, so it carries nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ from ..instructions import Combine, Evaluate
 
 
 class Roots(NamedTuple):
-    """What a value is made of: ``states`` among its terms, and the states where its predictions were ``asked``."""
+    """What a value is made of: ``states`` among its terms, and the states where its predictions
+    were ``asked``."""
 
     states: tuple[int, ...]
     asked: tuple[int, ...]
 
 
 class Descent:
-    """Filled instruction by instruction; values are known by number, and numbers are in order of their making."""
+    """Filled instruction by instruction; values are known by number, and numbers are in order of
+    their making."""
 
     def __init__(self, start: Node) -> None:
         self.nodes: dict[int, Node] = {0: start}
@@ -56,12 +60,15 @@ class Descent:
         self._carriers[number].add(value)
 
     def carries(self, number: int, value: int) -> bool:
-        """Whether the state ``value`` descends, through a state at another node, from one that carries the edit of ``number``."""
+        """Whether the state ``value`` descends, through a state at another node, from one that
+        carries the edit of ``number``."""
         carriers, node = self._carriers[number], self.nodes[value]
         first = min(self._age[carrier] for carrier in carriers)
         return self._reaches(value, lambda state: self.nodes[state] != node, carriers, first)
 
-    def _reaches(self, value: int, leaves: Callable[[int], bool], wanted: set[int], first: int) -> bool:
+    def _reaches(
+        self, value: int, leaves: Callable[[int], bool], wanted: set[int], first: int
+    ) -> bool:
         open_, seen = [state for state in self._parents[value] if leaves(state)], set[int]()
         while open_:
             state = open_.pop()

@@ -1,4 +1,5 @@
-"""What may go wrong in a run: network outputs of the wrong shape, and numbers that are not finite."""
+"""What may go wrong in a run: network outputs of the wrong shape, and numbers that are not
+finite."""
 
 from __future__ import annotations
 
@@ -12,10 +13,14 @@ from .lowering import Call
 
 
 class NumericalError(FewstepError, ArithmeticError):
-    """A NaN or infinity came from the network or the state; names the step, its time and the samples of the batch."""
+    """A NaN or infinity came from the network or the state; names the step, its time and the
+    samples of the batch."""
 
     def __init__(self, what: str, step: int, t: float | None, samples: tuple[int, ...]) -> None:
-        super().__init__(f"{what} is not finite at evaluation {step} (t={t}), samples {list(samples)} of the batch")
+        super().__init__(
+            f"{what} is not finite at evaluation {step} (t={t}), samples {list(samples)} of "
+            "the batch"
+        )
         self.what, self.step, self.t, self.samples = what, step, t, samples
 
 
@@ -26,20 +31,29 @@ def check_raws(raws: Sequence[Tensor], x: Tensor, count: int) -> None:
         if not _real(raw):
             raise ArgumentError(f"the network returned {described(raw)}: real numbers are wanted")
         if raw.shape != x.shape:
-            raise ArgumentError(f"the network returned shape {tuple(raw.shape)} for a state of shape {tuple(x.shape)}")
+            raise ArgumentError(
+                f"the network returned shape {tuple(raw.shape)} for a state of shape "
+                f"{tuple(x.shape)}"
+            )
 
 
 def check_count(raws: Sequence[Tensor], count: int) -> None:
     """ValueError unless ``raws`` are ``count`` tensors."""
-    listed = type(raws) is tuple or isinstance(raws, Sequence)  # the first is quick: every step of every run comes here
+    # the first is quick: every step of every run comes here
+    listed = type(raws) is tuple or isinstance(raws, Sequence)
     if not listed or [raw for raw in raws if not isinstance(raw, Tensor)]:
-        raise ArgumentError(f"the raw outputs of a network call must be a tuple of tensors, got {shown(raws)}")
+        raise ArgumentError(
+            f"the raw outputs of a network call must be a tuple of tensors, got {shown(raws)}"
+        )
     if len(raws) != count:
-        raise ArgumentError(f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}")
+        raise ArgumentError(
+            f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}"
+        )
 
 
 def check_noise(z: object, key: int, like: Tensor) -> None:
-    """ValueError unless ``z``, what a noise function gave for ``key``, is a tensor of real numbers shaped like ``like``."""
+    """ValueError unless ``z``, what a noise function gave for ``key``, is a tensor of real numbers
+    shaped like ``like``."""
     if not isinstance(z, Tensor) or z.shape != like.shape or not _real(z):
         wanted = f"a tensor of real numbers shaped like the state {tuple(like.shape)} is wanted"
         raise ArgumentError(f"noise(key, like) returned {described(z)} for key {key}: {wanted}")
@@ -51,7 +65,8 @@ def _real(value: Tensor) -> bool:
 
 
 class Watch:
-    """Finds the first call with a non-finite output: at once on the CPU, after the loop elsewhere."""
+    """Finds the first call with a non-finite output: at once on the CPU, after the loop
+    elsewhere."""
 
     def __init__(self, calls: Sequence[Call], x: Tensor) -> None:
         self.calls, self.eager = calls, x.device.type == "cpu"

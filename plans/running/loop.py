@@ -1,8 +1,10 @@
-"""The one loop. ``advance`` executes a launch; ``Cursor`` holds the place between two network calls; ``run`` drives it with a denoiser.
+"""The one loop. ``advance`` executes a launch; ``Cursor`` holds the place between two network
+calls; ``run`` drives it with a denoiser.
 
-Scalars stay on the host, the model times are one device tensor made before the loop, buffers are allocated once, nothing synchronises
-with the device. A replaced state (``on_step``) is an edit: it replaces the evaluated state, and its difference is added to later states
-claimed at the same node, without which a corrector would undo it.
+Scalars stay on the host, the model times are one device tensor made before the loop, buffers are
+allocated once, nothing synchronises with the device. A replaced state (``on_step``) is an edit: it
+replaces the evaluated state, and its difference is added to later states claimed at the same node,
+without which a corrector would undo it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from .lowering import Call, Program, lower
 from .tensor_versions import edited, version
 
 if TYPE_CHECKING:
-    from ...models.denoiser import Denoiser as Denoiser  # what else drives a plan takes its type from here
+    # what else drives a plan takes its type from here
+    from ...models.denoiser import Denoiser as Denoiser
 
 #: ``noise(key, like)`` gives the unit normal of draw ``key``, shaped like ``like``
 NoiseSource = Callable[[int, Tensor], Tensor]
@@ -34,7 +37,8 @@ Noise = NoiseSource | Mapping[int, Tensor] | Sequence[Tensor] | None
 
 
 class Outputs(Mapping[str, Tensor]):
-    """The evaluation just made, as any kind: ``outputs["x0"]``, ``outputs["eps"]``, ... computed when asked for."""
+    """The evaluation just made, as any kind: ``outputs["x0"]``, ``outputs["eps"]``, ... computed
+    when asked for."""
 
     def __init__(self, denoiser: Denoiser, node: Node, x: Tensor, raws: Sequence[Tensor]) -> None:
         self._denoiser, self._node, self._x, self.raws = denoiser, node, x, tuple(raws)
@@ -44,7 +48,9 @@ class Outputs(Mapping[str, Tensor]):
             raise KeyError(kind)
         p, qs = self._denoiser.coefficients(float(self._node.t or 0.0))
         a, b = convert(self._denoiser.prediction, kind, self._node)
-        return linear_combination([self._x, *self.raws], [a + b * p, *(b * q for q in qs)], self._x.dtype)
+        return linear_combination(
+            [self._x, *self.raws], [a + b * p, *(b * q for q in qs)], self._x.dtype
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(KINDS)
@@ -55,11 +61,13 @@ class Outputs(Mapping[str, Tensor]):
 
 @dataclass
 class StepState:
-    """What ``on_step`` sees after each network call; return a tensor (or assign ``x_next``) to replace the next state.
+    """What ``on_step`` sees after each network call; return a tensor (or assign ``x_next``) to
+    replace the next state.
 
     Attributes:
         index: evaluation number, from 0.
-        node, next_node: where ``x`` was evaluated and where ``x_next`` will be (or has arrived, after the last call).
+        node, next_node: where ``x`` was evaluated and where ``x_next`` will be (or has arrived,
+            after the last call).
         x, x_next: copies, safe to keep, (B, *shape).
         outputs: the prediction as any kind.
         nfe: network calls so far.
@@ -81,8 +89,8 @@ OnStep = Callable[[StepState], Tensor | None]
 class RunState:
     """Buffers of one run: ``slots[0]`` is the caller's start state and is never written.
 
-    ``fresh``: launches write into new tensors, so that a caller may keep what it was given, and autograd follows where it is enabled;
-    raw outputs and noises are then the caller's to check.
+    ``fresh``: launches write into new tensors, so that a caller may keep what it was given, and
+    autograd follows where it is enabled; raw outputs and noises are then the caller's to check.
     """
 
     program: Program
@@ -97,7 +105,9 @@ class RunState:
     def __post_init__(self) -> None:
         if self.fresh:
             self.dtype = self.slot(0).dtype
-            self.firsts = self.program.firsts(torch.float64 if self.dtype == torch.float64 else torch.float32)
+            self.firsts = self.program.firsts(
+                torch.float64 if self.dtype == torch.float64 else torch.float32
+            )
 
     def slot(self, index: int) -> Tensor:
         """Buffer ``index``, allocated at its first use."""
@@ -120,9 +130,13 @@ class RunState:
 
 
 def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
-    """Execute launch ``k``; ``raws`` are the outputs of call ``k - 1``. Returns the input of call ``k``, or the result."""
+    """Execute launch ``k``; ``raws`` are the outputs of call ``k - 1``. Returns the input of call
+    ``k``, or the result."""
     launch, slots = state.program.launches[k], state.slots
-    inputs: list[Any] = [slots[i] if kind == "slot" else raws[i] if kind == "raw" else state.z(i, k) for kind, i in launch.operands]
+    inputs: list[Any] = [
+        slots[i] if kind == "slot" else raws[i] if kind == "raw" else state.z(i, k)
+        for kind, i in launch.operands
+    ]
     if not launch.outs:
         pass
     elif state.fresh:
@@ -139,9 +153,18 @@ def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
 
 
 class Cursor:
-    """A run turned inside out: look at ``x_in`` and ``node``, call your network, hand its raw outputs to ``step``."""
+    """A run turned inside out: look at ``x_in`` and ``node``, call your network, hand its raw
+    outputs to ``step``."""
 
-    def __init__(self, plan: Plan | Program, denoiser: Denoiser, x: Tensor, noise: Noise = None, *, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan | Program,
+        denoiser: Denoiser,
+        x: Tensor,
+        noise: Noise = None,
+        *,
+        fresh: bool = False,
+    ) -> None:
         tensor("the state", x, axes=1)
         flag("fresh", fresh)
         self.program = plan if isinstance(plan, Program) else lower(plan, denoiser)
@@ -169,13 +192,18 @@ class Cursor:
         return self._value
 
     def lend(self) -> Tensor:
-        """``x_in`` as a tensor that the network may write into: a copy where it is the state itself, which later launches read.
+        """``x_in`` as a tensor that the network may write into: a copy where it is the state
+        itself, which later launches read.
 
-        An input that is only the scaled state is read by nobody else and is given as it is, as is every one where the denoiser says that
-        it copies (``copies``).
+        An input that is only the scaled state is read by nobody else and is given as it is, as is
+        every one where the denoiser says that it copies (``copies``).
         """
         shared = self.call is not None and self.call.input == self.call.state
-        return self.x_in.clone() if shared and not getattr(self.denoiser, "copies", False) else self.x_in
+        return (
+            self.x_in.clone()
+            if shared and not getattr(self.denoiser, "copies", False)
+            else self.x_in
+        )
 
     @property
     def node(self) -> Node:
@@ -184,7 +212,8 @@ class Cursor:
 
     @property
     def x(self) -> Tensor:
-        """The current state: the one to be evaluated, or the result (a buffer: copy it to keep it)."""
+        """The current state: the one to be evaluated, or the result (a buffer: copy it to keep
+        it)."""
         return self._value if self.call is None else self.state.slot(self.call.state)
 
     @property
@@ -200,7 +229,8 @@ class Cursor:
         return tuple(self.state.slot(index) for index in self.program.kept)
 
     def fork(self) -> Cursor:
-        """A second cursor at this place with buffers of its own: what it does leaves this one alone."""
+        """A second cursor at this place with buffers of its own: what it does leaves this one
+        alone."""
         other = copy(self)
         state = self.state
         slots = [None if slot is None else slot.clone() for slot in state.slots]
@@ -218,16 +248,22 @@ class Cursor:
         self._value = advance(self.state, self.index, raws)
 
     def replace(self, x: Tensor) -> None:
-        """Replace the current state by ``x``: an edit (a second one at the same place adds to the first)."""
+        """Replace the current state by ``x``: an edit (a second one at the same place adds to the
+        first)."""
         current, call = self.x, self.call
         tensor("an edit of the state (what on_step or callback returns)", x)
         if x.shape != current.shape:
-            raise ArgumentError(f"an edit must keep the state's shape {tuple(current.shape)}, got {tuple(x.shape)}")
+            raise ArgumentError(
+                f"an edit must keep the state's shape {tuple(current.shape)}, got {tuple(x.shape)}"
+            )
         if call is not None:
             change, before = x.to(current) - current, self.state.edits.get(call.number)
             self.state.edits[call.number] = change if before is None else before + change
-        if self.state.fresh or current is self.state.slots[0]:  # never write into what is the caller's
-            current = self.state.slots[self.program.result if call is None else call.state] = x.to(current, copy=True)
+        # never write into what is the caller's
+        if self.state.fresh or current is self.state.slots[0]:
+            current = self.state.slots[self.program.result if call is None else call.state] = x.to(
+                current, copy=True
+            )
             if call is None or call.input == call.state:
                 self._value = current
         else:
@@ -241,8 +277,15 @@ def noise_source(noise: Noise) -> NoiseSource | None:
     if noise is None or callable(noise):
         return noise
     given: Any = noise
-    if isinstance(given, str) or not hasattr(given, "__getitem__") or not hasattr(given, "__len__") or getattr(given, "ndim", 1) == 0:
-        raise ArgumentError(f"noise={shown(noise)}: a function (key, like), or tensors by key, is wanted")
+    if (
+        isinstance(given, str)
+        or not hasattr(given, "__getitem__")
+        or not hasattr(given, "__len__")
+        or getattr(given, "ndim", 1) == 0
+    ):
+        raise ArgumentError(
+            f"noise={shown(noise)}: a function (key, like), or tensors by key, is wanted"
+        )
 
     def source(key: int, like: Tensor) -> Tensor:
         try:
@@ -250,7 +293,9 @@ def noise_source(noise: Noise) -> NoiseSource | None:
         except (KeyError, IndexError):
             raise PlanError(f"the plan wants noise {key}, {len(given)} given") from None
         if tuple(getattr(z, "shape", ())) != tuple(like.shape):
-            raise ArgumentError(f"noise {key} must be of the state's shape {tuple(like.shape)}, got {described(z)}")
+            raise ArgumentError(
+                f"noise {key} must be of the state's shape {tuple(like.shape)}, got {described(z)}"
+            )
         try:
             return torch.as_tensor(z, dtype=like.dtype, device=like.device)
         except (TypeError, ValueError, RuntimeError, NotImplementedError):
@@ -270,12 +315,16 @@ def run(
     on_step: OnStep | None = None,
     check: bool = True,
 ) -> Tensor:
-    """Run ``plan`` from state ``x`` (B, *shape), already scaled for the plan's first node; returns the state at its last node.
+    """Run ``plan`` from state ``x`` (B, *shape), already scaled for the plan's first node; returns
+    the state at its last node.
 
-    ``noise`` gives the unit normals of a stochastic plan: a callable ``(key, like)``, or tensors by key. ``check`` stops a run whose
-    network returns a NaN or infinity with NumericalError (at once on the CPU; elsewhere after the last step, without a sync in between).
+    ``noise`` gives the unit normals of a stochastic plan: a callable ``(key, like)``, or tensors by
+    key. ``check`` stops a run whose network returns a NaN or infinity with NumericalError (at once
+    on the CPU; elsewhere after the last step, without a sync in between).
     """
-    members("denoiser", denoiser, ("raws", "prediction", "coefficients", "input_scale"), "a denoiser")
+    members(
+        "denoiser", denoiser, ("raws", "prediction", "coefficients", "input_scale"), "a denoiser"
+    )
     flag("check", check)
     if on_step is not None and not callable(on_step):
         raise ArgumentError(f"on_step={shown(on_step)}: a function is wanted")
@@ -298,10 +347,25 @@ def run(
     return cursor.result
 
 
-def _offer(on_step: OnStep, cursor: Cursor, denoiser: Denoiser, call: Call, x: Tensor, raws: Sequence[Tensor]) -> None:
+def _offer(
+    on_step: OnStep,
+    cursor: Cursor,
+    denoiser: Denoiser,
+    call: Call,
+    x: Tensor,
+    raws: Sequence[Tensor],
+) -> None:
     seen = cursor.x.clone()
     before = version(seen)
-    step = StepState(call.number, call.node, cursor.node, x, seen, Outputs(denoiser, call.node, x, raws), call.number + 1)
+    step = StepState(
+        call.number,
+        call.node,
+        cursor.node,
+        x,
+        seen,
+        Outputs(denoiser, call.node, x, raws),
+        call.number + 1,
+    )
     answer = on_step(step)
     if answer is not None:
         cursor.replace(answer)

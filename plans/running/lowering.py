@@ -1,9 +1,11 @@
 """Plan + a denoiser's numbers -> launches: one fused linear step between two network calls.
 
-All Combines between two Evaluates become one launch with several outputs. A prediction is ``p x + sum q raw`` of the evaluated state and
-the network's raw outputs, so prediction type, preconditioning and linear guidance fold into the coefficients. A value used once is
-substituted; one that is needed later is a further output. Buffers are numbered slots, freed at a value's last use, so the memory is known
-before running. Edits (a replaced evaluated state) enter as operands of their own, see ``loop``.
+All Combines between two Evaluates become one launch with several outputs. A prediction is
+``p x + sum q raw`` of the evaluated state and the network's raw outputs, so prediction type,
+preconditioning and linear guidance fold into the coefficients. A value used once is substituted;
+one that is needed later is a further output. Buffers are numbered slots, freed at a value's last
+use, so the memory is known before running. Edits (a replaced evaluated state) enter as operands of
+their own, see ``loop``.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ _RESIDUE = 2.0**-48
 
 
 class Operand(NamedTuple):
-    """An input of a launch: ``slot`` (a buffer), ``raw`` (of the last Evaluate), ``noise`` (draw key) or ``edit`` (of an Evaluate)."""
+    """An input of a launch: ``slot`` (a buffer), ``raw`` (of the last Evaluate), ``noise`` (draw
+    key) or ``edit`` (of an Evaluate)."""
 
     kind: str
     number: int
@@ -50,7 +53,8 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The network call after a launch: state in ``state``, its input in ``input`` (``input_scale`` times the state)."""
+    """The network call after a launch: state in ``state``, its input in ``input`` (``input_scale``
+    times the state)."""
 
     number: int
     node: Node
@@ -61,9 +65,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One fused linear step ``slots[outs[j]] <- sum_i matrix[j][i] operands[i]``, and the call that follows (None after the last).
+    """One fused linear step ``slots[outs[j]] <- sum_i matrix[j][i] operands[i]``, and the call that
+    follows (None after the last).
 
-    ``edits`` are ``(row, evaluation, coefficient)``: what to add where that evaluation's state was replaced.
+    ``edits`` are ``(row, evaluation, coefficient)``: what to add where that evaluation's state was
+    replaced.
     """
 
     outs: tuple[int, ...]
@@ -76,14 +82,20 @@ class Launch:
 def _pack(rows: list[Row], call: Call | None) -> Launch:
     operands = tuple(dict.fromkeys(o for row in rows for o in row.terms if o.kind != "edit"))
     matrix = tuple(tuple(row.terms.get(o, 0.0) for o in operands) for row in rows)
-    edits = tuple((j, o.number, c) for j, row in enumerate(rows) for o, c in row.terms.items() if o.kind == "edit")
+    edits = tuple(
+        (j, o.number, c)
+        for j, row in enumerate(rows)
+        for o, c in row.terms.items()
+        if o.kind == "edit"
+    )
     return Launch(tuple(row.slot for row in rows), operands, matrix, edits, call)
 
 
 @dataclass(frozen=True)
 class Program:
-    """A lowered plan: ``launches[k]`` runs before call k, the last one gives ``result``. ``slots`` counts buffers with the start state,
-    ``kept`` are the buffers of the further values asked for."""
+    """A lowered plan: ``launches[k]`` runs before call k, the last one gives ``result``. ``slots``
+    counts buffers with the start state, ``kept`` are the buffers of the further values asked
+    for."""
 
     plan: Plan
     launches: tuple[Launch, ...]
@@ -99,16 +111,28 @@ class Program:
 
     @cached_property
     def terms(self) -> tuple[tuple[tuple[tuple[int, float], ...], ...], ...]:
-        """Of each launch, by output: (place among the operands, coefficient) where that is not 0."""
-        return tuple(tuple(tuple((i, c) for i, c in enumerate(row) if c != 0.0) for row in x.matrix) for x in self.launches)
+        """Of each launch, by output: (place among the operands, coefficient) where that is not
+        0."""
+        return tuple(
+            tuple(tuple((i, c) for i, c in enumerate(row) if c != 0.0) for row in x.matrix)
+            for x in self.launches
+        )
 
     def firsts(self, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], ...]:
-        """Of each launch, by output: the first of its ``terms``' coefficients as a tensor in ``dtype`` (made once)."""
+        """Of each launch, by output: the first of its ``terms``' coefficients as a tensor in
+        ``dtype`` (made once)."""
         made = self._firsts.get(dtype)
         if made is None:
             with torch.inference_mode(False):
-                ready = iter(torch.tensor([row[0][1] if row else 0.0 for launch in self.terms for row in launch], dtype=dtype).unbind(0))
-                made = self._firsts[dtype] = tuple(tuple(next(ready) for _ in launch) for launch in self.terms)
+                ready = iter(
+                    torch.tensor(
+                        [row[0][1] if row else 0.0 for launch in self.terms for row in launch],
+                        dtype=dtype,
+                    ).unbind(0)
+                )
+                made = self._firsts[dtype] = tuple(
+                    tuple(next(ready) for _ in launch) for launch in self.terms
+                )
         return made
 
     @cached_property
@@ -128,14 +152,20 @@ class Program:
     @cached_property
     def noise_until(self) -> dict[int, int]:
         """The last launch that reads each noise key."""
-        return {o.number: k for k, launch in enumerate(self.launches) for o in launch.operands if o.kind == "noise"}
+        return {
+            o.number: k
+            for k, launch in enumerate(self.launches)
+            for o in launch.operands
+            if o.kind == "noise"
+        }
 
 
 def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
     """Bind ``plan`` to a denoiser's ``prediction``, ``coefficients`` and ``input_scale``.
 
-    ``keep`` are values to be there at the end beside the result (an error estimate, a second solution).
-    Raises ConversionError where the network cannot give the kind that the plan asks for, naming the remedy.
+    ``keep`` are values to be there at the end beside the result (an error estimate, a second
+    solution). Raises ConversionError where the network cannot give the kind that the plan asks for,
+    naming the remedy.
     """
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     members("denoiser", denoiser, ("prediction", "coefficients", "input_scale"), "a denoiser")
@@ -156,11 +186,14 @@ class _Lowering:
         self.evaluated: dict[Node, list[int]] = {}
         for k, e in enumerate(self.evaluations):
             self.evaluated.setdefault(e.node, []).append(k)
-        self.claims = {i.out: i.node for i in plan.code if isinstance(i, Combine) and i.node is not None}
+        self.claims = {
+            i.out: i.node for i in plan.code if isinstance(i, Combine) and i.node is not None
+        }
         self.descent = Descent(plan.start)
 
     def _last_uses(self) -> dict[int, int]:
-        """The last segment in which a value is read; an evaluated state is kept through the launch after its call."""
+        """The last segment in which a value is read; an evaluated state is kept through the launch
+        after its call."""
         last: dict[int, int] = {}
         for k, body in enumerate(self.segments):
             for i in body:
@@ -173,7 +206,9 @@ class _Lowering:
     def program(self) -> Program:
         launches = tuple(self._launch(k) for k in range(len(self.segments)))
         kept = tuple(self.slot_of[value] for value in self.keep)
-        return Program(self.plan, launches, self.slot_of[self.plan.result], self.slots, self.raws, kept)
+        return Program(
+            self.plan, launches, self.slot_of[self.plan.result], self.slots, self.raws, kept
+        )
 
     def _launch(self, k: int) -> Launch:
         if k:
@@ -194,7 +229,9 @@ class _Lowering:
         e = self.evaluations[k - 1]
         self.descent.evaluate(e, k - 1)
         if e.node.t is None:
-            raise PlanError(f"evaluation {k - 1} has no time; only a plan whose nodes carry t can be run")
+            raise PlanError(
+                f"evaluation {k - 1} has no time; only a plan whose nodes carry t can be run"
+            )
         p, qs = self.denoiser.coefficients(e.node.t)
         self.raws = max(self.raws, len(qs))
         state = self.expressions[e.state]
@@ -214,7 +251,9 @@ class _Lowering:
         for key, c in i.noise:
             expression[Operand("noise", key)] = c
         self.descent.combine(i)
-        if i.node is not None:  # a later state at a node that was already evaluated inherits the edits that it does not carry
+        # a later state at a node that was already evaluated inherits the edits that it does not
+        # carry
+        if i.node is not None:
             fresh = 1.0 - sum(c for value, c in i.terms if self.claims.get(value) == i.node)
             for number in self.evaluated.get(i.node, ()):
                 if number < k and not self.descent.carries(number, i.out):
@@ -224,16 +263,24 @@ class _Lowering:
         self.expressions[i.out] = {o: c for o, c in expression.items() if c != 0.0}
 
     def _materialise(self, k: int, target: int, *, final: bool) -> Iterator[Row]:
-        """Outputs of launch k: the target, and every value that is read later and is no scaled buffer."""
+        """Outputs of launch k: the target, and every value that is read later and is no scaled
+        buffer."""
         for value, expression in list(self.expressions.items()):
-            needed = value == target or (value in self.keep if final else self.last.get(value, -1) > k)
+            needed = value == target or (
+                value in self.keep if final else self.last.get(value, -1) > k
+            )
             if not needed:
                 if self.last.get(value, -1) <= k:
                     del self.expressions[value]
                 continue
             if value in self.slot_of and not (final and value == 0):
                 continue
-            if value != target and not final and len(expression) == 1 and next(iter(expression)).kind == "slot":
+            if (
+                value != target
+                and not final
+                and len(expression) == 1
+                and next(iter(expression)).kind == "slot"
+            ):
                 self._extend(next(iter(expression)).number, self.last[value])
                 continue
             slot = self._allocate(self.last.get(value, k + 1))
@@ -243,7 +290,9 @@ class _Lowering:
 
     def _call(self, k: int, e: Evaluate, rows: list[Row]) -> Call:
         if e.node.t is None:
-            raise PlanError(f"evaluation {k} has no time; only a plan whose nodes carry t can be run")
+            raise PlanError(
+                f"evaluation {k} has no time; only a plan whose nodes carry t can be run"
+            )
         scale, state = self.denoiser.input_scale(e.node.t), self.slot_of[e.state]
         if scale == 1.0:
             return Call(k, e.node, state, state, 1.0)
@@ -281,14 +330,16 @@ def _segments(plan: Plan) -> tuple[list[list[Combine]], list[Evaluate]]:
 
 
 def _size(i: Combine, sizes: dict[int, float]) -> float:
-    """About how large the value is for data of size 1: a state's ``|(alpha, sigma)|``, a bound for what is none."""
+    """About how large the value is for data of size 1: a state's ``|(alpha, sigma)|``, a bound for
+    what is none."""
     if i.node is not None:
         return math.hypot(i.node.alpha, i.node.sigma)
     return sum(abs(c) * sizes[value] for value, c in i.terms) + sum(abs(c) for _, c in i.noise)
 
 
 def _significant(i: Combine, sizes: dict[int, float]) -> Combine:
-    """``i`` without terms that are what rounding left of a weight of 0: each would cost a pass over memory."""
+    """``i`` without terms that are what rounding left of a weight of 0: each would cost a pass over
+    memory."""
     least = _RESIDUE * max((abs(c) * sizes[value] for value, c in i.terms), default=0.0)
     kept = tuple(term for term in i.terms if abs(term[1]) * sizes[term[0]] > least)
     return i if len(kept) == len(i.terms) else replace(i, terms=kept)

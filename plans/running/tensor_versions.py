@@ -1,6 +1,7 @@
 """Whether a tensor was written into since it was last looked at.
 
-torch counts the writes to a tensor, except to one made under ``torch.inference_mode``: such a one counts nothing and raises when asked.
+torch counts the writes to a tensor, except to one made under ``torch.inference_mode``: such a one
+counts nothing and raises when asked.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ def version(x: Tensor) -> int:
 def edited(x: Tensor, before: int, kept: Tensor | None = None) -> bool:
     """Whether ``x`` was written into since ``version`` said ``before``.
 
-    An inference tensor is compared with ``kept``, what it was then, which waits for the device; without one the answer is True.
+    An inference tensor is compared with ``kept``, what it was then, which waits for the device;
+    without one the answer is True.
     """
     if before < 0 or x.is_inference():
         return kept is None or not torch.equal(x, kept)

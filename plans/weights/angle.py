@@ -1,18 +1,21 @@
 """Weights of a step on ``v = alpha eps - sigma x0``, in the angle of the path.
 
-With ``r = hypot(alpha, sigma)`` and ``phi = atan2(sigma, alpha)`` the state ``w = x / r`` obeys ``dw/dphi = u``, ``u = v / r``
-(Salimans & Ho 2022, arXiv 2202.00512, appendix D, on any path). Along a straight line (constant x0 and eps) u turns with the state,
+With ``r = hypot(alpha, sigma)`` and ``phi = atan2(sigma, alpha)`` the state ``w = x / r`` obeys
+``dw/dphi = u``, ``u = v / r`` (Salimans & Ho 2022, arXiv 2202.00512, appendix D, on any path).
+Along a straight line (constant x0 and eps) u turns with the state,
 
     turned(phi) = cos(phi - phi_s) u_s - sin(phi - phi_s) w_s,
 
-so the polynomial goes through what is left, ``u - turned``, which is 0 at s. With d_j = phi_j - phi_s, d = phi_t - phi_s and the
-Lagrange basis l_j of all nodes in the variable q,
+so the polynomial goes through what is left, ``u - turned``, which is 0 at s. With d_j = phi_j -
+phi_s, d = phi_t - phi_s and the Lagrange basis l_j of all nodes in the variable q,
 
-    w_t = cos(d) w_s + sin(d) u_s + sum_{j != s} B_j (u_j - cos(d_j) u_s + sin(d_j) w_s),    B_j = int_{phi_s}^{phi_t} l_j(q(phi)) dphi.
+    w_t = cos(d) w_s + sin(d) u_s + sum_{j != s} B_j (u_j - cos(d_j) u_s + sin(d_j) w_s),    B_j =
+        int_{phi_s}^{phi_t} l_j(q(phi)) dphi.
 
-One node is DDIM (as there), a straight line is carried over to rounding whatever the nodes, and p nodes have order p. A polynomial
-through ``v / r`` itself has the order only: in one step from alpha = 0 to sigma = 0 it leaves all of the noise in. Nothing here is
-infinite at either end. With q = phi the integrals are those of Adams-Bashforth; in lam, rho and t they are quadrature in lam, where
+One node is DDIM (as there), a straight line is carried over to rounding whatever the nodes, and p
+nodes have order p. A polynomial through ``v / r`` itself has the order only: in one step from alpha
+= 0 to sigma = 0 it leaves all of the noise in. Nothing here is infinite at either end. With q = phi
+the integrals are those of Adams-Bashforth; in lam, rho and t they are quadrature in lam, where
 ``dphi = -dlam / (2 cosh lam)``.
 """
 
@@ -33,14 +36,20 @@ from .phi import Array, kernel_means, moments
 _WINDOW = 45.0
 
 
-def angle_weights(s: Node, t: Node, nodes: Sequence[Node], variable: str, t_of_lam: Map | None) -> Weights:
-    """Weights of the step from s to t for ``v`` at ``nodes``, s among them; ``variable`` is lam, rho, t or angle.
+def angle_weights(
+    s: Node, t: Node, nodes: Sequence[Node], variable: str, t_of_lam: Map | None
+) -> Weights:
+    """Weights of the step from s to t for ``v`` at ``nodes``, s among them; ``variable`` is lam,
+    rho, t or angle.
 
-    Nodes at infinity in ``variable`` have weight 0; where s or t is, s has all of it. ValueError where s is missing, for nodes too
-    close and for a variable t without ``t_of_lam``.
+    Nodes at infinity in ``variable`` have weight 0; where s or t is, s has all of it. ValueError
+    where s is missing, for nodes too close and for a variable t without ``t_of_lam``.
     """
     if s not in nodes:
-        raise ArgumentError(f"a step on v turns with the prediction at its own start, t={s.t}, which is not among the nodes")
+        raise ArgumentError(
+            f"a step on v turns with the prediction at its own start, t={s.t}, which is not "
+            "among the nodes"
+        )
     at_s = nodes.index(s)
     r2 = s.alpha**2 + s.sigma**2
     carry, values = (s.alpha * t.alpha + s.sigma * t.sigma) / r2, [0.0] * len(nodes)
@@ -55,7 +64,8 @@ def angle_weights(s: Node, t: Node, nodes: Sequence[Node], variable: str, t_of_l
             continue
         n, weight = nodes[i], total * share
         values[i] = weight / math.hypot(n.alpha, n.sigma)
-        scale = weight / (math.hypot(n.alpha, n.sigma) * r2)  # cos(d_j) / r_s and sin(d_j) / r_s, each times r_j r_s
+        # cos(d_j) / r_s and sin(d_j) / r_s, each times r_j r_s
+        scale = weight / (math.hypot(n.alpha, n.sigma) * r2)
         values[at_s] -= scale * (s.alpha * n.alpha + s.sigma * n.sigma)
         carry -= scale * cross(s, n)
     return Weights(carry, tuple(values), 0.0)
@@ -79,10 +89,16 @@ def _shares(basis: Basis, s: Node, t: Node, variable: str, t_of_lam: Map | None)
         if variable == "lam":
             return direction * y / basis.step
         if variable == "rho":
-            rest = s.rho * np.expm1(-direction * y) if whole else np.exp(-(first + direction * y)) - s.rho
+            rest = (
+                s.rho * np.expm1(-direction * y)
+                if whole
+                else np.exp(-(first + direction * y)) - s.rho
+            )
             return np.asarray(rest / basis.step)
         assert t_of_lam is not None
-        return (np.asarray(t_of_lam(first + direction * y), dtype=np.float64) - time(s)) / basis.step
+        return (
+            np.asarray(t_of_lam(first + direction * y), dtype=np.float64) - time(s)
+        ) / basis.step
 
     def kernel(y: Array) -> Array:
         size = np.abs(first + direction * y)

@@ -1,10 +1,13 @@
-"""Weights of one step: exponential-Lagrange integrals, the one place where solver coefficients come from.
+"""Weights of one step: exponential-Lagrange integrals, the one place where solver coefficients come
+from.
 
-A step from s to t replaces the prediction by its interpolant through the nodes and integrates the kernel exactly,
+A step from s to t replaces the prediction by its interpolant through the nodes and integrates the
+kernel exactly,
 
     x_t = carry x_s + sum_j values_j m_j + noise z,    values_j = int_s^t K(v) l_j(q(v)) dv,
 
-with l_j the Lagrange basis in the variable q in {lam, rho, t} (or the angle, for v), ``h = lam_t - lam_s``, ``kappa = 1 + tau^2``:
+with l_j the Lagrange basis in the variable q in {lam, rho, t} (or the angle, for v),
+``h = lam_t - lam_s``, ``kappa = 1 + tau^2``:
 
     kind       carry                            K(v) dv                                       noise
     x0         (sigma_t/sigma_s) e^{-tau^2 h}   alpha_t kappa e^{-kappa (lam_t - lam)} dlam   sigma_t sqrt(1 - e^{-2 tau^2 h})
@@ -12,11 +15,13 @@ with l_j the Lagrange basis in the variable q in {lam, rho, t} (or the angle, fo
     velocity   1                                dt                                            0
     v          see ``plans.angle_weights``      dphi                                          0
 
-(Lu et al. 2022, arXiv 2206.00927, eq. 3.4 and arXiv 2211.01095, eq. 9; Zhang & Chen 2022, arXiv 2204.13902, eq. 15; Xue et al. 2023,
-arXiv 2309.05019, eq. 11). The weights are ``total * share_j``, where the total is ``int K dv`` in a form without cancellation, so a
-straight line ``x = alpha x0 + sigma eps`` is carried over to rounding, and the shares sum to 1. In lam the shares follow from the moments
-``k! phi_{k+1}`` (``plans.phi``) with z = -kappa h (x0) or h (eps); eps in rho and velocities in t are the case z = 0; the rest is
-quadrature. Where the kernel gathers in one point (x0 at sigma_t = 0) the share is l_j there.
+(Lu et al. 2022, arXiv 2206.00927, eq. 3.4 and arXiv 2211.01095, eq. 9; Zhang & Chen 2022, arXiv
+2204.13902, eq. 15; Xue et al. 2023, arXiv 2309.05019, eq. 11). The weights are ``total * share_j``,
+where the total is ``int K dv`` in a form without cancellation, so a straight line
+``x = alpha x0 + sigma eps`` is carried over to rounding, and the shares sum to 1. In lam the shares
+follow from the moments ``k! phi_{k+1}`` (``plans.phi``) with z = -kappa h (x0) or h (eps); eps in
+rho and velocities in t are the case z = 0; the rest is quadrature. Where the kernel gathers in one
+point (x0 at sigma_t = 0) the share is l_j there.
 """
 
 from __future__ import annotations
@@ -43,7 +48,8 @@ VARIABLES = ("lam", "rho", "t", "angle")
 MOMENTS = ("half", "bh1", "linear")
 #: most nodes in one step
 MAX_NODES = 6
-#: the same where the kernel is constant (eps in rho, velocities in t): polynomials, integrated by Gauss-Legendre above ``MAX_NODES``
+#: the same where the kernel is constant (eps in rho, velocities in t): polynomials, integrated by
+#: Gauss-Legendre above ``MAX_NODES``
 MAX_POLYNOMIAL = 32
 
 #: e^-45 of the kernel's peak is below rounding
@@ -61,24 +67,30 @@ def weights(
     t_of_lam: Map | None = None,
     moment: str | None = None,
 ) -> Weights:
-    """Weights of the step from s to t for predictions ``m_j`` made at ``nodes`` (1 to 6, in any order, t itself for a corrector;
-    up to 32 for eps in rho and velocities in t).
+    """Weights of the step from s to t for predictions ``m_j`` made at ``nodes`` (1 to 6, in any
+    order, t itself for a corrector; up to 32 for eps in rho and velocities in t).
 
     Args:
-        kind: what the m_j are: x0, eps, velocity (dx/dt, always interpolated in t) or v (s itself must be a node).
-        variable: the variable of the interpolation; angle, ``atan2(sigma, alpha)``, goes with v only.
-        tau: strength of the noise put in, constant over the step; 0 is the ODE, 1 the reversed forward SDE. Needs a step toward data.
-        t_of_lam: the schedule's map, float64 arrays to arrays; needed for two or more nodes with ``variable="t"``.
-        moment: with two nodes and ``variable="lam"`` a replacement of the second moment mu_1: ``half`` mu_0/2 (DPM-Solver++ 2M midpoint,
-            UniPC bh2), ``bh1`` h/2, ``linear`` kappa h/2 for x0 and h/2 for eps (SA-Solver).
+        kind: what the m_j are: x0, eps, velocity (dx/dt, always interpolated in t) or v (s itself
+            must be a node).
+        variable: the variable of the interpolation; angle, ``atan2(sigma, alpha)``, goes with v
+            only.
+        tau: strength of the noise put in, constant over the step; 0 is the ODE, 1 the reversed
+            forward SDE. Needs a step toward data.
+        t_of_lam: the schedule's map, float64 arrays to arrays; needed for two or more nodes with
+            ``variable="t"``.
+        moment: with two nodes and ``variable="lam"`` a replacement of the second moment mu_1:
+            ``half`` mu_0/2 (DPM-Solver++ 2M midpoint, UniPC bh2), ``bh1`` h/2, ``linear`` kappa h/2
+            for x0 and h/2 for eps (SA-Solver).
 
-    Nodes at infinity in ``variable`` have weight exactly 0. Where s or t is at infinity, all the weight is on one node: the finite one
-    that is furthest along, or the only one given. At sigma_t = 0 no noise is put in (the carry of an x0 step is 0, an eps step has
-    kappa = 1).
+    Nodes at infinity in ``variable`` have weight exactly 0. Where s or t is at infinity, all the
+    weight is on one node: the finite one that is furthest along, or the only one given. At sigma_t
+    = 0 no noise is put in (the carry of an x0 step is 0, an eps step has kappa = 1).
 
     Raises:
-        ValueError: x0 from sigma = 0 or eps from alpha = 0 (other kinds do it), nodes too close, tau > 0 toward noise, for velocities
-            or v, a node without t where t is needed, an unknown name.
+        ValueError: x0 from sigma = 0 or eps from alpha = 0 (other kinds do it), nodes too close,
+            tau > 0 toward noise, for velocities or v, a node without t where t is needed, an
+            unknown name.
     """
     _check(nodes, kind, variable, tau, moment)
     if kind == "v":
@@ -104,9 +116,11 @@ def weights(
 
 @lru_cache(maxsize=32)
 def adams(p: int) -> tuple[float, ...]:
-    """Adams-Bashforth coefficients of ``p`` nodes with uniform spacing, newest first: (1,), (3/2, -1/2), (23/12, -16/12, 5/12), ...
+    """Adams-Bashforth coefficients of ``p`` nodes with uniform spacing, newest first: (1,), (3/2,
+    -1/2), (23/12, -16/12, 5/12), ...
 
-    ``c_j = int_0^1 prod_{i != j} (theta + i) / (i - j) dtheta``, in exact fractions until the last rounding. ValueError unless p = 1..12.
+    ``c_j = int_0^1 prod_{i != j} (theta + i) / (i - j) dtheta``, in exact fractions until the last
+    rounding. ValueError unless p = 1..12.
     """
     if not 1 <= p <= 12:
         raise ArgumentError(f"adams takes 1 to 12 nodes, got p={p!r}")
@@ -130,7 +144,9 @@ def _check(nodes: Sequence[Node], kind: str, variable: str, tau: float, moment: 
     if not 0.0 <= tau < math.inf:
         raise ArgumentError(f"tau={tau!r}: allowed 0 <= tau < inf")
     if variable == "angle" and kind != "v":
-        raise ArgumentError(f"variable='angle' goes with kind 'v', got kind={kind!r}; allowed for it: lam, rho, t")
+        raise ArgumentError(
+            f"variable='angle' goes with kind 'v', got kind={kind!r}; allowed for it: lam, rho, t"
+        )
     if tau and kind == "v":
         raise ArgumentError(f"tau={tau!r}: a step on v puts in no noise; use kind 'x0'")
     if moment is None:
@@ -147,20 +163,27 @@ def _check(nodes: Sequence[Node], kind: str, variable: str, tau: float, moment: 
 def _parts_x0(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
     """Carry, ``alpha_t - carry_0 alpha_s`` (the integral of the kernel) and noise."""
     if s.sigma == 0.0:
-        raise ArgumentError(f"an x0 step cannot start at sigma = 0 (t={s.t}); use kind 'eps', or 'velocity'")
+        raise ArgumentError(
+            f"an x0 step cannot start at sigma = 0 (t={s.t}); use kind 'eps', or 'velocity'"
+        )
     carry = t.sigma / s.sigma
     if tau == 0.0:
         return carry, t.alpha if carry * s.alpha == 0.0 else cross(s, t) / s.sigma, 0.0
     h = _toward_data(s, t, tau)
     fade = tau * tau * h
-    return carry * math.exp(-fade), -t.alpha * math.expm1(-(fade + h)), t.sigma * math.sqrt(-math.expm1(-2.0 * fade))
+    return (
+        carry * math.exp(-fade),
+        -t.alpha * math.expm1(-(fade + h)),
+        t.sigma * math.sqrt(-math.expm1(-2.0 * fade)),
+    )
 
 
 def _parts_eps(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
     """Carry, ``sigma_t - carry sigma_s`` (times kappa) and noise."""
     if s.alpha == 0.0:
         raise ArgumentError(
-            f"an eps step cannot start at alpha = 0 (t={s.t}), where rho is infinite; use kind 'x0' with one node, or 'velocity'"
+            f"an eps step cannot start at alpha = 0 (t={s.t}), where rho is infinite; use "
+            "kind 'x0' with one node, or 'velocity'"
         )
     carry = t.alpha / s.alpha
     total = t.sigma if carry * s.sigma == 0.0 else -cross(s, t) / s.alpha
@@ -177,7 +200,9 @@ def _parts_velocity(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
         raise ArgumentError(f"tau={tau!r}: a step on velocities puts in no noise; use kind 'x0'")
     total = t_gap(s, t)
     if not math.isfinite(total):
-        raise ArgumentError(f"a step on velocities from t={s.t} to t={t.t} is infinite; use kind 'x0' or 'eps'")
+        raise ArgumentError(
+            f"a step on velocities from t={s.t} to t={t.t} is infinite; use kind 'x0' or 'eps'"
+        )
     return 1.0, total, 0.0
 
 
@@ -187,12 +212,22 @@ _PARTS = {"x0": _parts_x0, "eps": _parts_eps, "velocity": _parts_velocity}
 def _toward_data(s: Node, t: Node, tau: float) -> float:
     h = lam_gap(s, t)
     if h < 0.0:
-        raise ArgumentError(f"tau={tau!r} needs a step toward data, but lam falls from {s.lam:.6g} to {t.lam:.6g}; use tau=0")
+        raise ArgumentError(
+            f"tau={tau!r} needs a step toward data, but lam falls from {s.lam:.6g} to "
+            f"{t.lam:.6g}; use tau=0"
+        )
     return h
 
 
 def _shares(
-    basis: Basis, s: Node, t: Node, kind: str, variable: str, kappa: float, t_of_lam: Map | None, moment: str | None
+    basis: Basis,
+    s: Node,
+    t: Node,
+    kind: str,
+    variable: str,
+    kappa: float,
+    t_of_lam: Map | None,
+    moment: str | None,
 ) -> list[float]:
     """Means of the basis under the kernel."""
     n = len(basis.theta)
@@ -200,7 +235,11 @@ def _shares(
         return basis.means(moments(n, 0.0)) if n <= MAX_NODES else _gauss_legendre(basis)
     if variable == "lam":
         z = -kappa * basis.step if kind == "x0" else basis.step
-        return basis.means(moments(n, z) if moment is None else (1.0, _second_moment(moment, z, kappa if kind == "x0" else 1.0)))
+        return basis.means(
+            moments(n, z)
+            if moment is None
+            else (1.0, _second_moment(moment, z, kappa if kind == "x0" else 1.0))
+        )
     return _quadrature(basis, s, t, kind, variable, kappa, t_of_lam)
 
 
@@ -210,7 +249,8 @@ def _polynomial(kind: str, variable: str) -> bool:
 
 
 def _gauss_legendre(basis: Basis) -> list[float]:
-    """Means of the basis over the step: exact for polynomials, and without the cancellation of many monomials."""
+    """Means of the basis over the step: exact for polynomials, and without the cancellation of many
+    monomials."""
     points, heights = np.polynomial.legendre.leggauss((len(basis.theta) + 1) // 2)
     return [float(v) for v in basis.at(0.5 * (points + 1.0)) @ (0.5 * heights)]
 
@@ -222,10 +262,14 @@ def _second_moment(moment: str, z: float, kappa: float) -> float:
     return 0.5 / phi(1, z) / (kappa if moment == "bh1" else 1.0)
 
 
-def _quadrature(basis: Basis, s: Node, t: Node, kind: str, variable: str, kappa: float, t_of_lam: Map | None) -> list[float]:
-    """Means of the basis where lam is not the variable: integrals over the distance ``y`` in lam from where the kernel gathers."""
+def _quadrature(
+    basis: Basis, s: Node, t: Node, kind: str, variable: str, kappa: float, t_of_lam: Map | None
+) -> list[float]:
+    """Means of the basis where lam is not the variable: integrals over the distance ``y`` in lam
+    from where the kernel gathers."""
     h = lam_gap(s, t)
-    at_t = (kind == "x0") == (h > 0.0)  # x0 kernels gather at the end with less noise, eps kernels at the other
+    # x0 kernels gather at the end with less noise, eps kernels at the other
+    at_t = (kind == "x0") == (h > 0.0)
     if at_t and math.isinf(t.lam):
         return [float(v) for v in basis.at(np.ones(1))[:, 0]]
     direction = math.copysign(1.0, -h if at_t else h)  # of lam, from there to the other end
@@ -238,12 +282,16 @@ def _quadrature(basis: Basis, s: Node, t: Node, kind: str, variable: str, kappa:
 
     else:
         if t_of_lam is None:
-            raise ArgumentError("variable='t' with two or more nodes needs t_of_lam=schedule.t_of_lam")
+            raise ArgumentError(
+                "variable='t' with two or more nodes needs t_of_lam=schedule.t_of_lam"
+            )
         lam, start = (t if at_t else s).lam, time(s)
         noise = 4e-16 * max(abs(start), abs(time(t))) / abs(basis.step)
 
         def theta(y: Array) -> Array:
-            return (np.asarray(t_of_lam(lam + direction * y), dtype=np.float64) - start) / basis.step
+            return (
+                np.asarray(t_of_lam(lam + direction * y), dtype=np.float64) - start
+            ) / basis.step
 
     means = kernel_means(lambda y: basis.at(theta(y)), rate, min(abs(h), _WINDOW / rate), noise)
     return [float(w) for w in means]

@@ -19,7 +19,8 @@ Map = Callable[[Array], Array]
 
 
 class Weights(NamedTuple):
-    """``x_t = carry * x_s + sum_j values[j] * m_j + noise * z``; ``values`` in the order of the nodes given."""
+    """``x_t = carry * x_s + sum_j values[j] * m_j + noise * z``; ``values`` in the order of the
+    nodes given."""
 
     carry: float
     values: tuple[float, ...]
@@ -27,8 +28,9 @@ class Weights(NamedTuple):
 
 
 class Basis(NamedTuple):
-    """The Lagrange basis of the nodes, all finite in ``variable`` like s and t: ``theta`` in units of the step from s, and
-    ``scales[j] = prod_{i != j} (theta_j - theta_i)``, formed from the distances themselves."""
+    """The Lagrange basis of the nodes, all finite in ``variable`` like s and t: ``theta`` in units
+    of the step from s, and ``scales[j] = prod_{i != j} (theta_j - theta_i)``, formed from the
+    distances themselves."""
 
     theta: tuple[float, ...]
     scales: tuple[float, ...]
@@ -40,14 +42,17 @@ class Basis(NamedTuple):
         gap = GAPS[variable]
         step = gap(s, t)
         if step == 0.0:
-            raise ArgumentError(f"a step between two different nodes at the same {variable}, t={s.t} and t={t.t}")
+            raise ArgumentError(
+                f"a step between two different nodes at the same {variable}, t={s.t} and t={t.t}"
+            )
         scales = [1.0] * len(nodes)
         for i, a in enumerate(nodes):
             for j, b in enumerate(nodes[:i]):
                 distance = gap(b, a)
                 if abs(distance) <= _COINCIDENT * abs(step):
                     raise ArgumentError(
-                        f"nodes {j} and {i} (t={b.t}, t={a.t}) are {abs(distance):.1e} apart in {variable}, on a step of {abs(step):.1e}; "
+                        f"nodes {j} and {i} (t={b.t}, t={a.t}) are {abs(distance):.1e} apart "
+                        f"in {variable}, on a step of {abs(step):.1e}; "
                         f"no interpolant goes through both: leave one out"
                     )
                 scales[i] *= distance / step

@@ -1,10 +1,12 @@
-"""Distances between nodes without cancellation: differences of lam and rho to full relative precision however close the nodes are.
+"""Distances between nodes without cancellation: differences of lam and rho to full relative
+precision however close the nodes are.
 
-With ``d = sigma_a alpha_b - sigma_b alpha_a = (sigma_a - sigma_b) alpha_b + sigma_b (alpha_b - alpha_a)``, where both terms have one sign
-and differences of close floats are exact,
+With ``d = sigma_a alpha_b - sigma_b alpha_a = (sigma_a - sigma_b) alpha_b + sigma_b (alpha_b -
+alpha_a)``, where both terms have one sign and differences of close floats are exact,
 
     lam_b - lam_a = log(1 + d / (sigma_b alpha_a)),    rho_b - rho_a = -d / (alpha_a alpha_b),
-    phi_b - phi_a = atan2(-d, alpha_a alpha_b + sigma_a sigma_b)    for the angle phi = atan2(sigma, alpha).
+    phi_b - phi_a = atan2(-d, alpha_a alpha_b + sigma_a sigma_b)    for the angle phi = atan2(sigma,
+                                                                    alpha).
 
 A difference of two logarithms would keep only ``h / (1e-16 |lam|)`` of its digits.
 """
@@ -47,7 +49,10 @@ def angle_gap(a: Node, b: Node) -> float:
 def time(node: Node) -> float:
     """``node.t``; ValueError where it is unknown."""
     if node.t is None:
-        raise ArgumentError(f"the node at alpha={node.alpha!r}, sigma={node.sigma!r} has no time t, which an interpolation in t needs")
+        raise ArgumentError(
+            f"the node at alpha={node.alpha!r}, sigma={node.sigma!r} has no time t, which an "
+            "interpolation in t needs"
+        )
     return node.t
 
 

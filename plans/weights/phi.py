@@ -3,8 +3,9 @@
     phi_0(z) = e^z,   phi_{k+1}(z) = (phi_k(z) - 1/k!) / z,   phi_k(0) = 1/k!
     phi_k(z) = int_0^1 e^{(1 - theta) z} theta^{k-1} / (k-1)! dtheta,   k >= 1
 
-(Hochbruck & Ostermann 2010, Acta Numerica 19, eq. 2.10). The recursion loses ``k log10(1/|z|)`` digits for small z, where the Taylor
-series ``sum_j z^j / (j + k)!`` is summed instead. Everything is float64.
+(Hochbruck & Ostermann 2010, Acta Numerica 19, eq. 2.10). The recursion loses ``k log10(1/|z|)``
+digits for small z, where the Taylor series ``sum_j z^j / (j + k)!`` is summed instead. Everything
+is float64.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from ...checks import ArgumentError
 
 Array = NDArray[np.float64]
 
-#: beyond this z the moments are k!/z^k to rounding (what is left out is of the size z^k e^-z), and e^z need not be formed
+#: beyond this z the moments are k!/z^k to rounding (what is left out is of the size z^k e^-z), and
+#: e^z need not be formed
 _LARGE = 100.0
 #: nodes of one quadrature panel on [0, 1]
-_X, _W = (np.polynomial.legendre.leggauss(16)[0] + 1.0) / 2.0, np.polynomial.legendre.leggauss(16)[1] / 2.0
-#: how often a panel is halved before its value is accepted (a table's map has a kink at every entry)
+_X, _W = (
+    (np.polynomial.legendre.leggauss(16)[0] + 1.0) / 2.0,
+    np.polynomial.legendre.leggauss(16)[1] / 2.0,
+)
+#: how often a panel is halved before its value is accepted (a table's map has a kink at every
+#: entry)
 _HALVINGS = 5
 #: a panel is accepted when halving it changes the result by less, relative to the largest mean
 _TOLERANCE = 1e-13
@@ -32,7 +38,8 @@ _TOLERANCE = 1e-13
 def phi(k: int, z: float) -> float:
     """``phi_k(z)`` to a few units in the last place, for any real z.
 
-    ``phi_k(-inf)`` is its limit 0; where the value exceeds the largest float it is inf. ValueError for k < 0 and for NaN.
+    ``phi_k(-inf)`` is its limit 0; where the value exceeds the largest float it is inf. ValueError
+    for k < 0 and for NaN.
     """
     if k < 0:
         raise ArgumentError(f"phi has an index k >= 0, got k={k!r}")
@@ -65,9 +72,11 @@ def _taylor(k: int, z: float) -> float:
 
 
 def moments(n: int, z: float) -> tuple[float, ...]:
-    """``n`` normalised moments ``int e^{(1-theta) z} theta^k dtheta / int e^{(1-theta) z} dtheta`` on [0, 1], k < n.
+    """``n`` normalised moments ``int e^{(1-theta) z} theta^k dtheta / int e^{(1-theta) z} dtheta``
+    on [0, 1], k < n.
 
-    Equal to ``k! phi_{k+1}(z) / phi_1(z)``; 1/(k + 1) at z = 0, 1 at z = -inf, and ``k! / z^k`` for large z.
+    Equal to ``k! phi_{k+1}(z) / phi_1(z)``; 1/(k + 1) at z = 0, 1 at z = -inf, and ``k! / z^k`` for
+    large z.
     """
     if z == 0.0:
         return tuple(1.0 / (k + 1) for k in range(n))
@@ -79,15 +88,19 @@ def moments(n: int, z: float) -> tuple[float, ...]:
     return (1.0, *[math.factorial(k) * phi(k + 1, z) / first for k in range(1, n)])
 
 
-def kernel_means(values: Callable[[Array], Array], rate: float, length: float, noise: float = 0.0) -> Array:
-    """Means ``int e^{-rate y} f(y) dy / int e^{-rate y} dy`` over [0, length] of functions that sum to 1.
+def kernel_means(
+    values: Callable[[Array], Array], rate: float, length: float, noise: float = 0.0
+) -> Array:
+    """Means ``int e^{-rate y} f(y) dy / int e^{-rate y} dy`` over [0, length] of functions that sum
+    to 1.
 
     Args:
         values: maps points (m,) to the functions' values (n, m).
         rate, length: rate >= 0, 0 < length < inf.
         noise: relative rounding error of ``values``; no accuracy below it is looked for.
 
-    Gauss-Legendre with 16 nodes on panels, which are halved until nothing changes. The means sum to 1.
+    Gauss-Legendre with 16 nodes on panels, which are halved until nothing changes. The means sum to
+    1.
     """
 
     def panels(start: Array, width: Array) -> Array:
@@ -100,8 +113,12 @@ def kernel_means(values: Callable[[Array], Array], rate: float, length: float, n
     width = np.full(count, length / count)
     start = np.arange(count) * width
     half = 0.5 * width
-    starts, widths = np.concatenate([start, start, start + half]), np.concatenate([width, half, half])
-    both = panels(starts, widths)  # the panels and their halves in one call, which costs less than two
+    starts, widths = (
+        np.concatenate([start, start, start + half]),
+        np.concatenate([width, half, half]),
+    )
+    # the panels and their halves in one call, which costs less than two
+    both = panels(starts, widths)
     halves, half = starts[count:], widths[count:]
     coarse, fine = both[:, :count], both[:, count:]
     limit = max(_TOLERANCE, noise) * max(map(abs, coarse.sum(axis=1).tolist()))

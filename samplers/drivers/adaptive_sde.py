@@ -1,19 +1,23 @@
 """The reverse SDE with adaptive steps along one Brownian path.
 
-In ``y = x / alpha`` and lam the reverse SDE of strength tau (Xue et al. 2023, arXiv 2309.05019, eq. 8) is, with g = sqrt(2) tau rho,
+In ``y = x / alpha`` and lam the reverse SDE of strength tau (Xue et al. 2023, arXiv 2309.05019, eq.
+8) is, with g = sqrt(2) tau rho,
 
     dy = f dlam + g dW,   f = -(1 + tau^2)(y - D)
 
-Its noise is additive, so schemes with the space-time area H of the path have strong order 3/2. A step of length h from s to t:
+Its noise is additive, so schemes with the space-time area H of the path have strong order 3/2. A
+step of length h from s to t:
 
     shark   k1 = f(s, y + g_s H)                 k2 = f(s + 5h/6, y + 5h/6 k1 + g_s (5/6 W + H))      weights 2/5, 3/5
-    sra1    k1 = f(s, y)                         k2 = f(s + 3h/4, y + 3h/4 k1 + g_s (3/4 W + 3/2 H))  weights 1/3, 2/3
+    sra1    k1 = f(s, y)                         k2 = f(s + 3h/4, y + 3h/4 k1 + g_s (3/4 W + 3/2 H))
+                                                 weights 1/3, 2/3
 
     y_t = y + h (b1 k1 + b2 k2) + g_s W + (g_t - g_s)(W/2 - H),   error = h b2 (k2 - k1)
 
-(Foster, dos Reis & Strange 2023, arXiv 2210.17543, eq. 6.1; Roessler 2010, SIAM J. Numer. Anal. 48, p. 922). The path is a function of
-its seed and the interval alone: a rejected step is asked again on a shorter interval of the same path, so rejections do not bias the
-law, and runs with other tolerances follow the same path. Errors are measured in x.
+(Foster, dos Reis & Strange 2023, arXiv 2210.17543, eq. 6.1; Roessler 2010, SIAM J. Numer. Anal. 48,
+p. 922). The path is a function of its seed and the interval alone: a rejected step is asked again
+on a shorter interval of the same path, so rejections do not bias the law, and runs with other
+tolerances follow the same path. Errors are measured in x.
 """
 
 from __future__ import annotations
@@ -47,13 +51,16 @@ class Scheme(NamedTuple):
     b2: float
 
 
-SCHEMES = {"shark": Scheme(5 / 6, 5 / 6, 1.0, 1.0, 2 / 5, 3 / 5), "sra1": Scheme(3 / 4, 3 / 4, 3 / 2, 0.0, 1 / 3, 2 / 3)}
+SCHEMES = {
+    "shark": Scheme(5 / 6, 5 / 6, 1.0, 1.0, 2 / 5, 3 / 5),
+    "sra1": Scheme(3 / 4, 3 / 4, 3 / 2, 0.0, 1 / 3, 2 / 3),
+}
 
 
 @dataclass(frozen=True)
 class AdaptiveSDE(Driven):
-    """``tau``: diffusion strength, 1 the reversed forward SDE; ``scheme``: shark or sra1; ``rtol``, ``atol``, ``h0`` (the first step in
-    lam); ``per_sample``: each sample has steps of its own."""
+    """``tau``: diffusion strength, 1 the reversed forward SDE; ``scheme``: shark or sra1; ``rtol``,
+    ``atol``, ``h0`` (the first step in lam); ``per_sample``: each sample has steps of its own."""
 
     tau: float = 1.0
     scheme: str = "shark"
@@ -66,15 +73,26 @@ class AdaptiveSDE(Driven):
         super().__post_init__()
         choice("scheme", self.scheme, tuple(SCHEMES))
         flag("per_sample", self.per_sample)
-        for name, low, high in (("tau", 1e-6, 10.0), ("rtol", 1e-10, 1.0), ("atol", 1e-10, 10.0), ("h0", 1e-6, 10.0)):
+        for name, low, high in (
+            ("tau", 1e-6, 10.0),
+            ("rtol", 1e-10, 1.0),
+            ("atol", 1e-10, 10.0),
+            ("h0", 1e-6, 10.0),
+        ):
             number(name, getattr(self, name), low, high)
 
 
 def stochastic_step(grid: Grid, s: Node, t: Node, options: AdaptiveSDE) -> Fragment:
-    """One step; its draws are ``W / sqrt(h)`` and ``H sqrt(12 / h)``, both unit normals; its error in x is kept."""
+    """One step; its draws are ``W / sqrt(h)`` and ``H sqrt(12 / h)``, both unit normals; its error
+    in x is kept."""
     scheme = SCHEMES[options.scheme]
     b = PlanBuilder((s, t), "asymptotic")
-    x, h, kappa, size = b.start(s), t.lam - s.lam, 1.0 + options.tau**2, math.sqrt(2.0) * options.tau
+    x, h, kappa, size = (
+        b.start(s),
+        t.lam - s.lam,
+        1.0 + options.tau**2,
+        math.sqrt(2.0) * options.tau,
+    )
     w, area = math.sqrt(h) * b.noise(s, t), math.sqrt(h / 12.0) * b.noise(s, t)
     y, g = x / s.alpha, size * s.rho
 
@@ -84,9 +102,14 @@ def stochastic_step(grid: Grid, s: Node, t: Node, options: AdaptiveSDE) -> Fragm
     first = b.at(s, (y + scheme.first_h * g * area) * s.alpha) if scheme.first_h else x
     k1 = slope(first, s)
     node = grid.at_lam(s.lam + scheme.c * h)
-    k2 = slope(b.at(node, (y + scheme.c * h * k1 + g * (scheme.w * w + scheme.h * area)) * node.alpha), node)
+    k2 = slope(
+        b.at(node, (y + scheme.c * h * k1 + g * (scheme.w * w + scheme.h * area)) * node.alpha),
+        node,
+    )
     rise = size * t.rho - g
-    end = b.at(t, (y + h * (scheme.b1 * k1 + scheme.b2 * k2) + g * w + rise * (0.5 * w - area)) * t.alpha)
+    end = b.at(
+        t, (y + h * (scheme.b1 * k1 + scheme.b2 * k2) + g * w + rise * (0.5 * w - area)) * t.alpha
+    )
     return fragment(b, end, b.value(h * scheme.b2 * t.alpha * (k2 - k1)))
 
 
@@ -109,7 +132,9 @@ def integrate(drive: Drive, grid: Grid, options: AdaptiveSDE) -> Tensor:
         units = (w / math.sqrt(length), area * math.sqrt(12.0 / length))
         ran = drive.run(stochastic_step(grid, s, t, options), known=known, noise=units)
         (error,) = ran.kept
-        fits, factor = control.next(drive.read(rms(error / scale(drive.x, ran.x, options.atol, options.rtol))))
+        fits, factor = control.next(
+            drive.read(rms(error / scale(drive.x, ran.x, options.atol, options.rtol)))
+        )
         h = factor * min(h, left)
         known = None
         if fits:
@@ -123,7 +148,8 @@ def integrate(drive: Drive, grid: Grid, options: AdaptiveSDE) -> Tensor:
 @register(
     "adaptive_sde",
     order=1.5,
-    source="Foster, dos Reis & Strange 2023, arXiv 2210.17543, eq. 6.1; Jelincic et al. 2024, arXiv 2405.06464",
+    source="Foster, dos Reis & Strange 2023, arXiv 2210.17543, eq. 6.1; Jelincic et al. 2024, arXiv "
+    "2405.06464",
     tau=lambda o: o.tau,
     form="driver",
     free=True,

@@ -1,22 +1,27 @@
-"""Denoising MCMC: a Langevin-Gibbs chain over data and noise level, then any sampler from the least noise that it met
-(Kim & Ye 2022, arXiv 2209.14593, algorithm 1: denoising Langevin Gibbs).
+"""Denoising MCMC: a Langevin-Gibbs chain over data and noise level, then any sampler from the least
+noise that it met (Kim & Ye 2022, arXiv 2209.14593, algorithm 1: denoising Langevin Gibbs).
 
-The chain moves ``(y, rho)``, ``y = x / alpha = x0 + rho eps``, each sample at a level of its own out of K log-uniform ones, so that it is
-the same on every path. It begins at an ordinary sample with fresh noise of level ``jump``. A sweep is
+The chain moves ``(y, rho)``, ``y = x / alpha = x0 + rho eps``, each sample at a level of its own
+out of K log-uniform ones, so that it is the same on every path. It begins at an ordinary sample
+with fresh noise of level ``jump``. A sweep is
 
     y   <- y + (eta / 2) score(y, rho) + sqrt(eta) z,    score = -(y - D) / rho^2        ``langevin`` times
-    rho <- a level drawn from  q_k ~ rho_k^-d exp(-R^2 / (2 rho_k^2))                    or its argmax
+    rho <- a level drawn from  q_k ~ rho_k^-d exp(-R^2 / (2 rho_k^2))                    or its
+        argmax
 
-The paper trains a network that tells the level. Here it is what the denoiser knows: given x0 and y the level has just this law under the
-log-uniform prior, with ``R^2 = |y - x0|^2``. What is put for x0 is the ``estimator``:
+The paper trains a network that tells the level. Here it is what the denoiser knows: given x0 and y
+the level has just this law under the log-uniform prior, with ``R^2 = |y - x0|^2``. What is put for
+x0 is the ``estimator``:
 
     gaussian   a draw of N(D, w^2), w^2 = rho^2 div D / d,   div D / d ~ (dy . dD) / |dy|^2 from the Langevin step just made
     residual   D
 
-``rho^2 grad D`` is the covariance of x0 given y (Tweedie). So ``gaussian`` has ``E[R^2] = d rho^2`` at every level for any data, is
-the exact Gibbs step on isotropic Gaussian data, and costs no further call. The residual alone is smaller by the data's share and falls
-to no noise where the data fill all dimensions (a Gaussian of deviation s: from rho^2 < 3 s^2); it serves data of few dimensions among
-many. Either way the levels move by 1 / sqrt(2 d) or so in log rho a sweep: in many dimensions the chain stays near ``jump``.
+``rho^2 grad D`` is the covariance of x0 given y (Tweedie). So ``gaussian`` has ``E[R^2] = d rho^2``
+at every level for any data, is the exact Gibbs step on isotropic Gaussian data, and costs no
+further call. The residual alone is smaller by the data's share and falls to no noise where the data
+fill all dimensions (a Gaussian of deviation s: from rho^2 < 3 s^2); it serves data of few
+dimensions among many. Either way the levels move by 1 / sqrt(2 d) or so in log rho a sweep: in many
+dimensions the chain stays near ``jump``.
 
 Kernels at one level (``step``), and what they make of the variance v of a Gaussian:
 
@@ -24,16 +29,17 @@ Kernels at one level (``step``), and what they make of the variance v of a Gauss
     renoise    D + sqrt(1 - eta) (y - D) + sqrt(eta) rho z        right for v = rho^2, too little by (1 - sqrt(1 - eta)) / 2 for large v
     constant   the above as it is (the paper's)                   v / (1 - eta / (4 v)): the chain stays above rho = sqrt(eta) / 2 or so
 
-After the chain the state of least noise (of the sweeps after ``burn_in``) is brought to the grid's end by the plan sampler ``finish``, on
-Karras nodes (exponent 7) from its own level. The plans of all levels advance together: a network call serves the whole batch, each
-sample at its own time, and counts once: ``nfe = warm + (burn_in + sweeps)(langevin + 1) + finish``. The host reads the levels once,
-after the chain.
+After the chain the state of least noise (of the sweeps after ``burn_in``) is brought to the grid's
+end by the plan sampler ``finish``, on Karras nodes (exponent 7) from its own level. The plans of
+all levels advance together: a network call serves the whole batch, each sample at its own time, and
+counts once: ``nfe = warm + (burn_in + sweeps)(langevin + 1) + finish``. The host reads the levels
+once, after the chain.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,11 +74,13 @@ class DMCMC(Driven):
     Attributes:
         sweeps, burn_in: of the chain; the least noise is looked for in the last ``sweeps``.
         langevin: Langevin steps a sweep.
-        step, eta: the kernel and its size (see above; ``constant`` is 0.5 to 1.6 in the paper, for data in [0, 1]).
+        step, eta: the kernel and its size (see above; ``constant`` is 0.5 to 1.6 in the paper, for
+            data in [0, 1]).
         estimator: ``gaussian`` or ``residual``; ``update``: ``sample`` or ``argmax`` (see above).
         levels, low, high: number and range of the levels; None: what the grid spans.
         jump: noise-to-signal ratio at which the chain begins.
-        finish, arguments: sampler that denoises, a plan, and its options; it also makes the sample that the chain begins with, on the grid.
+        finish, arguments: sampler that denoises, a plan, and its options; it also makes the sample
+            that the chain begins with, on the grid.
         finish_steps: its steps from the chain's level.
     """
 
@@ -107,7 +115,9 @@ class DMCMC(Driven):
         number("jump", self.jump, 1e-9, 1e9)
         integer("finish_steps", self.finish_steps, 1, 10_000)
         if get(self.finish).form != "plan":
-            raise SamplerError(f"finish={self.finish!r} is a driver; a sampler that is a plan is wanted")
+            raise SamplerError(
+                f"finish={self.finish!r} is a driver; a sampler that is a plan is wanted"
+            )
         object.__setattr__(self, "arguments", pairs("arguments", self.arguments))
         self.inner()
 
@@ -122,7 +132,8 @@ class DMCMC(Driven):
 
 
 class Levels:
-    """The levels of a chain with the numbers of the denoiser there, as tensors (K,) on the device."""
+    """The levels of a chain with the numbers of the denoiser there, as tensors (K,) on the
+    device."""
 
     def __init__(self, drive: Drive, grid: Grid, options: DMCMC) -> None:
         first = grid[0].rho if grid[0].alpha > 0.0 else math.exp(-grid.schedule.lam_start)
@@ -130,7 +141,8 @@ class Levels:
         high = first if options.high is None else options.high
         if not (low < high <= first * (1.0 + 1e-12) and low >= end_of(grid).rho * (1.0 - 1e-12)):
             raise SamplerError(
-                f"dmcmc: levels from low={low:.6g} to high={high:.6g}; allowed {end_of(grid).rho:.6g} <= low < high <= {first:.6g}"
+                f"dmcmc: levels from low={low:.6g} to high={high:.6g}; allowed "
+                f"{end_of(grid).rho:.6g} <= low < high <= {first:.6g}"
             )
         count = options.levels
         rhos = [low * (high / low) ** ((k + 1) / count) for k in range(count - 1)]
@@ -150,7 +162,9 @@ class Levels:
     def _columns(self, rows: list[list[float]]) -> list[Tensor]:
         device = self.drive.x.device
         table = torch.from_numpy(np.array(rows).T.copy())
-        return list(table.to(device=device, dtype=torch.float32 if device.type == "mps" else torch.float64))
+        return list(
+            table.to(device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        )
 
     def at(self, rho: float) -> int:
         """The level nearest to ``rho``."""
@@ -187,7 +201,10 @@ def sweep(table: Levels, y: Tensor, k: Tensor, options: DMCMC) -> tuple[Tensor, 
     if options.estimator == "residual":
         return moved, new_level(table, rest.square().sum(1), moved, options)
     step, change = ((a - b).flatten(1).double() for a, b in ((moved, y), (denoised, before)))
-    width = table.rho[k].double() * ((step * change).sum(1) / step.square().sum(1)).clamp_min(0.0).sqrt()
+    width = (
+        table.rho[k].double()
+        * ((step * change).sum(1) / step.square().sum(1)).clamp_min(0.0).sqrt()
+    )
     rest = rest - width[:, None] * table.drive.draw(moved).flatten(1).double()
     return moved, new_level(table, rest.square().sum(1), moved, options)
 
@@ -212,7 +229,10 @@ def chain(table: Levels, y: Tensor, k: Tensor, options: DMCMC) -> tuple[Tensor, 
             least = (y, k)
             continue
         lower = k < least[1]
-        least = (torch.where(lower.reshape(-1, *[1] * (y.ndim - 1)), y, least[0]), torch.where(lower, k, least[1]))
+        least = (
+            torch.where(lower.reshape(-1, *[1] * (y.ndim - 1)), y, least[0]),
+            torch.where(lower, k, least[1]),
+        )
     return least
 
 
@@ -225,16 +245,24 @@ def finish_grid(grid: Grid, level: Node, steps: int) -> Grid:
     if count == 0:
         return Grid.from_nodes([level, end], grid.schedule)
     inner = [grid.at_rho((a + i / count * (c - a)) ** 7) for i in range(1, count)]
-    return Grid.from_nodes([level, *inner, last, *([end] if end.sigma == 0.0 else [])], grid.schedule)
+    return Grid.from_nodes(
+        [level, *inner, last, *([end] if end.sigma == 0.0 else [])], grid.schedule
+    )
 
 
 def _fill(nfe: int, options: DMCMC) -> tuple[int, DMCMC]:
     """As many steps of the ordinary sample as the budget leaves."""
-    cost: Callable[[int], int] = lambda n: build(options.finish, make_grid("lam", VPLinear(), n), options.inner()).nfe  # noqa: E731
+
+    def cost(n: int) -> int:
+        return build(options.finish, make_grid("lam", VPLinear(), n), options.inner()).nfe
+
     left = nfe - options.chain_calls - cost(options.finish_steps)
     steps = largest(cost, left, left)
     if steps < 1:
-        raise ArgumentError(f"dmcmc cannot do nfe={nfe}: its chain takes {options.chain_calls} calls, finish {cost(options.finish_steps)}")
+        raise ArgumentError(
+            f"dmcmc cannot do nfe={nfe}: its chain takes {options.chain_calls} calls, finish "
+            f"{cost(options.finish_steps)}"
+        )
     return steps, options
 
 
@@ -255,7 +283,8 @@ def _fill(nfe: int, options: DMCMC) -> tuple[int, DMCMC]:
     ),
 )
 def dmcmc(drive: Drive, grid: Grid, options: DMCMC) -> Tensor:
-    """Denoising Langevin Gibbs: a chain over data and noise level, then any plan sampler from each sample's least noise."""
+    """Denoising Langevin Gibbs: a chain over data and noise level, then any plan sampler from each
+    sample's least noise."""
     table = Levels(drive, grid, options)
     inner = options.inner()
     warm = build(options.finish, grid, inner)

@@ -1,19 +1,25 @@
-"""Adaptive DPM-Solver: singlestep blocks of two orders that share their evaluations (Lu et al. 2022, arXiv 2206.00927, appendix C).
+"""Adaptive DPM-Solver: singlestep blocks of two orders that share their evaluations (Lu et al.
+2022, arXiv 2206.00927, appendix C).
 
-A trial from s to t, h = lam_t - lam_s, makes a lower and a higher solution from the same predictions,
+A trial from s to t, h = lam_t - lam_s, makes a lower and a higher solution from the same
+predictions,
 
     order 2 ("12")   first order in m(s);               second order, stage at lam_s + h/2
-    order 3 ("23")   second order, stage at lam_s + h/3;  third order, stages at lam_s + h/3 and lam_s + 2h/3
+    order 3 ("23")   second order, stage at lam_s + h/3;  third order, stages at lam_s + h/3 and
+                     lam_s + 2h/3
 
-and measures ``E = rms((x_high - x_low) / max(atol, rtol max(|x_low|, |x_prev|)))``, x_prev the lower solution of the last accepted trial.
-The higher solution is carried on. ``control="dpm"`` is the paper's rule (h <- theta h E^{-1/order}), ``"pid"`` that of k-diffusion; the
-latter takes the mean over the whole batch where the former takes the sample that is worst (``coupling``). A trial that would pass the end
-is cut there: ``dpm`` then scales the step that was cut, ``pid`` its own step (as k-diffusion does), which matters where the trial is
-rejected. The first evaluation of a rejected trial is not made again, so the count is below ``order`` calls a trial (unless
+and measures ``E = rms((x_high - x_low) / max(atol, rtol max(|x_low|, |x_prev|)))``, x_prev the
+lower solution of the last accepted trial. The higher solution is carried on. ``control="dpm"`` is
+the paper's rule (h <- theta h E^{-1/order}), ``"pid"`` that of k-diffusion; the latter takes the
+mean over the whole batch where the former takes the sample that is worst (``coupling``). A trial
+that would pass the end is cut there: ``dpm`` then scales the step that was cut, ``pid`` its own
+step (as k-diffusion does), which matters where the trial is rejected. The first evaluation of a
+rejected trial is not made again, so the count is below ``order`` calls a trial (unless
 ``Drive.reuse`` is False). One number a trial is read by the host.
 
-With ``eta`` a trial goes down to the noise level of an Euler ancestral step from s to t (not below the end's), and fresh noise leads back
-up to t where it is accepted; the controller then takes 1.5 for its order, as k-diffusion does.
+With ``eta`` a trial goes down to the noise level of an Euler ancestral step from s to t (not below
+the end's), and fresh noise leads back up to t where it is accepted; the controller then takes 1.5
+for its order, as k-diffusion does.
 """
 
 from __future__ import annotations
@@ -51,11 +57,14 @@ class DPMAdaptive(Driven):
         kind: ``eps`` (DPM-Solver) or ``x0`` (DPM-Solver++).
         rtol, atol: tolerances; 0.0078 is one grey level of data in [-1, 1].
         h0: first step in lam.
-        control: ``dpm`` (the paper's) or ``pid`` (k-diffusion's, with ``pcoeff``, ``icoeff``, ``dcoeff``, ``accept_safety``).
+        control: ``dpm`` (the paper's) or ``pid`` (k-diffusion's, with ``pcoeff``, ``icoeff``,
+            ``dcoeff``, ``accept_safety``).
         theta: safety factor of ``dpm``.
-        coupling: ``max``: the worst sample of the batch decides; ``mean``: the whole batch's mean square.
+        coupling: ``max``: the worst sample of the batch decides; ``mean``: the whole batch's mean
+            square.
         per_sample: each sample has steps of its own.
-        eta: strength of the fresh noise, as in Euler ancestral; 0: the ODE. ``s_noise`` scales that noise (1 keeps the marginal).
+        eta: strength of the fresh noise, as in Euler ancestral; 0: the ODE. ``s_noise`` scales that
+            noise (1 keeps the marginal).
     """
 
     order: int = 3
@@ -81,7 +90,12 @@ class DPMAdaptive(Driven):
         choice("control", self.control, ("dpm", "pid"))
         choice("coupling", self.coupling, ("max", "mean"))
         flag("per_sample", self.per_sample)
-        for name, low, high in (("rtol", 1e-12, 1.0), ("atol", 1e-12, 10.0), ("h0", 1e-6, 10.0), ("theta", 0.01, 1.0)):
+        for name, low, high in (
+            ("rtol", 1e-12, 1.0),
+            ("atol", 1e-12, 10.0),
+            ("h0", 1e-6, 10.0),
+            ("theta", 0.01, 1.0),
+        ):
             number(name, getattr(self, name), low, high)
         for name in ("pcoeff", "icoeff", "dcoeff"):
             number(name, getattr(self, name), -2.0, 2.0)
@@ -89,13 +103,22 @@ class DPMAdaptive(Driven):
         number("eta", self.eta, 0.0, 10.0)
         number("s_noise", self.s_noise, 0.0, 10.0)
         if self.per_sample and self.eta:
-            raise ArgumentError(f"per_sample=True and eta={self.eta}: steps of each sample's own are for the ODE; allowed is eta=0")
+            raise ArgumentError(
+                f"per_sample=True and eta={self.eta}: steps of each sample's own are for the "
+                "ODE; allowed is eta=0"
+            )
 
     def controller(self) -> Deadbeat | PID:
         """The step-size rule, at its start."""
         if self.control == "dpm":
             return Deadbeat(self.order, self.theta)
-        return PID(1.5 if self.eta else self.order, self.pcoeff, self.icoeff, self.dcoeff, self.accept_safety)
+        return PID(
+            1.5 if self.eta else self.order,
+            self.pcoeff,
+            self.icoeff,
+            self.dcoeff,
+            self.accept_safety,
+        )
 
 
 def trial(grid: Grid, s: Node, t: Node, order: int, kind: str) -> Fragment:
@@ -175,7 +198,13 @@ def integrate(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
     form="driver",
     free=True,
     tau=lambda o: min(o.eta, 1.0),
-    variants=({"order": 2}, {"kind": "x0"}, {"order": 2, "kind": "x0"}, {"control": "pid", "coupling": "mean"}, {"per_sample": True}),
+    variants=(
+        {"order": 2},
+        {"kind": "x0"},
+        {"order": 2, "kind": "x0"},
+        {"control": "pid", "coupling": "mean"},
+        {"per_sample": True},
+    ),
 )
 def dpm_adaptive(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
     """DPM-Solver with adaptive steps: orders 1 and 2, or 2 and 3, from the same evaluations."""

@@ -1,13 +1,16 @@
 """Drivers: samplers that are no fixed program, because their steps depend on the data.
 
-A driver is a function ``(drive, grid, options) -> Tensor``, registered with ``form="driver"``. It never moves a state itself: it writes
-short plans with ``PlanBuilder`` (fragments), and ``drive.run`` hands them to the one loop. A fragment may keep further values beside its
-result (an error estimate, a second solution). The driver looks at what came out, and then takes the step with ``drive.accept`` or writes
-another fragment. The first network call of a fragment may be answered by raw outputs that are known (the step before ended there, or was
-rejected): it is then not made and not counted.
+A driver is a function ``(drive, grid, options) -> Tensor``, registered with ``form="driver"``. It
+never moves a state itself: it writes short plans with ``PlanBuilder`` (fragments), and
+``drive.run`` hands them to the one loop. A fragment may keep further values beside its result (an
+error estimate, a second solution). The driver looks at what came out, and then takes the step with
+``drive.accept`` or writes another fragment. The first network call of a fragment may be answered by
+raw outputs that are known (the step before ended there, or was rejected): it is then not made and
+not counted.
 
-Counted are all network calls, those of rejected steps too; the ``max_nfe`` + 1st raises BudgetError. To decide on a step by a norm, the
-host reads one number a trial from the device: the only synchronisation, and inherent to adaptive steps.
+Counted are all network calls, those of rejected steps too; the ``max_nfe`` + 1st raises
+BudgetError. To decide on a step by a norm, the host reads one number a trial from the device: the
+only synchronisation, and inherent to adaptive steps.
 """
 
 from __future__ import annotations
@@ -33,26 +36,35 @@ if TYPE_CHECKING:
     from ...plans.running.loop import Denoiser
 
 Raws = Sequence[Tensor]
-#: ``path(s_lam, t_lam, like)`` gives the increment W and the space-time area H of one Brownian path a sample over [s_lam, t_lam],
-#: shaped like ``like``: ``W ~ N(0, h)``, ``H ~ N(0, h / 12)``, ``h = t_lam - s_lam``
+#: ``path(s_lam, t_lam, like)`` gives the increment W and the space-time area H of one Brownian path
+#: a sample over [s_lam, t_lam], shaped like ``like``: ``W ~ N(0, h)``, ``H ~ N(0, h / 12)``,
+#: ``h = t_lam - s_lam``
 Path = Callable[[float, float, Tensor], tuple[Tensor, Tensor]]
 #: what a driver may use where nothing else is said
 MAX_NFE = 10_000
 
 
 class BudgetError(FewstepError, ArithmeticError):
-    """The network calls ran out before the end. ``x`` (B, *shape) is the last accepted state, ``t`` its time, ``nfe`` the calls made."""
+    """The network calls ran out before the end. ``x`` (B, *shape) is the last accepted state, ``t``
+    its time, ``nfe`` the calls made."""
 
     def __init__(self, x: Tensor, t: float | None, nfe: int) -> None:
-        super().__init__(f"max_nfe={nfe} network calls are spent at t={t}, before the end; give more, or a looser tolerance")
+        super().__init__(
+            f"max_nfe={nfe} network calls are spent at t={t}, before the end; give more, or "
+            "a looser tolerance"
+        )
         self.x, self.t, self.nfe = x, t, nfe
 
 
 class StepSizeError(FewstepError, ArithmeticError):
-    """No step is small enough: the tolerance is below what the state's dtype can hold. ``x``, ``t``, ``nfe`` as in BudgetError."""
+    """No step is small enough: the tolerance is below what the state's dtype can hold. ``x``,
+    ``t``, ``nfe`` as in BudgetError."""
 
     def __init__(self, x: Tensor, t: float | None, nfe: int) -> None:
-        super().__init__(f"no step from t={t} meets the tolerance in {x.dtype}; give a looser tolerance, or dtype=torch.float64")
+        super().__init__(
+            f"no step from t={t} meets the tolerance in {x.dtype}; give a looser tolerance, "
+            "or dtype=torch.float64"
+        )
         self.x, self.t, self.nfe = x, t, nfe
 
 
@@ -74,15 +86,19 @@ class Fragment(NamedTuple):
 
 
 def fragment(b: PlanBuilder, x: Lin, *keep: Lin) -> Fragment:
-    """The fragment that ends in state ``x`` and keeps the values ``keep`` (made with ``b.at`` or ``b.value``, or evaluated)."""
+    """The fragment that ends in state ``x`` and keeps the values ``keep`` (made with ``b.at`` or
+    ``b.value``, or evaluated)."""
     values = tuple(v.bare for v in keep)
     if None in values:
-        raise PlanError("a fragment keeps values, not expressions: name them with b.at() or b.value()")
+        raise PlanError(
+            "a fragment keeps values, not expressions: name them with b.at() or b.value()"
+        )
     return Fragment(b.finish(x), tuple(v for v in values if v is not None))
 
 
 class Ran(NamedTuple):
-    """What a fragment left: the result, the kept values, and the raw outputs of its first and last network call."""
+    """What a fragment left: the result, the kept values, and the raw outputs of its first and last
+    network call."""
 
     x: Tensor
     kept: tuple[Tensor, ...]
@@ -91,10 +107,11 @@ class Ran(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What ``Drive.on_trial`` sees after a trial was taken or rejected (``drive.x`` and ``drive.node`` are then up to date).
+    """What ``Drive.on_trial`` sees after a trial was taken or rejected (``drive.x`` and
+    ``drive.node`` are then up to date).
 
-    ``start``: the node that the trial began at; ``accepted``; ``error``: its norm as a tensor; ``h``: the next step in lam; ``outputs``:
-    the prediction at ``start``.
+    ``start``: the node that the trial began at; ``accepted``; ``error``: its norm as a tensor;
+    ``h``: the next step in lam; ``outputs``: the prediction at ``start``.
     """
 
     start: Node
@@ -115,12 +132,15 @@ class Drive:
         path: a Brownian path, see ``Path``.
         on_step: sees every accepted step, and may replace its end.
         on_trial: sees every trial of the adaptive DPM-Solver, rejected ones too.
-        interval_noise: ``(start, end, like)`` gives unit normals in place of ``noise`` for a draw that stands for an interval.
+        interval_noise: ``(start, end, like)`` gives unit normals in place of ``noise`` for a draw
+            that stands for an interval.
         reuse: the first call of a trial is not made again after a rejection (False: it is).
-        exact_end: the adaptive DPM-Solver ends at the end itself (False: at a step that stops less than 1e-5 in lam before it).
+        exact_end: the adaptive DPM-Solver ends at the end itself (False: at a step that stops less
+            than 1e-5 in lam before it).
         check: stop on numbers that are not finite.
         max_nfe, nfe: the most network calls, and those made; ``accepted`` and ``rejected`` steps.
-        passes: times that the network ran; less than ``nfe`` where several calls were made as one batch.
+        passes: times that the network ran; less than ``nfe`` where several calls were made as one
+            batch.
     """
 
     denoiser: Denoiser
@@ -146,11 +166,24 @@ class Drive:
     def __post_init__(self) -> None:
         self.watch = Watch(self.calls, self.x)
 
-    def run(self, piece: Fragment, x: Tensor | None = None, *, known: Raws | None = None, noise: Sequence[Tensor] | None = None) -> Ran:
-        """Run ``piece`` from ``x`` (the accepted state where none is given), which stays as it is. ``known`` answers its first call;
-        ``noise`` are its draws, where they are not the next ones of ``self.noise``."""
+    def run(
+        self,
+        piece: Fragment,
+        x: Tensor | None = None,
+        *,
+        known: Raws | None = None,
+        noise: Sequence[Tensor] | None = None,
+    ) -> Ran:
+        """Run ``piece`` from ``x`` (the accepted state where none is given), which stays as it is.
+        ``known`` answers its first call; ``noise`` are its draws, where they are not the next ones
+        of ``self.noise``."""
         source = self._numbered(piece.plan) if noise is None else noise
-        cursor = Cursor(lower(piece.plan, self.denoiser, piece.keep), self.denoiser, self.x if x is None else x, source)
+        cursor = Cursor(
+            lower(piece.plan, self.denoiser, piece.keep),
+            self.denoiser,
+            self.x if x is None else x,
+            source,
+        )
         first: Raws = ()
         last: Raws = ()
         while (call := cursor.call) is not None:
@@ -164,8 +197,11 @@ class Drive:
         """One counted network call. Raises BudgetError where none is left."""
         return self.call_together([x_in], [call])[0]
 
-    def call_together(self, inputs: Sequence[Tensor], calls: Sequence[Call]) -> list[tuple[Tensor, ...]]:
-        """Several network calls as one batch, each counted. Raises BudgetError where not as many are left."""
+    def call_together(
+        self, inputs: Sequence[Tensor], calls: Sequence[Call]
+    ) -> list[tuple[Tensor, ...]]:
+        """Several network calls as one batch, each counted. Raises BudgetError where not as many
+        are left."""
         count, batch = len(calls), len(inputs[0])
         if self.nfe + count > self.max_nfe:
             raise BudgetError(self.x, self.node.t, self.nfe)
@@ -173,13 +209,19 @@ class Drive:
             x_in = torch.cat(list(inputs))
         else:  # the network may write into it
             x_in = inputs[0] if getattr(self.denoiser, "copies", False) else inputs[0].clone()
-        times = [_filled(call.node.t, () if count == 1 else (batch,), x_in.device) for call in calls]
+        times = [
+            _filled(call.node.t, () if count == 1 else (batch,), x_in.device) for call in calls
+        ]
         cond = self.cond if count == 1 else _repeated(self.cond, count)
         raws = self.denoiser.raws(x_in, times[0] if count == 1 else torch.cat(times), cond)
         check_raws(raws, x_in, len(raws))
         self.nfe += count
         self.passes += 1
-        answers = [tuple(raw[k * batch : (k + 1) * batch] for raw in raws) for k in range(count)] if count > 1 else [tuple(raws)]
+        answers = (
+            [tuple(raw[k * batch : (k + 1) * batch] for raw in raws) for k in range(count)]
+            if count > 1
+            else [tuple(raws)]
+        )
         if self.check:
             for call, answer in zip(calls, answers, strict=True):
                 self.calls.append(call)
@@ -191,10 +233,16 @@ class Drive:
         if node.t is None:
             raise PlanError(f"{node} has no time; nothing can be evaluated there")
         scale = self.denoiser.input_scale(node.t)
-        return Outputs(self.denoiser, node, x, self.call(x if scale == 1.0 else x * scale, Call(self.nfe, node, 0, 0, scale)))
+        return Outputs(
+            self.denoiser,
+            node,
+            x,
+            self.call(x if scale == 1.0 else x * scale, Call(self.nfe, node, 0, 0, scale)),
+        )
 
     def draw(self, like: Tensor, start: Node | None = None, end: Node | None = None) -> Tensor:
-        """The next unit normals, shaped like ``like``; ``start`` and ``end`` are the interval that they stand for, where there is one."""
+        """The next unit normals, shaped like ``like``; ``start`` and ``end`` are the interval that
+        they stand for, where there is one."""
         if self.interval_noise is not None and start is not None and end is not None:
             self.draws += 1
             return self.interval_noise(start, end, like)
@@ -206,7 +254,8 @@ class Drive:
         return z
 
     def accept(self, x: Tensor, node: Node, first: Raws = ()) -> bool:
-        """Take ``x`` at ``node`` as the state; ``first`` are the raw outputs at the state before. True where ``on_step`` replaced it."""
+        """Take ``x`` at ``node`` as the state; ``first`` are the raw outputs at the state before.
+        True where ``on_step`` replaced it."""
         before, s = self.x, self.node
         self.x, self.node = x, node
         self.accepted += 1
@@ -215,7 +264,13 @@ class Drive:
         seen = x.clone()
         written = version(seen)
         step = StepState(
-            self.accepted - 1, s, node, before.clone(), seen, Outputs(self.denoiser, s, before, first) if first else {}, self.nfe
+            self.accepted - 1,
+            s,
+            node,
+            before.clone(),
+            seen,
+            Outputs(self.denoiser, s, before, first) if first else {},
+            self.nfe,
         )
         answer = self.on_step(step)
         given = answer if answer is not None else step.x_next
@@ -223,7 +278,9 @@ class Drive:
             return False
         tensor("an edit of the state (what callback returns)", given)
         if given.shape != x.shape:
-            raise ArgumentError(f"an edit must keep the state's shape {tuple(x.shape)}, got {tuple(given.shape)}")
+            raise ArgumentError(
+                f"an edit must keep the state's shape {tuple(x.shape)}, got {tuple(given.shape)}"
+            )
         self.x = given.to(x)
         return True
 
@@ -231,7 +288,9 @@ class Drive:
         """The error norm of a trial on the host; NumericalError where it is not finite."""
         value = float(error.max())
         if not math.isfinite(value):
-            rows = tuple((~torch.isfinite(error)).nonzero().flatten().tolist()) if error.ndim else ()
+            rows = (
+                tuple((~torch.isfinite(error)).nonzero().flatten().tolist()) if error.ndim else ()
+            )
             raise NumericalError("the step", self.nfe, self.node.t, rows)
         return value
 
@@ -252,10 +311,14 @@ def _filled(t: float | None, shape: tuple[int, ...], device: torch.device) -> Te
     """A time on the device: a fill, which nothing waits for, unlike a transfer."""
     if t is None:
         raise PlanError("a node without a time cannot be evaluated")
-    return torch.full(shape, t, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    return torch.full(
+        shape, t, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device
+    )
 
 
-def _repeated(cond: Tensor | Mapping[str, Tensor] | None, times: int) -> Tensor | Mapping[str, Tensor] | None:
+def _repeated(
+    cond: Tensor | Mapping[str, Tensor] | None, times: int
+) -> Tensor | Mapping[str, Tensor] | None:
     if isinstance(cond, Mapping):
         return {name: torch.cat([value] * times) for name, value in cond.items()}
     return None if cond is None else torch.cat([cond] * times)

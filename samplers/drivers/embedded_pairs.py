@@ -1,7 +1,8 @@
 """Embedded Runge-Kutta pairs: Dormand-Prince 5(4) and 8(5,3).
 
-Coefficients are the published ones: Dormand & Prince 1980 (J. Comp. Appl. Math. 6, p. 19) in fractions; Hairer, Norsett & Wanner,
-Solving Ordinary Differential Equations I, 2nd ed. 1993, II.5, in decimals.
+Coefficients are the published ones: Dormand & Prince 1980 (J. Comp. Appl. Math. 6, p. 19) in
+fractions; Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, 2nd ed. 1993, II.5,
+in decimals.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ Row = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Embedded:
-    """An explicit pair: stages at ``c`` with rows ``a``, weights ``b``; rows and weights by stage, zeros left out.
+    """An explicit pair: stages at ``c`` with rows ``a``, weights ``b``; rows and weights by stage,
+    zeros left out.
 
     Attributes:
         order: of the solution that is carried on.
-        errors: one or two error estimates, by stage; of two (e5, e3) the estimate is ``|e5|^2 / sqrt(|e5|^2 + |e3|^2 / 100)``.
+        errors: one or two error estimates, by stage; of two (e5, e3) the estimate is
+            ``|e5|^2 / sqrt(|e5|^2 + |e3|^2 / 100)``.
         power: the estimate is of order ``h^power``.
-        fsal: one stage more sits at the end of the step, with the weights as its row: it is the first of the next step.
+        fsal: one stage more sits at the end of the step, with the weights as its row: it is the
+            first of the next step.
     """
 
     order: int
@@ -45,7 +49,9 @@ DORMAND_PRINCE_5 = Embedded(
         {0: 9017 / 3168, 1: -355 / 33, 2: 46732 / 5247, 3: 49 / 176, 4: -5103 / 18656},
     ),
     b={0: 35 / 384, 2: 500 / 1113, 3: 125 / 192, 4: -2187 / 6784, 5: 11 / 84},
-    errors=({0: 71 / 57600, 2: -71 / 16695, 3: 71 / 1920, 4: -17253 / 339200, 5: 22 / 525, 6: -1 / 40},),
+    errors=(
+        {0: 71 / 57600, 2: -71 / 16695, 3: 71 / 1920, 4: -17253 / 339200, 5: 22 / 525, 6: -1 / 40},
+    ),
     fsal=True,
 )
 
@@ -74,7 +80,13 @@ DORMAND_PRINCE_8 = Embedded(
         {0: 0.2413651341592667, 2: -0.8845494793282861, 3: 0.924834003261792},
         {0: 0.037037037037037035, 3: 0.17082860872947386, 4: 0.12546768756682242},
         {0: 0.037109375, 3: 0.17025221101954405, 4: 0.06021653898045596, 5: -0.017578125},
-        {0: 0.03709200011850479, 3: 0.17038392571223998, 4: 0.10726203044637328, 5: -0.015319437748624402, 6: 0.008273789163814023},
+        {
+            0: 0.03709200011850479,
+            3: 0.17038392571223998,
+            4: 0.10726203044637328,
+            5: -0.015319437748624402,
+            6: 0.008273789163814023,
+        },
         {
             0: 0.6241109587160757,
             3: -3.3608926294469414,

@@ -1,16 +1,19 @@
 """The probability-flow ODE by adaptive Runge-Kutta pairs, in the angle of the path.
 
-With ``r = hypot(alpha, sigma)`` and ``phi = atan2(sigma, alpha)`` the state ``w = x / r = cos(phi) x0 + sin(phi) eps`` obeys
+With ``r = hypot(alpha, sigma)`` and ``phi = atan2(sigma, alpha)`` the state
+``w = x / r = cos(phi) x0 + sin(phi) eps`` obeys
 
     dw/dphi = v / r,   v = alpha eps - sigma x0
 
-(the flow of Song et al. 2021, arXiv 2011.13456, eq. 13, in the variables of Salimans & Ho 2022, arXiv 2202.00512, appendix D). Nothing
-in it is infinite at alpha = 0 (phi = pi/2) or sigma = 0, the schedule only names the times, and ``w`` is of order one on every path, so
-that ``atol`` means the same everywhere: ``w`` is ``x`` itself on VP paths and ``x / sqrt(1 + sigma^2)`` on VE ones.
+(the flow of Song et al. 2021, arXiv 2011.13456, eq. 13, in the variables of Salimans & Ho 2022,
+arXiv 2202.00512, appendix D). Nothing in it is infinite at alpha = 0 (phi = pi/2) or sigma = 0, the
+schedule only names the times, and ``w`` is of order one on every path, so that ``atol`` means the
+same everywhere: ``w`` is ``x`` itself on VP paths and ``x / sqrt(1 + sigma^2)`` on VE ones.
 
-A step is accepted when the largest over the batch of each sample's ``rms(error / (atol + rtol max(|w_s|, |w_t|)))`` is at most 1: the
-samples of a batch share their steps, and so a sample's bits depend on its batch. ``per_sample`` integrates each one by itself, at one row
-a network call, and they do not. The host reads that norm once a step.
+A step is accepted when the largest over the batch of each sample's
+``rms(error / (atol + rtol max(|w_s|, |w_t|)))`` is at most 1: the samples of a batch share their
+steps, and so a sample's bits depend on its batch. ``per_sample`` integrates each one by itself, at
+one row a network call, and they do not. The host reads that norm once a step.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ from .step_control import PI, rms, scale
 
 @dataclass(frozen=True)
 class AdaptiveODE(Driven):
-    """``rtol``, ``atol``: tolerances of a step; ``per_sample``: each sample has steps of its own."""
+    """``rtol``, ``atol``: tolerances of a step; ``per_sample``: each sample has steps of its
+    own."""
 
     rtol: float = 1e-5
     atol: float = 1e-5
@@ -133,20 +137,23 @@ def solve(drive: Drive, grid: Grid, pair: Embedded, options: AdaptiveODE) -> Ten
 @register(
     "ode45",
     order=5,
-    source="Dormand & Prince 1980, J. Comp. Appl. Math. 6; Song et al. 2021, arXiv 2011.13456, section 4.3",
+    source="Dormand & Prince 1980, J. Comp. Appl. Math. 6; Song et al. 2021, arXiv 2011.13456, "
+    "section 4.3",
     form="driver",
     free=True,
     variants=({"per_sample": True},),
 )
 def ode45(drive: Drive, grid: Grid, options: AdaptiveODE) -> Tensor:
-    """Probability-flow ODE by Dormand-Prince 5(4) with adaptive steps; the last slope is the next step's first."""
+    """Probability-flow ODE by Dormand-Prince 5(4) with adaptive steps; the last slope is the next
+    step's first."""
     return solve(drive, grid, DORMAND_PRINCE_5, options)
 
 
 @register(
     "ode853",
     order=8,
-    source="Hairer, Norsett & Wanner 1993, II.5 (DOP853); Song et al. 2021, arXiv 2011.13456, section 4.3",
+    source="Hairer, Norsett & Wanner 1993, II.5 (DOP853); Song et al. 2021, arXiv 2011.13456, "
+    "section 4.3",
     form="driver",
     free=True,
 )

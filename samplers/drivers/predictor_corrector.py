@@ -1,23 +1,30 @@
-"""Predictor-corrector sampling (Song et al. 2021, arXiv 2011.13456, algorithms 1-3, 4-5 and appendix G).
+"""Predictor-corrector sampling (Song et al. 2021, arXiv 2011.13456, algorithms 1-3, 4-5 and
+appendix G).
 
-Predictors, from s to t (t later, less noise), with the score at s and ``dx = f x dt + g dW`` the forward SDE:
+Predictors, from s to t (t later, less noise), with the score at s and ``dx = f x dt + g dW`` the
+forward SDE:
 
     euler_maruyama     x - (f x - g^2 score)(s - t) + g sqrt(s - t) z            in the schedule's own time
-    reverse_diffusion  (2 - a) x + G^2 score + G z                               a = alpha_s / alpha_t, G^2 = sigma_s^2 - a^2 sigma_t^2
-    ancestral          DDPM; the variance of the posterior, or of the forward transition (what the paper has on VP paths)
+    reverse_diffusion  (2 - a) x + G^2 score + G z                               a = alpha_s /
+        alpha_t, G^2 = sigma_s^2 - a^2 sigma_t^2
+    ancestral          DDPM; the variance of the posterior, or of the forward transition (what the
+                       paper has on VP paths)
     ddim               the probability-flow step
 
-Correctors, at one level, n times before each prediction; a = (alpha_s / alpha_t)^2, 1 on VE paths (1 - beta of a discrete VP):
+Correctors, at one level, n times before each prediction; a = (alpha_s / alpha_t)^2, 1 on VE paths
+(1 - beta of a discrete VP):
 
     langevin           x + e score + sqrt(2 e) z,   e = 2 a (snr |z| / |score|)^2
     ald                the same with e = 2 a (snr sigma_s)^2                      annealed Langevin dynamics, arXiv 1907.05600
     renoise            alpha D + sqrt(1 - delta)(x - alpha D) + sqrt(delta) sigma z     keeps the level's marginal where D is exact
 
-The norms of ``langevin`` are taken on the device, so its step size is no number of a plan: each prediction is a step of the predictor's
-plan, run by the one loop, and the corrected state enters it as an edit of the state that is about to be evaluated. Nothing synchronises.
-Norms are of each sample by default, so that bits do not depend on the batch; ``norms="batch"`` takes the batch's mean, as the paper's
-code does. A sample's own norms vary with its state and its z, which makes the variance that ``langevin`` keeps ``(1 + 2 / d)^2`` of
-the marginal's in d dimensions: nothing for pictures, much for points.
+The norms of ``langevin`` are taken on the device, so its step size is no number of a plan: each
+prediction is a step of the predictor's plan, run by the one loop, and the corrected state enters it
+as an edit of the state that is about to be evaluated. Nothing synchronises. Norms are of each
+sample by default, so that bits do not depend on the batch; ``norms="batch"`` takes the batch's
+mean, as the paper's code does. A sample's own norms vary with its state and its z, which makes the
+variance that ``langevin`` keeps ``(1 + 2 / d)^2`` of the marginal's in d dimensions: nothing for
+pictures, much for points.
 
 A last step to sigma = 0 is ``E[x0 | x]``, without noise.
 """
@@ -48,7 +55,9 @@ PREDICTORS = ("euler_maruyama", "reverse_diffusion", "ancestral", "ddim", "none"
 CORRECTORS = ("langevin", "ald", "renoise", "none")
 
 
-def _reverse(b: PlanBuilder, grid: Grid, rule: Callable[[Node, Node], tuple[float, float, float]]) -> Plan:
+def _reverse(
+    b: PlanBuilder, grid: Grid, rule: Callable[[Node, Node], tuple[float, float, float]]
+) -> Plan:
     """``x <- c_x x + c_s score + c_z z``; to sigma = 0 the mean of x0."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
@@ -63,7 +72,9 @@ def _reverse(b: PlanBuilder, grid: Grid, rule: Callable[[Node, Node], tuple[floa
 
 def _in_time(s: Node, t: Node) -> tuple[float, float, float]:
     if s.t is None or t.t is None or s.dalpha is None or s.dsigma is None:
-        raise ArgumentError(f"euler_maruyama steps in t with the derivatives of the path, unknown at {s}")
+        raise ArgumentError(
+            f"euler_maruyama steps in t with the derivatives of the path, unknown at {s}"
+        )
     dt, f = s.t - t.t, s.dalpha / s.alpha
     g2 = 2.0 * s.sigma * s.dsigma - 2.0 * f * s.sigma**2
     return 1.0 - f * dt, g2 * dt, math.sqrt(g2 * dt)
@@ -105,7 +116,8 @@ class PC(Driven):
 
     Attributes:
         predictor, corrector: see above; at least one of them.
-        snr: signal-to-noise ratio of a Langevin step (0.16 on CIFAR-10, 0.17 on CelebA, 0.075 on 256^2 pictures).
+        snr: signal-to-noise ratio of a Langevin step (0.16 on CIFAR-10, 0.17 on CelebA, 0.075 on
+            256^2 pictures).
         corrections: corrector steps before each prediction.
         norms: ``sample`` or ``batch`` (see above).
         delta: share of the noise that ``renoise`` draws afresh.
@@ -130,7 +142,9 @@ class PC(Driven):
         number("delta", self.delta, 1e-6, 1.0)
         integer("corrections", self.corrections, 1, 1000)
         if self.predictor == self.corrector == "none":
-            raise ArgumentError("predictor='none' with corrector='none' does nothing: give one of them")
+            raise ArgumentError(
+                "predictor='none' with corrector='none' does nothing: give one of them"
+            )
 
     @property
     def calls(self) -> int:
@@ -154,7 +168,11 @@ def correct(drive: Drive, x: Tensor, node: Node, share: float, options: PC) -> T
             pull: float | Tensor = (1.0 - math.sqrt(1.0 - options.delta)) * node.sigma**2
             push: float | Tensor = math.sqrt(options.delta) * node.sigma
         else:
-            pull = 2.0 * share * (options.snr * node.sigma) ** 2 if options.corrector == "ald" else _step_size(score, z, share, options)
+            pull = (
+                2.0 * share * (options.snr * node.sigma) ** 2
+                if options.corrector == "ald"
+                else _step_size(score, z, share, options)
+            )
             push = (2.0 * pull) ** 0.5
         wide = torch.promote_types(x.dtype, torch.float32)
         x = (x.to(wide) + pull * score.to(wide) + push * z.to(wide)).to(x.dtype)
@@ -172,8 +190,11 @@ def _step_size(score: Tensor, z: Tensor, share: float, options: PC) -> Tensor:
 
 
 def follow(drive: Drive, plan: Plan, shares: list[float], options: PC) -> Tensor:
-    """Run the predictor's ``plan``, its states corrected before each network call; ``shares`` by call."""
-    cursor = Cursor(lower(plan, drive.denoiser), drive.denoiser, drive.x, lambda key, like: drive.draw(like))
+    """Run the predictor's ``plan``, its states corrected before each network call; ``shares`` by
+    call."""
+    cursor = Cursor(
+        lower(plan, drive.denoiser), drive.denoiser, drive.x, lambda key, like: drive.draw(like)
+    )
     while (call := cursor.call) is not None:
         if options.calls:
             cursor.replace(correct(drive, cursor.x, call.node, shares[call.number], options))
@@ -198,12 +219,20 @@ def _fill(nfe: int, options: PC) -> tuple[int, PC]:
     alone = options.predictor == "none"
     steps = (nfe - 1) // options.calls if alone else nfe // (1 + options.calls)
     if steps < 1:
-        raise ArgumentError(f"pc cannot do one step with nfe={nfe}: a level costs {options.calls + (not alone)} calls")
+        raise ArgumentError(
+            f"pc cannot do one step with nfe={nfe}: a level costs "
+            f"{options.calls + (not alone)} calls"
+        )
     return steps, options
 
 
 def _variants() -> tuple[dict[str, Any], ...]:
-    pairs = ((p, c) for p in PREDICTORS for c in CORRECTORS if (p, c) not in (("none", "none"), ("reverse_diffusion", "langevin")))
+    pairs = (
+        (p, c)
+        for p in PREDICTORS
+        for c in CORRECTORS
+        if (p, c) not in (("none", "none"), ("reverse_diffusion", "langevin"))
+    )
     return tuple({"predictor": p, "corrector": c} for p, c in pairs)
 
 
@@ -214,13 +243,22 @@ def _variants() -> tuple[dict[str, Any], ...]:
     tau=1.0,
     form="driver",
     fill=_fill,
-    variants=(*_variants(), {"norms": "batch"}, {"corrections": 2}, {"predictor": "ancestral", "variance": "fixed_large"}),
+    variants=(
+        *_variants(),
+        {"norms": "batch"},
+        {"corrections": 2},
+        {"predictor": "ancestral", "variance": "fixed_large"},
+    ),
 )
 def pc(drive: Drive, grid: Grid, options: PC) -> Tensor:
     """Predictor-corrector sampling: any predictor with any corrector."""
     if options.predictor == "none":
         return _anneal(drive, grid, options)
-    name, given = ("ddpm", {"variance": options.variance}) if options.predictor == "ancestral" else (options.predictor, {})
+    name, given = (
+        ("ddpm", {"variance": options.variance})
+        if options.predictor == "ancestral"
+        else (options.predictor, {})
+    )
     plan = build(name, grid, make_options(get(name), given))
     ends = [*(e.node for e in plan.evaluations), plan.end]
     return follow(drive, plan, [langevin_share(s, t) for s, t in pairwise(ends)], options)

@@ -1,4 +1,5 @@
-"""Samples of a batch at times of their own: a network call with a time a sample, and plans of several starts that advance together."""
+"""Samples of a batch at times of their own: a network call with a time a sample, and plans of
+several starts that advance together."""
 
 from __future__ import annotations
 
@@ -15,8 +16,11 @@ from ...schedules.node import Node
 from .driver import BudgetError, Drive, Raws
 
 
-def call_rows(drive: Drive, x_in: Tensor, t: Tensor, node: Node, cond: Tensor | Mapping[str, Tensor] | None) -> Raws:
-    """One counted network call with a time a sample, ``t`` (B,); ``node`` stands for it in errors."""
+def call_rows(
+    drive: Drive, x_in: Tensor, t: Tensor, node: Node, cond: Tensor | Mapping[str, Tensor] | None
+) -> Raws:
+    """One counted network call with a time a sample, ``t`` (B,); ``node`` stands for it in
+    errors."""
     if drive.nfe >= drive.max_nfe:
         raise BudgetError(drive.x, drive.node.t, drive.nfe)
     raws = tuple(drive.denoiser.raws(x_in, t, cond))
@@ -32,14 +36,22 @@ def call_rows(drive: Drive, x_in: Tensor, t: Tensor, node: Node, cond: Tensor | 
 class Group:
     """The samples ``rows`` that follow one plan."""
 
-    def __init__(self, drive: Drive, plan: Plan, rows: list[int], noise: Callable[[int, Tensor], Tensor]) -> None:
+    def __init__(
+        self, drive: Drive, plan: Plan, rows: list[int], noise: Callable[[int, Tensor], Tensor]
+    ) -> None:
         self.rows = torch.tensor(rows, device=drive.x.device)
         x = drive.x[self.rows]
-        self.cursor = Cursor(lower(plan, drive.denoiser), drive.denoiser, x, lambda key, like: noise(key, like)[self.rows])
+        self.cursor = Cursor(
+            lower(plan, drive.denoiser),
+            drive.denoiser,
+            x,
+            lambda key, like: noise(key, like)[self.rows],
+        )
 
 
 def run_rows(drive: Drive, plans: Mapping[int, Plan], which: Sequence[int]) -> Tensor:
-    """Run ``plans[which[i]]`` for each sample i from ``drive.x``, all together; the plans end at one node."""
+    """Run ``plans[which[i]]`` for each sample i from ``drive.x``, all together; the plans end at
+    one node."""
     base, drawn, like = drive.draws, dict[int, Tensor](), drive.x
 
     def noise(key: int, _: Tensor) -> Tensor:
@@ -49,7 +61,10 @@ def run_rows(drive: Drive, plans: Mapping[int, Plan], which: Sequence[int]) -> T
             drawn[key] = drive.noise(base + key, like)
         return drawn[key]
 
-    groups = [Group(drive, plans[key], [i for i, k in enumerate(which) if k == key], noise) for key in sorted(set(which), reverse=True)]
+    groups = [
+        Group(drive, plans[key], [i for i, k in enumerate(which) if k == key], noise)
+        for key in sorted(set(which), reverse=True)
+    ]
     while live := [group for group in groups if not group.cursor.done]:
         together(drive, live)
         out = torch.empty_like(drive.x)
@@ -62,12 +77,15 @@ def run_rows(drive: Drive, plans: Mapping[int, Plan], which: Sequence[int]) -> T
 
 
 def together(drive: Drive, groups: list[Group]) -> None:
-    """One network call for all ``groups``, and the step that it makes; samples stay in their order."""
+    """One network call for all ``groups``, and the step that it makes; samples stay in their
+    order."""
     order = torch.cat([group.rows for group in groups])
     place = order.argsort()
     x_in = torch.cat([group.cursor.x_in for group in groups])
     dtype = torch.float32 if x_in.device.type == "mps" else torch.float64
-    t = torch.cat([torch.full_like(group.rows, group.cursor.node.t or 0.0, dtype=dtype) for group in groups])
+    t = torch.cat(
+        [torch.full_like(group.rows, group.cursor.node.t or 0.0, dtype=dtype) for group in groups]
+    )
     cond, rows = drive.cond, order[place]
     if isinstance(cond, Mapping):
         cond = {name: value[rows] for name, value in cond.items()}

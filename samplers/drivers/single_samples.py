@@ -15,10 +15,14 @@ from .driver import BudgetError, Drive, Path
 def by_sample(drive: Drive, solve: Callable[[Drive], Tensor]) -> Tensor:
     """``solve`` for each sample by itself: steps, and so bits, that do not depend on the batch.
 
-    The calls of all samples are counted and share ``max_nfe``. Raises BudgetError where a sample finds none left.
+    The calls of all samples are counted and share ``max_nfe``. Raises BudgetError where a sample
+    finds none left.
     """
     if drive.on_step is not None:
-        raise ArgumentError("per_sample=True steps each sample by itself: there is no state of the batch for on_step to see")
+        raise ArgumentError(
+            "per_sample=True steps each sample by itself: there is no state of the batch for "
+            "on_step to see"
+        )
     rows = []
     for i in range(len(drive.x)):
         one = replace(
@@ -56,7 +60,9 @@ def _path_row(drive: Drive, i: int) -> Path | None:
     return of_one
 
 
-def _row(cond: Tensor | Mapping[str, Tensor] | None, i: int) -> Tensor | Mapping[str, Tensor] | None:
+def _row(
+    cond: Tensor | Mapping[str, Tensor] | None, i: int
+) -> Tensor | Mapping[str, Tensor] | None:
     if isinstance(cond, Mapping):
         return {name: value[i : i + 1] for name, value in cond.items()}
     return None if cond is None else cond[i : i + 1]

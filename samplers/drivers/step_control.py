@@ -22,10 +22,11 @@ def scale(a: Tensor, b: Tensor, atol: float, rtol: float) -> Tensor:
 
 @dataclass
 class PI:
-    """Proportional-integral control (Hairer & Wanner, Solving Ordinary Differential Equations II, IV.2):
+    """Proportional-integral control (Hairer & Wanner, Solving Ordinary Differential Equations II,
+    IV.2):
 
-    ``h <- h clip(safety E^{-integral / k} E_before^{proportional / k}, low, high)``, with k the power of h in the error E; no growth
-    right after a rejection. E <= 1 is accepted.
+    ``h <- h clip(safety E^{-integral / k} E_before^{proportional / k}, low, high)``, with k the
+    power of h in the error E; no growth right after a rejection. E <= 1 is accepted.
     """
 
     power: float
@@ -43,7 +44,11 @@ class PI:
         if error > 1.0:
             self.rejected = True
             return False, max(self.low, self.safety * error ** (-1.0 / self.power))
-        factor = self.safety * error ** (-self.integral / self.power) * self.before ** (self.proportional / self.power)
+        factor = (
+            self.safety
+            * error ** (-self.integral / self.power)
+            * self.before ** (self.proportional / self.power)
+        )
         factor = min(self.high, max(self.low, factor))
         if self.rejected:
             factor = min(1.0, factor)
@@ -53,7 +58,8 @@ class PI:
 
 @dataclass
 class Deadbeat:
-    """The rule of DPM-Solver (Lu et al. 2022, arXiv 2206.00927, appendix C): ``h <- theta h E^{-1/order}``; E <= 1 is accepted."""
+    """The rule of DPM-Solver (Lu et al. 2022, arXiv 2206.00927, appendix C):
+    ``h <- theta h E^{-1/order}``; E <= 1 is accepted."""
 
     order: int
     theta: float = 0.9
@@ -65,9 +71,10 @@ class Deadbeat:
 
 @dataclass
 class PID:
-    """Proportional-integral-derivative control as k-diffusion has it: ``f = prod (E_i + 1e-8)^{-b_i}`` over the last three errors,
-    ``b_1 = (P + I + D) / k, b_2 = -(P + 2 D) / k, b_3 = D / k``, limited to ``1 + atan(f - 1)`` and accepted from ``accept_safety`` on;
-    the errors move up where a trial is accepted.
+    """Proportional-integral-derivative control as k-diffusion has it:
+    ``f = prod (E_i + 1e-8)^{-b_i}`` over the last three errors,
+    ``b_1 = (P + I + D) / k, b_2 = -(P + 2 D) / k, b_3 = D / k``, limited to ``1 + atan(f - 1)`` and
+    accepted from ``accept_safety`` on; the errors move up where a trial is accepted.
     """
 
     order: float
@@ -82,7 +89,9 @@ class PID:
         inverse = 1.0 / (error + 1e-8)
         _, second, third = self.inverses or (inverse,) * 3
         p, i, d = self.pcoeff, self.icoeff, self.dcoeff
-        factor = (inverse ** (p + i + d) * second ** (-p - 2.0 * d) * third**d) ** (1.0 / self.order)
+        factor = (inverse ** (p + i + d) * second ** (-p - 2.0 * d) * third**d) ** (
+            1.0 / self.order
+        )
         factor = 1.0 + math.atan(factor - 1.0)
         accepted = factor >= self.accept_safety
         self.inverses = (inverse, inverse, second) if accepted else (inverse, second, third)

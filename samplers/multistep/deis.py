@@ -1,7 +1,8 @@
-"""DEIS: exponential integrators on noise predictions (Zhang & Chen 2022, arXiv 2204.13902, eqs. 14-17).
+"""DEIS: exponential integrators on noise predictions (Zhang & Chen 2022, arXiv 2204.13902, eqs.
+14-17).
 
-t-AB and rho-AB are multisteps that interpolate eps in t or rho; rho-RK is Runge-Kutta on dy/drho = eps. ``order`` counts nodes (the paper
-counts the extra ones: its r is order - 1).
+t-AB and rho-AB are multisteps that interpolate eps in t or rho; rho-RK is Runge-Kutta on dy/drho =
+eps. ``order`` counts nodes (the paper counts the extra ones: its r is order - 1).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ VARIABLES = {"tab": "t", "rhoab": "rho", "logrho": "lam"}
 
 @dataclass(frozen=True)
 class DEIS:
-    """``variant``: tab, rhoab, logrho (multisteps of ``order`` nodes) or rhork (``rk`` names the tableau)."""
+    """``variant``: tab, rhoab, logrho (multisteps of ``order`` nodes) or rhork (``rk`` names the
+    tableau)."""
 
     variant: str = "tab"
     order: int = 3
@@ -45,8 +47,25 @@ def _order(options: DEIS) -> int:
     order=_order,
     source="Zhang & Chen 2022, arXiv 2204.13902, eqs. 14-17",
     variants=(
-        *({"variant": v, "order": p} for v in VARIABLES for p in (1, 2, 3, 4) if (v, p) != ("tab", 3)),
-        *({"variant": "rhork", "rk": name} for name in ("heun", "midpoint", "kutta3", "ralston3", "heun3", "houwen3", "ssp3", "rk4")),
+        *(
+            {"variant": v, "order": p}
+            for v in VARIABLES
+            for p in (1, 2, 3, 4)
+            if (v, p) != ("tab", 3)
+        ),
+        *(
+            {"variant": "rhork", "rk": name}
+            for name in (
+                "heun",
+                "midpoint",
+                "kutta3",
+                "ralston3",
+                "heun3",
+                "houwen3",
+                "ssp3",
+                "rk4",
+            )
+        ),
     ),
 )
 def deis(b: PlanBuilder, grid: Grid, options: DEIS) -> Plan:
@@ -54,4 +73,6 @@ def deis(b: PlanBuilder, grid: Grid, options: DEIS) -> Plan:
     if options.variant == "rhork":
         return runge_kutta(b, grid, TABLEAUS[options.rk], RhoFrame(grid))
     variable = VARIABLES[options.variant]
-    return multistep(b, grid, Scheme("eps", variable, options.order, lower_order_final=options.lower_order_final))
+    return multistep(
+        b, grid, Scheme("eps", variable, options.order, lower_order_final=options.lower_order_final)
+    )

@@ -1,7 +1,9 @@
-"""SDE-DPM-Solver and SDE-DPM-Solver++ multistep: presets of ``multistep`` with noise (Lu et al. 2022, arXiv 2211.01095, app. B).
+"""SDE-DPM-Solver and SDE-DPM-Solver++ multistep: presets of ``multistep`` with noise (Lu et al.
+2022, arXiv 2211.01095, app. B).
 
-The data form has noise of standard deviation ``sigma_t sqrt(1 - e^{-2 tau^2 h})``, the noise form ``tau sigma_t sqrt(e^{2h} - 1)``, which
-grows without bound with the step: its states have the right signal, and a noise norm that is right only as h -> 0.
+The data form has noise of standard deviation ``sigma_t sqrt(1 - e^{-2 tau^2 h})``, the noise form
+``tau sigma_t sqrt(e^{2h} - 1)``, which grows without bound with the step: its states have the right
+signal, and a noise norm that is right only as h -> 0.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from .multistep import DPMMultistep, Scheme, multistep
 
 @dataclass(frozen=True)
 class DPMMultistepSDE(DPMMultistep):
-    """``eta``: diffusion strength squared (k-diffusion's eta, tau^2 = eta); ``s_noise`` scales the noise."""
+    """``eta``: diffusion strength squared (k-diffusion's eta, tau^2 = eta); ``s_noise`` scales the
+    noise."""
 
     eta: float = 1.0
     s_noise: float = 1.0
@@ -46,7 +49,13 @@ class DPMMultistep3SDE:
     def scheme(self, third: str | None = None) -> Scheme:
         """The multistep of three nodes."""
         tau = math.sqrt(self.eta)
-        return Scheme(order=3, third=third, tau=tau, s_noise=self.s_noise, lower_order_final=self.lower_order_final)
+        return Scheme(
+            order=3,
+            third=third,
+            tau=tau,
+            s_noise=self.s_noise,
+            lower_order_final=self.lower_order_final,
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,12 @@ class NoiseFormSDE2(DPMMultistep):
 )
 def dpmpp_2m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistepSDE) -> Plan:
     """SDE-DPM-Solver++ 2M: the reverse SDE with two data predictions."""
-    scheme = Scheme(moment=options.moment, tau=math.sqrt(options.eta), s_noise=options.s_noise, lower_order_final=options.lower_order_final)
+    scheme = Scheme(
+        moment=options.moment,
+        tau=math.sqrt(options.eta),
+        s_noise=options.s_noise,
+        lower_order_final=options.lower_order_final,
+    )
     return multistep(b, grid, scheme)
 
 
@@ -96,7 +110,8 @@ def dpmpp_2m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistepSDE) -> Plan:
     variants=({"eta": 0.5}, {"eta": 0.0}),
 )
 def dpmpp_3m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
-    """SDE-DPM-Solver++ 3M: the exact quadratic through three data predictions; weak order 2, third order at eta = 0."""
+    """SDE-DPM-Solver++ 3M: the exact quadratic through three data predictions; weak order 2, third
+    order at eta = 0."""
     return multistep(b, grid, options.scheme())
 
 
@@ -122,7 +137,8 @@ def dpmpp_3m_sde_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -
     variants=({"tau": 0.5},),
 )
 def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan:
-    """SDE-DPM-Solver-1: the reverse SDE with one noise prediction; its noise grows as e^h, so it wants short steps."""
+    """SDE-DPM-Solver-1: the reverse SDE with one noise prediction; its noise grows as e^h, so it
+    wants short steps."""
     return multistep(b, grid, Scheme(kind="eps", order=1, tau=options.tau, s_noise=options.s_noise))
 
 
@@ -135,6 +151,17 @@ def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan
     variants=({"correction": "taylor"}, {"tau": 0.5}),
 )
 def sde_dpm_solver_2m(b: PlanBuilder, grid: Grid, options: NoiseFormSDE2) -> Plan:
-    """SDE-DPM-Solver 2M: the reverse SDE with two noise predictions; its noise grows as e^h, so it wants short steps."""
+    """SDE-DPM-Solver 2M: the reverse SDE with two noise predictions; its noise grows as e^h, so it
+    wants short steps."""
     lower = options.lower_order_final
-    return multistep(b, grid, Scheme(kind="eps", moment=options.moment, tau=options.tau, s_noise=options.s_noise, lower_order_final=lower))
+    return multistep(
+        b,
+        grid,
+        Scheme(
+            kind="eps",
+            moment=options.moment,
+            tau=options.tau,
+            s_noise=options.s_noise,
+            lower_order_final=lower,
+        ),
+    )

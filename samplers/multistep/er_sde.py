@@ -1,8 +1,10 @@
-"""ER-SDE-Solver: multistep on the extended reverse-time SDE, whose strength is a function of the noise level (arXiv 2309.06169).
+"""ER-SDE-Solver: multistep on the extended reverse-time SDE, whose strength is a function of the
+noise level (arXiv 2309.06169).
 
-The weights are those of ``plans.noise_scale``: the interpolant through the last data predictions in rho, integrated against the kernel of
-the noise scale Phi. The authors' third order takes a one-sided difference for the first derivative and is of second order; the interpolant
-here is of third.
+The weights are those of ``plans.noise_scale``: the interpolant through the last data predictions in
+rho, integrated against the kernel of the noise scale Phi. The authors' third order takes a
+one-sided difference for the first derivative and is of second order; the interpolant here is of
+third.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from .multistep import Scheme, multistep
 class ERSDE:
     """``order`` 1-3 past data predictions. ``noise_scale``: the noise scale Phi(rho),
 
-    ode rho; sde rho^2; sde_1 rho (e^{-1/rho} + 10); sde_2 rho^1.5; sde_3 rho^2.5; sde_4 rho^0.9 log10(1 + 100 rho^1.5);
-    sde_5 rho (e^{rho^0.3} + 10), the authors' default. ``s_noise`` scales the noise.
+    ode rho; sde rho^2; sde_1 rho (e^{-1/rho} + 10); sde_2 rho^1.5; sde_3 rho^2.5; sde_4 rho^0.9
+    log10(1 + 100 rho^1.5); sde_5 rho (e^{rho^0.3} + 10), the authors' default. ``s_noise`` scales
+    the noise.
     """
 
     order: int = 3
@@ -44,16 +47,29 @@ class ERSDE:
     def scheme(self, third: str | None = None) -> Scheme:
         """The multistep behind the method."""
         scale, lower = NOISE_SCALES[self.noise_scale], self.lower_order_final
-        return Scheme(order=self.order, scale=scale, third=third, s_noise=self.s_noise, lower_order_final=lower)
+        return Scheme(
+            order=self.order,
+            scale=scale,
+            third=third,
+            s_noise=self.s_noise,
+            lower_order_final=lower,
+        )
 
     def tau_at(self, rho: float) -> float:
-        """The diffusion strength at noise-to-signal ratio ``rho``, ``tau^2 = d log Phi / d log rho - 1``."""
+        """The diffusion strength at noise-to-signal ratio ``rho``,
+        ``tau^2 = d log Phi / d log rho - 1``."""
         return math.sqrt(float(NOISE_SCALES[self.noise_scale].excess(np.float64(rho))))
 
     def decay(self, lam: Any, end: float) -> Any:
-        """``int (1 + tau^2) dlam`` from half log-SNRs ``lam`` to ``end``, for the order walk: the strength is not constant."""
+        """``int (1 + tau^2) dlam`` from half log-SNRs ``lam`` to ``end``, for the order walk: the
+        strength is not constant."""
         log_g = NOISE_SCALES[self.noise_scale].log_g
-        return end - lam + log_g(np.exp(-np.asarray(lam, dtype=np.float64))) - log_g(np.exp(-np.float64(end)))
+        return (
+            end
+            - lam
+            + log_g(np.exp(-np.asarray(lam, dtype=np.float64)))
+            - log_g(np.exp(-np.float64(end)))
+        )
 
 
 @register(
@@ -62,10 +78,15 @@ class ERSDE:
     source="Cui et al. 2023, arXiv 2309.06169, Alg. 1-3",
     tau=lambda o: o.tau_at(1.0),
     allow="signal",
-    variants=(*({"noise_scale": name} for name in ("ode", "sde", "sde_1", "sde_4")), {"order": 2, "noise_scale": "ode"}, {"order": 1}),
+    variants=(
+        *({"noise_scale": name} for name in ("ode", "sde", "sde_1", "sde_4")),
+        {"order": 2, "noise_scale": "ode"},
+        {"order": 1},
+    ),
 )
 def er_sde(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
-    """ER-SDE-Solver: data predictions interpolated in rho; weak order 2 with noise, third order without."""
+    """ER-SDE-Solver: data predictions interpolated in rho; weak order 2 with noise, third order
+    without."""
     return multistep(b, grid, options.scheme())
 
 
@@ -78,5 +99,6 @@ def er_sde(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
     variants=({"noise_scale": "ode"}, {"noise_scale": "sde"}),
 )
 def er_sde_compat(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
-    """ER-SDE-Solver with the authors' third order (second order in fact), with exact integrals for their sums over 100 points."""
+    """ER-SDE-Solver with the authors' third order (second order in fact), with exact integrals for
+    their sums over 100 points."""
     return multistep(b, grid, options.scheme("onesided"))

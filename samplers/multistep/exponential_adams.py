@@ -1,10 +1,11 @@
-"""Exponential Adams methods: every multistep of this package as one function with a choice a step, the space that solver search walks in
-(Liu et al. 2023, arXiv 2312.07243, USF).
+"""Exponential Adams methods: every multistep of this package as one function with a choice a step,
+the space that solver search walks in (Liu et al. 2023, arXiv 2312.07243, USF).
 
-A step from s to t takes the last p predictions as x0, eps, v or velocity, interpolates them in lam, rho or t (v also in the angle of the
-path), and integrates the exact kernel (``plans.weights``, ``plans.angle_weights``); a corrector redoes it with the new prediction among the
-nodes. Each choice is one value, or a tuple with one a step. One network call serves all kinds that later steps ask of it. Some named
-methods (``lower_order_final`` is theirs too):
+A step from s to t takes the last p predictions as x0, eps, v or velocity, interpolates them in lam,
+rho or t (v also in the angle of the path), and integrates the exact kernel (``plans.weights``,
+``plans.angle_weights``); a corrector redoes it with the new prediction among the nodes. Each choice
+is one value, or a tuple with one a step. One network call serves all kinds that later steps ask of
+it. Some named methods (``lower_order_final`` is theirs too):
 
     ddim             order=1                                    dpm_solver_3m    order=3, kind="eps"
     dpmpp_2m         order=2, moment="half"                     deis (t-AB)      order=3, kind="eps", variable="t"
@@ -45,7 +46,9 @@ class Choice(NamedTuple):
 Past = tuple[Node, dict[str, Lin]]
 
 
-def exponential_adams_plan(b: PlanBuilder, grid: Grid, choices: Sequence[Choice], *, lower_order_final: bool) -> Plan:
+def exponential_adams_plan(
+    b: PlanBuilder, grid: Grid, choices: Sequence[Choice], *, lower_order_final: bool
+) -> Plan:
     """Write the plan that follows ``choices``, one a step of ``grid``."""
     x = b.start(grid[0])
     reach = max(c.order for c in choices)
@@ -65,7 +68,8 @@ def exponential_adams_plan(b: PlanBuilder, grid: Grid, choices: Sequence[Choice]
 
 
 def _kinds(choices: Sequence[Choice], i: int) -> tuple[str, ...]:
-    """The kinds that step i, the corrector of the one before and the steps that still reach back to node i ask for."""
+    """The kinds that step i, the corrector of the one before and the steps that still reach back to
+    node i ask for."""
     wanted = [c.kind for j, c in enumerate(choices[i:]) if j < c.order]
     if i and choices[i - 1].corrector != "none":
         wanted.append(choices[i - 1].kind)
@@ -90,19 +94,23 @@ class _Step(NamedTuple):
         c = self.choice
         where = [node for node, _ in nodes]
         moment = c.moment if c.moment != "exact" and len(nodes) == 2 else None
-        w = weights(self.s, t, where, c.kind, variable=c.variable, t_of_lam=self.t_of_lam, moment=moment)
+        w = weights(
+            self.s, t, where, c.kind, variable=c.variable, t_of_lam=self.t_of_lam, moment=moment
+        )
         return w.carry * self.x + dot(w.values, [by_kind[c.kind] for _, by_kind in nodes])
 
 
 @dataclass(frozen=True)
 class ExponentialAdams:
-    """A value for all steps, or a tuple with one a step of the grid (the step out of alpha = 0 ignores its entry).
+    """A value for all steps, or a tuple with one a step of the grid (the step out of alpha = 0
+    ignores its entry).
 
     Attributes:
         order: past nodes, 1 to 6 (fewer where there are not as many yet).
         kind: what is interpolated: x0, eps, v or velocity.
         variable: in what: lam, rho or t (a velocity always in t), or angle (v only).
-        corrector: none; pseudo, redo the step with the prediction made at its end, which is kept; implicit, evaluate again after it.
+        corrector: none; pseudo, redo the step with the prediction made at its end, which is kept;
+            implicit, evaluate again after it.
         moment: with two nodes in lam: exact, or half, bh1, linear (see ``plans.weights``).
         lower_order_final: at most as many nodes as there are steps left.
     """
@@ -123,7 +131,9 @@ class ExponentialAdams:
         for name in fields:
             if getattr(self, name) == ():
                 raise ArgumentError(f"{name}=(): one entry a step is wanted")
-        lengths = {name: len(value) for name in fields if isinstance(value := getattr(self, name), tuple)}
+        lengths = {
+            name: len(value) for name in fields if isinstance(value := getattr(self, name), tuple)
+        }
         if len(set(lengths.values())) > 1:
             raise ArgumentError(f"tuples of different lengths, one entry a step each: {lengths}")
         for c in self.choices(next(iter(lengths.values()), 1)):
@@ -145,7 +155,10 @@ class ExponentialAdams:
     @property
     def declared(self) -> int:
         """The smallest order of a step: its nodes, one more with a corrector."""
-        steps = max((len(v) for name in Choice._fields if isinstance(v := getattr(self, name), tuple)), default=1)
+        steps = max(
+            (len(v) for name in Choice._fields if isinstance(v := getattr(self, name), tuple)),
+            default=1,
+        )
         return min(c.order + (c.corrector != "none") for c in self.choices(steps))
 
 
@@ -162,17 +175,24 @@ def _check(c: Choice) -> None:
     if c.variable == "angle" and c.kind != "v":
         raise ArgumentError(f"variable='angle' goes with kind='v', got kind={c.kind!r}")
     if c.moment != "exact" and (c.variable != "lam" or c.kind == "v"):
-        raise ArgumentError(f"moment={c.moment!r} is one of two nodes in lam, on x0 or eps; got variable={c.variable!r}, kind={c.kind!r}")
+        raise ArgumentError(
+            f"moment={c.moment!r} is one of two nodes in lam, on x0 or eps; got "
+            f"variable={c.variable!r}, kind={c.kind!r}"
+        )
 
 
 @register(
     "exponential_adams",
     order=lambda o: o.declared,
-    source="Liu et al. 2023, arXiv 2312.07243 (USF); Hochbruck & Ostermann 2010, Acta Numerica 19, sec. 2.7",
+    source="Liu et al. 2023, arXiv 2312.07243 (USF); Hochbruck & Ostermann 2010, Acta Numerica 19, "
+    "sec. 2.7",
     allow="asymptotic",
     variants=(
         *({"order": p} for p in (1, 2, 4, 5)),
-        *({"order": p, "kind": "eps", "variable": v} for p, v in ((3, "lam"), (4, "rho"), (3, "t"))),
+        *(
+            {"order": p, "kind": "eps", "variable": v}
+            for p, v in ((3, "lam"), (4, "rho"), (3, "t"))
+        ),
         *({"order": p, "variable": v} for p, v in ((2, "rho"), (3, "t"))),
         {"order": 2, "corrector": "pseudo"},
         {"order": 2, "corrector": "implicit", "kind": "eps", "variable": "rho"},
@@ -182,7 +202,8 @@ def _check(c: Choice) -> None:
     ),
 )
 def exponential_adams(b: PlanBuilder, grid: Grid, options: ExponentialAdams) -> Plan:
-    """Exponential Adams of any order in lam, rho, t or the angle on x0, eps, v or velocities, with a choice for each step."""
+    """Exponential Adams of any order in lam, rho, t or the angle on x0, eps, v or velocities, with
+    a choice for each step."""
     before = len(b.nodes) - len(grid)  # steps made already: the one out of alpha = 0
     choices = options.choices(grid.steps + before)[before:]
     return exponential_adams_plan(b, grid, choices, lower_order_final=options.lower_order_final)
@@ -203,7 +224,8 @@ class FlowAdams:
 @register(
     "flow_adams",
     order=lambda o: o.order,
-    source="Adams-Bashforth of the steps themselves on dx/dt = u, Lipman et al. 2022, arXiv 2210.02747",
+    source="Adams-Bashforth of the steps themselves on dx/dt = u, Lipman et al. 2022, arXiv "
+    "2210.02747",
     allow="asymptotic",
     alpha_zero=True,
     variants=tuple({"order": p} for p in (1, 3, 4)),
@@ -211,4 +233,6 @@ class FlowAdams:
 def flow_adams(b: PlanBuilder, grid: Grid, options: FlowAdams) -> Plan:
     """Adams-Bashforth in t on the velocity, for any steps: one evaluation a step."""
     step = Choice(options.order, "velocity", "t", "none", "exact")
-    return exponential_adams_plan(b, grid, [step] * grid.steps, lower_order_final=options.lower_order_final)
+    return exponential_adams_plan(
+        b, grid, [step] * grid.steps, lower_order_final=options.lower_order_final
+    )

@@ -1,7 +1,9 @@
-"""Momentum: steps whose slope is a running mean, which widens the region of stability at few steps and strong guidance
-(Wizadwongsa et al. 2023, arXiv 2307.11118), and gradient estimation, which goes the other way (Permenter & Yuan 2023, arXiv 2306.04848).
+"""Momentum: steps whose slope is a running mean, which widens the region of stability at few steps
+and strong guidance (Wizadwongsa et al. 2023, arXiv 2307.11118), and gradient estimation, which goes
+the other way (Permenter & Yuan 2023, arXiv 2306.04848).
 
-All steps are ``y += (rho_t - rho_s) slope`` in ``y = x / alpha`` with eps as the slope, or the one-node x0 step.
+All steps are ``y += (rho_t - rho_s) slope`` in ``y = x / alpha`` with eps as the slope, or the
+one-node x0 step.
 """
 
 from __future__ import annotations
@@ -22,28 +24,36 @@ _GAMMA = (1.0, 1 / 2, 5 / 12, 3 / 8, 251 / 720)
 
 
 def damped_adams(k: int, beta: float) -> tuple[float, ...]:
-    """GHVB weights of the last ``k`` running means ``v_i = (1 - beta) v_{i-1} + beta eps_i``, newest first, divided by beta.
+    """GHVB weights of the last ``k`` running means ``v_i = (1 - beta) v_{i-1} + beta eps_i``,
+    newest first, divided by beta.
 
-    With the backward difference D, ``eps = (1 + (1 - beta)/beta D) v``, so the Adams series ``sum_j gamma_j D^j`` on eps is
-    ``sum_j (gamma_j + (1 - beta)/beta gamma_{j-1}) D^j`` on v, cut after k terms (arXiv 2307.11118, eq. 12).
+    With the backward difference D, ``eps = (1 + (1 - beta)/beta D) v``, so the Adams series
+    ``sum_j gamma_j D^j`` on eps is ``sum_j (gamma_j + (1 - beta)/beta gamma_{j-1}) D^j`` on v, cut
+    after k terms (arXiv 2307.11118, eq. 12).
     """
     if beta == 1.0:
         return adams(k)
     lag = (1.0 - beta) / beta
     series = [_GAMMA[j] + (lag * _GAMMA[j - 1] if j else 0.0) for j in range(k)]
-    return tuple((-1) ** m * sum(math.comb(j, m) * series[j] for j in range(m, k)) for m in range(k))
+    return tuple(
+        (-1) ** m * sum(math.comb(j, m) * series[j] for j in range(m, k)) for m in range(k)
+    )
 
 
 @dataclass(frozen=True)
 class GHVB:
-    """``order`` r = k - 1 + beta: 1.8 is k = 2 nodes with beta = 0.8; whole numbers are plain Adams-Bashforth (iPNDM)."""
+    """``order`` r = k - 1 + beta: 1.8 is k = 2 nodes with beta = 0.8; whole numbers are plain
+    Adams-Bashforth (iPNDM)."""
 
     order: float = 1.8
 
     def __post_init__(self) -> None:
         number("order", self.order, 0.05, 5.0)
         if self.beta < 0.05:
-            raise ArgumentError(f"order={self.order!r}: beta={self.beta:.3g}, the part above a whole number, must be at least 0.05")
+            raise ArgumentError(
+                f"order={self.order!r}: beta={self.beta:.3g}, the part above a whole number, "
+                "must be at least 0.05"
+            )
 
     @property
     def nodes(self) -> int:
@@ -58,7 +68,8 @@ class GHVB:
 
 @dataclass(frozen=True)
 class HeavyBall:
-    """``beta``: share of the new slope; ``nesterov``: use the mean one step ahead; ``base``: ipndm (``order`` nodes) or dpmpp_2m."""
+    """``beta``: share of the new slope; ``nesterov``: use the mean one step ahead; ``base``: ipndm
+    (``order`` nodes) or dpmpp_2m."""
 
     beta: float = 0.8
     base: str = "ipndm"
@@ -74,7 +85,8 @@ class HeavyBall:
 
 @dataclass(frozen=True)
 class GradientEstimation:
-    """``gamma``: the slope is ``gamma eps_i + (1 - gamma) eps_{i-1}``; 1 is Euler, 1.5 Adams-Bashforth of equal steps."""
+    """``gamma``: the slope is ``gamma eps_i + (1 - gamma) eps_{i-1}``; 1 is Euler, 1.5
+    Adams-Bashforth of equal steps."""
 
     gamma: float = 2.0
 
@@ -89,12 +101,16 @@ class GradientEstimation:
     variants=tuple({"order": r} for r in (0.8, 2.0, 2.5, 3.8, 4.5)),
 )
 def ghvb(b: PlanBuilder, grid: Grid, options: GHVB) -> Plan:
-    """Generalised heavy ball: Adams-Bashforth on a running mean of the noise predictions; of order k on equal steps in rho, else 2."""
+    """Generalised heavy ball: Adams-Bashforth on a running mean of the noise predictions; of order
+    k on equal steps in rho, else 2."""
     x = b.start(grid[0])
     means: list[Lin] = []
     for s, t in grid.pairs():
         e = b.evaluate(x, s, "eps")
-        means = [_mean(b, means[0] if means else None, e, options.beta), *means[: options.nodes - 1]]
+        means = [
+            _mean(b, means[0] if means else None, e, options.beta),
+            *means[: options.nodes - 1],
+        ]
         x = b.at(t, transfer(x, dot(damped_adams(len(means), options.beta), means), s, t))
     return b.finish(x)
 
@@ -112,10 +128,17 @@ def _heavy_ball_order(o: HeavyBall) -> int:
     "heavy_ball",
     order=_heavy_ball_order,
     source="Wizadwongsa et al. 2023, arXiv 2307.11118, sec. 4.1 (HB, Polyak) and app. (Nesterov)",
-    variants=({"base": "dpmpp_2m"}, {"nesterov": True}, {"base": "dpmpp_2m", "nesterov": True}, {"beta": 1.0}, {"order": 2}),
+    variants=(
+        {"base": "dpmpp_2m"},
+        {"nesterov": True},
+        {"base": "dpmpp_2m", "nesterov": True},
+        {"beta": 1.0},
+        {"order": 2},
+    ),
 )
 def heavy_ball(b: PlanBuilder, grid: Grid, options: HeavyBall) -> Plan:
-    """Heavy-ball momentum on the slope of iPNDM (PLMS) or on the data prediction of DPM-Solver++ 2M; first order for beta < 1.
+    """Heavy-ball momentum on the slope of iPNDM (PLMS) or on the data prediction of DPM-Solver++
+    2M; first order for beta < 1.
 
     A step to sigma = 0 has no momentum: a mean over earlier data predictions is no sample.
     """
@@ -125,11 +148,24 @@ def heavy_ball(b: PlanBuilder, grid: Grid, options: HeavyBall) -> Plan:
     h = 0.0
     for s, t in grid.pairs():
         data = options.base == "dpmpp_2m"
-        history = [b.evaluate(x, s, "x0" if data else "eps"), *history[: 1 if data else options.order - 1]]
+        history = [
+            b.evaluate(x, s, "x0" if data else "eps"),
+            *history[: 1 if data else options.order - 1],
+        ]
         before, h = h, t.lam - s.lam
-        new = _half_difference(history, h / before if before else 0.0, t.sigma == 0.0) if data else dot(adams(len(history)), history)
+        new = (
+            _half_difference(history, h / before if before else 0.0, t.sigma == 0.0)
+            if data
+            else dot(adams(len(history)), history)
+        )
         v = _mean(b, v, new, options.beta)
-        slope = new if t.sigma == 0.0 else (1.0 - options.beta) * v + options.beta * new if options.nesterov else v
+        slope = (
+            new
+            if t.sigma == 0.0
+            else (1.0 - options.beta) * v + options.beta * new
+            if options.nesterov
+            else v
+        )
         if data:
             w = weights(s, t, [s], "x0")
             x = b.at(t, w.carry * x + w.values[0] * slope)
@@ -139,8 +175,13 @@ def heavy_ball(b: PlanBuilder, grid: Grid, options: HeavyBall) -> Plan:
 
 
 def _half_difference(history: list[Lin], ratio: float, last: bool) -> Lin:
-    """``m_0 + (h / 2 h_before) (m_0 - m_1)``: what DPM-Solver++ 2M weighs; the newest alone in the first step and in one to sigma = 0."""
-    return history[0] if last or len(history) == 1 else history[0] + (0.5 * ratio) * (history[0] - history[1])
+    """``m_0 + (h / 2 h_before) (m_0 - m_1)``: what DPM-Solver++ 2M weighs; the newest alone in the
+    first step and in one to sigma = 0."""
+    return (
+        history[0]
+        if last or len(history) == 1
+        else history[0] + (0.5 * ratio) * (history[0] - history[1])
+    )
 
 
 @register(
@@ -150,12 +191,23 @@ def _half_difference(history: list[Lin], ratio: float, last: bool) -> Lin:
     variants=({"gamma": 1.5}, {"gamma": 1.0}),
 )
 def gradient_estimation(b: PlanBuilder, grid: Grid, options: GradientEstimation) -> Plan:
-    """Gradient estimation: Euler in rho along ``gamma eps_i + (1 - gamma) eps_{i-1}``, plain Euler in the first step and to sigma = 0."""
+    """Gradient estimation: Euler in rho along ``gamma eps_i + (1 - gamma) eps_{i-1}``, plain Euler
+    in the first step and to sigma = 0."""
     x = b.start(grid[0])
     before: Lin | None = None
     for s, t in grid.pairs():
         e = b.evaluate(x, s, "eps")
         plain = before is None or t.sigma == 0.0
-        x = b.at(t, transfer(x, e if before is None or plain else options.gamma * e + (1.0 - options.gamma) * before, s, t))
+        x = b.at(
+            t,
+            transfer(
+                x,
+                e
+                if before is None or plain
+                else options.gamma * e + (1.0 - options.gamma) * before,
+                s,
+                t,
+            ),
+        )
         before = e
     return b.finish(x)

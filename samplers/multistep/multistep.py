@@ -1,14 +1,17 @@
-"""One multistep method, many names: exponential-Lagrange steps on stored predictions, with an optional corrector.
+"""One multistep method, many names: exponential-Lagrange steps on stored predictions, with an
+optional corrector.
 
-A step from s to t interpolates the last p predictions in a variable (lam, rho or t) and integrates the exact kernel (``plans.weights``).
-A corrector redoes the step just made with the new prediction among the nodes and keeps that prediction (no further network call).
+A step from s to t interpolates the last p predictions in a variable (lam, rho or t) and integrates
+the exact kernel (``plans.weights``). A corrector redoes the step just made with the new prediction
+among the nodes and keeps that prediction (no further network call).
 
     kind x0,  variable lam        DPM-Solver++ 2M/3M, UniPC, SDE-DPM-Solver++      arXiv 2211.01095, 2302.04867
     kind eps, variable lam        DPM-Solver 2M/3M, DEIS in log rho                arXiv 2206.00927
     kind eps, variable rho or t   LMS, DEIS rho-AB and t-AB                        arXiv 2204.13902, eqs. 14-15
 
-With tau > 0 the step puts in one noise, the same in predictor and corrector (SDE-DPM-Solver, SA-Solver). The correlation of the prediction
-with the noise inside a step is left out, so the weak order is 2 at most, whatever the number of nodes.
+With tau > 0 the step puts in one noise, the same in predictor and corrector (SDE-DPM-Solver,
+SA-Solver). The correlation of the prediction with the noise inside a step is left out, so the weak
+order is 2 at most, whatever the number of nodes.
 """
 
 from __future__ import annotations
@@ -37,10 +40,12 @@ class Scheme:
         kind, variable: what is stored, and the variable in which it is interpolated.
         order: number of past nodes of the predictor.
         corrector: number of nodes of the corrector, the new one among them; 0 for none.
-        again: evaluate the corrected state as well (PECE), instead of keeping the prediction at the predicted one (PEC).
+        again: evaluate the corrected state as well (PECE), instead of keeping the prediction at the
+            predicted one (PEC).
         moment: replacement of the second moment where two nodes are used (None: exact).
-        third: what peers do where three nodes are used, None: the exact quadratic; ``halved``: half of its second difference (3M);
-            ``onesided``: its first derivative is the backward difference of two nodes (ER-SDE).
+        third: what peers do where three nodes are used, None: the exact quadratic; ``halved``: half
+            of its second difference (3M); ``onesided``: its first derivative is the backward
+            difference of two nodes (ER-SDE).
         one_row: the corrector of ``one_row`` (the peers' UniPC with varying coefficients).
         tau: diffusion strength, one number or one a step.
         scale: the noise scale of an extended SDE, in place of tau and variable.
@@ -92,7 +97,8 @@ def multistep(b: PlanBuilder, grid: Grid, scheme: Scheme) -> Plan:
 
 @dataclass(frozen=True)
 class _Step:
-    """A step from state ``x`` at ``s`` with its noise: what predictor and corrector have in common."""
+    """A step from state ``x`` at ``s`` with its noise: what predictor and corrector have in
+    common."""
 
     x: Lin
     s: Node
@@ -108,7 +114,16 @@ class _Step:
             w = one_row_weights(s, t, where, scheme.kind)
         else:
             moment = scheme.moment if len(nodes) == 2 else None
-            w = weights(s, t, where, scheme.kind, variable=scheme.variable, tau=self.tau, t_of_lam=t_of_lam, moment=moment)
+            w = weights(
+                s,
+                t,
+                where,
+                scheme.kind,
+                variable=scheme.variable,
+                tau=self.tau,
+                t_of_lam=t_of_lam,
+                moment=moment,
+            )
         if scheme.third is not None and len(nodes) == 3:
             w = THIRDS[scheme.third](w, s, t, where)
         y = w.carry * self.x + dot(w.values, [m for _, m in nodes])
@@ -117,8 +132,8 @@ class _Step:
 
 @dataclass(frozen=True)
 class DPMMultistep:
-    """``correction``: how the two-node step weighs the difference, ``midpoint`` (the default everywhere) or ``taylor`` (exact), which
-    k-diffusion and diffusers call ``heun``."""
+    """``correction``: how the two-node step weighs the difference, ``midpoint`` (the default
+    everywhere) or ``taylor`` (exact), which k-diffusion and diffusers call ``heun``."""
 
     correction: str = "midpoint"
     lower_order_final: bool = True
@@ -137,7 +152,8 @@ class DPMMultistep:
 
 @dataclass(frozen=True)
 class NoiseForm3(DPMMultistep):
-    """As ``DPMMultistep``. ``third``: the second difference, ``exact`` or ``halved`` (as diffusers computes it: second order)."""
+    """As ``DPMMultistep``. ``third``: the second difference, ``exact`` or ``halved`` (as diffusers
+    computes it: second order)."""
 
     third: str = "exact"
 
@@ -151,9 +167,10 @@ _UNIPC_MOMENTS = {"bh1": "bh1", "bh2": "half", "vary_coeff": None, "vary_coeff_c
 
 @dataclass(frozen=True)
 class UniPC:
-    """``order`` 1-4 past nodes; ``variant``: bh1, bh2 (they differ only where two nodes meet), vary_coeff (exact there too) or
-    vary_coeff_compat (its corrector as public code has it, see ``one_row``); ``corrector`` on or off; ``kind`` x0 or eps;
-    ``skip_corrector``: steps from 0 without it."""
+    """``order`` 1-4 past nodes; ``variant``: bh1, bh2 (they differ only where two nodes meet),
+    vary_coeff (exact there too) or vary_coeff_compat (its corrector as public code has it, see
+    ``one_row``); ``corrector`` on or off; ``kind`` x0 or eps; ``skip_corrector``: steps from 0
+    without it."""
 
     order: int = 2
     variant: str = "bh2"
@@ -168,14 +185,22 @@ class UniPC:
         choice("kind", self.kind, ("x0", "eps"))
         flag("corrector", self.corrector)
         flag("lower_order_final", self.lower_order_final)
-        object.__setattr__(self, "skip_corrector", tuple(integer("skip_corrector", k, 0, MAX_STEPS) for k in self.skip_corrector))
+        object.__setattr__(
+            self,
+            "skip_corrector",
+            tuple(integer("skip_corrector", k, 0, MAX_STEPS) for k in self.skip_corrector),
+        )
         if self.skip_corrector and not self.corrector:
-            raise ArgumentError(f"skip_corrector={self.skip_corrector!r} with corrector=False: there is no corrector to skip")
+            raise ArgumentError(
+                f"skip_corrector={self.skip_corrector!r} with corrector=False: there is no "
+                "corrector to skip"
+            )
 
 
 @dataclass(frozen=True)
 class UniP:
-    """``order``: past nodes; ``variant``: bh1, bh2 (they differ for two nodes) or vary_coeff (exact there too); ``kind``: x0 or eps."""
+    """``order``: past nodes; ``variant``: bh1, bh2 (they differ for two nodes) or vary_coeff (exact
+    there too); ``kind``: x0 or eps."""
 
     order: int = 2
     variant: str = "bh2"
@@ -191,7 +216,8 @@ class UniP:
 
 @dataclass(frozen=True)
 class LMS:
-    """``order``: number of past nodes, 1 to 32; above 6 the weights grow fast and the method is of use to reproduce other programs only."""
+    """``order``: number of past nodes, 1 to 32; above 6 the weights grow fast and the method is of
+    use to reproduce other programs only."""
 
     order: int = 4
     lower_order_final: bool = False
@@ -207,25 +233,52 @@ _TAYLOR = ({"correction": "taylor"},)
 @register("dpmpp_2m", order=2, source="Lu et al. 2022, arXiv 2211.01095, Alg. 2", variants=_TAYLOR)
 def dpmpp_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     """DPM-Solver++ 2M: two data predictions, one evaluation a step."""
-    return multistep(b, grid, Scheme(moment=options.moment, lower_order_final=options.lower_order_final))
+    return multistep(
+        b, grid, Scheme(moment=options.moment, lower_order_final=options.lower_order_final)
+    )
 
 
-@register("dpmpp_3m", order=3, source="Lu et al. 2022, arXiv 2211.01095, app. D with the full second difference")
+@register(
+    "dpmpp_3m",
+    order=3,
+    source="Lu et al. 2022, arXiv 2211.01095, app. D with the full second difference",
+)
 def dpmpp_3m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     """DPM-Solver++ 3M of true third order (the exact quadratic through three data predictions)."""
-    return multistep(b, grid, Scheme(order=3, moment=options.moment, lower_order_final=options.lower_order_final))
+    return multistep(
+        b, grid, Scheme(order=3, moment=options.moment, lower_order_final=options.lower_order_final)
+    )
 
 
 @register("dpmpp_3m_compat", order=2, source="DPM-Solver reference code and its descendants")
 def dpmpp_3m_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
-    """DPM-Solver++ 3M as diffusers and k-diffusion compute it: half of the second difference, hence second order."""
-    return multistep(b, grid, Scheme(order=3, moment=options.moment, third="halved", lower_order_final=options.lower_order_final))
+    """DPM-Solver++ 3M as diffusers and k-diffusion compute it: half of the second difference, hence
+    second order."""
+    return multistep(
+        b,
+        grid,
+        Scheme(
+            order=3,
+            moment=options.moment,
+            third="halved",
+            lower_order_final=options.lower_order_final,
+        ),
+    )
 
 
-@register("dpm_solver_2m", order=2, source="Lu et al. 2022, arXiv 2206.00927, multistep form", variants=_TAYLOR)
+@register(
+    "dpm_solver_2m",
+    order=2,
+    source="Lu et al. 2022, arXiv 2206.00927, multistep form",
+    variants=_TAYLOR,
+)
 def dpm_solver_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     """DPM-Solver 2M: two noise predictions."""
-    return multistep(b, grid, Scheme(kind="eps", moment=options.moment, lower_order_final=options.lower_order_final))
+    return multistep(
+        b,
+        grid,
+        Scheme(kind="eps", moment=options.moment, lower_order_final=options.lower_order_final),
+    )
 
 
 @register(
@@ -237,7 +290,13 @@ def dpm_solver_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
 def dpm_solver_3m(b: PlanBuilder, grid: Grid, options: NoiseForm3) -> Plan:
     """DPM-Solver 3M: three noise predictions, true third order unless ``third="halved"``."""
     third = None if options.third == "exact" else options.third
-    scheme = Scheme(kind="eps", order=3, moment=options.moment, third=third, lower_order_final=options.lower_order_final)
+    scheme = Scheme(
+        kind="eps",
+        order=3,
+        moment=options.moment,
+        third=third,
+        lower_order_final=options.lower_order_final,
+    )
     return multistep(b, grid, scheme)
 
 
@@ -261,8 +320,12 @@ def _unipc_order(o: UniPC) -> int:
 )
 def unipc(b: PlanBuilder, grid: Grid, options: UniPC) -> Plan:
     """UniPC: predictor and corrector of any order for one evaluation a step."""
-    if options.skip_corrector and min(options.skip_corrector) >= grid.steps:  # a list for longer runs may name later steps too
-        raise ArgumentError(f"skip_corrector={options.skip_corrector!r}: no step of these, counted from 0, is among {grid.steps}")
+    # a list for longer runs may name later steps too
+    if options.skip_corrector and min(options.skip_corrector) >= grid.steps:
+        raise ArgumentError(
+            f"skip_corrector={options.skip_corrector!r}: no step of these, counted from 0, "
+            f"is among {grid.steps}"
+        )
     scheme = Scheme(
         kind=options.kind,
         order=options.order,
@@ -279,12 +342,27 @@ def unipc(b: PlanBuilder, grid: Grid, options: UniPC) -> Plan:
     "unip",
     order=lambda o: o.order,
     source="Zhao et al. 2023, arXiv 2302.04867, Alg. 2",
-    variants=({"variant": "bh1"}, {"variant": "vary_coeff"}, *({"order": p} for p in (1, 3, 4)), {"kind": "eps"}),
+    variants=(
+        {"variant": "bh1"},
+        {"variant": "vary_coeff"},
+        *({"order": p} for p in (1, 3, 4)),
+        {"kind": "eps"},
+    ),
 )
 def unip(b: PlanBuilder, grid: Grid, options: UniP) -> Plan:
-    """UniP, the predictor of UniPC alone: DPM-Solver++ 2M for two nodes (bh2), exact interpolation for more."""
+    """UniP, the predictor of UniPC alone: DPM-Solver++ 2M for two nodes (bh2), exact interpolation
+    for more."""
     moment = _UNIPC_MOMENTS[options.variant]
-    return multistep(b, grid, Scheme(options.kind, order=options.order, moment=moment, lower_order_final=options.lower_order_final))
+    return multistep(
+        b,
+        grid,
+        Scheme(
+            options.kind,
+            order=options.order,
+            moment=moment,
+            lower_order_final=options.lower_order_final,
+        ),
+    )
 
 
 @register(
@@ -295,5 +373,7 @@ def unip(b: PlanBuilder, grid: Grid, options: UniP) -> Plan:
 )
 def lms(b: PlanBuilder, grid: Grid, options: LMS) -> Plan:
     """Linear multistep in rho with exact integrals."""
-    scheme = Scheme(kind="eps", variable="rho", order=options.order, lower_order_final=options.lower_order_final)
+    scheme = Scheme(
+        kind="eps", variable="rho", order=options.order, lower_order_final=options.lower_order_final
+    )
     return multistep(b, grid, scheme)

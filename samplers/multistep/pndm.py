@@ -1,7 +1,9 @@
-"""Pseudo numerical methods (Liu et al. 2022, arXiv 2202.09778, eqs. 11-13, Alg. 2): classical weights on eps, exact transfer of the state.
+"""Pseudo numerical methods (Liu et al. 2022, arXiv 2202.09778, eqs. 11-13, Alg. 2): classical
+weights on eps, exact transfer of the state.
 
-Transfer from s to t with slope e: ``x_t = alpha_t (x / alpha_s + (rho_t - rho_s) e)``. The weights are those of uniform grids, so every
-method here is second order at most where rho is not uniform, whatever its number of nodes.
+Transfer from s to t with slope e: ``x_t = alpha_t (x / alpha_s + (rho_t - rho_s) e)``. The weights
+are those of uniform grids, so every method here is second order at most where rho is not uniform,
+whatever its number of nodes.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ def transfer(x: Lin, e: Lin, s: Node, t: Node) -> Lin:
 
 
 def _halfway(grid: Grid, s: Node, t: Node) -> Node | None:
-    """The node at the middle time; None where the step ends at sigma = 0 (the pseudo Runge-Kutta stage there would be evaluated at it)."""
+    """The node at the middle time; None where the step ends at sigma = 0 (the pseudo Runge-Kutta
+    stage there would be evaluated at it)."""
     if t.sigma == 0.0 or s.t is None or t.t is None or not math.isfinite(t.t):
         return None
     return grid.at_t(0.5 * (s.t + t.t))
@@ -44,7 +47,8 @@ class IPNDM:
 
 @dataclass(frozen=True)
 class PNDM:
-    """``variant``: F, three pseudo Runge-Kutta steps and then four noise predictions, or S, one pseudo Heun step and then two."""
+    """``variant``: F, three pseudo Runge-Kutta steps and then four noise predictions, or S, one
+    pseudo Heun step and then two."""
 
     variant: str = "F"
 
@@ -71,9 +75,15 @@ def _runge_kutta(b: PlanBuilder, x: Lin, e1: Lin, s: Node, middle: Node, t: Node
     return (e1 + 2.0 * e2 + 2.0 * e3 + e4) / 6.0
 
 
-@register("pndm", order=2, source="Liu et al. 2022, arXiv 2202.09778, Alg. 2 (F-PNDM, S-PNDM)", variants=({"variant": "S"},))
+@register(
+    "pndm",
+    order=2,
+    source="Liu et al. 2022, arXiv 2202.09778, Alg. 2 (F-PNDM, S-PNDM)",
+    variants=({"variant": "S"},),
+)
 def pndm(b: PlanBuilder, grid: Grid, options: PNDM) -> Plan:
-    """F-PNDM: three pseudo Runge-Kutta steps, then four noise predictions; N + 9 evaluations. S-PNDM: N + 1."""
+    """F-PNDM: three pseudo Runge-Kutta steps, then four noise predictions; N + 9 evaluations.
+    S-PNDM: N + 1."""
     x = b.start(grid[0])
     history: list[Lin] = []
     for i, (s, t) in enumerate(grid.pairs()):
@@ -90,9 +100,14 @@ def pndm(b: PlanBuilder, grid: Grid, options: PNDM) -> Plan:
     return b.finish(x)
 
 
-@register("plms", order=2, source="Liu et al. 2022, arXiv 2202.09778, with the start-up of CompVis and diffusers")
+@register(
+    "plms",
+    order=2,
+    source="Liu et al. 2022, arXiv 2202.09778, with the start-up of CompVis and diffusers",
+)
 def plms(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
-    """PLMS: a Heun-like first step, then two, three and four noise predictions; N + 1 evaluations (1 for one step)."""
+    """PLMS: a Heun-like first step, then two, three and four noise predictions; N + 1 evaluations
+    (1 for one step)."""
     x = b.start(grid[0])
     history: list[Lin] = []
     for i, (s, t) in enumerate(grid.pairs()):
@@ -129,14 +144,16 @@ def ipndm(b: PlanBuilder, grid: Grid, options: IPNDM) -> Plan:
     variants=tuple({"order": p} for p in (1, 2, 3)),
 )
 def ipndm_v(b: PlanBuilder, grid: Grid, options: VariableIPNDM) -> Plan:
-    """iPNDM with the Adams-Bashforth weights of the steps themselves: the same plans as LMS and DEIS rho-AB."""
+    """iPNDM with the Adams-Bashforth weights of the steps themselves: the same plans as LMS and
+    DEIS rho-AB."""
     scheme = Scheme("eps", "rho", options.order, lower_order_final=options.lower_order_final)
     return multistep(b, grid, scheme)
 
 
 @dataclass(frozen=True)
 class CompatIPNDM(IPNDM):
-    """``order``: number of past noise predictions (4 in the peers' code, where the weights do not even sum to 1)."""
+    """``order``: number of past noise predictions (4 in the peers' code, where the weights do not
+    even sum to 1)."""
 
     order: int = 3
 
@@ -149,9 +166,11 @@ class CompatIPNDM(IPNDM):
     variants=tuple({"order": p} for p in (1, 2)),
 )
 def ipndm_v_compat(b: PlanBuilder, grid: Grid, options: CompatIPNDM) -> Plan:
-    """iPNDM_v as its code has it: orders 3 and 4 carry slips, so their weights are no Adams-Bashforth weights of the steps.
+    """iPNDM_v as its code has it: orders 3 and 4 carry slips, so their weights are no
+    Adams-Bashforth weights of the steps.
 
-    With order 4 the noise of a state is off by the unevenness of the steps (consistency ``signal``), which leaves second order.
+    With order 4 the noise of a state is off by the unevenness of the steps (consistency
+    ``signal``), which leaves second order.
     """
     x = b.start(grid[0])
     history: list[Lin] = []
@@ -163,8 +182,9 @@ def ipndm_v_compat(b: PlanBuilder, grid: Grid, options: CompatIPNDM) -> Plan:
 
 
 def _slipped(h: list[float]) -> tuple[float, ...]:
-    """Weights of the peers for the steps ``h`` (newest first): of ``h[0] (e_0 + w_1 d_1 + w_2 d_2 + w_3 d_3)`` with the divided differences
-    d_k scaled by h_1 h_2 ..., w_1 is right, w_2 has its bracket misplaced and w_3 a sign; d_3 ends on the wrong ratio."""
+    """Weights of the peers for the steps ``h`` (newest first): of
+    ``h[0] (e_0 + w_1 d_1 + w_2 d_2 + w_3 d_3)`` with the divided differences d_k scaled by h_1 h_2
+    ..., w_1 is right, w_2 has its bracket misplaced and w_3 a sign; d_3 ends on the wrong ratio."""
     if len(h) == 1:
         return (1.0,)
     first = 0.5 * h[0] / h[1]

@@ -1,7 +1,9 @@
-"""SA-Solver: stochastic Adams predictor and corrector (Xue et al. 2023, arXiv 2309.05019, Alg. 1, eqs. 14-19).
+"""SA-Solver: stochastic Adams predictor and corrector (Xue et al. 2023, arXiv 2309.05019, Alg. 1,
+eqs. 14-19).
 
-A preset of ``multistep`` whose strength tau may change from step to step: a constant, a constant within an interval of noise levels, or one
-number a step. Predictor and corrector share the step's noise. tau = 0 is UniP with UniC, predictor order 1 with tau = 1 DDIM with eta = 1.
+A preset of ``multistep`` whose strength tau may change from step to step: a constant, a constant
+within an interval of noise levels, or one number a step. Predictor and corrector share the step's
+noise. tau = 0 is UniP with UniC, predictor order 1 with tau = 1 DDIM with eta = 1.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from .multistep import Scheme, multistep
 class SASolver:
     """Options of SA-Solver.
 
-    ``predictor_order``: past nodes; ``corrector_order``: nodes of the corrector, the new one among them, 0 for none. ``mode``: ``pec``
-    keeps the prediction made at the predicted state, ``pece`` evaluates the corrected one too (twice the calls). ``tau``: strength, one
-    number or one a step of the whole grid (the noise form's first step out of alpha = 0 puts in none); ``interval``: the noise levels, by
-    the start of the step, in which noise is put in, measured by ``clock``, t of the schedule or rho (diffusers: tau 1 within t = 200 .. 800
-    of its table; the paper on CIFAR-10: rho within 0.05 .. 1). ``end_noise``: noise in the last step too. ``kind``: x0 or eps.
-    ``correction``: ``exact``, or ``linear`` for the second moment of two nodes in data form (the authors' code and diffusers).
+    ``predictor_order``: past nodes; ``corrector_order``: nodes of the corrector, the new one among
+    them, 0 for none. ``mode``: ``pec`` keeps the prediction made at the predicted state, ``pece``
+    evaluates the corrected one too (twice the calls). ``tau``: strength, one number or one a step
+    of the whole grid (the noise form's first step out of alpha = 0 puts in none); ``interval``: the
+    noise levels, by the start of the step, in which noise is put in, measured by ``clock``, t of
+    the schedule or rho (diffusers: tau 1 within t = 200 .. 800 of its table; the paper on CIFAR-10:
+    rho within 0.05 .. 1). ``end_noise``: noise in the last step too. ``kind``: x0 or eps.
+    ``correction``: ``exact``, or ``linear`` for the second moment of two nodes in data form (the
+    authors' code and diffusers).
     """
 
     predictor_order: int = 2
@@ -48,7 +53,9 @@ class SASolver:
             number("tau", value, 0.0, 3.0)
         object.__setattr__(self, "interval", tuple(self.interval))
         if self.interval and not (len(self.interval) == 2 and self.interval[0] < self.interval[1]):
-            raise ArgumentError(f"interval={self.interval}: two rising numbers, or () for everywhere, are wanted")
+            raise ArgumentError(
+                f"interval={self.interval}: two rising numbers, or () for everywhere, are wanted"
+            )
         choice("clock", self.clock, ("t", "rho"))
         choice("mode", self.mode, ("pec", "pece"))
         choice("kind", self.kind, ("x0", "eps"))
@@ -62,12 +69,15 @@ class SASolver:
         return self.tau if isinstance(self.tau, tuple) else (self.tau,)
 
     def taus(self, grid: Grid, steps: int) -> tuple[float, ...]:
-        """One strength a step of ``grid``, the last steps of the ``steps`` for which ``tau`` is given."""
+        """One strength a step of ``grid``, the last steps of the ``steps`` for which ``tau`` is
+        given."""
         given = self.strengths if isinstance(self.tau, tuple) else self.strengths * steps
         if len(given) != steps:
             raise ArgumentError(f"tau has {len(given)} values, the grid {steps} steps")
         out = []
-        for i, ((s, _), tau) in enumerate(zip(grid.pairs(), given[steps - grid.steps :], strict=True)):
+        for i, ((s, _), tau) in enumerate(
+            zip(grid.pairs(), given[steps - grid.steps :], strict=True)
+        ):
             where = s.rho if self.clock == "rho" else grid.times[i]
             inside = not self.interval or self.interval[0] <= where <= self.interval[1]
             out.append(tau if inside and (self.end_noise or i < grid.steps - 1) else 0.0)
@@ -87,7 +97,10 @@ def _order(options: SASolver) -> int:
     tau=lambda o: max(o.strengths),
     allow="signal",
     variants=(
-        *({"predictor_order": p, "corrector_order": q} for p, q in ((1, 0), (1, 2), (3, 3), (3, 4))),
+        *(
+            {"predictor_order": p, "corrector_order": q}
+            for p, q in ((1, 0), (1, 2), (3, 3), (3, 4))
+        ),
         *({"predictor_order": p, "corrector_order": q, "tau": 0.0} for p, q in ((2, 3), (3, 4))),
         {"mode": "pece"},
         {"tau": 0.7},
@@ -96,7 +109,8 @@ def _order(options: SASolver) -> int:
     ),
 )
 def sa_solver(b: PlanBuilder, grid: Grid, options: SASolver) -> Plan:
-    """SA-Solver: stochastic Adams predictor and corrector for one evaluation a step; weak order 2 at most, p + 1 at tau = 0."""
+    """SA-Solver: stochastic Adams predictor and corrector for one evaluation a step; weak order 2
+    at most, p + 1 at tau = 0."""
     scheme = Scheme(
         kind=options.kind,
         order=options.predictor_order,

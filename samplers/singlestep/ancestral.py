@@ -1,11 +1,13 @@
 """DDIM and its stochastic relatives: one function, three names.
 
-In ``y = x / alpha`` and ``rho = sigma / alpha`` a step from s to t with x0 prediction D and ``eps = (y - D) / rho`` is
+In ``y = x / alpha`` and ``rho = sigma / alpha`` a step from s to t with x0 prediction D and
+``eps = (y - D) / rho`` is
 
     y_t = D + s_d eps + s_u z,   s_u = eta rho_t sqrt(1 - rho_t^2 / rho_s^2),   s_d^2 + s_u^2 = rho_t^2
 
-(Song et al. 2020, arXiv 2010.02502, eqs. 12 and 16). eta = 0 is DDIM; eta = 1 is the DDPM posterior (Ho et al. 2020, arXiv 2006.11239,
-eqs. 6-7) and the "Euler ancestral" step; as steps shrink, eta is the diffusion strength tau of the reverse SDE.
+(Song et al. 2020, arXiv 2010.02502, eqs. 12 and 16). eta = 0 is DDIM; eta = 1 is the DDPM posterior
+(Ho et al. 2020, arXiv 2006.11239, eqs. 6-7) and the "Euler ancestral" step; as steps shrink, eta is
+the diffusion strength tau of the reverse SDE.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ def noise_share(s: Node, t: Node, eta: float) -> float:
     if eta == 0.0 or t.sigma == 0.0:
         return 0.0
     ratio = 0.0 if s.alpha == 0.0 else t.rho / s.rho
-    return min(t.sigma, eta * t.sigma * math.sqrt(-math.expm1(2.0 * math.log(ratio))) if ratio > 0.0 else eta * t.sigma)
+    return min(
+        t.sigma,
+        eta * t.sigma * math.sqrt(-math.expm1(2.0 * math.log(ratio)))
+        if ratio > 0.0
+        else eta * t.sigma,
+    )
 
 
 def ancestral_shares(s: Node, t: Node, eta: float) -> tuple[float, float]:
@@ -35,8 +42,11 @@ def ancestral_shares(s: Node, t: Node, eta: float) -> tuple[float, float]:
     return math.sqrt(max(t.sigma**2 - fresh**2, 0.0)) / s.sigma, fresh
 
 
-def ancestral(b: PlanBuilder, grid: Grid, eta: float, scale: float = 1.0, *, large: bool = False) -> Plan:
-    """The step above along the grid; ``scale`` multiplies the noise, ``large`` draws the variance of the forward transition."""
+def ancestral(
+    b: PlanBuilder, grid: Grid, eta: float, scale: float = 1.0, *, large: bool = False
+) -> Plan:
+    """The step above along the grid; ``scale`` multiplies the noise, ``large`` draws the variance
+    of the forward transition."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         D = b.evaluate(x, s, "x0")
@@ -62,14 +72,22 @@ class DDIM:
 
 @dataclass(frozen=True)
 class DDPM:
-    """``variance``: ``small`` is the posterior's, ``large`` the forward transition's (larger than the marginal allows)."""
+    """``variance``: ``small`` is the posterior's, ``large`` the forward transition's (larger than
+    the marginal allows)."""
 
     variance: str = "fixed_small"
 
     def __post_init__(self) -> None:
         if self.variance.startswith("learned"):
-            raise ArgumentError(f"variance={self.variance!r}: a learned variance is an output of the network and makes no linear plan")
-        choice("variance", self.variance, ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"))
+            raise ArgumentError(
+                f"variance={self.variance!r}: a learned variance is an output of the network "
+                "and makes no linear plan"
+            )
+        choice(
+            "variance",
+            self.variance,
+            ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
+        )
 
 
 @dataclass(frozen=True)

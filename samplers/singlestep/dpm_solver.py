@@ -1,12 +1,15 @@
-"""DPM-Solver and DPM-Solver++ singlestep (Lu et al. 2022, arXiv 2206.00927 Alg. 1-2 and app. D; arXiv 2211.01095 Alg. 1).
+"""DPM-Solver and DPM-Solver++ singlestep (Lu et al. 2022, arXiv 2206.00927 Alg. 1-2 and app. D;
+arXiv 2211.01095 Alg. 1).
 
-A block of order k from s to t has stages at ``lam_s + r h``. With f(n) the one-node exponential step to n and m, m1, m2 the predictions
+A block of order k from s to t has stages at ``lam_s + r h``. With f(n) the one-node exponential
+step to n and m, m1, m2 the predictions
 
     x1 = f(s1)                          order 2: x_t = f(t) + mu/(2 r1) (m1 - m)              (or the exact two-node weight, "taylor")
     x2 = f(s2) + w(s2; s, s1)(m1 - m)   order 3: x_t = f(t) + w(t; s, s2)(m2 - m)             ("taylor": the quadratic through all three)
 
-where w(n; s, k) is the weight of the second node. Order 3 needs r2 = 2/3. Blocks either span one grid interval each (``full``, stages at
-r1, r2 in lam) or fill a budget: interval j of the grid is evaluation j, stages sit on grid nodes, leftover evaluations make lower blocks.
+where w(n; s, k) is the weight of the second node. Order 3 needs r2 = 2/3. Blocks either span one
+grid interval each (``full``, stages at r1, r2 in lam) or fill a budget: interval j of the grid is
+evaluation j, stages sit on grid nodes, leftover evaluations make lower blocks.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from .churn import Churn, lifter, stochastic
 def fill_orders(order: int, nfe: int, rule: str = "fill") -> tuple[int, ...]:
     """Block orders that spend exactly ``nfe`` evaluations: full blocks, then lower ones at the end.
 
-    ``fill`` as DPM-Solver-fast does; ``fill_low`` has a last block of one evaluation for order 2 too; ``fill_high`` only what is left over.
+    ``fill`` as DPM-Solver-fast does; ``fill_low`` has a last block of one evaluation for order 2
+    too; ``fill_high`` only what is left over.
     """
     if rule == "fill_high":
         full, rest = divmod(nfe, order)
@@ -55,11 +59,17 @@ def singlestep(
     lows: Sequence[Node] | None = None,
     s_noise: float = 1.0,
 ) -> Plan:
-    """Write the plan of ``blocks``, each ``(s,)``, ``(s, s1)`` or ``(s, s1, s2)``; a block ends where the next begins.
+    """Write the plan of ``blocks``, each ``(s,)``, ``(s, s1)`` or ``(s, s1, s2)``; a block ends
+    where the next begins.
 
-    ``lows``: a block goes down to its node of ``lows`` first, and fresh noise (times ``s_noise``) leads back up.
+    ``lows``: a block goes down to its node of ``lows`` first, and fresh noise (times ``s_noise``)
+    leads back up.
     """
-    b.nodes = (*(() if not b.nodes or b.nodes[0] == blocks[0][0] else b.nodes[:1]), *(block[0] for block in blocks), end)
+    b.nodes = (
+        *(() if not b.nodes or b.nodes[0] == blocks[0][0] else b.nodes[:1]),
+        *(block[0] for block in blocks),
+        end,
+    )
     ends = [*(block[0] for block in blocks[1:]), end]
     x = b.start(blocks[0][0])
     for block, t, low in zip(blocks, ends, lows or ends, strict=True):
@@ -70,11 +80,20 @@ def singlestep(
     return b.finish(x)
 
 
-def _block(b: PlanBuilder, x: Lin, block: tuple[Node, ...], t: Node, kind: str, correction: str = "dpmsolver") -> Lin:
+def _block(
+    b: PlanBuilder,
+    x: Lin,
+    block: tuple[Node, ...],
+    t: Node,
+    kind: str,
+    correction: str = "dpmsolver",
+) -> Lin:
     s, taylor = block[0], correction == "taylor"
     m = b.evaluate(x, s, kind)
 
-    def interpolated(node: Node, nodes: Sequence[Node], values: Sequence[Lin], moment: str | None = None) -> Lin:
+    def interpolated(
+        node: Node, nodes: Sequence[Node], values: Sequence[Lin], moment: str | None = None
+    ) -> Lin:
         w = weights(s, node, nodes, kind, moment=moment)
         return w.carry * x + dot(w.values, values)
 
@@ -85,19 +104,26 @@ def _block(b: PlanBuilder, x: Lin, block: tuple[Node, ...], t: Node, kind: str, 
     if len(block) == 2:
         return interpolated(t, [s, s1], [m, m1], None if taylor else "half")
     s2 = block[2]
-    m2 = b.evaluate(b.at(s2, interpolated(s2, [s, s1], [m, m1], "half" if correction == "half" else None)), s2, kind)
-    return interpolated(t, [s, s1, s2], [m, m1, m2]) if taylor else interpolated(t, [s, s2], [m, m2])
+    m2 = b.evaluate(
+        b.at(s2, interpolated(s2, [s, s1], [m, m1], "half" if correction == "half" else None)),
+        s2,
+        kind,
+    )
+    return (
+        interpolated(t, [s, s1, s2], [m, m1, m2]) if taylor else interpolated(t, [s, s2], [m, m2])
+    )
 
 
 @dataclass(frozen=True)
 class Singlestep:
     """Options of a singlestep method.
 
-    ``r1``, ``r2``: stage positions in lam, as fractions of the step (r2 = 2/3 for third order). ``correction``: dpmsolver, taylor, or half
-    (dpmsolver whose third-order stage has ``mu/2`` too, as in diffusers: a stage error of h^3, so the order is the same).
-    ``blocks``: ``full``, or ``fill`` where every grid interval is one evaluation (``fill_low``, ``fill_high``: see ``fill_orders``).
-    ``orders``: the order of each interval's block, overrides ``blocks`` (DPM-Solver-fast on a uniform-lam grid is
-    ``orders=(3, 3, ..., 2, 1)``).
+    ``r1``, ``r2``: stage positions in lam, as fractions of the step (r2 = 2/3 for third order).
+    ``correction``: dpmsolver, taylor, or half (dpmsolver whose third-order stage has ``mu/2`` too,
+    as in diffusers: a stage error of h^3, so the order is the same). ``blocks``: ``full``, or
+    ``fill`` where every grid interval is one evaluation (``fill_low``, ``fill_high``: see
+    ``fill_orders``). ``orders``: the order of each interval's block, overrides ``blocks``
+    (DPM-Solver-fast on a uniform-lam grid is ``orders=(3, 3, ..., 2, 1)``).
     """
 
     r1: float | None = None
@@ -123,7 +149,9 @@ def _check_orders(options: Singlestep | DPMFast) -> None:
 
 def _given_orders(orders: tuple[int, ...], grid: Grid) -> tuple[int, ...]:
     if len(orders) != grid.steps:
-        raise ArgumentError(f"orders={orders}: {len(orders)} blocks for {grid.steps} grid intervals")
+        raise ArgumentError(
+            f"orders={orders}: {len(orders)} blocks for {grid.steps} grid intervals"
+        )
     return orders
 
 
@@ -133,7 +161,8 @@ def _blocks(grid: Grid, order: int, options: Singlestep) -> list[tuple[Node, ...
         for k in fill_orders(order, grid.steps, options.blocks):
             out.append(tuple(grid[j] for j in range(i, i + k)))
             i += k
-        if grid[-1].sigma == 0.0 and len(out[-1]) > 1:  # h is infinite there: the last evaluation makes a first-order block
+        # h is infinite there: the last evaluation makes a first-order block
+        if grid[-1].sigma == 0.0 and len(out[-1]) > 1:
             out[-1:] = [out[-1][:-1], out[-1][-1:]]
         return out
     orders = _given_orders(options.orders or (order,) * grid.steps, grid)
@@ -143,18 +172,23 @@ def _blocks(grid: Grid, order: int, options: Singlestep) -> list[tuple[Node, ...
     return out
 
 
-def _stages(grid: Grid, s: Node, t: Node, order: int, r1: float | None = None, r2: float = 2 / 3) -> tuple[Node, ...]:
+def _stages(
+    grid: Grid, s: Node, t: Node, order: int, r1: float | None = None, r2: float = 2 / 3
+) -> tuple[Node, ...]:
     """The nodes at which a block of ``order`` from s to t evaluates."""
     first = r1 if r1 is not None else (0.5 if order == 2 else 1 / 3)
     return s, *(grid.at_lam(s.lam + r * (t.lam - s.lam)) for r in (first, r2)[: order - 1])
 
 
 def _plan(b: PlanBuilder, grid: Grid, order: int, kind: str, options: Singlestep) -> Plan:
-    return singlestep(b, _blocks(grid, order, options), grid[-1], kind, correction=options.correction)
+    return singlestep(
+        b, _blocks(grid, order, options), grid[-1], kind, correction=options.correction
+    )
 
 
 def _fill(nfe: int, options: Singlestep | DPMFast) -> tuple[int, Singlestep | DPMFast]:
-    """Spend a budget: as many grid intervals as evaluations, in blocks as high as fit; the intervals of ``orders`` where they are given."""
+    """Spend a budget: as many grid intervals as evaluations, in blocks as high as fit; the
+    intervals of ``orders`` where they are given."""
     if options.orders:
         return len(options.orders), options
     return nfe, replace(options, blocks="fill") if options.blocks == "full" else options
@@ -167,28 +201,57 @@ def dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
 
 
 _SECOND = ({"correction": "taylor"}, {"r1": 0.3})
-_THIRD = ({"correction": "taylor"}, {"correction": "half"}, {"r1": 0.45}, {"r1": 0.45, "correction": "taylor"})
+_THIRD = (
+    {"correction": "taylor"},
+    {"correction": "half"},
+    {"r1": 0.45},
+    {"r1": 0.45, "correction": "taylor"},
+)
 
 
-@register("dpm_solver_2", order=2, source="Lu et al. 2022, arXiv 2206.00927, Alg. 1", fill=_fill, variants=_SECOND)
+@register(
+    "dpm_solver_2",
+    order=2,
+    source="Lu et al. 2022, arXiv 2206.00927, Alg. 1",
+    fill=_fill,
+    variants=_SECOND,
+)
 def dpm_solver_2(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     """DPM-Solver-2: noise form, two evaluations a step."""
     return _plan(b, grid, 2, "eps", options)
 
 
-@register("dpm_solver_3", order=3, source="Lu et al. 2022, arXiv 2206.00927, Alg. 2", fill=_fill, variants=_THIRD)
+@register(
+    "dpm_solver_3",
+    order=3,
+    source="Lu et al. 2022, arXiv 2206.00927, Alg. 2",
+    fill=_fill,
+    variants=_THIRD,
+)
 def dpm_solver_3(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     """DPM-Solver-3: noise form, three evaluations a step."""
     return _plan(b, grid, 3, "eps", options)
 
 
-@register("dpmpp_2s", order=2, source="Lu et al. 2022, arXiv 2211.01095, Alg. 1", fill=_fill, variants=_SECOND)
+@register(
+    "dpmpp_2s",
+    order=2,
+    source="Lu et al. 2022, arXiv 2211.01095, Alg. 1",
+    fill=_fill,
+    variants=_SECOND,
+)
 def dpmpp_2s(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     """DPM-Solver++ 2S: data form, two evaluations a step."""
     return _plan(b, grid, 2, "x0", options)
 
 
-@register("dpmpp_3s", order=3, source="Lu et al. 2022, arXiv 2211.01095, third-order singlestep", fill=_fill, variants=_THIRD)
+@register(
+    "dpmpp_3s",
+    order=3,
+    source="Lu et al. 2022, arXiv 2211.01095, third-order singlestep",
+    fill=_fill,
+    variants=_THIRD,
+)
 def dpmpp_3s(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     """DPM-Solver++ 3S: data form, three evaluations a step."""
     return _plan(b, grid, 3, "x0", options)
@@ -203,7 +266,8 @@ def dpmpp_3s(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     variants=({"s_churn": 2.0},),
 )
 def dpm2(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
-    """DPM2: midpoint in log rho on the noise prediction, Euler in the last step to sigma = 0 (DPM-Solver-2 with r1 = 1/2), with churn."""
+    """DPM2: midpoint in log rho on the noise prediction, Euler in the last step to sigma = 0
+    (DPM-Solver-2 with r1 = 1/2), with churn."""
     x, jump = b.start(grid[0]), lifter(b, grid, options)
     for s, t in grid.pairs():
         x, up = jump(x, s)
@@ -214,8 +278,9 @@ def dpm2(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
 
 @dataclass(frozen=True)
 class DPMFast:
-    """``eta``: strength of the fresh noise, as in Euler ancestral; ``s_noise`` scales it. ``blocks``: ``full``, a block of order 3 in every
-    grid interval, or ``fill``, one evaluation a grid interval (what ``nfe=`` asks for). ``orders``: of each interval's block, instead."""
+    """``eta``: strength of the fresh noise, as in Euler ancestral; ``s_noise`` scales it.
+    ``blocks``: ``full``, a block of order 3 in every grid interval, or ``fill``, one evaluation a
+    grid interval (what ``nfe=`` asks for). ``orders``: of each interval's block, instead."""
 
     eta: float = 0.0
     s_noise: float = 1.0
@@ -232,7 +297,8 @@ class DPMFast:
 @register(
     "dpm_fast",
     order=3,
-    source="Lu et al. 2022, arXiv 2206.00927, app. D (DPM-Solver-fast); Katherine Crowson, k-diffusion",
+    source="Lu et al. 2022, arXiv 2206.00927, app. D (DPM-Solver-fast); Katherine Crowson, "
+    "k-diffusion",
     tau=lambda o: min(o.eta, 1.0),
     allow="signal",
     fill=_fill,
@@ -241,10 +307,12 @@ class DPMFast:
 def dpm_fast(b: PlanBuilder, grid: Grid, options: DPMFast) -> Plan:
     """DPM-Solver-fast: a budget of evaluations spent in equal blocks of order 3, then 2 and 1.
 
-    With ``nfe=n, grid="lam", final="sigma_min"`` this is k-diffusion's ``sample_dpm_fast(n)``: the blocks are equal in lam, whatever their
-    order. On other grids their ends are interpolated in lam between the nodes. A step to sigma = 0 is a block of its own, of order 1.
-    With eta a block goes down to the level that Euler ancestral would go to (not below the last one above sigma = 0), then noise is added:
-    the law of the sample keeps the order of the blocks, because the exact ODE followed by that noise keeps the marginals.
+    With ``nfe=n, grid="lam", final="sigma_min"`` this is k-diffusion's ``sample_dpm_fast(n)``: the
+    blocks are equal in lam, whatever their order. On other grids their ends are interpolated in lam
+    between the nodes. A step to sigma = 0 is a block of its own, of order 1. With eta a block goes
+    down to the level that Euler ancestral would go to (not below the last one above sigma = 0),
+    then noise is added: the law of the sample keeps the order of the blocks, because the exact ODE
+    followed by that noise keeps the marginals.
     """
     finite = grid.steps - (grid[-1].sigma == 0.0)
     filled = fill_orders(3, finite) if options.blocks == "fill" and finite else (3,) * finite
@@ -271,4 +339,8 @@ def _at_fraction(grid: Grid, place: float) -> Node:
 def lower_level(grid: Grid, s: Node, t: Node, eta: float, last: Node) -> Node:
     """Where the deterministic part of an ancestral step from s to t ends, not below ``last``."""
     fresh = noise_share(s, t, eta) / t.alpha
-    return t if fresh == 0.0 or t == last else grid.at_rho(math.sqrt(max(t.rho**2 - fresh**2, last.rho**2)))
+    return (
+        t
+        if fresh == 0.0 or t == last
+        else grid.at_rho(math.sqrt(max(t.rho**2 - fresh**2, last.rho**2)))
+    )

@@ -1,18 +1,20 @@
-"""Exponential Runge-Kutta: stages and exact linear part in lam (Hochbruck & Ostermann 2005, SIAM J. Numer. Anal. 43, 1069; 2010, Acta
-Numerica 19, sec. 2; Zhang et al. 2023, arXiv 2308.02157: "RES").
+"""Exponential Runge-Kutta: stages and exact linear part in lam (Hochbruck & Ostermann 2005, SIAM J.
+Numer. Anal. 43, 1069; 2010, Acta Numerica 19, sec. 2; Zhang et al. 2023, arXiv 2308.02157: "RES").
 
 With ``h = lam_t - lam_s``, stages at ``lam_s + c_k h`` and predictions m_k,
 
     x_k = (carry) x_s + scale_k h sum_j a_kj m_j,    x_t = (carry) x_s + scale_t h sum_j b_j m_j,
 
-where the coefficients are functions of z, written with ``phi_i = phi_i(z)`` and ``phi_ij = phi_i(c_j z)``:
+where the coefficients are functions of z, written with ``phi_i = phi_i(z)`` and
+``phi_ij = phi_i(c_j z)``:
 
     kind    carry              scale      z
     x0      sigma_k/sigma_s    alpha_k    -h
     eps     alpha_k/alpha_s    -sigma_k   h
 
-The first column makes every row exact for a constant prediction, ``a_k1 = c_k phi_1k - sum_j a_kj`` and ``b_1 = phi_1 - sum_j b_j``; only
-the others are given. A step to sigma = 0 (h infinite) is the one-node step.
+The first column makes every row exact for a constant prediction, ``a_k1 = c_k phi_1k - sum_j a_kj``
+and ``b_1 = phi_1 - sum_j b_j``; only the others are given. A step to sigma = 0 (h infinite) is the
+one-node step.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ Rows = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class ExponentialTableau:
-    """Stage positions ``c`` (the first is 0) and ``rows``, the columns after the first of stages 2, 3, ... and of the result."""
+    """Stage positions ``c`` (the first is 0) and ``rows``, the columns after the first of stages 2,
+    3, ... and of the result."""
 
     c: tuple[float, ...]
     rows: Callable[[Phi], Rows]
@@ -52,7 +55,8 @@ def second_order(c2: float) -> ExponentialTableau:
 
 
 def third_order(c2: float, c3: float, power: int = 2) -> ExponentialTableau:
-    """The family of Hochbruck & Ostermann 2005, eq. 5.9: ``a_32 = gamma c_2 phi_22 + (c_3^2/c_2) phi_23``, ``b_2 = gamma b_3`` and
+    """The family of Hochbruck & Ostermann 2005, eq. 5.9:
+    ``a_32 = gamma c_2 phi_22 + (c_3^2/c_2) phi_23``, ``b_2 = gamma b_3`` and
     ``b_3 = phi_2 / (gamma c_2 + c_3)`` with ``gamma = (3 c_3^2 - 2 c_3) / ((2 - 3 c_2) c_2)``.
 
     ``power`` 3 puts ``c_3^3`` into gamma, as public code does: of third order for c_3 = 1 only.
@@ -77,7 +81,12 @@ def _krogstad(f: Phi) -> Rows:
 
 
 def _strehmel_weiner(f: Phi) -> Rows:
-    return (), (0.5 * f(2, 0.5),), (-2.0 * f(2), 4.0 * f(2)), (0.0, 4.0 * f(2) - 8.0 * f(3), 4.0 * f(3) - f(2))
+    return (
+        (),
+        (0.5 * f(2, 0.5),),
+        (-2.0 * f(2), 4.0 * f(2)),
+        (0.0, 4.0 * f(2) - 8.0 * f(3), 4.0 * f(3) - f(2)),
+    )
 
 
 _HALVES = (0.0, 0.5, 0.5, 1.0)
@@ -116,8 +125,18 @@ def _phi_of(z: float) -> Phi:
     return value
 
 
-def _row(x: Lin, s: Node, to: Node, h: float, kind: str, first: Lin, row: tuple[float, ...], others: list[Lin]) -> Lin:
-    """The state at ``to``: the step with ``first`` alone, plus ``scale h sum_j row_j (m_j - first)``."""
+def _row(
+    x: Lin,
+    s: Node,
+    to: Node,
+    h: float,
+    kind: str,
+    first: Lin,
+    row: tuple[float, ...],
+    others: list[Lin],
+) -> Lin:
+    """The state at ``to``: the step with ``first`` alone, plus
+    ``scale h sum_j row_j (m_j - first)``."""
     w = weights(s, to, [s], kind)
     scale = h * (to.alpha if kind == "x0" else -to.sigma)
     y = w.carry * x + (w.values[0] - scale * sum(row)) * first
@@ -138,7 +157,8 @@ class RES2S:
 
 @dataclass(frozen=True)
 class RES3S(RES2S):
-    """``c2``, ``c3``: the stages' positions; ``gamma``: ``exact``, or ``compat`` for the c3^3 of public code (the same for c3 = 1)."""
+    """``c2``, ``c3``: the stages' positions; ``gamma``: ``exact``, or ``compat`` for the c3^3 of
+    public code (the same for c3 = 1)."""
 
     c3: float = 1.0
     gamma: str = "exact"
@@ -150,7 +170,10 @@ class RES3S(RES2S):
         if abs(self.c2 - 2 / 3) < 1e-6:
             raise ArgumentError(f"c2={self.c2!r}: gamma has a pole at c2 = 2/3; take another c2")
         if abs(self.c2 - self.c3 ** (self.power - 1)) < 1e-6:
-            raise ArgumentError(f"c2={self.c2!r}, c3={self.c3!r}: b_3 has a pole where c2 = c3 (compat: c3^2); take other positions")
+            raise ArgumentError(
+                f"c2={self.c2!r}, c3={self.c3!r}: b_3 has a pole where c2 = c3 (compat: "
+                "c3^2); take other positions"
+            )
 
     @property
     def power(self) -> int:
@@ -187,7 +210,8 @@ class RES2M:
     variants=({"c2": 0.8}, {"kind": "eps"}),
 )
 def res_2s(b: PlanBuilder, grid: Grid, options: RES2S) -> Plan:
-    """RES second order, singlestep: two evaluations a step (DPM-Solver++ 2S with the exact weight)."""
+    """RES second order, singlestep: two evaluations a step (DPM-Solver++ 2S with the exact
+    weight)."""
     return exponential_rk(b, grid, second_order(options.c2), options.kind)
 
 
@@ -199,24 +223,39 @@ def _res_3s_order(o: RES3S) -> int:
     "res_3s",
     order=_res_3s_order,
     source="Zhang et al. 2023, arXiv 2308.02157; Hochbruck & Ostermann 2005, eq. 5.9",
-    variants=({"kind": "eps"}, {"c2": 0.4, "c3": 0.8}, {"c2": 0.4, "c3": 0.8, "gamma": "compat"}, {"c2": 1 / 3, "c3": 2 / 3}),
+    variants=(
+        {"kind": "eps"},
+        {"c2": 0.4, "c3": 0.8},
+        {"c2": 0.4, "c3": 0.8, "gamma": "compat"},
+        {"c2": 1 / 3, "c3": 2 / 3},
+    ),
 )
 def res_3s(b: PlanBuilder, grid: Grid, options: RES3S) -> Plan:
-    """RES third order, singlestep: three evaluations a step, the stiff order conditions met for any c2 and c3."""
+    """RES third order, singlestep: three evaluations a step, the stiff order conditions met for any
+    c2 and c3."""
     return exponential_rk(b, grid, third_order(options.c2, options.c3, options.power), options.kind)
 
 
-@register("res_2m", order=2, source="Zhang et al. 2023, arXiv 2308.02157, Alg. 2 (multistep RES); ComfyUI res_multistep")
+@register(
+    "res_2m",
+    order=2,
+    source="Zhang et al. 2023, arXiv 2308.02157, Alg. 2 (multistep RES); ComfyUI res_multistep",
+)
 def res_2m(b: PlanBuilder, grid: Grid, options: RES2M) -> Plan:
-    """RES second order, multistep: two data predictions with the exact integral (DPM-Solver++ 2M, taylor)."""
+    """RES second order, multistep: two data predictions with the exact integral (DPM-Solver++ 2M,
+    taylor)."""
     return multistep(b, grid, Scheme(lower_order_final=options.lower_order_final))
 
 
 @register(
     "etdrk4",
     order=4,
-    source="Cox & Matthews 2002, J. Comput. Phys. 176, 430; Krogstad 2005, J. Comput. Phys. 203, 72; Strehmel & Weiner 1992",
-    variants=({"kind": "eps"}, *({"tableau": name} for name in FOURTH_ORDER if name != "cox_matthews")),
+    source="Cox & Matthews 2002, J. Comput. Phys. 176, 430; Krogstad 2005, J. Comput. Phys. 203, "
+    "72; Strehmel & Weiner 1992",
+    variants=(
+        {"kind": "eps"},
+        *({"tableau": name} for name in FOURTH_ORDER if name != "cox_matthews"),
+    ),
 )
 def etdrk4(b: PlanBuilder, grid: Grid, options: ETDRK4) -> Plan:
     """Exponential Runge-Kutta of order 4 in lam: four evaluations a step."""

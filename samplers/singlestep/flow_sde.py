@@ -1,16 +1,19 @@
-"""The SDE of a flow with tunable noise, for sampling and for reinforcement learning of flows; on any path, VP included.
+"""The SDE of a flow with tunable noise, for sampling and for reinforcement learning of flows; on
+any path, VP included.
 
-Constant strength tau (``plans.weights``). Flow-GRPO (Liu et al. 2025, arXiv 2505.05470, eqs. 7-9) puts ``g = a sqrt(t / (1 - t))``
-into ``dx = (u - g^2/2 score) dt + g dW`` on the straight path; since ``g^2 = 2 tau^2 sigma^2 |dlam/dt|`` and
-``|dlam/dt| = 1 / (t (1 - t))``, that is constant ``tau^2 = a^2 / 2`` exactly. Two forms:
+Constant strength tau (``plans.weights``). Flow-GRPO (Liu et al. 2025, arXiv 2505.05470, eqs. 7-9)
+puts ``g = a sqrt(t / (1 - t))`` into ``dx = (u - g^2/2 score) dt + g dW`` on the straight path;
+since ``g^2 = 2 tau^2 sigma^2 |dlam/dt|`` and ``|dlam/dt| = 1 / (t (1 - t))``, that is constant
+``tau^2 = a^2 / 2`` exactly. Two forms:
 
     exact    x_t = (sigma_t/sigma_s) e^{-tau^2 h} x + sum_j b_j D_j + sigma_t sqrt(1 - e^{-2 tau^2 h}) z      keeps every marginal norm
     euler    Euler-Maruyama in t, Flow-GRPO's own                                                         asymptotic
 
-``window`` puts noise into some steps only and leaves the others to the ODE (MixGRPO: a window that slides between runs; G2RPO, arXiv
-2510.01982: one step), ``taus`` gives each step its own. The step to sigma = 0 has no noise. Transition means, standard deviations and
-log-probabilities are in ``plans.densities``; a trajectory is forked by running the plan of another grid from a recorded state. A
-constant g (DanceGRPO) is ``interpolant_sde`` with ``diffusion="constant"``.
+``window`` puts noise into some steps only and leaves the others to the ODE (MixGRPO: a window that
+slides between runs; G2RPO, arXiv 2510.01982: one step), ``taus`` gives each step its own. The step
+to sigma = 0 has no noise. Transition means, standard deviations and log-probabilities are in
+``plans.densities``; a trajectory is forked by running the plan of another grid from a recorded
+state. A constant g (DanceGRPO) is ``interpolant_sde`` with ``diffusion="constant"``.
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ from .interpolants import data_step, diffusion_of_tau, em_step
 
 @dataclass(frozen=True)
 class FlowSDE:
-    """``a``: Flow-GRPO's noise level, tau = a / sqrt(2); ``tau`` in its place; ``taus``: one a step, in place of both. ``form``: exact or
-    euler; ``order``: past predictions of the exact form, 1 or 2; ``window``: (first, stop) steps that have noise, () for all."""
+    """``a``: Flow-GRPO's noise level, tau = a / sqrt(2); ``tau`` in its place; ``taus``: one a
+    step, in place of both. ``form``: exact or euler; ``order``: past predictions of the exact form,
+    1 or 2; ``window``: (first, stop) steps that have noise, () for all."""
 
     a: float = 0.7
     tau: float | None = None
@@ -49,11 +53,18 @@ class FlowSDE:
         choice("form", self.form, ("exact", "euler"))
         integer("order", self.order, 1, 2)
         if self.form == "euler" and self.order != 1:
-            raise ArgumentError(f"order={self.order!r} with form='euler': Euler-Maruyama has order 1; allowed with form='exact'")
+            raise ArgumentError(
+                f"order={self.order!r} with form='euler': Euler-Maruyama has order 1; "
+                "allowed with form='exact'"
+            )
         object.__setattr__(self, "window", tuple(self.window))
         if self.window:
-            if len(self.window) != 2 or any(isinstance(i, bool) or not isinstance(i, int) for i in self.window):
-                raise ArgumentError(f"window={self.window!r}: (first, stop), two integers, or () for all steps")
+            if len(self.window) != 2 or any(
+                isinstance(i, bool) or not isinstance(i, int) for i in self.window
+            ):
+                raise ArgumentError(
+                    f"window={self.window!r}: (first, stop), two integers, or () for all steps"
+                )
             if not 0 <= self.window[0] < self.window[1]:
                 raise ArgumentError(f"window={self.window!r}: allowed 0 <= first < stop")
 
@@ -81,11 +92,16 @@ class FlowSDE:
     variants=({"order": 2}, {"tau": 1.0}, {"form": "euler"}),
 )
 def flow_sde(b: PlanBuilder, grid: Grid, options: FlowSDE) -> Plan:
-    """The SDE of a flow with tunable noise: exact Gaussian transitions, or Flow-GRPO's Euler-Maruyama."""
+    """The SDE of a flow with tunable noise: exact Gaussian transitions, or Flow-GRPO's
+    Euler-Maruyama."""
     taus = options.of_steps(grid.steps)
     if options.form == "exact":
         return multistep(b, grid, Scheme(order=options.order, tau=taus, lower_order_final=False))
     x = b.start(grid[0])
     for tau, (s, t) in zip(taus, grid.pairs(), strict=True):
-        x = data_step(b, x, s, t) if t.sigma == 0.0 else em_step(b, x, s, t, diffusion_of_tau(tau, s, t))
+        x = (
+            data_step(b, x, s, t)
+            if t.sigma == 0.0
+            else em_step(b, x, s, t, diffusion_of_tau(tau, s, t))
+        )
     return b.finish(x)

@@ -1,16 +1,20 @@
-"""Stochastic interpolants: the ODE of a path in its own time, and its SDEs with any strength w(t) (Albergo et al. 2023, arXiv 2303.08797).
+"""Stochastic interpolants: the ODE of a path in its own time, and its SDEs with any strength w(t)
+(Albergo et al. 2023, arXiv 2303.08797).
 
-With u = dx/dt of the path and the score s = -eps / sigma, every w(t) >= 0 has the same marginals (eq. 2.34 there, backward in time):
+With u = dx/dt of the path and the score s = -eps / sigma, every w(t) >= 0 has the same marginals
+(eq. 2.34 there, backward in time):
 
-    dx = (u - w s) dt + sqrt(2 w) dW,   dt < 0;       w = 0 is the ODE,  w = tau^2 sigma^2 |dlam/dt| is the SDE of strength tau.
+    dx = (u - w s) dt + sqrt(2 w) dW,   dt < 0;       w = 0 is the ODE,  w = tau^2 sigma^2 |dlam/dt|
+                                                      is the SDE of strength tau.
 
 Steps from s to t, h = |t - s|, drift b = u - w s (Ma et al. 2024, arXiv 2401.08740, and its code):
 
     em      x_t = x - h b(x, s) + sqrt(2 w h) z
-    heun    x_hat = x + sqrt(2 w h) z,  x_t = x_hat - h/2 (b(x_hat, s) + b(x_hat - h b(x_hat, s), t))
+    heun    x_hat = x + sqrt(2 w h) z,  x_t = x_hat - h/2 (b(x_hat, s) + b(x_hat - h b(x_hat, s),
+            t))
 
-Both are of weak order 1: heun puts in all the noise at once. Neither keeps the marginal exactly, only as h vanishes. To sigma = 0 no
-noise is put in.
+Both are of weak order 1: heun puts in all the noise at once. Neither keeps the marginal exactly,
+only as h vanishes. To sigma = 0 no noise is put in.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ from ...schedules.node import Node
 from ..registry import register
 from .runge_kutta import TABLEAUS, TimeFrame, rk_step
 
-#: w at fraction r = t / t_max of the time and noise scale sigma, in units of 1 / t_max; c is the option ``scale``
+#: w at fraction r = t / t_max of the time and noise scale sigma, in units of 1 / t_max; c is the
+#: option ``scale``
 SHAPES: dict[str, Callable[[float, float, float], float]] = {
     "constant": lambda c, r, sigma: c,
     "sigma": lambda c, r, sigma: c * sigma,
@@ -46,7 +51,8 @@ def clock(node: Node) -> float:
 
 
 def diffusion_of_tau(tau: float, s: Node, t: Node) -> float:
-    """``w = tau^2 sigma^2 |dlam/dt|`` at s, with ``|dlam/dt| = (sigma' alpha - alpha' sigma) / (alpha sigma)``; at alpha = 0, where it is
+    """``w = tau^2 sigma^2 |dlam/dt|`` at s, with
+    ``|dlam/dt| = (sigma' alpha - alpha' sigma) / (alpha sigma)``; at alpha = 0, where it is
     infinite, alpha of the next node stands in the denominator (as in Flow-GRPO's code)."""
     if tau == 0.0:
         return 0.0
@@ -66,7 +72,9 @@ def drift(b: PlanBuilder, x: Lin, s: Node, w: float) -> Lin:
 def em_step(b: PlanBuilder, x: Lin, s: Node, t: Node, w: float) -> Lin:
     """Euler-Maruyama."""
     y = x + (clock(t) - clock(s)) * drift(b, x, s, w)
-    return b.at(t, y if w == 0.0 else y + math.sqrt(2.0 * w * (clock(s) - clock(t))) * b.noise(s, t))
+    return b.at(
+        t, y if w == 0.0 else y + math.sqrt(2.0 * w * (clock(s) - clock(t))) * b.noise(s, t)
+    )
 
 
 def data_step(b: PlanBuilder, x: Lin, s: Node, t: Node) -> Lin:
@@ -86,9 +94,10 @@ class InterpolantODE:
 
 @dataclass(frozen=True)
 class InterpolantSDE:
-    """``diffusion``: the form of w, ``sbdm`` (w = scale sigma^2 |dlam/dt|, which is constant tau = sqrt(scale)) or one of SiT's
-    constant, sigma, linear, decreasing, increasing_decreasing; ``scale`` multiplies it; ``method``: em or heun; ``last``: the noise-free
-    step to sigma = 0 is ``tweedie`` (the posterior mean), ``euler`` along u, or ``mean`` along the whole drift."""
+    """``diffusion``: the form of w, ``sbdm`` (w = scale sigma^2 |dlam/dt|, which is constant tau =
+    sqrt(scale)) or one of SiT's constant, sigma, linear, decreasing, increasing_decreasing;
+    ``scale`` multiplies it; ``method``: em or heun; ``last``: the noise-free step to sigma = 0 is
+    ``tweedie`` (the posterior mean), ``euler`` along u, or ``mean`` along the whole drift."""
 
     diffusion: str = "sbdm"
     scale: float = 1.0
@@ -105,7 +114,9 @@ class InterpolantSDE:
         """w at s, for the step to t."""
         if self.diffusion == "sbdm":
             return diffusion_of_tau(math.sqrt(self.scale), s, t)
-        return SHAPES[self.diffusion](self.scale, clock(s) / schedule.t_max, s.sigma) / schedule.t_max
+        return (
+            SHAPES[self.diffusion](self.scale, clock(s) / schedule.t_max, s.sigma) / schedule.t_max
+        )
 
 
 @register(
@@ -117,11 +128,16 @@ class InterpolantSDE:
     variants=({"method": "euler"},),
 )
 def interpolant_ode(b: PlanBuilder, grid: Grid, options: InterpolantODE) -> Plan:
-    """The ODE of a stochastic interpolant in its own time; where sigma = 0 has no finite time, the posterior mean ends it."""
+    """The ODE of a stochastic interpolant in its own time; where sigma = 0 has no finite time, the
+    posterior mean ends it."""
     x, frame = b.start(grid[0]), TimeFrame(grid)
     for s, t in grid.pairs():
         infinite = t.t is None or math.isinf(t.t)
-        x = data_step(b, x, s, t) if infinite else rk_step(b, x, s, t, TABLEAUS[options.method], frame)
+        x = (
+            data_step(b, x, s, t)
+            if infinite
+            else rk_step(b, x, s, t, TABLEAUS[options.method], frame)
+        )
     return b.finish(x)
 
 

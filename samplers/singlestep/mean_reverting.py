@@ -1,13 +1,17 @@
-"""The solvers of MR Sampler for mean-reverting paths (Li et al. 2025, arXiv 2502.07856, section 4, Algs. 1-4).
+"""The solvers of MR Sampler for mean-reverting paths (Li et al. 2025, arXiv 2502.07856, section 4,
+Algs. 1-4).
 
-For ``xbar = x - mu`` they are the exponential multistep methods of ``multistep`` on the schedule ``MeanReverting``. Written out with mu,
-the first-order steps are, with m = alpha_t (1 - e^{-2h}),
+For ``xbar = x - mu`` they are the exponential multistep methods of ``multistep`` on the schedule
+``MeanReverting``. Written out with mu, the first-order steps are, with m = alpha_t (1 - e^{-2h}),
 
     ODE, eps    x_t = (alpha_t/alpha_s) x + (1 - alpha_t/alpha_s) mu - sigma_t (e^h - 1) eps
-    ODE, x0     x_t = (sigma_t/sigma_s) x + mu (1 - (sigma_t/sigma_s)(1 - alpha_s) - alpha_t) + alpha_t (1 - e^{-h}) D
-    SDE, x0     x_t = (sigma_t/sigma_s) e^{-h} x + mu (1 - (alpha_t/alpha_s) e^{-2h} - m) + m D + sigma_t sqrt(1 - e^{-2h}) z
+    ODE, x0     x_t = (sigma_t/sigma_s) x + mu (1 - (sigma_t/sigma_s)(1 - alpha_s) - alpha_t) +
+                alpha_t (1 - e^{-h}) D
+    SDE, x0     x_t = (sigma_t/sigma_s) e^{-h} x + mu (1 - (alpha_t/alpha_s) e^{-2h} - m) + m D +
+                sigma_t sqrt(1 - e^{-2h}) z
 
-and the differences of second order do not see mu. A network that predicts a velocity is read as either kind (``models.MeanReverted``).
+and the differences of second order do not see mu. A network that predicts a velocity is read as
+either kind (``models.MeanReverted``).
 """
 
 from __future__ import annotations
@@ -37,20 +41,36 @@ class MR:
 
     def scheme(self, tau: float) -> Scheme:
         """The multistep method."""
-        return Scheme(kind=self.kind, order=self.order, moment="half", tau=tau, lower_order_final=self.lower_order_final)
+        return Scheme(
+            kind=self.kind,
+            order=self.order,
+            moment="half",
+            tau=tau,
+            lower_order_final=self.lower_order_final,
+        )
 
 
 _VARIANTS = ({"order": 1}, {"kind": "eps"}, {"order": 1, "kind": "eps"})
 
 
-@register("mr_ode", order=lambda o: o.order, source="Li et al. 2025, arXiv 2502.07856, Algs. 3-4", variants=_VARIANTS)
+@register(
+    "mr_ode",
+    order=lambda o: o.order,
+    source="Li et al. 2025, arXiv 2502.07856, Algs. 3-4",
+    variants=_VARIANTS,
+)
 def mr_ode(b: PlanBuilder, grid: Grid, options: MR) -> Plan:
     """MR Sampler, ODE: exponential multistep of a mean-reverting path."""
     return multistep(b, grid, options.scheme(0.0))
 
 
 @register(
-    "mr_sde", order=lambda o: o.order, source="Li et al. 2025, arXiv 2502.07856, Algs. 1-2", tau=1.0, allow="signal", variants=_VARIANTS
+    "mr_sde",
+    order=lambda o: o.order,
+    source="Li et al. 2025, arXiv 2502.07856, Algs. 1-2",
+    tau=1.0,
+    allow="signal",
+    variants=_VARIANTS,
 )
 def mr_sde(b: PlanBuilder, grid: Grid, options: MR) -> Plan:
     """MR Sampler, SDE: exponential multistep of the reversed mean-reverting SDE."""

@@ -1,15 +1,17 @@
 """Few-step samplers of distilled networks: jump to data, put fresh noise on it, again.
 
-The network's x0 is a consistency function F(x, t), the end of the probability-flow orbit through x, and not a posterior mean. With F a step
-from s to t is, in law, exact for any number of steps:
+The network's x0 is a consistency function F(x, t), the end of the probability-flow orbit through x,
+and not a posterior mean. With F a step from s to t is, in law, exact for any number of steps:
 
     consistency, lcm    x_t = alpha_t F(x_s) + sigma_t z
-    tcd                 DDIM to t' = (1 - gamma) t, then forward to t:  x_t = alpha_t F + k eps + sqrt(sigma_t^2 - k^2) z,
+    tcd                 DDIM to t' = (1 - gamma) t, then forward to t:  x_t = alpha_t F + k eps +
+                        sqrt(sigma_t^2 - k^2) z,
                         k = alpha_t sigma_t' / alpha_t'
 
-(Song et al. 2023, arXiv 2303.01469, Alg. 1; Luo et al. 2023, arXiv 2310.04378, Alg. 3; Zheng et al. 2024, arXiv 2402.19159, eq. 13.)
-With a posterior mean in place of F they do not converge as steps are added: the noise put in does not vanish with the step (tau is
-infinite), so order 0 is declared, except for gamma = 0, which is DDIM.
+(Song et al. 2023, arXiv 2303.01469, Alg. 1; Luo et al. 2023, arXiv 2310.04378, Alg. 3; Zheng et al.
+2024, arXiv 2402.19159, eq. 13.) With a posterior mean in place of F they do not converge as steps
+are added: the noise put in does not vanish with the step (tau is infinite), so order 0 is declared,
+except for gamma = 0, which is DDIM.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ SIGMA_DATA = 0.5
 
 @dataclass(frozen=True)
 class Consistency:
-    """``floor``: the rho of the level that the network's output belongs to (sigma_min of consistency models, where F is the identity):
-    ``sqrt(rho^2 - floor^2)`` is put on instead of rho, as there is noise of that size already. 0: the output is clean."""
+    """``floor``: the rho of the level that the network's output belongs to (sigma_min of
+    consistency models, where F is the identity): ``sqrt(rho^2 - floor^2)`` is put on instead of
+    rho, as there is noise of that size already. 0: the output is clean."""
 
     floor: float = 0.0
 
@@ -41,8 +44,9 @@ class Consistency:
 
 @dataclass(frozen=True)
 class LCM:
-    """``timestep_scaling``: LCM's boundary scaling, ``F = c_skip x + c_out x0`` with ``c_skip = 1/4 / (s^2 + 1/4)``,
-    ``c_out = s / sqrt(s^2 + 1/4)``, ``s = timestep_scaling * t`` (diffusers: 10, on tables); 0 takes x0 itself, the limit of large s."""
+    """``timestep_scaling``: LCM's boundary scaling, ``F = c_skip x + c_out x0`` with
+    ``c_skip = 1/4 / (s^2 + 1/4)``, ``c_out = s / sqrt(s^2 + 1/4)``, ``s = timestep_scaling * t``
+    (diffusers: 10, on tables); 0 takes x0 itself, the limit of large s."""
 
     timestep_scaling: float = 0.0
 
@@ -52,7 +56,8 @@ class LCM:
 
 @dataclass(frozen=True)
 class TCD:
-    """``gamma``: how far below the next time to go before noise is put on; 0 is DDIM, 1 goes all the way to data (diffusers' eta)."""
+    """``gamma``: how far below the next time to go before noise is put on; 0 is DDIM, 1 goes all
+    the way to data (diffusers' eta)."""
 
     gamma: float = 0.3
 
@@ -92,7 +97,14 @@ def boundary(options: LCM, node: Node) -> tuple[float, float]:
     return SIGMA_DATA**2 / total, scaled / math.sqrt(total)
 
 
-@register("lcm", order=0, source="Luo et al. 2023, arXiv 2310.04378, Alg. 3", tau=math.inf, allow="asymptotic", alpha_zero=True)
+@register(
+    "lcm",
+    order=0,
+    source="Luo et al. 2023, arXiv 2310.04378, Alg. 3",
+    tau=math.inf,
+    allow="asymptotic",
+    alpha_zero=True,
+)
 def lcm(b: PlanBuilder, grid: Grid, options: LCM) -> Plan:
     """Latent consistency sampling: ``consistency`` with LCM's boundary scaling where asked for."""
     x = b.start(grid[0])
@@ -118,10 +130,17 @@ def tcd(b: PlanBuilder, grid: Grid, options: TCD) -> Plan:
     x = b.start(grid[0])
     for s, t in grid.pairs():
         lower = below(grid, t, options.gamma)
-        D, e = b.evaluate_kinds(x, s, ("x0", "eps")) if s.alpha else (b.evaluate(x, s, "x0"), x / s.sigma)
+        D, e = (
+            b.evaluate_kinds(x, s, ("x0", "eps"))
+            if s.alpha
+            else (b.evaluate(x, s, "x0"), x / s.sigma)
+        )
         kept = t.alpha / lower.alpha * lower.sigma
         y = t.alpha * D + kept * e
-        x = b.at(t, y if lower == t else y + math.sqrt((t.sigma - kept) * (t.sigma + kept)) * b.noise(s, t))
+        x = b.at(
+            t,
+            y if lower == t else y + math.sqrt((t.sigma - kept) * (t.sigma + kept)) * b.noise(s, t),
+        )
     return b.finish(x)
 
 
@@ -138,5 +157,7 @@ def below(grid: Grid, t: Node, gamma: float) -> Node:
 
 def _time(node: Node) -> float:
     if node.t is None:
-        raise ArgumentError(f"a level by its time: the node at alpha={node.alpha!r}, sigma={node.sigma!r} has none")
+        raise ArgumentError(
+            f"a level by its time: the node at alpha={node.alpha!r}, sigma={node.sigma!r} has none"
+        )
     return node.t

@@ -1,12 +1,15 @@
-"""Restart: go back up to more noise and down again, several times (Xu et al. 2023, arXiv 2306.14878, Alg. 1).
+"""Restart: go back up to more noise and down again, several times (Xu et al. 2023, arXiv
+2306.14878, Alg. 1).
 
-Main grid: Heun in rho. When it arrives at the node whose rho is nearest to ``rho_min`` of an interval, K times: fresh noise up to rho_max,
+Main grid: Heun in rho. When it arrives at the node whose rho is nearest to ``rho_min`` of an
+interval, K times: fresh noise up to rho_max,
 
     y <- y + sqrt(rho_max^2 - rho_i^2) s_noise z,
 
-and Heun back down to that node on N_R Karras nodes (exponent 7), N_R - 1 steps. Each costs 2 (N_R - 1) evaluations:
-``nfe = 2 N - 1 + sum 2 K (N_R - 1)`` for N steps to sigma = 0. The jumps are exact in law and contract the errors made before; the steps of
-an interval stay as long as they are when the main grid is refined, so with an interval the method has no order in N (0 is declared).
+and Heun back down to that node on N_R Karras nodes (exponent 7), N_R - 1 steps. Each costs 2 (N_R -
+1) evaluations: ``nfe = 2 N - 1 + sum 2 K (N_R - 1)`` for N steps to sigma = 0. The jumps are exact
+in law and contract the errors made before; the steps of an interval stay as long as they are when
+the main grid is refined, so with an interval the method has no order in N (0 is declared).
 """
 
 from __future__ import annotations
@@ -30,14 +33,20 @@ Interval = tuple[int, int, float, float]
 #: the paper's settings (N = 18 for cifar10, 36 for imagenet64, which has s_noise = 1.003)
 PRESETS: dict[str, tuple[Interval, ...]] = {
     "cifar10": ((3, 2, 0.06, 0.30),),
-    "imagenet64": ((4, 1, 19.35, 40.79), (4, 1, 1.09, 1.92), (4, 5, 0.59, 1.09), (4, 5, 0.30, 0.59), (6, 6, 0.06, 0.30)),
+    "imagenet64": (
+        (4, 1, 19.35, 40.79),
+        (4, 1, 1.09, 1.92),
+        (4, 5, 0.59, 1.09),
+        (4, 5, 0.30, 0.59),
+        (6, 6, 0.06, 0.30),
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Restart:
-    """``intervals``: tuples (N_R nodes, K times, rho_min, rho_max), in place of the ``preset`` cifar10, imagenet64 or none;
-    ``s_noise`` scales the fresh noise (1 keeps the marginal)."""
+    """``intervals``: tuples (N_R nodes, K times, rho_min, rho_max), in place of the ``preset``
+    cifar10, imagenet64 or none; ``s_noise`` scales the fresh noise (1 keeps the marginal)."""
 
     preset: str = "cifar10"
     intervals: tuple[Interval, ...] = ()
@@ -72,7 +81,8 @@ class Restart:
 def restart(b: PlanBuilder, grid: Grid, options: Restart) -> Plan:
     """Restart: Heun in rho, with intervals that are noised again and solved again.
 
-    An interval acts at the node nearest to its rho_min; where no node with sigma > 0 lies below its rho_max (few steps) it is left out.
+    An interval acts at the node nearest to its rho_min; where no node with sigma > 0 lies below its
+    rho_max (few steps) it is left out.
     """
     places = _places(grid, options)
     x, frame = b.start(grid[0]), RhoFrame(grid)
@@ -98,7 +108,13 @@ def _again(b: PlanBuilder, x: Lin, low: Node, grid: Grid, interval: Interval, sc
     """K times up from ``low`` to rho_max and back down."""
     count, times, _, rho_max = interval
     a, c = rho_max ** (1 / 7), low.rho ** (1 / 7)
-    path = [*(grid.at_rho(rho_max if i == 0 else (a + i / (count - 1) * (c - a)) ** 7) for i in range(count - 1)), low]
+    path = [
+        *(
+            grid.at_rho(rho_max if i == 0 else (a + i / (count - 1) * (c - a)) ** 7)
+            for i in range(count - 1)
+        ),
+        low,
+    ]
     frame = RhoFrame(grid)
     for _ in range(times):
         x = lift(b, x, low, path[0], b.noise(low, path[0]), scale)

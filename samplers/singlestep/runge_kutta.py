@@ -3,8 +3,9 @@
     rho frame     dy/drho = eps(alpha y)     y = x / alpha      (Karras et al. 2022, arXiv 2206.00364, eq. 4; DEIS rho-RK, 2204.13902)
     time frame    dx/dt = velocity(x, t)                        (Lipman et al. 2022, arXiv 2210.02747, eq. 3)
 
-A method is a tableau. Where a stage would be evaluated at sigma = 0, or between the first entry of a table and sigma = 0
-(where it has no time), the step is an Euler step, unless ``evaluate_end`` asks for it.
+A method is a tableau. Where a stage would be evaluated at sigma = 0, or between the first entry of
+a table and sigma = 0 (where it has no time), the step is an Euler step, unless ``evaluate_end``
+asks for it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from .churn import Churn, lifter, stochastic
 
 @dataclass(frozen=True)
 class Tableau:
-    """Nodes ``c``, stage rows ``a`` (row k has k entries), weights ``b`` and the order; checked on construction."""
+    """Nodes ``c``, stage rows ``a`` (row k has k entries), weights ``b`` and the order; checked on
+    construction."""
 
     order: int
     c: tuple[float, ...]
@@ -31,7 +33,11 @@ class Tableau:
 
     def __post_init__(self) -> None:
         rows = [abs(sum(row) - c) for row, c in zip(self.a, self.c, strict=True)]
-        if max(rows) > 1e-15 or abs(sum(self.b) - 1.0) > 1e-15 or any(len(row) != k for k, row in enumerate(self.a)):
+        if (
+            max(rows) > 1e-15
+            or abs(sum(self.b) - 1.0) > 1e-15
+            or any(len(row) != k for k, row in enumerate(self.a))
+        ):
             raise ArgumentError(f"not an explicit tableau: {self}")
 
 
@@ -44,8 +50,18 @@ TABLEAUS = {
     "heun3": Tableau(3, (0.0, 1 / 3, 2 / 3), ((), (1 / 3,), (0.0, 2 / 3)), (0.25, 0.0, 0.75)),
     "houwen3": Tableau(3, (0.0, 8 / 15, 2 / 3), ((), (8 / 15,), (0.25, 5 / 12)), (0.25, 0.0, 0.75)),
     "ssp3": Tableau(3, (0.0, 1.0, 0.5), ((), (1.0,), (0.25, 0.25)), (1 / 6, 1 / 6, 4 / 6)),
-    "rk4": Tableau(4, (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 2 / 6, 2 / 6, 1 / 6)),
-    "rk38": Tableau(4, (0.0, 1 / 3, 2 / 3, 1.0), ((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
+    "rk4": Tableau(
+        4,
+        (0.0, 0.5, 0.5, 1.0),
+        ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
+        (1 / 6, 2 / 6, 2 / 6, 1 / 6),
+    ),
+    "rk38": Tableau(
+        4,
+        (0.0, 1 / 3, 2 / 3, 1.0),
+        ((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)),
+        (1 / 8, 3 / 8, 3 / 8, 1 / 8),
+    ),
 }
 
 
@@ -62,7 +78,8 @@ class RhoFrame:
         return self.grid.at_rho(s.rho + c * (t.rho - s.rho))
 
     def reaches(self, s: Node, t: Node, c: float) -> bool:
-        """Whether there is a node at fraction ``c`` of the step: a table has none between its first entry and sigma = 0."""
+        """Whether there is a node at fraction ``c`` of the step: a table has none between its first
+        entry and sigma = 0."""
         schedule = self.grid.schedule
         return s.rho + c * (t.rho - s.rho) >= schedule.node(schedule.t_low).rho
 
@@ -85,7 +102,8 @@ class TimeFrame:
         return self.grid.at_t(a + c * (b - a))
 
     def reaches(self, s: Node, t: Node, c: float) -> bool:
-        """Whether there is a node at fraction ``c`` of the step: a table has none between its first entry and sigma = 0."""
+        """Whether there is a node at fraction ``c`` of the step: a table has none between its first
+        entry and sigma = 0."""
         a, b = _time(s), _time(t)
         return a + c * (b - a) >= self.grid.schedule.t_low
 
@@ -100,7 +118,14 @@ def _time(node: Node) -> float:
     return node.t
 
 
-def runge_kutta(b: PlanBuilder, grid: Grid, tableau: Tableau, frame: RhoFrame | TimeFrame, *, evaluate_end: bool = False) -> Plan:
+def runge_kutta(
+    b: PlanBuilder,
+    grid: Grid,
+    tableau: Tableau,
+    frame: RhoFrame | TimeFrame,
+    *,
+    evaluate_end: bool = False,
+) -> Plan:
     """Write the plan of ``tableau`` in ``frame``."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
@@ -108,10 +133,23 @@ def runge_kutta(b: PlanBuilder, grid: Grid, tableau: Tableau, frame: RhoFrame | 
     return b.finish(x)
 
 
-def rk_step(b: PlanBuilder, x: Lin, s: Node, t: Node, tableau: Tableau, frame: RhoFrame | TimeFrame, *, evaluate_end: bool = False) -> Lin:
+def rk_step(
+    b: PlanBuilder,
+    x: Lin,
+    s: Node,
+    t: Node,
+    tableau: Tableau,
+    frame: RhoFrame | TimeFrame,
+    *,
+    evaluate_end: bool = False,
+) -> Lin:
     """The state at t from ``x`` at s."""
     method = tableau
-    if t.sigma == 0.0 and not evaluate_end and (1.0 in tableau.c or not frame.reaches(s, t, max(tableau.c))):
+    if (
+        t.sigma == 0.0
+        and not evaluate_end
+        and (1.0 in tableau.c or not frame.reaches(s, t, max(tableau.c)))
+    ):
         method = TABLEAUS["euler"]
     slopes: list[Lin] = []
     for c, row in zip(method.c, method.a, strict=True):
@@ -132,7 +170,8 @@ def churned(b: PlanBuilder, grid: Grid, tableau: Tableau, options: Churn) -> Pla
 
 @dataclass(frozen=True)
 class FlowRK:
-    """``evaluate_end``: evaluate the velocity at sigma = 0 where the tableau wants it, instead of an Euler step."""
+    """``evaluate_end``: evaluate the velocity at sigma = 0 where the tableau wants it, instead of
+    an Euler step."""
 
     evaluate_end: bool = False
 
@@ -167,9 +206,17 @@ def euler(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
     return churned(b, grid, TABLEAUS["euler"], options)
 
 
-@register("heun", order=2, source="Karras et al. 2022, arXiv 2206.00364, Alg. 2", tau=stochastic, allow="signal", variants=_CHURN)
+@register(
+    "heun",
+    order=2,
+    source="Karras et al. 2022, arXiv 2206.00364, Alg. 2",
+    tau=stochastic,
+    allow="signal",
+    variants=_CHURN,
+)
 def heun(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
-    """Heun in rho, Euler in the last step to sigma = 0, with churn where asked for (EDM's sampler)."""
+    """Heun in rho, Euler in the last step to sigma = 0, with churn where asked for (EDM's
+    sampler)."""
     return churned(b, grid, TABLEAUS["heun"], options)
 
 
@@ -179,7 +226,13 @@ def midpoint(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     return runge_kutta(b, grid, TABLEAUS["midpoint"], RhoFrame(grid))
 
 
-@register("flow_euler", order=1, source="Liu et al. 2022, arXiv 2209.03003", allow="asymptotic", alpha_zero=True)
+@register(
+    "flow_euler",
+    order=1,
+    source="Liu et al. 2022, arXiv 2209.03003",
+    allow="asymptotic",
+    alpha_zero=True,
+)
 def flow_euler(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     """Euler in t on the velocity."""
     return runge_kutta(b, grid, TABLEAUS["euler"], TimeFrame(grid))
@@ -195,7 +248,9 @@ def flow_euler(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
 )
 def flow_heun(b: PlanBuilder, grid: Grid, options: FlowRK) -> Plan:
     """Heun in t on the velocity."""
-    return runge_kutta(b, grid, TABLEAUS["heun"], TimeFrame(grid), evaluate_end=options.evaluate_end)
+    return runge_kutta(
+        b, grid, TABLEAUS["heun"], TimeFrame(grid), evaluate_end=options.evaluate_end
+    )
 
 
 @register(

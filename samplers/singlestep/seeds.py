@@ -1,13 +1,17 @@
-"""SEEDS: exponential singlesteps on the reverse SDE with exact noise (Gonzalez et al. 2023, arXiv 2305.14267, Alg. 1-4).
+"""SEEDS: exponential singlesteps on the reverse SDE with exact noise (Gonzalez et al. 2023, arXiv
+2305.14267, Alg. 1-4).
 
-The stages of DPM-Solver(++) with the kernel of the SDE of strength tau (``plans.weights``), and one noise for each part of the step between
-stages. What was drawn on [a, b] reaches a later state at t as ``carry(b -> t) noise(a -> b) z``, in the stages and in the final step alike,
+The stages of DPM-Solver(++) with the kernel of the SDE of strength tau (``plans.weights``), and one
+noise for each part of the step between stages. What was drawn on [a, b] reaches a later state at t
+as ``carry(b -> t) noise(a -> b) z``, in the stages and in the final step alike,
 
-    data form   carry noise = sigma_t e^{-tau^2 (lam_t - lam_b)} sqrt(1 - e^{-2 tau^2 (lam_b - lam_a)})
+    data form   carry noise = sigma_t e^{-tau^2 (lam_t - lam_b)} sqrt(1 - e^{-2 tau^2 (lam_b -
+                lam_a)})
     noise form  carry noise = tau sigma_t sqrt(e^{2 (lam_t - lam_a)} - e^{2 (lam_t - lam_b)})
 
-so predictions feel the very noise that the final step puts in. With one stage it is SDE-DPM-Solver(++)-1, in data form DDIM with eta = 1.
-The paper proves weak order 1 for all; on Gaussian data two and three stages have weak order 2.
+so predictions feel the very noise that the final step puts in. With one stage it is
+SDE-DPM-Solver(++)-1, in data form DDIM with eta = 1. The paper proves weak order 1 for all; on
+Gaussian data two and three stages have weak order 2.
 """
 
 from __future__ import annotations
@@ -24,8 +28,9 @@ from ..registry import register
 
 @dataclass(frozen=True)
 class SEEDS3:
-    """``kind``: x0 (data form) or eps (noise form, whose noise grows as e^h). ``correction``: weights of the final step, ``dpmsolver`` or
-    ``taylor`` (the exact interpolant through all stages). ``tau``: strength, 1 is the method as published, 0 DPM-Solver."""
+    """``kind``: x0 (data form) or eps (noise form, whose noise grows as e^h). ``correction``:
+    weights of the final step, ``dpmsolver`` or ``taylor`` (the exact interpolant through all
+    stages). ``tau``: strength, 1 is the method as published, 0 DPM-Solver."""
 
     kind: str = "x0"
     correction: str = "dpmsolver"
@@ -49,7 +54,8 @@ class SEEDS2(SEEDS3):
 
 
 def exponential_sde(b: PlanBuilder, grid: Grid, ratios: tuple[float, ...], options: SEEDS3) -> Plan:
-    """Write the plan with stages at ``ratios`` of each step in lam; the step to sigma = 0 has none."""
+    """Write the plan with stages at ``ratios`` of each step in lam; the step to sigma = 0 has
+    none."""
     kind, tau, taylor = options.kind, options.tau, options.correction == "taylor"
     x = b.start(grid[0])
     for s, t in grid.pairs():
@@ -57,10 +63,24 @@ def exponential_sde(b: PlanBuilder, grid: Grid, ratios: tuple[float, ...], optio
         nodes, values, noise, y = [s], [b.evaluate(x, s, kind)], Lin({}), x
         for end in (*stages, t):
             part = weights(nodes[-1], end, nodes[-1:], kind, tau=tau)
-            noise = dot((part.carry, part.noise), (noise, b.noise(nodes[-1], end))) if part.noise > 0.0 else part.carry * noise
-            used = [0, len(nodes) - 1] if end is t and len(nodes) > 2 and not taylor else list(range(len(nodes)))
+            noise = (
+                dot((part.carry, part.noise), (noise, b.noise(nodes[-1], end)))
+                if part.noise > 0.0
+                else part.carry * noise
+            )
+            used = (
+                [0, len(nodes) - 1]
+                if end is t and len(nodes) > 2 and not taylor
+                else list(range(len(nodes)))
+            )
             half = end is t and len(nodes) == 2 and not taylor
-            w = weights(s, end, [nodes[k] for k in used], kind, tau=tau, moment="half" if half else None) if len(nodes) > 1 else part
+            w = (
+                weights(
+                    s, end, [nodes[k] for k in used], kind, tau=tau, moment="half" if half else None
+                )
+                if len(nodes) > 1
+                else part
+            )
             y = b.at(end, dot((w.carry, *w.values, 1.0), (x, *(values[k] for k in used), noise)))
             if end is not t:
                 nodes.append(end)
@@ -91,5 +111,6 @@ def seeds_2(b: PlanBuilder, grid: Grid, options: SEEDS2) -> Plan:
     variants=({"correction": "taylor"}, {"kind": "eps"}, {"tau": 0.0}),
 )
 def seeds_3(b: PlanBuilder, grid: Grid, options: SEEDS3) -> Plan:
-    """SEEDS-3: DPM-Solver++ 3S on the reverse SDE with exact noise, shared by stages and step; weak order 2."""
+    """SEEDS-3: DPM-Solver++ 3S on the reverse SDE with exact noise, shared by stages and step; weak
+    order 2."""
     return exponential_sde(b, grid, (1 / 3, 2 / 3), options)

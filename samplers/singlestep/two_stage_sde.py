@@ -1,14 +1,19 @@
-"""Stochastic singlestep methods of the k-diffusion kind: two evaluations a step, fresh noise in the shares of an ancestral step.
+"""Stochastic singlestep methods of the k-diffusion kind: two evaluations a step, fresh noise in the
+shares of an ancestral step.
 
-In ``y = x / alpha`` the shares of a step from s to t are ``s_d^2 + s_u^2 = rho_t^2``, ``s_u = eta rho_t sqrt(1 - rho_t^2 / rho_s^2)``.
+In ``y = x / alpha`` the shares of a step from s to t are ``s_d^2 + s_u^2 = rho_t^2``,
+``s_u = eta rho_t sqrt(1 - rho_t^2 / rho_s^2)``.
 
-    ancestral    a deterministic DPM-Solver-2 or DPM-Solver++ 2S step, r = 1/2, from rho_s to s_d, then s_u z
-    dpmpp_sde    stage at lam_s + r h: y_1 = (s_d1/rho_s) y + (1 - s_d1/rho_s) D + s_u1 z_1, (s_d1, s_u1) the shares from s to there;
+    ancestral    a deterministic DPM-Solver-2 or DPM-Solver++ 2S step, r = 1/2, from rho_s to s_d,
+                 then s_u z
+    dpmpp_sde    stage at lam_s + r h: y_1 = (s_d1/rho_s) y + (1 - s_d1/rho_s) D + s_u1 z_1, (s_d1,
+                 s_u1) the shares from s to there;
                  y_t = (s_d/rho_s) y + (1 - s_d/rho_s) ((1 - 1/2r) D + D_1/2r) + s_u z_2
 
-The first kind solves the probability-flow ODE to s_d and goes back by exact noising, so its law at the end is of the ODE's order. In the
-second D_1 feels z_1, and the covariance of z_1 with z_2 decides the weak order: with each half of the path drawn once, s_u z_2 is
-``(s_d / s_d1) s_u1 z_1`` and the rest (weak order 2); two draws that are independent of one another give weak order 1.
+The first kind solves the probability-flow ODE to s_d and goes back by exact noising, so its law at
+the end is of the ODE's order. In the second D_1 feels z_1, and the covariance of z_1 with z_2
+decides the weak order: with each half of the path drawn once, s_u z_2 is ``(s_d / s_d1) s_u1 z_1``
+and the rest (weak order 2); two draws that are independent of one another give weak order 1.
 """
 
 from __future__ import annotations
@@ -28,8 +33,8 @@ from .ancestral import ancestral_shares
 
 @dataclass(frozen=True)
 class TwoStageAncestral:
-    """``eta``: strength of the fresh noise, 0 the ODE method, 1 the usual, above it as much as fits (``s_u <= rho_t``); ``s_noise``
-    scales the noise (1 keeps the marginal)."""
+    """``eta``: strength of the fresh noise, 0 the ODE method, 1 the usual, above it as much as fits
+    (``s_u <= rho_t``); ``s_noise`` scales the noise (1 keeps the marginal)."""
 
     eta: float = 1.0
     s_noise: float = 1.0
@@ -41,10 +46,11 @@ class TwoStageAncestral:
 
 @dataclass(frozen=True)
 class DPMSDE(TwoStageAncestral):
-    """``r``: the stage's place in lam, as a fraction of the step, at most 1 (with overlapping noises at most 10: a stage may lie beyond the
-    step). ``noises``: ``split``, one for each part of the step (exact for the frozen prediction); ``overlapping``, one for [s, stage] and
-    one for [s, t], as k-diffusion asks its path: increments of one Brownian path where the noise is one, unrelated where draws are
-    independent."""
+    """``r``: the stage's place in lam, as a fraction of the step, at most 1 (with overlapping
+    noises at most 10: a stage may lie beyond the step). ``noises``: ``split``, one for each part of
+    the step (exact for the frozen prediction); ``overlapping``, one for [s, stage] and one for [s,
+    t], as k-diffusion asks its path: increments of one Brownian path where the noise is one,
+    unrelated where draws are independent."""
 
     r: float = 0.5
     noises: str = "split"
@@ -56,7 +62,8 @@ class DPMSDE(TwoStageAncestral):
 
 
 def two_stage_ancestral(b: PlanBuilder, grid: Grid, kind: str, options: TwoStageAncestral) -> Plan:
-    """DPM-Solver-2 (kind eps) or DPM-Solver++ 2S (x0) with r = 1/2 to the lower noise level, then noise up to the wanted one."""
+    """DPM-Solver-2 (kind eps) or DPM-Solver++ 2S (x0) with r = 1/2 to the lower noise level, then
+    noise up to the wanted one."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         e, fresh = ancestral_shares(s, t, options.eta)
@@ -87,14 +94,16 @@ _ETAS = ({"eta": 0.0}, {"eta": 0.5})
     variants=_ETAS,
 )
 def dpm2_ancestral(b: PlanBuilder, grid: Grid, options: TwoStageAncestral) -> Plan:
-    """DPM2 (midpoint in log rho on noise predictions) to a lower noise level, then fresh noise up to the wanted one."""
+    """DPM2 (midpoint in log rho on noise predictions) to a lower noise level, then fresh noise up
+    to the wanted one."""
     return two_stage_ancestral(b, grid, "eps", options)
 
 
 @register(
     "dpmpp_2s_ancestral",
     order=2,
-    source="Katherine Crowson, k-diffusion, sample_dpmpp_2s_ancestral; DPM-Solver++ 2S of arXiv 2211.01095",
+    source="Katherine Crowson, k-diffusion, sample_dpmpp_2s_ancestral; DPM-Solver++ 2S of arXiv "
+    "2211.01095",
     tau=lambda o: min(o.eta, 1.0),
     allow="signal",
     variants=_ETAS,
@@ -115,13 +124,15 @@ def _weak_order(options: DPMSDE) -> int:
 @register(
     "dpmpp_sde",
     order=_weak_order,
-    source="Katherine Crowson, k-diffusion, sample_dpmpp_sde; Gonzalez et al. 2023, arXiv 2305.14267 for the noise",
+    source="Katherine Crowson, k-diffusion, sample_dpmpp_sde; Gonzalez et al. 2023, arXiv "
+    "2305.14267 for the noise",
     tau=lambda o: min(o.eta, 1.0),
     allow="signal",
     variants=({"noises": "overlapping"}, {"eta": 0.0}, {"r": 0.4}),
 )
 def dpmpp_sde(b: PlanBuilder, grid: Grid, options: DPMSDE) -> Plan:
-    """DPM-Solver++ SDE: ancestral half step, then an ancestral step with the corrected data prediction."""
+    """DPM-Solver++ SDE: ancestral half step, then an ancestral step with the corrected data
+    prediction."""
     split, half = options.noises == "split", 0.5 / options.r
     x = b.start(grid[0])
     for s, t in grid.pairs():
@@ -138,7 +149,11 @@ def dpmpp_sde(b: PlanBuilder, grid: Grid, options: DPMSDE) -> Plan:
         if fresh > 0.0 and split:
             shared = e / e1 if e1 > 0.0 else 0.0
             own = math.sqrt(max(fresh**2 - (shared * fresh1) ** 2, 0.0))
-            y = y + shared * z1 + ((own * options.s_noise) * b.noise(middle, t) if own > 0.0 else Lin({}))
+            y = (
+                y
+                + shared * z1
+                + ((own * options.s_noise) * b.noise(middle, t) if own > 0.0 else Lin({}))
+            )
         elif fresh > 0.0:
             y = y + (fresh * options.s_noise) * b.noise(s, t)
         x = b.at(t, y)

@@ -1,7 +1,9 @@
-"""A diffusers scheduler config -> what it means: the path, the prediction, the grid's rule, and how predictions are clipped.
+"""A diffusers scheduler config -> what it means: the path, the prediction, the grid's rule, and how
+predictions are clipped.
 
-Read here once for model folders (``models.pretrained``) and for the diffusers scheduler (``interop``). A config is read with the defaults
-of the class it was written by (``origin``, else ``_class_name``), so that a key left out means what it means there.
+Read here once for model folders (``models.pretrained``) and for the diffusers scheduler
+(``interop``). A config is read with the defaults of the class it was written by (``origin``, else
+``_class_name``), so that a key left out means what it means there.
 """
 
 from __future__ import annotations
@@ -21,8 +23,14 @@ from .classes import SAME, STYLES, class_defaults, filled
 from .values import checked
 
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_prediction": "velocity"}
-SPECIAL = {"use_karras_sigmas": "karras", "use_exponential_sigmas": "exponential", "use_beta_sigmas": "beta", "use_lu_lambdas": "lu"}
-#: special levels begin here where the table's largest level is infinite (zero terminal SNR): 2^-24 as alpha^2, as in diffusers
+SPECIAL = {
+    "use_karras_sigmas": "karras",
+    "use_exponential_sigmas": "exponential",
+    "use_beta_sigmas": "beta",
+    "use_lu_lambdas": "lu",
+}
+#: special levels begin here where the table's largest level is infinite (zero terminal SNR): 2^-24
+#: as alpha^2, as in diffusers
 LARGEST = 4096.0
 
 
@@ -35,7 +43,8 @@ class Settings:
         schedule: the path in the coordinates of the network's input.
         prediction: kind of the network's output.
         train_steps: length of the training table; a flow's time is ``train_steps`` times its sigma.
-        spacing, offset, special, first: ``timestep_spacing``, ``steps_offset``, the special levels, and the first table entry in use.
+        spacing, offset, special, first: ``timestep_spacing``, ``steps_offset``, the special levels,
+            and the first table entry in use.
         end: ``zero`` or ``sigma_min``.
         low, high, rho: bounds of the noise levels where given, and the Karras exponent.
         shift, dynamic, terminal: of flows; ``dynamic`` is the kind of ``mu``, empty for none.
@@ -45,7 +54,8 @@ class Settings:
         learned: the network predicts a variance too, in the second half of its channels.
         grid: a named grid of fewstep in place of all this.
         round_times: the network is a look-up table: feed it the nearest entry.
-        laid_shift: the shift that a flow's lowest level was laid out with, where ``shift`` was changed since.
+        laid_shift: the shift that a flow's lowest level was laid out with, where ``shift`` was
+            changed since.
     """
 
     origin: str
@@ -85,12 +95,17 @@ class Settings:
     def label(self, t: float) -> float:
         """The time that the network is told for the schedule's time ``t``.
 
-        On a flow, UniPC's first time is below ``train_steps`` by one rounding of float32: its own class stays below it too, and a pipeline
-        with two networks (``boundary_ratio=1``) takes the first of them from there on.
+        On a flow, UniPC's first time is below ``train_steps`` by one rounding of float32: its own
+        class stays below it too, and a pipeline with two networks (``boundary_ratio=1``) takes the
+        first of them from there on.
         """
         if self.round_times:
             return float(round(self.scale * t))
-        top = t == 1.0 and self.origin == "UniPCMultistepScheduler" and isinstance(self.schedule, Flow)
+        top = (
+            t == 1.0
+            and self.origin == "UniPCMultistepScheduler"
+            and isinstance(self.schedule, Flow)
+        )
         return self.scale * t * (1.0 - 2.0**-24) if top else self.scale * t
 
 
@@ -102,7 +117,10 @@ def read(config: Mapping[str, Any]) -> Settings:
         raise ConfigError(unknown("scheduler class", origin, STYLES))
     config = checked(filled(config))
     if config.get("invert_sigmas"):
-        raise ConfigError("invert_sigmas=True is not supported: the network's time runs from noise to data, which no sampler here is told")
+        raise ConfigError(
+            "invert_sigmas=True is not supported: the network's time runs from noise to "
+            "data, which no sampler here is told"
+        )
     style = STYLES[origin]
     if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         style = "flow" if style == "flow" else "flow_levels"
@@ -117,16 +135,21 @@ def read(config: Mapping[str, Any]) -> Settings:
         schedule=schedule,
         prediction=_prediction(config, style),
         train_steps=config["num_train_timesteps"],
-        spacing=config.get("timestep_spacing") or ("linspace" if origin == "DPMSolverSinglestepScheduler" else "leading"),
+        spacing=config.get("timestep_spacing")
+        or ("linspace" if origin == "DPMSolverSinglestepScheduler" else "leading"),
         offset=_given(config, "steps_offset", 0),
-        special=special[0] if special else (_given(config, "sigma_schedule", "karras") if style == "edm" else ""),
+        special=special[0]
+        if special
+        else (_given(config, "sigma_schedule", "karras") if style == "edm" else ""),
         first=_first(config, schedule),
         end=_end(config, origin, style),
         low=low,
         high=high,
         rho=_given(config, "rho", 7.0),
         shift=_given(config, "shift" if style == "flow" else "flow_shift", 1.0),
-        dynamic=_given(config, "time_shift_type", "exponential") if config.get("use_dynamic_shifting") else "",
+        dynamic=_given(config, "time_shift_type", "exponential")
+        if config.get("use_dynamic_shifting")
+        else "",
         terminal=_given(config, "shift_terminal", 0.0),
         log_linear=config.get("interpolation_type") == "log_linear",
         skipping=_given(config, "original_inference_steps", 0),
@@ -144,16 +167,24 @@ def _given(config: Mapping[str, Any], key: str, default: Any) -> Any:
 
 
 def shift_of(config: Mapping[str, Any], settings: Settings, tokens: int | None = None) -> float:
-    """How far a flow's times are moved toward noise, ``t -> s t / (1 + (s - 1) t)``: the ``shift`` of ``Flow``.
+    """How far a flow's times are moved toward noise, ``t -> s t / (1 + (s - 1) t)``: the ``shift``
+    of ``Flow``.
 
-    With ``use_dynamic_shifting`` s is e^mu (mu itself where ``time_shift_type`` is linear), mu linear in the number of the network's
-    ``tokens`` between ``base_image_seq_len`` and ``max_image_seq_len`` (arXiv 2403.03206, section 5.3.2), which is taken where None.
+    With ``use_dynamic_shifting`` s is e^mu (mu itself where ``time_shift_type`` is linear), mu
+    linear in the number of the network's ``tokens`` between ``base_image_seq_len`` and
+    ``max_image_seq_len`` (arXiv 2403.03206, section 5.3.2), which is taken where None.
     """
     if not settings.dynamic:
         return settings.shift
     config = checked({**class_defaults("FlowMatchEulerDiscreteScheduler"), **config})
     base, most = int(config["base_image_seq_len"]), int(config["max_image_seq_len"])
-    shift = Flow.dynamic(most if tokens is None else tokens, float(config["base_shift"]), float(config["max_shift"]), base, most).shift
+    shift = Flow.dynamic(
+        most if tokens is None else tokens,
+        float(config["base_shift"]),
+        float(config["max_shift"]),
+        base,
+        most,
+    ).shift
     return shift if settings.dynamic == "exponential" else math.log(shift)
 
 
@@ -164,32 +195,58 @@ def _schedule(config: Mapping[str, Any], style: str) -> Schedule:
         return NoisePath(config["sigma_data"])
     if style == "trig":
         if config.get("trained_betas") is not None:
-            raise ConfigError("trained_betas of IPNDMScheduler is not supported: its path is trigonometric; leave it out")
+            raise ConfigError(
+                "trained_betas of IPNDMScheduler is not supported: its path is "
+                "trigonometric; leave it out"
+            )
         return Trig()
-    if config.get("timestep_type") == "continuous" and config.get("prediction_type") == "v_prediction":
+    if (
+        config.get("timestep_type") == "continuous"
+        and config.get("prediction_type") == "v_prediction"
+    ):
         return NoisePath(1.0)
     try:
         return from_config({k: v for k, v in config.items() if k != "prediction_type"})
     except ValueError as error:
-        keys = ("trained_betas",) if config.get("trained_betas") is not None else ("beta_schedule", "beta_start", "beta_end")
-        said = ", ".join(f"{key}={config.get(key)!r}" if key != "trained_betas" else key for key in keys)
+        keys = (
+            ("trained_betas",)
+            if config.get("trained_betas") is not None
+            else ("beta_schedule", "beta_start", "beta_end")
+        )
+        said = ", ".join(
+            f"{key}={config.get(key)!r}" if key != "trained_betas" else key for key in keys
+        )
         raise ConfigError(f"the table of betas of {said}: {error}") from None
 
 
-def _levels(config: Mapping[str, Any], style: str, special: list[str]) -> tuple[float | None, float | None]:
+def _levels(
+    config: Mapping[str, Any], style: str, special: list[str]
+) -> tuple[float | None, float | None]:
     """``sigma_min`` and ``sigma_max`` where they are given, on a flow its own sigmas.
 
-    Karras levels of UniPC on a flow are sigma / alpha, between the ends of the table of betas unless others are given, as in diffusers.
+    Karras levels of UniPC on a flow are sigma / alpha, between the ends of the table of betas
+    unless others are given, as in diffusers.
     """
     low, high = config.get("sigma_min"), config.get("sigma_max")
     if style not in ("flow", "flow_levels") and config.get("shift_terminal"):
-        raise ConfigError(f"shift_terminal={config['shift_terminal']!r} is of flows: give use_flow_sigmas=True, or leave it out")
+        raise ConfigError(
+            f"shift_terminal={config['shift_terminal']!r} is of flows: give "
+            "use_flow_sigmas=True, or leave it out"
+        )
     if style not in ("flow", "flow_levels") or not special:
         return low, high
-    if style == "flow_levels" and special == ["karras"] and config.get("origin", config.get("_class_name")) == "UniPCMultistepScheduler":
-        table = _schedule({**config, "use_flow_sigmas": False, "prediction_type": "epsilon"}, "levels")
+    if (
+        style == "flow_levels"
+        and special == ["karras"]
+        and config.get("origin", config.get("_class_name")) == "UniPCMultistepScheduler"
+    ):
+        table = _schedule(
+            {**config, "use_flow_sigmas": False, "prediction_type": "epsilon"}, "levels"
+        )
         top = table.rho(table.t_max)
-        return _given(config, "sigma_min", table.rho(0.0)), _given(config, "sigma_max", top if math.isfinite(top) else LARGEST)
+        return _given(config, "sigma_min", table.rho(0.0)), _given(
+            config, "sigma_max", top if math.isfinite(top) else LARGEST
+        )
     for key, value in (("sigma_min", low), ("sigma_max", high)):
         if value is not None and value > 1.0:
             raise ConfigError(f"{key}={value!r}: a flow's sigma is at most 1")
@@ -203,15 +260,20 @@ def _prediction(config: Mapping[str, Any], style: str) -> str:
 
 
 def _first(config: Mapping[str, Any], schedule: Schedule) -> int:
-    """The entry that a full run begins with: ``num_train_timesteps`` less one, less the entries below ``lambda_min_clipped``.
+    """The entry that a full run begins with: ``num_train_timesteps`` less one, less the entries
+    below ``lambda_min_clipped``.
 
-    ``trained_betas`` may hold another number of entries, which changes no time: as in diffusers those follow ``num_train_timesteps``.
+    ``trained_betas`` may hold another number of entries, which changes no time: as in diffusers
+    those follow ``num_train_timesteps``.
     """
     if not isinstance(schedule, DiscreteVP):
         return 0
     least, last = _given(config, "lambda_min_clipped", -math.inf), int(schedule.t_max)
     if schedule.lam(0.0) < least:
-        raise ConfigError(f"lambda_min_clipped={least!r}: the table's largest lambda is {schedule.lam(0.0):.6g}, so no entry is left")
+        raise ConfigError(
+            f"lambda_min_clipped={least!r}: the table's largest lambda is "
+            f"{schedule.lam(0.0):.6g}, so no entry is left"
+        )
     top = last
     while top > 0 and schedule.lam(float(top)) < least:
         top -= 1
@@ -226,16 +288,24 @@ def _end(config: Mapping[str, Any], origin: str, style: str) -> str:
             end = "zero" if style == "flow_levels" else "sigma_min"
         else:
             # the end is the table's first entry; LCM's last step gives its x0 whatever the key says
-            first = origin == "TCDScheduler" or (origin != "LCMScheduler" and not config.get("set_alpha_to_one", True))
+            first = origin == "TCDScheduler" or (
+                origin != "LCMScheduler" and not config.get("set_alpha_to_one", True)
+            )
             end = "sigma_min" if first else "zero"
     if end == "sigma_min" and style in ("flow", "flow_levels"):
-        raise ConfigError('final_sigmas_type="sigma_min" says nothing on a flow, whose last time is 0: give "zero"')
+        raise ConfigError(
+            'final_sigmas_type="sigma_min" says nothing on a flow, whose last time is 0: '
+            'give "zero"'
+        )
     return str(end)
 
 
 def _clip(config: Mapping[str, Any]) -> float | tuple[float, float] | None:
-    if config.get("origin", config.get("_class_name")) == "TCDScheduler":  # has the keys, and clips nothing
+    # has the keys, and clips nothing
+    if config.get("origin", config.get("_class_name")) == "TCDScheduler":
         return None
     if config.get("thresholding"):
-        return _given(config, "dynamic_thresholding_ratio", 0.995), _given(config, "sample_max_value", 1.0)
+        return _given(config, "dynamic_thresholding_ratio", 0.995), _given(
+            config, "sample_max_value", 1.0
+        )
     return _given(config, "clip_sample_range", 1.0) if config.get("clip_sample") else None

@@ -1,13 +1,16 @@
 """The grid that a diffusers config means, in float64: nodes with the time that the network is told.
 
-    table, levels   integer times, ``np.round`` of linspace, leading, trailing; ``levels`` take one point more and drop the last
-    sigmas          the same in real numbers, sigma linear between entries of the table (``interpolation_type``)
+    table, levels   integer times, ``np.round`` of linspace, leading, trailing; ``levels`` take one
+                    point more and drop the last
+    sigmas          the same in real numbers, sigma linear between entries of the table
+                    (``interpolation_type``)
     edm             levels between sigma_min and sigma_max (arXiv 2206.00364, eq. 5)
     flow            uniform in sigma, then shifted by ``shift`` or e^mu (arXiv 2403.03206, eq. 23)
     distilled       entries of the table that a consistency model was trained on (arXiv 2310.04378)
 
-Special levels (Karras and so on) run between the ends of the table, for ``sigmas`` between the ends of the plain spacing. Where a grid
-ends at sigma_min and would come there twice, its levels are laid out with one point more, and the last one is the end.
+Special levels (Karras and so on) run between the ends of the table, for ``sigmas`` between the ends
+of the plain spacing. Where a grid ends at sigma_min and would come there twice, its levels are laid
+out with one point more, and the last one is the end.
 """
 
 from __future__ import annotations
@@ -32,9 +35,14 @@ Levels = list[float]
 
 
 def grid_of(
-    settings: Settings, steps: int, times: Sequence[float] | None = None, sigmas: Sequence[float] | None = None, mu: float | None = None
+    settings: Settings,
+    steps: int,
+    times: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
+    mu: float | None = None,
 ) -> Grid:
-    """The grid of ``steps`` steps, or the one through the network's ``times`` or through ``sigmas``. GridError where there is none."""
+    """The grid of ``steps`` steps, or the one through the network's ``times`` or through
+    ``sigmas``. GridError where there is none."""
     if settings.grid is not None and times is None and sigmas is None:
         return named_grid(settings.grid, settings.schedule, steps, final=settings.end)
     if times is not None:
@@ -44,14 +52,20 @@ def grid_of(
     else:
         nodes = _laid_out(settings, steps, mu)
     flow = settings.style in ("flow", "flow_levels")
-    ended = (sigmas is not None and not flow) or (settings.log_linear and times is None) or nodes[-1].sigma == 0.0
+    ended = (
+        (sigmas is not None and not flow)
+        or (settings.log_linear and times is None)
+        or nodes[-1].sigma == 0.0
+    )
     if not ended:
         nodes.append(_end(settings, nodes))
     for s, t in pairwise(nodes):
         if not s.rho > t.rho:
             raise GridError(
-                f"{steps} steps: times must fall strictly from noise to data, but {settings.label(s.t or 0.0):.6g} is followed by "
-                f"{settings.label(t.t or 0.0):.6g}; give fewer steps, another timestep_spacing, or a falling list"
+                f"{steps} steps: times must fall strictly from noise to data, but "
+                f"{settings.label(s.t or 0.0):.6g} is followed by "
+                f"{settings.label(t.t or 0.0):.6g}; give fewer steps, another "
+                "timestep_spacing, or a falling list"
             )
     return Grid.from_nodes(nodes, settings.schedule)
 
@@ -64,7 +78,10 @@ def _laid_out(settings: Settings, steps: int, mu: float | None) -> list[Node]:
         return _ending(settings, steps)
     if settings.style == "trig":
         beta = np.sin(np.linspace(1.0, 0.0, steps + 1) * (0.5 * math.pi)) ** 2
-        return [settings.schedule.node(float(t)) for t in np.arctan2(beta, np.sqrt(1.0 - beta * beta)) / (0.5 * math.pi)]
+        return [
+            settings.schedule.node(float(t))
+            for t in np.arctan2(beta, np.sqrt(1.0 - beta * beta)) / (0.5 * math.pi)
+        ]
     if settings.special or settings.log_linear:
         low, high = _bounds(settings, steps)
         if settings.log_linear:  # the last of its points is the end
@@ -75,19 +92,32 @@ def _laid_out(settings: Settings, steps: int, mu: float | None) -> list[Node]:
 
 
 def _ending(settings: Settings, n: int) -> list[Node]:
-    """The nodes of ``n`` special levels; where the last one would be the end, of ``n + 1`` without it.
+    """The nodes of ``n`` special levels; where the last one would be the end, of ``n + 1`` without
+    it.
 
-    (Not for classes that have no such levels of their own, whose ``set_alpha_to_one=False`` is a matter of their table.)
+    (Not for classes that have no such levels of their own, whose ``set_alpha_to_one=False`` is a
+    matter of their table.)
     """
     low, high = _bounds(settings, n)
-    if settings.end == "sigma_min" and settings.style not in ("table", "distilled") and low <= _least(settings) * (1.0 + 1e-9):
-        return [_node_of(settings, rho) for rho in _special(settings, n + 1, *_bounds(settings, n + 1))[:-1]]
+    if (
+        settings.end == "sigma_min"
+        and settings.style not in ("table", "distilled")
+        and low <= _least(settings) * (1.0 + 1e-9)
+    ):
+        return [
+            _node_of(settings, rho)
+            for rho in _special(settings, n + 1, *_bounds(settings, n + 1))[:-1]
+        ]
     return [_node_of(settings, rho) for rho in _special(settings, n, low, high)]
 
 
 def _least(settings: Settings) -> float:
     """The level at which ``sigma_min`` ends."""
-    return settings.levels[0] if isinstance(settings.schedule, NoisePath) else settings.schedule.rho(0.0)
+    return (
+        settings.levels[0]
+        if isinstance(settings.schedule, NoisePath)
+        else settings.schedule.rho(0.0)
+    )
 
 
 def _or(given: float | None, otherwise: float) -> float:
@@ -103,12 +133,17 @@ def _times(settings: Settings, n: int) -> Levels:
     extra = int(settings.style == "levels")
     if settings.spacing == "linspace":
         values = np.linspace(0.0, top - 1.0, n + extra)[::-1][: n if extra else None]
-        return [float(v) for v in (values if settings.style == "sigmas" else np.round(values))] if n + extra > 1 else [0.0]
+        return (
+            [float(v) for v in (values if settings.style == "sigmas" else np.round(values))]
+            if n + extra > 1
+            else [0.0]
+        )
     if settings.spacing == "leading":
         stride = top // (n + extra)
         if (n - 1 + extra) * stride + settings.offset > total - 1:
             raise GridError(
-                f"steps_offset={settings.offset}: {n} steps of leading spacing begin at {(n - 1 + extra) * stride + settings.offset}, "
+                f"steps_offset={settings.offset}: {n} steps of leading spacing begin at "
+                f"{(n - 1 + extra) * stride + settings.offset}, "
                 f"and the table's last entry is {total - 1}"
             )
         return [float(i * stride + settings.offset) for i in range(n + extra - 1, extra - 1, -1)]
@@ -117,11 +152,15 @@ def _times(settings: Settings, n: int) -> Levels:
 
 
 def distilled_times(total: int, entries: int, n: int, strength: float = 1.0) -> Levels:
-    """``n`` times of a distilled table: every ``total // entries``-th entry up to ``strength`` of it. GridError for more than it has."""
+    """``n`` times of a distilled table: every ``total // entries``-th entry up to ``strength`` of
+    it. GridError for more than it has."""
     table = (np.arange(1, int(entries * strength) + 1) * (total // entries) - 1)[::-1]
     if n > len(table):
         part = f" below strength {strength:g}" if strength != 1.0 else ""
-        raise GridError(f"{n} steps of a model distilled on {len(table)}{part} (original_inference_steps={entries})")
+        raise GridError(
+            f"{n} steps of a model distilled on {len(table)}{part} "
+            f"(original_inference_steps={entries})"
+        )
     return [float(table[int(i)]) for i in np.floor(np.linspace(0, len(table), n, endpoint=False))]
 
 
@@ -140,13 +179,19 @@ def _bounds(settings: Settings, steps: int) -> tuple[float, float]:
 
 
 def _ordered(low: float, high: float) -> tuple[float, float]:
-    """Both. GridError where nothing is left between them (one level is allowed: a run of one step)."""
+    """Both. GridError where nothing is left between them (one level is allowed: a run of one
+    step)."""
     if low > high:
-        raise GridError(f"sigma_min={low:.6g} and sigma_max={high:.6g}: special levels run from the second down to the first")
+        raise GridError(
+            f"sigma_min={low:.6g} and sigma_max={high:.6g}: special levels run from the "
+            "second down to the first"
+        )
     return low, high
 
 
-def _special(settings: Settings, n: int, low: float, high: float, name: str | None = None) -> Levels:
+def _special(
+    settings: Settings, n: int, low: float, high: float, name: str | None = None
+) -> Levels:
     """``n`` levels from ``high`` to ``low``."""
     u = np.linspace(1.0, 0.0, n)
     name = name or settings.special or "karras"
@@ -165,7 +210,10 @@ def shifted(settings: Settings, sigma: float, mu: float | None) -> float:
     if not settings.dynamic:
         return settings.shift * sigma / (1.0 + (settings.shift - 1.0) * sigma)
     if mu is None:
-        raise GridError("use_dynamic_shifting: give mu= (pipelines work it out from the number of latent tokens)")
+        raise GridError(
+            "use_dynamic_shifting: give mu= (pipelines work it out from the number of latent "
+            "tokens)"
+        )
     scale = math.exp(mu) if settings.dynamic == "exponential" else mu
     return 0.0 if sigma == 0.0 else scale / (scale + (1.0 / sigma - 1.0))
 
@@ -174,35 +222,57 @@ def _flow(settings: Settings, n: int, mu: float | None) -> Levels:
     """Sigmas of a flow, without the end at 0."""
     unit = 1.0 / settings.train_steps
     if settings.style == "flow_levels" and settings.origin != "UniPCMultistepScheduler":
-        plain = 1.0 - np.linspace(1.0, unit, n + 1)[::-1][:-1]  # 1 - 1/T .. ; the last point, 0, is the end
+        # 1 - 1/T .. ; the last point, 0, is the end
+        plain = 1.0 - np.linspace(1.0, unit, n + 1)[::-1][:-1]
     elif settings.style == "flow_levels":
         plain = np.linspace(1.0, unit, n + 1)[:-1]
     else:
-        laid = settings if settings.laid_shift is None else dataclasses.replace(settings, shift=settings.laid_shift)
+        laid = (
+            settings
+            if settings.laid_shift is None
+            else dataclasses.replace(settings, shift=settings.laid_shift)
+        )
         least = unit if settings.dynamic else shifted(laid, unit, mu)
         plain = np.linspace(1.0, least, n)
     return _stretched(settings, [shifted(settings, float(s), mu) for s in plain], n)
 
 
 def _stretched(settings: Settings, levels: Levels, n: int) -> Levels:
-    """Levels moved to end at ``shift_terminal``, then replaced by special ones between their ends."""
+    """Levels moved to end at ``shift_terminal``, then replaced by special ones between their
+    ends."""
     if settings.terminal:
         factor = (1.0 - levels[-1]) / (1.0 - settings.terminal)
         levels = [1.0 - (1.0 - s) / factor for s in levels] if factor else levels
-    if settings.special == "karras" and settings.origin == "UniPCMultistepScheduler" and settings.low and settings.high:
-        return [rho / (1.0 + rho) for rho in _special(settings, n, *_ordered(settings.low, settings.high))]
+    if (
+        settings.special == "karras"
+        and settings.origin == "UniPCMultistepScheduler"
+        and settings.low
+        and settings.high
+    ):
+        return [
+            rho / (1.0 + rho)
+            for rho in _special(settings, n, *_ordered(settings.low, settings.high))
+        ]
     if settings.special and len(levels) > 1:
-        levels = _special(settings, n, *_ordered(_or(settings.low, levels[-1]), _or(settings.high, levels[0])))
+        levels = _special(
+            settings, n, *_ordered(_or(settings.low, levels[-1]), _or(settings.high, levels[0]))
+        )
     return levels
 
 
 def _given_sigmas(settings: Settings, sigmas: Levels, mu: float | None) -> list[Node]:
-    """Nodes of a caller's sigmas. A flow's are shifted as its own are, and need no end; elsewhere the last one is the end."""
+    """Nodes of a caller's sigmas. A flow's are shifted as its own are, and need no end; elsewhere
+    the last one is the end."""
     if settings.style in ("flow", "flow_levels"):
         inner = sigmas[:-1] if len(sigmas) > 1 and sigmas[-1] == 0.0 else sigmas
-        return [settings.schedule.node(s) for s in _stretched(settings, [shifted(settings, s, mu) for s in inner], len(inner))]
+        return [
+            settings.schedule.node(s)
+            for s in _stretched(settings, [shifted(settings, s, mu) for s in inner], len(inner))
+        ]
     if len(sigmas) < 2:
-        raise GridError(f"sigmas={sigmas}: the last one is the end of the last step, so two are the least")
+        raise GridError(
+            f"sigmas={sigmas}: the last one is the end of the last step, so two are the least"
+        )
     nodes = [_node_of(settings, rho) for rho in sigmas[:-1]]
     return [*nodes, _end(settings, nodes, sigmas[-1])]
 
@@ -213,12 +283,15 @@ def _node_of(settings: Settings, rho: float) -> Node:
 
 
 def _node_at(settings: Settings, t: float) -> Node:
-    """The node at time ``t``; for ``sigmas`` between two entries of the table with rho linear in t."""
+    """The node at time ``t``; for ``sigmas`` between two entries of the table with rho linear in
+    t."""
     schedule = settings.schedule
     if isinstance(schedule, DiscreteVP) and schedule.t_max < t <= settings.train_steps - 1:
         raise GridError(
-            f"timesteps: {t:.6g} is beyond the table, which has {int(schedule.t_max) + 1} entries (trained_betas), while the times follow "
-            f"num_train_timesteps={settings.train_steps}: give that as many, or timesteps= within the table"
+            f"timesteps: {t:.6g} is beyond the table, which has {int(schedule.t_max) + 1} "
+            "entries (trained_betas), while the times follow "
+            f"num_train_timesteps={settings.train_steps}: give that as many, or timesteps= "
+            "within the table"
         )
     try:
         node = schedule.node(t)
@@ -234,13 +307,18 @@ def _node_at(settings: Settings, t: float) -> Node:
 
 
 def _end(settings: Settings, nodes: Sequence[Node], rho: float | None = None) -> Node:
-    """The last node. Classes that keep ``x0 + s eps`` return that, unscaled; one that is there already goes on to sigma = 0."""
+    """The last node. Classes that keep ``x0 + s eps`` return that, unscaled; one that is there
+    already goes on to sigma = 0."""
     unscaled = settings.style in ("sigmas", "edm")
     if rho is None:
         least = _least(settings)
         rho = least if settings.end == "sigma_min" and nodes[-1].rho > least * (1.0 + 1e-9) else 0.0
     if rho == 0.0:
         zero = settings.schedule.t_zero
-        return Node(1.0, 0.0, zero) if isinstance(settings.schedule, NoisePath) else settings.schedule.node(zero)
+        return (
+            Node(1.0, 0.0, zero)
+            if isinstance(settings.schedule, NoisePath)
+            else settings.schedule.node(zero)
+        )
     node = _node_of(settings, rho)
     return Node(1.0, node.rho, node.t) if unscaled else node

@@ -1,7 +1,8 @@
 """The values of a diffusers scheduler config, checked key by key.
 
-A key's value must be of its kind: a flag, a number or an integer in a range, or one of a list of words. ``None`` means what the class means
-by a key that is left out; for a flag it is False, as in diffusers.
+A key's value must be of its kind: a flag, a number or an integer in a range, or one of a list of
+words. ``None`` means what the class means by a key that is left out; for a flag it is False, as in
+diffusers.
 """
 
 from __future__ import annotations
@@ -18,8 +19,23 @@ from ...checks import ConfigError
 from .classes import class_defaults
 
 FLAGS = (
-    *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting"),
-    *("rescale_betas_zero_snr", "clip_sample", "thresholding", "set_alpha_to_one", "skip_prk_steps", "predict_x0", "lower_order_final"),
+    *(
+        "use_karras_sigmas",
+        "use_exponential_sigmas",
+        "use_beta_sigmas",
+        "use_lu_lambdas",
+        "use_flow_sigmas",
+        "use_dynamic_shifting",
+    ),
+    *(
+        "rescale_betas_zero_snr",
+        "clip_sample",
+        "thresholding",
+        "set_alpha_to_one",
+        "skip_prk_steps",
+        "predict_x0",
+        "lower_order_final",
+    ),
     *("euler_at_final", "invert_sigmas", "stochastic_sampling", "round_timesteps"),
 )
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -36,7 +52,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
         *("deis", "data_prediction", "noise_prediction"),  # DEIS, SA-Solver
     ),
     "solver_type": ("midpoint", "heun", "bh1", "bh2", "logrho"),
-    "variance_type": ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range"),
+    "variance_type": (
+        "fixed_small",
+        "fixed_small_log",
+        "fixed_large",
+        "fixed_large_log",
+        "learned",
+        "learned_range",
+    ),
 }
 #: key -> (least, largest)
 NUMBERS: dict[str, tuple[float, float]] = {
@@ -64,15 +87,27 @@ INTEGERS: dict[str, tuple[int, int]] = {
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` with the values of the keys above as plain Python values. ConfigError names the key, its value and what is allowed."""
+    """``config`` with the values of the keys above as plain Python values. ConfigError names the
+    key, its value and what is allowed."""
     defaults = class_defaults(str(config.get("origin") or config.get("_class_name")))
     made = {k: _value(k, v, defaults) for k, v in config.items()}
     low, high = made.get("sigma_min"), made.get("sigma_max")
     if low is not None and high is not None and low >= high:
-        raise ConfigError(f"sigma_min={low!r} and sigma_max={high!r}: the first must be below the second")
-    if made.get("max_image_seq_len") is not None and made.get("max_image_seq_len") == made.get("base_image_seq_len"):
-        raise ConfigError(f"base_image_seq_len={made['base_image_seq_len']} and max_image_seq_len: they must differ")
-    total, offset, table = made.get("num_train_timesteps"), made.get("steps_offset"), made.get("original_inference_steps")
+        raise ConfigError(
+            f"sigma_min={low!r} and sigma_max={high!r}: the first must be below the second"
+        )
+    if made.get("max_image_seq_len") is not None and made.get("max_image_seq_len") == made.get(
+        "base_image_seq_len"
+    ):
+        raise ConfigError(
+            f"base_image_seq_len={made['base_image_seq_len']} and max_image_seq_len: they "
+            "must differ"
+        )
+    total, offset, table = (
+        made.get("num_train_timesteps"),
+        made.get("steps_offset"),
+        made.get("original_inference_steps"),
+    )
     for key, value in (("steps_offset", offset), ("original_inference_steps", table)):
         if total is not None and value is not None and value > total:
             raise ConfigError(f"{key}={value}: at most num_train_timesteps={total} is allowed")
@@ -93,7 +128,11 @@ def _value(key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
         return _number(key, value, *NUMBERS[key])
     if key in INTEGERS:
         return _integer(key, value, *INTEGERS[key])
-    other = {"lambda_min_clipped": _level, "trained_betas": _betas, "disable_corrector": _places}.get(key)
+    other = {
+        "lambda_min_clipped": _level,
+        "trained_betas": _betas,
+        "disable_corrector": _places,
+    }.get(key)
     return value if other is None else other(key, value)
 
 
@@ -134,7 +173,9 @@ def _betas(key: str, value: Any) -> Any:
     except (TypeError, ValueError, OverflowError):
         table = np.zeros(0)
     if table.ndim != 1 or len(table) < 2 or not bool(np.all((table > 0.0) & (table <= 1.0))):
-        raise ConfigError(f"{key}={_short(value)}: a list of at least two numbers above 0 and at most 1 is wanted")
+        raise ConfigError(
+            f"{key}={_short(value)}: a list of at least two numbers above 0 and at most 1 is wanted"
+        )
     return value
 
 

@@ -1,7 +1,9 @@
-"""Grid ``"auto"``: one choice per schedule, measured by ``benchmarks/grid_choice.py`` (whole tables in ``docs/grids.md``).
+"""Grid ``"auto"``: one choice per schedule, measured by ``benchmarks/grid_choice.py`` (whole tables
+in ``docs/grids.md``).
 
-Error of the end point against the exact probability-flow ODE, on three mixtures of image-like scale, 256 start states, several samplers
-and 5 to 20 evaluations; geometric means, as multiples of the error with the choice.
+Error of the end point against the exact probability-flow ODE, on three mixtures of image-like
+scale, 256 start states, several samplers and 5 to 20 evaluations; geometric means, as multiples of
+the error with the choice.
 
     schedule     choice                  best other grid: multisteps      all samplers                   worst
     VPLinear     power 3, drop_last      power 2, drop_last      1.21     power 2, drop_last      0.96   beta      11.0
@@ -14,8 +16,8 @@ and 5 to 20 evaluations; geometric means, as multiples of the error with the cho
     Flow         quadratic               beta_t                  0.93     beta_t                  1.03   beta      10.9
     Trig         quadratic               beta_t                  0.92     beta_t                  1.05   beta      15.4
 
-No grid is best for both: multisteps want other steps than Heun. ``drop_last`` matters most: at few evaluations a node at t_min right
-before sigma = 0 is a wasted one.
+No grid is best for both: multisteps want other steps than Heun. ``drop_last`` matters most: at few
+evaluations a node at t_min right before sigma = 0 is a wasted one.
 """
 
 from __future__ import annotations
@@ -40,5 +42,6 @@ OTHERWISE: tuple[str, dict[str, float]] = ("lam", {"drop_last": True})
 
 
 def auto_choice(schedule: Schedule) -> tuple[str, dict[str, float]]:
-    """The grid name and options that ``"auto"`` stands for, by the nearest class of ``schedule`` in ``AUTO``."""
+    """The grid name and options that ``"auto"`` stands for, by the nearest class of ``schedule`` in
+    ``AUTO``."""
     return next((AUTO[c.__name__] for c in type(schedule).__mro__ if c.__name__ in AUTO), OTHERWISE)

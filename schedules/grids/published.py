@@ -1,8 +1,10 @@
 """Published step lists, as data.
 
-AYS  noise-to-signal ratios before the final 0, "Align Your Steps", Sabour et al. 2024, arXiv 2404.14507, and its project page.
-OSS  flow times before the final 0, "Optimal Stepsize for Diffusion Sampling", Pei et al. 2025, arXiv 2503.21774, and its
-     repository; the closing 0.001 stands for that 0 where the list is interpolated to another length.
+AYS  noise-to-signal ratios before the final 0, "Align Your Steps", Sabour et al. 2024, arXiv
+2404.14507, and its project page. OSS  flow times before the final 0, "Optimal Stepsize for
+Diffusion Sampling", Pei et al. 2025, arXiv 2503.21774, and its
+     repository; the closing 0.001 stands for that 0 where the list is interpolated to another
+         length.
 """
 
 from __future__ import annotations

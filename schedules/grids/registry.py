@@ -1,4 +1,5 @@
-"""The named grids: their spacing, their options with defaults, and other programs' names for them."""
+"""The named grids: their spacing, their options with defaults, and other programs' names for
+them."""
 
 from __future__ import annotations
 

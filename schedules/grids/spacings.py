@@ -1,14 +1,16 @@
-"""How named grids place their times. Each spacing gets a ``Frame`` and answers all ``steps + 1`` times, first to last.
+"""How named grids place their times. Each spacing gets a ``Frame`` and answers all ``steps + 1``
+times, first to last.
 
-Two shapes. *Closed*: the points run from the first time to t_min, and t = t_zero follows where ``final="zero"`` and
-sigma(t_min) > 0 (``steps`` points), else t_min is the last (``steps + 1`` points). *Open*: ``steps`` points that stop short of
-t_min, then t_zero or t_min.
+Two shapes. *Closed*: the points run from the first time to t_min, and t = t_zero follows where
+``final="zero"`` and sigma(t_min) > 0 (``steps`` points), else t_min is the last (``steps + 1``
+points). *Open*: ``steps`` points that stop short of t_min, then t_zero or t_min.
 
-With ``start`` every spacing is laid out anew from ``start`` instead of t_max, with the same number of steps. Published lists
-(ays, oss) keep their curve and are resampled on its part after ``start``.
+With ``start`` every spacing is laid out anew from ``start`` instead of t_max, with the same number
+of steps. Published lists (ays, oss) keep their curve and are resampled on its part after ``start``.
 
-Spacings in lam or rho use ``schedule.lam_start`` for the place of t_max where alpha(t_max) = 0, and ``schedule.lam_end`` for that
-of t_min where sigma(t_min) = 0; the first node is t_max nevertheless, and a last step to t_min follows.
+Spacings in lam or rho use ``schedule.lam_start`` for the place of t_max where alpha(t_max) = 0, and
+``schedule.lam_end`` for that of t_min where sigma(t_min) = 0; the first node is t_max nevertheless,
+and a last step to t_min follows.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True)
 class Frame:
-    """What a spacing is laid out on: a schedule, the number of steps, the first time, the kind of end, the shift of times."""
+    """What a spacing is laid out on: a schedule, the number of steps, the first time, the kind of
+    end, the shift of times."""
 
     schedule: Schedule
     steps: int
@@ -64,11 +67,18 @@ class Frame:
     def lam_range(self) -> tuple[float, float]:
         """lam of the first time and of t_min, with lam_start and lam_end for the infinite ones."""
         first, last = self.schedule.lam(self.top), self.schedule.lam(self.bottom)
-        return (self.schedule.lam_start if first == -math.inf else first), (self.schedule.lam_end if last == math.inf else last)
+        return (self.schedule.lam_start if first == -math.inf else first), (
+            self.schedule.lam_end if last == math.inf else last
+        )
 
     def closed_count(self, infinite_end: bool) -> int:
-        """Points of a closed spacing; ``infinite_end`` where t_min itself cannot be a point of it."""
-        return self.steps if infinite_end or (self.final == "zero" and not self.reaches_zero) else self.steps + 1
+        """Points of a closed spacing; ``infinite_end`` where t_min itself cannot be a point of
+        it."""
+        return (
+            self.steps
+            if infinite_end or (self.final == "zero" and not self.reaches_zero)
+            else self.steps + 1
+        )
 
     def closed(self, times: list[float]) -> list[float]:
         """``times`` with the exact ends, and t_zero behind where it is due."""
@@ -110,7 +120,8 @@ def ramp(n: int) -> Any:
 
 
 def power(frame: Frame, options: Options) -> list[float]:
-    """Linear in ``t^(1/power)``; power 1 is uniform, 2 quadratic. ``drop_last``: one point more, without the last."""
+    """Linear in ``t^(1/power)``; power 1 is uniform, 2 quadratic. ``drop_last``: one point more,
+    without the last."""
     q = options["power"]
     if frame.bottom < 0.0:
         raise GridError(f"a power of t needs t >= 0; {frame.schedule!r} ends at t = {frame.bottom}")
@@ -133,31 +144,42 @@ def uniform(frame: Frame, options: Options) -> list[float]:
 
 
 def linspace(frame: Frame, options: Options) -> list[float]:
-    """On tables ``round(linspace(0, T - 1, n))`` from the top (diffusers), elsewhere uniform in t."""
+    """On tables ``round(linspace(0, T - 1, n))`` from the top (diffusers), elsewhere uniform in
+    t."""
     if not isinstance(frame.schedule, DiscreteVP):
         return uniform(frame, options)
     n = frame.steps + 1 if options["drop_last"] else frame.closed_count(False)
-    values = [float(v) for v in np.round(np.linspace(0.0, frame.top, n))[::-1]] if n > 1 else [frame.top]
+    values = (
+        [float(v) for v in np.round(np.linspace(0.0, frame.top, n))[::-1]] if n > 1 else [frame.top]
+    )
     values[0] = frame.top
     return frame.open(values[:-1]) if options["drop_last"] else frame.closed(values)
 
 
 def leading(frame: Frame, options: Options) -> list[float]:
-    """Multiples of the stride from the bottom, i = n - 1 .. 0: ``i floor(T / n) + offset`` on tables (diffusers; one step starts
-    at ``offset``), ``t_min + i (t_max - t_min) / n`` elsewhere (one step starts at t_max). Starts a stride below t_max."""
+    """Multiples of the stride from the bottom, i = n - 1 .. 0: ``i floor(T / n) + offset`` on
+    tables (diffusers; one step starts at ``offset``), ``t_min + i (t_max - t_min) / n`` elsewhere
+    (one step starts at t_max). Starts a stride below t_max."""
     n = frame.steps + 1 if options["drop_last"] else frame.closed_count(False)
     if isinstance(frame.schedule, DiscreteVP):
         stride = math.floor(frame.train_steps / n)
         values = [float(i * stride + options["offset"]) for i in range(n - 1, -1, -1)]
     else:
-        values = frame.warp(frame.bottom + (frame.base_top - frame.bottom) * np.arange(n - 1, -1, -1) / n) if n > 1 else [frame.top]
+        values = (
+            frame.warp(
+                frame.bottom + (frame.base_top - frame.bottom) * np.arange(n - 1, -1, -1) / n
+            )
+            if n > 1
+            else [frame.top]
+        )
     if options["drop_last"]:
         return frame.open(values[:-1])
     return [*values[:-1], frame.bottom] if n > frame.steps else frame.open(values)
 
 
 def trailing(frame: Frame, options: Options) -> list[float]:
-    """From the top in strides: ``round(T - i T / N) - 1`` on tables (diffusers), ``t_max - i (t_max - t_min) / N`` elsewhere."""
+    """From the top in strides: ``round(T - i T / N) - 1`` on tables (diffusers),
+    ``t_max - i (t_max - t_min) / N`` elsewhere."""
     i = np.arange(frame.steps)
     if isinstance(frame.schedule, DiscreteVP):
         big_t = frame.train_steps
@@ -171,7 +193,9 @@ def simple(frame: Frame, options: Options) -> list[float]:
     """``T - 1 - floor(i T / N)`` on tables (ComfyUI), as trailing elsewhere."""
     if not isinstance(frame.schedule, DiscreteVP):
         return trailing(frame, options)
-    return frame.open([frame.top - math.floor(i * frame.train_steps / frame.steps) for i in range(frame.steps)])
+    return frame.open(
+        [frame.top - math.floor(i * frame.train_steps / frame.steps) for i in range(frame.steps)]
+    )
 
 
 def sgm_uniform(frame: Frame, options: Options) -> list[float]:
@@ -188,7 +212,8 @@ def ddim_uniform(frame: Frame, options: Options) -> list[float]:
 
 
 def lam(frame: Frame, options: Options) -> list[float]:
-    """Uniform in lam (arXiv 2206.00927, section 3.4); the same as log-uniform rho. ``drop_last``: one point more, without the last."""
+    """Uniform in lam (arXiv 2206.00927, section 3.4); the same as log-uniform rho. ``drop_last``:
+    one point more, without the last."""
     return polyexponential(frame, {**options, "power": 1.0})
 
 
@@ -207,7 +232,8 @@ def karras(frame: Frame, options: Options) -> list[float]:
 
 
 def in_lam(frame: Frame, options: Options, law: Callable[[Any], Any]) -> list[float]:
-    """The half log-SNRs ``law(u)``, u from 1 to 0; with ``drop_last`` one point more, without the last, which makes it open."""
+    """The half log-SNRs ``law(u)``, u from 1 to 0; with ``drop_last`` one point more, without the
+    last, which makes it open."""
     if not options["drop_last"]:
         return frame.closed_in_lam(law(ramp(frame.count_in_lam())))
     inner = law(ramp(frame.steps + 1))[1:-1]
@@ -215,15 +241,21 @@ def in_lam(frame: Frame, options: Options, law: Callable[[Any], Any]) -> list[fl
 
 
 def beta(frame: Frame, options: Options) -> list[float]:
-    """Quantiles of Beta(a, b), a = b = 0.6 (arXiv 2407.12173), of rho between its ends (diffusers)."""
+    """Quantiles of Beta(a, b), a = b = 0.6 (arXiv 2407.12173), of rho between its ends
+    (diffusers)."""
     high, low = (math.exp(-v) for v in frame.lam_range)
-    return frame.closed_in_lam(-np.log(low + quantile(options, ramp(frame.count_in_lam())) * (high - low)))
+    return frame.closed_in_lam(
+        -np.log(low + quantile(options, ramp(frame.count_in_lam())) * (high - low))
+    )
 
 
 def beta_t(frame: Frame, options: Options) -> list[float]:
-    """The same of t, at ``1 - i/N`` (ComfyUI, which rounds to indices and drops repeated ones; here neither)."""
+    """The same of t, at ``1 - i/N`` (ComfyUI, which rounds to indices and drops repeated ones; here
+    neither)."""
     u = quantile(options, 1.0 - np.arange(frame.steps) / frame.steps)
-    return frame.open([frame.top, *frame.warp(frame.bottom + (frame.base_top - frame.bottom) * u[1:])])
+    return frame.open(
+        [frame.top, *frame.warp(frame.bottom + (frame.base_top - frame.bottom) * u[1:])]
+    )
 
 
 def quantile(options: Options, u: Any) -> Any:
@@ -234,7 +266,8 @@ def quantile(options: Options, u: Any) -> Any:
 
 
 def kl_optimal(frame: Frame, options: Options) -> list[float]:
-    """``atan rho`` linear (arXiv 2404.14507, appendix); finite at rho = inf and rho = 0, so the ends are the schedule's own."""
+    """``atan rho`` linear (arXiv 2404.14507, appendix); finite at rho = inf and rho = 0, so the
+    ends are the schedule's own."""
     schedule = frame.schedule
     first, last = math.atan(schedule.rho(frame.top)), math.atan(schedule.rho(frame.bottom))
     angles = last + ramp(frame.closed_count(False)) * (first - last)
@@ -243,7 +276,8 @@ def kl_optimal(frame: Frame, options: Options) -> list[float]:
 
 
 def linear_quadratic(frame: Frame, options: Options) -> list[float]:
-    """Mochi: noise falls linearly by ``threshold`` over the first half of the steps, then quadratically to 0; in t."""
+    """Mochi: noise falls linearly by ``threshold`` over the first half of the steps, then
+    quadratically to 0; in t."""
     n, threshold = frame.steps, options["threshold"]
     half = max(n // 2, 1)
     i = np.arange(n, dtype=np.float64)
@@ -251,19 +285,23 @@ def linear_quadratic(frame: Frame, options: Options) -> list[float]:
     a = gap / (half * (n - half) ** 2) if n > half else 0.0
     b = threshold / half - 2.0 * gap / (n - half) ** 2 if n > half else 0.0
     g = np.where(i < half, i * threshold / half, a * i * i + b * i + a * half * half)
-    return frame.open([frame.top, *frame.warp(frame.bottom + (frame.base_top - frame.bottom) * (1.0 - g[1:]))])
+    return frame.open(
+        [frame.top, *frame.warp(frame.bottom + (frame.base_top - frame.bottom) * (1.0 - g[1:]))]
+    )
 
 
 def resample(values: Any, n: int, first: float) -> Any:
-    """``n`` points of the falling curve through ``values`` (linear in the index), from where it equals ``first`` to its end."""
+    """``n`` points of the falling curve through ``values`` (linear in the index), from where it
+    equals ``first`` to its end."""
     u = np.linspace(0.0, 1.0, len(values))
     begin = float(np.interp(-first, -np.asarray(values), u))
     return np.interp(np.linspace(begin, 1.0, n), u, values)
 
 
 def ays(frame: Frame, options: Options) -> list[float]:
-    """A published list of rho, linear in log rho over the index. Its first entry is put on the schedule's first rho and its last
-    one kept, log rho between them stretched; a list that ends outside the schedule ends at nine tenths of the lam range."""
+    """A published list of rho, linear in log rho over the index. Its first entry is put on the
+    schedule's first rho and its last one kept, log rho between them stretched; a list that ends
+    outside the schedule ends at nine tenths of the lam range."""
     table = published(options["table"], AYS, "ays table")
     whole = Frame(frame.schedule, frame.steps, frame.schedule.t_max, frame.final)
     (first, bottom), logs = whole.lam_range, -np.log(table)
@@ -274,8 +312,9 @@ def ays(frame: Frame, options: Options) -> list[float]:
 
 
 def oss(frame: Frame, options: Options) -> list[float]:
-    """A published list of flow times, linear in log t over the index; on Flow as published (the first time need not be t_max).
-    Elsewhere its lam are stretched to the schedule's range, and linear in lam over the index."""
+    """A published list of flow times, linear in log t over the index; on Flow as published (the
+    first time need not be t_max). Elsewhere its lam are stretched to the schedule's range, and
+    linear in lam over the index."""
     from ..flow import Flow
 
     table = np.asarray(published(options["table"], OSS, "oss table"))

@@ -1,4 +1,5 @@
-"""Blocks of samples in a folder: a record counts only where every one of its files is as it was written; labels belong to seeds."""
+"""Blocks of samples in a folder: a record counts only where every one of its files is as it was
+written; labels belong to seeds."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ def pictures(seed: int = 0) -> np.ndarray:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((folder / "samples").iterdir())}
+    return {
+        p.name: hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted((folder / "samples").iterdir())
+    }
 
 
 @pytest.mark.parametrize("bad", [0, 1, 3])
@@ -51,7 +55,12 @@ def test_one_bad_picture_makes_its_whole_block_again(how: str, bad: int, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "other", [Block(2, (40, 41, 42, 44), BLOCK.labels), Block(2, BLOCK.seeds, (0, 1, 2, 4)), Block(1, BLOCK.seeds, BLOCK.labels)]
+    "other",
+    [
+        Block(2, (40, 41, 42, 44), BLOCK.labels),
+        Block(2, BLOCK.seeds, (0, 1, 2, 4)),
+        Block(1, BLOCK.seeds, BLOCK.labels),
+    ],
 )
 def test_a_record_of_another_block_is_none(other: Block, tmp_path: Path) -> None:
     folder = Folder(tmp_path, "png", (1, 5, 6))
@@ -72,16 +81,35 @@ def test_a_record_without_files_is_none(tmp_path: Path) -> None:
 def test_a_resumed_run_makes_the_block_with_the_bad_picture_again(tmp_path: Path) -> None:
     from fewstep.cli import main
 
-    run = ["generate", "--out", str(tmp_path), "--model", "mnist", "--steps", "1", "--seeds", "5-8", "--batch", "2", "--sampler", "euler"]
+    run = [
+        "generate",
+        "--out",
+        str(tmp_path),
+        "--model",
+        "mnist",
+        "--steps",
+        "1",
+        "--seeds",
+        "5-8",
+        "--batch",
+        "2",
+        "--sampler",
+        "euler",
+    ]
     assert main(run) == 0
     whole = digest(tmp_path)
     stamps = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "samples").iterdir()}
     (tmp_path / "samples" / "000008.png").write_bytes(b"half")
     assert main(run) == 0
     assert digest(tmp_path) == whole
-    again = {p.name for p in (tmp_path / "samples").iterdir() if p.stat().st_mtime_ns != stamps[p.name]}
+    again = {
+        p.name for p in (tmp_path / "samples").iterdir() if p.stat().st_mtime_ns != stamps[p.name]
+    }
     assert again == {"000007.png", "000008.png"}
-    labels = {row["seed"]: row["label"] for row in json.loads((tmp_path / "manifest.json").read_text())["samples"]}
+    labels = {
+        row["seed"]: row["label"]
+        for row in json.loads((tmp_path / "manifest.json").read_text())["samples"]
+    }
     assert labels == {5: 5, 6: 6, 7: 7, 8: 8}, "the class of a seed is the seed modulo the classes"
 
 
@@ -110,8 +138,13 @@ def test_a_list_of_labels_is_dealt_in_turn() -> None:
 
 
 def test_mixed_is_splitmix64() -> None:
-    """The first outputs of the published generator seeded with 0 (state advanced before each output)."""
-    assert [mixed(k) for k in range(3)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    """The first outputs of the published generator seeded with 0 (state advanced before each
+    output)."""
+    assert [mixed(k) for k in range(3)] == [
+        0xE220A8397B1DCDAF,
+        0x6E789E6AA1B965F4,
+        0x06C45D188009454F,
+    ]
     assert len({mixed(k) % 1000 for k in range(200)}) > 150
 
 
@@ -152,7 +185,11 @@ def test_the_grid_of_pictures_row_by_row() -> None:
     for i in range(n):
         top, left = i // 3 * (h + 1), i % 3 * (w + 1)
         assert (sheet[top : top + h, left : left + w] == 10 * (i + 1)).all()
-    assert (sheet[h] == 128).all() and (sheet[:, w] == 128).all() and (sheet[h + 1 :, 2 * (w + 1) :] == 128).all()
+    assert (
+        (sheet[h] == 128).all()
+        and (sheet[:, w] == 128).all()
+        and (sheet[h + 1 :, 2 * (w + 1) :] == 128).all()
+    )
     large = image_grid(pixels, least=100)
     assert large.size == tuple(side * 5 for side in Image.fromarray(sheet).size)
 

@@ -1,4 +1,5 @@
-"""``fewstep plan``, ``samplers`` and ``certify``: what they print, what they refuse, what they return."""
+"""``fewstep plan``, ``samplers`` and ``certify``: what they print, what they refuse, what they
+return."""
 
 import argparse
 import dataclasses
@@ -34,8 +35,22 @@ def call(capsys):
 
 
 def test_options_are_literals_or_words():
-    given = ["order=3", "variant=bh1", "skip_corrector=(0, 1)", "corrector=False", "eta=0.5", "text=a=b"]
-    wanted = {"order": 3, "variant": "bh1", "skip_corrector": (0, 1), "corrector": False, "eta": 0.5, "text": "a=b"}
+    given = [
+        "order=3",
+        "variant=bh1",
+        "skip_corrector=(0, 1)",
+        "corrector=False",
+        "eta=0.5",
+        "text=a=b",
+    ]
+    wanted = {
+        "order": 3,
+        "variant": "bh1",
+        "skip_corrector": (0, 1),
+        "corrector": False,
+        "eta": 0.5,
+        "text": "a=b",
+    }
     assert parse_options(given) == wanted
     assert parse_options(None) == {}
 
@@ -65,22 +80,43 @@ def test_the_path_of_a_model_needs_no_weights(tmp_path):
 
 
 def test_plan_as_json_is_the_plan(call):
-    code, out = call(plan, "dpmpp_2m", "--schedule", "Flow", "--nfe", 5, "--final", "sigma_min", "-o", "correction=taylor", "--json")
+    code, out = call(
+        plan,
+        "dpmpp_2m",
+        "--schedule",
+        "Flow",
+        "--nfe",
+        5,
+        "--final",
+        "sigma_min",
+        "-o",
+        "correction=taylor",
+        "--json",
+    )
     assert code == 0
-    assert Plan.from_json(out) == fewstep.plan("dpmpp_2m", Flow(), nfe=5, final="sigma_min", correction="taylor")
+    assert Plan.from_json(out) == fewstep.plan(
+        "dpmpp_2m", Flow(), nfe=5, final="sigma_min", correction="taylor"
+    )
 
 
 def test_plan_takes_aliases_and_a_start(call):
-    _, out = call(plan, "DPM++ 2M Karras", "--schedule", "VPLinear", "--steps", 3, "--start", 0.5, "--json")
+    _, out = call(
+        plan, "DPM++ 2M Karras", "--schedule", "VPLinear", "--steps", 3, "--start", 0.5, "--json"
+    )
     made = Plan.from_json(out)
     assert made == fewstep.plan("dpmpp_2m", VPLinear(), steps=3, grid="karras", start=0.5)
     assert made.start.t == 0.5
 
 
-@pytest.mark.parametrize("name", ["VPLinear", "VPCosine", "VPSigmoid", "SubVP", "DiscreteVP", "VE", "EDM", "Flow", "Trig"])
+@pytest.mark.parametrize(
+    "name",
+    ["VPLinear", "VPCosine", "VPSigmoid", "SubVP", "DiscreteVP", "VE", "EDM", "Flow", "Trig"],
+)
 def test_every_schedule_has_defaults(call, name):
     assert type(plan.named_schedule(name)).__name__ == name
-    assert call(plan, "ddim", "--schedule", name, "--steps", 3)[1].startswith("ddim: 3 steps, 3 evaluations")
+    assert call(plan, "ddim", "--schedule", name, "--steps", 3)[1].startswith(
+        "ddim: 3 steps, 3 evaluations"
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +145,15 @@ def test_samplers_lists_all(call):
     code, out = call(samplers)
     lines = out.splitlines()
     assert code == 0
-    assert lines[0].split() == ["sampler", "family", "form", "order", "stochastic", "nfe/step", "source"]
+    assert lines[0].split() == [
+        "sampler",
+        "family",
+        "form",
+        "order",
+        "stochastic",
+        "nfe/step",
+        "source",
+    ]
     assert tuple(line.split()[0] for line in lines[1:]) == names()
     heun = next(line for line in lines if line.startswith("heun ")).split()
     assert heun[1:6] == ["runge_kutta", "plan", "2", "no", "2"]
@@ -133,7 +177,10 @@ def test_find_knows_other_programs(call):
     assert found["aliases"]["uni_pc_bh2"]["options"] == {"order": 3, "variant": "bh2"}
 
 
-@pytest.mark.parametrize(("argv", "near"), [(["--find", "eulr"], "euler"), (["--find", "hein"], "heun"), (["dimm"], "ddim")])
+@pytest.mark.parametrize(
+    ("argv", "near"),
+    [(["--find", "eulr"], "euler"), (["--find", "hein"], "heun"), (["dimm"], "ddim")],
+)
 def test_what_is_not_there_is_refused_with_the_nearest(call, argv, near):
     with pytest.raises(ValueError, match=f"did you mean '{near}'"):
         call(samplers, *argv)
@@ -167,14 +214,20 @@ def test_certify_returns_5_when_one_misses(call, planted, form):
     assert code == certify.MISSED == 5
     if form == "--json":
         (row,) = json.loads(out)
-        assert row["sampler"] == planted and not row["passed"] and row["nfe"] == row["counted"] == 10
+        assert (
+            row["sampler"] == planted and not row["passed"] and row["nfe"] == row["counted"] == 10
+        )
         assert abs(row["walked"] - 3.0) < 0.2 and row["declared"] == 5
     else:
         assert out.startswith("# ") and "fewstep certify --all --markdown" in out
-        assert out.splitlines()[-1].startswith("| planted | 5 |") and out.splitlines()[-1].endswith("| FAIL |")
+        assert out.splitlines()[-1].startswith("| planted | 5 |") and out.splitlines()[-1].endswith(
+            "| FAIL |"
+        )
 
 
-@pytest.mark.parametrize("argv", [["ddim", "dimm"], ["unipc", "-o", "ordr=2"], [], ["ddim", "--all"]])
+@pytest.mark.parametrize(
+    "argv", [["ddim", "dimm"], ["unipc", "-o", "ordr=2"], [], ["ddim", "--all"]]
+)
 def test_certify_refuses_before_it_computes(call, monkeypatch, argv):
     monkeypatch.setattr("fewstep.eval.certify", lambda *a, **k: pytest.fail("computed"))
     with pytest.raises(ValueError):
@@ -190,19 +243,30 @@ def test_drivers_have_a_table_of_their_own(planted):
     assert samplers.nfe_per_step(planted) is None
 
 
-@pytest.mark.parametrize("name", [n for n in names("plan") if get(n).tau_of(get(n).options()) == 0.0])
+@pytest.mark.parametrize(
+    "name", [n for n in names("plan") if get(n).tau_of(get(n).options()) == 0.0]
+)
 def test_the_certificate_follows_the_loop(name):
-    """Certificates drive a cursor with predictions made in numpy; the states are those of a run, edits included."""
+    """Certificates drive a cursor with predictions made in numpy; the states are those of a run,
+    edits included."""
     schedule = home_schedule(name)
     made = build(name, smooth_grid(schedule, 12), get(name).options())
     exact = {node: exact_states(node) for node in made.nodes[1:5]}
-    looped = run(made, mixture(schedule), exact_states(made.start), on_step=lambda step: exact.get(step.next_node))
+    looped = run(
+        made,
+        mixture(schedule),
+        exact_states(made.start),
+        on_step=lambda step: exact.get(step.next_node),
+    )
     assert torch.allclose(final_states(made, schedule, 4), looped, rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", [n for n in names("plan") if get(n).tau_of(get(n).options()) > 0.0])
+@pytest.mark.parametrize(
+    "name", [n for n in names("plan") if get(n).tau_of(get(n).options()) > 0.0]
+)
 def test_the_transposed_gaussian_follows_the_loop(name):
-    """The coefficients of the last state, against runs of the loop that switch on one input at a time."""
+    """The coefficients of the last state, against runs of the loop that switch on one input at a
+    time."""
     from fewstep.eval.certificates.gaussian import MEAN, STD, last_state
     from fewstep.models import GaussianMixture
 
@@ -219,7 +283,9 @@ def test_the_transposed_gaussian_follows_the_loop(name):
 
     out = run(made, GaussianMixture([[MEAN]], [STD], [1.0], schedule), x, noise=unit)[:, 0]
     found = last_state(made)
-    wanted = torch.tensor([found.offset, *(found.offset + c for c in (found.gain, *found.noise))], dtype=torch.float64)
+    wanted = torch.tensor(
+        [found.offset, *(found.offset + c for c in (found.gain, *found.noise))], dtype=torch.float64
+    )
     assert torch.allclose(out, wanted, rtol=1e-12, atol=1e-12)
 
 

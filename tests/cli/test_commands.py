@@ -1,4 +1,5 @@
-"""How commands end: exit codes and sentences, closed streams, terminals without an encoding, signals, settings and devices."""
+"""How commands end: exit codes and sentences, closed streams, terminals without an encoding,
+signals, settings and devices."""
 
 from __future__ import annotations
 
@@ -19,7 +20,16 @@ import torch
 from safetensors import SafetensorError
 
 from fewstep.checks import ArgumentError
-from fewstep.checks.answers import BAD_INPUT, BUG, INTERRUPTED, NUMERICAL, OK, TERMINATED, Terminated, answer
+from fewstep.checks.answers import (
+    BAD_INPUT,
+    BUG,
+    INTERRUPTED,
+    NUMERICAL,
+    OK,
+    TERMINATED,
+    Terminated,
+    answer,
+)
 from fewstep.checks.commands import guarded, tell
 from fewstep.cli import devices, main, processes
 from fewstep.cli.config_file import read_config
@@ -32,8 +42,16 @@ FEWSTEP = [sys.executable, "-m", "fewstep"]
 
 def shell(line: str, tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """A line of sh in which ``$F`` is the command."""
-    given = {**os.environ, "F": f"{sys.executable} -m fewstep", "PYTHONUTF8": "0", "PYTHONUNBUFFERED": "", **environment}
-    return subprocess.run(["sh", "-c", line], cwd=tmp_path, env=given, capture_output=True, check=False)
+    given = {
+        **os.environ,
+        "F": f"{sys.executable} -m fewstep",
+        "PYTHONUTF8": "0",
+        "PYTHONUNBUFFERED": "",
+        **environment,
+    }
+    return subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, env=given, capture_output=True, check=False
+    )
 
 
 # --- errors
@@ -46,11 +64,25 @@ class Strange(Exception):
 ANSWERS = [
     (ArgumentError("steps=0"), BAD_INPUT, "steps=0"),
     (ZeroDivisionError("x"), NUMERICAL, "x"),
-    (OSError(errno.ENOSPC, "No space left on device", "a/b.png"), BAD_INPUT, "No space left on device: 'a/b.png'; make room"),
+    (
+        OSError(errno.ENOSPC, "No space left on device", "a/b.png"),
+        BAD_INPUT,
+        "No space left on device: 'a/b.png'; make room",
+    ),
     (OSError("odd"), BAD_INPUT, "odd"),
-    (MemoryError("Unable to allocate 7 GiB"), BAD_INPUT, "out of memory (Unable to allocate 7 GiB)"),
+    (
+        MemoryError("Unable to allocate 7 GiB"),
+        BAD_INPUT,
+        "out of memory (Unable to allocate 7 GiB)",
+    ),
     (torch.OutOfMemoryError("CUDA out of memory. Tried"), BAD_INPUT, "out of memory"),
-    (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"), BAD_INPUT, "out of memory"),
+    (
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"
+        ),
+        BAD_INPUT,
+        "out of memory",
+    ),
     (RecursionError("maximum"), BAD_INPUT, "nested too deeply"),
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), BAD_INPUT, "0xff"),
     (SafetensorError("header"), BAD_INPUT, "header"),
@@ -62,7 +94,9 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "code", "text"), ANSWERS, ids=[type(error).__name__ for error, _, _ in ANSWERS])
+@pytest.mark.parametrize(
+    ("error", "code", "text"), ANSWERS, ids=[type(error).__name__ for error, _, _ in ANSWERS]
+)
 def test_an_error_is_a_code_and_a_sentence(error, code, text, capsys):
     def fail() -> int:
         raise error
@@ -72,7 +106,17 @@ def test_an_error_is_a_code_and_a_sentence(error, code, text, capsys):
     assert said.startswith("prog: error: ") and text in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [KeyError("k"), AttributeError("a"), TypeError("t"), AssertionError(), Strange("s"), RuntimeError("r")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("k"),
+        AttributeError("a"),
+        TypeError("t"),
+        AssertionError(),
+        Strange("s"),
+        RuntimeError("r"),
+    ],
+)
 def test_a_fault_of_the_program_shows_where_it_is(error, capsys):
     def fail() -> int:
         raise error
@@ -133,7 +177,11 @@ def test_a_run_without_streams_writes_the_same_files(closed, tmp_path):
     assert done.returncode == 0 and done.stderr == b""
     manifest = json.loads((tmp_path / "o" / "manifest.json").read_text())
     assert [row["seed"] for row in manifest["samples"]] == [0, 1, 2, 3]
-    assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file() and b"samples of mixture" in path.read_bytes()]
+    assert not [
+        path
+        for path in (tmp_path / "o").rglob("*")
+        if path.is_file() and b"samples of mixture" in path.read_bytes()
+    ]
 
 
 def test_what_is_wrong_is_never_said_on_standard_output(tmp_path):
@@ -146,7 +194,11 @@ def test_what_is_wrong_is_never_said_on_standard_output(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device without room is Linux's")
 def test_a_full_device(tmp_path):
     done = shell("$F --version > /dev/full", tmp_path)
-    assert done.returncode == 3 and b"No space left on device" in done.stderr and done.stderr.count(b"\n") == 1
+    assert (
+        done.returncode == 3
+        and b"No space left on device" in done.stderr
+        and done.stderr.count(b"\n") == 1
+    )
 
 
 def test_a_reader_that_has_gone(tmp_path):
@@ -176,11 +228,30 @@ def test_a_terminal_without_the_letters(tmp_path):
 )
 def test_a_stopped_run_says_so_in_one_line_and_goes_on(number, code, word, ready, tmp_path):
     """Stopped while its modules are imported, or when some blocks are done."""
-    flags = ["--model", "mixture", "--seeds", "0-4000", "--batch", "1", "--steps", "100", "--out", str(tmp_path / "o")]
-    watched = [sys.executable, "-c", WATCHED, *flags] if ready == "import" else [*FEWSTEP, "generate", *flags]
-    running = subprocess.Popen(watched, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    flags = [
+        "--model",
+        "mixture",
+        "--seeds",
+        "0-4000",
+        "--batch",
+        "1",
+        "--steps",
+        "100",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    watched = (
+        [sys.executable, "-c", WATCHED, *flags]
+        if ready == "import"
+        else [*FEWSTEP, "generate", *flags]
+    )
+    running = subprocess.Popen(
+        watched, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
     for _ in range(3000):
-        if (tmp_path / ("importing" if ready == "import" else "o/blocks/00000.json")).exists() or running.poll() is not None:
+        if (
+            tmp_path / ("importing" if ready == "import" else "o/blocks/00000.json")
+        ).exists() or running.poll() is not None:
             break
         time.sleep(0.01)
     running.send_signal(number)
@@ -256,10 +327,17 @@ LACKS = {
     "score": ("format",),
     "ref": ("format", "final", "steps", "nfe", "option", "labels", "model", "seeds", "ste"),
 }
-CASES = [(command, text) for command, lacks in LACKS.items() for text in CONFIGS if not text.startswith(lacks)]
+CASES = [
+    (command, text)
+    for command, lacks in LACKS.items()
+    for text in CONFIGS
+    if not text.startswith(lacks)
+]
 
 
-@pytest.mark.parametrize(("command", "text"), CASES, ids=[f"{command} {text[:24]}" for command, text in CASES])
+@pytest.mark.parametrize(
+    ("command", "text"), CASES, ids=[f"{command} {text[:24]}" for command, text in CASES]
+)
 def test_a_config_is_checked_as_flags_are(command, text, tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(text)
     out = tmp_path / ("o.npz" if command == "ref" else "o")
@@ -293,7 +371,10 @@ def test_seeds_that_cannot_be_are_refused_before_memory_goes(text):
     with pytest.raises(ArgumentError, match=SEEDS[text]) as error:
         parse_seeds(text)
     assert len(str(error.value)) < 400
-    assert parse_seeds("18446744073709551615") == (2**64 - 1,) and len(parse_seeds(f"0-{MOST_SEEDS // 100 - 1}")) == MOST_SEEDS // 100
+    assert (
+        parse_seeds("18446744073709551615") == (2**64 - 1,)
+        and len(parse_seeds(f"0-{MOST_SEEDS // 100 - 1}")) == MOST_SEEDS // 100
+    )
 
 
 @pytest.mark.parametrize(
@@ -314,7 +395,14 @@ def test_absurd_sizes_are_a_sentence(flags, word, tmp_path, capsys, monkeypatch)
 
 
 def test_options_that_no_file_can_hold():
-    for text in ("order={1: 2}", "order={1}", "order=1j", "order=b'x'", "order=...", "order=((((1,),),),)"):
+    for text in (
+        "order={1: 2}",
+        "order={1}",
+        "order=1j",
+        "order=b'x'",
+        "order=...",
+        "order=((((1,),),),)",
+    ):
         with pytest.raises(ArgumentError, match="'order'"):
             parse_options([text])
     assert parse_options([r"a='\d'", "b=1if", "c=[1, 2]"]) == {"a": r"\d", "b": "1if", "c": (1, 2)}
@@ -323,7 +411,10 @@ def test_options_that_no_file_can_hold():
 # --- devices and processes
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:999", "meta", "mps:99", "xla", "vulkan", "CPU", "cpu:5", "", "cuda:-1", "ü"])
+@pytest.mark.parametrize(
+    "name",
+    ["gpu", "cuda:999", "meta", "mps:99", "xla", "vulkan", "CPU", "cpu:5", "", "cuda:-1", "ü"],
+)
 def test_a_device_that_is_not_there_is_refused_before_the_folder_is_taken(name, tmp_path, capsys):
     assert main(["generate", "--out", str(tmp_path / "o"), *POINTS, f"--device={name}"]) == 3
     said = capsys.readouterr().err
@@ -350,12 +441,18 @@ BROKEN = [
 
 @pytest.fixture
 def alone(monkeypatch):
-    for name in (*(name for pair in processes.NAMES for name in pair), *processes.HERE, "LOCAL_RANK"):
+    for name in (
+        *(name for pair in processes.NAMES for name in pair),
+        *processes.HERE,
+        "LOCAL_RANK",
+    ):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
 
-@pytest.mark.parametrize("environment", BROKEN, ids=lambda e: " ".join(f"{k}={v[:9]}" for k, v in e.items()))
+@pytest.mark.parametrize(
+    "environment", BROKEN, ids=lambda e: " ".join(f"{k}={v[:9]}" for k, v in e.items())
+)
 def test_an_environment_without_sense_is_refused(environment, alone, tmp_path, capsys):
     for name, value in environment.items():
         alone.setenv(name, value)
@@ -367,7 +464,12 @@ def test_an_environment_without_sense_is_refused(environment, alone, tmp_path, c
 
 def test_processes_on_machines(alone):
     assert (processes.place(), processes.local_rank(), processes.machines()) == ((0, 1), 0, 1)
-    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+    for name, value in {
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+    }.items():
         alone.setenv(name, value)
     assert (processes.place(), processes.local_rank(), processes.machines()) == ((3, 4), 1, 2)
     alone.setenv("LOCAL_WORLD_SIZE", "5")

@@ -1,4 +1,5 @@
-"""``fewstep generate``: whole runs, a run that is killed and goes on, several processes, and everything that must be refused."""
+"""``fewstep generate``: whole runs, a run that is killed and goes on, several processes, and
+everything that must be refused."""
 
 from __future__ import annotations
 
@@ -27,7 +28,10 @@ QUICK = ["--model", "mixture", "--steps", "3"]
 def tree(folder: Path) -> dict[str, str]:
     """Every file below ``folder`` with its hash."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def generate(out: Path, *arguments: str) -> int:
@@ -35,7 +39,10 @@ def generate(out: Path, *arguments: str) -> int:
 
 
 def test_the_samples_are_those_of_the_library(tmp_path, capsys):
-    assert generate(tmp_path / "a", "--seeds", "3-12", "--batch", "4", "--labels", "none", "--json") == 0
+    assert (
+        generate(tmp_path / "a", "--seeds", "3-12", "--batch", "4", "--labels", "none", "--json")
+        == 0
+    )
     manifest = json.loads(capsys.readouterr().out)
     want = fewstep.sample(fewstep.models.load("mixture"), steps=3, n=10, seed=3).numpy()
     files = dict.fromkeys(row["file"] for row in manifest["samples"])
@@ -45,7 +52,9 @@ def test_the_samples_are_those_of_the_library(tmp_path, capsys):
     assert manifest["count"] == 10
     assert manifest["nfe"] == 3
     for row in manifest["samples"]:
-        assert hashlib.sha256((tmp_path / "a" / row["file"]).read_bytes()).hexdigest() == row["sha256"]
+        assert (
+            hashlib.sha256((tmp_path / "a" / row["file"]).read_bytes()).hexdigest() == row["sha256"]
+        )
     with Image.open(tmp_path / "a" / "grid.png") as picture:
         assert len(set(picture.convert("L").get_flattened_data())) > 1, "the picture shows nothing"
 
@@ -67,9 +76,31 @@ def test_a_run_again_does_nothing_and_a_lost_or_damaged_file_is_made_again(tmp_p
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
-    """kill -9 when some blocks are done and others are not; the second run ends with the bytes of an unbroken one."""
-    flags = ["--model", "mixture", "--seeds", "0-399", "--batch", "2", "--steps", "40", "--sampler", "ddim", "-o", "eta=1.0"]
-    command = [sys.executable, "-m", "fewstep", "generate", "--out", str(tmp_path / "broken"), *flags]
+    """kill -9 when some blocks are done and others are not; the second run ends with the bytes of
+    an unbroken one."""
+    flags = [
+        "--model",
+        "mixture",
+        "--seeds",
+        "0-399",
+        "--batch",
+        "2",
+        "--steps",
+        "40",
+        "--sampler",
+        "ddim",
+        "-o",
+        "eta=1.0",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "fewstep",
+        "generate",
+        "--out",
+        str(tmp_path / "broken"),
+        *flags,
+    ]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path)
     try:
         for _ in range(6000):
@@ -80,7 +111,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
     finally:
         running.send_signal(signal.SIGKILL)
         running.wait()
-    assert 5 <= len(list((tmp_path / "broken").glob("blocks/*.json"))) < 200, "it was to be killed in the middle"
+    assert 5 <= len(list((tmp_path / "broken").glob("blocks/*.json"))) < 200, (
+        "it was to be killed in the middle"
+    )
     assert not (tmp_path / "broken" / "manifest.json").exists()
     for name in ("broken", "whole"):
         assert main(["generate", "--out", str(tmp_path / name), *flags]) == 0
@@ -94,13 +127,30 @@ def test_three_processes_share_the_blocks(tmp_path, monkeypatch, capsys):
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setenv("WORLD_SIZE", "3")
         assert generate(tmp_path / "three", *flags) == 0
-        assert (tmp_path / "three" / "manifest.json").exists() == (rank == "1"), "the last process writes the manifest"
+        assert (tmp_path / "three" / "manifest.json").exists() == (rank == "1"), (
+            "the last process writes the manifest"
+        )
     assert "others have blocks left" in capsys.readouterr().err
     assert tree(tmp_path / "one") == tree(tmp_path / "three")
 
 
 def test_the_bundled_model_draws_digits(tmp_path):
-    assert main(["generate", "--out", str(tmp_path / "out"), "--seeds", "0-2", "--steps", "2", "--labels", "7,1"]) == 0
+    assert (
+        main(
+            [
+                "generate",
+                "--out",
+                str(tmp_path / "out"),
+                "--seeds",
+                "0-2",
+                "--steps",
+                "2",
+                "--labels",
+                "7,1",
+            ]
+        )
+        == 0
+    )
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [(row["file"], row["label"]) for row in manifest["samples"]] == [
         ("samples/000000.png", 7),
@@ -117,8 +167,23 @@ def test_the_bundled_model_draws_digits(tmp_path):
 
 
 def test_a_config_file_speaks_and_flags_override_it(tmp_path):
-    (tmp_path / "run.yaml").write_text("model: mixture\nsteps: 3\nsampler: unipc\noption: {order: 3}\nseeds: 0-3\n")
-    assert main(["generate", "--out", str(tmp_path / "out"), "--config", str(tmp_path / "run.yaml"), "--steps", "4"]) == 0
+    (tmp_path / "run.yaml").write_text(
+        "model: mixture\nsteps: 3\nsampler: unipc\noption: {order: 3}\nseeds: 0-3\n"
+    )
+    assert (
+        main(
+            [
+                "generate",
+                "--out",
+                str(tmp_path / "out"),
+                "--config",
+                str(tmp_path / "run.yaml"),
+                "--steps",
+                "4",
+            ]
+        )
+        == 0
+    )
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert {k: settings[k] for k in ("model", "steps", "sampler", "option", "seeds", "grid")} == {
         "model": "mixture",
@@ -151,7 +216,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("flags", "code", "message"), REFUSED, ids=[" ".join(f) for f, _, _ in REFUSED])
+@pytest.mark.parametrize(
+    ("flags", "code", "message"), REFUSED, ids=[" ".join(f) for f, _, _ in REFUSED]
+)
 def test_bad_input_is_refused_before_anything_is_written(flags, code, message, tmp_path, capsys):
     arguments = ["--model", "mixture"] if "--model" not in flags else []
     assert main(["generate", "--out", str(tmp_path / "out"), *arguments, *flags]) == code
@@ -177,7 +244,9 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     assert "file" in capsys.readouterr().err
 
 
-def test_nan_ends_with_the_step_the_time_and_the_seed_and_keeps_what_is_done(tmp_path, capsys, monkeypatch):
+def test_nan_ends_with_the_step_the_time_and_the_seed_and_keeps_what_is_done(
+    tmp_path, capsys, monkeypatch
+):
     """The second block's network call 1 answers NaN for its third sample."""
     calls = []
 
@@ -207,14 +276,28 @@ def test_a_damaged_model_is_refused(tmp_path, capsys):
     (folder / "config.json").write_bytes((source / "config.json").read_bytes())
     assert main(["generate", "--out", str(tmp_path / "out"), "--model", str(folder)]) == 3
     assert "model.safetensors" in capsys.readouterr().err
-    (folder / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes()[:100_000])
+    (folder / "model.safetensors").write_bytes(
+        (source / "model.safetensors").read_bytes()[:100_000]
+    )
     assert main(["generate", "--out", str(tmp_path / "out"), "--model", str(folder)]) == 3
     assert "safetensors" in capsys.readouterr().err
 
 
 def test_nothing_is_printed_on_stderr_where_it_is_no_terminal(tmp_path):
-    command = [sys.executable, "-m", "fewstep", "generate", "--out", str(tmp_path / "out"), *QUICK, "--seeds", "0-3"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ})
+    command = [
+        sys.executable,
+        "-m",
+        "fewstep",
+        "generate",
+        "--out",
+        str(tmp_path / "out"),
+        *QUICK,
+        "--seeds",
+        "0-3",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ}
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "4 samples of mixture" in done.stdout
 

@@ -1,4 +1,5 @@
-"""``fewstep ref``: what a reference file carries, the features that it may keep, and what is refused."""
+"""``fewstep ref``: what a reference file carries, the features that it may keep, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -30,7 +31,21 @@ def test_a_file_carries_what_it_was_made_of(tiny, tmp_path, capsys, suffix):
     pixels = pictures(90)
     np.savez(tmp_path / "data.npz", image=pixels)
     out = tmp_path / f"ref{suffix}"
-    assert main(["ref", str(tmp_path / "data.npz"), "--extractor", str(tiny), "--out", str(out), "--features", "--json"]) == 0
+    assert (
+        main(
+            [
+                "ref",
+                str(tmp_path / "data.npz"),
+                "--extractor",
+                str(tiny),
+                "--out",
+                str(out),
+                "--features",
+                "--json",
+            ]
+        )
+        == 0
+    )
     record = json.loads(capsys.readouterr().out)
     extractor = E.load_extractor(tiny)
     image = torch.from_numpy(pixels).permute(0, 3, 1, 2)
@@ -57,7 +72,21 @@ def test_folders_and_npz_files_of_the_same_images_have_one_hash(tiny, tmp_path):
     found = []
     for source, batch in (("data.npz", "64"), ("pictures", "11")):
         out = tmp_path / f"{source}.safetensors"
-        assert main(["ref", str(tmp_path / source), "--extractor", str(tiny), "--out", str(out), "--batch", batch]) == 0
+        assert (
+            main(
+                [
+                    "ref",
+                    str(tmp_path / source),
+                    "--extractor",
+                    str(tiny),
+                    "--out",
+                    str(out),
+                    "--batch",
+                    batch,
+                ]
+            )
+            == 0
+        )
         found.append(E.load_stats(out))
     assert found[0].provenance.data == found[1].provenance.data
     torch.testing.assert_close(found[0].mean, found[1].mean, rtol=1e-5, atol=1e-5)
@@ -68,7 +97,21 @@ def test_a_subset_of_features_and_the_moments_of_all(tiny, tmp_path):
     np.savez(tmp_path / "data.npz", image=pictures(100))
     for name, flags in (("all", []), ("some", ["--keep", "30"])):
         out = tmp_path / f"{name}.npz"
-        assert main(["ref", str(tmp_path / "data.npz"), "--extractor", str(tiny), "--features", "--out", str(out), *flags]) == 0
+        assert (
+            main(
+                [
+                    "ref",
+                    str(tmp_path / "data.npz"),
+                    "--extractor",
+                    str(tiny),
+                    "--features",
+                    "--out",
+                    str(out),
+                    *flags,
+                ]
+            )
+            == 0
+        )
     some, everything = tmp_path / "some.npz", tmp_path / "all.npz"
     assert E.load_features(some).shape == (30, 6) and E.load_features(everything).shape == (100, 6)
     assert torch.equal(E.load_stats(some).cov, E.load_stats(everything).cov)
@@ -85,13 +128,20 @@ def test_damaged_images_and_bad_requests(tiny, tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "0007.png" in refused(folder, "--extractor", tiny, "--out", out)
-    assert "allowed are .npz and .safetensors" in refused(folder, "--extractor", tiny, "--out", tmp_path / "ref.pt")
-    assert "no folder" in refused(folder, "--extractor", tiny, "--out", tmp_path / "nowhere" / "ref.npz")
+    assert "allowed are .npz and .safetensors" in refused(
+        folder, "--extractor", tiny, "--out", tmp_path / "ref.pt"
+    )
+    assert "no folder" in refused(
+        folder, "--extractor", tiny, "--out", tmp_path / "nowhere" / "ref.npz"
+    )
     assert "--extractor is wanted" in refused(folder, "--out", out)
     assert "give a folder" in refused("--out", out, "--extractor", tiny)
     assert "no images at" in refused(tmp_path / "nothing", "--extractor", tiny, "--out", out)
     assert "mnst" in refused(folder, "--extractor", "mnst", "--out", out)
-    assert main(["ref", str(folder), "--extractor", str(tiny), "--out", str(out), "--skip-corrupt"]) == 0
+    assert (
+        main(["ref", str(folder), "--extractor", str(tiny), "--out", str(out), "--skip-corrupt"])
+        == 0
+    )
     assert "1 images could not be read" in capsys.readouterr().out
     assert E.load_stats(out).count == 19
     assert main(["ref", str(folder)]) == 2

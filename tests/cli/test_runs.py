@@ -1,4 +1,5 @@
-"""Runs in folders: --out anywhere, two commands at once, damaged records, a full disk; nothing that was made is lost."""
+"""Runs in folders: --out anywhere, two commands at once, damaged records, a full disk; nothing that
+was made is lost."""
 
 from __future__ import annotations
 
@@ -52,23 +53,44 @@ def test_a_run_inside_its_models_folder_is_found_again(tmp_path, inside):
 
 def test_the_hash_of_a_model_is_of_the_files_that_are_loaded(tmp_path):
     shutil.copytree(BUNDLED, tmp_path / "m")
-    assert files_of(tmp_path / "m") == [tmp_path / "m" / "config.json", tmp_path / "m" / "model.safetensors"]
+    assert files_of(tmp_path / "m") == [
+        tmp_path / "m" / "config.json",
+        tmp_path / "m" / "model.safetensors",
+    ]
     assert files_of("mixture") == []
-    found = generate(tmp_path / "a", "--model", str(tmp_path / "m"), *DIGITS), json.loads((tmp_path / "a" / "manifest.json").read_text())
+    found = (
+        generate(tmp_path / "a", "--model", str(tmp_path / "m"), *DIGITS),
+        json.loads((tmp_path / "a" / "manifest.json").read_text()),
+    )
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "labels": []}))
-    again = generate(tmp_path / "b", "--model", str(tmp_path / "m"), *DIGITS), json.loads((tmp_path / "b" / "manifest.json").read_text())
+    again = (
+        generate(tmp_path / "b", "--model", str(tmp_path / "m"), *DIGITS),
+        json.loads((tmp_path / "b" / "manifest.json").read_text()),
+    )
     assert found[0] == again[0] == 0 and found[1]["model_sha256"] != again[1]["model_sha256"]
 
 
 def test_the_files_of_a_diffusers_folder(tmp_path):
-    """A pipeline: its list of parts, its scheduler, its network with all shards; neither other parts nor what a run wrote."""
+    """A pipeline: its list of parts, its scheduler, its network with all shards; neither other
+    parts nor what a run wrote."""
     (tmp_path / "model_index.json").write_text(
-        json.dumps({"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDIMScheduler"]})
+        json.dumps(
+            {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDIMScheduler"]}
+        )
     )
     wanted = ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json"]
-    wanted += [f"unet/diffusion_pytorch_model{end}" for end in ("-1.safetensors", ".safetensors", ".safetensors.index.json")]
-    others = ["vae/config.json", "unet/settings.json", "unet/blocks/00000.json", "unet/ref.safetensors", "unet/diffusion_pytorch_model.bin"]
+    wanted += [
+        f"unet/diffusion_pytorch_model{end}"
+        for end in ("-1.safetensors", ".safetensors", ".safetensors.index.json")
+    ]
+    others = [
+        "vae/config.json",
+        "unet/settings.json",
+        "unet/blocks/00000.json",
+        "unet/ref.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+    ]
     for name in [*wanted[1:], *others]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
@@ -101,14 +123,18 @@ def test_the_same_command_goes_on_whatever_its_options_are(tmp_path, option):
 def test_endless_numbers_are_words_in_the_settings(tmp_path):
     command = [*POINTS, "--sampler", "heun", "-o", "s_churn=1.0", "-o", "s_tmax=1e999"]
     assert generate(tmp_path / "o", *command) == generate(tmp_path / "o", *command) == 0
-    assert json.loads((tmp_path / "o" / "settings.json").read_text())["option"] == {"s_churn": 1.0, "s_tmax": "inf"}
+    assert json.loads((tmp_path / "o" / "settings.json").read_text())["option"] == {
+        "s_churn": 1.0,
+        "s_tmax": "inf",
+    }
 
 
 # --- two commands at once
 
 
 def test_one_that_ends_while_the_other_writes(tmp_path, monkeypatch):
-    """The first to end clears away what killed runs left, at the very moment at which the second has written a file and not named it."""
+    """The first to end clears away what killed runs left, at the very moment at which the second
+    has written a file and not named it."""
     folder, block = Folder(tmp_path, "npz", (2,)), Block(0, (0, 1), (None, None))
     folder.open({"a": 1})
     folder.save(block, np.zeros((2, 2), np.float32))
@@ -123,13 +149,19 @@ def test_one_that_ends_while_the_other_writes(tmp_path, monkeypatch):
 
     monkeypatch.setattr(blocks.os, "fsync", between)
     folder.save(block, np.zeros((2, 2), np.float32))
-    assert ended and {name: hashed for name, hashed in tree(tmp_path).items() if name in before} == before
+    assert (
+        ended
+        and {name: hashed for name, hashed in tree(tmp_path).items() if name in before} == before
+    )
 
 
 def test_equal_commands_in_threads_end_alike(tmp_path):
     assert generate(tmp_path / "alone", *POINTS) == 0
     codes: list[int] = []
-    threads = [threading.Thread(target=lambda: codes.append(generate(tmp_path / "both", *POINTS))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: codes.append(generate(tmp_path / "both", *POINTS)))
+        for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -151,7 +183,10 @@ def test_of_two_different_commands_one_gets_the_folder(tmp_path):
 
     for k in range(20):
         shutil.rmtree(tmp_path)
-        pair = [threading.Thread(target=take, args=(folder, {"a": n})) for folder, n in ((first, 1), (second, 2))]
+        pair = [
+            threading.Thread(target=take, args=(folder, {"a": n}))
+            for folder, n in ((first, 1), (second, 2))
+        ]
         for thread in pair:
             thread.start()
         for thread in pair:
@@ -183,11 +218,19 @@ def _names(record):
 
 DAMAGE = {
     "fewer": lambda r, out: _names(r).pop("samples/000003.png"),
-    "more": lambda r, out: _names(r).update({"samples/000000.png": files.file_hash(out / "samples/000000.png")}),
+    "more": lambda r, out: _names(r).update(
+        {"samples/000000.png": files.file_hash(out / "samples/000000.png")}
+    ),
     "order": lambda r, out: r.update(files=dict(reversed(list(_names(r).items())))),
-    "outside": lambda r, out: _names(r).update({"../secret": files.file_hash(out.parent / "secret")}),
-    "absolute": lambda r, out: _names(r).update({str(out.parent / "secret"): files.file_hash(out.parent / "secret")}),
-    "swapped": lambda r, out: r.update(files=dict(zip(_names(r), reversed(list(_names(r).values())), strict=True))),
+    "outside": lambda r, out: _names(r).update(
+        {"../secret": files.file_hash(out.parent / "secret")}
+    ),
+    "absolute": lambda r, out: _names(r).update(
+        {str(out.parent / "secret"): files.file_hash(out.parent / "secret")}
+    ),
+    "swapped": lambda r, out: r.update(
+        files=dict(zip(_names(r), reversed(list(_names(r).values())), strict=True))
+    ),
     "hash": lambda r, out: _names(r).update({"samples/000002.png": "0" * 64}),
     "no text": lambda r, out: _names(r).update({"samples/000002.png": None}),
     "list": lambda r, out: r.update(files=list(_names(r))),
@@ -222,7 +265,9 @@ def test_a_block_of_pictures_with_one_bad_file_is_made_again_whole(whole, tmp_pa
     stamp = {name: (out / f"samples/{name}.png").stat().st_ino for name in ("000000", "000003")}
     assert generate(out, *DIGITS) == 0
     assert tree(out) == tree(whole)
-    assert (out / "samples/000000.png").stat().st_ino == stamp["000000"] and (out / "samples/000003.png").stat().st_ino != stamp["000003"]
+    assert (out / "samples/000000.png").stat().st_ino == stamp["000000"] and (
+        out / "samples/000003.png"
+    ).stat().st_ino != stamp["000003"]
 
 
 # --- a full disk
@@ -230,7 +275,8 @@ def test_a_block_of_pictures_with_one_bad_file_is_made_again_whole(whole, tmp_pa
 
 @pytest.mark.parametrize("room", range(9))
 def test_a_disk_that_is_full_at_any_write(tmp_path, monkeypatch, capsys, room):
-    """The disk takes ``room`` files: exit 3, no part of a file, and the same command goes on to the right bytes."""
+    """The disk takes ``room`` files: exit 3, no part of a file, and the same command goes on to the
+    right bytes."""
     assert generate(tmp_path / "alone", *POINTS) == 0
     real, written = os.fsync, []
 
@@ -243,7 +289,11 @@ def test_a_disk_that_is_full_at_any_write(tmp_path, monkeypatch, capsys, room):
     monkeypatch.setattr(atomic.os, "fsync", fsync)
     assert generate(tmp_path / "full", *POINTS) == 3
     said = capsys.readouterr().err
-    assert "No space left on device" in said and "run the same command again" in said and said.count("\n") == 1
+    assert (
+        "No space left on device" in said
+        and "run the same command again" in said
+        and said.count("\n") == 1
+    )
     assert not list(tmp_path.rglob("*.partial"))
     assert len([path for path in (tmp_path / "full").rglob("*") if path.is_file()]) == room
     monkeypatch.undo()

@@ -1,4 +1,5 @@
-"""What ``score`` and ``ref`` read, in blocks: the places of a block, balanced classes, and the folder in which features are kept."""
+"""What ``score`` and ``ref`` read, in blocks: the places of a block, balanced classes, and the
+folder in which features are kept."""
 
 from __future__ import annotations
 
@@ -28,11 +29,14 @@ def test_blocks_of_files_cover_every_place_once(batch: int, tmp_path: Path) -> N
     assert all(len(block) == batch for block in places[:-1]) and 1 <= len(places[-1]) <= batch
     read = torch.cat([samples.read(block).image for block in range(samples.blocks)])
     assert torch.equal(read.permute(0, 2, 3, 1), torch.from_numpy(pixels))
-    assert [i for block in range(samples.blocks) for i in samples.read(block).index] == list(range(10))
+    assert [i for block in range(samples.blocks) for i in samples.read(block).index] == list(
+        range(10)
+    )
 
 
 def test_balanced_classes() -> None:
-    """As even as can be: counts that differ by one at most, of several classes, every sample with one."""
+    """As even as can be: counts that differ by one at most, of several classes, every sample with
+    one."""
     assert balanced([0, 1, 2, 0, 1]) and balanced([0, 1])
     for labels in ([0, 0, 0, 1], [0, 1, None], [1, 1], [], [None]):
         assert not balanced(labels)
@@ -46,7 +50,11 @@ def test_one_source_is_wanted(source: str | None, model: str | None) -> None:
 
 def test_a_block_of_features_counts_where_it_is_whole(tmp_path: Path) -> None:
     work = Work(tmp_path, True)
-    tensors = {"features": torch.arange(6.0).reshape(3, 2), "index": torch.tensor([4, 5, 7]), "digest": torch.zeros(3, dtype=torch.int64)}
+    tensors = {
+        "features": torch.arange(6.0).reshape(3, 2),
+        "index": torch.tensor([4, 5, 7]),
+        "digest": torch.zeros(3, dtype=torch.int64),
+    }
     bad, values = (Unreadable(6, "six.png", "damaged"),), Values(30, 3, -1.5, 1.25)
     batch = Batch(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), (4, 5, 7), bad, values)
     work.save(1, tensors, batch)
@@ -81,6 +89,16 @@ def test_a_distance_is_named_by_its_network(extractor: str, resize: str | None, 
 def test_the_table_of_scores() -> None:
     from fewstep.eval import Rating, Scores
 
-    rating = Rating(12.3456, corrected=11.5, low=10.25, high=13.75, level=0.9, n_gen=2000, method="bootstrap")
-    row = table(Scores({"fd": rating}, 2000, Provenance(extractor="fd-mnist"))).splitlines()[1].split()
-    assert [part for part in ("12.35", "11.5", "10.25", "13.75", "(90", "2000", "bootstrap") if part not in row] == []
+    rating = Rating(
+        12.3456, corrected=11.5, low=10.25, high=13.75, level=0.9, n_gen=2000, method="bootstrap"
+    )
+    row = (
+        table(Scores({"fd": rating}, 2000, Provenance(extractor="fd-mnist")))
+        .splitlines()[1]
+        .split()
+    )
+    assert [
+        part
+        for part in ("12.35", "11.5", "10.25", "13.75", "(90", "2000", "bootstrap")
+        if part not in row
+    ] == []

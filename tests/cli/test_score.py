@@ -1,4 +1,5 @@
-"""``fewstep score``: the same score from any source and any number of processes, a run that is killed and goes on, and what is refused."""
+"""``fewstep score``: the same score from any source and any number of processes, a run that is
+killed and goes on, and what is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from fewstep.cli.score_sources import balanced
 
 @pytest.fixture(autouse=True)
 def own_temporary_folder(tmp_path, monkeypatch):
-    """Work folders of these tests lie in a folder of their own, which must be empty after every success."""
+    """Work folders of these tests lie in a folder of their own, which must be empty after every
+    success."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
@@ -42,7 +44,15 @@ def tiny(tmp_path_factory):
 def reference(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     np.savez(folder / "data.npz", image=pictures(120, seed=1))
-    command = ["ref", str(folder / "data.npz"), "--extractor", str(tiny), "--features", "--out", str(folder / "ref.safetensors")]
+    command = [
+        "ref",
+        str(folder / "data.npz"),
+        "--extractor",
+        str(tiny),
+        "--features",
+        "--out",
+        str(folder / "ref.safetensors"),
+    ]
     assert main(command) == 0
     return folder / "ref.safetensors"
 
@@ -60,7 +70,16 @@ def scored(tiny, reference, capsys):
     """The record of a score."""
 
     def run(source, *flags, metrics="fd"):
-        command = ["score", *([str(source)] if source else []), "--ref", str(reference), "--extractor", str(tiny), "--metrics", metrics]
+        command = [
+            "score",
+            *([str(source)] if source else []),
+            "--ref",
+            str(reference),
+            "--extractor",
+            str(tiny),
+            "--metrics",
+            metrics,
+        ]
         assert main([*command, "--json", "--resamples", "20", *flags]) == 0
         return json.loads(capsys.readouterr().out)
 
@@ -68,7 +87,10 @@ def scored(tiny, reference, capsys):
 
 
 def numbers(record):
-    return {name: (rating["value"], rating["low"], rating["high"]) for name, rating in record["metrics"].items()}
+    return {
+        name: (rating["value"], rating["low"], rating["high"])
+        for name, rating in record["metrics"].items()
+    }
 
 
 # --- one score, whatever the source
@@ -81,8 +103,15 @@ def test_a_folder_is_scored_as_the_library_scores_it(folder, scored, tiny, refer
     image = torch.from_numpy(pictures(50, light=15.0)).permute(0, 3, 1, 2)
     want = E.frechet_distance(E.load_stats(reference), extractor.stats(image, batch=64))
     assert record["metrics"]["fd"]["value"] == pytest.approx(want, rel=1e-12)
-    assert set(record["metrics"]) == set(METRICS.split(",")) and record["count"] == 50 and record["skipped"] == []
-    assert record["generated"]["extractor"] == f"tiny sha256:{extractor.digest}" and len(record["generated"]["data"]) == 64
+    assert (
+        set(record["metrics"]) == set(METRICS.split(","))
+        and record["count"] == 50
+        and record["skipped"] == []
+    )
+    assert (
+        record["generated"]["extractor"] == f"tiny sha256:{extractor.digest}"
+        and len(record["generated"]["data"]) == 64
+    )
     assert record["reference"]["extractor"] == record["generated"]["extractor"]
     assert record["settings"]["batch"] == 64 and record["options"]["level"] == 0.95
     assert not list((tmp_path / "temporary").iterdir()), "nothing is left behind"
@@ -95,11 +124,17 @@ def test_npz_shards_npy_files_and_pictures_give_one_score(folder, scored, tmp_pa
     np.savez(tmp_path / "shards" / "a.npz", image=pixels[:17], label=np.zeros(17))
     np.savez_compressed(tmp_path / "shards" / "b.npz", image=pixels[17:, :, :, 0])
     for i, one in enumerate(pixels):
-        np.save(tmp_path / "npy" / f"{i:04d}.npy", one[..., 0] if i % 2 else np.moveaxis(one, -1, 0).astype(np.float32) / 127.5 - 1.0)
+        np.save(
+            tmp_path / "npy" / f"{i:04d}.npy",
+            one[..., 0] if i % 2 else np.moveaxis(one, -1, 0).astype(np.float32) / 127.5 - 1.0,
+        )
     want = scored(folder)
     for name in ("shards", "npy"):
         found = scored(tmp_path / name)
-        assert numbers(found) == numbers(want) and found["generated"]["data"] == want["generated"]["data"]
+        assert (
+            numbers(found) == numbers(want)
+            and found["generated"]["data"] == want["generated"]["data"]
+        )
 
 
 def test_a_jpeg_stream_is_read(scored, tmp_path):
@@ -109,10 +144,15 @@ def test_a_jpeg_stream_is_read(scored, tmp_path):
         Image.fromarray(one).save(out, format="JPEG", quality=95)
         files.append(out.getvalue())
     offset = np.cumsum([0, *map(len, files)])
-    np.savez(tmp_path / "stream.npz", jpeg=np.frombuffer(b"".join(files), dtype=np.uint8), offset=offset)
+    np.savez(
+        tmp_path / "stream.npz", jpeg=np.frombuffer(b"".join(files), dtype=np.uint8), offset=offset
+    )
     source = E.open_source(tmp_path / "stream.npz")
     assert (source.count, source.shape) == (20, (3, 8, 8))
-    assert np.array_equal(source.read(7, 8).image[0].permute(1, 2, 0).numpy(), np.asarray(Image.open(io.BytesIO(files[7]))))
+    assert np.array_equal(
+        source.read(7, 8).image[0].permute(1, 2, 0).numpy(),
+        np.asarray(Image.open(io.BytesIO(files[7]))),
+    )
 
 
 def test_a_model_is_scored_as_the_folder_it_would_write(tmp_path, capsys):
@@ -125,7 +165,10 @@ def test_a_model_is_scored_as_the_folder_it_would_write(tmp_path, capsys):
         found.append(json.loads(capsys.readouterr().out))
     assert numbers(found[0]) == numbers(found[1])
     assert found[0]["generated"]["data"] == found[1]["generated"]["data"]
-    assert found[0]["reference"]["name"] == "mnist:train" and found[0]["metrics"]["fd"]["name"] == "FD-mnist"
+    assert (
+        found[0]["reference"]["name"] == "mnist:train"
+        and found[0]["metrics"]["fd"]["name"] == "FD-mnist"
+    )
     assert main(["score", str(tmp_path / "out"), "--batch", "4", "--metrics", "fd,kid"]) == 0
     said = capsys.readouterr().out
     assert (
@@ -148,21 +191,35 @@ def test_evenly_dealt_classes_are_said_to_be_so():
     labels = _labels("random", range(20_000), 10)
     assert labels[:5] == _labels("random", range(5), 10), "a label belongs to its seed"
     counts = np.bincount(labels, minlength=10)
-    assert not balanced(labels) and 2.0 < float((((counts - 2000.0) ** 2) / 2000.0).sum()) < 25.0, "chi-squared with 9 degrees of freedom"
+    assert not balanced(labels) and 2.0 < float((((counts - 2000.0) ** 2) / 2000.0).sum()) < 25.0, (
+        "chi-squared with 9 degrees of freedom"
+    )
     assert mixed(0) == 0xE220A8397B1DCDAF, "the first output of SplitMix64 seeded with 0"
 
 
 # --- any number of processes, and a run that stops
 
 
-def test_three_processes_give_the_score_of_one_to_the_last_bit(folder, scored, tiny, reference, tmp_path, monkeypatch, capsys):
+def test_three_processes_give_the_score_of_one_to_the_last_bit(
+    folder, scored, tiny, reference, tmp_path, monkeypatch, capsys
+):
     flags = ("--batch", "7")
     want = scored(folder, *flags, metrics=METRICS)
     for world in (2, 3):
         monkeypatch.setenv("WORLD_SIZE", str(world))
         for rank in range(world - 1, 0, -1):
             monkeypatch.setenv("RANK", str(rank))
-            command = ["score", str(folder), "--ref", str(reference), "--extractor", str(tiny), "--metrics", METRICS, *flags]
+            command = [
+                "score",
+                str(folder),
+                "--ref",
+                str(reference),
+                "--extractor",
+                str(tiny),
+                "--metrics",
+                METRICS,
+                *flags,
+            ]
             assert main([*command, "--resamples", "20", "--json"]) == 0
             assert capsys.readouterr().out == "", "the main process speaks alone"
         monkeypatch.setenv("RANK", "0")
@@ -171,29 +228,57 @@ def test_three_processes_give_the_score_of_one_to_the_last_bit(folder, scored, t
         assert not list((tmp_path / "temporary").iterdir())
     monkeypatch.setenv("WORLD_SIZE", "9")
     monkeypatch.setenv("RANK", "8")
-    assert main(["score", str(folder), "--ref", str(reference), "--extractor", str(tiny), *flags]) == 0
+    assert (
+        main(["score", str(folder), "--ref", str(reference), "--extractor", str(tiny), *flags]) == 0
+    )
     assert not list((tmp_path / "temporary").iterdir()), "a process without a block leaves nothing"
 
 
 def launched(command, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TMPDIR": str(cwd)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+        "TMPDIR": str(cwd),
+    }
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=cwd, env=environment
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
 @pytest.mark.slow
 def test_launched_processes_give_the_score_of_one(folder, tiny, reference, tmp_path):
-    """World sizes 1, 2 and 3 by torchrun, and accelerate's own launcher, each a set of real processes."""
+    """World sizes 1, 2 and 3 by torchrun, and accelerate's own launcher, each a set of real
+    processes."""
     pytest.importorskip("accelerate")
-    command = ["-m", "fewstep", "score", str(folder), "--ref", str(reference), "--extractor", str(tiny)]
+    command = [
+        "-m",
+        "fewstep",
+        "score",
+        str(folder),
+        "--ref",
+        str(reference),
+        "--extractor",
+        str(tiny),
+    ]
     command += ["--metrics", METRICS, "--batch", "7", "--resamples", "20", "--json"]
     one = json.loads(launched([sys.executable, *command], tmp_path))
     for world in (2, 3):
-        run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(world), "--master_port", "0"]
+        run = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            str(world),
+            "--master_port",
+            "0",
+        ]
         assert json.loads(launched([*run, *command], tmp_path)) == one
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
-    many = [*launch, "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]  # torchrun underneath; no GPU is asked for
+    # torchrun underneath; no GPU is asked for
+    many = [*launch, "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     for run in ([*launch, "--cpu", "--num_processes", "1"], many):
         assert json.loads(launched([*run, *command], tmp_path)) == one
     assert not list(tmp_path.glob("fewstep-*")), "no work folder is left"
@@ -202,9 +287,30 @@ def test_launched_processes_give_the_score_of_one(folder, tiny, reference, tmp_p
 @pytest.mark.slow
 def test_launched_processes_generate_the_bytes_of_one(tmp_path):
     pytest.importorskip("accelerate")
-    command = ["-m", "fewstep", "generate", "--model", "mnist", "--steps", "2", "--seeds", "0-10", "--batch", "3"]
+    command = [
+        "-m",
+        "fewstep",
+        "generate",
+        "--model",
+        "mnist",
+        "--steps",
+        "2",
+        "--seeds",
+        "0-10",
+        "--batch",
+        "3",
+    ]
     launched([sys.executable, *command, "--out", "one"], tmp_path)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "3", "--main_process_port", "0"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "3",
+        "--main_process_port",
+        "0",
+    ]
     launched([*launch, *command, "--out", "three"], tmp_path)
     trees = [
         {str(f.relative_to(root)): f.read_bytes() for f in root.rglob("*") if f.is_file()}
@@ -225,7 +331,10 @@ def test_features_that_are_there_are_not_computed_again(folder, scored, tmp_path
     damaged.write_bytes(bytes(data))
     assert scored(folder, "--batch", "7", "--out", str(out)) == want
     again = {file.name: file.stat().st_mtime_ns for file in (out / "features").iterdir()}
-    assert {name for name in first if again[name] != first[name]} == {"00002.safetensors", "00005.safetensors"}
+    assert {name for name in first if again[name] != first[name]} == {
+        "00002.safetensors",
+        "00005.safetensors",
+    }
     monkeypatch.setattr(score_work, "_compute", None)
     more = scored(folder, "--batch", "7", "--out", str(out), metrics="fd,kid,coverage")
     assert more["metrics"]["fd"] == want["metrics"]["fd"]
@@ -235,25 +344,49 @@ def test_features_that_are_there_are_not_computed_again(folder, scored, tmp_path
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_score(folder, tiny, reference, tmp_path):
-    flags = ["--ref", str(reference), "--extractor", str(tiny), "--metrics", METRICS, "--batch", "1", "--resamples", "20", "--json"]
+    flags = [
+        "--ref",
+        str(reference),
+        "--extractor",
+        str(tiny),
+        "--metrics",
+        METRICS,
+        "--batch",
+        "1",
+        "--resamples",
+        "20",
+        "--json",
+    ]
     command = [sys.executable, "-m", "fewstep", "score", str(folder), *flags]
-    running = subprocess.Popen([*command, "--out", "broken"], stdout=subprocess.DEVNULL, cwd=tmp_path)
+    running = subprocess.Popen(
+        [*command, "--out", "broken"], stdout=subprocess.DEVNULL, cwd=tmp_path
+    )
     try:
-        while running.poll() is None and len(list((tmp_path / "broken").glob("features/*.safetensors"))) < 5:
+        while (
+            running.poll() is None
+            and len(list((tmp_path / "broken").glob("features/*.safetensors"))) < 5
+        ):
             time.sleep(0.002)
     finally:
         running.send_signal(signal.SIGKILL)
         running.wait()
-    assert 5 <= len(list((tmp_path / "broken").glob("features/*.safetensors"))) < 50, "it was to be killed in the middle"
+    assert 5 <= len(list((tmp_path / "broken").glob("features/*.safetensors"))) < 50, (
+        "it was to be killed in the middle"
+    )
     assert not (tmp_path / "broken" / "score.json").exists()
-    assert json.loads(launched([*command, "--out", "broken"], tmp_path)) == json.loads(launched([*command, "--out", "whole"], tmp_path))
+    assert json.loads(launched([*command, "--out", "broken"], tmp_path)) == json.loads(
+        launched([*command, "--out", "whole"], tmp_path)
+    )
 
 
 posix = pytest.mark.skipif(os.name != "posix", reason="owners and rights are POSIX's")
 
 
 @posix
-@pytest.mark.parametrize("what", ["a link to a folder", "a link to nothing", "a file", "open to others", "readable by others"])
+@pytest.mark.parametrize(
+    "what",
+    ["a link to a folder", "a link to nothing", "a file", "open to others", "readable by others"],
+)
 def test_a_work_folder_that_is_not_the_users_own_is_refused(what, tmp_path):
     """Its name can be guessed, and other users may write where temporary files lie."""
     made = score_work.open_work(None, {"a": 1})
@@ -279,7 +412,9 @@ def test_a_work_folder_of_another_user_is_refused(monkeypatch):
     made = score_work.open_work(None, {"a": 1})
     owner = made.root.lstat().st_uid
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    made.root.rename(made.root.with_name(made.root.name.replace(f"fewstep-{owner}-", f"fewstep-{owner + 1}-")))
+    made.root.rename(
+        made.root.with_name(made.root.name.replace(f"fewstep-{owner}-", f"fewstep-{owner + 1}-"))
+    )
     with pytest.raises(ValueError, match="belongs to someone else"):
         score_work.open_work(None, {"a": 1})
 
@@ -288,13 +423,25 @@ def test_a_block_of_another_form_is_computed_again(folder, scored, tmp_path):
     out = tmp_path / "out"
     want = scored(folder, "--batch", "25", "--out", str(out))
     file = out / "features" / "00001.safetensors"
-    for facts in ("[" * 100_000, "[]", "3", json.dumps({"bad": [], "sha256": "0"}), json.dumps({"bad": 3, "values": 3, "sha256": "0"})):
+    for facts in (
+        "[" * 100_000,
+        "[]",
+        "3",
+        json.dumps({"bad": [], "sha256": "0"}),
+        json.dumps({"bad": 3, "values": 3, "sha256": "0"}),
+    ):
         save_file(load_file(file), file, {"facts": facts})
         assert scored(folder, "--batch", "25", "--out", str(out)) == want
 
 
 def test_places_come_from_the_launcher(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"):
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+    ):
         monkeypatch.delenv(name, raising=False)
     assert (place(), machines()) == ((0, 1), 1)
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
@@ -319,18 +466,43 @@ def refused(capsys, *command):
     return capsys.readouterr().err
 
 
-def test_corrupt_images_are_named_and_left_out_only_when_asked(folder, scored, tiny, reference, tmp_path, capsys):
+def test_corrupt_images_are_named_and_left_out_only_when_asked(
+    folder, scored, tiny, reference, tmp_path, capsys
+):
     (folder / "0003.png").write_bytes(b"no picture")
     (folder / "0020.png").write_bytes((folder / "0020.png").read_bytes()[:60])
     said = refused(capsys, folder, "--ref", reference, "--extractor", tiny)
-    assert "2 of 50 images cannot be read" in said and "0003.png" in said and "0020.png" in said and "--skip-corrupt" in said
+    assert (
+        "2 of 50 images cannot be read" in said
+        and "0003.png" in said
+        and "0020.png" in said
+        and "--skip-corrupt" in said
+    )
     record = scored(folder, "--skip-corrupt", metrics="fd,kid")
-    assert record["count"] == 48 and [Path(row["file"]).name for row in record["skipped"]] == ["0003.png", "0020.png"]
+    assert record["count"] == 48 and [Path(row["file"]).name for row in record["skipped"]] == [
+        "0003.png",
+        "0020.png",
+    ]
     whole = np.delete(pictures(50, light=15.0), [3, 20], axis=0)
     want = scored(save_pictures(tmp_path / "whole", whole), metrics="fd")
-    assert record["metrics"]["fd"]["value"] == pytest.approx(want["metrics"]["fd"]["value"], rel=1e-6)
+    assert record["metrics"]["fd"]["value"] == pytest.approx(
+        want["metrics"]["fd"]["value"], rel=1e-6
+    )
     assert record["generated"]["data"] == want["generated"]["data"]
-    assert main(["score", str(folder), "--ref", str(reference), "--extractor", str(tiny), "--skip-corrupt"]) == 0
+    assert (
+        main(
+            [
+                "score",
+                str(folder),
+                "--ref",
+                str(reference),
+                "--extractor",
+                str(tiny),
+                "--skip-corrupt",
+            ]
+        )
+        == 0
+    )
     assert "2 images could not be read and are left out" in capsys.readouterr().out
 
 
@@ -340,7 +512,9 @@ def test_a_damaged_npz_file_is_named(scored, tmp_path, tiny, reference, capsys):
     (tmp_path / "shards").mkdir()
     for name in ("a.npz", "b.npz"):
         (tmp_path / name).rename(tmp_path / "shards" / name)
-    assert "b.npz: not an npz file" in refused(capsys, tmp_path / "shards", "--ref", reference, "--extractor", tiny)
+    assert "b.npz: not an npz file" in refused(
+        capsys, tmp_path / "shards", "--ref", reference, "--extractor", tiny
+    )
     assert scored(tmp_path / "shards", "--skip-corrupt")["count"] == 20
 
 
@@ -357,29 +531,46 @@ def test_mixed_sizes_and_channels_are_refused(folder, tiny, reference, tmp_path,
     assert "tiny takes images of (1, 8, 8)" in refused(capsys, big, *flags)
 
 
-def test_other_networks_and_rules_are_refused_unless_asked(folder, scored, tiny, reference, tmp_path, capsys):
+def test_other_networks_and_rules_are_refused_unless_asked(
+    folder, scored, tiny, reference, tmp_path, capsys
+):
     other = network(tmp_path / "other", seed=1)
     flags = (folder, "--ref", reference, "--extractor", other)
     said = refused(capsys, *flags)
-    assert "statistics of different rules" in said and "--allow-mismatch" in said and "strict=" not in said
+    assert (
+        "statistics of different rules" in said
+        and "--allow-mismatch" in said
+        and "strict=" not in said
+    )
     assert main(["score", *map(str, flags), "--allow-mismatch"]) == 0
     capsys.readouterr()
     stats = E.load_stats(reference)
     rules = E.Provenance(stats.provenance.data, stats.provenance.extractor, "tf1 bilinear 299")
-    E.save_stats(E.FeatureStats.from_moments(stats.mean, stats.cov, stats.count, rules), tmp_path / "resized.npz")
-    assert "resize 'tf1 bilinear 299' and 'none'" in refused(capsys, folder, "--ref", tmp_path / "resized.npz", "--extractor", tiny)
+    E.save_stats(
+        E.FeatureStats.from_moments(stats.mean, stats.cov, stats.count, rules),
+        tmp_path / "resized.npz",
+    )
+    assert "resize 'tf1 bilinear 299' and 'none'" in refused(
+        capsys, folder, "--ref", tmp_path / "resized.npz", "--extractor", tiny
+    )
     wide = network(tmp_path / "wide", features=9)
-    assert "dimensions" in refused(capsys, folder, "--ref", reference, "--extractor", wide, "--allow-mismatch")
+    assert "dimensions" in refused(
+        capsys, folder, "--ref", reference, "--extractor", wide, "--allow-mismatch"
+    )
 
 
 def test_nan_features_are_refused(folder, tiny, reference, monkeypatch, capsys):
     from fewstep.models.classifier import Classifier
 
-    monkeypatch.setattr(Classifier, "features", lambda self, x: torch.full((len(x), 6), float("nan")))
+    monkeypatch.setattr(
+        Classifier, "features", lambda self, x: torch.full((len(x), 6), float("nan"))
+    )
     assert "NaN or infinity" in refused(capsys, folder, "--ref", reference, "--extractor", tiny)
 
 
-def test_empty_folders_few_samples_and_unfinished_runs_are_refused(folder, tiny, reference, tmp_path, capsys):
+def test_empty_folders_few_samples_and_unfinished_runs_are_refused(
+    folder, tiny, reference, tmp_path, capsys
+):
     flags = ("--ref", reference, "--extractor", tiny)
     (tmp_path / "empty").mkdir()
     assert "no images" in refused(capsys, tmp_path / "empty", *flags)
@@ -387,7 +578,9 @@ def test_empty_folders_few_samples_and_unfinished_runs_are_refused(folder, tiny,
     one = save_pictures(tmp_path / "one", pictures(1))
     assert "fd: 1 samples, at least 2 wanted" in refused(capsys, one, *flags)
     five = save_pictures(tmp_path / "five", pictures(5))
-    assert "recall: 5 samples, at least 6 wanted" in refused(capsys, five, *flags, "--metrics", "fd,recall")
+    assert "recall: 5 samples, at least 6 wanted" in refused(
+        capsys, five, *flags, "--metrics", "fd,recall"
+    )
     (tmp_path / "run" / "samples").mkdir(parents=True)
     (tmp_path / "run" / "settings.json").write_text("{}")
     assert "unfinished run" in refused(capsys, tmp_path / "run", *flags)
@@ -411,7 +604,9 @@ def test_requests_that_make_no_sense_are_refused(folder, tiny, reference, tmp_pa
     assert "not both" in refused(capsys, folder, "--model", "mnist", *flags)
     assert "batch=0" in refused(capsys, folder, *flags, "--batch", "0")
     assert "level=1.5" in refused(capsys, folder, *flags, "--level", "1.5")
-    assert "fewstep ref DATA --features" in refused(capsys, "--model", "mnist", "--metrics", "density", "--ref", "mnist:test")
+    assert "fewstep ref DATA --features" in refused(
+        capsys, "--model", "mnist", "--metrics", "density", "--ref", "mnist:test"
+    )
     assert main(["score", str(folder), *map(str, flags), "--out", str(tmp_path / "out")]) == 0
     assert "features of another request (other source)" in refused(
         capsys, *[save_pictures(tmp_path / "b", pictures(9)), *flags], "--out", tmp_path / "out"
@@ -431,12 +626,19 @@ def test_a_manifest_says_what_belongs_to_a_run_and_a_changed_picture_is_corrupt(
 
 
 def test_a_config_file_speaks_and_flags_override_it(folder, tiny, reference, tmp_path, capsys):
-    text = f"source: {folder}\nref: {reference}\nextractor: {tiny}\nmetrics: fd,kid\nresamples: 20\nbatch: 9\n"
+    text = (
+        f"source: {folder}\nref: {reference}\nextractor: {tiny}\nmetrics: fd,kid\nresamples: "
+        "20\nbatch: 9\n"
+    )
     (tmp_path / "score.yaml").write_text(text)
     command = ["score", "--config", str(tmp_path / "score.yaml"), "--metrics", "fd", "--json"]
     assert main(command) == 0
     record = json.loads(capsys.readouterr().out)
-    assert list(record["metrics"]) == ["fd"] and record["settings"]["batch"] == 9 and record["settings"]["metrics"] == "fd"
+    assert (
+        list(record["metrics"]) == ["fd"]
+        and record["settings"]["batch"] == 9
+        and record["settings"]["metrics"] == "fd"
+    )
 
 
 def test_out_is_no_folder_of_generate(tmp_path, capsys):
@@ -445,4 +647,7 @@ def test_out_is_no_folder_of_generate(tmp_path, capsys):
     assert main(["generate", "--out", str(folder), "--seeds", "0-3", "--steps", "2"]) == 0
     before = (folder / "settings.json").read_bytes()
     assert main(["score", str(folder), "--out", str(folder), "--metrics", "is"]) == 3
-    assert "another --out" in capsys.readouterr().err and (folder / "settings.json").read_bytes() == before
+    assert (
+        "another --out" in capsys.readouterr().err
+        and (folder / "settings.json").read_bytes() == before
+    )

@@ -21,7 +21,9 @@ TABLE = DiscreteVP.from_betas(torch.linspace(1e-4, 0.02, 1000).tolist())
 
 def model(schedule: Schedule, prediction: str = "v") -> GaussianMixture:
     means = torch.tensor([[-1.3, 0.2], [0.4, -0.5], [1.7, 1.0]], dtype=torch.float64)
-    return GaussianMixture(means, torch.tensor([0.3, 0.2, 0.4]), torch.tensor([0.3, 0.5, 0.2]), schedule, prediction)
+    return GaussianMixture(
+        means, torch.tensor([0.3, 0.2, 0.4]), torch.tensor([0.3, 0.5, 0.2]), schedule, prediction
+    )
 
 
 def data(den: GaussianMixture, n: int = 16) -> torch.Tensor:
@@ -33,20 +35,29 @@ def data(den: GaussianMixture, n: int = 16) -> torch.Tensor:
 
 def round_trip(den: GaussianMixture, x0: torch.Tensor, sampler: str, **options: Any) -> float:
     z = fewstep.invert(den, x0, sampler, **options)
-    return float((fewstep.sample(den, sampler, x=z, **{"final": "sigma_min", **options}) - x0).abs().max())
+    return float(
+        (fewstep.sample(den, sampler, x=z, **{"final": "sigma_min", **options}) - x0).abs().max()
+    )
 
 
-@pytest.mark.parametrize("schedule", [VPLinear(), EDM(), Flow(), Trig(), TABLE], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule", [VPLinear(), EDM(), Flow(), Trig(), TABLE], ids=lambda s: type(s).__name__
+)
 def test_the_round_trip_closes_with_the_order_of_the_default(schedule: Schedule) -> None:
     den = model(schedule)
     x0 = data(den)
     errors = [round_trip(den, x0, "dpm_solver_2m", steps=n) for n in (60, 240)]
-    assert errors[1] < 0.012 and errors[1] < errors[0] / 4.0, errors  # rms data 1.2; order 2 would be a sixteenth
+    # rms data 1.2; order 2 would be a sixteenth
+    assert errors[1] < 0.012 and errors[1] < errors[0] / 4.0, errors
 
 
 def test_a_fourth_order_round_trip_is_tight() -> None:
     den = model(VPLinear())
-    assert round_trip(den, data(den), "flow_rk4", steps=100) < 1e-6 < round_trip(den, data(den), "flow_rk4", steps=20)
+    assert (
+        round_trip(den, data(den), "flow_rk4", steps=100)
+        < 1e-6
+        < round_trip(den, data(den), "flow_rk4", steps=20)
+    )
 
 
 @pytest.mark.parametrize("schedule", [Flow(), Trig()], ids=lambda s: type(s).__name__)
@@ -55,7 +66,9 @@ def test_the_latent_is_that_of_the_exact_flow_and_a_normal_one(schedule: Schedul
     x0 = den.sample(400, 1)
     z = fewstep.invert(den, x0, "flow_rk4", steps=40, grid="uniform")
     assert (z[:8] - likelihood(den, x0[:8], trace="hutchinson", steps=32).latent).abs().max() < 2e-3
-    assert abs(float(z.mean())) < 4.5 / math.sqrt(800) and float(z.var()) == pytest.approx(1.0, abs=0.25)
+    assert abs(float(z.mean())) < 4.5 / math.sqrt(800) and float(z.var()) == pytest.approx(
+        1.0, abs=0.25
+    )
 
 
 def test_from_sigma_zero_where_the_kinds_allow_it() -> None:
@@ -81,14 +94,23 @@ def test_conditions_reach_the_network() -> None:
     den = model(Flow())
     x0 = den.sample(4, 0)
     label = torch.zeros(4, dtype=torch.long)
-    assert not torch.allclose(fewstep.invert(den, x0, steps=10, cond=label), fewstep.invert(den, x0, steps=10))
+    assert not torch.allclose(
+        fewstep.invert(den, x0, steps=10, cond=label), fewstep.invert(den, x0, steps=10)
+    )
 
 
 @pytest.mark.parametrize(
     ("sampler", "options", "message"),
-    [("ddim", {"eta": 1.0}, "draws noise"), ("dpmpp_2m_sde", {}, "draws noise"), ("nosuch", {}, "nosuch"), ("heun", {"eta": 1.0}, "eta")],
+    [
+        ("ddim", {"eta": 1.0}, "draws noise"),
+        ("dpmpp_2m_sde", {}, "draws noise"),
+        ("nosuch", {}, "nosuch"),
+        ("heun", {"eta": 1.0}, "eta"),
+    ],
 )
-def test_what_cannot_be_inverted_is_refused_before_the_first_call(sampler: str, options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_inverted_is_refused_before_the_first_call(
+    sampler: str, options: dict[str, Any], message: str
+) -> None:
     den = Counting(model(VPLinear()))
     with pytest.raises(SamplerError, match=message):
         fewstep.invert(den, torch.zeros(1, 2), sampler, steps=5, **options)

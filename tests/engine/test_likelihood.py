@@ -21,8 +21,12 @@ SCHEDULES = [VPLinear(), VPCosine(), SubVP(), VE(0.01, 50.0), EDM(0.002, 80.0), 
 
 
 def mixture(schedule: Schedule, prediction: str = "v", dims: int = 2) -> GaussianMixture:
-    means = torch.tensor([-1.3, 0.4, 1.7], dtype=torch.float64)[:, None] * torch.linspace(1.0, -0.4, dims, dtype=torch.float64)
-    return GaussianMixture(means, torch.tensor([0.3, 0.2, 0.4]), torch.tensor([0.3, 0.5, 0.2]), schedule, prediction)
+    means = torch.tensor([-1.3, 0.4, 1.7], dtype=torch.float64)[:, None] * torch.linspace(
+        1.0, -0.4, dims, dtype=torch.float64
+    )
+    return GaussianMixture(
+        means, torch.tensor([0.3, 0.2, 0.4]), torch.tensor([0.3, 0.5, 0.2]), schedule, prediction
+    )
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
@@ -36,12 +40,16 @@ def test_exact_trace_finds_the_density_of_the_mixture(schedule: Schedule) -> Non
 
 
 @pytest.mark.parametrize("schedule", [Flow(), Trig()], ids=lambda s: type(s).__name__)
-def test_where_the_path_reaches_pure_noise_the_default_prior_is_exact_from_sigma_zero_on(schedule: Schedule) -> None:
+def test_where_the_path_reaches_pure_noise_the_default_prior_is_exact_from_sigma_zero_on(
+    schedule: Schedule,
+) -> None:
     den = mixture(schedule)
     x0 = den.sample(8, 1)
     assert (fewstep.log_prob(den, x0) - den.log_prob(x0, 0.0)).abs().max() < 1e-5
     later = 0.05
-    assert (fewstep.log_prob(den, x0, t=later, steps=40) - den.log_prob(x0, later)).abs().max() < 1e-4
+    assert (
+        fewstep.log_prob(den, x0, t=later, steps=40) - den.log_prob(x0, later)
+    ).abs().max() < 1e-4
 
 
 def test_the_default_prior_costs_what_is_left_of_the_data_at_t_max() -> None:
@@ -69,8 +77,17 @@ def test_hutchinson_is_within_three_standard_errors(probe: str) -> None:
     den = mixture(Flow(), dims=12)
     x0 = den.sample(4, 3)
     exact = fewstep.log_prob(den, x0, steps=8)
-    few, more = (fewstep.log_prob(den, x0, steps=8, trace="hutchinson", probe=probe, probes=n, info=True, seed=9) for n in (32, 128))
-    assert few.standard_error is not None and more.standard_error is not None and float(more.standard_error.min()) > 1e-3
+    few, more = (
+        fewstep.log_prob(
+            den, x0, steps=8, trace="hutchinson", probe=probe, probes=n, info=True, seed=9
+        )
+        for n in (32, 128)
+    )
+    assert (
+        few.standard_error is not None
+        and more.standard_error is not None
+        and float(more.standard_error.min()) > 1e-3
+    )
     for found in (few, more):
         assert ((found.nats - exact) / found.standard_error).abs().max() < 3.0
     assert float((more.standard_error / few.standard_error).mean()) == pytest.approx(0.5, abs=0.15)
@@ -104,7 +121,10 @@ def test_a_wrapped_network_with_preconditioning_and_its_dtype() -> None:
         sigma = torch.exp(4.0 * c_noise.double())
         y = x_in.double() * (sigma**2 + 0.25).sqrt()[:, None]
         D = exact(y, min(float(sigma[0]), 80.0))
-        return ((D - 0.25 / (sigma**2 + 0.25)[:, None] * y) / (sigma * 0.5 / (sigma**2 + 0.25).sqrt())[:, None]).to(x_in.dtype)
+        return (
+            (D - 0.25 / (sigma**2 + 0.25)[:, None] * y)
+            / (sigma * 0.5 / (sigma**2 + 0.25).sqrt())[:, None]
+        ).to(x_in.dtype)
 
     den = wrap(network, EDM(), "x0", time="c_noise", precondition="edm", shape=(2,))
     x0 = exact.sample(5, 0)
@@ -112,7 +132,11 @@ def test_a_wrapped_network_with_preconditioning_and_its_dtype() -> None:
     assert (fewstep.log_prob(den, x0, steps=16) - want).abs().max() < 1e-6
     seen.clear()
     single = fewstep.log_prob(den, x0.float(), steps=16)
-    assert set(seen) == {torch.float32} and single.dtype == torch.float64 and (single - want).abs().max() < 0.05
+    assert (
+        set(seen) == {torch.float32}
+        and single.dtype == torch.float64
+        and (single - want).abs().max() < 0.05
+    )
 
 
 def test_bits_per_dimension() -> None:
@@ -121,7 +145,9 @@ def test_bits_per_dimension() -> None:
     assert float(bits_per_dim(nats, 2, low=0.0)) == pytest.approx(3.0 + 8.0)
     den = GaussianMixture(torch.zeros(1, 3), 1.0, torch.ones(1), Flow(), "v")
     found = fewstep.log_prob(den, torch.zeros(1, 3, dtype=torch.float64), info=True)
-    assert float(found.bits_per_dim()) == pytest.approx(0.5 * math.log2(2.0 * math.pi) + 7.0, abs=1e-6)
+    assert float(found.bits_per_dim()) == pytest.approx(
+        0.5 * math.log2(2.0 * math.pi) + 7.0, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("how", ["detach", "no_grad", "constant", "detach_with_parameters"])
@@ -132,7 +158,11 @@ def test_a_network_without_gradients_is_refused_after_one_call(how: str) -> None
         if how == "no_grad":
             with torch.no_grad():
                 return 2.0 * x
-        return {"detach": x.detach(), "constant": torch.zeros_like(x), "detach_with_parameters": x.detach() * scale}[how]
+        return {
+            "detach": x.detach(),
+            "constant": torch.zeros_like(x),
+            "detach_with_parameters": x.detach() * scale,
+        }[how]
 
     den = Counting(wrap(network, VPLinear(), "eps", shape=(2,)))
     with pytest.raises(GradientError, match="autograd finds none"):
@@ -163,7 +193,9 @@ def test_gradients_work_under_no_grad_and_leave_none_behind() -> None:
         ({"prediction": "x0"}, ConversionError, "sigma=0"),
     ],
 )
-def test_bad_input_is_refused_before_the_first_call(options: dict[str, object], error: type[Exception], message: str) -> None:
+def test_bad_input_is_refused_before_the_first_call(
+    options: dict[str, object], error: type[Exception], message: str
+) -> None:
     den = Counting(mixture(Flow(), str(options.pop("prediction", "v"))))
     x0 = options.pop("x0", torch.zeros(2, 2))
     with pytest.raises(error, match=message):

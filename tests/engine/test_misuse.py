@@ -1,4 +1,5 @@
-"""Calls that cannot be right end with a sentence of ours that names what is wrong, never with an error of Python, torch or numpy."""
+"""Calls that cannot be right end with a sentence of ours that names what is wrong, never with an
+error of Python, torch or numpy."""
 
 import math
 import warnings
@@ -36,7 +37,9 @@ def features(shift=0.0):
 
 
 def runs(**given):
-    return lambda value: fewstep.sample(MODEL, **{"steps": 2, "n": 2} | {k: value if v is ... else v for k, v in given.items()})
+    return lambda value: fewstep.sample(
+        MODEL, **{"steps": 2, "n": 2} | {k: value if v is ... else v for k, v in given.items()}
+    )
 
 
 DOORS = {
@@ -48,10 +51,18 @@ DOORS = {
     "sample noise": runs(sampler="dpmpp_2m_sde", noise=...),
     "sample shape": lambda v: fewstep.sample(M.wrap(lambda x, t: x, VP, "eps"), steps=1, shape=v),
     "callback": lambda v: fewstep.sample(MODEL, steps=2, n=2, callback=lambda step: v),
-    "callback of a driver": lambda v: fewstep.sample(MODEL, "picard", steps=2, n=2, callback=lambda step: v),
-    "noise function": lambda v: fewstep.sample(MODEL, "dpmpp_2m_sde", steps=2, n=2, noise=lambda key, like: v),
-    "noise of a driver": lambda v: fewstep.sample(MODEL, "pc", steps=2, n=2, noise=lambda key, like: v),
-    "network": lambda v: fewstep.sample(M.wrap(lambda x, t: v, VP, "eps", shape=(2,)), steps=2, n=2),
+    "callback of a driver": lambda v: fewstep.sample(
+        MODEL, "picard", steps=2, n=2, callback=lambda step: v
+    ),
+    "noise function": lambda v: fewstep.sample(
+        MODEL, "dpmpp_2m_sde", steps=2, n=2, noise=lambda key, like: v
+    ),
+    "noise of a driver": lambda v: fewstep.sample(
+        MODEL, "pc", steps=2, n=2, noise=lambda key, like: v
+    ),
+    "network": lambda v: fewstep.sample(
+        M.wrap(lambda x, t: v, VP, "eps", shape=(2,)), steps=2, n=2
+    ),
     "run plan": lambda v: fewstep.run(v, MODEL, state()),
     "run denoiser": lambda v: fewstep.run(PLAN, v, state()),
     "run noise": lambda v: fewstep.run(NOISY, MODEL, state(), noise=v),
@@ -89,11 +100,17 @@ DOORS = {
     "linear inputs": lambda v: F.linear_combination([v], [1.0], torch.float32),
     "frechet a": lambda v: E.frechet_distance(v, features()),
     "frechet strict": lambda v: E.frechet_distance(features(), features(1.0), strict=v),
-    "kernel subsets": lambda v: E.kernel_distance(features(), features(1.0), subsets=v, subset_size=4),
-    "kernel seed": lambda v: E.kernel_distance(features(), features(1.0), subsets=2, subset_size=4, seed=v),
+    "kernel subsets": lambda v: E.kernel_distance(
+        features(), features(1.0), subsets=v, subset_size=4
+    ),
+    "kernel seed": lambda v: E.kernel_distance(
+        features(), features(1.0), subsets=2, subset_size=4, seed=v
+    ),
     "cmmd sigma": lambda v: E.cmmd(features(), features(1.0), sigma=v),
     "mmd bandwidths": lambda v: E.mmd(features(), features(1.0), bandwidths=v),
-    "sliced order": lambda v: E.sliced_wasserstein(features(), features(1.0), directions=4, order=v),
+    "sliced order": lambda v: E.sliced_wasserstein(
+        features(), features(1.0), directions=4, order=v
+    ),
     "interval level": lambda v: E.frechet_interval(features(), features(1.0), resamples=2, level=v),
     "psnr a": lambda v: E.psnr(v, torch.zeros(2, 2), data_range=1.0),
     "psnr range": lambda v: E.psnr(torch.zeros(2, 2), torch.ones(2, 2), data_range=v),
@@ -121,12 +138,21 @@ def test_wrong_values_are_refused_in_words(door):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: fewstep.sample(MODEL, steps=2, n=2, callback=lambda step: 3), "callback returns.*int 3"),
-        (lambda: fewstep.sample(MODEL, "dpmpp_2m_sde", steps=2, n=2, noise=lambda key, like: 3), "returned int 3 for key 0"),
+        (
+            lambda: fewstep.sample(MODEL, steps=2, n=2, callback=lambda step: 3),
+            "callback returns.*int 3",
+        ),
+        (
+            lambda: fewstep.sample(MODEL, "dpmpp_2m_sde", steps=2, n=2, noise=lambda key, like: 3),
+            "returned int 3 for key 0",
+        ),
         (lambda: fewstep.sample(None, steps=2), "denoiser=None"),
         (lambda: fewstep.grid("karras", None, 3), "schedule=None"),
         (lambda: S.VPSigmoid().alpha(2.0), r"alpha\(2.0\) has no value.*0.0 to 0.9999"),
-        (lambda: E.kernel_distance(features(), features(), subsets=10**12, subset_size=4), "subsets=1000000000000"),
+        (
+            lambda: E.kernel_distance(features(), features(), subsets=10**12, subset_size=4),
+            "subsets=1000000000000",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(call, named):

@@ -1,4 +1,5 @@
-"""Doors that few walk through: numbers at the end of what commands and tables take, plans that name noise twice, odd pictures, charts."""
+"""Doors that few walk through: numbers at the end of what commands and tables take, plans that name
+noise twice, odd pictures, charts."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ SETTINGS: dict[str, tuple[float, float | None]] = {
 @pytest.mark.parametrize("key", SETTINGS)
 def test_a_setting_at_its_ends(key: str) -> None:
     low, high = SETTINGS[key]
-    assert checked(key, low) == low and checked(key, 10**18 if high is None else high) == (10**18 if high is None else high)
+    assert checked(key, low) == low and checked(key, 10**18 if high is None else high) == (
+        10**18 if high is None else high
+    )
     beyond = (
         [math.nextafter(low, -1.0), math.nextafter(high or 1.0, 2.0)]
         if key == "level"
@@ -97,7 +100,10 @@ def test_tolerances_and_budgets_of_the_bench() -> None:
     for value in (math.nextafter(1e-12, 0.0), math.nextafter(1.0, 2.0), math.nan):
         with pytest.raises(E.ScoreError, match="tolerance="):
             BenchSettings(models=("mixture",), tolerance=value)
-    assert BenchSettings(models=("mixture",), nfes=(1, 100_000), quality_nfes=(1,)).nfes == (1, 100_000)
+    assert BenchSettings(models=("mixture",), nfes=(1, 100_000), quality_nfes=(1,)).nfes == (
+        1,
+        100_000,
+    )
     for nfes in ((0,), (100_001,)):
         with pytest.raises(E.ScoreError, match="nfe="):
             BenchSettings(models=("mixture",), nfes=nfes)
@@ -116,7 +122,10 @@ def test_a_device_that_is_not_here_is_told_with_those_that_are() -> None:
     assert ("cpu" in here) and ("mps" in here) == torch.backends.mps.is_available()
     with pytest.raises(ArgumentError) as error:
         device("no such device\nat all")
-    assert str(error.value).endswith(f"allowed: {', '.join(here)}") and "\n" not in str(error.value).partition("; allowed")[2]
+    assert (
+        str(error.value).endswith(f"allowed: {', '.join(here)}")
+        and "\n" not in str(error.value).partition("; allowed")[2]
+    )
 
 
 def test_no_grid_is_the_default_one() -> None:
@@ -136,16 +145,31 @@ def test_metrics_by_name() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        *(({"start": 1.0, "end": 1.0}, "start < end"), ({"end": math.inf}, "start < end"), ({"start": 2.0}, "start < end")),
-        *(({"tol": 0.0}, "tol = 0.0"), ({"tol": math.nextafter(1.0, 2.0)}, "tol = "), ({"tol": -1.0}, "tol = ")),
-        *(({"cells": 0}, "cells=0"), ({"layer": -1}, "layer=-1"), ({"tol": 2.0**-61}, "61 halvings")),
+        *(
+            ({"start": 1.0, "end": 1.0}, "start < end"),
+            ({"end": math.inf}, "start < end"),
+            ({"start": 2.0}, "start < end"),
+        ),
+        *(
+            ({"tol": 0.0}, "tol = 0.0"),
+            ({"tol": math.nextafter(1.0, 2.0)}, "tol = "),
+            ({"tol": -1.0}, "tol = "),
+        ),
+        *(
+            ({"cells": 0}, "cells=0"),
+            ({"layer": -1}, "layer=-1"),
+            ({"tol": 2.0**-61}, "61 halvings"),
+        ),
     ],
 )
 def test_paths_that_cannot_be(given: dict[str, Any], words: str) -> None:
     whole: dict[str, Any] = {"start": 0.0, "end": 1.0, "tol": 0.25}
     with pytest.raises(ArgumentError, match=words):
         BrownianPath((1, 2), **{**whole, **given})
-    assert BrownianPath((1, 2), 0.0, 1.0, 1.0).levels == 0 and BrownianPath((1, 2), 0.0, 1.0, 2.0**-60).levels == 60
+    assert (
+        BrownianPath((1, 2), 0.0, 1.0, 1.0).levels == 0
+        and BrownianPath((1, 2), 0.0, 1.0, 2.0**-60).levels == 60
+    )
     path, like = BrownianPath((1, 2), **whole), torch.zeros(2, 3)
     for s, t in ((-0.1, 0.5), (0.5, 1.1), (0.6, 0.5)):
         with pytest.raises(ArgumentError, match="allowed"):
@@ -172,7 +196,10 @@ def test_noise_that_a_plan_does_not_have() -> None:
     def twice(body: dict[str, Any]) -> None:
         drawing(body)["noise"] *= 2
 
-    for change, words in ((beyond, "draw 2 is not in the plan's list of 2"), (twice, "reads draw 0 twice")):
+    for change, words in (
+        (beyond, "draw 2 is not in the plan's list of 2"),
+        (twice, "reads draw 0 twice"),
+    ):
         with pytest.raises(PlanError, match=words):
             plan_from_json(changed(change, eta=1.0))
 
@@ -193,7 +220,9 @@ def test_transitions_want_what_they_read() -> None:
 def test_a_name_is_given_once(tmp_path: Any) -> None:
     assert create(tmp_path / "a" / "x", b"one") is True
     assert create(tmp_path / "a" / "x", b"two") is False
-    assert (tmp_path / "a" / "x").read_bytes() == b"one" and [p.name for p in (tmp_path / "a").iterdir()] == ["x"]
+    assert (tmp_path / "a" / "x").read_bytes() == b"one" and [
+        p.name for p in (tmp_path / "a").iterdir()
+    ] == ["x"]
 
 
 def test_a_damaged_orientation_turns_nothing() -> None:
@@ -229,7 +258,10 @@ def test_signals_that_are_ignored_stay_ignored() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, own)
         Stops().watch()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN and signal.getsignal(signal.SIGTERM) is own
+        assert (
+            signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            and signal.getsignal(signal.SIGTERM) is own
+        )
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         stops = Stops()
@@ -241,7 +273,8 @@ def test_signals_that_are_ignored_stay_ignored() -> None:
 
 
 def test_a_subset_of_places_goes_by_their_hash() -> None:
-    """The least hashes, by SplitMix64 of the place, in order of place: the same subset in whatever order the samples came."""
+    """The least hashes, by SplitMix64 of the place, in order of place: the same subset in whatever
+    order the samples came."""
 
     def mixed(place: int) -> int:
         z = (place + 1) * 0x9E3779B97F4A7C15 % 2**64

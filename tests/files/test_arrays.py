@@ -1,4 +1,5 @@
-"""Arrays from files that someone else wrote: the right values in any order of bytes; headers that lie, refused before memory is taken."""
+"""Arrays from files that someone else wrote: the right values in any order of bytes; headers that
+lie, refused before memory is taken."""
 
 from __future__ import annotations
 
@@ -43,9 +44,18 @@ def archive(path, **members):
 
 
 def test_arrays_are_read_in_any_order():
-    for array in (VALUES, np.asfortranarray(VALUES), VALUES.astype(">f4"), VALUES[:, ::-1], VALUES[0, 0, 0], VALUES[:0]):
+    for array in (
+        VALUES,
+        np.asfortranarray(VALUES),
+        VALUES.astype(">f4"),
+        VALUES[:, ::-1],
+        VALUES[0, 0, 0],
+        VALUES[:0],
+    ):
         found = read_npy(stored(array))
-        assert np.array_equal(found, array) and found.dtype.isnative and found.shape == np.shape(array)
+        assert (
+            np.array_equal(found, array) and found.dtype.isnative and found.shape == np.shape(array)
+        )
 
 
 def test_an_archive_tells_its_arrays_without_reading_them(tmp_path):
@@ -99,7 +109,8 @@ def test_archives_that_lie_are_refused(tmp_path):
     path = archive(tmp_path / "a.npz", x=VALUES)
     whole = bytearray(path.read_bytes())
     place = whole.index(b"PK\1\2")
-    whole[place + 24 : place + 28] = (2**32 - 2).to_bytes(4, "little")  # the size that the directory gives
+    # the size that the directory gives
+    whole[place + 24 : place + 28] = (2**32 - 2).to_bytes(4, "little")
     path.write_bytes(bytes(whole))
     with pytest.raises(ArrayError, match="cannot hold 4294967294"):
         read_npz(path, ("x",))
@@ -126,7 +137,11 @@ def test_damaged_archives_raise_one_kind_of_error(tmp_path):
             data[place] = rng.integers(256)
         try:
             found = read_npz(io.BytesIO(bytes(data)), ("x", "label"))
-            assert all(np.array_equal(found[key], want) for key, want in (("x", VALUES), ("label", np.arange(3))) if key in found)
+            assert all(
+                np.array_equal(found[key], want)
+                for key, want in (("x", VALUES), ("label", np.arange(3)))
+                if key in found
+            )
         except ArrayError:
             refused += 1
     assert refused > 200
@@ -223,9 +238,22 @@ def test_labels_that_are_none(tmp_path, label, match):
 
 @pytest.mark.parametrize(
     "text",
-    ["[]", "3", "[" * 100_000, '{"samples": 3}', '{"samples": [3]}', '{"samples": [{"file": "a.png"}]}']
-    + [json.dumps({"samples": [{"file": name, "sha256": "0"}]}) for name in ("../a.png", "/a.png", 3)]
-    + [json.dumps({"samples": [{"file": "a.png", "sha256": "0", "label": label}]}) for label in ([1], "1", 0.5, {})],
+    [
+        "[]",
+        "3",
+        "[" * 100_000,
+        '{"samples": 3}',
+        '{"samples": [3]}',
+        '{"samples": [{"file": "a.png"}]}',
+    ]
+    + [
+        json.dumps({"samples": [{"file": name, "sha256": "0"}]})
+        for name in ("../a.png", "/a.png", 3)
+    ]
+    + [
+        json.dumps({"samples": [{"file": "a.png", "sha256": "0", "label": label}]})
+        for label in ([1], "1", 0.5, {})
+    ],
 )
 def test_manifests_that_are_none(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
@@ -265,21 +293,31 @@ WHOLE = {"format": "fewstep-stats-1", "count": "5", "provenance": "{}"}
     ],
 )
 def test_facts_of_another_form(tmp_path, facts, match):
-    tensors = {"mu": torch.zeros(2, dtype=torch.float64), "sigma": torch.eye(2, dtype=torch.float64)}
+    tensors = {
+        "mu": torch.zeros(2, dtype=torch.float64),
+        "sigma": torch.eye(2, dtype=torch.float64),
+    }
     save_file(tensors, tmp_path / "a.safetensors", {"statistics": json.dumps(facts)})
     with pytest.raises(E.ScoreError, match=match):
         E.load_stats(tmp_path / "a.safetensors")
 
 
 def test_facts_that_are_nested_too_deeply(tmp_path):
-    tensors = {"mu": torch.zeros(2, dtype=torch.float64), "sigma": torch.eye(2, dtype=torch.float64)}
+    tensors = {
+        "mu": torch.zeros(2, dtype=torch.float64),
+        "sigma": torch.eye(2, dtype=torch.float64),
+    }
     save_file(tensors, tmp_path / "a.safetensors", {"statistics": "[" * 100_000})
     with pytest.raises(E.ScoreError, match="too deeply"):
         E.load_stats(tmp_path / "a.safetensors")
 
 
 def test_statistics_of_another_byte_order_are_the_same(tmp_path):
-    np.savez(tmp_path / "a.npz", mu=np.array([1.0, 2.0], ">f8"), sigma=np.asfortranarray(np.array([[2.0, 1.0], [1.0, 3.0]], ">f8")))
+    np.savez(
+        tmp_path / "a.npz",
+        mu=np.array([1.0, 2.0], ">f8"),
+        sigma=np.asfortranarray(np.array([[2.0, 1.0], [1.0, 3.0]], ">f8")),
+    )
     found = E.load_stats(tmp_path / "a.npz")
     assert found.mean.tolist() == [1.0, 2.0] and found.cov.tolist() == [[2.0, 1.0], [1.0, 3.0]]
 

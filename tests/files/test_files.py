@@ -14,7 +14,16 @@ import torch
 from safetensors.torch import load_file
 
 from fewstep.checks import ArgumentError
-from fewstep.files import dumps, file_hash, read_json, remove_partials, sha256, write, write_tensors, writing
+from fewstep.files import (
+    dumps,
+    file_hash,
+    read_json,
+    remove_partials,
+    sha256,
+    write,
+    write_tensors,
+    writing,
+)
 
 
 def partials(folder: Path) -> list[Path]:
@@ -73,7 +82,9 @@ def _write_many(folder: str, text: bytes, times: int) -> None:
 def test_processes_that_write_and_clear_at_once(tmp_path):
     texts = [bytes([65 + i]) * 4096 for i in range(4)]
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_write_many, args=(str(tmp_path), text, 40)) for text in texts]
+    workers = [
+        context.Process(target=_write_many, args=(str(tmp_path), text, 40)) for text in texts
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -100,7 +111,9 @@ def test_tensors_keep_values_and_open_rights(tmp_path):
     assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("text", [b"[1]", b"{", b"\xff{}", b"[" * 100_000, b'{"a": ' * 100_000, b""])
+@pytest.mark.parametrize(
+    "text", [b"[1]", b"{", b"\xff{}", b"[" * 100_000, b'{"a": ' * 100_000, b""]
+)
 def test_json_that_is_no_object_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_bytes(text)
     with pytest.raises(ArgumentError, match=r"x\.json"):

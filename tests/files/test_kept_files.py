@@ -1,4 +1,5 @@
-"""What is kept on disk and read again: records of a bench, files on systems without links or locks, folders that are no one source."""
+"""What is kept on disk and read again: records of a bench, files on systems without links or locks,
+folders that are no one source."""
 
 from __future__ import annotations
 
@@ -31,7 +32,14 @@ from fewstep.schedules import VPLinear
 
 # --- records of a bench
 
-ERROR = {"nfe": 8, "steps": 4, "call": "'ddim'", "stochastic": False, "rmse": 0.25, "squares": [0.5, 0.25]}
+ERROR = {
+    "nfe": 8,
+    "steps": 4,
+    "call": "'ddim'",
+    "stochastic": False,
+    "rmse": 0.25,
+    "squares": [0.5, 0.25],
+}
 FACTS = {"model": "mixture", "nfe": 8}
 
 
@@ -40,8 +48,14 @@ def test_a_record_comes_back_whole_or_not_at_all(tmp_path: Path) -> None:
     store.keep("error", FACTS, ERROR)
     (path,) = (tmp_path / "rows").iterdir()
     assert path.name == f"error-{key_of(FACTS)}.json" and store.record("error", FACTS) == ERROR
-    assert store.record("error", {**FACTS, "nfe": 9}) is None and store.record("quality", FACTS) is None
-    assert Store().record("error", FACTS) is None and Store(tmp_path / "other").record("error", FACTS) is None
+    assert (
+        store.record("error", {**FACTS, "nfe": 9}) is None
+        and store.record("quality", FACTS) is None
+    )
+    assert (
+        Store().record("error", FACTS) is None
+        and Store(tmp_path / "other").record("error", FACTS) is None
+    )
     whole = json.loads(path.read_text())
     for change in ({"rmse": 0.26}, {"nfe": 9}, {"squares": [0.25, 0.5]}):
         path.write_text(json.dumps({**whole, "record": {**ERROR, **change}}))
@@ -50,7 +64,17 @@ def test_a_record_comes_back_whole_or_not_at_all(tmp_path: Path) -> None:
     assert store.record("error", FACTS) == ERROR
 
 
-@pytest.mark.parametrize("change", [{"nfe": True}, {"rmse": "0.25"}, {"rmse": [0.25]}, {"unknown": 1.0}, {"steps": ...}, {"call": ...}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nfe": True},
+        {"rmse": "0.25"},
+        {"rmse": [0.25]},
+        {"unknown": 1.0},
+        {"steps": ...},
+        {"call": ...},
+    ],
+)
 def test_a_record_of_another_form_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
     store, made = Store(tmp_path), {**ERROR, **change}
     store.keep("error", FACTS, {k: v for k, v in made.items() if v is not ...})
@@ -60,7 +84,8 @@ def test_a_record_of_another_form_is_none(tmp_path: Path, change: dict[str, Any]
 
 
 def test_the_key_of_a_record_stays() -> None:
-    """Another key means that nothing that was measured before is found again: that is a decision."""
+    """Another key means that nothing that was measured before is found again: that is a
+    decision."""
     assert key_of({"a": 1}) == key_of({"a": 1}) != key_of({"a": 2}) and len(key_of({"a": 1})) == 24
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert key_of({"version": 2, "a": 1}) != key_of({"a": 1}) == key_of({"version": 1, "a": 1})
@@ -68,12 +93,21 @@ def test_the_key_of_a_record_stays() -> None:
 
 def test_where_references_lie(tmp_path: Path) -> None:
     x = {"end": torch.arange(3.0)}
-    for store, folder in ((Store(tmp_path / "a"), tmp_path / "a" / "cache"), (Store(tmp_path / "b", tmp_path / "c"), tmp_path / "c")):
+    for store, folder in (
+        (Store(tmp_path / "a"), tmp_path / "a" / "cache"),
+        (Store(tmp_path / "b", tmp_path / "c"), tmp_path / "c"),
+    ):
         assert store.arrays("reference", FACTS) is None
         store.keep_arrays("reference", FACTS, x, {"nfe": "3"})
         found = store.arrays("reference", FACTS)
-        assert found is not None and torch.equal(found[0]["end"], x["end"]) and found[1] == {"nfe": "3"}
-        assert [path.name for path in folder.iterdir()] == [f"reference-{key_of(FACTS)}.safetensors"]
+        assert (
+            found is not None
+            and torch.equal(found[0]["end"], x["end"])
+            and found[1] == {"nfe": "3"}
+        )
+        assert [path.name for path in folder.iterdir()] == [
+            f"reference-{key_of(FACTS)}.safetensors"
+        ]
         store.forget_arrays("reference", FACTS)
         store.forget_arrays("reference", FACTS)
         assert store.arrays("reference", FACTS) is None
@@ -82,7 +116,9 @@ def test_where_references_lie(tmp_path: Path) -> None:
 # --- file systems that lack something
 
 
-def test_a_name_is_given_once_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_given_once_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.EPERM, "no links here")
 
@@ -90,10 +126,15 @@ def test_a_name_is_given_once_where_there_are_no_hard_links(tmp_path: Path, monk
     assert create(tmp_path / "x", b"one") is True and create(tmp_path / "x", b"two") is False
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
     assert create(tmp_path / "dangling", b"three") is False
-    assert (tmp_path / "x").read_bytes() == b"one" and {p.name for p in tmp_path.iterdir()} == {"x", "dangling"}
+    assert (tmp_path / "x").read_bytes() == b"one" and {p.name for p in tmp_path.iterdir()} == {
+        "x",
+        "dangling",
+    }
 
 
-def test_files_are_written_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_written_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import fcntl
 
     def refuse(*_: Any) -> None:
@@ -177,7 +218,12 @@ def test_a_score_wants_a_network() -> None:
 def test_one_noise_in_two_steps_is_no_transition() -> None:
     plan = fewstep.plan("ddim", VPLinear(), steps=3, eta=1.0)
     assert len(transitions(plan)) == 2
-    code = tuple(dataclasses.replace(i, noise=((0, c) for _, c in i.noise)) if isinstance(i, Combine) else i for i in plan.code)
-    code = tuple(dataclasses.replace(i, noise=tuple(i.noise)) if isinstance(i, Combine) else i for i in code)
+    code = tuple(
+        dataclasses.replace(i, noise=((0, c) for _, c in i.noise)) if isinstance(i, Combine) else i
+        for i in plan.code
+    )
+    code = tuple(
+        dataclasses.replace(i, noise=tuple(i.noise)) if isinstance(i, Combine) else i for i in code
+    )
     with pytest.raises(PlanError, match="used in two places"):
         transitions(dataclasses.replace(plan, code=code))

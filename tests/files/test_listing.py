@@ -1,4 +1,5 @@
-"""Folders of data: what is read, in which order, and what is left out, counted and named; the same for score, ref and train."""
+"""Folders of data: what is read, in which order, and what is left out, counted and named; the same
+for score, ref and train."""
 
 from __future__ import annotations
 
@@ -32,12 +33,23 @@ def listed(root):
 
 
 def test_hidden_files_and_what_systems_leave_are_no_data(tmp_path):
-    touch(tmp_path, "b/2.PNG", "a/1.png", "._a.png", ".cache/x/1.png", ".cache/2.png", "a/.ipynb_checkpoints/1.png", "__MACOSX/a/._1.png")
+    touch(
+        tmp_path,
+        "b/2.PNG",
+        "a/1.png",
+        "._a.png",
+        ".cache/x/1.png",
+        ".cache/2.png",
+        "a/.ipynb_checkpoints/1.png",
+        "__MACOSX/a/._1.png",
+    )
     touch(tmp_path, "Thumbs.db", "a/desktop.ini", ".DS_Store", "a/@eaDir/1.png")
     found, left = listed(tmp_path)
     assert found == ["a/1.png", "b/2.PNG"]
     assert left.counts == {"hidden": 9}, "a folder counts its files"
-    assert {"._a.png", ".cache/", "a/.ipynb_checkpoints/", "__MACOSX/", "a/@eaDir/"} <= set(left.names["hidden"])
+    assert {"._a.png", ".cache/", "a/.ipynb_checkpoints/", "__MACOSX/", "a/@eaDir/"} <= set(
+        left.names["hidden"]
+    )
     assert left.text() == "left out: 9 hidden (.DS_Store, ._a.png, .cache/, ...)"
 
 
@@ -46,7 +58,10 @@ def test_files_of_other_kinds_are_counted_and_named(tmp_path):
     found, left = listed(tmp_path)
     assert found == ["1.png"] and left.count == 30 and len(left.names["other"]) == 10
     assert left.text() == "left out: 30 of other kinds (00.gif, 01.gif, 02.gif, ...)"
-    assert left.to_dict() == {"count": 30, "other": {"count": 30, "files": [f"{i:02d}.gif" for i in range(10)]}}
+    assert left.to_dict() == {
+        "count": 30,
+        "other": {"count": 30, "files": [f"{i:02d}.gif" for i in range(10)]},
+    }
 
 
 def test_nothing_is_said_where_nothing_is_left_out(tmp_path):
@@ -76,7 +91,9 @@ def test_linked_folders_and_files_are_read(tmp_path, link):
     link(tmp_path / "near" / "one.png", tmp_path / "one.png")
     assert listed(tmp_path / "near")[0] == ["3.png", "far/2.png", "far/x/1.png", "one.png"]
     link(tmp_path / "name", tmp_path / "near")
-    assert listed(tmp_path / "name")[0] == ["3.png", "far/2.png", "far/x/1.png", "one.png"], "the folder may be a link too"
+    assert listed(tmp_path / "name")[0] == ["3.png", "far/2.png", "far/x/1.png", "one.png"], (
+        "the folder may be a link too"
+    )
 
 
 def test_loops_end_and_no_file_counts_twice(tmp_path, link):
@@ -96,13 +113,17 @@ def test_loops_end_and_no_file_counts_twice(tmp_path, link):
     assert listed(root)[0] == ["b/3.png", "z/1.png", "z/deep/2.png"], "once, under its first name"
 
 
-@pytest.mark.skipif(os.name != "posix" or not hasattr(os, "mkfifo"), reason="pipes have names on POSIX")
+@pytest.mark.skipif(
+    os.name != "posix" or not hasattr(os, "mkfifo"), reason="pipes have names on POSIX"
+)
 def test_a_pipe_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "1.png")
     assert listed(tmp_path)[1].counts == {"broken": 1}
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the administrator may open everything")
+@pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() == 0, reason="the administrator may open everything"
+)
 def test_a_folder_that_cannot_be_opened_is_an_error(tmp_path):
     touch(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "b").chmod(0)
@@ -135,19 +156,39 @@ def folder(tmp_path):
 
 def test_score_and_ref_say_what_they_leave_out(folder, tmp_path, capsys):
     tiny, out = network(tmp_path / "tiny"), tmp_path / "ref.safetensors"
-    assert E.open_source(folder).count == 8 and E.open_source(folder).left_out.counts == {"hidden": 7, "other": 1}
+    assert E.open_source(folder).count == 8 and E.open_source(folder).left_out.counts == {
+        "hidden": 7,
+        "other": 1,
+    }
     command = ["ref", str(folder), "--extractor", str(tiny), "--out", str(out)]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "8 images" in said and "left out: 7 hidden (" in said and "1 of other kinds (notes.txt)" in said
+    assert (
+        "8 images" in said
+        and "left out: 7 hidden (" in said
+        and "1 of other kinds (notes.txt)" in said
+    )
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["left_out"]["hidden"]["count"] == 7
-    command = ["score", str(folder), "--ref", str(out), "--extractor", str(tiny), "--resamples", "0"]
+    command = [
+        "score",
+        str(folder),
+        "--ref",
+        str(out),
+        "--extractor",
+        str(tiny),
+        "--resamples",
+        "0",
+    ]
     assert main(command) == 0
     assert "left out: 7 hidden (" in capsys.readouterr().out
     assert main([*command, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["count"] == 8 and record["left_out"]["count"] == 8 and record["left_out"]["other"]["files"] == ["notes.txt"]
+    assert (
+        record["count"] == 8
+        and record["left_out"]["count"] == 8
+        and record["left_out"]["other"]["files"] == ["notes.txt"]
+    )
     assert record["metrics"]["fd"]["value"] == pytest.approx(0.0, abs=1e-6)
 
 
@@ -155,24 +196,45 @@ def test_train_leaves_out_the_same(folder, capsys):
     data = load_images(folder)
     assert len(data) == 8 and data.classes == 2 and data.label.tolist() == [0] * 4 + [1] * 4
     assert data.left_out.startswith("left out: 7 hidden (")
-    assert training.main(["--model", "mnist", "--data", str(folder), "--steps", "1", "--folder", str(folder.parent / "run")]) == 0
+    assert (
+        training.main(
+            [
+                "--model",
+                "mnist",
+                "--data",
+                str(folder),
+                "--steps",
+                "1",
+                "--folder",
+                str(folder.parent / "run"),
+            ]
+        )
+        == 0
+    )
     assert "left out: 7 hidden (" in capsys.readouterr().err
 
 
 def test_a_folder_of_hidden_files_alone_is_empty(tmp_path):
     save_pictures(tmp_path / ".ipynb_checkpoints", pictures(2))
-    with pytest.raises(E.ScoreError, match=r"no images .*left out: 2 hidden \(.ipynb_checkpoints/\)"):
+    with pytest.raises(
+        E.ScoreError, match=r"no images .*left out: 2 hidden \(.ipynb_checkpoints/\)"
+    ):
         E.open_source(tmp_path)
     with pytest.raises(DataError, match=r"no images .*left out: 2 hidden"):
         load_images(tmp_path)
 
 
 def test_train_resizes_grey_and_colour(tmp_path):
-    for name, image in (("grey", np.full((10, 8), 7, np.uint8)), ("colour", np.full((10, 8, 3), (1, 2, 3), np.uint8))):
+    for name, image in (
+        ("grey", np.full((10, 8), 7, np.uint8)),
+        ("colour", np.full((10, 8, 3), (1, 2, 3), np.uint8)),
+    ):
         (tmp_path / name).mkdir()
         Image.fromarray(image).save(tmp_path / name / "1.png")
         found = load_images(tmp_path / name, 4).image[0]
-        assert found.shape == (1 if name == "grey" else 3, 4, 4) and found[:, 0, 0].tolist() == ([7] if name == "grey" else [1, 2, 3])
+        assert found.shape == (1 if name == "grey" else 3, 4, 4) and found[:, 0, 0].tolist() == (
+            [7] if name == "grey" else [1, 2, 3]
+        )
 
 
 @pytest.mark.parametrize("size", [0, -4, 2.5, True, 10**9])
@@ -195,7 +257,18 @@ def test_names_that_are_no_text(tmp_path, capsys):
     Path(os.fsdecode(os.fsencode(folder) + b"/.\xff\n.png")).write_bytes(b"x")
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(b"x")
     assert (
-        main(["ref", str(folder), "--extractor", str(network(tmp_path / "tiny")), "--out", str(tmp_path / "r.npz"), "--skip-corrupt"]) == 0
+        main(
+            [
+                "ref",
+                str(folder),
+                "--extractor",
+                str(network(tmp_path / "tiny")),
+                "--out",
+                str(tmp_path / "r.npz"),
+                "--skip-corrupt",
+            ]
+        )
+        == 0
     )
     said = capsys.readouterr().out
     assert r"left out: 1 hidden (.\udcff\n.png)" in said

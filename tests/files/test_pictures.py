@@ -1,4 +1,5 @@
-"""The one reader of pictures: each kind of file is read to the right value, or refused by name; score, ref and train agree."""
+"""The one reader of pictures: each kind of file is read to the right value, or refused by name;
+score, ref and train agree."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ from fewstep.files.pictures import PictureError, read_picture
 from fewstep.train.data import DataError, load_images
 
 RNG = np.random.default_rng(0)
-GREY, COLOUR = RNG.integers(0, 256, (9, 7), dtype=np.uint8), RNG.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+GREY, COLOUR = (
+    RNG.integers(0, 256, (9, 7), dtype=np.uint8),
+    RNG.integers(0, 256, (9, 7, 3), dtype=np.uint8),
+)
 
 
 def saved(image, **options):
@@ -37,7 +41,12 @@ def chunk(kind, data):
 def png(width, height, bits, colour, rows, *more):
     head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     body = b"".join(
-        [chunk(b"IHDR", head), *more, chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), chunk(b"IEND", b"")]
+        [
+            chunk(b"IHDR", head),
+            *more,
+            chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))),
+            chunk(b"IEND", b""),
+        ]
     )
     return reader.PNG + body
 
@@ -52,9 +61,13 @@ def first(array):
 @pytest.mark.parametrize("format", ["PNG", "BMP", "WEBP"])
 def test_lossless_files_give_their_pixels(format):
     options = {"lossless": True} if format == "WEBP" else {}
-    assert np.array_equal(read_picture(saved(Image.fromarray(COLOUR), format=format, **options)), first(COLOUR))
+    assert np.array_equal(
+        read_picture(saved(Image.fromarray(COLOUR), format=format, **options)), first(COLOUR)
+    )
     if format != "WEBP":
-        assert np.array_equal(read_picture(saved(Image.fromarray(GREY), format=format)), first(GREY))
+        assert np.array_equal(
+            read_picture(saved(Image.fromarray(GREY), format=format)), first(GREY)
+        )
 
 
 def test_a_jpeg_gives_what_pillow_decodes():
@@ -66,7 +79,9 @@ def test_a_jpeg_gives_what_pillow_decodes():
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_few_bits_of_grey_reach_from_black_to_white(bits):
     values = np.arange(8) % 2**bits
-    packed = np.packbits(np.unpackbits(values.astype(np.uint8)[:, None], axis=1)[:, -bits:].ravel()).tobytes()
+    packed = np.packbits(
+        np.unpackbits(values.astype(np.uint8)[:, None], axis=1)[:, -bits:].ravel()
+    ).tobytes()
     found = read_picture(png(8, 1, bits, 0, [packed]))
     assert found.tolist() == [[(values * 255 // (2**bits - 1)).tolist()]]
 
@@ -74,13 +89,20 @@ def test_few_bits_of_grey_reach_from_black_to_white(bits):
 @pytest.mark.parametrize("format", ["PNG", "BMP"])
 def test_a_palette_gives_its_colours(format):
     image = Image.fromarray(COLOUR).quantize(17)
-    assert np.array_equal(read_picture(saved(image, format=format)), first(np.asarray(image.convert("RGB"))))
+    assert np.array_equal(
+        read_picture(saved(image, format=format)), first(np.asarray(image.convert("RGB")))
+    )
 
 
 def test_an_opaque_alpha_channel_is_dropped():
     for mode, want in (("RGBA", COLOUR), ("LA", GREY)):
-        assert np.array_equal(read_picture(saved(Image.fromarray(want).convert(mode), format="PNG")), first(want))
-    assert np.array_equal(read_picture(saved(Image.fromarray(COLOUR).convert("RGBA"), format="WEBP", lossless=True)), first(COLOUR))
+        assert np.array_equal(
+            read_picture(saved(Image.fromarray(want).convert(mode), format="PNG")), first(want)
+        )
+    assert np.array_equal(
+        read_picture(saved(Image.fromarray(COLOUR).convert("RGBA"), format="WEBP", lossless=True)),
+        first(COLOUR),
+    )
     palette = saved(Image.fromarray(COLOUR).quantize(8), format="PNG", transparency=b"\xff" * 8)
     assert read_picture(palette).shape == (3, 9, 7)
 
@@ -93,13 +115,17 @@ def test_an_exif_orientation_is_applied(format, turn):
     exif[reader.ORIENTATION] = turn
     data = saved(Image.fromarray(COLOUR), format=format, exif=exif)
     want = first(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")))
-    assert np.array_equal(read_picture(data), want) and want.shape == ((3, 9, 7) if turn < 5 else (3, 7, 9))
+    assert np.array_equal(read_picture(data), want) and want.shape == (
+        (3, 9, 7) if turn < 5 else (3, 7, 9)
+    )
 
 
 def test_an_orientation_that_is_none_is_not_applied():
     exif = Image.Exif()
     exif[reader.ORIENTATION] = 11
-    assert np.array_equal(read_picture(saved(Image.fromarray(COLOUR), format="PNG", exif=exif)), first(COLOUR))
+    assert np.array_equal(
+        read_picture(saved(Image.fromarray(COLOUR), format="PNG", exif=exif)), first(COLOUR)
+    )
 
 
 def test_the_content_decides_the_format(tmp_path):
@@ -135,12 +161,24 @@ REFUSED = {
     "16-bit RGB": (wide(), "16 bits"),
     "16-bit grey and alpha": (wide(colour=4, channels=2), "16 bits"),
     "16-bit RGBA": (wide(colour=6, channels=4), "16 bits"),
-    "transparent RGBA": (saved(Image.new("RGBA", (4, 4), (1, 2, 3, 254)), format="PNG"), "transparent"),
+    "transparent RGBA": (
+        saved(Image.new("RGBA", (4, 4), (1, 2, 3, 254)), format="PNG"),
+        "transparent",
+    ),
     "transparent LA": (saved(Image.new("LA", (4, 4), (1, 0)), format="PNG"), "transparent"),
-    "transparent WEBP": (saved(Image.new("RGBA", (4, 4), (1, 2, 3, 9)), format="WEBP", lossless=True), "transparent"),
+    "transparent WEBP": (
+        saved(Image.new("RGBA", (4, 4), (1, 2, 3, 9)), format="WEBP", lossless=True),
+        "transparent",
+    ),
     "transparent grey level": (saved(Image.fromarray(GREY), format="PNG", transparency=3), "tRNS"),
-    "transparent colour": (saved(Image.fromarray(COLOUR), format="PNG", transparency=(1, 2, 3)), "tRNS"),
-    "transparent palette": (saved(Image.fromarray(COLOUR).quantize(8), format="PNG", transparency=0), "tRNS"),
+    "transparent colour": (
+        saved(Image.fromarray(COLOUR), format="PNG", transparency=(1, 2, 3)),
+        "tRNS",
+    ),
+    "transparent palette": (
+        saved(Image.fromarray(COLOUR).quantize(8), format="PNG", transparency=0),
+        "tRNS",
+    ),
     "animated PNG": (animated("PNG"), "animated"),
     "animated WEBP": (animated("WEBP"), "2 frames"),
     "MPO": (animated("MPO"), "2 frames"),
@@ -161,13 +199,17 @@ REFUSED = {
     "a cut off BMP": (saved(Image.fromarray(COLOUR), format="BMP")[:-60], "damaged"),
     "no pixels": (png(0, 4, 8, 0, [b""]), "0 x 4 pixels"),
     "a PNG bomb": (png(50_000, 50_000, 8, 0, [b""]), "50000 x 50000 pixels"),
-    "a colour outside the palette": (png(2, 1, 8, 3, [b"\0\5"], chunk(b"PLTE", bytes(6))), "colour 5 of a palette of 2"),
+    "a colour outside the palette": (
+        png(2, 1, 8, 3, [b"\0\5"], chunk(b"PLTE", bytes(6))),
+        "colour 5 of a palette of 2",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_refused_is_named(kind, tmp_path):
-    """By the same words from the reader, from the source that score and ref read, and from train."""
+    """By the same words from the reader, from the source that score and ref read, and from
+    train."""
     data, match = REFUSED[kind]
     with pytest.raises(PictureError, match=match):
         read_picture(data)
@@ -211,7 +253,9 @@ def test_a_file_that_is_absurdly_large_is_not_read(tmp_path):
 def test_damaged_bytes_raise_one_kind_of_error():
     rng = np.random.default_rng(1)
     image = Image.fromarray(COLOUR)
-    files = [saved(image, format=format) for format in ("PNG", "JPEG", "WEBP", "BMP")] + [saved(image.quantize(9), format="PNG")]
+    files = [saved(image, format=format) for format in ("PNG", "JPEG", "WEBP", "BMP")] + [
+        saved(image.quantize(9), format="PNG")
+    ]
     refused = 0
     for data in files:
         for _ in range(150):
@@ -242,7 +286,13 @@ def test_no_program_is_started(tmp_path):
         "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(Path(reader.__file__).parents[2]),
     }
-    done = subprocess.run([sys.executable, "-c", code, str(source / "a.png")], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(source / "a.png")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
     assert "PostScript" in done.stdout and not (tmp_path / "ran").exists()
 
 
@@ -257,10 +307,19 @@ def stored(array):
 
 def test_npy_images():
     signed = (first(COLOUR) / 127.5 - 1.0).astype(np.float32)
-    for array in (COLOUR, np.asfortranarray(COLOUR), signed, np.asfortranarray(signed), signed.astype(">f8"), signed.astype(np.float16)):
+    for array in (
+        COLOUR,
+        np.asfortranarray(COLOUR),
+        signed,
+        np.asfortranarray(signed),
+        signed.astype(">f8"),
+        signed.astype(np.float16),
+    ):
         assert np.array_equal(picture(stored(array)), first(COLOUR)), array.dtype
     assert np.array_equal(picture(stored(GREY)), first(GREY))
-    assert np.array_equal(picture(stored(first(COLOUR).astype(np.float32)), value_range=(0, 255)), first(COLOUR))
+    assert np.array_equal(
+        picture(stored(first(COLOUR).astype(np.float32)), value_range=(0, 255)), first(COLOUR)
+    )
 
 
 @pytest.mark.parametrize(

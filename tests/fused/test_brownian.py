@@ -1,4 +1,5 @@
-"""Brownian paths: the law from the coefficients (exactly), the bits from the tensors, the plans that run on them."""
+"""Brownian paths: the law from the coefficients (exactly), the bits from the tensors, the plans
+that run on them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def doubles(n: int = 3, *shape: int) -> torch.Tensor:
 
 
 def covariance(p: Piece, q: Piece) -> np.ndarray:
-    """Covariance of (W, B) of one piece with (W, B) of another, from the coefficients of their independent z."""
+    """Covariance of (W, B) of one piece with (W, B) of another, from the coefficients of their
+    independent z."""
     out = np.zeros((2, 2))
     for atom in p.form.keys() & q.form.keys():
         a, b = np.reshape(p.form[atom], (2, 2)), np.reshape(q.form[atom], (2, 2))
@@ -61,8 +63,18 @@ def test_the_law_is_exact_for_all_intervals_longer_than_a_leaf(levels: int) -> N
             continue
         p, q = (interval((int(a), a % 1.0), (int(b), b % 1.0), levels) for a, b in ((s, t), (u, v)))
         assert p.length == pytest.approx(t - s, rel=1e-12)
-        for a, b, want in ((p, q, exact_covariance(s, t, u, v)), (p, p, exact_covariance(s, t, s, t))):
-            scale = np.sqrt(np.outer(*[np.diag(exact_covariance(*ij)) for ij in ((s, t, s, t), (s, t, s, t) if b is p else (u, v, u, v))]))
+        for a, b, want in (
+            (p, q, exact_covariance(s, t, u, v)),
+            (p, p, exact_covariance(s, t, s, t)),
+        ):
+            scale = np.sqrt(
+                np.outer(
+                    *[
+                        np.diag(exact_covariance(*ij))
+                        for ij in ((s, t, s, t), (s, t, s, t) if b is p else (u, v, u, v))
+                    ]
+                )
+            )
             assert np.abs(covariance(a, b) - want).max() <= 1e-9 * scale.max()
 
 
@@ -80,7 +92,9 @@ def test_refinement_of_an_interval_joins_to_it_by_chens_relation() -> None:
         like = doubles()
         w, h = path.levy(times[0], times[-1], like)
         length, total, area = 0.0, torch.zeros_like(w), torch.zeros_like(w)
-        for (a, b), (wk, hk) in zip(pairwise(times), path.levies(list(pairwise(times)), like), strict=True):
+        for (a, b), (wk, hk) in zip(
+            pairwise(times), path.levies(list(pairwise(times)), like), strict=True
+        ):
             area = area + (b - a) * hk + 0.5 * ((b - a) * total - length * wk)
             total, length = total + wk, length + b - a
         assert (total - w).abs().max() < 1e-13
@@ -100,7 +114,9 @@ def test_moments_over_many_seeds_and_elements() -> None:
     assert abs(float((z * y).mean())) < 4.5 / math.sqrt(n)
     for one, other, want in ((w, w2, (0, 0)), (w, h2, (0, 1)), (h, w2, (1, 0)), (h, h2, (1, 1))):
         exact = exact_covariance(a, b, 0.5, 0.9)[want] / (length ** want[0] * 0.4 ** want[1])
-        assert abs(float((one * other).mean()) - exact) < 4.5 * float(one.std() * other.std()) / math.sqrt(n)
+        assert abs(float((one * other).mean()) - exact) < 4.5 * float(
+            one.std() * other.std()
+        ) / math.sqrt(n)
 
 
 def test_bits_do_not_depend_on_the_order_of_queries() -> None:
@@ -126,12 +142,19 @@ def test_bits_do_not_depend_on_the_order_of_queries() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_bits_do_not_depend_on_the_batch_or_its_size(dtype: torch.dtype) -> None:
-    shape = (3, 40, 41)  # 14 samples of it are above the size where sums go through a table, one is below
+    # 14 samples of it are above the size where sums go through a table, one is below
+    shape = (3, 40, 41)
     seeds = tuple(range(14))
-    whole = BrownianPath(seeds, 0.0, 1.0, 1e-3).levy(0.1, 0.77, torch.empty(14, *shape, dtype=dtype))
+    whole = BrownianPath(seeds, 0.0, 1.0, 1e-3).levy(
+        0.1, 0.77, torch.empty(14, *shape, dtype=dtype)
+    )
     for k in (0, 13):
-        alone = BrownianPath((seeds[k],), 0.0, 1.0, 1e-3).levy(0.1, 0.77, torch.empty(1, *shape, dtype=dtype))
-        assert all(a.dtype == dtype and torch.equal(a[k], b[0]) for a, b in zip(whole, alone, strict=True))
+        alone = BrownianPath((seeds[k],), 0.0, 1.0, 1e-3).levy(
+            0.1, 0.77, torch.empty(1, *shape, dtype=dtype)
+        )
+        assert all(
+            a.dtype == dtype and torch.equal(a[k], b[0]) for a, b in zip(whole, alone, strict=True)
+        )
 
 
 def test_the_words_of_a_node_are_those_of_its_counter_and_the_same_on_a_device() -> None:
@@ -141,7 +164,10 @@ def test_the_words_of_a_node_are_those_of_its_counter_and_the_same_on_a_device()
     keys = torch.tensor([[9], [5]])
     (words,) = draw_words(keys, 21, [address])
     found = philox4x32((2, *address), (9, 5))  # elements 16 .. 23
-    assert words[0, 16:21].tolist() == [int(w) >> 16 * half & 0xFFFF for w in found for half in (0, 1)][:5]
+    assert (
+        words[0, 16:21].tolist()
+        == [int(w) >> 16 * half & 0xFFFF for w in found for half in (0, 1)][:5]
+    )
     device = normal_pairs._draw_device(keys, 21, address)
     assert device.tolist() == words.tolist()
     a, b = torch.zeros(1, 21), torch.zeros(1, 21)
@@ -184,10 +210,16 @@ def test_layers_and_cells_are_independent_and_the_table_is_a_normal_one() -> Non
         (lambda: BrownianPath(SEEDS, 0.0, 1.0, 2.0**-61), "61 halvings"),
         (lambda: BrownianPath(SEEDS, 0.0, 1.0, 0.1, cells=0), "cells"),
         (lambda: BrownianPath(SEEDS, 0.0, 1.0, 0.1, layer=-1), "layer"),
-        (lambda: BrownianPath(SEEDS, 0.0, 1.0, 0.1).increment(0.5, 1.1, doubles()), "leaves this path"),
+        (
+            lambda: BrownianPath(SEEDS, 0.0, 1.0, 0.1).increment(0.5, 1.1, doubles()),
+            "leaves this path",
+        ),
         (lambda: BrownianPath(SEEDS, 0.0, 1.0, 0.1).levy(-0.1, 0.1, doubles()), "leaves this path"),
         (lambda: BrownianPath(SEEDS, 0.0, 1.0, 0.1).increment(0.5, 0.4, doubles()), "s <= t"),
-        (lambda: BrownianPath(SEEDS, 0.0, 1.0, 0.1).increment(0.5, 0.6, doubles(2)), "one seed per sample"),
+        (
+            lambda: BrownianPath(SEEDS, 0.0, 1.0, 0.1).increment(0.5, 0.6, doubles(2)),
+            "one seed per sample",
+        ),
         (lambda: LamPath(SEEDS).unit(0.0, 1e-4, doubles()), "shorter than the path's tol"),
     ],
 )
@@ -210,14 +242,19 @@ def test_layers_of_a_plan_with_churn() -> None:
 
 def test_draws_of_a_plan_are_unit_normals_of_one_path() -> None:
     S = VPLinear()
-    fine, coarse = (registry.build("ddim", smooth_grid(S, n), registry.get("ddim").options(eta=1.0)) for n in (16, 8))
+    fine, coarse = (
+        registry.build("ddim", smooth_grid(S, n), registry.get("ddim").options(eta=1.0))
+        for n in (16, 8)
+    )
     seeds, like = tuple(range(8)), doubles(8, 512)
     f, c = PlanPath(fine, seeds), PlanPath(coarse, seeds)
     for key in (5, 0, 7):
         h = [fine.draws[2 * key + k].end.lam - fine.draws[2 * key + k].start.lam for k in (0, 1)]
         joined = sum(math.sqrt(h[k] / sum(h)) * f(2 * key + k, like) for k in (0, 1))
         assert (joined - c(key, like)).abs().max() < 1e-11
-        assert float(c(key, like).square().mean()) == pytest.approx(1.0, abs=4.5 * math.sqrt(2.0 / like.numel()))
+        assert float(c(key, like).square().mean()) == pytest.approx(
+            1.0, abs=4.5 * math.sqrt(2.0 / like.numel())
+        )
 
 
 def test_strong_order_on_the_path_and_none_without_it() -> None:
@@ -255,7 +292,9 @@ def test_brownian_noise_at_the_front_door() -> None:
     assert torch.equal(b, c)
     independent = [fewstep.sample(den, steps=n, **common) for n in (40, 80)]
     assert (a - b).abs().max() < 0.2 < (independent[0] - independent[1]).abs().max()
-    row = fewstep.sample(den, steps=40, noise="brownian", seeds=[7], sampler="dpmpp_2m_sde", dtype=torch.float64)
+    row = fewstep.sample(
+        den, steps=40, noise="brownian", seeds=[7], sampler="dpmpp_2m_sde", dtype=torch.float64
+    )
     assert torch.equal(row[0], a[2])
 
 
@@ -266,7 +305,15 @@ def test_a_noise_list_of_the_wrong_length_is_refused_before_the_network() -> Non
     plan = fewstep.plan("dpmpp_2m_sde", den.schedule, steps=4)
     x = torch.zeros(1, 1)
     wanted = len(plan.draws)
-    for given in ([x] * (wanted - 1), [x] * (wanted + 1), {0: x}, dict.fromkeys(range(wanted + 2), x), None, "brownian", "pink"):
+    for given in (
+        [x] * (wanted - 1),
+        [x] * (wanted + 1),
+        {0: x},
+        dict.fromkeys(range(wanted + 2), x),
+        None,
+        "brownian",
+        "pink",
+    ):
         with pytest.raises(ValueError, match="noise"):
             fewstep.run(plan, den, x, noise=given)
         assert den.calls == 0

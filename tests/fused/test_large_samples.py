@@ -1,4 +1,5 @@
-"""Samples of many elements: every element has its own counter, on the host and in device arithmetic, and no noise is repeated."""
+"""Samples of many elements: every element has its own counter, on the host and in device
+arithmetic, and no noise is repeated."""
 
 from __future__ import annotations
 
@@ -19,15 +20,25 @@ SIZE = (1 << 20) + (1 << 17) + 3
 SEED = 2**40 + 7
 #: around every place where a counter of 14, 16, 18 bits, or a 16-bit element, would begin anew
 PLACES = sorted(
-    {p + k for p in (0, 1 << 14, 1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20, SIZE - 6) for k in (-5, -1, 0, 1, 4)} & set(range(SIZE))
+    {
+        p + k
+        for p in (0, 1 << 14, 1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20, SIZE - 6)
+        for k in (-5, -1, 0, 1, 4)
+    }
+    & set(range(SIZE))
 )
 
 
 def normal(element: int, stream: int = 1, draw: int = 3) -> float:
     """Philox and Box-Muller in float64, one element at a time."""
-    words = [int(w) for w in philox4x32((element // 4, stream, draw, 0), (SEED & 0xFFFFFFFF, SEED >> 32))]
+    words = [
+        int(w) for w in philox4x32((element // 4, stream, draw, 0), (SEED & 0xFFFFFFFF, SEED >> 32))
+    ]
     pair = words[:2] if element % 4 < 2 else words[2:]
-    u, v = (float(np.float32(np.float32(np.float32(w) + np.float32(0.5)) * np.float32(2.0**-32))) for w in pair)
+    u, v = (
+        float(np.float32(np.float32(np.float32(w) + np.float32(0.5)) * np.float32(2.0**-32)))
+        for w in pair
+    )
     radius = math.sqrt(-2.0 * math.log(u))
     return radius * (math.cos if element % 2 == 0 else math.sin)(2.0 * math.pi * v)
 
@@ -46,14 +57,18 @@ def test_every_element_has_a_counter_of_its_own(place: str) -> None:
         count = min(period, SIZE - period)
         same = (z[:count] == z[period : period + count]).float().mean()
         assert float(same) < 1e-3, period
-        assert abs(float((z[:count] * z[period : period + count]).mean())) < 4.5 / math.sqrt(count), period
+        assert abs(float((z[:count] * z[period : period + count]).mean())) < 4.5 / math.sqrt(
+            count
+        ), period
 
 
 def test_a_batch_of_large_samples_and_the_solvers_noise() -> None:
     seeds, shape = (SEED, 5), (3, 300, 400)
     whole = normals(seeds, shape, stream=1, draw=3)
     for row, seed in enumerate(seeds):
-        assert torch.equal(whole[row], normals([seed], (math.prod(shape),), stream=1, draw=3)[0].view(shape))
+        assert torch.equal(
+            whole[row], normals([seed], (math.prod(shape),), stream=1, draw=3)[0].view(shape)
+        )
     assert torch.equal(SeededNoise(seeds)(3, whole), whole)
     assert [float(whole[0].flatten()[e]) for e in (65_536, 262_144, 359_999)] == pytest.approx(
         [normal(e) for e in (65_536, 262_144, 359_999)], abs=3e-6
@@ -85,7 +100,9 @@ def test_a_path_of_a_large_sample_repeats_nothing() -> None:
     w = BrownianPath((SEED,), 0.0, 1.0, 1.0).increment(0.0, 1.0, like)[0]
     (one,), (two,) = (draw_words(keys_of([SEED]), size, [(1 << 31, k, 1 << 31)]) for k in (0, 1))
     first = normal_pairs()[0]
-    np.testing.assert_allclose(w.numpy(), math.sqrt(0.5) * (first[one[0]] + first[two[0]]), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        w.numpy(), math.sqrt(0.5) * (first[one[0]] + first[two[0]]), rtol=0, atol=1e-12
+    )
     assert float(w.var()) == pytest.approx(1.0, abs=5.0 * math.sqrt(2.0 / size))
     for period in (1 << 16, 1 << 17, 1 << 18):
         count = min(period, size - period)

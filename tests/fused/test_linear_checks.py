@@ -44,8 +44,13 @@ def test_prepare_makes_tensors_once() -> None:
     assert prepare(rows, ndim=4)[0][1] is rows[0][1] and prepare((), ndim=2) == ()
     inputs = inputs_of((3, 2, 2, 2), (F32,) * 3)
     raw = ((1.0, c, 0.0), (d, (0.0, 0.0, 0.0), c))
-    assert all(torch.equal(a, b) for a, b in zip(step(rows, inputs, F32), step(raw, inputs, F32), strict=True))
-    with pytest.raises(ValueError, match=r"of \[2, 3\] samples in one launch; allowed is one length"):
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(step(rows, inputs, F32), step(raw, inputs, F32), strict=True)
+    )
+    with pytest.raises(
+        ValueError, match=r"of \[2, 3\] samples in one launch; allowed is one length"
+    ):
         prepare(((c, (1.0, 2.0)),), ndim=2)
 
 
@@ -62,7 +67,8 @@ def test_memory_is_not_shared(dtype: torch.dtype) -> None:
     grid = torch.zeros(4, 12, dtype=dtype)
     with pytest.raises(ValueError, match=r"outputs\[0\] shares memory with inputs\[0\]"):
         linear_step([grid[:, ::2]], [grid[:, ::2]], [(1.0,)])
-    history = torch.zeros(3, 4, 6, dtype=dtype)  # neighbours in one storage are fine, and so is one input twice
+    # neighbours in one storage are fine, and so is one input twice
+    history = torch.zeros(3, 4, 6, dtype=dtype)
     history[1:] = x
     linear_step([history[0]], [history[1], history[2], history[1]], [(1.0, 1.0, 2.0)])
     assert torch.equal(history[0], (4 * x.float()).to(dtype))
@@ -88,7 +94,10 @@ def test_disagreements_are_refused(dtype: torch.dtype) -> None:
     for ready in (torch.ones(4), torch.ones(4, 6), torch.ones(1, 1)):
         with pytest.raises(ValueError, match="allowed is one per sample"):
             linear_step([out], [x], [(ready,)])
-    with pytest.raises(TypeError, match=r"prepared in torch\.float64, but this launch accumulates in torch\.float32"):
+    with pytest.raises(
+        TypeError,
+        match=r"prepared in torch\.float64, but this launch accumulates in torch\.float32",
+    ):
         linear_step([out], [x], prepare([[(1.0, 2.0, 3.0, 4.0)]], ndim=2, dtype=F64))
     with pytest.raises(ValueError, match="2 coefficients for 1 inputs"):
         linear_combination([x], (1.0, 2.0), F32)

@@ -1,4 +1,5 @@
-"""The fused linear step in plain torch: against float64, the same bits in any batch, nothing allocated, nothing aliased."""
+"""The fused linear step in plain torch: against float64, the same bits in any batch, nothing
+allocated, nothing aliased."""
 
 from __future__ import annotations
 
@@ -11,7 +12,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fewstep.fused.linear import eager as linear
-from fewstep.fused.linear.eager import Coefficient, accumulator_dtype, linear_combination, linear_step, prepare
+from fewstep.fused.linear.eager import (
+    Coefficient,
+    accumulator_dtype,
+    linear_combination,
+    linear_step,
+    prepare,
+)
 
 F32, F64, BF16, F16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
 SHAPES = [(7,), (7, 5), (7, 3, 33, 31), (2, 4, 65, 64)]
@@ -67,7 +74,8 @@ def test_against_float64(shape: tuple[int, ...], dtype: torch.dtype, tol: float)
 @pytest.mark.parametrize("dtype", [BF16, F16])
 @pytest.mark.parametrize("inputs_dtype", [BF16, F16, F32])
 def test_half_precision_is_rounded_once(dtype: torch.dtype, inputs_dtype: torch.dtype) -> None:
-    """At most the neighbour of the correctly rounded sum, and that only where fp32 lands on the other side of a tie."""
+    """At most the neighbour of the correctly rounded sum, and that only where fp32 lands on the
+    other side of a tie."""
     inputs = inputs_of((7, 3, 33, 31), (inputs_dtype,) * 4)
     rows = (*ROWS, (per_sample(7), 0.3, 0.0, per_sample(7, 1)))
     for row, out in zip(rows, step(rows, inputs, dtype), strict=True):
@@ -93,7 +101,8 @@ MIXES = [
 def test_mixed_dtypes_equal_widening_first(
     dtype: torch.dtype, dtypes: tuple[torch.dtype, ...], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same bits as converting every input to the accumulator's dtype, and the result to the output's."""
+    """The same bits as converting every input to the accumulator's dtype, and the result to the
+    output's."""
     monkeypatch.setattr(linear, "_BLOCK", block)
     inputs = inputs_of((7, 3, 33, 31), dtypes)
     wide = accumulator_dtype([dtype, *dtypes])
@@ -103,7 +112,10 @@ def test_mixed_dtypes_equal_widening_first(
         (want,) = step([row], [x.to(wide) for x in inputs], wide)
         assert torch.equal(out, want.to(dtype))
         total, scale = oracle(row, inputs)
-        assert ((out.double() - total).abs() <= (0.6 * torch.finfo(dtype).eps + 4 * torch.finfo(wide).eps) * scale).all()
+        assert (
+            (out.double() - total).abs()
+            <= (0.6 * torch.finfo(dtype).eps + 4 * torch.finfo(wide).eps) * scale
+        ).all()
 
 
 @pytest.mark.parametrize("dtype", [F32, F64, BF16])
@@ -119,7 +131,9 @@ def test_a_sample_is_the_same_bits_in_any_batch(shape: tuple[int, ...], dtype: t
             for out, want in zip(step(cut, [x[part] for x in inputs], dtype), whole, strict=True):
                 assert torch.equal(out, want[part])
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
-    mixed = [[tuple(c[i] for i in order) if isinstance(c, tuple) else c for c in row] for row in rows]
+    mixed = [
+        [tuple(c[i] for i in order) if isinstance(c, tuple) else c for c in row] for row in rows
+    ]
     for out, want in zip(step(mixed, [x[order] for x in inputs], dtype), whole, strict=True):
         assert torch.equal(out, want[order])
 
@@ -140,11 +154,16 @@ def test_bits_depend_on_neither_size_nor_place_nor_threads(threads: None) -> Non
 
 @pytest.mark.parametrize(("dtype", "raw"), [(F32, F32), (F64, F64), (F32, BF16), (BF16, BF16)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equal_numbers_per_sample_are_the_bits_of_one_number(shape: tuple[int, ...], dtype: torch.dtype, raw: torch.dtype) -> None:
+def test_equal_numbers_per_sample_are_the_bits_of_one_number(
+    shape: tuple[int, ...], dtype: torch.dtype, raw: torch.dtype
+) -> None:
     """Plans of one structure stack: a sample of the stack has the bits of its own plan."""
     inputs = inputs_of(shape, (dtype, raw, raw, dtype))
     stacked = [[(c,) * shape[0] if c else c for c in row] for row in ROWS]
-    assert all(torch.equal(a, b) for a, b in zip(step(ROWS, inputs, dtype), step(stacked, inputs, dtype), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(step(ROWS, inputs, dtype), step(stacked, inputs, dtype), strict=True)
+    )
 
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -184,7 +203,11 @@ def test_a_launch_is_its_outputs_one_by_one_and_reads_only() -> None:
 def test_a_zero_coefficient_does_not_read_its_input(dtype: torch.dtype) -> None:
     x, bad = rand((3, 4), dtype), torch.full((3, 4), float("nan"), dtype=dtype)
     (out, alone, none) = step([(0.0, 2.0), ((0.0, 0.0, 0.0), 2.0), (-0.0, 0.0)], [bad, x], dtype)
-    assert torch.equal(out, 2 * x) and torch.equal(alone, 2 * x) and torch.equal(none, torch.zeros_like(x))
+    assert (
+        torch.equal(out, 2 * x)
+        and torch.equal(alone, 2 * x)
+        and torch.equal(none, torch.zeros_like(x))
+    )
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
@@ -212,10 +235,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def test_nothing_is_allocated_and_nothing_syncs(dtype: torch.dtype) -> None:
     inputs = inputs_of((3, 4), (dtype,) * 4)
     outputs = [torch.empty(3, 4, dtype=dtype) for _ in range(3)]
-    rows = prepare((*ROWS, (per_sample(3), 1.0, per_sample(3), per_sample(3, 2))), ndim=2, dtype=dtype)
+    rows = prepare(
+        (*ROWS, (per_sample(3), 1.0, per_sample(3), per_sample(3, 2))), ndim=2, dtype=dtype
+    )
     with Recorder() as seen:
         linear_step(outputs, inputs, rows)
-    assert set(seen.ops) == {"aten.mul.out", "aten.add_.Tensor", "aten.addcmul_.default"} and len(seen.ops) == 10
+    assert (
+        set(seen.ops) == {"aten.mul.out", "aten.add_.Tensor", "aten.addcmul_.default"}
+        and len(seen.ops) == 10
+    )
     assert seen.storages == {out.untyped_storage().data_ptr() for out in outputs}
 
 
@@ -237,8 +265,12 @@ COMBINATIONS: list[tuple[Coefficient, ...]] = [
 
 
 @pytest.mark.parametrize("row", COMBINATIONS)
-@pytest.mark.parametrize(("dtype", "dtypes"), [(F32, (F32,) * 4), (F64, (F64,) * 4), (BF16, (BF16,) * 4), *MIXES])
-def test_the_pure_form_has_the_same_bits(row: Any, dtype: torch.dtype, dtypes: tuple[torch.dtype, ...]) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "dtypes"), [(F32, (F32,) * 4), (F64, (F64,) * 4), (BF16, (BF16,) * 4), *MIXES]
+)
+def test_the_pure_form_has_the_same_bits(
+    row: Any, dtype: torch.dtype, dtypes: tuple[torch.dtype, ...]
+) -> None:
     inputs = inputs_of((7, 3, 11, 13), dtypes)
     pure = linear_combination(inputs, row, dtype)
     assert pure.dtype == dtype and torch.equal(pure, step([row], inputs, dtype)[0])

@@ -1,4 +1,5 @@
-"""Counter-based normals: the documented formula, the same bits in any batch, and their statistics."""
+"""Counter-based normals: the documented formula, the same bits in any batch, and their
+statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +14,16 @@ from scipy import stats
 
 from fewstep.fused.noise import seeded as noise_module
 from fewstep.fused.noise.philox import philox4x32
-from fewstep.fused.noise.seeded import _HOST_BLOCK, SOLVER_STREAM, START_STREAM, SeededNoise, _fill_device, keys_of, normals, seeds_from
+from fewstep.fused.noise.seeded import (
+    _HOST_BLOCK,
+    SOLVER_STREAM,
+    START_STREAM,
+    SeededNoise,
+    _fill_device,
+    keys_of,
+    normals,
+    seeds_from,
+)
 
 ALL = 0xFFFFFFFF
 WIDE_SEEDS = (0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 0x123456789ABCDEF0)
@@ -26,7 +36,10 @@ def normals_of(seed: int, size: int, stream: int, draw: int) -> list[float]:
         words = [int(w) for w in philox4x32((block, stream, draw, 0), (seed & ALL, seed >> 32))]
         u = [(np.float32(w) + np.float32(0.5)) * np.float32(2.0**-32) for w in words]
         for first, second in ((u[0], u[1]), (u[2], u[3])):
-            radius, angle = (math.sqrt(-2.0 * math.log(float(first))), float(np.float32(2.0 * math.pi) * second))
+            radius, angle = (
+                math.sqrt(-2.0 * math.log(float(first))),
+                float(np.float32(2.0 * math.pi) * second),
+            )
             out += [radius * math.cos(angle), radius * math.sin(angle)]
     return out[:size]
 
@@ -64,17 +77,26 @@ def test_host_and_device_arithmetic_agree(size: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(), (1,), (2,), (3,), (7,), (1, 5, 5), (3, 11, 7), (4, 16, 16), (3, 33, 31)])
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (2,), (3,), (7,), (1, 5, 5), (3, 11, 7), (4, 16, 16), (3, 33, 31)]
+)
 def test_a_sample_is_the_same_bits_in_any_batch(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     seeds = [*WIDE_SEEDS, *range(1000, 1057)]
     batch = normals(seeds, shape, stream=1, draw=2, dtype=dtype)
     assert batch.shape == (64, *shape) and batch.dtype == dtype
     for i in (0, 3, 6, 31, 63):
-        assert torch.equal(batch[i : i + 1], normals([seeds[i]], shape, stream=1, draw=2, dtype=dtype))
+        assert torch.equal(
+            batch[i : i + 1], normals([seeds[i]], shape, stream=1, draw=2, dtype=dtype)
+        )
     for first in (0, 5, 57):
-        assert torch.equal(batch[first : first + 7], normals(seeds[first : first + 7], shape, stream=1, draw=2, dtype=dtype))
+        assert torch.equal(
+            batch[first : first + 7],
+            normals(seeds[first : first + 7], shape, stream=1, draw=2, dtype=dtype),
+        )
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0)).tolist()
-    assert torch.equal(batch[order], normals([seeds[i] for i in order], shape, stream=1, draw=2, dtype=dtype))
+    assert torch.equal(
+        batch[order], normals([seeds[i] for i in order], shape, stream=1, draw=2, dtype=dtype)
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -82,9 +104,17 @@ def test_bits_depend_on_neither_size_nor_place_nor_threads(count: int, threads: 
     torch.set_num_threads(1)
     whole = normals([11], (4 * _HOST_BLOCK * 2 + 7,), stream=1, draw=0)[0]
     torch.set_num_threads(count)
-    for size in [*range(1, 71), 255, 4097, 4 * _HOST_BLOCK - 1, 4 * _HOST_BLOCK + 1, 4 * _HOST_BLOCK * 2 + 5]:
+    for size in [
+        *range(1, 71),
+        255,
+        4097,
+        4 * _HOST_BLOCK - 1,
+        4 * _HOST_BLOCK + 1,
+        4 * _HOST_BLOCK * 2 + 5,
+    ]:
         assert torch.equal(normals([11], (size,), stream=1, draw=0)[0], whole[:size]), size
-    for n in (2, 9, 300, 20_000):  # few long rows, many short rows, and rows cut into several blocks
+    # few long rows, many short rows, and rows cut into several blocks
+    for n in (2, 9, 300, 20_000):
         for size in (1, 2, 6, 9):
             some = normals([5] * (n - 1) + [11], (size,), stream=1, draw=0)
             assert torch.equal(some[-1], whole[:size]) and torch.equal(some[0], some[n // 2 - 1])
@@ -100,10 +130,16 @@ def test_big_samples_at_several_places() -> None:
 
 @pytest.mark.parametrize("limit", [1, 3, 64])
 def test_blocks_of_work_do_not_show(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the table of (sample, counter) is cut, on the host or a device, element e keeps its address."""
+    """However the table of (sample, counter) is cut, on the host or a device, element e keeps its
+    address."""
     sizes = (1, 4, 6, 13, 259)
     want = [normals(WIDE_SEEDS, (size,), stream=1, draw=2) for size in sizes]
-    assert torch.allclose(want[-1][1].double(), torch.tensor(normals_of(WIDE_SEEDS[1], 259, 1, 2), dtype=torch.float64), rtol=0, atol=1e-6)
+    assert torch.allclose(
+        want[-1][1].double(),
+        torch.tensor(normals_of(WIDE_SEEDS[1], 259, 1, 2), dtype=torch.float64),
+        rtol=0,
+        atol=1e-6,
+    )
     monkeypatch.setattr(noise_module, "_HOST_BLOCK", limit)
     monkeypatch.setattr(noise_module, "_DEVICE_BLOCK", limit)
     for size, whole in zip(sizes, want, strict=True):
@@ -120,7 +156,9 @@ def test_elements_are_counted_in_c_order_and_dtypes_are_casts() -> None:
         assert torch.equal(normals([1, 2], (30,), stream=1, draw=1, dtype=dtype), flat.to(dtype))
 
 
-@pytest.mark.parametrize(("seeds", "shape"), [((), (3, 4)), ((1, 2), (0,)), ((1, 2), (3, 0, 2)), ((), (0,))])
+@pytest.mark.parametrize(
+    ("seeds", "shape"), [((), (3, 4)), ((1, 2), (0,)), ((1, 2), (3, 0, 2)), ((), (0,))]
+)
 def test_nothing_to_draw(seeds: tuple[int, ...], shape: tuple[int, ...]) -> None:
     assert normals(seeds, shape, stream=0, draw=0).shape == (len(seeds), *shape)
 
@@ -159,7 +197,12 @@ def test_moments_and_distribution() -> None:
 
 def test_streams_draws_seeds_and_neighbours_are_uncorrelated() -> None:
     size = 1 << 16
-    rows = [normals([seed], (size,), stream=s, draw=d)[0] for seed in (0, 1, 2**32) for s in (0, 1) for d in (0, 1, 2)]
+    rows = [
+        normals([seed], (size,), stream=s, draw=d)[0]
+        for seed in (0, 1, 2**32)
+        for s in (0, 1)
+        for d in (0, 1, 2)
+    ]
     z = torch.stack(rows).double()
     corr = torch.corrcoef(z) - torch.eye(len(z))
     assert corr.abs().max() < 5 / math.sqrt(size)
@@ -172,7 +215,8 @@ def test_streams_draws_seeds_and_neighbours_are_uncorrelated() -> None:
 
 
 def test_sums_over_seeds_are_normal() -> None:
-    """Neighbouring seeds are as good as any: the sum over 4096 of them, element by element, is N(0, 4096)."""
+    """Neighbouring seeds are as good as any: the sum over 4096 of them, element by element, is N(0,
+    4096)."""
     z = normals(seeds_from(0, 4096), (101,), stream=1, draw=7).double().sum(0) / 64.0
     assert stats.kstest(z.numpy(), "norm").pvalue > 0.01
 
@@ -219,7 +263,11 @@ def test_dtype_must_be_floating() -> None:
 
 
 def test_seeds_from() -> None:
-    assert seeds_from(5, 3) == (5, 6, 7) and seeds_from(0, 0) == () and seeds_from(2**64 - 2, 2) == (2**64 - 2, 2**64 - 1)
+    assert (
+        seeds_from(5, 3) == (5, 6, 7)
+        and seeds_from(0, 0) == ()
+        and seeds_from(2**64 - 2, 2) == (2**64 - 2, 2**64 - 1)
+    )
     for seed, n in ((-1, 1), (2**64, 1), (2**64 - 1, 2)):
         with pytest.raises(ValueError, match=r"0 <= seed < 2\*\*64"):
             seeds_from(seed, n)
@@ -232,11 +280,18 @@ def test_seeded_noise_is_shaped_like_the_state(dtype: torch.dtype) -> None:
     seeds = (8, 2**40, 3)
     noise = SeededNoise(seeds)
     like = torch.zeros(3, 4, 5, 7, dtype=dtype).to(memory_format=torch.channels_last)
-    assert torch.equal(noise(6, like), normals(seeds, (4, 5, 7), stream=SOLVER_STREAM, draw=6, dtype=dtype))
-    assert torch.equal(SeededNoise(seeds, stream=9)(6, like), normals(seeds, (4, 5, 7), stream=9, draw=6, dtype=dtype))
+    assert torch.equal(
+        noise(6, like), normals(seeds, (4, 5, 7), stream=SOLVER_STREAM, draw=6, dtype=dtype)
+    )
+    assert torch.equal(
+        SeededNoise(seeds, stream=9)(6, like),
+        normals(seeds, (4, 5, 7), stream=9, draw=6, dtype=dtype),
+    )
     start = noise.start((4, 5, 7), dtype=dtype)
     assert torch.equal(start, normals(seeds, (4, 5, 7), stream=START_STREAM, draw=0, dtype=dtype))
-    assert not torch.equal(start, noise(0, like)) and not torch.equal(noise(0, like), noise(1, like))
+    assert not torch.equal(start, noise(0, like)) and not torch.equal(
+        noise(0, like), noise(1, like)
+    )
     assert (START_STREAM, SOLVER_STREAM) == (0, 1)
 
 
@@ -244,8 +299,15 @@ def test_seeded_noise_keeps_its_keys_and_is_a_value() -> None:
     noise = SeededNoise([1, 2])  # type: ignore[arg-type]
     assert noise.seeds == (1, 2) and noise.keys("cpu") is noise.keys(torch.device("cpu"))
     noise(0, torch.zeros(2, 3))
-    assert noise == SeededNoise((1, 2)) and hash(noise) == hash(SeededNoise((1, 2))) and noise != SeededNoise((1, 2), 5)
-    assert noise.keys().tolist() == [[1, 2], [0, 0]] and keys_of([2**64 - 1]).tolist() == [[ALL], [ALL]]
+    assert (
+        noise == SeededNoise((1, 2))
+        and hash(noise) == hash(SeededNoise((1, 2)))
+        and noise != SeededNoise((1, 2), 5)
+    )
+    assert noise.keys().tolist() == [[1, 2], [0, 0]] and keys_of([2**64 - 1]).tolist() == [
+        [ALL],
+        [ALL],
+    ]
     with pytest.raises(dataclasses.FrozenInstanceError):
         noise.stream = 3  # type: ignore[misc]
 

@@ -1,4 +1,5 @@
-"""Philox4x32-10 against its published answers and against the paper's round in unbounded integers."""
+"""Philox4x32-10 against its published answers and against the paper's round in unbounded
+integers."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ ALL = 0xFFFFFFFF
 KNOWN = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
     ((ALL, ALL, ALL, ALL), (ALL, ALL), (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
-    ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
 ]
 
 
@@ -28,19 +33,28 @@ def words_of(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
-def test_known_answers(counter: tuple[int, ...], key: tuple[int, ...], answer: tuple[int, ...]) -> None:
+def test_known_answers(
+    counter: tuple[int, ...], key: tuple[int, ...], answer: tuple[int, ...]
+) -> None:
     assert words_of(counter, key) == answer
     assert tuple(int(w) for w in philox4x32(counter, key)) == answer
     tensors = philox4x32([torch.tensor([c, c]) for c in counter], [torch.tensor([k]) for k in key])
-    assert all(w.dtype == torch.int64 and w.tolist() == [a, a] for w, a in zip(tensors, answer, strict=True))
+    assert all(
+        w.dtype == torch.int64 and w.tolist() == [a, a]
+        for w, a in zip(tensors, answer, strict=True)
+    )
     for shape in ((), (1,), (2, 3)):
-        host = philox4x32_host([np.full(shape, c, np.uint64) for c in counter], [np.full(shape, k, np.uint64) for k in key])
+        host = philox4x32_host(
+            [np.full(shape, c, np.uint64) for c in counter],
+            [np.full(shape, k, np.uint64) for k in key],
+        )
         assert all(w.shape == shape and (w == a).all() for w, a in zip(host, answer, strict=True))
 
 
 def test_forms_agree_on_random_words_and_broadcast_any_word() -> None:
     rng = np.random.default_rng(7)
-    for varying in range(6):  # one word varies along the last axis, one along the first, the others are shared
+    # one word varies along the last axis, one along the first, the others are shared
+    for varying in range(6):
         shapes = [(1, 1)] * 6
         shapes[varying], shapes[(varying + 2) % 6] = (1, 5), (3, 1)
         words = [rng.integers(0, 2**32, shape).astype(np.uint64) for shape in shapes]
@@ -49,7 +63,9 @@ def test_forms_agree_on_random_words_and_broadcast_any_word() -> None:
         device = philox4x32(inputs[:4], inputs[4:])
         full = [np.broadcast_to(w, (3, 5)) for w in words]
         for place in np.ndindex(3, 5):
-            want = words_of(tuple(int(w[place]) for w in full[:4]), tuple(int(w[place]) for w in full[4:]))
+            want = words_of(
+                tuple(int(w[place]) for w in full[:4]), tuple(int(w[place]) for w in full[4:])
+            )
             assert tuple(int(w[place]) for w in host) == want
             assert tuple(int(w[place]) for w in device) == want
 

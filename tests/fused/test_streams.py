@@ -1,4 +1,5 @@
-"""Where noise comes from: the addresses of start, solver, probes and paths, which never meet, and the normals of whole runs by address."""
+"""Where noise comes from: the addresses of start, solver, probes and paths, which never meet, and
+the normals of whole runs by address."""
 
 from __future__ import annotations
 
@@ -23,8 +24,17 @@ def z(stream: int, draw: int) -> torch.Tensor:
 
 
 def test_addresses_are_what_they_were() -> None:
-    """Samples of earlier versions are reproduced by their seeds: none of these may change, and no two may be one."""
-    streams = (START_STREAM, SOLVER_STREAM, TAIL_STREAM, PROBE_STREAM, DATA_STREAM, CLOUD_STREAM, PATH_STREAM)
+    """Samples of earlier versions are reproduced by their seeds: none of these may change, and no
+    two may be one."""
+    streams = (
+        START_STREAM,
+        SOLVER_STREAM,
+        TAIL_STREAM,
+        PROBE_STREAM,
+        DATA_STREAM,
+        CLOUD_STREAM,
+        PATH_STREAM,
+    )
     assert streams == (0, 1, 0x7A11, 2**30, 2**30 + 1, 2**30 + 2, 2**31)
     assert SeededNoise(SEEDS).stream == 1
 
@@ -47,15 +57,30 @@ def test_a_run_written_out_with_its_noises() -> None:
 def test_an_image_to_image_run_starts_with_the_same_noise() -> None:
     init = torch.tensor([[0.4, -0.2], [1.0, 0.3]], dtype=torch.float64)
     seen = []
-    fewstep.sample(MODEL, "ddim", steps=3, init=init, start=0.5, seeds=SEEDS, callback=lambda s: seen.append(s.x))
+    fewstep.sample(
+        MODEL,
+        "ddim",
+        steps=3,
+        init=init,
+        start=0.5,
+        seeds=SEEDS,
+        callback=lambda s: seen.append(s.x),
+    )
     node = VPLinear().node(0.5)
-    torch.testing.assert_close(seen[0], node.alpha * init + node.sigma * z(0, 0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        seen[0], node.alpha * init + node.sigma * z(0, 0), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_seeds_from_a_first_one() -> None:
-    a, b = (fewstep.sample(MODEL, "ddim", steps=3, **given) for given in ({"n": 4, "seed": 9}, {"seeds": (9, 10, 11, 12)}))
+    a, b = (
+        fewstep.sample(MODEL, "ddim", steps=3, **given)
+        for given in ({"n": 4, "seed": 9}, {"seeds": (9, 10, 11, 12)})
+    )
     assert torch.equal(a, b)
-    assert torch.equal(fewstep.sample(MODEL, "ddim", steps=3, seed=9), a[:1]), "one sample where nothing is said"
+    assert torch.equal(fewstep.sample(MODEL, "ddim", steps=3, seed=9), a[:1]), (
+        "one sample where nothing is said"
+    )
 
 
 def test_probes() -> None:

@@ -1,7 +1,9 @@
-"""Make ``peers.json`` and ``peers.npz`` from the full set of golden cases: ``python tests/golden/extract.py FOLDER``.
+"""Make ``peers.json`` and ``peers.npz`` from the full set of golden cases:
+``python tests/golden/extract.py FOLDER``.
 
-FOLDER holds ``cases_core.json``, ``cases_core.npz`` and ``gmm.npz``. Kept are the trusted cases that have a recipe, and of each only what
-a replay needs, for the first rows of the batch (rows are independent). Cases without a recipe are counted, with the reason.
+FOLDER holds ``cases_core.json``, ``cases_core.npz`` and ``gmm.npz``. Kept are the trusted cases
+that have a recipe, and of each only what a replay needs, for the first rows of the batch (rows are
+independent). Cases without a recipe are counted, with the reason.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ def settings(entry: dict[str, Any]) -> dict[str, Any]:
     given = dict(entry["settings"])
     flat = {**given.pop("config", {}), **given.pop("step_kwargs", {})}
     given.pop("set_timesteps_kwargs", None)  # where the nodes are is known from the model calls
-    return {name: value for name, value in {**flat, **given}.items() if name not in SCHEDULE_SETTINGS and value is not None}
+    return {
+        name: value
+        for name, value in {**flat, **given}.items()
+        if name not in SCHEDULE_SETTINGS and value is not None
+    }
 
 
 def peer(entry: dict[str, Any]) -> str:
@@ -61,7 +67,15 @@ def probe(kept: dict[str, Any], calls: list[list[float]]) -> Case:
     *start, scale = kept["start"]
     names = ("id", "peer", "sampler", "schedule", "settings")
     points = tuple(Point(*call) for call in calls)
-    return Case(*(kept[name] for name in names), Point(*start), scale, Point(*kept["end"]), points, NOTHING, NOTHING)
+    return Case(
+        *(kept[name] for name in names),
+        Point(*start),
+        scale,
+        Point(*kept["end"]),
+        points,
+        NOTHING,
+        NOTHING,
+    )
 
 
 def main(folder: Path) -> None:
@@ -84,13 +98,25 @@ def main(folder: Path) -> None:
             out.append(stored[f"out/{entry['id']}"][:ROWS])
             if "draws" in case:
                 noise.extend(stored[f"noise/{entry['id']}"][:, :ROWS])
-    versions = {name: version for name, version in full["meta"]["peers"].items() if name in {case["peer"].lower() for case in kept}}
+    versions = {
+        name: version
+        for name, version in full["meta"]["peers"].items()
+        if name in {case["peer"].lower() for case in kept}
+    }
     lines = ",\n".join(json.dumps(case) for case in kept)
     head = json.dumps({"peers": versions, "left_out": dict(sorted(left.items()))}, indent=1)[:-2]
     (HERE / "peers.json").write_text(f'{head},\n "cases": [\n{lines}\n]}}\n', encoding="utf-8")
     with np.load(folder / "gmm.npz") as mixture:
-        parameters = {name: mixture[name] for name in ("means", "stds", "weights")} | {"start": mixture["noise"][:ROWS]}
-    np.savez_compressed(HERE / "peers.npz", calls=np.array(calls), out=np.stack(out), noise=np.stack(noise), **parameters)
+        parameters = {name: mixture[name] for name in ("means", "stds", "weights")} | {
+            "start": mixture["noise"][:ROWS]
+        }
+    np.savez_compressed(
+        HERE / "peers.npz",
+        calls=np.array(calls),
+        out=np.stack(out),
+        noise=np.stack(noise),
+        **parameters,
+    )
     print(f"{len(kept)} cases kept, {sum(left.values())} left out")
 
 

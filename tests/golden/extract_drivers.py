@@ -1,7 +1,9 @@
-"""Make ``drivers.json`` and ``drivers.npz`` from the full set of golden cases: ``python tests/golden/extract_drivers.py FOLDER``.
+"""Make ``drivers.json`` and ``drivers.npz`` from the full set of golden cases:
+``python tests/golden/extract_drivers.py FOLDER``.
 
-The runs of peers that are no fixed program: adaptive step sizes, and predictor-corrector sampling. Their steps depend on the whole batch
-(a maximum, or a mean, over its samples), so that here, unlike in ``peers.npz``, all rows are kept. FOLDER is that of ``extract.py``.
+The runs of peers that are no fixed program: adaptive step sizes, and predictor-corrector sampling.
+Their steps depend on the whole batch (a maximum, or a mean, over its samples), so that here, unlike
+in ``peers.npz``, all rows are kept. FOLDER is that of ``extract.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ from extract import HERE, peer, settings
 def wanted(entry: dict[str, Any]) -> bool:
     """Adaptive DPM-Solver, and the predictor-corrector samplers of score_sde and azula."""
     names = (entry["sampler"], entry["settings"].get("method"))
-    return entry["trusted"] and not {"adaptive", "sample_dpm_adaptive", "PCSampler", "get_pc_sampler"}.isdisjoint(names)
+    return entry["trusted"] and not {
+        "adaptive",
+        "sample_dpm_adaptive",
+        "PCSampler",
+        "get_pc_sampler",
+    }.isdisjoint(names)
 
 
 def main(folder: Path) -> None:
@@ -45,7 +52,9 @@ def main(folder: Path) -> None:
                 arrays[f"noise/{name}"] = stored[f"noise/{name}"]
     with np.load(folder / "gmm.npz") as mixture:
         arrays |= {name: mixture[name] for name in ("means", "stds", "weights", "noise")}
-    (HERE / "drivers.json").write_text("[\n" + ",\n".join(json.dumps(case) for case in kept) + "\n]\n", encoding="utf-8")
+    (HERE / "drivers.json").write_text(
+        "[\n" + ",\n".join(json.dumps(case) for case in kept) + "\n]\n", encoding="utf-8"
+    )
     np.savez_compressed(HERE / "drivers.npz", **arrays)
     print(f"{len(kept)} cases")
 

@@ -1,8 +1,10 @@
-"""Make ``schedulers.json`` from sources of diffusers: ``python tests/golden/extract_schedulers.py FOLDER ...``.
+"""Make ``schedulers.json`` from sources of diffusers:
+``python tests/golden/extract_schedulers.py FOLDER ...``.
 
-Each FOLDER holds one version, as ``pip install --no-deps --target FOLDER diffusers==0.31.0`` leaves it. Nothing of it is imported: the
-signatures are read from the text, so a version that today's torch or transformers cannot import is read too. The file maps version ->
-class -> key -> default; infinities are the strings ``"inf"`` and ``"-inf"``.
+Each FOLDER holds one version, as ``pip install --no-deps --target FOLDER diffusers==0.31.0`` leaves
+it. Nothing of it is imported: the signatures are read from the text, so a version that today's
+torch or transformers cannot import is read too. The file maps version -> class -> key -> default;
+infinities are the strings ``"inf"`` and ``"-inf"``.
 """
 
 from __future__ import annotations
@@ -16,9 +18,33 @@ from typing import Any
 HERE = Path(__file__).parent
 #: classes that are served, or have the same keys as one that is
 WANTED = (
-    *("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "PNDM", "DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep"),
-    *("UniPCMultistep", "SASolver", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete"),
-    *("LMSDiscrete", "EDMEuler", "EDMDPMSolverMultistep", "FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "FlowMapEulerDiscrete"),
+    *(
+        "DDIM",
+        "DDIMParallel",
+        "DDPM",
+        "DDPMParallel",
+        "PNDM",
+        "DPMSolverMultistep",
+        "DPMSolverSinglestep",
+        "DEISMultistep",
+    ),
+    *(
+        "UniPCMultistep",
+        "SASolver",
+        "EulerDiscrete",
+        "EulerAncestralDiscrete",
+        "HeunDiscrete",
+        "KDPM2Discrete",
+        "KDPM2AncestralDiscrete",
+    ),
+    *(
+        "LMSDiscrete",
+        "EDMEuler",
+        "EDMDPMSolverMultistep",
+        "FlowMatchEulerDiscrete",
+        "FlowMatchHeunDiscrete",
+        "FlowMapEulerDiscrete",
+    ),
     *("LCM", "TCD", "IPNDM", "CogVideoXDDIM", "CogVideoXDPM", "FlowMatchLCM"),
 )
 
@@ -42,7 +68,9 @@ def classes(folder: Path) -> dict[str, dict[str, Any]]:
     for file in sorted((folder / "diffusers" / "schedulers").glob("scheduling_*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name in wanted:
-                init = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__")
+                init = next(
+                    f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"
+                )
                 found[node.name] = signature(init)
     return dict(sorted(found.items()))
 
@@ -58,7 +86,9 @@ def main(folders: list[Path]) -> None:
     found = {version(folder): classes(folder) for folder in folders}
     lines = []
     for name, made in found.items():
-        rows = ",\n".join(f"  {json.dumps(key)}: {json.dumps(values)}" for key, values in made.items())
+        rows = ",\n".join(
+            f"  {json.dumps(key)}: {json.dumps(values)}" for key, values in made.items()
+        )
         lines.append(f"{json.dumps(name)}: {{\n{rows}\n}}")
     (HERE / "schedulers.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     print({name: len(made) for name, made in found.items()})

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from golden_cases import Case
-from golden_kinds import SINGLE, LeftOut, Recipe, dpm_multistep, each, repeated_second, runge_kutta_start
+from golden_kinds import (
+    SINGLE,
+    LeftOut,
+    Recipe,
+    dpm_multistep,
+    each,
+    repeated_second,
+    runge_kutta_start,
+)
 
 
 def dpm_solver_official(case: Case) -> Recipe:
@@ -29,10 +37,19 @@ def dc_solver(case: Case) -> Recipe:
     """wl-zhao/DC-Solver, which is UniPC where nothing is compensated."""
     if set(case.settings["dc_ratios"]) != {1.0}:
         raise LeftOut("DC-Solver")
-    return Recipe("unipc", {"order": case.settings["order"], "variant": case.settings["variant"]}, each(case))
+    return Recipe(
+        "unipc", {"order": case.settings["order"], "variant": case.settings["variant"]}, each(case)
+    )
 
 
-TABLEAUS = {"1euler": "euler", "2heun": "heun", "3kutta": "kutta3", "3ral": "ralston3", "3heun": "heun3", "4rk": "rk4"}
+TABLEAUS = {
+    "1euler": "euler",
+    "2heun": "heun",
+    "3kutta": "kutta3",
+    "3ral": "ralston3",
+    "3heun": "heun3",
+    "4rk": "rk4",
+}
 TABLEAUS |= {"3vdh": "houwen3", "3ssprk": "ssp3"}
 
 
@@ -45,8 +62,12 @@ def deis_official(case: Case) -> Recipe:
         tableau = TABLEAUS[s["rk_method"]]
         if tableau == "euler":
             return Recipe("euler", {}, each(case))
-        return Recipe("deis", {"variant": "rhork", "rk": tableau}, each(case, int(s["rk_method"][0])))
-    return Recipe("deis", {"variant": s["method"].replace("_", ""), "order": s["ab_order"] + 1}, each(case))
+        return Recipe(
+            "deis", {"variant": "rhork", "rk": tableau}, each(case, int(s["rk_method"][0]))
+        )
+    return Recipe(
+        "deis", {"variant": s["method"].replace("_", ""), "order": s["ab_order"] + 1}, each(case)
+    )
 
 
 def diff_sampler(case: Case) -> Recipe:

@@ -1,8 +1,10 @@
 """Runs of other people's samplers on one Gaussian mixture, and their replay by our plans.
 
-A case is one run of a peer's own code in float64: its settings, the (alpha, sigma) of every model call in order, its start and end, the
-noise it drew and its result. The files are made by ``golden/extract.py``. A replay takes the nodes from the model calls, builds our plan
-on them, checks that it would evaluate the model at the same noise-to-signal ratios, runs it and returns both results at the case's end.
+A case is one run of a peer's own code in float64: its settings, the (alpha, sigma) of every model
+call in order, its start and end, the noise it drew and its result. The files are made by
+``golden/extract.py``. A replay takes the nodes from the model calls, builds our plan on them,
+checks that it would evaluate the model at the same noise-to-signal ratios, runs it and returns both
+results at the case's end.
 """
 
 from __future__ import annotations
@@ -25,12 +27,24 @@ from fewstep.models import GaussianMixture
 from fewstep.plans.builder import PlanBuilder
 from fewstep.plans.instructions import Plan
 from fewstep.samplers import registry
-from fewstep.schedules import EDM, DiscreteVP, Flow, Grid, Node, Schedule, Trig, VPLinear, from_config
+from fewstep.schedules import (
+    EDM,
+    DiscreteVP,
+    Flow,
+    Grid,
+    Node,
+    Schedule,
+    Trig,
+    VPLinear,
+    from_config,
+)
 
 FOLDER = Path(__file__).resolve().parent
 SCHEDULES: dict[str, Schedule] = {
     "ddpm_linear": DiscreteVP.from_betas(np.linspace(1e-4, 0.02, 1000)),
-    "sd_scaled_linear": DiscreteVP.from_betas(np.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000) ** 2),
+    "sd_scaled_linear": DiscreteVP.from_betas(
+        np.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000) ** 2
+    ),
     "cosine": from_config({"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 1000}),
     "vp_linear": VPLinear(0.1, 20.0),
     "edm": EDM(0.002, 80.0),
@@ -141,7 +155,13 @@ def model(schedule: Schedule, prediction: str) -> GaussianMixture:
 
 def prediction_of(case: Case) -> str:
     """A kind that says everything at every level of the case's path."""
-    return {"flow": "velocity", "edm": "x0", "azula_vp": "x0", "azula_rectified": "x0", "ipndm_sin2": "v"}.get(case.schedule, "eps")
+    return {
+        "flow": "velocity",
+        "edm": "x0",
+        "azula_vp": "x0",
+        "azula_rectified": "x0",
+        "ipndm_sin2": "v",
+    }.get(case.schedule, "eps")
 
 
 @lru_cache(maxsize=4096)
@@ -154,7 +174,8 @@ def node(schedule: Schedule, rho: float) -> Node:
 
 
 def grid_of(case: Case, where: Sequence[int | float]) -> Grid:
-    """The grid through the model calls numbered ``where`` (a float is a level itself) and the end, unless the last one is there already."""
+    """The grid through the model calls numbered ``where`` (a float is a level itself) and the end,
+    unless the last one is there already."""
     levels = [i if isinstance(i, float) else case.calls[i].rho for i in where]
     if not same(levels[-1], case.end.rho, 1e-8):
         levels.append(case.end.rho)
@@ -169,34 +190,42 @@ def same(a: float, b: float, within: float) -> bool:
 
 
 class Difference(NamedTuple):
-    """How far a replay is from the peer: the largest absolute difference of the state at the end, in the peer's coordinates."""
+    """How far a replay is from the peer: the largest absolute difference of the state at the end,
+    in the peer's coordinates."""
 
     largest: float
     ours: Tensor
 
 
 def check_calls(case: Case, plan: Plan) -> None:
-    """AssertionError unless the plan evaluates the model where the peer did (a last call at the end, which changes nothing, aside)."""
+    """AssertionError unless the plan evaluates the model where the peer did (a last call at the
+    end, which changes nothing, aside)."""
     ours, theirs = [e.node.rho for e in plan.evaluations], [call.rho for call in case.calls]
     if case.idle_call:
         theirs = theirs[:-1]
-    assert len(ours) == len(theirs), f"{case.id}: {len(ours)} evaluations, the peer made {len(theirs)}"
+    assert len(ours) == len(theirs), (
+        f"{case.id}: {len(ours)} evaluations, the peer made {len(theirs)}"
+    )
     for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         assert same(a, b, 1e-8), f"{case.id}: evaluation {i} is at rho = {a}, the peer's at {b}"
 
 
 def draws(case: Case, plan: Plan) -> Sequence[Tensor]:
-    """The case's noises in the order of the plan's draws. Some peers draw in the last step as well and multiply by 0; SASolver draws at
-    every step, also where it puts nothing in."""
+    """The case's noises in the order of the plan's draws. Some peers draw in the last step as well
+    and multiply by 0; SASolver draws at every step, also where it puts nothing in."""
     if case.sampler != "SASolverScheduler":
-        assert len(case.noise) - len(plan.draws) in (0, 1), f"{case.id}: {len(case.noise)} noises for {len(plan.draws)} draws"
+        assert len(case.noise) - len(plan.draws) in (0, 1), (
+            f"{case.id}: {len(case.noise)} noises for {len(plan.draws)} draws"
+        )
         return list(case.noise[: len(plan.draws)])
     return [case.noise[plan.nodes.index(draw.start)] for draw in plan.draws]
 
 
 def run(case: Case, plan: Plan, denoiser: Any = None) -> Difference:
     """Run ``plan`` from the case's start with the case's draws."""
-    denoiser = denoiser if denoiser is not None else model(SCHEDULES[case.schedule], prediction_of(case))
+    denoiser = (
+        denoiser if denoiser is not None else model(SCHEDULES[case.schedule], prediction_of(case))
+    )
     first, last = plan.start, plan.end
     into = first.alpha / case.start.alpha if case.start.alpha else first.sigma / case.start.sigma
     out = fewstep.run(plan, denoiser, into * case.scale * start_noise(), noise=draws(case, plan))
@@ -204,20 +233,29 @@ def run(case: Case, plan: Plan, denoiser: Any = None) -> Difference:
     return Difference(float((out - case.out).abs().max()), out)
 
 
-def plan_of(case: Case, sampler: str, options: dict[str, Any], where: Sequence[int | float]) -> Plan:
+def plan_of(
+    case: Case, sampler: str, options: dict[str, Any], where: Sequence[int | float]
+) -> Plan:
     """The plan of a registered sampler on the grid through the case's model calls ``where``."""
-    return registry.build(sampler, grid_of(case, where), registry.make_options(registry.get(sampler), options))
+    return registry.build(
+        sampler, grid_of(case, where), registry.make_options(registry.get(sampler), options)
+    )
 
 
-def replay(case: Case, sampler: str, options: dict[str, Any], where: Sequence[int | float]) -> Difference:
+def replay(
+    case: Case, sampler: str, options: dict[str, Any], where: Sequence[int | float]
+) -> Difference:
     """Replay the case with a registered sampler on the grid through its model calls ``where``."""
     plan = plan_of(case, sampler, options, where)
     check_calls(case, plan)
     return run(case, plan)
 
 
-def replay_written(case: Case, write: Callable[[PlanBuilder, Grid], Plan], where: Sequence[int | float]) -> Difference:
-    """Replay the case with a plan written here: a peer's own rule, which no sampler of ours follows."""
+def replay_written(
+    case: Case, write: Callable[[PlanBuilder, Grid], Plan], where: Sequence[int | float]
+) -> Difference:
+    """Replay the case with a plan written here: a peer's own rule, which no sampler of ours
+    follows."""
     grid = grid_of(case, where)
     plan = write(PlanBuilder(grid.nodes, "asymptotic", "peer"), grid)
     check_calls(case, plan)

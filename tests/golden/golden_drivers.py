@@ -1,4 +1,5 @@
-"""Runs of peers whose steps depend on the data: what ``golden/extract_drivers.py`` kept, with all rows of the batch."""
+"""Runs of peers whose steps depend on the data: what ``golden/extract_drivers.py`` kept, with all
+rows of the batch."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from fewstep.schedules import Schedule
 
 @dataclass(frozen=True)
 class Coupled:
-    """One run: ``calls`` are the levels of its model evaluations, ``noise`` (draws, 16, 8) what it drew, ``out`` (16, 8) its result."""
+    """One run: ``calls`` are the levels of its model evaluations, ``noise`` (draws, 16, 8) what it
+    drew, ``out`` (16, 8) its result."""
 
     id: str
     peer: str

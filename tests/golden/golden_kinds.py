@@ -9,7 +9,8 @@ from golden_cases import Case, same
 
 
 class Recipe(NamedTuple):
-    """A replay: registered name, options, and the numbers of the model calls that are grid nodes (a float is the node's rho itself)."""
+    """A replay: registered name, options, and the numbers of the model calls that are grid nodes (a
+    float is the node's rho itself)."""
 
     sampler: str
     options: dict[str, Any]
@@ -27,7 +28,11 @@ def each(case: Case, stages: int = 1) -> tuple[int, ...]:
 
 def fresh(case: Case) -> tuple[int, ...]:
     """Calls at a level where the call before was not."""
-    return tuple(i for i, call in enumerate(case.calls) if i == 0 or not same(call.rho, case.calls[i - 1].rho, 1e-8))
+    return tuple(
+        i
+        for i, call in enumerate(case.calls)
+        if i == 0 or not same(call.rho, case.calls[i - 1].rho, 1e-8)
+    )
 
 
 def runge_kutta_start(case: Case) -> tuple[int, ...]:
@@ -36,7 +41,8 @@ def runge_kutta_start(case: Case) -> tuple[int, ...]:
 
 
 def repeated_second(case: Case) -> tuple[int, ...]:
-    """The second level is called twice, as the end of the first step and as the start of the second."""
+    """The second level is called twice, as the end of the first step and as the start of the
+    second."""
     return (0, *range(2, len(case.calls)))
 
 
@@ -46,14 +52,24 @@ def blocks(case: Case, orders: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def churned(case: Case, sampler: str, options: dict[str, float]) -> Recipe:
-    """Steps begin above their nodes, so the calls do not show these: they are Karras levels (arXiv 2206.00364, eq. 5) from 80 to 0.002."""
+    """Steps begin above their nodes, so the calls do not show these: they are Karras levels (arXiv
+    2206.00364, eq. 5) from 80 to 0.002."""
     high, low = 80.0 ** (1 / 7), 0.002 ** (1 / 7)
-    return Recipe(sampler, options, tuple((high + i / (case.steps - 1) * (low - high)) ** 7 for i in range(case.steps)))
+    return Recipe(
+        sampler,
+        options,
+        tuple((high + i / (case.steps - 1) * (low - high)) ** 7 for i in range(case.steps)),
+    )
 
 
 DATA_FORM = {1: "ddim", 2: "dpmpp_2m", 3: "dpmpp_3m_compat"}
 NOISE_FORM = {1: "dpm_solver_1", 2: "dpm_solver_2m", 3: "dpm_solver_3m"}
-SINGLE = {("++", 2): "dpmpp_2s", ("", 2): "dpm_solver_2", ("++", 3): "dpmpp_3s", ("", 3): "dpm_solver_3"}
+SINGLE = {
+    ("++", 2): "dpmpp_2s",
+    ("", 2): "dpm_solver_2",
+    ("++", 3): "dpmpp_3s",
+    ("", 3): "dpm_solver_3",
+}
 
 
 def dpm_multistep(case: Case, form: str, order: int, lower: bool) -> Recipe:

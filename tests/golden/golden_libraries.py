@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from golden_cases import Case
-from golden_kinds import SINGLE, LeftOut, Recipe, blocks, churned, dpm_multistep, each, repeated_second, runge_kutta_start
+from golden_kinds import (
+    SINGLE,
+    LeftOut,
+    Recipe,
+    blocks,
+    churned,
+    dpm_multistep,
+    each,
+    repeated_second,
+    runge_kutta_start,
+)
 
 from fewstep.samplers.singlestep.dpm_solver import fill_orders
 
@@ -22,7 +32,11 @@ def k_diffusion(case: Case) -> Recipe:
     s, name = case.settings, case.sampler.removeprefix("sample_")
     sde = {"eta": s.get("eta", 1.0), "s_noise": s.get("s_noise", 1.0)}
     if s.get("s_churn"):
-        return churned(case, {"dpm_2": "dpm2"}.get(name, name), {key: s[key] for key in ("s_churn", "s_tmin", "s_tmax", "s_noise")})
+        return churned(
+            case,
+            {"dpm_2": "dpm2"}.get(name, name),
+            {key: s[key] for key in ("s_churn", "s_tmin", "s_tmax", "s_noise")},
+        )
     if name == "dpm_adaptive":
         raise LeftOut("adaptive step size")
     if name == "euler_ancestral":
@@ -34,7 +48,9 @@ def k_diffusion(case: Case) -> Recipe:
         return Recipe("lms", {"order": s.get("order", 4)}, each(case))
     if name == "dpmpp_2m_sde":
         correction = "taylor" if s.get("solver_type") == "heun" else "midpoint"
-        return Recipe(name, {**sde, "correction": correction, "lower_order_final": False}, each(case))
+        return Recipe(
+            name, {**sde, "correction": correction, "lower_order_final": False}, each(case)
+        )
     if name in ("euler", "heun", "dpm_2", "dpmpp_2m"):
         plain: dict[str, Recipe] = {
             "euler": Recipe("euler", {}, each(case)),
@@ -47,7 +63,9 @@ def k_diffusion(case: Case) -> Recipe:
         "dpm_2_ancestral": Recipe("dpm2_ancestral", sde, each(case, 2)),
         "dpmpp_2s_ancestral": Recipe("dpmpp_2s_ancestral", sde, each(case, 2)),
         "dpmpp_sde": Recipe("dpmpp_sde", {**sde, "noises": "overlapping"}, each(case, 2)),
-        "dpmpp_3m_sde": Recipe("dpmpp_3m_sde_compat", {**sde, "lower_order_final": False}, each(case)),
+        "dpmpp_3m_sde": Recipe(
+            "dpmpp_3m_sde_compat", {**sde, "lower_order_final": False}, each(case)
+        ),
     }
     return with_noise[name]
 
@@ -63,13 +81,25 @@ def diffusers(case: Case) -> Recipe:
         return Recipe(SINGLE[form, s["solver_order"]], {"blocks": "fill"}, each(case))
     if name == "UniPCMultistep":
         kind = "x0" if s.get("predict_x0", True) else "eps"
-        return Recipe("unipc", {"order": s["solver_order"], "variant": s.get("solver_type", "bh2"), "kind": kind}, each(case))
+        return Recipe(
+            "unipc",
+            {"order": s["solver_order"], "variant": s.get("solver_type", "bh2"), "kind": kind},
+            each(case),
+        )
     if name == "DEISMultistep":
-        return Recipe("deis", {"variant": "logrho", "order": s["solver_order"], "lower_order_final": short}, each(case))
+        return Recipe(
+            "deis",
+            {"variant": "logrho", "order": s["solver_order"], "lower_order_final": short},
+            each(case),
+        )
     if name == "SASolver":
         return sa_solver(case)
     if name == "PNDM":
-        return Recipe("plms", {}, repeated_second(case)) if s["skip_prk_steps"] else Recipe("pndm", {}, runge_kutta_start(case))
+        return (
+            Recipe("plms", {}, repeated_second(case))
+            if s["skip_prk_steps"]
+            else Recipe("pndm", {}, runge_kutta_start(case))
+        )
     simple: dict[str, Recipe] = {
         "DDIM": Recipe("ddim", {"eta": s.get("eta", 0.0)}, each(case)),
         "DDPM": Recipe("ddpm", {"variance": s.get("variance_type", "fixed_small")}, each(case)),
@@ -87,11 +117,16 @@ def diffusers(case: Case) -> Recipe:
 
 
 def sa_solver(case: Case) -> Recipe:
-    """SASolver of diffusers: noise between t = 200 and 800 of its table, and the linear second moment in data form."""
+    """SASolver of diffusers: noise between t = 200 and 800 of its table, and the linear second
+    moment in data form."""
     s = case.settings
     kind = "x0" if s["algorithm_type"] == "data_prediction" else "eps"
     orders = {"predictor_order": s["predictor_order"], "corrector_order": s["corrector_order"]}
-    return Recipe("sa_solver", {**orders, "kind": kind, "correction": "linear", "interval": (200.0, 800.0)}, each(case))
+    return Recipe(
+        "sa_solver",
+        {**orders, "kind": kind, "correction": "linear", "interval": (200.0, 800.0)},
+        each(case),
+    )
 
 
 def diffusers_dpm(case: Case, short: bool) -> Recipe:
@@ -101,9 +136,18 @@ def diffusers_dpm(case: Case, short: bool) -> Recipe:
     if not algorithm.startswith("sde"):
         return dpm_multistep(case, "++" if "++" in algorithm else "", order, short)
     if "++" not in algorithm:
-        return Recipe(*(("sde_dpm_solver_1", {}) if order == 1 else ("sde_dpm_solver_2m", {"lower_order_final": short})), each(case))
+        return Recipe(
+            *(
+                ("sde_dpm_solver_1", {})
+                if order == 1
+                else ("sde_dpm_solver_2m", {"lower_order_final": short})
+            ),
+            each(case),
+        )
     if order == 1:
         return Recipe("ddim", {"eta": 1.0}, each(case))
     if s.get("solver_type") == "heun":
-        return Recipe("dpmpp_2m_sde", {"correction": "taylor", "lower_order_final": short}, each(case))
+        return Recipe(
+            "dpmpp_2m_sde", {"correction": "taylor", "lower_order_final": short}, each(case)
+        )
     return Recipe("dpmpp_2m_sde", {"lower_order_final": short}, each(case))

@@ -48,7 +48,10 @@ def deviation(case: Case) -> str | None:
     """The known deviation that a case shows, by name; None where it must be equal."""
     name, options, _ = recipe(case)
     if name == "deis" and options["variant"] in ("tab", "rhoab"):
-        sums = {"deis": "Riemann sum", "diff-sampler": "Riemann sum in the VP time" if options["variant"] == "tab" else None}
+        sums = {
+            "deis": "Riemann sum",
+            "diff-sampler": "Riemann sum in the VP time" if options["variant"] == "tab" else None,
+        }
         return sums.get(case.peer)
     if name == "dpm_solver_3m":
         return "half of the second difference"
@@ -56,4 +59,7 @@ def deviation(case: Case) -> str | None:
         return "half weight in the stage"
     if options.get("variance") == "fixed_large":
         return "noise at the end"
-    return {"IPNDMScheduler": "no data at alpha = 0", "get_rectified_flow_sampler/euler": "label off the state"}.get(case.sampler)
+    return {
+        "IPNDMScheduler": "no data at alpha = 0",
+        "get_rectified_flow_sampler/euler": "label off the state",
+    }.get(case.sampler)

@@ -1,4 +1,5 @@
-"""Rules of peers that are no samplers of ours, written from their description: each shows what one known deviation comes from."""
+"""Rules of peers that are no samplers of ours, written from their description: each shows what one
+known deviation comes from."""
 
 from __future__ import annotations
 
@@ -21,13 +22,17 @@ Write = Callable[[PlanBuilder, Grid], Plan]
 
 
 def half_of_second_difference(lower_order_final: bool) -> Write:
-    """DPM-Solver 3M, noise form, whose second difference counts half (as in ``dpmpp_3m_compat``)."""
-    scheme = Scheme(kind="eps", order=3, moment="half", third="halved", lower_order_final=lower_order_final)
+    """DPM-Solver 3M, noise form, whose second difference counts half (as in
+    ``dpmpp_3m_compat``)."""
+    scheme = Scheme(
+        kind="eps", order=3, moment="half", third="halved", lower_order_final=lower_order_final
+    )
     return lambda b, grid: multistep(b, grid, scheme)
 
 
 def half_weight_in_stage(kind: str) -> Write:
-    """DPM-Solver 3S whose third stage takes the weight 1/2 of a final second-order step, not the exact one."""
+    """DPM-Solver 3S whose third stage takes the weight 1/2 of a final second-order step, not the
+    exact one."""
 
     def write(b: PlanBuilder, grid: Grid) -> Plan:
         x, first = b.start(grid[0]), 0
@@ -36,7 +41,11 @@ def half_weight_in_stage(kind: str) -> Write:
             where = [grid[first + k] for k in range(order)]
             values: list[Lin] = []
             for k, node in enumerate(where):
-                y = x if k == 0 else b.at(node, _step(x, s, node, where[:k], values, kind, half=True))
+                y = (
+                    x
+                    if k == 0
+                    else b.at(node, _step(x, s, node, where[:k], values, kind, half=True))
+                )
                 values.append(b.evaluate(y, node, kind))
             if order == 3:
                 x = b.at(t, _step(x, s, t, [s, where[2]], [values[0], values[2]], kind, half=False))
@@ -48,13 +57,16 @@ def half_weight_in_stage(kind: str) -> Write:
     return write
 
 
-def _step(x: Lin, s: Node, t: Node, nodes: list[Node], values: list[Lin], kind: str, half: bool) -> Lin:
+def _step(
+    x: Lin, s: Node, t: Node, nodes: list[Node], values: list[Lin], kind: str, half: bool
+) -> Lin:
     w = weights(s, t, nodes, kind, moment="half" if half and len(nodes) == 2 else None)
     return w.carry * x + dot(w.values, values)
 
 
 def ipndm_without_data(b: PlanBuilder, grid: Grid) -> Plan:
-    """iPNDM from alpha = 0 with x0 := 0 in the first step, whose noise prediction (the start noise) stays in the history."""
+    """iPNDM from alpha = 0 with x0 := 0 in the first step, whose noise prediction (the start noise)
+    stays in the history."""
     x = b.start(grid[0])
     history: list[Lin] = []
     for s, t in grid.pairs():
@@ -66,7 +78,8 @@ def ipndm_without_data(b: PlanBuilder, grid: Grid) -> Plan:
 
 
 def exact_integral(order: int, clock: Clock) -> Write:
-    """Adams-Bashforth in ``clock`` (one that is linear in beta) on noise predictions, with the integrals of ``plans.weights``."""
+    """Adams-Bashforth in ``clock`` (one that is linear in beta) on noise predictions, with the
+    integrals of ``plans.weights``."""
 
     def timed(node: Node) -> Node:
         return Node(node.alpha, node.sigma, clock.of(node))
@@ -86,7 +99,8 @@ def exact_integral(order: int, clock: Clock) -> Write:
 
 @dataclass(frozen=True)
 class Clock:
-    """The variable in which a peer interpolates and sums: its value at half log-SNRs, and d rho / d value."""
+    """The variable in which a peer interpolates and sums: its value at half log-SNRs, and d rho / d
+    value."""
 
     of_lam: Callable[[Any], Any]
     speed: Callable[[Any], Any]
@@ -125,10 +139,12 @@ def edm_clock(sigma_min: float = 0.002, sigma_max: float = 80.0, first: float = 
 
 
 def riemann_sum(order: int, clock: Clock, endpoint: bool, items: int = 10_000) -> Write:
-    """Adams-Bashforth in ``clock`` on noise predictions, with a sum over ``items`` points for every integral.
+    """Adams-Bashforth in ``clock`` on noise predictions, with a sum over ``items`` points for every
+    integral.
 
-    ``endpoint``: the points run to the end of the step (they are still ``items`` with the weight ``length / items``).
-    One node gives the Euler step, without a sum, where ``endpoint`` is set (diff-sampler).
+    ``endpoint``: the points run to the end of the step (they are still ``items`` with the weight
+    ``length / items``). One node gives the Euler step, without a sum, where ``endpoint`` is set
+    (diff-sampler).
     """
 
     def write(b: PlanBuilder, grid: Grid) -> Plan:
@@ -139,7 +155,9 @@ def riemann_sum(order: int, clock: Clock, endpoint: bool, items: int = 10_000) -
             if len(history) == 1 and endpoint:
                 shares = [t.rho - s.rho]
             else:
-                shares = _sums(clock, [clock.of(node) for node, _ in history], clock.of(t), endpoint, items)
+                shares = _sums(
+                    clock, [clock.of(node) for node, _ in history], clock.of(t), endpoint, items
+                )
             x = b.at(t, (t.alpha / s.alpha) * x + t.alpha * dot(shares, [e for _, e in history]))
         return b.finish(x)
 

@@ -1,5 +1,5 @@
-"""Calls of k-diffusion's functions, and what is recorded of a call: by ``golden/extract_kdiffusion.py`` of the public package, by
-``test_kdiffusion_equality`` of ours."""
+"""Calls of k-diffusion's functions, and what is recorded of a call: by
+``golden/extract_kdiffusion.py`` of the public package, by ``test_kdiffusion_equality`` of ours."""
 
 from __future__ import annotations
 
@@ -22,8 +22,14 @@ LEVELS = {
     "one": (14.6,),
     "long": (14.6, 11.0, 8.0, 5.5, 3.6, 2.2, 1.3, 0.7, 0.3, 0.1, 0.0),
 }
-#: sigma_min and sigma_max of the functions of a range; the end of ``near`` is 5e-6 in log sigma behind a first step of 0.05
-RANGES = {"range": (0.03, 14.6), "rising": (14.6, 0.03), "near": (14.6 * math.exp(-0.050005), 14.6), "equal": (2.0, 2.0)}
+#: sigma_min and sigma_max of the functions of a range; the end of ``near`` is 5e-6 in log sigma
+#: behind a first step of 0.05
+RANGES = {
+    "range": (0.03, 14.6),
+    "rising": (14.6, 0.03),
+    "near": (14.6 * math.exp(-0.050005), 14.6),
+    "equal": (2.0, 2.0),
+}
 CHURN: tuple[dict[str, Any], ...] = (
     {},
     {"s_churn": 2.0},
@@ -62,8 +68,9 @@ ADAPTIVE: tuple[dict[str, Any], ...] = (
 
 
 class Case(NamedTuple):
-    """One call. ``edit``: what the callback writes to in steps 1, 3, ... (``x``, ``denoised`` or nothing); ``sampler``: with a
-    ``noise_sampler``; ``levels``: a name of ``LEVELS`` or ``RANGES``; ``n``: calls of ``sample_dpm_fast``."""
+    """One call. ``edit``: what the callback writes to in steps 1, 3, ... (``x``, ``denoised`` or
+    nothing); ``sampler``: with a ``noise_sampler``; ``levels``: a name of ``LEVELS`` or ``RANGES``;
+    ``n``: calls of ``sample_dpm_fast``."""
 
     function: str
     levels: str
@@ -76,36 +83,53 @@ class Case(NamedTuple):
     def id(self) -> str:
         """Its name."""
         options = ",".join(f"{key}={value}" for key, value in self.options.items())
-        return " ".join(str(part) for part in (self.function, self.levels, self.n, options, self.sampler, self.edit))
+        return " ".join(
+            str(part)
+            for part in (self.function, self.levels, self.n, options, self.sampler, self.edit)
+        )
 
 
 def cases() -> Iterator[Case]:
     """All of them."""
     for name, options in LISTED.items():
         for o in options:
-            yield from (Case(name, levels, o, name in SDE) for levels in ("to zero", "above zero", "uneven"))
+            yield from (
+                Case(name, levels, o, name in SDE) for levels in ("to zero", "above zero", "uneven")
+            )
         for levels in ("two", "three"):
             if not (levels == "three" and name in SDE):
                 yield Case(name, levels, {}, name in SDE)
         if name not in SDE:
             yield Case(name, "one", {})
         if "ancestral" in name:
-            yield from (Case(name, levels, o, True) for levels in ("to zero", "above zero") for o in ETA)
+            yield from (
+                Case(name, levels, o, True) for levels in ("to zero", "above zero") for o in ETA
+            )
         yield from (
-            Case(name, levels, options[-1], name in SDE, edit) for levels in ("to zero", "above zero") for edit in ("x", "denoised")
+            Case(name, levels, options[-1], name in SDE, edit)
+            for levels in ("to zero", "above zero")
+            for edit in ("x", "denoised")
         )
     for n in (1, 2, 3, 4, 6, 8):
         yield from (
-            Case("sample_dpm_fast", "range", o, sampler, n=n) for o in ({}, {"eta": 0.6, "s_noise": 1.1}) for sampler in (False, True)
+            Case("sample_dpm_fast", "range", o, sampler, n=n)
+            for o in ({}, {"eta": 0.6, "s_noise": 1.1})
+            for sampler in (False, True)
         )
-        yield from (Case("sample_dpm_fast", "range", {}, edit=edit, n=n) for edit in ("x", "denoised"))
+        yield from (
+            Case("sample_dpm_fast", "range", {}, edit=edit, n=n) for edit in ("x", "denoised")
+        )
     for o in ADAPTIVE:
         yield from (Case("sample_dpm_adaptive", "range", o, sampler) for sampler in (False, True))
         yield Case("sample_dpm_adaptive", "range", o, edit="x")
     yield from (Case("sample_lms", "long", {"order": order}) for order in (6, 7, 9, 100))
-    yield from (Case("sample_dpmpp_sde", levels, {"r": 1.5}, True) for levels in ("to zero", "above zero"))
+    yield from (
+        Case("sample_dpmpp_sde", levels, {"r": 1.5}, True) for levels in ("to zero", "above zero")
+    )
     for n in (3, 4, 7):
-        yield from (Case("sample_dpm_fast", "rising", {}, sampler, n=n) for sampler in (False, True))
+        yield from (
+            Case("sample_dpm_fast", "rising", {}, sampler, n=n) for sampler in (False, True)
+        )
         yield Case("sample_dpm_fast", "rising", {}, edit="x", n=n)
     for o in ADAPTIVE[:6]:
         yield from (Case("sample_dpm_adaptive", "rising", o, sampler) for sampler in (False, True))
@@ -120,7 +144,8 @@ def model(x: torch.Tensor, sigma: torch.Tensor, gain: float = 0.3) -> torch.Tens
 
 @contextmanager
 def float64_default() -> Iterator[None]:
-    """k-diffusion makes tensors of the default dtype; with float64 it computes in float64 throughout."""
+    """k-diffusion makes tensors of the default dtype; with float64 it computes in float64
+    throughout."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(F64)
     try:
@@ -130,7 +155,8 @@ def float64_default() -> Iterator[None]:
 
 
 class Recorder:
-    """The model, the callback and the noise_sampler of a call, which write down what they are given."""
+    """The model, the callback and the noise_sampler of a call, which write down what they are
+    given."""
 
     def __init__(self, edit: str) -> None:
         self.edit, self.calls, self.rows, self.asked = edit, [], [], []
@@ -144,10 +170,13 @@ class Recorder:
         return model(x, sigma, **extra)
 
     def callback(self, shown: dict[str, Any]) -> None:
-        """One row a call: numbers in the order of their names, then the state and the prediction."""
+        """One row a call: numbers in the order of their names, then the state and the
+        prediction."""
         self.keys = set(shown)
         numbers = [float(shown[key]) for key in sorted(shown) if key not in ("x", "denoised")]
-        self.rows.append([*numbers, *shown["x"].flatten().tolist(), *shown["denoised"].flatten().tolist()])
+        self.rows.append(
+            [*numbers, *shown["x"].flatten().tolist(), *shown["denoised"].flatten().tolist()]
+        )
         if self.edit and shown["i"] % 2:
             shown[self.edit].mul_(0.9)
 
@@ -162,9 +191,9 @@ ARRAYS = ("out", "calls", "rows", "asked", "after", "info")
 
 
 def record(function: Callable[..., Any], case: Case) -> dict[str, Any]:
-    """Make the call ``case`` of ``function``: its result, the levels that the model was called at, the callback's rows and the names in
-    its dictionary (``keys``), the noises asked for, the first number that torch's global generator gives afterwards, and the counts of
-    ``return_info``."""
+    """Make the call ``case`` of ``function``: its result, the levels that the model was called at,
+    the callback's rows and the names in its dictionary (``keys``), the noises asked for, the first
+    number that torch's global generator gives afterwards, and the counts of ``return_info``."""
     seen = Recorder(case.edit)
     arguments: tuple[Any, ...] = RANGES.get(case.levels, ())
     if case.levels in LEVELS:
@@ -176,7 +205,15 @@ def record(function: Callable[..., Any], case: Case) -> dict[str, Any]:
         given["return_info"] = True
     with float64_default():
         torch.manual_seed(7)
-        out = function(seen.model, X.clone(), *arguments, extra_args={"gain": 0.4}, callback=seen.callback, disable=True, **given)
+        out = function(
+            seen.model,
+            X.clone(),
+            *arguments,
+            extra_args={"gain": 0.4},
+            callback=seen.callback,
+            disable=True,
+            **given,
+        )
         after = torch.rand((), dtype=F64)
     info: dict[str, int] = {}
     if isinstance(out, tuple):

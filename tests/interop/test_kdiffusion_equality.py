@@ -1,7 +1,8 @@
-"""k-diffusion's functions give its numbers: ``golden/kdiffusion.npz`` holds what the public package did in each call.
+"""k-diffusion's functions give its numbers: ``golden/kdiffusion.npz`` holds what the public package
+did in each call.
 
-Compared are the result, the levels of the network calls, every call of the callback, every question to the noise_sampler, and the state
-that torch's generator is left in.
+Compared are the result, the levels of the network calls, every call of the callback, every question
+to the noise_sampler, and the state that torch's generator is left in.
 """
 
 import inspect
@@ -46,7 +47,8 @@ def test_every_call_is_recorded():
 def test_signatures_are_theirs(name):
     parameters = inspect.signature(getattr(kdiffusion, name)).parameters.values()
     assert [[p.name, p.kind.name, repr(p.default)] for p in parameters] == SIGNATURES[name]
-    assert all(p.annotation is inspect.Parameter.empty for p in parameters)  # so that the signatures compare equal
+    # so that the signatures compare equal
+    assert all(p.annotation is inspect.Parameter.empty for p in parameters)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -61,15 +63,22 @@ def test_calls_are_theirs(name):
             differ.append((case.id, "keys", ours["keys"], theirs["keys"]))
         for what in ARRAYS:
             a, b = ours[what], theirs[what]
-            if a.shape != b.shape or not np.allclose(a, b, rtol=1e-9, atol=1e-9 * (1.0 + np.abs(b).max(initial=0.0))):
+            if a.shape != b.shape or not np.allclose(
+                a, b, rtol=1e-9, atol=1e-9 * (1.0 + np.abs(b).max(initial=0.0))
+            ):
                 differ.append((case.id, what))
     assert not differ
 
 
 def test_a_wrong_call_is_found():
     """The comparison sees another step, another noise and a callback more."""
-    case = next(c for c in CASES if c.function == "sample_euler_ancestral" and c.sampler and c.options == {})
-    right, other = THEIRS[case.id], record(kdiffusion.sample_euler_ancestral, case._replace(options={"eta": 0.99}))
+    case = next(
+        c for c in CASES if c.function == "sample_euler_ancestral" and c.sampler and c.options == {}
+    )
+    right, other = (
+        THEIRS[case.id],
+        record(kdiffusion.sample_euler_ancestral, case._replace(options={"eta": 0.99})),
+    )
     assert np.abs(right["out"] - other["out"]).max() > 1e-4
     plain = record(kdiffusion.sample_euler_ancestral, case._replace(sampler=False))
     assert plain["after"] != right["after"]

@@ -1,4 +1,5 @@
-"""Conditions of blocks from a file: the row of a sample is the place of its seed; and which process does what."""
+"""Conditions of blocks from a file: the row of a sample is the place of its seed; and which process
+does what."""
 
 from __future__ import annotations
 
@@ -30,7 +31,12 @@ def test_labels_where_there_is_no_file() -> None:
     found = Conditions(None, BLOCKS, object())
     assert found.hashes == {}
     assert [found.of(block, "cpu").tolist() for block in BLOCKS] == [[1, 2], [3, 4], [5]]
-    assert Conditions(None, cut((1, 2), (None, None), 2), object()).of(cut((1, 2), (None, None), 2)[0], "cpu") is None
+    assert (
+        Conditions(None, cut((1, 2), (None, None), 2), object()).of(
+            cut((1, 2), (None, None), 2)[0], "cpu"
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize("rows", [2, 4, 6])
@@ -53,7 +59,11 @@ def test_the_model_is_asked_with_the_first_block() -> None:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in (*(n for pair in NAMES for n in pair), "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+    for name in (
+        *(n for pair in NAMES for n in pair),
+        "LOCAL_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 

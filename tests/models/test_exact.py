@@ -1,4 +1,5 @@
-"""Exact models against quadrature, finite differences, an independent implementation and brute force; bits across batch sizes."""
+"""Exact models against quadrature, finite differences, an independent implementation and brute
+force; bits across batch sizes."""
 
 from __future__ import annotations
 
@@ -16,12 +17,30 @@ import fewstep.models.empirical as empirical_module
 import fewstep.schedules as schedules
 from fewstep.models import Empirical, GaussianMixture, ShapeError, convert_prediction
 from fewstep.models.exact import fold
-from fewstep.schedules import EDM, KINDS, VE, ConversionError, DiscreteVP, Flow, SubVP, Trig, VPLinear
+from fewstep.schedules import (
+    EDM,
+    KINDS,
+    VE,
+    ConversionError,
+    DiscreteVP,
+    Flow,
+    SubVP,
+    Trig,
+    VPLinear,
+)
 
 F64 = torch.float64
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "gmm_points.json").read_text())
 MEANS, STDS, WEIGHTS = (-1.3, 0.4, 1.7), (0.3, 0.2, 0.4), (0.3, 0.5, 0.2)
-NODES = [(VPLinear(), 0.3), (VPLinear(), 1.0), (EDM(), 0.4), (VE(), 0.5), (Flow(), 0.6), (Trig(), 0.2), (SubVP(), 0.5)]
+NODES = [
+    (VPLinear(), 0.3),
+    (VPLinear(), 1.0),
+    (EDM(), 0.4),
+    (VE(), 0.5),
+    (Flow(), 0.6),
+    (Trig(), 0.2),
+    (SubVP(), 0.5),
+]
 node_ids = [f"{type(s).__name__}-{t}" for s, t in NODES]
 
 
@@ -33,7 +52,9 @@ def line(schedule, prediction="eps"):
 def plane(schedule, prediction="eps"):
     """Three components of shape (2, 3) with a standard deviation of every entry."""
     rng = np.random.default_rng(0)
-    return GaussianMixture(rng.normal(size=(3, 2, 3)), rng.uniform(0.2, 0.6, (3, 2, 3)), WEIGHTS, schedule, prediction)
+    return GaussianMixture(
+        rng.normal(size=(3, 2, 3)), rng.uniform(0.2, 0.6, (3, 2, 3)), WEIGHTS, schedule, prediction
+    )
 
 
 def normals(*shape, seed=0):
@@ -45,7 +66,8 @@ def bell(x, mean, std):
     return math.exp(-0.5 * ((x - mean) / std) ** 2) / (std * math.sqrt(2.0 * math.pi))
 
 
-# --- mixture: values ------------------------------------------------------------------------------------------------------------
+# --- mixture: values
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("schedule", "t"), NODES, ids=node_ids)
@@ -53,12 +75,23 @@ def test_mixture_against_quadrature(schedule, t):
     """p_t and E[x0 | x] as integrals over x0."""
     node, model = schedule.node(t), line(schedule, "x0")
     for x in (-1.1, 0.2, 1.9):
-        joint = lambda v: (  # noqa: E731
-            sum(w * bell(v, m, s) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True)) * bell(x, node.alpha * v, node.sigma)  # noqa: B023
-        )
+
+        def joint(v: float, x: float = x) -> float:
+            parts = zip(WEIGHTS, MEANS, STDS, strict=True)
+            prior = sum(w * bell(v, m, s) for w, m, s in parts)
+            return prior * bell(x, node.alpha * v, node.sigma)
+
         points = [*MEANS, *([x / node.alpha] if node.alpha > 1e-2 else [])]
         mass = quad(joint, -5.0, 6.0, points=points, epsabs=0.0, epsrel=1e-11, limit=400)[0]
-        first = quad(lambda v: v * joint(v), -5.0, 6.0, points=points, epsabs=1e-13, epsrel=1e-11, limit=400)[0]  # noqa: B023
+        first = quad(
+            lambda v, p=joint: v * p(v),
+            -5.0,
+            6.0,
+            points=points,
+            epsabs=1e-13,
+            epsrel=1e-11,
+            limit=400,
+        )[0]
         state = torch.tensor([[x]], dtype=F64)
         assert float(model.log_prob(state, t)) == pytest.approx(math.log(mass), rel=1e-9, abs=1e-9)
         assert float(model(state, t)) == pytest.approx(first / mass, rel=1e-8, abs=1e-8)
@@ -66,7 +99,8 @@ def test_mixture_against_quadrature(schedule, t):
 
 @pytest.mark.parametrize(("schedule", "t"), NODES, ids=node_ids)
 def test_score_is_the_gradient_of_the_log_density(schedule, t):
-    """Central differences (second order) and autograd of log_prob, on a mixture with axes of different widths."""
+    """Central differences (second order) and autograd of log_prob, on a mixture with axes of
+    different widths."""
     model = plane(schedule)
     x = normals(4, 2, 3, seed=1).requires_grad_()
     (gradient,) = torch.autograd.grad(model.log_prob(x, t).sum(), x)
@@ -75,22 +109,31 @@ def test_score_is_the_gradient_of_the_log_density(schedule, t):
     step = 1e-5
     shift = torch.zeros(4, 2, 3, dtype=F64)
     shift[:, 1, 2] = step
-    slope = (model.log_prob(x.detach() + shift, t) - model.log_prob(x.detach() - shift, t)) / (2.0 * step)
+    slope = (model.log_prob(x.detach() + shift, t) - model.log_prob(x.detach() - shift, t)) / (
+        2.0 * step
+    )
     torch.testing.assert_close(score[:, 1, 2], slope, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize(("schedule", "t"), NODES, ids=node_ids)
 def test_kinds_of_one_mixture_agree(schedule, t):
-    """Every kind, computed on its own, is the conversion of every other; x = alpha E[x0] + sigma E[eps]; Tweedie."""
+    """Every kind, computed on its own, is the conversion of every other; x = alpha E[x0] + sigma
+    E[eps]; Tweedie."""
     x, node = normals(5, 2, 3, seed=2), schedule.node(t)
     values = {kind: plane(schedule, kind)(x, t) for kind in KINDS}
-    torch.testing.assert_close(node.alpha * values["x0"] + node.sigma * values["eps"], x, rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(node.alpha * values["x0"], x + node.sigma**2 * values["score"], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        node.alpha * values["x0"] + node.sigma * values["eps"], x, rtol=1e-13, atol=1e-13
+    )
+    torch.testing.assert_close(
+        node.alpha * values["x0"], x + node.sigma**2 * values["score"], rtol=1e-12, atol=1e-12
+    )
     scale = max(float(v.abs().max()) for v in values.values()) / min(node.alpha, node.sigma)
     for src in KINDS:
         for dst in KINDS:
             got = convert_prediction(values[src], x, t, src, dst, schedule)
-            torch.testing.assert_close(got, values[dst], rtol=0.0, atol=1e-13 * scale, msg=f"{src} -> {dst}")
+            torch.testing.assert_close(
+                got, values[dst], rtol=0.0, atol=1e-13 * scale, msg=f"{src} -> {dst}"
+            )
 
 
 @pytest.mark.parametrize("point", GOLDEN["points"], ids=lambda p: f"{p['schedule']}-{p['t']}")
@@ -102,7 +145,9 @@ def test_mixture_against_an_independent_implementation(point):
     for kind in KINDS:
         if kind not in point:
             continue
-        got = GaussianMixture(GOLDEN["means"], GOLDEN["stds"], GOLDEN["weights"], schedule, kind)(x, point["t"])
+        got = GaussianMixture(GOLDEN["means"], GOLDEN["stds"], GOLDEN["weights"], schedule, kind)(
+            x, point["t"]
+        )
         wanted = torch.tensor(point[kind], dtype=F64)
         torch.testing.assert_close(got, wanted, rtol=0.0, atol=2e-14 * float(wanted.abs().max()))
 
@@ -113,7 +158,8 @@ def test_mixture_at_the_ends_of_the_path():
     model = plane(Flow())
     mean = (model.weights[:, None, None] * model.means).sum(0).expand(4, 2, 3)
     torch.testing.assert_close(model.predict("x0", x, 1.0), mean, rtol=1e-14, atol=1e-14)
-    torch.testing.assert_close(model.predict("eps", x, 1.0), x, rtol=1e-15, atol=0.0)  # the responsibilities add up to 1 to rounding
+    # the responsibilities add up to 1 to rounding
+    torch.testing.assert_close(model.predict("eps", x, 1.0), x, rtol=1e-15, atol=0.0)
     torch.testing.assert_close(model.predict("velocity", x, 1.0), x - mean, rtol=1e-14, atol=1e-14)
     torch.testing.assert_close(model.predict("x0", x, 0.0), x, rtol=1e-14, atol=0.0)
     assert torch.equal(model.predict("eps", x, 0.0), torch.zeros_like(x))
@@ -129,22 +175,35 @@ def test_mixture_far_away_and_at_huge_noise():
     model = line(EDM(), "x0")
     far = torch.tensor([[1e3], [-1e3]], dtype=F64)
     v = STDS[2] ** 2 + 0.01**2
-    wanted = (STDS[2] ** 2 * far + 0.01**2 * MEANS[2]) / v  # the widest component wins on both sides
+    # the widest component wins on both sides
+    wanted = (STDS[2] ** 2 * far + 0.01**2 * MEANS[2]) / v
     torch.testing.assert_close(model(far, 0.01), wanted, rtol=1e-12, atol=0.0)
     x = 80.0 * normals(64, 1, seed=4)
-    assert bool(torch.isfinite(model(x, 80.0)).all()) and bool(torch.isfinite(model.log_prob(x * 1e3, 80.0)).all())
-    assert float((model(x, 80.0) - sum(m * w for m, w in zip(MEANS, WEIGHTS, strict=True))).abs().max()) < 0.1
+    assert bool(torch.isfinite(model(x, 80.0)).all()) and bool(
+        torch.isfinite(model.log_prob(x * 1e3, 80.0)).all()
+    )
+    assert (
+        float(
+            (model(x, 80.0) - sum(m * w for m, w in zip(MEANS, WEIGHTS, strict=True))).abs().max()
+        )
+        < 0.1
+    )
 
 
 def test_forms_of_the_standard_deviations():
     means, x = normals(3, 2, 3, seed=5), normals(4, 2, 3, seed=6)
     full = torch.full((3, 2, 3), 0.4, dtype=F64)
-    values = [GaussianMixture(means, s, WEIGHTS, VPLinear())(x, 0.4) for s in (0.4, [0.4] * 3, full)]
+    values = [
+        GaussianMixture(means, s, WEIGHTS, VPLinear())(x, 0.4) for s in (0.4, [0.4] * 3, full)
+    ]
     torch.testing.assert_close(values[0], values[1], rtol=1e-14, atol=1e-14)
     torch.testing.assert_close(values[0], values[2], rtol=1e-14, atol=1e-14)
     axes = GaussianMixture([[0.3, -0.2]], [[0.5, 2.0]], [1.0], EDM())
     x = normals(3, 2, seed=7)
-    each = [GaussianMixture([[m]], s, [1.0], EDM()).log_prob(x[:, i : i + 1], 0.7) for i, (m, s) in enumerate([(0.3, 0.5), (-0.2, 2.0)])]
+    each = [
+        GaussianMixture([[m]], s, [1.0], EDM()).log_prob(x[:, i : i + 1], 0.7)
+        for i, (m, s) in enumerate([(0.3, 0.5), (-0.2, 2.0)])
+    ]
     torch.testing.assert_close(axes.log_prob(x, 0.7), each[0] + each[1], rtol=1e-14, atol=1e-14)
 
 
@@ -183,7 +242,8 @@ def test_names_and_shapes_are_checked():
         plane(EDM())(torch.zeros(2, 3, 2), 1.0)
 
 
-# --- mixture: conditions, draws, gradients, types -------------------------------------------------------------------------------
+# --- mixture: conditions, draws, gradients, types
+# -------------------------------------------------------------------------------
 
 
 def test_condition_is_one_component():
@@ -192,7 +252,11 @@ def test_condition_is_one_component():
     cond = torch.tensor([0, 2, -1, 1])
     got = model(x, 0.5, cond)
     for i, k in enumerate(cond.tolist()):
-        alone = model if k < 0 else GaussianMixture(model.means[k : k + 1], model.stds[k : k + 1], [1.0], VPLinear())
+        alone = (
+            model
+            if k < 0
+            else GaussianMixture(model.means[k : k + 1], model.stds[k : k + 1], [1.0], VPLinear())
+        )
         torch.testing.assert_close(got[i : i + 1], alone(x[i : i + 1], 0.5), rtol=1e-14, atol=1e-14)
         given = model.log_prob(x, 0.5, cond)[i : i + 1]
         torch.testing.assert_close(given, alone.log_prob(x[i : i + 1], 0.5), rtol=1e-14, atol=1e-14)
@@ -216,7 +280,8 @@ def test_conditions_that_do_not_fit(cond, text):
 
 
 def test_draws_have_the_law_of_the_mixture():
-    """Moments within five standard errors, the same first draws for any number, one component on demand."""
+    """Moments within five standard errors, the same first draws for any number, one component on
+    demand."""
     model = plane(EDM())
     n = 20000
     x = model.sample(n, 3)
@@ -237,14 +302,26 @@ def test_draws_have_the_law_of_the_mixture():
 
 def test_jacobian_is_the_posterior_covariance():
     """d E[x0|x] / dx = alpha / sigma^2 Var[x0|x], by autograd against quadrature."""
-    node, model, x = VPLinear().node(0.3), line(VPLinear(), "x0"), torch.tensor([[0.6]], dtype=F64, requires_grad=True)
+    node, model, x = (
+        VPLinear().node(0.3),
+        line(VPLinear(), "x0"),
+        torch.tensor([[0.6]], dtype=F64, requires_grad=True),
+    )
     (slope,) = torch.autograd.grad(model(x, 0.3).sum(), x)
     joint = lambda v: (  # noqa: E731
-        sum(w * bell(v, m, s) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True)) * bell(0.6, node.alpha * v, node.sigma)
+        sum(w * bell(v, m, s) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True))
+        * bell(0.6, node.alpha * v, node.sigma)
     )
-    m0, m1, m2 = (quad(lambda v, k=k: v**k * joint(v), -5.0, 6.0, points=list(MEANS), epsrel=1e-11)[0] for k in range(3))
-    assert float(slope) == pytest.approx(node.alpha / node.sigma**2 * (m2 / m0 - (m1 / m0) ** 2), rel=1e-7)
-    assert torch.autograd.gradcheck(lambda v: plane(Flow())(v, 0.4), (normals(2, 2, 3).requires_grad_(),))
+    m0, m1, m2 = (
+        quad(lambda v, k=k: v**k * joint(v), -5.0, 6.0, points=list(MEANS), epsrel=1e-11)[0]
+        for k in range(3)
+    )
+    assert float(slope) == pytest.approx(
+        node.alpha / node.sigma**2 * (m2 / m0 - (m1 / m0) ** 2), rel=1e-7
+    )
+    assert torch.autograd.gradcheck(
+        lambda v: plane(Flow())(v, 0.4), (normals(2, 2, 3).requires_grad_(),)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -256,7 +333,9 @@ def test_states_of_lower_precision(dtype):
 
 
 @pytest.mark.parametrize(
-    "schedule", [VPLinear(), VE(), Flow(), DiscreteVP.from_betas(np.linspace(1e-4, 0.02, 50))], ids=lambda s: type(s).__name__
+    "schedule",
+    [VPLinear(), VE(), Flow(), DiscreteVP.from_betas(np.linspace(1e-4, 0.02, 50))],
+    ids=lambda s: type(s).__name__,
 )
 def test_exact_models_do_not_wait_for_the_device(schedule):
     """The meta device raises at every read of a value."""
@@ -268,12 +347,15 @@ def test_exact_models_do_not_wait_for_the_device(schedule):
             assert model.predict(kind, x, t, cond).shape == x.shape
 
 
-# --- bits -----------------------------------------------------------------------------------------------------------------------
+# --- bits
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def bit_models():
     rng = np.random.default_rng(1)
-    wide = GaussianMixture(rng.normal(size=(10, 1, 28, 28)), rng.uniform(0.1, 0.5, 10), np.ones(10), VPLinear(), "v")
+    wide = GaussianMixture(
+        rng.normal(size=(10, 1, 28, 28)), rng.uniform(0.1, 0.5, 10), np.ones(10), VPLinear(), "v"
+    )
     data = torch.from_numpy(rng.normal(size=(501, 1, 28, 28))).float()
     return {
         "line": line(VPLinear()),
@@ -295,7 +377,9 @@ def test_rows_do_not_depend_on_the_batch(name, dtype):
             for first in (0, 13):
                 rows = x[first : first + batch].clone()
                 assert torch.equal(model(rows, t), every[first : first + batch])
-                assert torch.equal(model(rows, torch.full((batch,), t, dtype=F64)), every[first : first + batch])
+                assert torch.equal(
+                    model(rows, torch.full((batch,), t, dtype=F64)), every[first : first + batch]
+                )
         assert torch.equal(model(x, torch.tensor(t, dtype=F64)), every)
 
 
@@ -305,7 +389,8 @@ def test_fold_is_the_sum(n):
     assert torch.equal(fold(v, 1), v.sum(1))
 
 
-# --- empirical ------------------------------------------------------------------------------------------------------------------
+# --- empirical
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def brute(data, x, alpha, sigma, allowed=None):
@@ -313,7 +398,10 @@ def brute(data, x, alpha, sigma, allowed=None):
     with mpmath.workdps(60):
         rows = [[mpmath.mpf(float(v)) for v in row] for row in data]
         a, s, state = mpmath.mpf(alpha), mpmath.mpf(sigma), [mpmath.mpf(float(v)) for v in x]
-        logs = [-sum((u - a * v) ** 2 for u, v in zip(state, row, strict=True)) / (2 * s * s) for row in rows]
+        logs = [
+            -sum((u - a * v) ** 2 for u, v in zip(state, row, strict=True)) / (2 * s * s)
+            for row in rows
+        ]
         keep = range(len(rows)) if allowed is None else allowed
         top = max(logs[i] for i in keep)
         w = {i: mpmath.exp(logs[i] - top) for i in keep}
@@ -322,7 +410,15 @@ def brute(data, x, alpha, sigma, allowed=None):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "t"), [(EDM(), 80.0), (EDM(), 0.5), (EDM(), 0.002), (Flow(), 0.3), (Flow(), 0.999), (VPLinear(), 0.2)]
+    ("schedule", "t"),
+    [
+        (EDM(), 80.0),
+        (EDM(), 0.5),
+        (EDM(), 0.002),
+        (Flow(), 0.3),
+        (Flow(), 0.999),
+        (VPLinear(), 0.2),
+    ],
 )
 def test_empirical_against_brute_force(schedule, t):
     rng = np.random.default_rng(2)
@@ -335,7 +431,8 @@ def test_empirical_against_brute_force(schedule, t):
 
 
 def test_empirical_keeps_its_digits_at_small_noise():
-    """Two points 1e-5 apart at distance 1000 from the origin: ||a||^2 - 2ab + ||b||^2 has nothing left of their difference."""
+    """Two points 1e-5 apart at distance 1000 from the origin: ||a||^2 - 2ab + ||b||^2 has nothing
+    left of their difference."""
     data = torch.tensor([[1000.0, 1000.0], [1000.00001, 1000.0]], dtype=F64)
     x = torch.tensor([[1000.000004, 1000.000001]], dtype=F64)
     got = Empirical(data, EDM(1e-6))(x, 5e-6)
@@ -362,8 +459,12 @@ def test_empirical_labels():
     got = model(x, t, cond)
     for i, k in enumerate(cond.tolist()):
         rows = data if k < 0 else data[labels == k]
-        torch.testing.assert_close(got[i : i + 1], Empirical(rows, Flow())(x[i : i + 1], t), rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(model(x, 1.0, cond)[2], data[labels == 0].mean(0), rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(
+            got[i : i + 1], Empirical(rows, Flow())(x[i : i + 1], t), rtol=1e-13, atol=1e-13
+        )
+    torch.testing.assert_close(
+        model(x, 1.0, cond)[2], data[labels == 0].mean(0), rtol=1e-13, atol=1e-13
+    )
     nearest = data[labels == 2][torch.cdist(x[3:], data[labels == 2])[0].argmin()]
     torch.testing.assert_close(model(x, 0.0, cond)[3], nearest, rtol=0.0, atol=0.0)
     with pytest.raises(ValueError, match="no labels"):
@@ -377,7 +478,9 @@ def test_empirical_kinds(kind):
     data, x, t = normals(8, 3, seed=15), normals(4, 3, seed=16), 0.6
     x0 = Empirical(data, VPLinear())(x, t)
     wanted = convert_prediction(x0, x, t, "x0", kind, VPLinear())
-    torch.testing.assert_close(Empirical(data, VPLinear(), kind)(x, t), wanted, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(
+        Empirical(data, VPLinear(), kind)(x, t), wanted, rtol=1e-13, atol=1e-13
+    )
 
 
 def test_empirical_in_blocks(monkeypatch):

@@ -1,4 +1,5 @@
-"""Loading: bundled names, folders, damaged files, diffusers folders; the U-Net's conditions; the bundled weights themselves."""
+"""Loading: bundled names, folders, damaged files, diffusers folders; the U-Net's conditions; the
+bundled weights themselves."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def write_folder(folder: Path, config: UNetConfig = TINY, **changes: object) -> 
     edm = {"sigma_data": 0.6, "sigma_min": 0.01, "sigma_max": 50.0}
     value = {"format": "fewstep-unet", "network": config.to_dict(), "edm": edm, **changes}
     (folder / CONFIG).write_text(json.dumps(value))
-    save_file({key: tensor.half() for key, tensor in lively().state_dict().items()}, folder / WEIGHTS)
+    save_file(
+        {key: tensor.half() for key, tensor in lively().state_dict().items()}, folder / WEIGHTS
+    )
     return folder
 
 
@@ -72,7 +75,9 @@ def test_rows_do_not_see_each_other() -> None:
     network, x, c = lively(), images(), torch.tensor([-1.0, 0.0, 1.0])
     whole = network(x, c, torch.tensor([0, 1, 2]))
     for i in range(3):
-        assert torch.allclose(network(x[i : i + 1], c[i], torch.tensor([i])), whole[i : i + 1], atol=1e-5)
+        assert torch.allclose(
+            network(x[i : i + 1], c[i], torch.tensor([i])), whole[i : i + 1], atol=1e-5
+        )
 
 
 def test_answers_have_the_dtype_of_the_image() -> None:
@@ -100,7 +105,8 @@ def test_shapes_that_cannot_be_built_are_refused() -> None:
 
 
 def test_folder_becomes_the_preconditioned_denoiser(tmp_path: Path) -> None:
-    """D = c_skip y + c_out F(c_in y, log(sigma)/4) with the folder's own sigma_data and noise range."""
+    """D = c_skip y + c_out F(c_in y, log(sigma)/4) with the folder's own sigma_data and noise
+    range."""
     den = load(write_folder(tmp_path / "m"))
     assert den.prediction == "x0" and den.shape == (2, 8, 8)
     assert (den.schedule.t_min, den.schedule.t_max) == (0.01, 50.0)
@@ -114,7 +120,8 @@ def test_folder_becomes_the_preconditioned_denoiser(tmp_path: Path) -> None:
 
 
 def test_loaded_networks_are_ready_to_sample(tmp_path: Path) -> None:
-    """float32, evaluation mode, no gradients, the weights of the file; the global generator is not touched."""
+    """float32, evaluation mode, no gradients, the weights of the file; the global generator is not
+    touched."""
     torch.manual_seed(5)
     want = torch.rand(1)
     torch.manual_seed(5)
@@ -123,7 +130,11 @@ def test_loaded_networks_are_ready_to_sample(tmp_path: Path) -> None:
     assert not any(module.training for module in loaded.network.modules())
     stored = load_file(tmp_path / "m" / WEIGHTS)
     for key, parameter in loaded.network.named_parameters():
-        assert parameter.dtype == torch.float32 and not parameter.requires_grad and parameter.device.type == "cpu"
+        assert (
+            parameter.dtype == torch.float32
+            and not parameter.requires_grad
+            and parameter.device.type == "cpu"
+        )
         assert torch.equal(parameter, stored[key].float())
     assert loaded.network.enter.weight.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(loaded.network.embed.frequencies, lively().embed.frequencies)
@@ -173,7 +184,9 @@ def test_weights_of_another_shape(tmp_path: Path) -> None:
     save_file({**stored, "enter.bias": torch.zeros(7)}, folder / WEIGHTS)
     with pytest.raises(ModelError, match=r"enter.bias has shape \(7,\), the network \(16,\)"):
         load(folder)
-    save_file({key: value for key, value in stored.items() if key != "enter.bias"}, folder / WEIGHTS)
+    save_file(
+        {key: value for key, value in stored.items() if key != "enter.bias"}, folder / WEIGHTS
+    )
     with pytest.raises(ModelError, match="enter.bias is missing"):
         load(folder)
     save_file({**stored, "extra": torch.zeros(1)}, folder / WEIGHTS)
@@ -186,29 +199,35 @@ def test_weights_of_another_shape(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_bundled_models_load_and_denoise(name: str) -> None:
-    """Documented loss under a third of the zero network's, small files, and a class label that changes the picture."""
+    """Documented loss under a third of the zero network's, small files, and a class label that
+    changes the picture."""
     loaded, den = load_network(name), load(name)
     config = loaded.network.config
     evaluation = loaded.config["evaluation"]
     assert evaluation["images"] == 2000 and evaluation["loss"] < evaluation["zero"] / 3
-    assert (BUNDLED / name / WEIGHTS).stat().st_size < (4_000_000 if name == "mnist" else 16_000_000)
+    assert (BUNDLED / name / WEIGHTS).stat().st_size < (
+        4_000_000 if name == "mnist" else 16_000_000
+    )
     assert den.shape == (config.channels, config.image_size, config.image_size)
     assert len(loaded.config["labels"]) == config.classes == 10
     noise = 80.0 * torch.randn(10, *den.shape, generator=torch.Generator().manual_seed(0))
-    means = den(noise, 80.0, torch.arange(10))  # at the noisiest time D is about the mean picture of each class
+    # at the noisiest time D is about the mean picture of each class
+    means = den(noise, 80.0, torch.arange(10))
     assert means.abs().max() < 1.2
     gaps = torch.cdist(means.flatten(1), means.flatten(1)) / math.sqrt(means[0].numel())
     assert float(gaps[~torch.eye(10, dtype=torch.bool)].min()) > (0.1 if name == "mnist" else 0.01)
 
 
 def test_mnist_is_bundled_and_paints_ink_on_paper() -> None:
-    """A class's expected picture at the noisiest time: paper at the border, ink in the middle, a one thinner than a zero."""
+    """A class's expected picture at the noisiest time: paper at the border, ink in the middle, a
+    one thinner than a zero."""
     assert "mnist" in names()
     den = load("mnist")
     noise = 80.0 * torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     zero, one = den(noise, 80.0, torch.tensor([0, 1]))[:, 0]
     assert float(zero[:2].max()) < -0.8 and float(one[:2].max()) < -0.8
-    assert float(one[13:15, 13:15].mean()) > float(zero[13:15, 13:15].mean()) + 0.5  # the hole of the zero is where the one stands
+    # the hole of the zero is where the one stands
+    assert float(one[13:15, 13:15].mean()) > float(zero[13:15, 13:15].mean()) + 0.5
     assert float(zero.mean()) > float(one.mean())
 
 
@@ -231,25 +250,40 @@ def diffusers_folder(folder: Path, **scheduler: object) -> Path:
             up_block_types=("UpBlock2D", "UpBlock2D"),
             num_class_embeds=3,
         )
-    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(num_train_timesteps=50, **scheduler)).save_pretrained(folder)
+    diffusers.DDPMPipeline(
+        unet, diffusers.DDPMScheduler(num_train_timesteps=50, **scheduler)
+    ).save_pretrained(folder)
     return folder
 
 
 def test_diffusers_pipeline_folder(tmp_path: Path) -> None:
-    """The network's answer at a table index, and the table itself, are those of diffusers, for every kind of prediction."""
+    """The network's answer at a table index, and the table itself, are those of diffusers, for
+    every kind of prediction."""
     diffusers = pytest.importorskip("diffusers")
     folder = diffusers_folder(tmp_path, beta_schedule="scaled_linear")
     pipe = diffusers.DDPMPipeline.from_pretrained(folder)
-    x, label = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([2, 0])
-    bars = (1.0 - pipe.scheduler.betas.double()).cumprod(0)  # their own product is float32, and 1 - bar of it loses four digits
+    x, label = (
+        torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([2, 0]),
+    )
+    # their own product is float32, and 1 - bar of it loses four digits
+    bars = (1.0 - pipe.scheduler.betas.double()).cumprod(0)
     for kind, prediction in (("epsilon", "eps"), ("v_prediction", "v"), ("sample", "x0")):
-        diffusers.DDPMScheduler.from_config(pipe.scheduler.config, prediction_type=kind).save_pretrained(folder / "scheduler")
+        diffusers.DDPMScheduler.from_config(
+            pipe.scheduler.config, prediction_type=kind
+        ).save_pretrained(folder / "scheduler")
         den = load(folder)
         assert den.prediction == prediction and den.shape == (1, 8, 8), kind
         for step in (0, 17, 49):
             bar = float(bars[step])
-            assert den.schedule.alpha(float(step)) == pytest.approx(math.sqrt(bar), rel=1e-6), (kind, step)
-            assert den.schedule.sigma(float(step)) == pytest.approx(math.sqrt(1 - bar), rel=1e-5), (kind, step)
+            assert den.schedule.alpha(float(step)) == pytest.approx(math.sqrt(bar), rel=1e-6), (
+                kind,
+                step,
+            )
+            assert den.schedule.sigma(float(step)) == pytest.approx(math.sqrt(1 - bar), rel=1e-5), (
+                kind,
+                step,
+            )
             with torch.no_grad():
                 want = pipe.unet(x, step, class_labels=label).sample
             for cond in (label, {"label": label}):
@@ -257,7 +291,8 @@ def test_diffusers_pipeline_folder(tmp_path: Path) -> None:
 
 
 def test_diffusers_unet_alone_and_refusals(tmp_path: Path) -> None:
-    """The unet folder of a pipeline loads by itself; schedulers of no known path and other networks are refused by name."""
+    """The unet folder of a pipeline loads by itself; schedulers of no known path and other networks
+    are refused by name."""
     diffusers = pytest.importorskip("diffusers")
     folder = diffusers_folder(tmp_path / "pipe")
     assert load(folder / "unet").schedule == load(folder).schedule
@@ -288,7 +323,9 @@ def spoiled(folder: Path, spoil: object) -> str:
     return first
 
 
-@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64, torch.int64, torch.uint8])
+@pytest.mark.parametrize(
+    "kind", [torch.int8, torch.bool, torch.complex64, torch.int64, torch.uint8]
+)
 def test_weights_are_floating_point(kind: torch.dtype, tmp_path: Path) -> None:
     first = spoiled(tmp_path, lambda value: value.to(kind))
     with pytest.raises(ModelError, match=f"{first} is {str(kind).removeprefix('torch.')}"):

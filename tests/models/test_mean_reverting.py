@@ -1,4 +1,5 @@
-"""Mean-reverting paths: the formulas of MR Sampler in x with mu, for every kind of network, and the law of what fewstep.sample returns."""
+"""Mean-reverting paths: the formulas of MR Sampler in x with mu, for every kind of network, and the
+law of what fewstep.sample returns."""
 
 import math
 from itertools import pairwise
@@ -13,7 +14,11 @@ from fewstep.schedules import DiscreteVP, Flow, MeanReverting, SubVP, VPCosine, 
 
 
 def test_the_mean_reverting_path_contains_vp():
-    for base in (VPLinear(), VPCosine(), DiscreteVP.from_betas([1e-4 + 2e-5 * i for i in range(1000)])):
+    for base in (
+        VPLinear(),
+        VPCosine(),
+        DiscreteVP.from_betas([1e-4 + 2e-5 * i for i in range(1000)]),
+    ):
         own, other = MeanReverting(1.0, base), MeanReverting(0.3, base)
         for t in (0.01, 0.4, 0.9):
             t = t * base.t_max
@@ -27,7 +32,9 @@ def test_the_mean_reverting_path_contains_vp():
         assert fewstep.plan("mr_ode", own, steps=5, grid="lam", final="sigma_min").close(plan)
 
 
-@pytest.mark.parametrize(("sigma_inf", "base"), [(0.0, VPLinear()), (-1.0, VPLinear()), (1.0, SubVP()), (1.0, Flow())])
+@pytest.mark.parametrize(
+    ("sigma_inf", "base"), [(0.0, VPLinear()), (-1.0, VPLinear()), (1.0, SubVP()), (1.0, Flow())]
+)
 def test_bad_mean_reverting_paths_are_refused(sigma_inf, base):
     with pytest.raises(ValueError, match="allowed"):
         MeanReverting(sigma_inf, base)
@@ -39,9 +46,13 @@ MU = torch.tensor([0.5, -1.2], dtype=torch.float64)
 
 
 def data(x, t):
-    """Exact E[x0 | x] for x0 ~ N((0.7, -0.4), (0.5, 0.3)^2) on the mean-reverting path, written out."""
+    """Exact E[x0 | x] for x0 ~ N((0.7, -0.4), (0.5, 0.3)^2) on the mean-reverting path, written
+    out."""
     node = PATH.node(float(t.reshape(-1)[0]) if torch.is_tensor(t) else t)
-    mean, variance = torch.tensor([0.7, -0.4], dtype=torch.float64), torch.tensor([0.25, 0.09], dtype=torch.float64)
+    mean, variance = (
+        torch.tensor([0.7, -0.4], dtype=torch.float64),
+        torch.tensor([0.25, 0.09], dtype=torch.float64),
+    )
     gain = node.alpha * variance / (node.alpha**2 * variance + node.sigma**2)
     return mean + gain * (x - MU - node.alpha * (mean - MU))
 
@@ -52,13 +63,20 @@ def network(kind):
     def value(x, t):
         node, D = PATH.node(float(t.reshape(-1)[0])), data(x, t)
         eps = (x - MU - node.alpha * (D - MU)) / node.sigma
-        known = {"x0": D, "eps": eps, "score": -eps / node.sigma, "velocity": node.dalpha * (D - MU) + node.dsigma * eps}
+        known = {
+            "x0": D,
+            "eps": eps,
+            "score": -eps / node.sigma,
+            "velocity": node.dalpha * (D - MU) + node.dsigma * eps,
+        }
         known["v"] = node.alpha * eps - node.sigma * (D - MU)
         known["mr_v"] = node.alpha * SIGMA_INF * eps - node.sigma / SIGMA_INF * (D - MU)
         return known[kind]
 
     own = {"velocity": "mr_v"} if kind == "mr_v" else {}
-    return MeanReverted(fewstep.models.wrap(value, PATH, "v" if kind == "mr_v" else kind), MU, **own)
+    return MeanReverted(
+        fewstep.models.wrap(value, PATH, "v" if kind == "mr_v" else kind), MU, **own
+    )
 
 
 def first_order(name, kind, x, path, z):
@@ -72,10 +90,20 @@ def first_order(name, kind, x, path, z):
         elif name == "mr_ode":
             x = r * x + MU * (1.0 - r * (1.0 - s.alpha) - t.alpha) + t.alpha * -math.expm1(-h) * D
         elif kind == "eps":
-            x = a * x + (1.0 - a) * MU - 2.0 * t.sigma * math.expm1(h) * eps + t.sigma * math.sqrt(math.expm1(2.0 * h)) * z[k]
+            x = (
+                a * x
+                + (1.0 - a) * MU
+                - 2.0 * t.sigma * math.expm1(h) * eps
+                + t.sigma * math.sqrt(math.expm1(2.0 * h)) * z[k]
+            )
         else:
             m = t.alpha * -math.expm1(-2.0 * h)
-            x = r * math.exp(-h) * x + MU * (1.0 - a * math.exp(-2.0 * h) - m) + m * D + t.sigma * math.sqrt(-math.expm1(-2.0 * h)) * z[k]
+            x = (
+                r * math.exp(-h) * x
+                + MU * (1.0 - a * math.exp(-2.0 * h) - m)
+                + m * D
+                + t.sigma * math.sqrt(-math.expm1(-2.0 * h)) * z[k]
+            )
     return x
 
 
@@ -86,14 +114,27 @@ def test_the_formulas_of_mr_sampler(name, kind, target):
     path = grid("uniform", PATH, 4, final="sigma_min")
     z = normals(0, 5, 3, 2)
     x = MU + SIGMA_INF * z[0]
-    ours = fewstep.sample(network(target), name, grid=path, x=x, noise=list(z[1:]) if name == "mr_sde" else None, order=1, kind=kind)
-    torch.testing.assert_close(ours, first_order(name, kind, x, path.nodes, z[1:]), rtol=1e-9, atol=1e-9)
+    ours = fewstep.sample(
+        network(target),
+        name,
+        grid=path,
+        x=x,
+        noise=list(z[1:]) if name == "mr_sde" else None,
+        order=1,
+        kind=kind,
+    )
+    torch.testing.assert_close(
+        ours, first_order(name, kind, x, path.nodes, z[1:]), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["mr_ode", "mr_sde", "unipc"])
 def test_sample_of_a_mean_reverting_model(name):
-    """Start state, offset and result are those of x: from mu + sigma_inf z the data come out, as alpha_T = 0.007 shows little of mu."""
-    out = fewstep.sample(network("mr_v"), name, steps=60, grid="lam", n=COUNT, seed=5, dtype=torch.float64)
+    """Start state, offset and result are those of x: from mu + sigma_inf z the data come out, as
+    alpha_T = 0.007 shows little of mu."""
+    out = fewstep.sample(
+        network("mr_v"), name, steps=60, grid="lam", n=COUNT, seed=5, dtype=torch.float64
+    )
     check_law(out, [0.7, -0.4], [0.5, 0.3])
 
 
@@ -104,7 +145,9 @@ def test_mu_of_each_sample_and_the_middle():
     out = fewstep.sample(model, "mr_ode", steps=3, seed=4, dtype=torch.float64)
     assert out.shape == (3, 2)
     for k in range(3):
-        alone = fewstep.sample(MeanReverted(inner, many[k]), "mr_ode", steps=3, seeds=[4 + k], dtype=torch.float64)
+        alone = fewstep.sample(
+            MeanReverted(inner, many[k]), "mr_ode", steps=3, seeds=[4 + k], dtype=torch.float64
+        )
         torch.testing.assert_close(out[k : k + 1], alone)
     near = fewstep.sample(network("x0"), "mr_ode", steps=3, init=many, start=0.01, seed=0)
     assert float((near - many).abs().max()) < 0.2
@@ -122,4 +165,6 @@ def test_bad_mean_reverting_models_are_refused():
     with pytest.raises(ValueError, match="mr_v"):
         MeanReverted(inner, MU, velocity="mr_v")
     with pytest.raises(ValueError, match="3 samples"):
-        fewstep.sample(MeanReverted(inner, torch.zeros(3, 2), per_sample=True), "mr_ode", steps=2, n=4)
+        fewstep.sample(
+            MeanReverted(inner, torch.zeros(3, 2), per_sample=True), "mr_ode", steps=2, n=4
+        )

@@ -1,4 +1,5 @@
-"""The Denoiser contract: the affine value, times a sample, conversions between kinds, preconditioning numbers, exports."""
+"""The Denoiser contract: the affine value, times a sample, conversions between kinds,
+preconditioning numbers, exports."""
 
 from __future__ import annotations
 
@@ -21,7 +22,19 @@ from fewstep.models import (
     wrap,
 )
 from fewstep.models.denoiser import call, combine, host_times
-from fewstep.schedules import EDM, KINDS, VE, ConversionError, DiscreteVP, Flow, Node, Schedule, SubVP, Trig, VPLinear
+from fewstep.schedules import (
+    EDM,
+    KINDS,
+    VE,
+    ConversionError,
+    DiscreteVP,
+    Flow,
+    Node,
+    Schedule,
+    SubVP,
+    Trig,
+    VPLinear,
+)
 
 F64 = torch.float64
 SCHEDULES = [VPLinear(), SubVP(), VE(), EDM(), Flow(), Trig()]
@@ -69,7 +82,9 @@ def test_value_is_affine_in_state_and_raws():
     pair, x = Pair(), torch.randn(5, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
     t = 0.6
     x_in = x / 1.6
-    torch.testing.assert_close(pair(x, t), 0.7 * x + 1.2 * x_in.sin() - 0.36 * x_in.cos(), rtol=1e-15, atol=1e-15)
+    torch.testing.assert_close(
+        pair(x, t), 0.7 * x + 1.2 * x_in.sin() - 0.36 * x_in.cos(), rtol=1e-15, atol=1e-15
+    )
     torch.testing.assert_close(pair.seen[0], x_in, rtol=1e-15, atol=0.0)
 
 
@@ -79,7 +94,9 @@ def test_each_sample_has_its_own_time(dtype):
     times = [0.1, 0.9, 0.5, 1e-3]
     together = Pair()(x, torch.tensor(times, dtype=F64))
     alone = torch.cat([Pair()(x[i : i + 1], t) for i, t in enumerate(times)])
-    torch.testing.assert_close(together, alone, rtol=3e-7 if dtype is torch.float32 else 1e-15, atol=1e-15)
+    torch.testing.assert_close(
+        together, alone, rtol=3e-7 if dtype is torch.float32 else 1e-15, atol=1e-15
+    )
     assert torch.equal(Pair()(x, torch.tensor(0.5, dtype=F64)), Pair()(x, 0.5))
 
 
@@ -131,8 +148,12 @@ def test_conversions_agree_with_their_definitions(schedule):
     for src in KINDS:
         for dst in KINDS:
             got = convert_prediction(values[src], x, t, src, dst, schedule)
-            scale = max(float(v.abs().max()) for v in values.values()) + float(x.abs().max()) / n.sigma
-            torch.testing.assert_close(got, values[dst], rtol=0.0, atol=1e-13 * scale, msg=f"{src} -> {dst}")
+            scale = (
+                max(float(v.abs().max()) for v in values.values()) + float(x.abs().max()) / n.sigma
+            )
+            torch.testing.assert_close(
+                got, values[dst], rtol=0.0, atol=1e-13 * scale, msg=f"{src} -> {dst}"
+            )
 
 
 def test_conversion_with_a_time_a_sample_and_its_errors():
@@ -155,12 +176,20 @@ def test_edm_numbers_are_the_published_ones(rho, alpha):
     s = 0.7
     numbers = EDMPreconditioning(s).numbers(Node(alpha, alpha * rho))
     total = rho**2 + s**2
-    wanted = (1.0 / math.sqrt(total) / alpha, s**2 / total / alpha, rho * s / math.sqrt(total), math.log(rho) / 4.0)
+    wanted = (
+        1.0 / math.sqrt(total) / alpha,
+        s**2 / total / alpha,
+        rho * s / math.sqrt(total),
+        math.log(rho) / 4.0,
+    )
     assert numbers == pytest.approx(wanted, rel=1e-14)
 
 
 def test_edm_numbers_at_the_ends():
-    noise, data = EDMPreconditioning(0.5).numbers(Node(0.0, 1.0)), EDMPreconditioning(0.5).numbers(Node(0.8, 0.0))
+    noise, data = (
+        EDMPreconditioning(0.5).numbers(Node(0.0, 1.0)),
+        EDMPreconditioning(0.5).numbers(Node(0.8, 0.0)),
+    )
     assert noise[:3] == (1.0, 0.0, 0.5)
     assert data[:3] == pytest.approx((2.5, 1.25, 0.0), rel=1e-15)
     assert (noise.c_noise, data.c_noise) == (math.inf, -math.inf)
@@ -170,7 +199,8 @@ def test_edm_numbers_at_the_ends():
 
 
 def test_vp_and_ve_preconditioning():
-    """A VP-trained eps network on the EDM path sees x / sqrt(1 + rho^2) and the trained time; a VE network answers -eps."""
+    """A VP-trained eps network on the EDM path sees x / sqrt(1 + rho^2) and the trained time; a VE
+    network answers -eps."""
     table = DiscreteVP.from_betas(torch.linspace(1e-4, 0.02, 1000, dtype=F64).tolist())
     vp = VPPreconditioning(table, 1.0)
     rho = float(table.rho(321.0))
@@ -188,7 +218,9 @@ def test_a_vp_network_serves_another_path(schedule):
     parameters = ([[-1.0, 0.5], [0.8, 0.1]], [0.3, 0.2], [0.4, 0.6])
     trained = GaussianMixture(*parameters, VPLinear())
     network = lambda x, label: trained(x, label / 999.0)  # noqa: E731
-    denoiser = wrap(network, schedule, "eps", time="c_noise", precondition=VPPreconditioning(VPLinear()))
+    denoiser = wrap(
+        network, schedule, "eps", time="c_noise", precondition=VPPreconditioning(VPLinear())
+    )
     x = torch.randn(6, 2, dtype=F64, generator=torch.Generator().manual_seed(4))
     t = 0.4 * min(schedule.t_max, 10.0)
     exact = GaussianMixture(*parameters, schedule)
@@ -198,7 +230,11 @@ def test_a_vp_network_serves_another_path(schedule):
 def test_exports():
     for name in models.__all__:
         assert getattr(models, name) is not None
-    assert inspect.isfunction(models.load) and inspect.isfunction(models.names) and inspect.isfunction(models.wrap)
+    assert (
+        inspect.isfunction(models.load)
+        and inspect.isfunction(models.names)
+        and inspect.isfunction(models.wrap)
+    )
     assert set(models.__all__) <= set(dir(models))
     with pytest.raises(AttributeError, match="nothing"):
         _ = models.nothing

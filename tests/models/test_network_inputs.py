@@ -1,4 +1,5 @@
-"""What a network may do to its inputs: it gets copies, so the sampler's state, ``cond`` and the caller's ``x=`` stay as they are."""
+"""What a network may do to its inputs: it gets copies, so the sampler's state, ``cond`` and the
+caller's ``x=`` stay as they are."""
 
 import warnings
 
@@ -62,7 +63,19 @@ class Bare:
 
 
 HOW = ("in place", "data", "numpy")
-SAMPLERS = ("ddim", "unipc", "heun", "dpmpp_2m_sde", "pndm", "restart", "ode45", "adaptive_sde", "picard", "pc", "dmcmc")
+SAMPLERS = (
+    "ddim",
+    "unipc",
+    "heun",
+    "dpmpp_2m_sde",
+    "pndm",
+    "restart",
+    "ode45",
+    "adaptive_sde",
+    "picard",
+    "pc",
+    "dmcmc",
+)
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -90,7 +103,8 @@ def test_the_state_of_the_caller_is_kept_at_every_door(how):
     )
     for door in doors:
         want = door(a)
-        if how != "numpy" or door is not doors[4]:  # numpy() of a tensor that requires grad is another tensor's business
+        # numpy() of a tensor that requires grad is another tensor's business
+        if how != "numpy" or door is not doors[4]:
             assert torch.equal(door(b), want)
         assert torch.equal(x, keep)
 
@@ -98,7 +112,10 @@ def test_the_state_of_the_caller_is_kept_at_every_door(how):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_under_no_grad_and_inference_mode(mode):
     with mode():
-        assert torch.equal(fewstep.sample(model(written("in place")), steps=4, n=2), fewstep.sample(model(clean), steps=4, n=2))
+        assert torch.equal(
+            fewstep.sample(model(written("in place")), steps=4, n=2),
+            fewstep.sample(model(clean), steps=4, n=2),
+        )
 
 
 def test_a_condition_is_a_copy_too():
@@ -109,7 +126,9 @@ def test_a_condition_is_a_copy_too():
         cond["label"].zero_()
         return y
 
-    out = fewstep.sample(wrap(network, VPLinear(), "x0", shape=(2,)), "ddim", steps=3, n=2, cond=cond)
+    out = fewstep.sample(
+        wrap(network, VPLinear(), "x0", shape=(2,)), "ddim", steps=3, n=2, cond=cond
+    )
     assert torch.equal(cond["label"], torch.ones(2, 1)) and float(out.abs().max()) > 0.0
 
 
@@ -159,7 +178,11 @@ def test_a_network_in_training_mode_is_reported_once(part):
 
 
 def test_who_is_not_reported():
-    for network in (module(torch.nn.Linear(2, 2)), module(torch.nn.Dropout(0.0)), module(torch.nn.Dropout(0.3)).eval()):
+    for network in (
+        module(torch.nn.Linear(2, 2)),
+        module(torch.nn.Dropout(0.0)),
+        module(torch.nn.Dropout(0.3)).eval(),
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             fewstep.sample(wrap(network, VPLinear(), "x0", shape=(2,)), steps=2, n=2)
@@ -194,7 +217,11 @@ def test_one_copy_a_call():
         assert copies_of(fewstep.sample, made, "ddim", x=x, steps=5) == 5
         three, eight = (copies_of(fewstep.sample, made, "ddim", x=x, steps=n) for n in (3, 8))
         assert eight - three == 5
-        drives = [copies_of(Drive(made, x, VPLinear().node(1.0)).evaluate, x, VPLinear().node(1.0)) for _ in range(2)]
+        drives = [
+            copies_of(Drive(made, x, VPLinear().node(1.0)).evaluate, x, VPLinear().node(1.0))
+            for _ in range(2)
+        ]
         assert drives == [1, 1]
     levels = torch.tensor([10.0, 5.0, 2.0, 1.0, 0.0], dtype=torch.float64)
-    assert copies_of(kdiffusion.sample_dpmpp_2m, still, x, levels) == 4 + 3  # the new states of three steps begin as a copy of a term
+    # the new states of three steps begin as a copy of a term
+    assert copies_of(kdiffusion.sample_dpmpp_2m, still, x, levels) == 4 + 3

@@ -1,4 +1,5 @@
-"""Networks become denoisers: labels, flipped time, preconditioning, ways to be called, shapes of the answer."""
+"""Networks become denoisers: labels, flipped time, preconditioning, ways to be called, shapes of
+the answer."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def same(x, label):
     return x
 
 
-# --- labels ---------------------------------------------------------------------------------------------------------------------
+# --- labels
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,9 @@ def test_label(schedule, time, flip, t, wanted):
         single, double = label_of(denoiser, given), label_of(denoiser, given, F64)
         assert single.shape == double.shape == (2,)
         assert single.dtype is torch.float32 and double.dtype is F64
-        torch.testing.assert_close(double, torch.full((2,), wanted, dtype=F64), rtol=1e-15, atol=0.0)
+        torch.testing.assert_close(
+            double, torch.full((2,), wanted, dtype=F64), rtol=1e-15, atol=0.0
+        )
         assert torch.equal(single, double.float())
     assert denoiser.time_mismatch(t) == 0.0
 
@@ -59,7 +63,9 @@ def test_label_is_formed_in_double_precision():
     """c_noise of a float32 sigma would differ from the float32 of c_noise."""
     denoiser = wrap(same, VE(), "eps", time="c_noise")
     t = 0.123456789
-    assert float(label_of(denoiser, t)[0]) == float(np.float32(math.log(denoiser.schedule.rho(t)) / 4.0))
+    assert float(label_of(denoiser, t)[0]) == float(
+        np.float32(math.log(denoiser.schedule.rho(t)) / 4.0)
+    )
 
 
 def test_each_sample_has_its_own_label():
@@ -68,7 +74,10 @@ def test_each_sample_has_its_own_label():
     torch.testing.assert_close(labels, torch.tensor([0.0, 1.0], dtype=F64))
 
 
-@pytest.mark.parametrize(("t", "index", "mismatch"), [(41.0, 41, 0.0), (41.4, 41, 0.4), (41.7, 42, 0.3), (999.0, 999, 0.0), (-1.0, 0, 1.0)])
+@pytest.mark.parametrize(
+    ("t", "index", "mismatch"),
+    [(41.0, 41, 0.0), (41.4, 41, 0.4), (41.7, 42, 0.3), (999.0, 999, 0.0), (-1.0, 0, 1.0)],
+)
 def test_index_rounds_and_reports(t, index, mismatch):
     denoiser = wrap(same, TABLE, "eps", time="index")
     labels = label_of(denoiser, t)
@@ -77,15 +86,24 @@ def test_index_rounds_and_reports(t, index, mismatch):
 
 
 def test_flipped_index():
-    assert label_of(wrap(same, TABLE, "eps", time="index", flip_time=True), 41.4).tolist() == [958, 958]
+    assert label_of(wrap(same, TABLE, "eps", time="index", flip_time=True), 41.4).tolist() == [
+        958,
+        958,
+    ]
 
 
 def test_a_callable_may_answer_with_integers():
     denoiser = wrap(same, VPLinear(), "eps", time=lambda t: round(999 * t))
-    assert label_of(denoiser, 0.5).tolist() == [500, 500] and label_of(denoiser, 0.5).dtype is torch.int64
+    assert (
+        label_of(denoiser, 0.5).tolist() == [500, 500]
+        and label_of(denoiser, 0.5).dtype is torch.int64
+    )
 
 
-@pytest.mark.parametrize(("schedule", "time", "t"), [(Flow(), "c_noise", 1.0), (Flow(), "sigma", 1.0), (VE(), "t", -math.inf)])
+@pytest.mark.parametrize(
+    ("schedule", "time", "t"),
+    [(Flow(), "c_noise", 1.0), (Flow(), "sigma", 1.0), (VE(), "t", -math.inf)],
+)
 def test_infinite_labels_are_refused(schedule, time, t):
     with pytest.raises(ValueError, match="label is -?inf"):
         label_of(wrap(same, schedule, "velocity", time=time), t)
@@ -95,19 +113,30 @@ def test_infinite_labels_are_refused(schedule, time, t):
 def test_times_on_a_device_are_not_waited_for(time):
     """The meta device raises at every read of a value."""
     denoiser = wrap(same, TABLE, "eps", time=time)
-    for t in (torch.empty((), dtype=F64, device="meta"), torch.empty(2, dtype=F64, device="meta"), 3.0):
+    for t in (
+        torch.empty((), dtype=F64, device="meta"),
+        torch.empty(2, dtype=F64, device="meta"),
+        3.0,
+    ):
         (raw,) = denoiser.raws(torch.empty(2, 3, device="meta"), t)
         assert raw.device.type == "meta"
         label = denoiser.labels(t, raw)
-        assert label.shape == (2,) and label.dtype is (torch.int64 if time == "index" else torch.float32)
+        assert label.shape == (2,) and label.dtype is (
+            torch.int64 if time == "index" else torch.float32
+        )
 
 
-# --- numbers --------------------------------------------------------------------------------------------------------------------
+# --- numbers
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_plain_networks_have_trivial_numbers():
     denoiser = wrap(same, VPLinear(), "v", shape=[3])
-    assert denoiser.coefficients(0.5) == (0.0, (1.0,)) and denoiser.input_scale(0.5) == 1.0 and denoiser.shape == (3,)
+    assert (
+        denoiser.coefficients(0.5) == (0.0, (1.0,))
+        and denoiser.input_scale(0.5) == 1.0
+        and denoiser.shape == (3,)
+    )
     x = torch.randn(2, 3)
     assert torch.equal(denoiser(x, 0.5), x)
 
@@ -123,9 +152,12 @@ def test_flipped_velocity_has_the_other_sign():
     assert wrap(network, Flow(), "eps", flip_time=True).coefficients(0.3) == (0.0, (1.0,))
 
 
-@pytest.mark.parametrize("schedule", [EDM(), VPLinear(), Flow(), Trig()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule", [EDM(), VPLinear(), Flow(), Trig()], ids=lambda s: type(s).__name__
+)
 def test_preconditioned_network_is_the_exact_model(schedule):
-    """F = (D - c_skip y) / c_out of the exact D on y = x / alpha, as Karras et al. write it, gives D back on every path."""
+    """F = (D - c_skip y) / c_out of the exact D on y = x / alpha, as Karras et al. write it, gives
+    D back on every path."""
     s = 0.6
     exact = GaussianMixture(*MIXTURE, EDM(), "x0")
 
@@ -146,7 +178,13 @@ def test_preconditioned_network_is_the_exact_model(schedule):
 
 def test_the_network_gets_the_scaled_state():
     seen = []
-    denoiser = wrap(lambda x, t: seen.append(x) or x, EDM(), "x0", time="c_noise", precondition=EDMPreconditioning(0.5))
+    denoiser = wrap(
+        lambda x, t: seen.append(x) or x,
+        EDM(),
+        "x0",
+        time="c_noise",
+        precondition=EDMPreconditioning(0.5),
+    )
     x = torch.randn(2, 3)
     denoiser(x, 1.2)
     torch.testing.assert_close(seen[0], x / 1.3)
@@ -154,7 +192,8 @@ def test_the_network_gets_the_scaled_state():
     assert torch.equal(seen[1], x) and seen[1] is not x  # a copy: the network may write into it
 
 
-# --- how a network is called ----------------------------------------------------------------------------------------------------
+# --- how a network is called
+# ----------------------------------------------------------------------------------------------------
 
 
 class Two(torch.nn.Module):
@@ -202,7 +241,9 @@ def keyword_only(x, t, *, cond):
 
 
 @pytest.mark.parametrize(
-    "network", [Cond(), Third(), Loose(), keywords, required, keyword_only], ids=lambda n: getattr(n, "__name__", str(n))
+    "network",
+    [Cond(), Third(), Loose(), keywords, required, keyword_only],
+    ids=lambda n: getattr(n, "__name__", str(n)),
 )
 def test_networks_that_take_a_condition(network):
     denoiser = wrap(network, VPLinear(), "eps")
@@ -236,7 +277,9 @@ def test_device_is_that_of_the_weights():
     assert wrap(same, VPLinear(), "eps").device is None
 
 
-@pytest.mark.parametrize("answer", [None, (), {"sample": 1}, ("x",), SimpleNamespace(sample=3)], ids=str)
+@pytest.mark.parametrize(
+    "answer", [None, (), {"sample": 1}, ("x",), SimpleNamespace(sample=3)], ids=str
+)
 def test_answers_without_a_tensor_are_refused(answer):
     with pytest.raises(TypeError, match=type(answer).__name__):
         wrap(lambda x, t: answer, VPLinear(), "eps")(torch.zeros(2, 3), 0.5)
@@ -251,7 +294,8 @@ def test_answers_of_another_shape_are_refused():
         denoiser.raws(torch.zeros(2, 3, 4, 4), 0.5)
 
 
-# --- settings -------------------------------------------------------------------------------------------------------------------
+# --- settings
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,14 @@ RULES = {
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("sampler", ["ddim", "dpm_solver_2m", "interpolant_ode"])
-@pytest.mark.parametrize("schedule", [VPLinear(), EDM(0.002, 3.0), Flow()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule", [VPLinear(), EDM(0.002, 3.0), Flow()], ids=lambda s: type(s).__name__
+)
 def test_the_first_prediction_is_the_rules(schedule, sampler, rule):
     """One call fewer; the same result as a network that answers by the rule at its first call."""
-    grid = fewstep.grid("custom", schedule, times=[0.8 * schedule.t_max, 0.4 * schedule.t_max, 0.2 * schedule.t_max])
+    grid = fewstep.grid(
+        "custom", schedule, times=[0.8 * schedule.t_max, 0.4 * schedule.t_max, 0.2 * schedule.t_max]
+    )
     plan = fewstep.plan(sampler, schedule, grid=grid)
     made = analytic_first_step(plan, rule)
     assert (made.nfe, made.nodes) == (plan.nfe - 1, plan.nodes)
@@ -51,7 +55,9 @@ def test_the_first_prediction_is_the_rules(schedule, sampler, rule):
             return (data * y,) if self.calls == 1 else (model(y, float(t)),)
 
     if rule != "unit":  # x0 and eps of one straight line
-        torch.testing.assert_close(fewstep.run(made, model, x), fewstep.run(plan, First(), x), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            fewstep.run(made, model, x), fewstep.run(plan, First(), x), rtol=1e-10, atol=1e-10
+        )
     values = {}
     first = next(i for i in made.code if not hasattr(i, "outs"))
     values[first.out] = dict(first.terms)

@@ -1,4 +1,5 @@
-"""Brownian noise of spans that leave the path: units are those of the clipped span, so that a draw stays a unit normal."""
+"""Brownian noise of spans that leave the path: units are those of the clipped span, so that a draw
+stays a unit normal."""
 
 from __future__ import annotations
 
@@ -21,28 +22,49 @@ def moment(z: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(
-    ("s", "t"), [(-math.inf, -30.0), (-math.inf, 0.0), (-40.0, 2.0), (3.0, math.inf), (30.5, 50.0), (-math.inf, math.inf)]
+    ("s", "t"),
+    [
+        (-math.inf, -30.0),
+        (-math.inf, 0.0),
+        (-40.0, 2.0),
+        (3.0, math.inf),
+        (30.5, 50.0),
+        (-math.inf, math.inf),
+    ],
 )
 def test_a_clipped_span_is_a_unit_normal(s: float, t: float) -> None:
     path = LamPath(SEEDS)
     z = path.unit(s, t, LIKE)
     first, last = max(s, -LAM_LIMIT), min(t, LAM_LIMIT)
     assert moment(z) == pytest.approx(1.0, abs=5.0 * math.sqrt(2.0 / LIKE.numel()))
-    torch.testing.assert_close(z, path.path.increment(first, last, LIKE) / math.sqrt(last - first), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        z, path.path.increment(first, last, LIKE) / math.sqrt(last - first), rtol=1e-12, atol=1e-14
+    )
     w, area = path(s, t, LIKE)
     torch.testing.assert_close(w, z * math.sqrt(last - first), rtol=1e-12, atol=1e-13)
-    assert moment(area) == pytest.approx((last - first) / 12.0, rel=6.0 * math.sqrt(2.0 / LIKE.numel()))
+    assert moment(area) == pytest.approx(
+        (last - first) / 12.0, rel=6.0 * math.sqrt(2.0 / LIKE.numel())
+    )
 
 
 def test_the_path_time_is_lam_within_its_limit() -> None:
-    assert [clipped(v) for v in (-math.inf, -32.5, -32.0, 0.3, 31.9, 33.0, math.inf)] == [-32.0, -32.0, -32.0, 0.3, 31.9, 32.0, 32.0]
+    assert [clipped(v) for v in (-math.inf, -32.5, -32.0, 0.3, 31.9, 33.0, math.inf)] == [
+        -32.0,
+        -32.0,
+        -32.0,
+        0.3,
+        31.9,
+        32.0,
+        32.0,
+    ]
     with pytest.raises(ValueError, match="tol"):
         LamPath(SEEDS).unit(40.0, 50.0, LIKE)
 
 
 @pytest.mark.parametrize("schedule", [Flow(), EDM(1e-16, 80.0)], ids=repr)
 def test_draws_of_a_plan_from_its_very_ends(schedule: object) -> None:
-    """From alpha = 0, or to levels below e^-32: every draw is a unit normal, and those of other spans are independent."""
+    """From alpha = 0, or to levels below e^-32: every draw is a unit normal, and those of other
+    spans are independent."""
     plan = fewstep.plan("ddim", schedule, steps=6, eta=1.0)
     assert plan.draws, "nothing is drawn"
     source = PlanPath(plan, SEEDS)
@@ -63,7 +85,13 @@ def test_increments_of_a_split_span_add_up() -> None:
 
 def test_a_layer_begins_after_every_draw_that_goes_up() -> None:
     a, b, c = (VPLinear().node_at_lam(v) for v in (-1.0, 0.0, 1.0))
-    assert layers([Draw(b, a), Draw(a, b), Draw(b, a), Draw(a, c), Draw(a, c)]) == (None, 1, None, 2, None)
+    assert layers([Draw(b, a), Draw(a, b), Draw(b, a), Draw(a, c), Draw(a, c)]) == (
+        None,
+        1,
+        None,
+        2,
+        None,
+    )
     one, two = (LamPath(SEEDS, layer=k).unit(-1.0, 0.0, LIKE) for k in (1, 2))
     assert abs(float((one * two).mean())) < 5.0 / math.sqrt(LIKE.numel())
 

@@ -1,4 +1,5 @@
-"""Buffers are freed at a value's last use: a network may hand back the very tensor that it was given, at every call of every sampler."""
+"""Buffers are freed at a value's last use: a network may hand back the very tensor that it was
+given, at every call of every sampler."""
 
 from __future__ import annotations
 
@@ -36,8 +37,14 @@ class Echo:
 def test_a_network_may_return_its_input(name: str, options: dict[str, object]) -> None:
     schedule = Flow() if name.startswith("flow_") else VPLinear()
     plan = fewstep.plan(name, schedule, steps=7, final="sigma_min", **options)
-    draws = [torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(k)) for k in range(len(plan.draws))]
+    draws = [
+        torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+        for k in range(len(plan.draws))
+    ]
     x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(99))
     for scale in (1.0, 0.5):
-        same, copied = (fewstep.run(plan, Echo(schedule, scale, copies), x.clone(), noise=draws) for copies in (False, True))
+        same, copied = (
+            fewstep.run(plan, Echo(schedule, scale, copies), x.clone(), noise=draws)
+            for copies in (False, True)
+        )
         assert torch.equal(same, copied), scale

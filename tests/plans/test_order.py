@@ -1,4 +1,5 @@
-"""Every sampler has the order that it declares: walked without a network, and measured against exact scores, on both sides."""
+"""Every sampler has the order that it declares: walked without a network, and measured against
+exact scores, on both sides."""
 
 import pytest
 
@@ -8,7 +9,8 @@ from fewstep.plans import walked_order
 from fewstep.samplers import build, get, names
 from fewstep.schedules import VPLinear
 
-#: step counts of the quick measurement; weak errors are cheap, and reach their slope later where start-up steps count
+#: step counts of the quick measurement; weak errors are cheap, and reach their slope later where
+#: start-up steps count
 QUICK, QUICK_WEAK = (160, 320, 640), (640, 1280)
 CASES = [(name, options) for name in names("plan") for options in ({}, *get(name).variants)]
 IDS = [name + "".join(f"-{k}={v}" for k, v in options.items()) for name, options in CASES]
@@ -40,7 +42,8 @@ def test_certificate(name, options):
 
 
 def test_the_walk_finds_the_halved_difference():
-    """The third-order multistep of the peers: exact for the type check, second order for the walk."""
+    """The third-order multistep of the peers: exact for the type check, second order for the
+    walk."""
     from fewstep.eval.certificates.problem import smooth_grid
 
     def plan(name):

@@ -1,4 +1,5 @@
-"""The order walk on plans whose local errors are known: it takes the smallest slope, the inner steps, and the strength that it is told."""
+"""The order walk on plans whose local errors are known: it takes the smallest slope, the inner
+steps, and the strength that it is told."""
 
 from __future__ import annotations
 
@@ -21,8 +22,14 @@ def nodes(n: int) -> Grid:
     return Grid.from_nodes([VP.node_at_lam(lam) for lam in np.linspace(-2.0, 2.0, n + 1)], VP)
 
 
-def spoiled(power: float, kept: int = 1, tau: float = 0.0, only: Callable[[int, int], bool] = lambda k, n: True) -> Callable[[int], Plan]:
-    """Multistep plans on ``kept`` predictions whose newest weight is off by ``h^power``: the error of a constant prediction."""
+def spoiled(
+    power: float,
+    kept: int = 1,
+    tau: float = 0.0,
+    only: Callable[[int, int], bool] = lambda k, n: True,
+) -> Callable[[int], Plan]:
+    """Multistep plans on ``kept`` predictions whose newest weight is off by ``h^power``: the error
+    of a constant prediction."""
 
     def plan(n: int) -> Plan:
         grid = nodes(n)
@@ -42,7 +49,8 @@ def spoiled(power: float, kept: int = 1, tau: float = 0.0, only: Callable[[int, 
 
 
 def test_the_smallest_slope_decides() -> None:
-    """One node alone is of order 1, whatever the slope of the constant's error (here 4); and a constant's error of h^2 spoils order 3."""
+    """One node alone is of order 1, whatever the slope of the constant's error (here 4); and a
+    constant's error of h^2 spoils order 3."""
     assert walked_order(spoiled(4.0)) == pytest.approx(1.0, abs=0.05)
     assert walked_order(spoiled(40.0, kept=3)) == pytest.approx(3.0, abs=0.1)
     assert walked_order(spoiled(2.0, kept=3)) == pytest.approx(1.0, abs=0.05)
@@ -63,14 +71,18 @@ def test_an_exact_plan_has_no_slope() -> None:
 
 @pytest.mark.parametrize("tau", [0.5, 1.0])
 def test_a_stochastic_plan_is_walked_with_its_own_strength(tau: float) -> None:
-    assert walked_order(spoiled(40.0, kept=2, tau=tau), kappa=1.0 + tau**2) == pytest.approx(2.0, abs=0.1)
+    assert walked_order(spoiled(40.0, kept=2, tau=tau), kappa=1.0 + tau**2) == pytest.approx(
+        2.0, abs=0.1
+    )
     assert walked_order(spoiled(40.0, kept=2, tau=tau)) < 0.2
 
 
 def test_a_varying_strength_is_its_integral() -> None:
     """``kappa`` as a decay gives what the number gives where it is constant."""
     plan = spoiled(40.0, kept=2, tau=1.0)
-    constant, varying = (local_defects(plan(16), 4, kappa) for kappa in (2.0, lambda a, b: 2.0 * (b - a)))
+    constant, varying = (
+        local_defects(plan(16), 4, kappa) for kappa in (2.0, lambda a, b: 2.0 * (b - a))
+    )
     start = np.abs(constant[3:] - varying[3:])
     assert float(start.max()) < 0.2 * float(np.abs(constant).max())
     assert walked_order(plan, kappa=lambda a, b: 2.0 * (b - a)) == pytest.approx(2.0, abs=0.1)
@@ -80,6 +92,10 @@ def test_a_varying_strength_is_its_integral() -> None:
 def test_moments_solve_their_equation(kappa: float) -> None:
     """``dP_k / dlam = kappa ((lam - c)^k - P_k)``."""
     lam, h, centre = 0.7, 1e-4, -0.3
-    slope = (exact_moments(lam + h, centre, 5, kappa) - exact_moments(lam - h, centre, 5, kappa)) / (2.0 * h)
+    slope = (
+        exact_moments(lam + h, centre, 5, kappa) - exact_moments(lam - h, centre, 5, kappa)
+    ) / (2.0 * h)
     value = exact_moments(lam, centre, 5, kappa)
-    np.testing.assert_allclose(slope, kappa * ((lam - centre) ** np.arange(6) - value), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        slope, kappa * ((lam - centre) ** np.arange(6) - value), rtol=1e-5, atol=1e-6
+    )

@@ -1,4 +1,5 @@
-"""The claim ``b.at(node, ...)``: how far off a state may be, and what a plan is called that holds a worse one."""
+"""The claim ``b.at(node, ...)``: how far off a state may be, and what a plan is called that holds a
+worse one."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ VP = VPLinear()
 S, T = VP.node_at_lam(-1.0), VP.node_at_lam(0.5)
 
 
-def step(signal: float = 0.0, noise: float = 0.0, allow: str = "exact", s: Node = S, t: Node = T) -> Plan:
+def step(
+    signal: float = 0.0, noise: float = 0.0, allow: str = "exact", s: Node = S, t: Node = T
+) -> Plan:
     """One exact step whose end has a relative error in its signal, or in its noise."""
     b = PlanBuilder((s, t), allow=allow)
     x = b.start(s)
@@ -47,12 +50,15 @@ def test_what_is_allowed_is_named_by_its_worst_part(off: float) -> None:
         assert plan.defect == pytest.approx(off * T.sigma / max(T.alpha, T.sigma), rel=1e-4)
     plan = step(signal=off, allow="asymptotic")
     assert plan.consistency == "asymptotic"
-    assert plan.defect == pytest.approx(off * T.alpha / max(T.alpha * (1.0 + off), T.sigma), rel=1e-4)
+    assert plan.defect == pytest.approx(
+        off * T.alpha / max(T.alpha * (1.0 + off), T.sigma), rel=1e-4
+    )
     assert step(allow="asymptotic").consistency == "exact"
 
 
 def test_errors_are_measured_in_units_of_the_largest_term() -> None:
-    """At sigma = 80 an absolute error of 1e-11 in the signal is rounding; at sigma = 0.5 it is none."""
+    """At sigma = 80 an absolute error of 1e-11 in the signal is rounding; at sigma = 0.5 it is
+    none."""
     edm = EDM(0.002, 80.0)
     far = step(signal=1e-11, s=edm.node(80.0), t=edm.node(60.0))
     assert far.consistency == "exact" and far.defect == pytest.approx(1e-11 / 60.0, rel=1e-3)
@@ -61,7 +67,8 @@ def test_errors_are_measured_in_units_of_the_largest_term() -> None:
 
 
 def test_noises_add_as_independent_atoms() -> None:
-    """A part of sigma drawn afresh: the norm over atoms is what must be sigma, and the same draw twice adds up."""
+    """A part of sigma drawn afresh: the norm over atoms is what must be sigma, and the same draw
+    twice adds up."""
     b = PlanBuilder((S, T))
     x = b.start(S)
     D, e = b.evaluate_kinds(x, S, ("x0", "eps"))
@@ -76,6 +83,11 @@ def test_noises_add_as_independent_atoms() -> None:
     b = PlanBuilder((S, T))
     D, e = b.evaluate_kinds(b.start(S), S, ("x0", "eps"))
     z = b.noise(S, T)
-    assert b.finish(b.at(T, T.alpha * D + (0.8 * T.sigma) * e + (0.3 * T.sigma) * z + (0.3 * T.sigma) * z)).consistency == "exact"
+    assert (
+        b.finish(
+            b.at(T, T.alpha * D + (0.8 * T.sigma) * e + (0.3 * T.sigma) * z + (0.3 * T.sigma) * z)
+        ).consistency
+        == "exact"
+    )
     with pytest.raises(PlanError, match="non-finite"):
         b.at(T, math.nan * z)

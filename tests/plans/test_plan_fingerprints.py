@@ -1,7 +1,10 @@
-"""Plans, grids and samples of drivers are what they were: fingerprints of every sampler with every variant, and of every grid.
+"""Plans, grids and samples of drivers are what they were: fingerprints of every sampler with every
+variant, and of every grid.
 
-A fingerprint is a weighted sum of all numbers, so that any one of them that changes shows; ``golden/fingerprints.json`` holds those of
-version 0.1. ``python tests/plans/test_plan_fingerprints.py`` writes the file again, where plans are meant to change.
+A fingerprint is a weighted sum of all numbers, so that any one of them that changes shows;
+``golden/fingerprints.json`` holds those of version 0.1.
+``python tests/plans/test_plan_fingerprints.py`` writes the file again, where plans are meant to
+change.
 """
 
 from __future__ import annotations
@@ -25,11 +28,18 @@ from fewstep.schedules.grids.registry import GRIDS
 
 FILE = ROOT / "tests" / "golden" / "fingerprints.json"
 TABLE = DiscreteVP.from_betas([1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)])
-PATHS: dict[str, Schedule] = {"vp": VPLinear(), "cosine": VPCosine(), "table": TABLE, "edm": EDM(0.002, 80.0), "flow": Flow(3.0)}
+PATHS: dict[str, Schedule] = {
+    "vp": VPLinear(),
+    "cosine": VPCosine(),
+    "table": TABLE,
+    "edm": EDM(0.002, 80.0),
+    "flow": Flow(3.0),
+}
 
 
 def weighed(numbers: Iterable[float]) -> list[float]:
-    """``sum w x`` and ``sum |w x|`` with weights that no two numbers share; infinities count as 1000."""
+    """``sum w x`` and ``sum |w x|`` with weights that no two numbers share; infinities count as
+    1000."""
     total = size = 0.0
     for k, x in enumerate(numbers, 1):
         term = math.cos(1.7 * k) * (math.copysign(1000.0, x) if math.isinf(x) else x)
@@ -38,8 +48,15 @@ def weighed(numbers: Iterable[float]) -> list[float]:
 
 
 def of_plan(plan: Plan) -> list[Any]:
-    nodes = [v for node in (*plan.nodes, *(e.node for e in plan.evaluations)) for v in (node.alpha, node.sigma)]
-    return [[plan.nfe, len(plan.code), len(plan.draws), plan.consistency], [*weighed(plan.coefficients), *weighed(nodes)]]
+    nodes = [
+        v
+        for node in (*plan.nodes, *(e.node for e in plan.evaluations))
+        for v in (node.alpha, node.sigma)
+    ]
+    return [
+        [plan.nfe, len(plan.code), len(plan.draws), plan.consistency],
+        [*weighed(plan.coefficients), *weighed(nodes)],
+    ]
 
 
 def told(options: Mapping[str, Any]) -> str:
@@ -64,7 +81,11 @@ def grid_cases() -> dict[str, Any]:
 
 
 def driver_cases() -> dict[str, Any]:
-    return {f"{name} {told(options)}": (name, dict(options)) for name in names("driver") for options in ({}, *get(name).variants)}
+    return {
+        f"{name} {told(options)}": (name, dict(options))
+        for name in names("driver")
+        for options in ({}, *get(name).variants)
+    }
 
 
 def fingerprint(case: tuple[Any, ...]) -> list[Any]:
@@ -77,7 +98,11 @@ def fingerprint(case: tuple[Any, ...]) -> list[Any]:
     if len(case) == 4:
         name, path, final, part = case
         schedule = PATHS[path]
-        start = {} if part == 1.0 else {"start": schedule.t_min + part * (schedule.t_max - schedule.t_min)}
+        start = (
+            {}
+            if part == 1.0
+            else {"start": schedule.t_min + part * (schedule.t_max - schedule.t_min)}
+        )
         try:
             return [[], weighed(grid(name, schedule, 7, final=final, **start).times)]
         except ValueError as error:
@@ -87,7 +112,9 @@ def fingerprint(case: tuple[Any, ...]) -> list[Any]:
     given = {} if get(name).free else {"steps": 5}
     if name in ("adaptive_sde", "dpm_adaptive", "ode45", "ode853"):
         given |= {"rtol": 0.05, "atol": 0.05}
-    out, info = fewstep.sample(model, name, n=2, seed=5, dtype=torch.float64, info=True, **given, **options)
+    out, info = fewstep.sample(
+        model, name, n=2, seed=5, dtype=torch.float64, info=True, **given, **options
+    )
     return [[info.nfe, info.accepted, info.rejected], weighed(out.flatten().tolist())]
 
 
@@ -96,7 +123,9 @@ def close(found: list[Any], wanted: list[Any], tolerance: float) -> bool:
     (counts, sums), (counts_, sums_) = found, wanted
     sizes = [size for size in sums_[1::2] for _ in (0, 1)]
     same = counts == counts_ and len(sums) == len(sums_)
-    return same and all(abs(a - b) <= tolerance * size for a, b, size in zip(sums, sums_, sizes, strict=True))
+    return same and all(
+        abs(a - b) <= tolerance * size for a, b, size in zip(sums, sums_, sizes, strict=True)
+    )
 
 
 GOLDEN: dict[str, dict[str, list[Any]]] = json.loads(FILE.read_text()) if FILE.exists() else {}
@@ -126,9 +155,14 @@ def test_drivers(key: str) -> None:
 
 if __name__ == "__main__":
     made = {"plans": plan_cases(), "grids": grid_cases(), "drivers": driver_cases()}
-    rows = {kind: {key: fingerprint(case) for key, case in cases.items()} for kind, cases in made.items()}
+    rows = {
+        kind: {key: fingerprint(case) for key, case in cases.items()}
+        for kind, cases in made.items()
+    }
     lines = ",\n".join(
-        f'"{kind}": {{\n' + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in found.items()) + "\n}"
+        f'"{kind}": {{\n'
+        + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in found.items())
+        + "\n}"
         for kind, found in rows.items()
     )
     FILE.write_text("{\n" + lines + "\n}\n")

@@ -1,4 +1,5 @@
-"""What a text says about its plan is measured again: a changed text is PlanError, or a plan whose claims are true."""
+"""What a text says about its plan is measured again: a changed text is PlanError, or a plan whose
+claims are true."""
 
 import json
 import random
@@ -12,7 +13,28 @@ from fewstep.plans.claims import measure
 from fewstep.samplers import get, names
 from fewstep.schedules import EDM, VE, Flow, VPLinear
 
-JUNK = (None, True, 0, 1, -1, 10**9, 10**400, -0.5, 1e308, "inf", "-inf", "x", [], [1], [[1, 2]], {}, {"a": 1}, "exact", "eps", "v")
+JUNK = (
+    None,
+    True,
+    0,
+    1,
+    -1,
+    10**9,
+    10**400,
+    -0.5,
+    1e308,
+    "inf",
+    "-inf",
+    "x",
+    [],
+    [1],
+    [[1, 2]],
+    {},
+    {"a": 1},
+    "exact",
+    "eps",
+    "v",
+)
 
 
 def body(name="dpmpp_2m", schedule=None, steps=4, **options):
@@ -21,7 +43,9 @@ def body(name="dpmpp_2m", schedule=None, steps=4, **options):
 
 def places(value, path=()):
     yield path
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+    for key in (
+        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    ):
         yield from places(value[key], (*path, key))
 
 
@@ -51,7 +75,12 @@ def test_a_changed_text_is_refused_or_true(name):
     rng = random.Random(name)
     for _ in range(16):
         try:
-            text = body(name, rng.choice((VPLinear(), Flow(), EDM(), VE())), rng.randint(1, 4), **rng.choice(({}, *get(name).variants)))
+            text = body(
+                name,
+                rng.choice((VPLinear(), Flow(), EDM(), VE())),
+                rng.randint(1, 4),
+                **rng.choice(({}, *get(name).variants)),
+            )
         except ValueError:  # not on this schedule
             continue
         try:
@@ -66,7 +95,13 @@ def test_a_changed_text_is_refused_or_true(name):
 
 @pytest.mark.parametrize("name", names("plan"))
 def test_what_was_written_is_read(name):
-    for schedule in (VPLinear(), Flow(), EDM(), fewstep.schedules.MeanReverting(), fewstep.schedules.PFGMPP(64.0)):
+    for schedule in (
+        VPLinear(),
+        Flow(),
+        EDM(),
+        fewstep.schedules.MeanReverting(),
+        fewstep.schedules.PFGMPP(64.0),
+    ):
         for options in ({}, *get(name).variants):
             try:
                 plan = fewstep.plan(name, schedule, steps=3, **options)
@@ -104,7 +139,22 @@ def test_what_is_not_true_is_refused(change):
         Plan.from_json(json.dumps(found))
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, b"\xff\xfe", 5, None, "", "[1]", "NaN", "1" * 5000, {}, np.zeros(2)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 50_000,
+        b"\xff\xfe",
+        5,
+        None,
+        "",
+        "[1]",
+        "NaN",
+        "1" * 5000,
+        {},
+        np.zeros(2),
+    ],
+)
 def test_what_is_no_plan(text):
     with pytest.raises(PlanError):
         Plan.from_json(text)

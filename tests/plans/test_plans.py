@@ -9,7 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewstep.plans import Combine, Cursor, Evaluate, NumericalError, Plan, PlanBuilder, PlanError, lower, run
+from fewstep.plans import (
+    Combine,
+    Cursor,
+    Evaluate,
+    NumericalError,
+    Plan,
+    PlanBuilder,
+    PlanError,
+    lower,
+    run,
+)
 from fewstep.samplers import NoOptions, build, get
 from fewstep.schedules import EDM, VE, Flow, VPLinear, grid
 from fewstep.schedules.kinds import convert
@@ -17,7 +27,8 @@ from fewstep.schedules.node import Node
 
 
 class Affine:
-    """x0 = gain x + offset through any prediction kind, with an optional input scale and preconditioning."""
+    """x0 = gain x + offset through any prediction kind, with an optional input scale and
+    preconditioning."""
 
     def __init__(self, schedule, prediction="x0", *, scale=1.0, p=0.0, q=1.0):
         self.schedule, self.prediction, self.shape = schedule, prediction, None
@@ -43,7 +54,9 @@ class Affine:
 
 def make(name, n=6, schedule=None, final="sigma_min", **options):
     entry = get(name)
-    return build(name, grid("lam", schedule or VPLinear(), n, final=final), entry.options(**options))
+    return build(
+        name, grid("lam", schedule or VPLinear(), n, final=final), entry.options(**options)
+    )
 
 
 def noises(plan, shape):
@@ -61,7 +74,9 @@ def interpret(plan, denoiser, x, noise):
                 a, b = convert(denoiser.prediction, kind, i.node)
                 values[out] = a * values[i.state] + b * value
         else:
-            values[i.out] = sum(c * values[v] for v, c in i.terms) + sum(c * noise[k] for k, c in i.noise)
+            values[i.out] = sum(c * values[v] for v, c in i.terms) + sum(
+                c * noise[k] for k, c in i.noise
+            )
     return values[plan.result]
 
 
@@ -83,18 +98,25 @@ SOME = [
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_lowered_equals_interpreted(name, options, prediction, wrapped):
     plan = make(name, **options)
-    model = Affine(plan_schedule := VPLinear(), prediction, **({"scale": 0.5, "p": 0.4, "q": 1.7} if wrapped else {}))
+    model = Affine(
+        plan_schedule := VPLinear(),
+        prediction,
+        **({"scale": 0.5, "p": 0.4, "q": 1.7} if wrapped else {}),
+    )
     assert model.schedule == plan_schedule
     x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     noise = noises(plan, (3, 5))
     before = x.clone()
     got = run(plan, model, x, noise=noise)
     assert torch.equal(x, before), "the caller's state was written"
-    torch.testing.assert_close(got, interpret(plan, Affine(model.schedule, prediction), x, noise), rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(
+        got, interpret(plan, Affine(model.schedule, prediction), x, noise), rtol=1e-11, atol=1e-12
+    )
 
 
 def test_launches_are_small_and_memory_is_known():
-    """One launch an evaluation; inputs, outputs and live buffers as counted by hand (eps network)."""
+    """One launch an evaluation; inputs, outputs and live buffers as counted by hand (eps
+    network)."""
     for name, options, inputs, outputs in [
         ("ddim", {}, 2, 1),
         ("dpmpp_2m", {}, 3, 2),
@@ -109,7 +131,9 @@ def test_launches_are_small_and_memory_is_known():
         assert len(program.calls) == plan.nfe
         assert len(program.launches) == plan.nfe + 1
         assert program.shape == (inputs, outputs), name
-        assert program.slots == lower(make(name, 24, **options), Affine(VPLinear(), "eps")).slots, f"{name}: memory grows with steps"
+        assert program.slots == lower(make(name, 24, **options), Affine(VPLinear(), "eps")).slots, (
+            f"{name}: memory grows with steps"
+        )
 
 
 def test_the_type_check_refuses_what_is_no_state():
@@ -160,7 +184,9 @@ def test_ddim_is_close_to_the_one_node_integrators():
     for name in ("euler", "dpm_solver_1"):
         a, b = make("ddim"), make(name)
         x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        torch.testing.assert_close(run(a, Affine(VPLinear()), x), run(b, Affine(VPLinear()), x), rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(
+            run(a, Affine(VPLinear()), x), run(b, Affine(VPLinear()), x), rtol=1e-12, atol=1e-13
+        )
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -214,7 +240,8 @@ def test_explain_prints_every_instruction():
 
 @pytest.mark.parametrize("how", ["return", "assign", "in place"])
 def test_an_edit_reaches_the_corrector(how):
-    """UniPC recomputes the state at a node that was already evaluated; an edit made there must survive (prototype: .092 against .0029)."""
+    """UniPC recomputes the state at a node that was already evaluated; an edit made there must
+    survive (prototype: .092 against .0029)."""
     plan = make("unipc", 8)
     model = Affine(VPLinear())
     x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -240,7 +267,8 @@ def test_an_edit_reaches_the_corrector(how):
     edited = run(plan, model, x, on_step=watch)
     for (_, x_next), (x_after, _) in pairwise(states):
         assert torch.equal(x_next, x_after), "what was returned is not what was evaluated"
-    # by hand: the corrected state at that node moves by the edit plus what the new prediction changes
+    # by hand: the corrected state at that node moves by the edit plus what the new prediction
+    # changes
     values = {0: x}
     seen = 0
     node = None
@@ -291,8 +319,12 @@ def test_on_step_sees_the_run():
     assert torch.equal(seen[0].x, x)
     assert torch.equal(seen[-1].x_next, out)
     for s in seen:
-        torch.testing.assert_close(s.node.alpha * s.outputs["x0"] + s.node.sigma * s.outputs["eps"], s.x)
-        torch.testing.assert_close(s.outputs["v"], s.node.alpha * s.outputs["eps"] - s.node.sigma * s.outputs["x0"])
+        torch.testing.assert_close(
+            s.node.alpha * s.outputs["x0"] + s.node.sigma * s.outputs["eps"], s.x
+        )
+        torch.testing.assert_close(
+            s.outputs["v"], s.node.alpha * s.outputs["eps"] - s.node.sigma * s.outputs["x0"]
+        )
 
 
 def test_cursor_is_the_loop_turned_inside_out():
@@ -349,7 +381,8 @@ def test_plans_are_memoised():
 
 
 def test_lowering_leaves_out_residues_of_rounding_by_size_not_by_coefficient():
-    """A state may be so large that a coefficient of 1e-18 carries all its noise; what is left of a weight of 0 is dropped."""
+    """A state may be so large that a coefficient of 1e-18 carries all its noise; what is left of a
+    weight of 0 is dropped."""
     schedule = VE(1e-6, 1e12)
     s, t = schedule.node(1.0), schedule.node(0.0)
     for c, kept in ((t.sigma / s.sigma, True), (1e-22, True), (1e-28, False)):

@@ -1,6 +1,8 @@
-"""Weights of a step against 40-digit quadrature of kernel times Lagrange basis; phi, moments, means and distances against mpmath.
+"""Weights of a step against 40-digit quadrature of kernel times Lagrange basis; phi, moments, means
+and distances against mpmath.
 
-The oracle shares no formula with the product: it takes the nodes' alpha and sigma as exact numbers and integrates numerically.
+The oracle shares no formula with the product: it takes the nodes' alpha and sigma as exact numbers
+and integrates numerically.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ def ve(lam: float, t: float | None = None) -> Node:
 
 def vp(lam: float) -> Node:
     """A variance-preserving node."""
-    return Node(1.0 / math.sqrt(1.0 + math.exp(-2.0 * lam)), 1.0 / math.sqrt(1.0 + math.exp(2.0 * lam)))
+    return Node(
+        1.0 / math.sqrt(1.0 + math.exp(-2.0 * lam)), 1.0 / math.sqrt(1.0 + math.exp(2.0 * lam))
+    )
 
 
 def exact_lam(n: Node) -> mpf:
@@ -75,7 +79,9 @@ def oracle(
 ) -> list[mpf]:
     """``int_s^t K(v) l_j(q(v)) dv`` by tanh-sinh quadrature on short panels."""
     ls, lt, kappa = exact_lam(s), exact_lam(t), 1 + mpf(tau) ** 2
-    at = {"lam": exact_lam, "rho": lambda n: mpf(n.sigma) / mpf(n.alpha), "t": lambda n: mpf(n.t)}[variable]
+    at = {"lam": exact_lam, "rho": lambda n: mpf(n.sigma) / mpf(n.alpha), "t": lambda n: mpf(n.t)}[
+        variable
+    ]
     of_lam = {"lam": lambda v: v, "rho": lambda v: mp.exp(-v), "t": t_of_lam}[variable]
     xs = [at(n) for n in nodes]
 
@@ -83,12 +89,17 @@ def oracle(
         return mp.fprod((q - x) / (xs[j] - x) for i, x in enumerate(xs) if i != j)
 
     if kind == "velocity":
-        return [mp.quad(lambda q, j=j: lagrange(j, q), [mpf(s.t), mpf(t.t)]) for j in range(len(xs))]
+        return [
+            mp.quad(lambda q, j=j: lagrange(j, q), [mpf(s.t), mpf(t.t)]) for j in range(len(xs))
+        ]
     if kind == "eps" and lt == mp.inf:  # regular in rho
         rho_s = mpf(s.sigma) / mpf(s.alpha)
         cuts = [rho_s * mpf(c) for c in (1, "0.5", "0.1", "0.01", "1e-4", "1e-8", 0)]
         q_of = (lambda r: r) if variable == "rho" else (lambda r: of_lam(-mp.log(r)))
-        return [mpf(t.alpha) * kappa * mp.quad(lambda r, j=j: lagrange(j, q_of(r)), cuts) for j in range(len(xs))]
+        return [
+            mpf(t.alpha) * kappa * mp.quad(lambda r, j=j: lagrange(j, q_of(r)), cuts)
+            for j in range(len(xs))
+        ]
     if ls == -mp.inf:
         ls = lt - 110 / kappa
     cuts = mp.linspace(ls, lt, int(abs(lt - ls)) + 2)
@@ -96,7 +107,9 @@ def oracle(
     def kernel(v: mpf) -> mpf:
         return mpf(t.alpha) * kappa * (mp.exp(-kappa * (lt - v)) if kind == "x0" else -mp.exp(-v))
 
-    return [mp.quad(lambda v, j=j: kernel(v) * lagrange(j, of_lam(v)), cuts) for j in range(len(xs))]
+    return [
+        mp.quad(lambda v, j=j: kernel(v) * lagrange(j, of_lam(v)), cuts) for j in range(len(xs))
+    ]
 
 
 def error(w: Weights, want: Sequence[mpf]) -> float:
@@ -120,9 +133,23 @@ def exact_phi(k: int, z: float) -> mpf:
 
 
 def around(k: int) -> list[float]:
-    """Arguments near 0, on both sides of where the series gives way to the recursion (|z| = (k + 1) / 2), and far away."""
+    """Arguments near 0, on both sides of where the series gives way to the recursion (|z| = (k + 1)
+    / 2), and far away."""
     switch = 0.5 * (k + 1)
-    near = [0.0, 1e-300, 1e-12, 1e-5, 0.01, 0.3, 0.5 * switch, 0.99 * switch, switch, 1.01 * switch, 1.5 * switch, 2.0 * switch]
+    near = [
+        0.0,
+        1e-300,
+        1e-12,
+        1e-5,
+        0.01,
+        0.3,
+        0.5 * switch,
+        0.99 * switch,
+        switch,
+        1.01 * switch,
+        1.5 * switch,
+        2.0 * switch,
+    ]
     return [sign * z for z in (*near, 9.0, 20.0, 45.0, 110.0, 600.0) for sign in (1.0, -1.0)]
 
 
@@ -144,8 +171,29 @@ def test_phi_at_its_ends() -> None:
 
 
 def test_moments_on_both_sides_of_every_switch() -> None:
-    """``mu_k = k! phi_{k+1} / phi_1``; beyond z = 100 without an exponential, which would overflow at 710."""
-    for z in (-math.inf, -700.0, -90.0, -3.0, -1e-9, 0.0, 1e-9, 0.7, 3.4, 3.6, 12.0, 30.0, 60.0, 99.9, 100.1, 150.0, 709.0, 720.0, 5000.0):
+    """``mu_k = k! phi_{k+1} / phi_1``; beyond z = 100 without an exponential, which would overflow
+    at 710."""
+    for z in (
+        -math.inf,
+        -700.0,
+        -90.0,
+        -3.0,
+        -1e-9,
+        0.0,
+        1e-9,
+        0.7,
+        3.4,
+        3.6,
+        12.0,
+        30.0,
+        60.0,
+        99.9,
+        100.1,
+        150.0,
+        709.0,
+        720.0,
+        5000.0,
+    ):
         found = moments(6, z)
         if z == -math.inf:
             want = [mpf(1)] * 6
@@ -158,7 +206,8 @@ def test_moments_on_both_sides_of_every_switch() -> None:
 
 
 def peak(y: np.ndarray) -> np.ndarray:
-    """Two functions that sum to 1, one a narrow peak: a panel must be halved several times before it is seen."""
+    """Two functions that sum to 1, one a narrow peak: a panel must be halved several times before
+    it is seen."""
     inner = 1.0 / (1.0 + ((y - 0.7) / 0.05) ** 2)
     return np.stack([inner, 1.0 - inner])
 
@@ -167,7 +216,13 @@ def test_means_of_a_kernel_are_refined_until_they_stand() -> None:
     for rate, length in ((0.0, 1.3), (1.0, 1.3), (2.0, 5.0), (30.0, 1.5)):
         cuts = [mpf(c) for c in np.linspace(0.0, length, 60)]
         whole = mp.quad(lambda y, rate=rate: mp.exp(-rate * y), cuts)
-        want = mp.quad(lambda y, rate=rate: mp.exp(-rate * y) / (1 + ((y - mpf(0.7)) / mpf(0.05)) ** 2), cuts) / whole
+        want = (
+            mp.quad(
+                lambda y, rate=rate: mp.exp(-rate * y) / (1 + ((y - mpf(0.7)) / mpf(0.05)) ** 2),
+                cuts,
+            )
+            / whole
+        )
         first, second = kernel_means(peak, rate, length)
         assert abs(first - float(want)) <= 1e-12 * float(want)
         assert first + second == pytest.approx(1.0, abs=1e-15)
@@ -189,7 +244,9 @@ def test_means_are_not_refined_below_the_noise_of_the_values() -> None:
 
 def test_means_of_a_kink_stop_after_their_halvings() -> None:
     """A table's map has a kink at every entry: nothing converges there, and the work is bounded."""
-    first, second = kernel_means(lambda y: np.stack([np.abs(y - 0.3) / 2.0, 1.0 - np.abs(y - 0.3) / 2.0]), 0.0, 1.0)
+    first, second = kernel_means(
+        lambda y: np.stack([np.abs(y - 0.3) / 2.0, 1.0 - np.abs(y - 0.3) / 2.0]), 0.0, 1.0
+    )
     assert first == pytest.approx(0.5 * (0.5 * 0.3**2 + 0.5 * 0.7**2), abs=1e-6)
     assert first + second == pytest.approx(1.0, abs=1e-15)
 
@@ -211,7 +268,9 @@ def start_of(nodes: Sequence[Node], t: Node) -> Node:
 @pytest.mark.parametrize("kind", ["x0", "eps"])
 @pytest.mark.parametrize("tau", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize(("nodes", "t"), [VE_STEP, VP_STEP, CORRECTOR, LONG])
-def test_exponential_weights_against_quadrature(nodes: list[Node], t: Node, tau: float, kind: str, variable: str) -> None:
+def test_exponential_weights_against_quadrature(
+    nodes: list[Node], t: Node, tau: float, kind: str, variable: str
+) -> None:
     for count in range(2, len(nodes) + 1):
         some, s = nodes[:count], start_of(nodes, t)
         found = weights(s, t, some, kind, variable=variable, tau=tau)
@@ -222,7 +281,13 @@ def test_exponential_weights_against_quadrature(nodes: list[Node], t: Node, tau:
 def test_weights_of_a_step_toward_noise(kind: str) -> None:
     nodes, t = TO_NOISE
     for variable in ("lam", "rho"):
-        assert error(weights(nodes[0], t, nodes, kind, variable=variable), oracle(nodes[0], t, nodes, kind, variable)) <= 2e-12
+        assert (
+            error(
+                weights(nodes[0], t, nodes, kind, variable=variable),
+                oracle(nodes[0], t, nodes, kind, variable),
+            )
+            <= 2e-12
+        )
 
 
 @pytest.mark.parametrize("kind", ["x0", "eps"])
@@ -234,7 +299,8 @@ def test_weights_in_t_against_quadrature(kind: str, tau: float) -> None:
 
 
 def test_weights_to_sigma_zero() -> None:
-    """All of an x0 kernel is at the end: the weights are the basis there, in rho; in lam the newest finite node has all."""
+    """All of an x0 kernel is at the end: the weights are the basis there, in rho; in lam the newest
+    finite node has all."""
     nodes, t = [vp(1.0), vp(0.2), vp(-0.7)], Node(1.0, 0.0, 0.0)
     xs = [mpf(n.sigma) / mpf(n.alpha) for n in nodes]
     basis = [mp.fprod(-x / (xs[j] - x) for i, x in enumerate(xs) if i != j) for j in range(3)]
@@ -242,11 +308,18 @@ def test_weights_to_sigma_zero() -> None:
     assert error(in_rho, basis) <= 1e-13
     assert (in_rho.carry, in_rho.noise) == (0.0, 0.0)
     assert weights(nodes[0], t, nodes, "x0").values == (1.0, 0.0, 0.0)
-    assert error(weights(nodes[0], t, nodes, "eps", variable="rho"), oracle(nodes[0], t, nodes, "eps", "rho")) <= 1e-12
+    assert (
+        error(
+            weights(nodes[0], t, nodes, "eps", variable="rho"),
+            oracle(nodes[0], t, nodes, "eps", "rho"),
+        )
+        <= 1e-12
+    )
 
 
 def test_a_node_at_infinity_has_no_weight() -> None:
-    """From alpha = 0 the first step is x0-kind with one node; an older node there is left out of the others' interpolant."""
+    """From alpha = 0 the first step is x0-kind with one node; an older node there is left out of
+    the others' interpolant."""
     far, nodes, t = Node(0.0, 1.0, 1.0), [vp(-1.0), vp(-1.7)], vp(-0.4)
     assert weights(far, t, [far], "x0").values == pytest.approx((t.alpha,), rel=1e-15)
     found = weights(nodes[0], t, [*nodes, far], "x0")
@@ -258,7 +331,8 @@ def test_a_node_at_infinity_has_no_weight() -> None:
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("kind", ["x0", "eps"])
 def test_carry_total_and_noise_in_closed_form(kind: str, tau: float) -> None:
-    """What is carried, what a constant prediction gets, and the noise, in 40 digits; x0: the marginal is kept whatever tau is."""
+    """What is carried, what a constant prediction gets, and the noise, in 40 digits; x0: the
+    marginal is kept whatever tau is."""
     for s, t in pairwise([vp(-5.0), vp(-2.0), vp(0.3), vp(0.3 + 1e-6), vp(4.0)]):
         h = exact_lam(t) - exact_lam(s)
         w = weights(s, t, [s], kind, tau=tau)
@@ -278,7 +352,8 @@ def test_carry_total_and_noise_in_closed_form(kind: str, tau: float) -> None:
 @pytest.mark.parametrize("kind", ["x0", "eps"])
 @pytest.mark.parametrize("tau", [0.0, 0.7])
 def test_replaced_second_moments(kind: str, tau: float) -> None:
-    """``half``, ``bh1`` and ``linear`` are mu_0/2, h/2 and kappa h/2 (x0) in place of mu_1, as their papers have them."""
+    """``half``, ``bh1`` and ``linear`` are mu_0/2, h/2 and kappa h/2 (x0) in place of mu_1, as
+    their papers have them."""
     s, before, t = vp(-1.0), vp(-1.6), vp(-0.5)
     h, kappa = exact_lam(t) - exact_lam(s), 1 + mpf(tau) ** 2 if kind == "x0" else mpf(1)
     total = mpf(weights(s, t, [s], kind, tau=tau).values[0])
@@ -301,7 +376,10 @@ def test_velocities_are_integrated_in_t() -> None:
         assert found.values == pytest.approx([-0.05 * c for c in adams(p)], rel=1e-10)
         assert (found.carry, found.noise) == (1.0, 0.0)
     nodes, t = [node(0.6), node(0.71), node(0.9)], node(0.45)
-    assert error(weights(nodes[0], t, nodes, "velocity"), oracle(nodes[0], t, nodes, "velocity", "t")) <= 1e-13
+    assert (
+        error(weights(nodes[0], t, nodes, "velocity"), oracle(nodes[0], t, nodes, "velocity", "t"))
+        <= 1e-13
+    )
 
 
 def test_adams_bashforth_as_tabulated() -> None:
@@ -317,7 +395,9 @@ def test_adams_bashforth_as_tabulated() -> None:
     for p, row in table.items():
         assert adams(p) == tuple(float(Fraction(c)) for c in row.split())
     for p in (7, 12):
-        integrals = [float(sum(Fraction(c) * (-j) ** k for j, c in enumerate(adams(p)))) for k in range(p)]
+        integrals = [
+            float(sum(Fraction(c) * (-j) ** k for j, c in enumerate(adams(p)))) for k in range(p)
+        ]
         assert integrals == pytest.approx([1 / (k + 1) for k in range(p)], rel=1e-3)
     for p in (0, 13):
         with pytest.raises(ValueError, match=str(p)):
@@ -329,8 +409,13 @@ def lagrange_integral(nodes: Sequence[int], j: int) -> Fraction:
     others = [q for i, q in enumerate(nodes) if i != j]
     coefficients = [Fraction(1)]
     for q in others:
-        coefficients = [a - q * b for a, b in zip([Fraction(0), *coefficients], [*coefficients, Fraction(0)], strict=True)]
-    return sum((c / (k + 1) for k, c in enumerate(coefficients)), Fraction(0)) / math.prod(nodes[j] - q for q in others)
+        coefficients = [
+            a - q * b
+            for a, b in zip([Fraction(0), *coefficients], [*coefficients, Fraction(0)], strict=True)
+        ]
+    return sum((c / (k + 1) for k, c in enumerate(coefficients)), Fraction(0)) / math.prod(
+        nodes[j] - q for q in others
+    )
 
 
 @pytest.mark.parametrize("p", [6, 7, 8, 12, 19, 32])
@@ -340,8 +425,14 @@ def test_polynomials_of_many_nodes_in_fractions(p: int) -> None:
     exact = [lagrange_integral(places, j) for j in range(p)]
     nodes = [Node(1.0, 40.0 + k, 40.0 + k) for k in range(p)]
     end = Node(1.0, 39.0, 39.0)
-    for found in (weights(nodes[0], end, nodes, "eps", variable="rho"), weights(nodes[0], end, nodes, "velocity")):
-        assert all(abs(v + float(e)) < 1e-13 * float(max(map(abs, exact))) for v, e in zip(found.values, exact, strict=True))
+    for found in (
+        weights(nodes[0], end, nodes, "eps", variable="rho"),
+        weights(nodes[0], end, nodes, "velocity"),
+    ):
+        assert all(
+            abs(v + float(e)) < 1e-13 * float(max(map(abs, exact)))
+            for v, e in zip(found.values, exact, strict=True)
+        )
 
 
 def test_more_nodes_than_a_step_takes_are_refused() -> None:
@@ -378,11 +469,24 @@ def test_nodes_too_close_for_an_interpolant_are_refused() -> None:
 def test_distances_keep_their_digits() -> None:
     """Differences of lam, rho and angle of nodes that are close or far, either way round."""
     near = Node(0.8, 0.6), Node(math.nextafter(0.8, 1.0), math.nextafter(0.6, 0.0))
-    for a, b in (near, (ve(3.0), ve(3.0 + 1e-9)), (vp(-8.0), vp(9.0)), (ve(-4.0), ve(5.0)), (vp(0.1), ve(-0.2))):
+    for a, b in (
+        near,
+        (ve(3.0), ve(3.0 + 1e-9)),
+        (vp(-8.0), vp(9.0)),
+        (ve(-4.0), ve(5.0)),
+        (vp(0.1), ve(-0.2)),
+    ):
         for s, t in ((a, b), (b, a)):
-            lam, rho = exact_lam(t) - exact_lam(s), mpf(t.sigma) / mpf(t.alpha) - mpf(s.sigma) / mpf(s.alpha)
+            lam, rho = (
+                exact_lam(t) - exact_lam(s),
+                mpf(t.sigma) / mpf(t.alpha) - mpf(s.sigma) / mpf(s.alpha),
+            )
             angle = mp.atan2(mpf(t.sigma), mpf(t.alpha)) - mp.atan2(mpf(s.sigma), mpf(s.alpha))
-            for found, want in ((lam_gap(s, t), lam), (rho_gap(s, t), rho), (angle_gap(s, t), angle)):
+            for found, want in (
+                (lam_gap(s, t), lam),
+                (rho_gap(s, t), rho),
+                (angle_gap(s, t), angle),
+            ):
                 assert float(abs(mpf(found) - want) / abs(want)) <= 1e-15
         assert lam_gap(a, a) == rho_gap(a, a) == angle_gap(a, a) == 0.0
     tiny = Node(1.0, 1e-300), Node(1.0, 3e-300)
@@ -395,7 +499,8 @@ def test_distances_keep_their_digits() -> None:
 
 
 def published(name: str, rho: mpf) -> mpf:
-    """``Phi(rho)`` as the authors print it (Cui et al. 2023, arXiv 2309.06169, and the er_sde code)."""
+    """``Phi(rho)`` as the authors print it (Cui et al. 2023, arXiv 2309.06169, and the er_sde
+    code)."""
     return {
         "ode": lambda: rho,
         "sde": lambda: rho**2,
@@ -424,14 +529,17 @@ def integrals(name: str, t: Node, nodes: Sequence[Node]) -> list[mpf]:
 
 @pytest.mark.parametrize("name", NOISE_SCALES)
 def test_weights_of_a_noise_scale_against_quadrature(name: str) -> None:
-    """``carry = alpha_t Phi_t / (alpha_s Phi_s)``, ``noise^2 = alpha_t^2 (rho_t^2 - rho_s^2 (Phi_t / Phi_s)^2)``, and the integrals."""
+    """``carry = alpha_t Phi_t / (alpha_s Phi_s)``,
+    ``noise^2 = alpha_t^2 (rho_t^2 - rho_s^2 (Phi_t / Phi_s)^2)``, and the integrals."""
     for rhos, end in (((1.0, 1.6, 3.0), 0.4), ((40.0, 80.0), 9.0), ((0.02, 0.05), 0.004)):
         nodes, t = [vp(-math.log(r)) for r in rhos], vp(-math.log(end))
         w = noise_scale_weights(nodes[0], t, nodes, NOISE_SCALES[name])
         rho_s, rho_t = (mpf(n.sigma) / mpf(n.alpha) for n in (nodes[0], t))
         fall = published(name, rho_t) / published(name, rho_s)
         assert w.carry == pytest.approx(float(mpf(t.alpha) / mpf(nodes[0].alpha) * fall), rel=1e-12)
-        assert w.noise == pytest.approx(float(mpf(t.alpha) * mp.sqrt(abs(rho_t**2 - (rho_s * fall) ** 2))), rel=1e-9, abs=1e-12)
+        assert w.noise == pytest.approx(
+            float(mpf(t.alpha) * mp.sqrt(abs(rho_t**2 - (rho_s * fall) ** 2))), rel=1e-9, abs=1e-12
+        )
         assert error(w, integrals(name, t, nodes)) <= 1e-9
 
 
@@ -439,5 +547,7 @@ def test_a_noise_scale_stops_where_its_slope_would_fall() -> None:
     """Beyond rho = 1021 ``sde_4`` puts in nothing: a step there is that of the ODE."""
     s, t = ve(-math.log(3000.0)), ve(-math.log(1500.0))
     found, ode = noise_scale_weights(s, t, [s], NOISE_SCALES["sde_4"]), weights(s, t, [s], "x0")
-    assert (found.carry, *found.values, found.noise) == pytest.approx((ode.carry, *ode.values, 0.0), rel=1e-12)
+    assert (found.carry, *found.values, found.noise) == pytest.approx(
+        (ode.carry, *ode.values, 0.0), rel=1e-12
+    )
     assert noise_scale_weights(t, ve(-math.log(900.0)), [t], NOISE_SCALES["sde_4"]).noise > 0.0

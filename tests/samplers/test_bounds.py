@@ -1,4 +1,5 @@
-"""The ends of what is allowed: a number at an end is taken, the next one beyond it is refused, for every option and key with a range."""
+"""The ends of what is allowed: a number at an end is taken, the next one beyond it is refused, for
+every option and key with a range."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ RUNGE = {"rtol": (1e-14, 1.0), "atol": (1e-14, 1.0), **CALLS}
 
 #: sampler -> option -> (least, largest)
 OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
-    "adaptive_sde": {"tau": (1e-6, 10.0), "rtol": (1e-10, 1.0), "atol": (1e-10, 10.0), "h0": (1e-6, 10.0), **CALLS},
+    "adaptive_sde": {
+        "tau": (1e-6, 10.0),
+        "rtol": (1e-10, 1.0),
+        "atol": (1e-10, 10.0),
+        "h0": (1e-6, 10.0),
+        **CALLS,
+    },
     "consistency": {"floor": (0.0, 1e3)},
     "ddim": {"eta": (0.0, 1.0)},
     "deis": {"order": (1, 4)},
@@ -119,12 +126,15 @@ def test_an_option_at_its_ends(name: str) -> None:
 
 
 def test_every_option_that_is_a_number_has_ends() -> None:
-    """A sampler that is new has its ranges above; aliases of the same options and a third-order rule in two forms need no second row."""
+    """A sampler that is new has its ranges above; aliases of the same options and a third-order
+    rule in two forms need no second row."""
     unlisted = {}
     for name in names():
         options = get(name).options()
         values = {k: getattr(options, k) for k in options.__dataclass_fields__}
-        left = {k for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)} - set(OPTIONS.get(name, {}))
+        left = {
+            k for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)
+        } - set(OPTIONS.get(name, {}))
         if left:
             unlisted[name] = left
     assert unlisted == {
@@ -144,12 +154,15 @@ def test_intervals_of_restart_at_their_ends() -> None:
             assert make_options(get("restart"), {"intervals": [made]}).intervals == (tuple(made),)
         for value in beyond(low, high):
             with pytest.raises(SamplerError, match="restart"):
-                make_options(get("restart"), {"intervals": [[*base[:place], value, *base[place + 1 :]]]})
+                make_options(
+                    get("restart"), {"intervals": [[*base[:place], value, *base[place + 1 :]]]}
+                )
 
 
 @pytest.mark.parametrize(("step", "most"), [("renoise", 1.0), ("langevin", 2.0), ("constant", 1e9)])
 def test_the_step_of_dmcmc(step: str, most: float) -> None:
-    """A Langevin step of more than 2 does not contract, a renoising one of more than 1 has no root."""
+    """A Langevin step of more than 2 does not contract, a renoising one of more than 1 has no
+    root."""
     for value in (1e-9, most):
         assert make_options(get("dmcmc"), {"step": step, "eta": value}).eta == value
     for value in beyond(1e-9, most):
@@ -200,11 +213,24 @@ def test_keys_of_a_config_that_go_together() -> None:
     for given in ({"sigma_min": 0.5, "sigma_max": 0.5}, {"sigma_min": 0.5, "sigma_max": 0.4}):
         with pytest.raises(ConfigError, match=r"sigma_min=0\.5"):
             checked({**CONFIG, **given})
-    assert checked({**CONFIG, "sigma_min": 0.5, "sigma_max": math.nextafter(0.5, 1.0)})["sigma_min"] == 0.5
+    assert (
+        checked({**CONFIG, "sigma_min": 0.5, "sigma_max": math.nextafter(0.5, 1.0)})["sigma_min"]
+        == 0.5
+    )
     with pytest.raises(ConfigError, match="base_image_seq_len=256"):
         checked({**CONFIG, "base_image_seq_len": 256, "max_image_seq_len": 256})
-    assert checked({**CONFIG, "base_image_seq_len": 256, "max_image_seq_len": 255})["max_image_seq_len"] == 255
-    for table, taken in (([0.1, 1.0], True), ([0.1], False), ([0.0, 0.1], False), ([0.1, math.nextafter(1.0, 2.0)], False)):
+    assert (
+        checked({**CONFIG, "base_image_seq_len": 256, "max_image_seq_len": 255})[
+            "max_image_seq_len"
+        ]
+        == 255
+    )
+    for table, taken in (
+        ([0.1, 1.0], True),
+        ([0.1], False),
+        ([0.0, 0.1], False),
+        ([0.1, math.nextafter(1.0, 2.0)], False),
+    ):
         if taken:
             assert checked({**CONFIG, "trained_betas": table})["trained_betas"] == table
         else:
@@ -215,7 +241,10 @@ def test_keys_of_a_config_that_go_together() -> None:
     for value in (*beyond(-1e9, 1e9), math.nan, True):
         with pytest.raises(ConfigError, match="lambda_min_clipped="):
             checked({**CONFIG, "lambda_min_clipped": value})
-    assert checked({**CONFIG, "disable_corrector": [0, 100_000]})["disable_corrector"] == [0, 100_000]
+    assert checked({**CONFIG, "disable_corrector": [0, 100_000]})["disable_corrector"] == [
+        0,
+        100_000,
+    ]
     for places in ([-1], [100_001]):
         with pytest.raises(ConfigError, match="disable_corrector="):
             checked({**CONFIG, "disable_corrector": places})
@@ -232,9 +261,30 @@ def test_a_flow_s_levels_are_at_most_one() -> None:
 #: what a key means that holds None, or a class that has no such key
 DEFAULTS = {
     "EDMEulerScheduler": {"levels": (0.002, 80.0), "rho": 7.0, "special": "karras", "end": "zero"},
-    "DPMSolverMultistepScheduler": {"rho": 7.0, "shift": 1.0, "offset": 0, "special": "", "dynamic": "", "terminal": 0.0, "clip": None},
-    "FlowMatchEulerDiscreteScheduler": {"shift": 1.0, "prediction": "velocity", "scale": 1000.0, "end": "zero", "terminal": 0.0},
-    "DDIMScheduler": {"clip": 1.0, "end": "zero", "spacing": "leading", "prediction": "eps", "first": 999, "learned": False},
+    "DPMSolverMultistepScheduler": {
+        "rho": 7.0,
+        "shift": 1.0,
+        "offset": 0,
+        "special": "",
+        "dynamic": "",
+        "terminal": 0.0,
+        "clip": None,
+    },
+    "FlowMatchEulerDiscreteScheduler": {
+        "shift": 1.0,
+        "prediction": "velocity",
+        "scale": 1000.0,
+        "end": "zero",
+        "terminal": 0.0,
+    },
+    "DDIMScheduler": {
+        "clip": 1.0,
+        "end": "zero",
+        "spacing": "leading",
+        "prediction": "eps",
+        "first": 999,
+        "learned": False,
+    },
     "LCMScheduler": {"skipping": 50, "end": "zero"},
     "TCDScheduler": {"skipping": 50, "end": "sigma_min"},
     "DEISMultistepScheduler": {"end": "sigma_min"},
@@ -244,7 +294,15 @@ DEFAULTS = {
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_what_is_not_said_means_what_the_class_means(name: str) -> None:
-    keys = ("sigma_min", "sigma_max", "rho", "clip_sample_range", "steps_offset", "shift_terminal", "prediction_type")
+    keys = (
+        "sigma_min",
+        "sigma_max",
+        "rho",
+        "clip_sample_range",
+        "steps_offset",
+        "shift_terminal",
+        "prediction_type",
+    )
     for given in ({}, dict.fromkeys(keys)):
         found = read({"_class_name": name, **given})
         assert {k: getattr(found, k) for k in DEFAULTS[name]} == DEFAULTS[name]
@@ -252,11 +310,20 @@ def test_what_is_not_said_means_what_the_class_means(name: str) -> None:
 
 def test_thresholding_by_default() -> None:
     """(ratio, bound) of dynamic thresholding; without it the bound of clipping."""
-    config = {"_class_name": "DDIMScheduler", "thresholding": True, "clip_sample": True, "clip_sample_range": 2.0}
+    config = {
+        "_class_name": "DDIMScheduler",
+        "thresholding": True,
+        "clip_sample": True,
+        "clip_sample_range": 2.0,
+    }
     assert read(config).clip == (0.995, 1.0)
-    assert read({**config, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 1.5}).clip == (0.9, 1.5)
+    assert read({**config, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 1.5}).clip == (
+        0.9,
+        1.5,
+    )
     assert (
-        read({**config, "thresholding": False}).clip == 2.0 and read({**config, "thresholding": False, "clip_sample": False}).clip is None
+        read({**config, "thresholding": False}).clip == 2.0
+        and read({**config, "thresholding": False, "clip_sample": False}).clip is None
     )
 
 
@@ -270,5 +337,15 @@ def test_options_of_several_values_may_be_arrays() -> None:
 
 def test_no_size_is_below_the_least() -> None:
     """``largest`` of an empty range of sizes is none, and of one size that size or none."""
-    assert [largest(lambda size: size, most, 100, least) for least, most in ((3, 2), (3, 3), (1, 0), (4, 9))] == [0, 3, 0, 9]
-    assert [largest(lambda size: 2 * size, 9, budget, 3) for budget in (5, 6, 7, 8, 18, 19)] == [0, 3, 3, 4, 9, 9]
+    assert [
+        largest(lambda size: size, most, 100, least)
+        for least, most in ((3, 2), (3, 3), (1, 0), (4, 9))
+    ] == [0, 3, 0, 9]
+    assert [largest(lambda size: 2 * size, 9, budget, 3) for budget in (5, 6, 7, 8, 18, 19)] == [
+        0,
+        3,
+        3,
+        4,
+        9,
+        9,
+    ]

@@ -1,4 +1,5 @@
-"""``nfe=`` is a budget that is never exceeded, found in few plans; sizes that no machine has are answered by a sentence."""
+"""``nfe=`` is a budget that is never exceeded, found in few plans; sizes that no machine has are
+answered by a sentence."""
 
 import itertools
 
@@ -14,7 +15,11 @@ from fewstep.samplers.budgets import largest
 from fewstep.samplers.drivers.driver import BudgetError
 from fewstep.schedules import EDM, DiscreteVP, Flow, VPLinear
 
-HOME = {"mr_ode": fewstep.schedules.MeanReverting(), "mr_sde": fewstep.schedules.MeanReverting(), "pfgmpp": fewstep.schedules.PFGMPP(64.0)}
+HOME = {
+    "mr_ode": fewstep.schedules.MeanReverting(),
+    "mr_sde": fewstep.schedules.MeanReverting(),
+    "pfgmpp": fewstep.schedules.PFGMPP(64.0),
+}
 CASES = [(name, options) for name in names("plan") for options in ({}, *get(name).variants)]
 
 
@@ -32,7 +37,11 @@ def test_calls_rise_with_steps(name, options):
             calls.append(fewstep.plan(name, home(name), steps=steps, **options).nfe)
         except FewstepError:  # a method that needs more steps
             assert not calls
-    assert len(calls) >= 5 and all(a <= b for a, b in itertools.pairwise(calls)) and calls[0] < calls[-1]
+    assert (
+        len(calls) >= 5
+        and all(a <= b for a, b in itertools.pairwise(calls))
+        and calls[0] < calls[-1]
+    )
 
 
 @pytest.mark.parametrize("name", names("plan"))
@@ -50,7 +59,12 @@ def test_the_largest_plan_within_a_budget_is_found(name):
 
 @pytest.mark.parametrize(
     ("name", "orders", "nfe"),
-    [("dpm_solver_3", (3, 3, 3), 3), ("dpmpp_3s", (3, 2, 3), 3), ("dpm_solver_2", (2, 2), 2), ("dpm_fast", (2, 1, 2), 3)],
+    [
+        ("dpm_solver_3", (3, 3, 3), 3),
+        ("dpmpp_3s", (3, 2, 3), 3),
+        ("dpm_solver_2", (2, 2), 2),
+        ("dpm_fast", (2, 1, 2), 3),
+    ],
 )
 def test_orders_that_cost_more_are_refused(name, orders, nfe):
     with pytest.raises(SamplerError, match=f"nfe={nfe}"):
@@ -71,7 +85,16 @@ def test_few_plans_are_made(monkeypatch):
     assert len(made) < 30
 
 
-@pytest.mark.parametrize("cost", [lambda n: n, lambda n: 2 * n - 1, lambda n: n * n, lambda n: 5 * n + 7, lambda n: None if n > 77 else n])
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda n: n,
+        lambda n: 2 * n - 1,
+        lambda n: n * n,
+        lambda n: 5 * n + 7,
+        lambda n: None if n > 77 else n,
+    ],
+)
 def test_largest_is_the_largest(cost):
     seen = []
 
@@ -80,7 +103,9 @@ def test_largest_is_the_largest(cost):
         return cost(n)
 
     for budget in (1, 2, 11, 12, 50, 99, 100):
-        want = max((n for n in range(1, 101) if cost(n) is not None and cost(n) <= budget), default=0)
+        want = max(
+            (n for n in range(1, 101) if cost(n) is not None and cost(n) <= budget), default=0
+        )
         seen.clear()
         assert largest(watched, 100, budget) == want
         assert len(seen) <= 16
@@ -109,8 +134,15 @@ def test_a_given_grid_is_held_to_the_budget():
 
 def test_samples_of_their_own_steps_share_the_budget():
     den = fewstep.models.load("mixture")
-    need = fewstep.sample(den, "ode45", per_sample=True, n=2, rtol=1e-2, atol=1e-2, info=True)[1].nfe
-    assert fewstep.sample(den, "ode45", per_sample=True, n=2, rtol=1e-2, atol=1e-2, nfe=need, info=True)[1].nfe == need
+    need = fewstep.sample(den, "ode45", per_sample=True, n=2, rtol=1e-2, atol=1e-2, info=True)[
+        1
+    ].nfe
+    assert (
+        fewstep.sample(
+            den, "ode45", per_sample=True, n=2, rtol=1e-2, atol=1e-2, nfe=need, info=True
+        )[1].nfe
+        == need
+    )
     with pytest.raises(BudgetError) as stop:
         fewstep.sample(den, "ode45", per_sample=True, n=2, rtol=1e-2, atol=1e-2, nfe=need - 1)
     assert stop.value.nfe <= need - 1
@@ -139,15 +171,25 @@ def test_what_no_machine_has_is_answered_by_a_sentence(given, named):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is here")
 def test_an_accelerator_that_is_not_here():
     den = fewstep.models.load("mixture")
-    for call in (lambda: fewstep.sample(den, device="cuda"), lambda: fewstep.models.load("mnist", device="cuda:1")):
+    for call in (
+        lambda: fewstep.sample(den, device="cuda"),
+        lambda: fewstep.models.load("mnist", device="cuda:1"),
+    ):
         with pytest.raises(FewstepError, match="cuda.*allowed: cpu"):
             call()
 
 
 def test_the_floor_of_steps_in_t_on_a_table_is_told():
     table = DiscreteVP.from_betas(np.linspace(1e-4, 0.02, 1000))
-    assert fewstep.samplers.describe("flow_heun")["table_floor"] == 1e-4 and fewstep.samplers.describe("heun")["table_floor"] is None
+    assert (
+        fewstep.samplers.describe("flow_heun")["table_floor"] == 1e-4
+        and fewstep.samplers.describe("heun")["table_floor"] is None
+    )
     with pytest.warns(UserWarning, match="flow_heun steps in t"):
         fewstep.plan("flow_heun", table, grid="uniform", steps=80)
-    for name, schedule, steps in (("flow_heun", table, 20), ("heun", table, 80), ("flow_heun", Flow(), 80)):
+    for name, schedule, steps in (
+        ("flow_heun", table, 20),
+        ("heun", table, 80),
+        ("flow_heun", Flow(), 80),
+    ):
         fewstep.plan(name, schedule, grid="uniform", steps=steps)  # warnings are errors here

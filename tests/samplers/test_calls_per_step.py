@@ -13,9 +13,22 @@ from fewstep.samplers import names
 #: one call a step, unless named here
 CALLS = {
     **dict.fromkeys(
-        ("heun", "dpm2", "dpm2_ancestral", "dpm_solver_2", "dpmpp_2s", "dpmpp_2s_ancestral", "dpmpp_sde", "seeds_2", "res_2s"), 2
+        (
+            "heun",
+            "dpm2",
+            "dpm2_ancestral",
+            "dpm_solver_2",
+            "dpmpp_2s",
+            "dpmpp_2s_ancestral",
+            "dpmpp_sde",
+            "seeds_2",
+            "res_2s",
+        ),
+        2,
     ),
-    **dict.fromkeys(("midpoint", "pfgmpp", "restart", "interpolant_ode", "flow_heun", "flow_midpoint"), 2),
+    **dict.fromkeys(
+        ("midpoint", "pfgmpp", "restart", "interpolant_ode", "flow_heun", "flow_midpoint"), 2
+    ),
     **dict.fromkeys(("dpm_solver_3", "dpmpp_3s", "seeds_3", "res_3s", "flow_heun3"), 3),
     **dict.fromkeys(("etdrk4", "flow_rk4"), 4),
 }
@@ -33,7 +46,9 @@ def test_calls_of_a_further_step(name: str, rows: dict[str, dict[str, object]]) 
     assert row["nfe_per_step"] == (None if row["form"] == "driver" else CALLS.get(name, 1))
 
 
-def test_the_list_says_the_same(rows: dict[str, dict[str, object]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_says_the_same(
+    rows: dict[str, dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
     parser = argparse.ArgumentParser()
     samplers.add_arguments(parser)
     assert samplers.execute(parser.parse_args(["--json"])) == 0

@@ -1,4 +1,5 @@
-"""Configurations drawn at random: each gives finite samples within its budget, or an error of fewstep."""
+"""Configurations drawn at random: each gives finite samples within its budget, or an error of
+fewstep."""
 
 import dataclasses
 import random
@@ -15,7 +16,18 @@ from fewstep.schedules import EDM, VE, DiscreteVP, Flow, SubVP, Trig, VPCosine, 
 from fewstep.schedules.grids.construction import grid_names
 
 PATHS = (
-    *(VPLinear(), VPCosine(), VPSigmoid(), SubVP(), VE(), EDM(), Flow(), Flow(3.0), Trig(), fewstep.schedules.PFGMPP(64.0)),
+    *(
+        VPLinear(),
+        VPCosine(),
+        VPSigmoid(),
+        SubVP(),
+        VE(),
+        EDM(),
+        Flow(),
+        Flow(3.0),
+        Trig(),
+        fewstep.schedules.PFGMPP(64.0),
+    ),
     DiscreteVP.from_betas(np.linspace(1e-4, 0.02, 1000)),
     DiscreteVP.from_betas(np.linspace(0.05, 0.3, 12)),
     DiscreteVP.from_betas(np.linspace(1e-4, 0.02, 1000), rescale_zero_snr=True),
@@ -75,7 +87,9 @@ def drawn(rng):
     if rng.random() < 0.6:
         options["grid"] = rng.choice(grid_names())
     options |= {"final": rng.choice(("zero", "sigma_min")), "n": rng.randint(1, 3)}
-    options["dtype"] = rng.choice((None, torch.float64, torch.float32, torch.bfloat16, torch.float16))
+    options["dtype"] = rng.choice(
+        (None, torch.float64, torch.float32, torch.bfloat16, torch.float16)
+    )
     return sampler.name, options
 
 

@@ -1,4 +1,5 @@
-"""Defaults that decide a user's numbers where nothing is said: of samplers, paths, metrics and commands. A change of one is a decision."""
+"""Defaults that decide a user's numbers where nothing is said: of samplers, paths, metrics and
+commands. A change of one is a decision."""
 
 from __future__ import annotations
 
@@ -13,26 +14,68 @@ from fewstep import eval as E
 from fewstep.cli import generate, ref, score
 from fewstep.engine.likelihood import likelihood
 from fewstep.samplers import get, names
-from fewstep.schedules import EDM, PFGMPP, VE, DiscreteVP, Flow, MeanReverting, SubVP, VPLinear, VPSigmoid
+from fewstep.schedules import (
+    EDM,
+    PFGMPP,
+    VE,
+    DiscreteVP,
+    Flow,
+    MeanReverting,
+    SubVP,
+    VPLinear,
+    VPSigmoid,
+)
 
 CHURN = {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": None, "s_noise": 1.0}
 STAGES = {"r1": None, "r2": 2 / 3, "correction": "dpmsolver", "blocks": "full", "orders": ()}
 MIDPOINT = {"correction": "midpoint", "lower_order_final": True}
 ETA = {"eta": 1.0, "s_noise": 1.0}
 TOLERANCES = {"rtol": 1e-5, "atol": 1e-5, "per_sample": False}
-PID = {"control": "dpm", "theta": 0.9, "pcoeff": 0.0, "icoeff": 1.0, "dcoeff": 0.0, "accept_safety": 0.81, "coupling": "max"}
+PID = {
+    "control": "dpm",
+    "theta": 0.9,
+    "pcoeff": 0.0,
+    "icoeff": 1.0,
+    "dcoeff": 0.0,
+    "accept_safety": 0.81,
+    "coupling": "max",
+}
 
 #: options by sampler; what is not listed here is not checked
 OPTIONS: dict[str, dict[str, Any]] = {
-    "adaptive_sde": {"tau": 1.0, "scheme": "shark", "rtol": 0.02, "atol": 0.01, "h0": 0.05, "per_sample": False},
+    "adaptive_sde": {
+        "tau": 1.0,
+        "scheme": "shark",
+        "rtol": 0.02,
+        "atol": 0.01,
+        "h0": 0.05,
+        "per_sample": False,
+    },
     "consistency": {"floor": 0.0},
     "ddim": {"eta": 0.0},
     "ddpm": {"variance": "fixed_small"},
     "deis": {"variant": "tab", "order": 3, "rk": "kutta3", "lower_order_final": False},
-    "dmcmc": {"sweeps": 10, "burn_in": 0, "langevin": 1, "eta": 0.2, "levels": 500, "jump": 0.5, "finish": "dpmpp_2m", "finish_steps": 5},
+    "dmcmc": {
+        "sweeps": 10,
+        "burn_in": 0,
+        "langevin": 1,
+        "eta": 0.2,
+        "levels": 500,
+        "jump": 0.5,
+        "finish": "dpmpp_2m",
+        "finish_steps": 5,
+    },
     "dpm2": CHURN,
     "dpm2_ancestral": ETA,
-    "dpm_adaptive": {"order": 3, "kind": "eps", "rtol": 0.05, "atol": 0.0078, "h0": 0.05, "per_sample": False, **PID},
+    "dpm_adaptive": {
+        "order": 3,
+        "kind": "eps",
+        "rtol": 0.05,
+        "atol": 0.0078,
+        "h0": 0.05,
+        "per_sample": False,
+        **PID,
+    },
     "dpm_fast": {"eta": 0.0, "s_noise": 1.0, "blocks": "full"},
     "dpm_solver_2": STAGES,
     "dpm_solver_2m": MIDPOINT,
@@ -50,7 +93,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "etdrk4": {"tableau": "cox_matthews", "kind": "x0"},
     "euler": CHURN,
     "euler_ancestral": ETA,
-    "exponential_adams": {"order": 3, "kind": "x0", "variable": "lam", "corrector": "none", "moment": "exact", "lower_order_final": True},
+    "exponential_adams": {
+        "order": 3,
+        "kind": "x0",
+        "variable": "lam",
+        "corrector": "none",
+        "moment": "exact",
+        "lower_order_final": True,
+    },
     "flow_adams": {"order": 2, "lower_order_final": False},
     "flow_heun": {"evaluate_end": False},
     "flow_rk4": {"evaluate_end": False, "rule": "classic"},
@@ -67,7 +117,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lms": {"order": 4, "lower_order_final": False},
     "ode45": TOLERANCES,
     "ode853": TOLERANCES,
-    "pc": {"predictor": "reverse_diffusion", "corrector": "langevin", "snr": 0.16, "corrections": 1, "norms": "sample"},
+    "pc": {
+        "predictor": "reverse_diffusion",
+        "corrector": "langevin",
+        "snr": 0.16,
+        "corrections": 1,
+        "norms": "sample",
+    },
     "pfgmpp": CHURN,
     "picard": {"method": "ddim", "window": 16, "tol": 0.1},
     "pndm": {"variant": "F"},
@@ -93,7 +149,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "seeds_3": {"kind": "x0", "correction": "dpmsolver", "tau": 1.0},
     "tcd": {"gamma": 0.3},
     "unip": {"order": 2, "variant": "bh2", "kind": "x0", "lower_order_final": True},
-    "unipc": {"order": 2, "variant": "bh2", "corrector": True, "kind": "x0", "lower_order_final": True, "skip_corrector": ()},
+    "unipc": {
+        "order": 2,
+        "variant": "bh2",
+        "corrector": True,
+        "kind": "x0",
+        "lower_order_final": True,
+        "skip_corrector": (),
+    },
 }
 
 
@@ -109,7 +172,11 @@ def test_a_driver_stops_at_ten_thousand_calls() -> None:
 
 def test_parameters_of_paths() -> None:
     found = {
-        kind: {f.name: f.default for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+        kind: {
+            f.name: f.default
+            for f in dataclasses.fields(kind)
+            if f.default is not dataclasses.MISSING
+        }
         for kind in (VPLinear, SubVP, VPSigmoid, VE, EDM, Flow)
     }
     assert found == {
@@ -121,17 +188,42 @@ def test_parameters_of_paths() -> None:
         Flow: {"shift": 1.0},
     }
     assert DiscreteVP.from_betas([0.1, 0.2]).interpolation == "log_rho"
-    assert (PFGMPP(8.0).sigma_min, PFGMPP(8.0).sigma_max, PFGMPP(8.0).jump) == (0.002, 80.0, "exact")
+    assert (PFGMPP(8.0).sigma_min, PFGMPP(8.0).sigma_max, PFGMPP(8.0).jump) == (
+        0.002,
+        80.0,
+        "exact",
+    )
     assert MeanReverting() == MeanReverting(1.0, VPLinear())
 
 
 @pytest.mark.parametrize(
     ("function", "wanted"),
     [
-        (fewstep.sample, {"sampler": "dpmpp_2m", "grid": "auto", "final": "zero", "seed": 0, "noise": "independent", "steps": None}),
+        (
+            fewstep.sample,
+            {
+                "sampler": "dpmpp_2m",
+                "grid": "auto",
+                "final": "zero",
+                "seed": 0,
+                "noise": "independent",
+                "steps": None,
+            },
+        ),
         (fewstep.plan, {"grid": "auto", "final": "zero", "steps": None}),
         (fewstep.invert, {"sampler": "dpm_solver_2m", "grid": "auto", "final": "sigma_min"}),
-        (likelihood, {"steps": 64, "rule": "rk4", "trace": "auto", "probes": 1, "probe": "rademacher", "seed": 0, "t": None}),
+        (
+            likelihood,
+            {
+                "steps": 64,
+                "rule": "rk4",
+                "trace": "auto",
+                "probes": 1,
+                "probe": "rademacher",
+                "seed": 0,
+                "t": None,
+            },
+        ),
         (E.kernel_distance, {"subsets": 100, "subset_size": 1000, "seed": 0}),
         (E.cmmd, {"sigma": 10.0, "estimator": "biased"}),
         (E.mmd, {"bandwidths": (0.25, 0.5, 1.0, 2.0, 4.0), "permutations": 0, "seed": 0}),
@@ -142,7 +234,10 @@ def test_parameters_of_paths() -> None:
         (E.mode_coverage, {"radius": 3.0}),
         (E.frechet_interval, {"resamples": 200, "level": 0.95, "seed": 0}),
         (E.frechet_infinity, {"sizes": 15, "smallest": None, "seed": 0}),
-        (E.solver_error, {"sampler": "dpmpp_2m", "grid": "auto", "final": "zero", "n": 64, "seed": 0}),
+        (
+            E.solver_error,
+            {"sampler": "dpmpp_2m", "grid": "auto", "final": "zero", "n": 64, "seed": 0},
+        ),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )
@@ -156,11 +251,28 @@ def test_arguments_of_a_function(function: Any, wanted: dict[str, Any]) -> None:
     [
         (
             generate,
-            {"model": "mnist", "seeds": "0-63", "batch": 64, "sampler": "dpmpp_2m", "grid": "auto", "final": "zero", "labels": "cycle"},
+            {
+                "model": "mnist",
+                "seeds": "0-63",
+                "batch": 64,
+                "sampler": "dpmpp_2m",
+                "grid": "auto",
+                "final": "zero",
+                "labels": "cycle",
+            },
         ),
         (
             score,
-            {"seeds": "0-1999", "batch": 64, "labels": "random", "metrics": "fd", "level": 0.95, "seed": 0, "keep": 50000, "pairs": 10000},
+            {
+                "seeds": "0-1999",
+                "batch": 64,
+                "labels": "random",
+                "metrics": "fd",
+                "level": 0.95,
+                "seed": 0,
+                "keep": 50000,
+                "pairs": 10000,
+            },
         ),
         (ref, {"keep": 50000, "batch": 64, "features": False, "skip_corrupt": False}),
     ],

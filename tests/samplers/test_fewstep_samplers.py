@@ -1,4 +1,5 @@
-"""Consistency, LCM and TCD sampling: exact in law with a consistency function, in the formulas of the peers, without order otherwise."""
+"""Consistency, LCM and TCD sampling: exact in law with a consistency function, in the formulas of
+the peers, without order otherwise."""
 
 import math
 
@@ -11,11 +12,17 @@ from fewstep.schedules import EDM, DiscreteVP, Flow, Trig, VPLinear, grid
 
 COUNT = 4096
 MEAN, STD = 0.7, 0.5
-TABLE = DiscreteVP.from_betas([(math.sqrt(0.00085) + i / 999 * (math.sqrt(0.012) - math.sqrt(0.00085))) ** 2 for i in range(1000)])
+TABLE = DiscreteVP.from_betas(
+    [
+        (math.sqrt(0.00085) + i / 999 * (math.sqrt(0.012) - math.sqrt(0.00085))) ** 2
+        for i in range(1000)
+    ]
+)
 
 
 class Orbit:
-    """The consistency function of Gaussian data: the end of the probability-flow orbit through x, at noise-to-signal ratio ``floor``."""
+    """The consistency function of Gaussian data: the end of the probability-flow orbit through x,
+    at noise-to-signal ratio ``floor``."""
 
     prediction, shape = "x0", (1,)
 
@@ -57,7 +64,8 @@ def test_a_consistency_function_makes_the_exact_law(name, schedule, steps):
 
 
 def test_a_consistency_model_that_ends_at_sigma_min():
-    """Its output is a state at sigma_min: with ``floor`` the law there is exact, without it the steps are too noisy."""
+    """Its output is a state at sigma_min: with ``floor`` the law there is exact, without it the
+    steps are too noisy."""
     schedule, floor = EDM(0.5, 80.0), 0.5
     errors = {}
     for given in (floor, 0.0):
@@ -76,7 +84,12 @@ def test_algorithm_1_of_consistency_models():
     x = f.raws(80.0 * z[0], 80.0)[0]
     for sigma, noise in zip((24.4, 5.8), z[1:], strict=True):
         x = f.raws(x + math.sqrt(sigma**2 - floor**2) * noise, sigma)[0]
-    torch.testing.assert_close(fewstep.run(plan, f, 80.0 * z[0], noise=list(z[1 : 1 + len(plan.draws)])), x, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        fewstep.run(plan, f, 80.0 * z[0], noise=list(z[1 : 1 + len(plan.draws)])),
+        x,
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 def mixture(schedule):
@@ -105,7 +118,12 @@ def test_lcm_is_the_formula_of_diffusers():
         if k < 3:
             p = alphas(times[k + 1])
             x = p * data + math.sqrt(1.0 - p * p) * z[k + 1]
-    torch.testing.assert_close(fewstep.run(plan, model, z[0], noise=list(z[1 : 1 + len(plan.draws)])), x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        fewstep.run(plan, model, z[0], noise=list(z[1 : 1 + len(plan.draws)])),
+        x,
+        rtol=1e-9,
+        atol=1e-9,
+    )
     assert plan.consistency == "asymptotic"
 
 
@@ -128,8 +146,16 @@ def test_tcd_is_the_formula_of_diffusers(gamma):
         low = math.floor((1.0 - gamma) * p)
         x = alphas(low) * x0 + math.sqrt(1.0 - alphas(low) ** 2) * e
         if gamma:
-            x = alphas(p) / alphas(low) * x + math.sqrt(1.0 - (alphas(p) / alphas(low)) ** 2) * z[k + 1]
-    torch.testing.assert_close(fewstep.run(plan, model, z[0], noise=list(z[1 : 1 + len(plan.draws)])), x, rtol=1e-9, atol=1e-9)
+            x = (
+                alphas(p) / alphas(low) * x
+                + math.sqrt(1.0 - (alphas(p) / alphas(low)) ** 2) * z[k + 1]
+            )
+    torch.testing.assert_close(
+        fewstep.run(plan, model, z[0], noise=list(z[1 : 1 + len(plan.draws)])),
+        x,
+        rtol=1e-9,
+        atol=1e-9,
+    )
     assert plan.consistency == "exact"
 
 
@@ -140,7 +166,9 @@ def test_the_ends_of_tcd():
     means = torch.tensor([[1.0, -0.5], [-0.8, 0.6]], dtype=torch.float64)
     model = fewstep.models.GaussianMixture(means, 0.3, [0.6, 0.4], Flow(), "velocity")
     for name, gamma in (("ddim", 0.0), ("lcm", 1.0)):
-        ours = fewstep.run(fewstep.plan("tcd", Flow(), grid=path, gamma=gamma), model, x, seeds=range(4))
+        ours = fewstep.run(
+            fewstep.plan("tcd", Flow(), grid=path, gamma=gamma), model, x, seeds=range(4)
+        )
         theirs = fewstep.run(fewstep.plan(name, Flow(), grid=path), model, x, seeds=range(4))
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
@@ -153,14 +181,22 @@ def test_with_a_posterior_mean_there_is_no_order():
     for name in ("consistency", "lcm", "tcd"):
         entry = get(name)
         assert entry.order_of(entry.options()) == 0
-        few, many = (max(weak_errors(build(name, smooth_grid(VPLinear(), n), entry.options()))) for n in (80, 640))
+        few, many = (
+            max(weak_errors(build(name, smooth_grid(VPLinear(), n), entry.options())))
+            for n in (80, 640)
+        )
         assert few / many < 1.5
         assert many > 1e-3
 
 
 @pytest.mark.parametrize(
     ("name", "given"),
-    [("tcd", {"gamma": 1.5}), ("tcd", {"gamma": -0.1}), ("consistency", {"floor": -1.0}), ("lcm", {"timestep_scaling": math.nan})],
+    [
+        ("tcd", {"gamma": 1.5}),
+        ("tcd", {"gamma": -0.1}),
+        ("consistency", {"floor": -1.0}),
+        ("lcm", {"timestep_scaling": math.nan}),
+    ],
 )
 def test_bad_options_are_refused(name, given):
     with pytest.raises(ValueError, match=next(iter(given))):

@@ -1,4 +1,5 @@
-"""The error that samplers which step in t keep on a table: stated, warned of where it bites, measured."""
+"""The error that samplers which step in t keep on a table: stated, warned of where it bites,
+measured."""
 
 from __future__ import annotations
 
@@ -22,12 +23,16 @@ def test_the_floor_is_where_it_is_said_to_be(name):
     found = certify_floor(name)
     assert found.passed and found.stated == fewstep.samplers.describe(name)["table_floor"]
     by_order = found.errors[0][1] * (found.errors[0][0] / found.errors[2][0]) ** found.order
-    assert found.errors[2][1] > by_order / 2.0, "640 steps would be below the floor by the order alone"
+    assert found.errors[2][1] > by_order / 2.0, (
+        "640 steps would be below the floor by the order alone"
+    )
 
 
 def test_a_verdict_has_two_sides():
     def at(error):
-        return FloorCertificate("flow_heun", 2.0, 1e-4, ((40, 1e-3), (160, error), (640, 1e-5))).passed
+        return FloorCertificate(
+            "flow_heun", 2.0, 1e-4, ((40, 1e-3), (160, error), (640, 1e-5))
+        ).passed
 
     assert at(1e-4) and at(4.9e-4) and at(2.1e-5) and not at(5.1e-4) and not at(1.9e-5)
 

@@ -1,4 +1,5 @@
-"""Every sampler under ``no_grad``, ``inference_mode`` and a compiled step, with and without a callback: the bits of a plain run."""
+"""Every sampler under ``no_grad``, ``inference_mode`` and a compiled step, with and without a
+callback: the bits of a plain run."""
 
 from __future__ import annotations
 
@@ -39,13 +40,23 @@ def in_place(step: Any) -> None:
     step.x_next.mul_(0.99)
 
 
-CALLBACKS = {"none": None, "looks": lambda step: None, "returns": lambda step: 0.99 * step.x_next, "in_place": in_place}
+CALLBACKS = {
+    "none": None,
+    "looks": lambda step: None,
+    "returns": lambda step: 0.99 * step.x_next,
+    "in_place": in_place,
+}
 
 
-@pytest.mark.parametrize("sampler", [pytest.param(n, marks=pytest.mark.slow) if n == "adaptive_sde" else n for n in names()])
+@pytest.mark.parametrize(
+    "sampler",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "adaptive_sde" else n for n in names()],
+)
 def test_every_sampler_in_every_mode(sampler):
     plain = {name: draw(sampler, callback) for name, callback in CALLBACKS.items()}
-    assert torch.equal(plain["none"], plain["looks"]) and not torch.equal(plain["none"], plain["in_place"])
+    assert torch.equal(plain["none"], plain["looks"]) and not torch.equal(
+        plain["none"], plain["in_place"]
+    )
     with torch.no_grad():
         assert torch.equal(draw(sampler, in_place), plain["in_place"])
     with torch.inference_mode():
@@ -75,7 +86,11 @@ def scheduler(sampler: str) -> Any:
     from diffusers_loops import SD, ours
 
     flow = sampler.startswith(("flow", "interpolant"))
-    path: tuple[str, dict[str, Any]] = ("FlowMatchEulerDiscrete", {"shift": 3.0}) if flow else ("DDIM", {"clip_sample": False, **SD})
+    path: tuple[str, dict[str, Any]] = (
+        ("FlowMatchEulerDiscrete", {"shift": 3.0})
+        if flow
+        else ("DDIM", {"clip_sample": False, **SD})
+    )
     try:
         s = ours(*path, sampler=sampler, noise_seed=0)
         s.set_timesteps(5)
@@ -112,9 +127,12 @@ def test_steps_of_a_scheduler_in_every_mode(sampler):
 
 
 @pytest.mark.filterwarnings(
-    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning", "ignore:__array_wrap__:DeprecationWarning"
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+    "ignore:__array_wrap__:DeprecationWarning",
 )
-@pytest.mark.parametrize("sampler", ["ddim", "unipc", "heun", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_2s"])
+@pytest.mark.parametrize(
+    "sampler", ["ddim", "unipc", "heun", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_2s"]
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_compiled_steps_in_every_mode(sampler, mode):
     pytest.importorskip("diffusers")
@@ -139,20 +157,34 @@ def test_compiled_steps_in_every_mode(sampler, mode):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="needs transformers")
-@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning", "ignore::DeprecationWarning:importlib._bootstrap")
+@pytest.mark.filterwarnings(
+    "ignore:__array_wrap__:DeprecationWarning", "ignore::DeprecationWarning:importlib._bootstrap"
+)
 @pytest.mark.parametrize("kind", ["ddpm", "stable_diffusion", "sd3"])
 def test_pipelines_in_inference_mode(kind):
     pytest.importorskip("diffusers")
     import diffusers_pipelines as pipelines
     from diffusers_loops import ours
 
-    path = ("FlowMatchEulerDiscrete", {"shift": 3.0}) if kind == "sd3" else ("DDIM", {"clip_sample": False, "steps_offset": 1})
+    path = (
+        ("FlowMatchEulerDiscrete", {"shift": 3.0})
+        if kind == "sd3"
+        else ("DDIM", {"clip_sample": False, "steps_offset": 1})
+    )
     s = ours(*path, sampler="unipc")
     pipe = getattr(pipelines, kind)(s)
-    calls: dict[str, Any] = {} if kind == "ddpm" else {"output": "latent", "guidance_scale": 0.0, "height": 16, "width": 16}
+    calls: dict[str, Any] = (
+        {}
+        if kind == "ddpm"
+        else {"output": "latent", "guidance_scale": 0.0, "height": 16, "width": 16}
+    )
     if kind != "ddpm":
         calls |= {"prompt_embeds": pipelines.EMBEDS["prompt_embeds"]}
-        calls |= {"pooled_prompt_embeds": pipelines.POOLED_SD3["pooled_prompt_embeds"]} if kind == "sd3" else {}
+        calls |= (
+            {"pooled_prompt_embeds": pipelines.POOLED_SD3["pooled_prompt_embeds"]}
+            if kind == "sd3"
+            else {}
+        )
     want, _ = pipelines.run(pipe, 4, **calls)
     with torch.inference_mode():
         got, _ = pipelines.run(pipe, 4, **calls)

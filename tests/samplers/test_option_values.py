@@ -1,4 +1,5 @@
-"""Options with values that mean nothing are refused, by the library and not only by the command line; numpy's numbers are Python's."""
+"""Options with values that mean nothing are refused, by the library and not only by the command
+line; numpy's numbers are Python's."""
 
 import dataclasses
 import inspect
@@ -14,7 +15,19 @@ from fewstep import FewstepScheduler
 from fewstep.checks import FewstepError
 from fewstep.models import wrap
 from fewstep.samplers import SamplerError, get, make_options, names
-from fewstep.schedules import EDM, PFGMPP, VE, DiscreteVP, Flow, SubVP, Trig, VPCosine, VPLinear, VPSigmoid, grid
+from fewstep.schedules import (
+    EDM,
+    PFGMPP,
+    VE,
+    DiscreteVP,
+    Flow,
+    SubVP,
+    Trig,
+    VPCosine,
+    VPLinear,
+    VPSigmoid,
+    grid,
+)
 from fewstep.schedules.grids.registry import GRIDS
 
 NONSENSE = (
@@ -36,7 +49,9 @@ NONSENSE = (
 
 def options_of(name):
     sampler = get(name)
-    return [f.name for f in dataclasses.fields(sampler.options)] + (["afs"] if sampler.form == "plan" else [])
+    return [f.name for f in dataclasses.fields(sampler.options)] + (
+        ["afs"] if sampler.form == "plan" else []
+    )
 
 
 @pytest.mark.parametrize("name", names())
@@ -59,7 +74,14 @@ def test_defaults_are_hashable_and_json(name):
 
 def test_no_option_has_the_name_of_an_argument():
     taken = set()
-    for function in (fewstep.sample, fewstep.plan, fewstep.run, fewstep.invert, FewstepScheduler.set_timesteps, FewstepScheduler.step):
+    for function in (
+        fewstep.sample,
+        fewstep.plan,
+        fewstep.run,
+        fewstep.invert,
+        FewstepScheduler.set_timesteps,
+        FewstepScheduler.step,
+    ):
         taken |= set(inspect.signature(function).parameters)
     taken |= set(inspect.signature(FewstepScheduler.__init__).parameters)
     taken -= {"eta"}  # of ``step``: it is the option
@@ -72,7 +94,9 @@ def test_the_noise_scale_has_a_name_of_its_own(name):
     den = fewstep.models.load("mixture")
     assert not fewstep.plan(name, den.schedule, steps=3, noise_scale="ode").stochastic
     out = fewstep.sample(den, name, steps=3, n=2, noise_scale="ode")
-    assert torch.equal(out, fewstep.sample(den, name, steps=3, n=2, noise_scale="ode", noise="brownian"))
+    assert torch.equal(
+        out, fewstep.sample(den, name, steps=3, n=2, noise_scale="ode", noise="brownian")
+    )
     with pytest.raises(FewstepError, match="noise_scale"):
         fewstep.plan(name, den.schedule, steps=3, noise="ode")
     with pytest.raises(FewstepError, match="noise_scale"):
@@ -80,7 +104,9 @@ def test_the_noise_scale_has_a_name_of_its_own(name):
 
 
 def test_numbers_of_numpy_are_pythons():
-    plan = fewstep.plan("unipc", VPLinear(), steps=np.int64(3), order=np.int64(2), skip_corrector=np.array([0]))
+    plan = fewstep.plan(
+        "unipc", VPLinear(), steps=np.int64(3), order=np.int64(2), skip_corrector=np.array([0])
+    )
     assert plan == fewstep.plan("unipc", VPLinear(), steps=3, order=2, skip_corrector=(0,))
     options = make_options(get("ddim"), {"eta": np.float32(0.5)})
     assert type(options.eta) is float and options == make_options(get("ddim"), {"eta": 0.5})
@@ -128,13 +154,28 @@ def test_a_flag_is_a_flag():
 def test_nonsense_in_schedules(cls):
     for field in dataclasses.fields(cls):
         for value in (*NONSENSE, True, None):
-            given = {field.name: value} if cls is not PFGMPP or field.name == "D" else {"D": 64.0, field.name: value}
+            given = (
+                {field.name: value}
+                if cls is not PFGMPP or field.name == "D"
+                else {"D": 64.0, field.name: value}
+            )
             with pytest.raises(FewstepError):
                 cls(**given)
 
 
 @pytest.mark.parametrize(
-    "schedule", [VPLinear(), VPCosine(), VPSigmoid(), SubVP(), VE(), EDM(), Flow(), Trig(), DiscreteVP.from_betas([0.1] * 9)]
+    "schedule",
+    [
+        VPLinear(),
+        VPCosine(),
+        VPSigmoid(),
+        SubVP(),
+        VE(),
+        EDM(),
+        Flow(),
+        Trig(),
+        DiscreteVP.from_betas([0.1] * 9),
+    ],
 )
 def test_a_time_is_a_number(schedule):
     for name in ("alpha", "sigma", "dalpha", "dsigma", "lam", "rho", "t_of_lam", "node"):
@@ -158,12 +199,32 @@ def test_a_time_is_a_number(schedule):
 def test_nonsense_in_wrap(option, values):
     for value in values:
         with pytest.raises(FewstepError):
-            wrap(lambda x, t: x, **{"schedule": EDM(), "prediction": "x0", "precondition": "edm", option: value})
+            wrap(
+                lambda x, t: x,
+                **{"schedule": EDM(), "prediction": "x0", "precondition": "edm", option: value},
+            )
 
 
 @pytest.mark.parametrize(
     "argument",
-    ["steps", "nfe", "grid", "times", "sigmas", "final", "n", "seed", "seeds", "x", "init", "start", "shape", "cond", "noise", "dtype"],
+    [
+        "steps",
+        "nfe",
+        "grid",
+        "times",
+        "sigmas",
+        "final",
+        "n",
+        "seed",
+        "seeds",
+        "x",
+        "init",
+        "start",
+        "shape",
+        "cond",
+        "noise",
+        "dtype",
+    ],
 )
 def test_nonsense_in_sample(argument):
     den = fewstep.models.load("mixture")

@@ -1,4 +1,5 @@
-"""What every registered sampler that is a plan must hold, whoever wrote it (drivers: ``test_drivers``)."""
+"""What every registered sampler that is a plan must hold, whoever wrote it (drivers:
+``test_drivers``)."""
 
 import math
 from functools import cache
@@ -19,7 +20,9 @@ IDS = [name + "".join(f"-{k}={v}" for k, v in options.items()) for name, options
 every_case = pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 every_sampler = pytest.mark.parametrize("name", names("plan"))
 VARIANTS = [(case, label) for case, label in zip(CASES, IDS, strict=True) if case[1]]
-every_variant = pytest.mark.parametrize(("name", "options"), [case for case, _ in VARIANTS], ids=[label for _, label in VARIANTS])
+every_variant = pytest.mark.parametrize(
+    ("name", "options"), [case for case, _ in VARIANTS], ids=[label for _, label in VARIANTS]
+)
 
 BETAS = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
 SCHEDULES = {
@@ -38,7 +41,9 @@ SCHEDULES = {
 def mixture(schedule):
     means = torch.tensor([[1.0, -0.5], [-0.8, 0.6], [0.2, 1.1]], dtype=torch.float64)
     stds = torch.tensor([0.3, 0.4, 0.2], dtype=torch.float64)
-    return fewstep.models.GaussianMixture(means, stds, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), schedule, "v")
+    return fewstep.models.GaussianMixture(
+        means, stds, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), schedule, "v"
+    )
 
 
 def zero_noise(key, like):
@@ -77,13 +82,20 @@ def runs_to_the_end(name, options, schedule, steps, final):
     case = f"{name} {options} on {schedule!r}, {steps} steps to {final}"
     entry = get(name)
     path = grid("uniform" if name.startswith("flow_") else "lam", schedule, steps, final=final)
-    if options.get("evaluate_end") and path[-1].sigma == 0.0 and None in (path[-1].dalpha, path[-1].dsigma):
+    if (
+        options.get("evaluate_end")
+        and path[-1].sigma == 0.0
+        and None in (path[-1].dalpha, path[-1].dsigma)
+    ):
         with pytest.raises(ConversionError, match="a velocity needs d alpha/dt and d sigma/dt"):
             build(name, path, entry.options(**options))
         return
     plan = build(name, path, entry.options(**options))
     model = Counting(mixture(schedule))
-    x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * schedule.prior_scale
+    x = (
+        torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        * schedule.prior_scale
+    )
     out = run(plan, model, x, noise=zero_noise)
     assert bool(torch.isfinite(out).all()), case
     assert plan.nfe == model.calls, case
@@ -94,7 +106,8 @@ def runs_to_the_end(name, options, schedule, steps, final):
 
 @every_sampler
 def test_few_steps_from_either_end(name):
-    """1, 2, 3 steps on every schedule, from alpha = 0 where it has one, to sigma_min and to sigma = 0. VE has no t at sigma = 0."""
+    """1, 2, 3 steps on every schedule, from alpha = 0 where it has one, to sigma_min and to sigma =
+    0. VE has no t at sigma = 0."""
     for schedule in SCHEDULES.values():
         if runnable(name, schedule):
             for steps, final in product((1, 2, 3), ("zero", "sigma_min")):
@@ -138,12 +151,15 @@ def test_a_budget_is_kept(name, options):
         plan = fewstep.plan(name, home(name), nfe=budget, **options)
         assert 1 <= plan.nfe <= budget, f"{plan.nfe} of {budget}"
         if get(name).fill is not None:
-            assert plan.nfe == budget, f"a method that fills must spend it all: {plan.nfe} of {budget}"
+            assert plan.nfe == budget, (
+                f"a method that fills must spend it all: {plan.nfe} of {budget}"
+            )
 
 
 @every_case
 def test_a_constant_prediction_is_solved_exactly(name, options):
-    """Where the network always answers the same x0, every straight orbit is exact: E and the sum of the weights are right."""
+    """Where the network always answers the same x0, every straight orbit is exact: E and the sum of
+    the weights are right."""
     schedule = home(name)
 
     class Point:
@@ -163,13 +179,18 @@ def test_a_constant_prediction_is_solved_exactly(name, options):
             return (torch.full_like(x_in, 0.7),)
 
     def law(steps):
-        """Mean and standard deviation of the end, exactly: all is linear in the start noise and in each draw, one row each."""
-        plan = fewstep.plan(name, schedule, steps=steps, grid="uniform", final="sigma_min", **options)
+        """Mean and standard deviation of the end, exactly: all is linear in the start noise and in
+        each draw, one row each."""
+        plan = fewstep.plan(
+            name, schedule, steps=steps, grid="uniform", final="sigma_min", **options
+        )
         count = len(plan.draws)
-        unit = torch.eye(count + 2, dtype=torch.float64)  # row 0: no noise, row 1: that of the start, row k + 2: draw k
+        # row 0: no noise, row 1: that of the start, row k + 2: draw k
+        unit = torch.eye(count + 2, dtype=torch.float64)
         x = plan.start.alpha * 0.7 + plan.start.sigma * unit[:, 1:2]
         draws = [unit[:, k + 2 : k + 3].clone() for k in range(count)]
-        if options.get("evaluate_end"):  # on the straight path sigma = 0 there, where an x0 network gives no velocity
+        # on the straight path sigma = 0 there, where an x0 network gives no velocity
+        if options.get("evaluate_end"):
             with pytest.raises(ConversionError, match="says nothing about velocity"):
                 run(plan, Point(), x, noise=draws)
             return plan, plan.end.alpha * 0.7, plan.end.sigma
@@ -182,7 +203,9 @@ def test_a_constant_prediction_is_solved_exactly(name, options):
         for steps in (24, 384):
             plan, mean, spread = law(steps)
             errors.append((abs(mean - plan.end.alpha * 0.7), abs(spread - plan.end.sigma)))
-        assert all(fine < 0.4 * coarse + 1e-9 and fine < 0.1 for coarse, fine in zip(*errors, strict=True)), errors
+        assert all(
+            fine < 0.4 * coarse + 1e-9 and fine < 0.1 for coarse, fine in zip(*errors, strict=True)
+        ), errors
         return
     assert mean == pytest.approx(plan.end.alpha * 0.7, rel=1e-10, abs=1e-10)
     if plan.consistency == "exact":
@@ -200,11 +223,16 @@ def test_consistency(name, options):
     if name in known:
         assert plan.consistency == known[name]
         return
-    noise_form = plan.stochastic and (options.get("kind") == "eps" or name.startswith("sde_dpm_solver"))
-    if get(name).allow == "asymptotic" and not name.startswith("flow_"):  # Euler-Maruyama and the like: only steps to 0 make states
+    noise_form = plan.stochastic and (
+        options.get("kind") == "eps" or name.startswith("sde_dpm_solver")
+    )
+    # Euler-Maruyama and the like: only steps to 0 make states
+    if get(name).allow == "asymptotic" and not name.startswith("flow_"):
         assert plan.consistency == "asymptotic"
         return
-    assert plan.consistency == ("signal" if options.get("variance") == "fixed_large" or noise_form else "exact")
+    assert plan.consistency == (
+        "signal" if options.get("variance") == "fixed_large" or noise_form else "exact"
+    )
     assert plan.off_label == ()
 
 
@@ -222,9 +250,11 @@ def test_bits_do_not_depend_on_the_batch(name):
 
 @every_sampler
 def test_dtypes(name):
-    """A bf16 state stays close to the float64 run: arithmetic is fp32 or better, only storage rounds."""
+    """A bf16 state stays close to the float64 run: arithmetic is fp32 or better, only storage
+    rounds."""
     model = mixture(home(name))
-    grid = "uniform" if name == "pndm" else "auto"  # its equal-step weights reach 23 on six unequal steps, and multiply any rounding
+    # its equal-step weights reach 23 on six unequal steps, and multiply any rounding
+    grid = "uniform" if name == "pndm" else "auto"
     exact = fewstep.sample(model, name, steps=6, n=4, grid=grid, dtype=torch.float64)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-3), (torch.bfloat16, 0.35)):
         out = fewstep.sample(model, name, steps=6, n=4, grid=grid, dtype=dtype)
@@ -243,7 +273,9 @@ def test_start_in_the_middle(name):
         assert info.plan.start.t == pytest.approx(start)
         assert info.nfe == info.plan.nfe
         assert bool(torch.isfinite(out).all())
-    assert float((out - init).norm(dim=1).max()) < 1.5, "an image to image run from 0.1 stays near its image (from 0.4 it may leave)"
+    assert float((out - init).norm(dim=1).max()) < 1.5, (
+        "an image to image run from 0.1 stays near its image (from 0.4 it may leave)"
+    )
 
 
 @every_sampler
@@ -251,7 +283,8 @@ def test_it_is_described(name):
     entry = fewstep.samplers.describe(name)
     assert entry["source"]
     assert entry["summary"].endswith(".")
-    assert entry["order"] >= (0 if math.isinf(get(name).tau_of(get(name).options())) else 1)  # fresh noise that does not vanish: none
+    # fresh noise that does not vanish: none
+    assert entry["order"] >= (0 if math.isinf(get(name).tau_of(get(name).options())) else 1)
 
 
 def test_ddim_with_eta_one_is_ddpm_and_euler_ancestral():
@@ -261,11 +294,19 @@ def test_ddim_with_eta_one_is_ddpm_and_euler_ancestral():
 
 
 def test_presets_are_presets():
-    assert fewstep.plan("lms", VPLinear(), steps=7, order=3) == fewstep.plan("deis", VPLinear(), steps=7, variant="rhoab", order=3)
-    assert fewstep.plan("dpm2", VPLinear(), steps=7) == fewstep.plan("dpm_solver_2", VPLinear(), steps=7)
+    assert fewstep.plan("lms", VPLinear(), steps=7, order=3) == fewstep.plan(
+        "deis", VPLinear(), steps=7, variant="rhoab", order=3
+    )
+    assert fewstep.plan("dpm2", VPLinear(), steps=7) == fewstep.plan(
+        "dpm_solver_2", VPLinear(), steps=7
+    )
     no_corrector = {"steps": 7, "corrector": False}
-    assert fewstep.plan("unipc", VPLinear(), **no_corrector) == fewstep.plan("dpmpp_2m", VPLinear(), steps=7)
-    assert fewstep.plan("unipc", VPLinear(), order=3, **no_corrector) == fewstep.plan("dpmpp_3m", VPLinear(), steps=7)
+    assert fewstep.plan("unipc", VPLinear(), **no_corrector) == fewstep.plan(
+        "dpmpp_2m", VPLinear(), steps=7
+    )
+    assert fewstep.plan("unipc", VPLinear(), order=3, **no_corrector) == fewstep.plan(
+        "dpmpp_3m", VPLinear(), steps=7
+    )
 
 
 def test_fill_spends_the_budget_in_blocks():
@@ -273,7 +314,9 @@ def test_fill_spends_the_budget_in_blocks():
         for budget in range(1, 14):
             plan = fewstep.plan(name, VPLinear(), nfe=budget, grid="lam", final="sigma_min")
             assert plan.nfe == budget
-            assert plan.steps == len(fewstep.samplers.singlestep.dpm_solver.fill_orders(order, budget))
+            assert plan.steps == len(
+                fewstep.samplers.singlestep.dpm_solver.fill_orders(order, budget)
+            )
 
 
 @pytest.mark.parametrize(
@@ -300,7 +343,9 @@ def test_bad_requests_are_named(call, message):
 
 def test_aliases_resolve():
     schedule = EDM(0.002, 80.0)
-    assert fewstep.plan("DPM++ 2M Karras", schedule, steps=5) == fewstep.plan("dpmpp_2m", schedule, steps=5, grid="karras")
+    assert fewstep.plan("DPM++ 2M Karras", schedule, steps=5) == fewstep.plan(
+        "dpmpp_2m", schedule, steps=5, grid="karras"
+    )
     for name, alias in fewstep.samplers.ALIASES.items():
         assert alias.sampler in names(), name
         if get(alias.sampler).form == "driver":

@@ -1,4 +1,5 @@
-"""Both schemes of the adaptive SDE against the exact solution of a linear equation, order by order in the step, W and H apart."""
+"""Both schemes of the adaptive SDE against the exact solution of a linear equation, order by order
+in the step, W and H apart."""
 
 from __future__ import annotations
 
@@ -33,13 +34,28 @@ class Linear:
 
 
 def step(
-    schedule: object, scheme: str, tau: float, h: float, y: float, w: float, area: float, share: float, slope: float, lam: float = -0.4
+    schedule: object,
+    scheme: str,
+    tau: float,
+    h: float,
+    y: float,
+    w: float,
+    area: float,
+    share: float,
+    slope: float,
+    lam: float = -0.4,
 ):
-    """y_t of one step, and the error that it keeps (in y), for increments W and H given as numbers."""
+    """y_t of one step, and the error that it keeps (in y), for increments W and H given as
+    numbers."""
     s, t = schedule.node_at_lam(lam), schedule.node_at_lam(lam + h)
-    piece = stochastic_step(Grid.from_nodes([s, t], schedule), s, t, AdaptiveSDE(tau=tau, scheme=scheme))
+    piece = stochastic_step(
+        Grid.from_nodes([s, t], schedule), s, t, AdaptiveSDE(tau=tau, scheme=scheme)
+    )
     x = torch.tensor([[y * s.alpha]], dtype=torch.float64)
-    units = [torch.tensor([[w / math.sqrt(h)]], dtype=torch.float64), torch.tensor([[area * math.sqrt(12.0 / h)]], dtype=torch.float64)]
+    units = [
+        torch.tensor([[w / math.sqrt(h)]], dtype=torch.float64),
+        torch.tensor([[area * math.sqrt(12.0 / h)]], dtype=torch.float64),
+    ]
     ran = Drive(Linear(schedule, share, slope), x, s).run(piece, noise=units)
     return float(ran.x) / t.alpha, float(ran.kept[0]) / t.alpha
 
@@ -48,13 +64,16 @@ def order(errors: list[float]) -> float:
     return math.log2(abs(errors[0] / errors[1]))
 
 
-every = pytest.mark.parametrize(("scheme", "tau"), [(scheme, tau) for scheme in SCHEMES for tau in (0.6, 1.0)])
+every = pytest.mark.parametrize(
+    ("scheme", "tau"), [(scheme, tau) for scheme in SCHEMES for tau in (0.6, 1.0)]
+)
 
 
 @every
 @pytest.mark.parametrize("schedule", [EDM(0.002, 80.0), VPLinear()], ids=lambda s: type(s).__name__)
 def test_the_drift_is_of_second_order(scheme: str, tau: float, schedule: object) -> None:
-    """Without noise: ``dy = -kappa (y - D) dlam`` with D linear in y and in lam; local errors of h^3."""
+    """Without noise: ``dy = -kappa (y - D) dlam`` with D linear in y and in lam; local errors of
+    h^3."""
     kappa, share, slope, lam = 1.0 + tau**2, 0.3, 0.8, -0.4
     rate = kappa * (1.0 - share)
     errors = []
@@ -69,7 +88,8 @@ def test_the_drift_is_of_second_order(scheme: str, tau: float, schedule: object)
 
 @every
 def test_the_noise_is_right_to_order_three_halves(scheme: str, tau: float) -> None:
-    """``int e^{-k(t-u)} g(u) dW_u = e^{-kh} (g W + (k g + g') h (W/2 - H)) + O(h^{5/2})``: the weights of W and of H, one at a time."""
+    """``int e^{-k(t-u)} g(u) dW_u = e^{-kh} (g W + (k g + g') h (W/2 - H)) + O(h^{5/2})``: the
+    weights of W and of H, one at a time."""
     schedule, share, lam = EDM(0.002, 80.0), 0.3, -0.4
     k = (1.0 + tau**2) * (1.0 - share)
     g = math.sqrt(2.0) * tau * math.exp(-lam)
@@ -79,7 +99,10 @@ def test_the_noise_is_right_to_order_three_halves(scheme: str, tau: float) -> No
         base = step(schedule, scheme, tau, h, 0.0, 0.0, 0.0, share, 0.0)[0]
         found["w"].append(step(schedule, scheme, tau, h, 0.0, 1.0, 0.0, share, 0.0)[0] - base)
         found["h"].append(step(schedule, scheme, tau, h, 0.0, 0.0, 1.0, share, 0.0)[0] - base)
-    wanted = {"w": [(1.0 - k * h) * g + 0.5 * h * slope for h in (0.02, 0.01, 0.005)], "h": [-h * slope for h in (0.02, 0.01, 0.005)]}
+    wanted = {
+        "w": [(1.0 - k * h) * g + 0.5 * h * slope for h in (0.02, 0.01, 0.005)],
+        "h": [-h * slope for h in (0.02, 0.01, 0.005)],
+    }
     for name in ("w", "h"):
         errors = [a - b for a, b in zip(found[name], wanted[name], strict=True)]
         for pair in (errors[:2], errors[1:]):
@@ -88,12 +111,17 @@ def test_the_noise_is_right_to_order_three_halves(scheme: str, tau: float) -> No
 
 @every
 def test_the_area_term_carries_a_change_of_the_strength(scheme: str, tau: float) -> None:
-    """With D = y nothing drifts: ``int g dW``, whose H-part is ``-h g'`` and whose W-part is the mean of g."""
+    """With D = y nothing drifts: ``int g dW``, whose H-part is ``-h g'`` and whose W-part is the
+    mean of g."""
     schedule = EDM(0.002, 80.0)
     h, lam = 0.1, -0.4
     g_s, g_t = (math.sqrt(2.0) * tau * math.exp(-v) for v in (lam, lam + h))
-    assert step(schedule, scheme, tau, h, 0.0, 1.0, 0.0, 1.0, 0.0)[0] == pytest.approx(0.5 * (g_s + g_t), rel=1e-10)
-    assert step(schedule, scheme, tau, h, 0.0, 0.0, 1.0, 1.0, 0.0)[0] == pytest.approx(g_s - g_t, rel=1e-10)
+    assert step(schedule, scheme, tau, h, 0.0, 1.0, 0.0, 1.0, 0.0)[0] == pytest.approx(
+        0.5 * (g_s + g_t), rel=1e-10
+    )
+    assert step(schedule, scheme, tau, h, 0.0, 0.0, 1.0, 1.0, 0.0)[0] == pytest.approx(
+        g_s - g_t, rel=1e-10
+    )
 
 
 @every
@@ -102,21 +130,42 @@ def test_the_error_is_the_difference_to_euler(scheme: str, tau: float) -> None:
     schedule = VPLinear()
     errors = [step(schedule, scheme, tau, h, 1.3, 0.0, 0.0, 0.3, 0.8)[1] for h in (0.02, 0.01)]
     assert order(errors) == pytest.approx(2.0, abs=0.2)
-    assert step(schedule, scheme, tau, 0.1, 1.3, 0.0, 0.0, 1.0, 0.0)[1] == pytest.approx(0.0, abs=1e-12)
+    assert step(schedule, scheme, tau, 0.1, 1.3, 0.0, 0.0, 1.0, 0.0)[1] == pytest.approx(
+        0.0, abs=1e-12
+    )
     kappa, c, b2 = 1.0 + tau**2, SCHEMES[scheme].c, 1.0 - SCHEMES[scheme].b1
     h = 1e-3
     drift = kappa * (0.3 * 1.3 + 0.8 * -0.4 - 1.3)
     change = c * h * kappa * (0.8 - (1.0 - 0.3) * drift)
-    assert step(schedule, scheme, tau, h, 1.3, 0.0, 0.0, 0.3, 0.8)[1] == pytest.approx(h * b2 * change, rel=1e-6)
+    assert step(schedule, scheme, tau, h, 1.3, 0.0, 0.0, 0.3, 0.8)[1] == pytest.approx(
+        h * b2 * change, rel=1e-6
+    )
 
 
 def test_the_tableaus_as_published() -> None:
-    """SRA1: c_2 = 3/4, weights 1/3 and 2/3, noise 3/2 I_(1,0) / h at the second stage (Roessler 2010); ShARK: eq. 6.1 of 2210.17543."""
-    assert tuple(SCHEMES["sra1"]) == (0.75, 0.75, 1.5, 0.0, pytest.approx(1 / 3), pytest.approx(2 / 3))
-    assert tuple(SCHEMES["shark"]) == (pytest.approx(5 / 6), pytest.approx(5 / 6), 1.0, 1.0, 0.4, 0.6)
+    """SRA1: c_2 = 3/4, weights 1/3 and 2/3, noise 3/2 I_(1,0) / h at the second stage (Roessler
+    2010); ShARK: eq. 6.1 of 2210.17543."""
+    assert tuple(SCHEMES["sra1"]) == (
+        0.75,
+        0.75,
+        1.5,
+        0.0,
+        pytest.approx(1 / 3),
+        pytest.approx(2 / 3),
+    )
+    assert tuple(SCHEMES["shark"]) == (
+        pytest.approx(5 / 6),
+        pytest.approx(5 / 6),
+        1.0,
+        1.0,
+        0.4,
+        0.6,
+    )
     for name, f in SCHEMES.items():
         assert f.b1 + f.b2 == pytest.approx(1.0) and f.b2 * f.c == pytest.approx(0.5), name
-        assert f.b1 * f.first_h + f.b2 * f.h == pytest.approx(1.0), "h sum b H is the integral of the path less W/2"
+        assert f.b1 * f.first_h + f.b2 * f.h == pytest.approx(1.0), (
+            "h sum b H is the integral of the path less W/2"
+        )
         assert f.b2 * f.w == pytest.approx(0.5)
 
 
@@ -126,6 +175,8 @@ def test_a_fragment_runs_in_the_loop() -> None:
     piece = stochastic_step(Grid.from_nodes([s, t], schedule), s, t, AdaptiveSDE())
     model = Linear(schedule, 0.3, 0.8)
     x, z = torch.ones(2, 3, dtype=torch.float64), [torch.zeros(2, 3, dtype=torch.float64)] * 2
-    assert torch.equal(run(piece.plan, model, x, noise=z), run(lower(piece.plan, model), model, x, noise=z))
+    assert torch.equal(
+        run(piece.plan, model, x, noise=z), run(lower(piece.plan, model), model, x, noise=z)
+    )
     assert len(piece.keep) == 1
     assert [(draw.start, draw.end) for draw in piece.plan.draws] == [(s, t), (s, t)]

@@ -1,4 +1,5 @@
-"""Stochastic samplers: identities between them, laws of their samples, weak orders beyond the certificates, and the noise scales."""
+"""Stochastic samplers: identities between them, laws of their samples, weak orders beyond the
+certificates, and the noise scales."""
 
 import math
 from functools import cache
@@ -27,7 +28,9 @@ VP = VPLinear()
 def mixture(schedule):
     means = torch.tensor([[1.0, -0.5], [-0.8, 0.6], [0.2, 1.1]], dtype=torch.float64)
     stds = torch.tensor([0.3, 0.4, 0.2], dtype=torch.float64)
-    return fewstep.models.GaussianMixture(means, stds, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), schedule, "v")
+    return fewstep.models.GaussianMixture(
+        means, stds, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), schedule, "v"
+    )
 
 
 def path(steps=7, final="zero", schedule=VP):
@@ -60,15 +63,30 @@ def assert_same(a, b):
     ("one", "other"),
     [
         (("sa_solver", {"predictor_order": 1, "corrector_order": 0}), ("ddim", {"eta": 1.0})),
-        (("sa_solver", {"predictor_order": 2, "corrector_order": 0, "tau": 0.0}), ("dpmpp_2m", {"correction": "taylor"})),
-        (("sa_solver", {"predictor_order": 3, "corrector_order": 0, "tau": 0.0}), ("dpmpp_3m", {"correction": "taylor"})),
-        (("sa_solver", {"corrector_order": 0, "end_noise": True}), ("dpmpp_2m_sde", {"correction": "heun"})),
-        (("sa_solver", {"corrector_order": 0, "kind": "eps"}), ("sde_dpm_solver_2m", {"correction": "taylor"})),
+        (
+            ("sa_solver", {"predictor_order": 2, "corrector_order": 0, "tau": 0.0}),
+            ("dpmpp_2m", {"correction": "taylor"}),
+        ),
+        (
+            ("sa_solver", {"predictor_order": 3, "corrector_order": 0, "tau": 0.0}),
+            ("dpmpp_3m", {"correction": "taylor"}),
+        ),
+        (
+            ("sa_solver", {"corrector_order": 0, "end_noise": True}),
+            ("dpmpp_2m_sde", {"correction": "heun"}),
+        ),
+        (
+            ("sa_solver", {"corrector_order": 0, "kind": "eps"}),
+            ("sde_dpm_solver_2m", {"correction": "taylor"}),
+        ),
         (("sa_solver", {"predictor_order": 3, "corrector_order": 0}), ("dpmpp_3m_sde", {})),
         (("seeds_2", {}), ("dpmpp_sde", {})),
         (("seeds_2", {"r1": 0.3}), ("dpmpp_sde", {"r": 0.3})),
         (("seeds_2", {"tau": 0.0}), ("dpmpp_2s", {})),
-        (("seeds_2", {"tau": 0.0, "correction": "taylor", "kind": "eps"}), ("dpm_solver_2", {"correction": "taylor"})),
+        (
+            ("seeds_2", {"tau": 0.0, "correction": "taylor", "kind": "eps"}),
+            ("dpm_solver_2", {"correction": "taylor"}),
+        ),
         (("seeds_3", {"tau": 0.0}), ("dpmpp_3s", {})),
         (("seeds_3", {"tau": 0.0, "correction": "taylor"}), ("dpmpp_3s", {"correction": "taylor"})),
         (("seeds_3", {"tau": 0.0, "kind": "eps"}), ("dpm_solver_3", {})),
@@ -88,7 +106,10 @@ def test_one_method_is_another(one, other):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize(("noise", "tau"), [("ode", 0.0), ("sde", 1.0), ("sde_2", math.sqrt(0.5)), ("sde_3", math.sqrt(1.5))])
+@pytest.mark.parametrize(
+    ("noise", "tau"),
+    [("ode", 0.0), ("sde", 1.0), ("sde_2", math.sqrt(0.5)), ("sde_3", math.sqrt(1.5))],
+)
 def test_er_sde_with_a_power_is_the_multistep_in_rho(order, noise, tau):
     scheme = Scheme(variable="rho", order=order, tau=tau, lower_order_final=False)
     where = path(final="sigma_min")
@@ -106,7 +127,9 @@ def test_sa_solver_without_noise_is_unip_and_unic(order):
     """With exact moments in place of UniPC's B(h), which matter where two nodes meet."""
     made = plan("sa_solver", predictor_order=order, corrector_order=order + 1, tau=0.0)
     unipc = plan("unipc", order=order)
-    assert made.nfe == unipc.nfe and [e.node for e in made.evaluations] == [e.node for e in unipc.evaluations]
+    assert made.nfe == unipc.nfe and [e.node for e in made.evaluations] == [
+        e.node for e in unipc.evaluations
+    ]
     x, history, used = torch.full((1, 2), 0.4, dtype=torch.float64), [], 0
     wanted, last = x, (x, path()[0])
     for i, (s, t) in enumerate(path().pairs()):  # the textbook, value by value
@@ -115,35 +138,50 @@ def test_sa_solver_without_noise_is_unip_and_unic(order):
         D = a * wanted + b * m
         if i:
             w = weights(last[1], s, [s, *(n for n, _ in history[:used])], "x0")
-            wanted = w.carry * last[0] + sum(c * v for c, v in zip(w.values, [D, *(v for _, v in history[:used])], strict=True))
+            wanted = w.carry * last[0] + sum(
+                c * v for c, v in zip(w.values, [D, *(v for _, v in history[:used])], strict=True)
+            )
         history = [(s, D), *history[: order - 1]]
         used = min(order, len(history), path().steps - i)
         w = weights(s, t, [n for n, _ in history[:used]], "x0")
         last = (wanted, s)
-        wanted = w.carry * wanted + sum(c * v for c, (_, v) in zip(w.values, history[:used], strict=True))
+        wanted = w.carry * wanted + sum(
+            c * v for c, (_, v) in zip(w.values, history[:used], strict=True)
+        )
     torch.testing.assert_close(run(made, mixture(VP), x), wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_heun_of_k_diffusion_is_taylor():
-    assert plan("dpmpp_2m_sde", correction="heun") == plan("dpmpp_2m_sde", correction="taylor") != plan("dpmpp_2m_sde")
+    assert (
+        plan("dpmpp_2m_sde", correction="heun")
+        == plan("dpmpp_2m_sde", correction="taylor")
+        != plan("dpmpp_2m_sde")
+    )
     with pytest.raises(SamplerError, match="heun"):
         plan("dpmpp_2m_sde", correction="huen")
 
 
 def test_noise_form_step_by_its_formula():
-    """``(alpha_t/alpha_s) x - 2 sigma_t (e^h - 1) eps + sigma_t sqrt(e^{2h} - 1) z`` (arXiv 2211.01095, app. B)."""
+    """``(alpha_t/alpha_s) x - 2 sigma_t (e^h - 1) eps + sigma_t sqrt(e^{2h} - 1) z`` (arXiv
+    2211.01095, app. B)."""
     where = path(3, "sigma_min")
     combine = plan("sde_dpm_solver_1", where).code[1]
     s, t = where[0], where[1]
     h = t.lam - s.lam
-    wanted = [t.alpha / s.alpha, -2.0 * t.sigma * math.expm1(h), t.sigma * math.sqrt(math.expm1(2.0 * h))]
+    wanted = [
+        t.alpha / s.alpha,
+        -2.0 * t.sigma * math.expm1(h),
+        t.sigma * math.sqrt(math.expm1(2.0 * h)),
+    ]
     assert [c for _, c in (*combine.terms, *combine.noise)] == pytest.approx(wanted, rel=1e-12)
 
 
 def test_noise_form_defect_vanishes_with_the_step():
     """The noise norm of a state is off by O(h^2), the signal is exact."""
     defects = [plan("sde_dpm_solver_1", path(n, "sigma_min")).defect for n in (50, 100, 200)]
-    assert defects[0] / defects[1] == pytest.approx(4.0, rel=0.2) and defects[1] / defects[2] == pytest.approx(4.0, rel=0.1)
+    assert defects[0] / defects[1] == pytest.approx(4.0, rel=0.2) and defects[1] / defects[
+        2
+    ] == pytest.approx(4.0, rel=0.1)
 
 
 def test_sub_intervals_are_disjoint():
@@ -152,7 +190,10 @@ def test_sub_intervals_are_disjoint():
         assert len(made.draws) == 4 * parts
         assert all(a.end == b.start for a, b in zip(made.draws, made.draws[1:], strict=False)), name
     overlapping = plan("dpmpp_sde", path(4, "sigma_min"), noises="overlapping")
-    assert all(a.start == b.start for a, b in zip(overlapping.draws[::2], overlapping.draws[1::2], strict=True))
+    assert all(
+        a.start == b.start
+        for a, b in zip(overlapping.draws[::2], overlapping.draws[1::2], strict=True)
+    )
 
 
 # the strength of SA-Solver
@@ -174,7 +215,9 @@ def test_strength_per_step():
     with pytest.raises(ValueError, match="tau has 3 values, the grid 7 steps"):
         plan("sa_solver", tau=(1.0, 0.0, 1.0))
     flow = fewstep.plan("sa_solver", Flow(), steps=4, grid="uniform", tau=(1.0, 1.0, 0.0, 0.0))
-    assert [d.start.t for d in flow.draws] == [0.75], "the first step, out of alpha = 0, puts in no noise"
+    assert [d.start.t for d in flow.draws] == [0.75], (
+        "the first step, out of alpha = 0, puts in no noise"
+    )
 
 
 def test_last_step_is_quiet_unless_asked():
@@ -227,9 +270,12 @@ PHI = {
 
 
 @pytest.mark.parametrize("name", sorted(PHI))
-@pytest.mark.parametrize("rhos", [(2.0, 1.3, 2.9, 4.5), (80.0, 40.0, 90.0), (0.02, 0.004, 0.07), (0.5, 0.499, 0.501)])
+@pytest.mark.parametrize(
+    "rhos", [(2.0, 1.3, 2.9, 4.5), (80.0, 40.0, 90.0), (0.02, 0.004, 0.07), (0.5, 0.499, 0.501)]
+)
 def test_weights_against_quadrature(name, rhos, monkeypatch):
-    """``Phi_t int l_j d(-1/Phi)``, ``Phi_t / Phi_s`` and ``sqrt(rho_t^2 - rho_s^2 (Phi_t/Phi_s)^2)`` in 30 digits."""
+    """``Phi_t int l_j d(-1/Phi)``, ``Phi_t / Phi_s`` and
+    ``sqrt(rho_t^2 - rho_s^2 (Phi_t/Phi_s)^2)`` in 30 digits."""
     monkeypatch.setattr(mp, "dps", 30)
     phi = PHI[name]
     s, t, *older = rhos
@@ -237,16 +283,22 @@ def test_weights_against_quadrature(name, rhos, monkeypatch):
     w = noise_scale_weights(ve(s), ve(t), [ve(r) for r in where], NOISE_SCALES[name])
     rs, rt = mpf(s), mpf(t)
     assert w.carry == pytest.approx(float(phi(rt) / phi(rs)), rel=1e-13)
-    assert w.noise == pytest.approx(float(mp.sqrt(rt**2 - (rs * phi(rt) / phi(rs)) ** 2)), rel=1e-11)
+    assert w.noise == pytest.approx(
+        float(mp.sqrt(rt**2 - (rs * phi(rt) / phi(rs)) ** 2)), rel=1e-11
+    )
     total = 1 - phi(rt) / phi(rs)
     assert sum(w.values) == pytest.approx(float(total), rel=1e-12)
     for j, own in enumerate(where):
 
         def integrand(r, j=j, own=own):
-            basis = mp.fprod((r - mpf(o)) / (mpf(own) - mpf(o)) for i, o in enumerate(where) if i != j)
+            basis = mp.fprod(
+                (r - mpf(o)) / (mpf(own) - mpf(o)) for i, o in enumerate(where) if i != j
+            )
             return basis * mp.diff(phi, r) / phi(r) ** 2
 
-        assert w.values[j] == pytest.approx(float(phi(rt) * mp.quad(integrand, [rt, rs])), rel=1e-9, abs=1e-12)
+        assert w.values[j] == pytest.approx(
+            float(phi(rt) * mp.quad(integrand, [rt, rs])), rel=1e-9, abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("name", sorted(NOISE_SCALES))
@@ -264,12 +316,15 @@ def test_noise_scales_have_their_slopes(name):
 
 @pytest.mark.parametrize("noise", ["sde_5", "sde", "ode"])
 def test_er_sde_compat_by_the_formula_of_the_authors(noise, monkeypatch):
-    """``y <- r y + (1 - r) D + (Delta + Phi_t J0) d + (Delta^2/2 + Phi_t J1) d2``, J the integrals of (rho - rho_s)^k / Phi."""
+    """``y <- r y + (1 - r) D + (Delta + Phi_t J0) d + (Delta^2/2 + Phi_t J1) d2``, J the integrals
+    of (rho - rho_s)^k / Phi."""
     monkeypatch.setattr(mp, "dps", 25)
     phi = {"sde_5": PHI["sde_5"], "sde": lambda r: r**2, "ode": lambda r: r}[noise]
     rhos = (8.0, 5.0, 3.4, 2.0)
     where = Grid.from_nodes([EDM(0.002, 80.0).node_at_rho(r) for r in rhos], EDM(0.002, 80.0))
-    last = [i for i in plan("er_sde_compat", where, noise_scale=noise).code if getattr(i, "terms", ())][-1]
+    last = [
+        i for i in plan("er_sde_compat", where, noise_scale=noise).code if getattr(i, "terms", ())
+    ][-1]
     r2, r1, r0, rt = map(mpf, rhos)
     ratio, delta = phi(rt) / phi(r0), rt - r0
     j0 = mp.quad(lambda r: 1 / phi(r), [rt, r0])
@@ -278,7 +333,9 @@ def test_er_sde_compat_by_the_formula_of_the_authors(noise, monkeypatch):
     d = [1 / (r0 - r1), -1 / (r0 - r1), 0]
     older = [0, 1 / (r1 - r2), -1 / (r1 - r2)]
     d2 = [2 * (p - q) / (r0 - r2) for p, q in zip(d, older, strict=True)]
-    wanted = [float((1 - ratio) * one + a * p + b * q) for one, p, q in zip((1, 0, 0), d, d2, strict=True)]
+    wanted = [
+        float((1 - ratio) * one + a * p + b * q) for one, p, q in zip((1, 0, 0), d, d2, strict=True)
+    ]
     assert [c for _, c in last.terms] == pytest.approx([float(ratio), *wanted], rel=1e-9)
 
 
@@ -301,7 +358,9 @@ def test_noise_scales_refuse_what_has_no_meaning():
 def golden_run(name, **options):
     lams = (-2.0, -1.3, -0.6, 0.1, 0.8, 1.6)
     where = Grid.from_nodes([VP.node_at_lam(v) for v in lams], VP)
-    model = fewstep.models.GaussianMixture(torch.tensor(MEANS, dtype=torch.float64)[:, None], STDS, WEIGHTS, VP)
+    model = fewstep.models.GaussianMixture(
+        torch.tensor(MEANS, dtype=torch.float64)[:, None], STDS, WEIGHTS, VP
+    )
     x = where[0].sigma * torch.tensor([[-2.0], [0.3], [2.3]], dtype=torch.float64)
     made = plan(name, where, **options)
     return run(made, model, x, noise=lambda key, like: torch.zeros_like(like))[:, 0].tolist()
@@ -338,7 +397,16 @@ def slope(errors):
     [
         ("dpmpp_sde", {"eta": 0.5}, 2),
         ("dpmpp_sde", {"eta": 0.5, "noises": "overlapping"}, 1),
-        ("sa_solver", {"interval": (0.3, 3.0), "clock": "rho", "corrector_order": 0, "lower_order_final": False}, 2),
+        (
+            "sa_solver",
+            {
+                "interval": (0.3, 3.0),
+                "clock": "rho",
+                "corrector_order": 0,
+                "lower_order_final": False,
+            },
+            2,
+        ),
         ("sa_solver", {"predictor_order": 1, "corrector_order": 1, "lower_order_final": False}, 1),
         ("sa_solver", {"kind": "eps", "correction": "linear", "lower_order_final": False}, 2),
         ("er_sde", {"noise_scale": "sde_5", "order": 2}, 2),
@@ -353,11 +421,16 @@ def test_weak_order(name, options, order):
     assert abs(slope(errors) - order) < 0.15
 
 
-@pytest.mark.parametrize(("noise", "order"), [("sde_1", 3), ("sde_4", 3), ("sde_5", 3), ("sde_5", 2), ("sde_5", 1)])
+@pytest.mark.parametrize(
+    ("noise", "order"), [("sde_1", 3), ("sde_4", 3), ("sde_5", 3), ("sde_5", 2), ("sde_5", 1)]
+)
 def test_er_sde_walks_at_its_order_with_a_varying_strength(noise, order):
-    """The deterministic part is of third order with three nodes, whatever the noise scale (the authors' difference formula gives two)."""
+    """The deterministic part is of third order with three nodes, whatever the noise scale (the
+    authors' difference formula gives two)."""
     options = make_options(get("er_sde"), {"noise_scale": noise, "order": order})
-    found = walked_order(lambda n: build("er_sde", smooth_grid(VP, n), options), kappa=options.decay, steps=(64, 128))
+    found = walked_order(
+        lambda n: build("er_sde", smooth_grid(VP, n), options), kappa=options.decay, steps=(64, 128)
+    )
     assert abs(found - order) < 0.2
 
 
@@ -375,25 +448,39 @@ def ancestral_euler(steps):
 
 
 def test_the_walk_passes_over_jumps():
-    """Noise that is added to a state is exact: the walk sees the order of the steps between, not 0 for the wrong kappa."""
+    """Noise that is added to a state is exact: the walk sees the order of the steps between, not 0
+    for the wrong kappa."""
     made = smooth_plan("dpm2_ancestral", 20)
     assert len(jumps(made)) == len(made.draws) == 20
     assert jumps(plan("ddim", eta=1.0)) == {}
     for eta in (0.5, 1.0):
-        assert abs(walked_order(lambda n, eta=eta: smooth_plan("dpmpp_2s_ancestral", n, eta=eta)) - 2.0) < 0.1
+        assert (
+            abs(
+                walked_order(lambda n, eta=eta: smooth_plan("dpmpp_2s_ancestral", n, eta=eta)) - 2.0
+            )
+            < 0.1
+        )
     assert abs(walked_order(ancestral_euler) - 1.0) < 0.1
 
 
 def test_the_walk_with_a_given_decay_is_that_of_a_constant():
-    """A data-form step does not feel its state beyond its carry, so the particular solution behind the defects does not matter."""
+    """A data-form step does not feel its state beyond its carry, so the particular solution behind
+    the defects does not matter."""
     made = smooth_plan("dpmpp_2m_sde", 12)
-    constant, given = local_defects(made, 4, 2.0), local_defects(made, 4, lambda lam, end: 2.0 * (end - lam))
+    constant, given = (
+        local_defects(made, 4, 2.0),
+        local_defects(made, 4, lambda lam, end: 2.0 * (end - lam)),
+    )
     np.testing.assert_allclose(given, constant, rtol=0.0, atol=1e-13)
-    assert float(np.abs(local_defects(made, 4, lambda lam, end: 1.9 * (end - lam)) - constant).max()) > 1e-3
+    assert (
+        float(np.abs(local_defects(made, 4, lambda lam, end: 1.9 * (end - lam)) - constant).max())
+        > 1e-3
+    )
 
 
 def on_one_path(made):
-    """Error of the variance when the draws are increments of one Brownian path in lam, each divided by its standard deviation."""
+    """Error of the variance when the draws are increments of one Brownian path in lam, each divided
+    by its standard deviation."""
     law = last_state(made)
     ends = [(d.start.lam, d.end.lam) for d in made.draws]
     total = sum(c * c for c in law.noise)
@@ -401,14 +488,21 @@ def on_one_path(made):
         for j in range(i):
             shared = min(b, ends[j][1]) - max(a, ends[j][0])
             if shared > 0.0:
-                total += 2.0 * law.noise[i] * law.noise[j] * shared / math.sqrt((b - a) * (ends[j][1] - ends[j][0]))
+                total += (
+                    2.0
+                    * law.noise[i]
+                    * law.noise[j]
+                    * shared
+                    / math.sqrt((b - a) * (ends[j][1] - ends[j][0]))
+                )
     start, end = made.start, made.end
     variance = law.gain**2 * ((start.alpha * STD) ** 2 + start.sigma**2) + total
     return abs(variance - (end.alpha * STD) ** 2 - end.sigma**2)
 
 
 def test_overlapping_draws_of_one_path_have_weak_order_two():
-    """k-diffusion's two overlapping increments are right on one Brownian path, and of weak order 1 when they are unrelated."""
+    """k-diffusion's two overlapping increments are right on one Brownian path, and of weak order 1
+    when they are unrelated."""
     options = {"noises": "overlapping"}
     unrelated = [max(weak_errors(smooth_plan("dpmpp_sde", n, **options))) for n in (80, 160)]
     one_path = [on_one_path(smooth_plan("dpmpp_sde", n, **options)) for n in (80, 160)]
@@ -419,8 +513,12 @@ def test_overlapping_draws_of_one_path_have_weak_order_two():
 
 
 def test_three_nodes_stay_at_weak_order_two():
-    """The third node improves the deterministic part only: the error falls as h^2, with the constant of what two nodes leave out."""
-    errors = [max(weak_errors(smooth_plan("dpmpp_3m_sde", n, lower_order_final=False))) for n in (480, 960)]
+    """The third node improves the deterministic part only: the error falls as h^2, with the
+    constant of what two nodes leave out."""
+    errors = [
+        max(weak_errors(smooth_plan("dpmpp_3m_sde", n, lower_order_final=False)))
+        for n in (480, 960)
+    ]
     assert abs(slope(errors) - 2.0) < 0.1
     two = max(weak_errors(smooth_plan("dpmpp_2m_sde", 480, lower_order_final=False)))
     assert errors[0] < two
@@ -449,20 +547,46 @@ FAMILIES = [
 
 
 #: 800 steps each
-LONG = [("ddim", {"eta": 1.0}), ("euler_ancestral", {"eta": 0.5}), ("dpmpp_sde", {"noises": "overlapping"})]
+LONG = [
+    ("ddim", {"eta": 1.0}),
+    ("euler_ancestral", {"eta": 0.5}),
+    ("dpmpp_sde", {"noises": "overlapping"}),
+]
 LAWS = [pytest.param(*case, marks=pytest.mark.slow) if case in LONG else case for case in FAMILIES]
 
 
-@pytest.mark.parametrize(("name", "options"), LAWS, ids=[name + "".join(f"-{v}" for v in o.values()) for name, o in FAMILIES])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    LAWS,
+    ids=[name + "".join(f"-{v}" for v in o.values()) for name, o in FAMILIES],
+)
 def test_samples_have_the_law_of_the_data(name, options):
-    """4096 samples of a Gaussian through the front door: mean and covariance within 3 standard errors."""
-    mean, std = torch.tensor([[0.7, -0.4]], dtype=torch.float64), torch.tensor([[0.5, 0.3]], dtype=torch.float64)
+    """4096 samples of a Gaussian through the front door: mean and covariance within 3 standard
+    errors."""
+    mean, std = (
+        torch.tensor([[0.7, -0.4]], dtype=torch.float64),
+        torch.tensor([[0.5, 0.3]], dtype=torch.float64),
+    )
     schedule = EDM(0.002, 80.0) if name.startswith("dpmpp") else VP
-    model = fewstep.models.GaussianMixture(mean, std, [1.0], schedule, "x0" if name.startswith("dpmpp") else "eps")
+    model = fewstep.models.GaussianMixture(
+        mean, std, [1.0], schedule, "x0" if name.startswith("dpmpp") else "eps"
+    )
     n = 4096
     steps = 800 if (name, options) in LONG else 150 if name == "sde_dpm_solver_1" else 70
-    x, info = fewstep.sample(model, name, steps=steps, grid="lam", n=n, seed=20, dtype=torch.float64, info=True, **options)
-    assert max(weak_errors(info.plan)) < 0.6 * STD**2 * math.sqrt(2.0 / n), "the bias of the steps stays below the statistics"
+    x, info = fewstep.sample(
+        model,
+        name,
+        steps=steps,
+        grid="lam",
+        n=n,
+        seed=20,
+        dtype=torch.float64,
+        info=True,
+        **options,
+    )
+    assert max(weak_errors(info.plan)) < 0.6 * STD**2 * math.sqrt(2.0 / n), (
+        "the bias of the steps stays below the statistics"
+    )
     off = (x.mean(0) - mean[0]) / (std[0] / math.sqrt(n))
     assert float(off.abs().max()) < 3.0
     cov = torch.cov(x.T)
@@ -472,7 +596,10 @@ def test_samples_have_the_law_of_the_data(name, options):
 
 
 def test_the_problem_is_the_one_of_the_certificates():
-    """``on_one_path`` leaves the mean out: it is exact for every method here, because x0 = mean is a straight orbit."""
+    """``on_one_path`` leaves the mean out: it is exact for every method here, because x0 = mean is
+    a straight orbit."""
     made = smooth_plan("dpmpp_sde", 10)
     law = last_state(made)
-    assert law.offset + law.gain * made.start.alpha * MEAN == pytest.approx(made.end.alpha * MEAN, abs=1e-13)
+    assert law.offset + law.gain * made.start.alpha * MEAN == pytest.approx(
+        made.end.alpha * MEAN, abs=1e-13
+    )

@@ -1,4 +1,5 @@
-"""Tables of noise levels (interpolation, zero terminal SNR, the clean point) and configuration dicts of every schedule."""
+"""Tables of noise levels (interpolation, zero terminal SNR, the clean point) and configuration
+dicts of every schedule."""
 
 from __future__ import annotations
 
@@ -37,7 +38,17 @@ TABLES: dict[str, Schedule] = {
     "zero_snr": DDPM.rescale_zero_snr(),
     "zero_snr_log_alpha": DiscreteVP.from_betas(BETAS, "log_alpha", rescale_zero_snr=True),
 }
-OTHERS = (VPLinear(), VPLinear(0.0, 12.0), VPCosine(), VPSigmoid(0.0, 3.0, 0.7), SubVP(), VE(), EDM(0.1, 30.0), Flow(3.0), Trig())
+OTHERS = (
+    VPLinear(),
+    VPLinear(0.0, 12.0),
+    VPCosine(),
+    VPSigmoid(0.0, 3.0, 0.7),
+    SubVP(),
+    VE(),
+    EDM(0.1, 30.0),
+    Flow(3.0),
+    Trig(),
+)
 
 
 def test_table_is_exact_at_integers() -> None:
@@ -47,7 +58,9 @@ def test_table_is_exact_at_integers() -> None:
         t = np.arange(1000.0)
         assert table.alpha(t) == pytest.approx(np.sqrt(bars), rel=4e-16)
         assert table.sigma(t) == pytest.approx(np.sqrt(1.0 - bars), rel=1e-12)
-        assert [table.alpha(float(v)) for v in (0, 500, 999)] == pytest.approx(np.sqrt(bars[[0, 500, 999]]), rel=4e-16)
+        assert [table.alpha(float(v)) for v in (0, 500, 999)] == pytest.approx(
+            np.sqrt(bars[[0, 500, 999]]), rel=4e-16
+        )
     assert np.asarray(DDPM.alphas_cumprod) == pytest.approx(bars, rel=1e-12)
 
 
@@ -66,7 +79,9 @@ def test_interpolation_rules() -> None:
             return float(v if name == "log_rho" else math.log(v) if name == "log_alpha" else v * v)
 
         assert read(t) == pytest.approx((1 - w) * read(300.0) + w * read(301.0), rel=1e-12)
-    assert TABLES["log_alpha"].alpha(t) != TABLES["alpha_bar"].alpha(t) != TABLES["log_rho"].alpha(t)
+    assert (
+        TABLES["log_alpha"].alpha(t) != TABLES["alpha_bar"].alpha(t) != TABLES["log_rho"].alpha(t)
+    )
 
 
 def test_interval_next_to_zero_snr_is_linear_in_alpha_bar() -> None:
@@ -110,21 +125,53 @@ def test_config_round_trips_through_strict_json(schedule: Schedule) -> None:
 
 
 def test_diffusers_configs() -> None:
-    assert from_config({"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": True}) == DDPM
+    assert (
+        from_config(
+            {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": True}
+        )
+        == DDPM
+    )
     assert from_config({"trained_betas": BETAS.tolist(), "beta_schedule": "scaled_linear"}) == DDPM
-    zero = from_config({"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "rescale_betas_zero_snr": True})
+    zero = from_config(
+        {
+            "beta_schedule": "linear",
+            "beta_start": 1e-4,
+            "beta_end": 0.02,
+            "rescale_betas_zero_snr": True,
+        }
+    )
     assert zero == TABLES["zero_snr"]
-    scaled = from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 500})
+    scaled = from_config(
+        {
+            "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "num_train_timesteps": 500,
+        }
+    )
     assert scaled == DiscreteVP.from_betas(np.linspace(0.00085**0.5, 0.012**0.5, 500) ** 2)
     assert scaled.t_max == 499.0
     sigmoid = from_config({"beta_schedule": "sigmoid", "beta_start": 1e-4, "beta_end": 0.02})
-    assert 1.0 - sigmoid.alpha(0.0) ** 2 == pytest.approx(1e-4 + 0.0199 / (1 + math.exp(6.0)), rel=1e-9)
+    assert 1.0 - sigmoid.alpha(0.0) ** 2 == pytest.approx(
+        1e-4 + 0.0199 / (1 + math.exp(6.0)), rel=1e-9
+    )
     cosine = from_config({"beta_schedule": "squaredcos_cap_v2"})
-    assert cosine.alpha(999.0) == pytest.approx(4.9282521313695554e-05, rel=1e-7)  # diffusers 0.42.1 in float64
+    # diffusers 0.42.1 in float64
+    assert cosine.alpha(999.0) == pytest.approx(4.9282521313695554e-05, rel=1e-7)
     assert cosine.alpha(799.0) == pytest.approx(0.30666857138717996, rel=1e-9)
-    assert from_config({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000}) == Flow(3.0)
-    assert from_config({"use_flow_sigmas": True, "flow_shift": 5.0, "beta_schedule": "linear"}) == Flow(5.0)
-    assert from_config({"_class_name": "EDMEulerScheduler", "sigma_min": 0.01, "sigma_max": 70.0}) == EDM(0.01, 70.0)
+    assert from_config(
+        {
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "shift": 3.0,
+            "num_train_timesteps": 1000,
+        }
+    ) == Flow(3.0)
+    assert from_config(
+        {"use_flow_sigmas": True, "flow_shift": 5.0, "beta_schedule": "linear"}
+    ) == Flow(5.0)
+    assert from_config(
+        {"_class_name": "EDMEulerScheduler", "sigma_min": 0.01, "sigma_max": 70.0}
+    ) == EDM(0.01, 70.0)
 
 
 @pytest.mark.parametrize(
@@ -153,20 +200,31 @@ def test_foreign_schedules_have_no_config() -> None:
 @pytest.mark.parametrize("zero_snr", [False, True])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_a_number_an_array_and_a_tensor_give_the_same(interpolation: str, zero_snr: bool) -> None:
-    """At entries, between them, in the last interval and at t = -1; one number goes another way than arrays do."""
+    """At entries, between them, in the last interval and at t = -1; one number goes another way
+    than arrays do."""
     table = DiscreteVP.from_betas(np.linspace(1e-4, 0.02, 1000), interpolation, zero_snr)
     times = [-1.0, 0.0, 0.25, 500.0, 500.7, 997.5, 998.0, 998.5, 999.0]
     for name in ("alpha", "sigma", "rho", "dalpha", "dsigma"):
         read = getattr(table, name)
         one = np.array([read(t) for t in times])
         np.testing.assert_allclose(read(np.array(times)), one, rtol=1e-14, atol=0.0, err_msg=name)
-        np.testing.assert_allclose(read(torch.tensor(times, dtype=torch.float64)).numpy(), one, rtol=1e-14, atol=0.0, err_msg=name)
+        np.testing.assert_allclose(
+            read(torch.tensor(times, dtype=torch.float64)).numpy(),
+            one,
+            rtol=1e-14,
+            atol=0.0,
+            err_msg=name,
+        )
 
 
 @pytest.mark.parametrize("interpolation", ["log_rho", "log_alpha", "alpha_bar"])
 def test_a_time_that_is_nan_gives_nan_beside_right_numbers(interpolation):
-    table = DiscreteVP.from_betas([0.01 + 0.001 * k for k in range(20)], interpolation=interpolation)
+    table = DiscreteVP.from_betas(
+        [0.01 + 0.001 * k for k in range(20)], interpolation=interpolation
+    )
     t = torch.tensor([3.25, math.nan, 7.0], dtype=torch.float64)
     for function in (table.alpha, table.sigma, table.lam):
         found = function(t)
-        assert bool(found[1].isnan()) and [float(found[0]), float(found[2])] == pytest.approx([function(3.25), function(7.0)], rel=1e-12)
+        assert bool(found[1].isnan()) and [float(found[0]), float(found[2])] == pytest.approx(
+            [function(3.25), function(7.0)], rel=1e-12
+        )

@@ -1,4 +1,5 @@
-"""The conversions between kinds of predictions, against ``x = alpha x0 + sigma eps`` with numbers put in."""
+"""The conversions between kinds of predictions, against ``x = alpha x0 + sigma eps`` with numbers
+put in."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ from fewstep.schedules import EDM, Flow, Trig, VPLinear
 from fewstep.schedules.kinds import KINDS, ConversionError, convert, parts
 from fewstep.schedules.node import Node
 
-NODES = [VPLinear().node(0.3), EDM().node(7.0), Flow().node(0.2), Trig().node(0.9), Node(0.3, 1.7, 0.5, -0.4, 0.9)]
+NODES = [
+    VPLinear().node(0.3),
+    EDM().node(7.0),
+    Flow().node(0.2),
+    Trig().node(0.9),
+    Node(0.3, 1.7, 0.5, -0.4, 0.9),
+]
 X0, EPS = 0.83, -1.37
 
 
@@ -34,20 +41,37 @@ def test_every_kind_from_every_other(node: Node) -> None:
         assert u * X0 + w * EPS == pytest.approx(value(src, node), rel=1e-12)
         for dst in KINDS:
             p, q = convert(src, dst, node)
-            assert p * x + q * value(src, node) == pytest.approx(value(dst, node), rel=1e-10), (src, dst)
+            assert p * x + q * value(src, node) == pytest.approx(value(dst, node), rel=1e-10), (
+                src,
+                dst,
+            )
 
 
 def test_the_ends_of_a_path() -> None:
-    """At alpha = 0 the state is the noise and at sigma = 0 the data: v and velocity say the rest, x0 and eps say nothing of it."""
+    """At alpha = 0 the state is the noise and at sigma = 0 the data: v and velocity say the rest,
+    x0 and eps say nothing of it."""
     noise, data = Flow().node(1.0), Flow().node(0.0)
-    assert convert("v", "x0", noise) == (0.0, -1.0) and convert("velocity", "x0", noise) == (1.0, -1.0)
-    assert convert("v", "eps", data) == (0.0, 1.0) and convert("velocity", "eps", data) == (1.0, 1.0)
+    assert convert("v", "x0", noise) == (0.0, -1.0) and convert("velocity", "x0", noise) == (
+        1.0,
+        -1.0,
+    )
+    assert convert("v", "eps", data) == (0.0, 1.0) and convert("velocity", "eps", data) == (
+        1.0,
+        1.0,
+    )
     assert convert("x0", "v", noise) == (0.0, -1.0) and convert("x0", "eps", noise) == (1.0, 0.0)
     assert convert("eps", "v", data) == (0.0, 1.0) and convert("eps", "x0", data) == (1.0, 0.0)
-    for src, dst, node in (("eps", "x0", noise), ("eps", "v", noise), ("x0", "eps", data), ("x0", "v", data), ("score", "x0", data)):
+    for src, dst, node in (
+        ("eps", "x0", noise),
+        ("eps", "v", noise),
+        ("x0", "eps", data),
+        ("x0", "v", data),
+        ("score", "x0", data),
+    ):
         with pytest.raises(ConversionError):
             convert(src, dst, node)
-    for far in (Node(0.0, 1.0), Node(0.0, 2.0)):  # the score and the noise are both told by the state
+    # the score and the noise are both told by the state
+    for far in (Node(0.0, 1.0), Node(0.0, 2.0)):
         assert convert("eps", "score", far) == (-1.0 / far.sigma**2, 0.0)
         assert convert("score", "eps", far) == (1.0 / far.sigma, 0.0)
         assert convert("x0", "x0", far) == (0.0, 1.0)

@@ -1,4 +1,5 @@
-"""The path of networks that are told log(s) / 4: its closed forms, whatever sigma_data is, against differences and 50 digits."""
+"""The path of networks that are told log(s) / 4: its closed forms, whatever sigma_data is, against
+differences and 50 digits."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def test_alpha_and_sigma_are_those_of_the_preconditioned_input(data: float) -> N
 
 @every
 def test_derivatives_and_diffusion(data: float) -> None:
-    """Against mpmath's derivatives; ``g2 = d sigma^2/dt - 2 f sigma^2 = 8 s^2 alpha^2``, in closed form."""
+    """Against mpmath's derivatives; ``g2 = d sigma^2/dt - 2 f sigma^2 = 8 s^2 alpha^2``, in closed
+    form."""
     path = NoisePath(data)
     with mp.workdps(40):
         d2 = mp.mpf(data) ** 2
@@ -43,7 +45,9 @@ def test_derivatives_and_diffusion(data: float) -> None:
             assert path.dalpha(t) == pytest.approx(float(da), rel=1e-12)
             assert path.dsigma(t) == pytest.approx(float(ds), rel=1e-12)
             assert path.f(t) == pytest.approx(float(f), rel=1e-12)
-            assert path.g2(t) == pytest.approx(float(2 * sigma(mp.mpf(t)) * ds - 2 * f * sigma(mp.mpf(t)) ** 2), rel=1e-12)
+            assert path.g2(t) == pytest.approx(
+                float(2 * sigma(mp.mpf(t)) * ds - 2 * f * sigma(mp.mpf(t)) ** 2), rel=1e-12
+            )
             assert path.g2(t) == pytest.approx(8.0 * path.sigma(t) ** 2, rel=1e-12)
             assert path.dlam(t) == pytest.approx(-4.0, rel=1e-12)
 
@@ -55,7 +59,9 @@ def test_numbers_arrays_and_tensors_agree(data: float) -> None:
         read = getattr(path, name)
         one = np.array([read(t) for t in TIMES])
         np.testing.assert_allclose(read(np.array(TIMES)), one, rtol=1e-13, err_msg=name)
-        np.testing.assert_allclose(read(torch.tensor(TIMES, dtype=torch.float64)).numpy(), one, rtol=1e-13, err_msg=name)
+        np.testing.assert_allclose(
+            read(torch.tensor(TIMES, dtype=torch.float64)).numpy(), one, rtol=1e-13, err_msg=name
+        )
 
 
 def test_the_clean_end() -> None:

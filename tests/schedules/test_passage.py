@@ -1,4 +1,5 @@
-"""First passage of a Bessel process: its Laplace transform against mpmath's Bessel functions, and the law where one radius is nearly 0."""
+"""First passage of a Bessel process: its Laplace transform against mpmath's Bessel functions, and
+the law where one radius is nearly 0."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ LEVELS = np.array([-2.5, -1.5, -0.7, -0.1, 0.0, 0.4, 1.0, 1.8, 2.5])
 def exact_transform(D: float, low: float, high: float, s: complex) -> complex:
     with mp.workdps(40):
         nu, q = mp.mpf(D) / 2, mp.sqrt(2 * mp.mpmathify(s))
-        return complex((mp.mpf(high) / low) ** nu * mp.besselk(nu, high * q) / mp.besselk(nu, low * q))
+        return complex(
+            (mp.mpf(high) / low) ** nu * mp.besselk(nu, high * q) / mp.besselk(nu, low * q)
+        )
 
 
 @pytest.mark.parametrize("D", [1.0, 7.0, 40.0, 59.0, 60.0, 61.0, 90.0, 200.0, 2048.0])
@@ -32,7 +35,8 @@ def test_the_transform_on_both_sides_of_its_expansion(D: float) -> None:
 
 @pytest.mark.parametrize("nu", [30.0, 45.0, 100.0])
 def test_the_uniform_expansion_of_k(nu: float) -> None:
-    """``K_nu(nu z) = sqrt(pi / 2 nu) e^{-nu eta} (1 + z^2)^{-1/4} S``: three terms of S leave ``u_4 / nu^4``."""
+    """``K_nu(nu z) = sqrt(pi / 2 nu) e^{-nu eta} (1 + z^2)^{-1/4} S``: three terms of S leave
+    ``u_4 / nu^4``."""
     with mp.workdps(40):
         for z in (0.01, 0.2, 0.7, 1.5, 4.0):
             root = mp.sqrt(1 + mp.mpf(z) ** 2)
@@ -45,7 +49,8 @@ def test_the_uniform_expansion_of_k(nu: float) -> None:
 
 @pytest.mark.parametrize("D", [3.0, 12.0, 38.0])
 def test_from_nearly_nothing_the_time_is_inverse_gamma(D: float) -> None:
-    """With r_low -> 0 the passage takes ``r^2 / chi2_D``, whose quantiles are known: by the table."""
+    """With r_low -> 0 the passage takes ``r^2 / chi2_D``, whose quantiles are known: by the
+    table."""
     found = passage.passage_time(D, 1e-4, 1.3, LEVELS)
     np.testing.assert_allclose(found, 1.3**2 / stats.chi2.isf(special.ndtr(LEVELS), D), rtol=2e-4)
 

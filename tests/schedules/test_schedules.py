@@ -60,7 +60,8 @@ def inner(schedule: Schedule, u: float) -> float:
     return float(schedule.t_of_lam(first + (last - first) * u))
 
 
-# ---- closed forms against 50 digits ----------------------------------------------------------------------------------------------
+# ---- closed forms against 50 digits
+# ----------------------------------------------------------------------------------------------
 
 
 def mp_vp(log_alpha: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
@@ -130,22 +131,41 @@ def test_noisy_end_is_exact(key: str) -> None:
 def test_range_and_scale_of_each_path() -> None:
     for vp in (VPLinear(), VPCosine(), VPSigmoid(), SubVP()):
         assert (vp.t_min, vp.t_zero, vp.prior_scale) == (1e-3, 0.0, 1.0)
-    assert [s.t_max for s in (VPLinear(), SubVP(), VPCosine(), VPSigmoid())] == [1.0, 1.0, 0.9946, 0.9999]
+    assert [s.t_max for s in (VPLinear(), SubVP(), VPCosine(), VPSigmoid())] == [
+        1.0,
+        1.0,
+        0.9946,
+        0.9999,
+    ]
     for flow in (Flow(), Trig()):
         assert (flow.t_min, flow.t_max, flow.t_zero, flow.prior_scale) == (0.0, 1.0, 0.0, 1.0)
-    assert (VE(0.1, 30.0).t_min, VE(0.1, 30.0).t_max, VE().t_zero, VE(0.1, 30.0).prior_scale) == (0.0, 1.0, -math.inf, 30.0)
-    assert (EDM(0.1, 30.0).t_min, EDM(0.1, 30.0).t_max, EDM().t_zero, EDM(0.1, 30.0).prior_scale) == (0.1, 30.0, 0.0, 30.0)
+    assert (VE(0.1, 30.0).t_min, VE(0.1, 30.0).t_max, VE().t_zero, VE(0.1, 30.0).prior_scale) == (
+        0.0,
+        1.0,
+        -math.inf,
+        30.0,
+    )
+    assert (
+        EDM(0.1, 30.0).t_min,
+        EDM(0.1, 30.0).t_max,
+        EDM().t_zero,
+        EDM(0.1, 30.0).prior_scale,
+    ) == (0.1, 30.0, 0.0, 30.0)
     assert (DDPM.t_min, DDPM.t_max, DDPM.t_zero, DDPM.prior_scale) == (0.0, 999.0, -1.0, 1.0)
     assert VE(0.1, 30.0).sigma(1.0) == 30.0 and VE(0.1, 30.0).sigma(0.0) == 0.1
 
 
-# ---- inverses, derivatives, array types ------------------------------------------------------------------------------------------
+# ---- inverses, derivatives, array types
+# ------------------------------------------------------------------------------------------
 
 
 @every
 @given(u=st.floats(0.0, 1.0))
 def test_lam_and_time_round_trip(schedule: Schedule, u: float) -> None:
-    first, last = max(schedule.lam(schedule.t_max), -LAM_EDGE), min(schedule.lam(schedule.t_min), 9.0)
+    first, last = (
+        max(schedule.lam(schedule.t_max), -LAM_EDGE),
+        min(schedule.lam(schedule.t_min), 9.0),
+    )
     lam = first + (last - first) * u
     node = schedule.node_at_lam(lam)
     assert node.lam == pytest.approx(lam, rel=1e-12, abs=1e-12)
@@ -171,7 +191,9 @@ def test_derivatives_agree_with_finite_differences(schedule: Schedule, u: float)
     scale = 1e-13 / h
     a, b = schedule.dalpha(t), schedule.dsigma(t)
     assert a == pytest.approx(slope(schedule.alpha, t, h), rel=1e-6, abs=10 * scale)
-    assert b == pytest.approx(slope(schedule.sigma, t, h), rel=1e-6, abs=10 * scale * max(1.0, schedule.sigma(t)))
+    assert b == pytest.approx(
+        slope(schedule.sigma, t, h), rel=1e-6, abs=10 * scale * max(1.0, schedule.sigma(t))
+    )
     assert schedule.dlam(t) == pytest.approx(slope(schedule.lam, t, h), rel=1e-5, abs=100 * scale)
     assert schedule.f(t) == pytest.approx(a / schedule.alpha(t), rel=1e-10, abs=1e-14)
     direct = 2 * schedule.sigma(t) * b - 2 * schedule.f(t) * schedule.sigma(t) ** 2
@@ -184,14 +206,24 @@ def test_sde_coefficients_at_the_edges() -> None:
     assert VPLinear().g2(0.0) == pytest.approx(0.1) and SubVP().g2(0.0) == 0.0
     assert SubVP().g2(1.0) == pytest.approx(20.0 * (1 - math.exp(-2 * 10.05)), rel=1e-12)
     assert EDM().g2(80.0) == pytest.approx(160.0) and EDM().f(80.0) == 0.0 and EDM().g2(0.0) == 0.0
-    assert VE().g2(-math.inf) == 0.0 and VE().g2(1.0) == pytest.approx(2 * 2500.0 * math.log(5000.0))
-    assert Flow().g2(0.0) == 0.0 and Flow().g2(1.0) == math.inf and Flow().f(1.0) == -math.inf and Flow().f(0.0) == -1.0
+    assert VE().g2(-math.inf) == 0.0 and VE().g2(1.0) == pytest.approx(
+        2 * 2500.0 * math.log(5000.0)
+    )
+    assert (
+        Flow().g2(0.0) == 0.0
+        and Flow().g2(1.0) == math.inf
+        and Flow().f(1.0) == -math.inf
+        and Flow().f(0.0) == -1.0
+    )
     assert Trig().g2(0.0) == 0.0 and Trig().g2(1.0) == math.inf and Trig().f(1.0) == -math.inf
 
 
 def test_vertical_tangents_become_unknown_derivatives_of_a_node() -> None:
     assert VPLinear().dsigma(0.0) == math.inf and VPLinear().node(0.0).dsigma is None
-    assert TABLES["zero_snr"].dalpha(999.0) == -math.inf and TABLES["zero_snr"].node(999.0).dalpha is None
+    assert (
+        TABLES["zero_snr"].dalpha(999.0) == -math.inf
+        and TABLES["zero_snr"].node(999.0).dalpha is None
+    )
     assert Flow().node(1.0).dalpha == -1.0 and SubVP().node(0.0).dsigma == pytest.approx(0.1)
 
 
@@ -201,7 +233,11 @@ def test_floats_arrays_and_tensors_agree(schedule: Schedule) -> None:
     for name in ("alpha", "sigma", "lam", "rho", "dalpha", "dsigma", "dlam", "f", "g2"):
         f = getattr(schedule, name)
         array, tensor = f(t), f(torch.tensor(t))
-        assert isinstance(f(float(t[3])), float) and isinstance(array, np.ndarray) and tensor.dtype == torch.float64
+        assert (
+            isinstance(f(float(t[3])), float)
+            and isinstance(array, np.ndarray)
+            and tensor.dtype == torch.float64
+        )
         assert array == pytest.approx([f(float(v)) for v in t], rel=1e-12, abs=1e-13), name
         assert tensor.numpy() == pytest.approx(array, rel=1e-11, abs=1e-13), name
     lam = schedule.lam(t)
@@ -214,9 +250,9 @@ def test_floats_arrays_and_tensors_agree(schedule: Schedule) -> None:
 def test_infinite_ends_in_arrays(schedule: Schedule) -> None:
     ends = np.array([schedule.t_max, schedule.t_zero])
     assert schedule.lam(ends)[1] == math.inf and schedule.rho(ends)[1] == 0.0
-    assert schedule.lam(ends)[0] == pytest.approx(schedule.lam(schedule.t_max), rel=1e-13) and schedule.rho(ends)[0] == pytest.approx(
-        schedule.rho(schedule.t_max), rel=1e-13
-    )
+    assert schedule.lam(ends)[0] == pytest.approx(
+        schedule.lam(schedule.t_max), rel=1e-13
+    ) and schedule.rho(ends)[0] == pytest.approx(schedule.rho(schedule.t_max), rel=1e-13)
 
 
 @every

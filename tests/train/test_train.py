@@ -1,4 +1,5 @@
-"""The training room: data forms, the EDM loss against its definition, the loop, checkpoints, export and the documented number."""
+"""The training room: data forms, the EDM loss against its definition, the loop, checkpoints, export
+and the documented number."""
 
 from __future__ import annotations
 
@@ -25,7 +26,19 @@ from fewstep.train import curve
 from fewstep.train import evaluate as score
 from fewstep.train.data import DataError, Images, load_images, to_unit
 from fewstep.train.export import export, merge_log, start_from
-from fewstep.train.loop import STATE, Recipe, State, average, begin, network_of, rate, resume, save, train, train_step
+from fewstep.train.loop import (
+    STATE,
+    Recipe,
+    State,
+    average,
+    begin,
+    network_of,
+    rate,
+    resume,
+    save,
+    train,
+    train_step,
+)
 from fewstep.train.loss import draw_sigma, edm_loss, precondition
 from fewstep.train.loss_log import write_row
 from fewstep.train.recipes import RECIPES
@@ -57,7 +70,11 @@ def save_npz(path: Path, n: int = 48) -> Path:
 def test_npz_of_images(tmp_path: Path) -> None:
     """Grey and colour arrays become (n, c, h, w)."""
     data = load_images(save_npz(tmp_path / "a.npz"))
-    assert torch.equal(data.image, toy().image) and torch.equal(data.label, toy().label) and data.classes == 3
+    assert (
+        torch.equal(data.image, toy().image)
+        and torch.equal(data.label, toy().label)
+        and data.classes == 3
+    )
     colour = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
     np.savez(tmp_path / "b.npz", image=colour)
     data = load_images(tmp_path / "b.npz")
@@ -74,10 +91,20 @@ def test_npz_of_jpeg_bytes(tmp_path: Path) -> None:
         files.append(buffer.getvalue())
     offset = np.cumsum([0] + [len(file) for file in files]).astype(np.uint32)
     stream = np.frombuffer(b"".join(files), dtype=np.uint8)
-    np.savez(tmp_path / "j.npz", jpeg=stream, offset=offset, label=np.array([2, 0, 1], np.uint8), classes=np.array(["x", "y", "z"]))
+    np.savez(
+        tmp_path / "j.npz",
+        jpeg=stream,
+        offset=offset,
+        label=np.array([2, 0, 1], np.uint8),
+        classes=np.array(["x", "y", "z"]),
+    )
     data = load_images(tmp_path / "j.npz")
     want = np.asarray(Image.open(io.BytesIO(files[1])).convert("RGB"))
-    assert np.array_equal(data.image[1].permute(1, 2, 0).numpy(), want) and data.label.tolist() == [2, 0, 1]
+    assert np.array_equal(data.image[1].permute(1, 2, 0).numpy(), want) and data.label.tolist() == [
+        2,
+        0,
+        1,
+    ]
 
 
 def test_folder_of_classes(tmp_path: Path) -> None:
@@ -91,7 +118,8 @@ def test_folder_of_classes(tmp_path: Path) -> None:
 
 
 def test_bad_data_is_refused(tmp_path: Path) -> None:
-    """Pickles, wrong keys, wrong shapes, mixed folders, missing files: each with its own message."""
+    """Pickles, wrong keys, wrong shapes, mixed folders, missing files: each with its own
+    message."""
     np.savez(tmp_path / "pickle.npz", image=np.array([{}], dtype=object))
     np.savez(tmp_path / "keys.npz", pixels=np.zeros(3))
     np.savez(tmp_path / "shape.npz", image=np.zeros((2, 4, 5), np.uint8))
@@ -130,7 +158,8 @@ def test_pixels_map_to_the_unit_range() -> None:
 
 
 def test_loss_is_the_weighted_denoising_error() -> None:
-    """The regression on F equals lambda |D - x0|^2 with D = c_skip y + c_out F, for a network that answers something."""
+    """The regression on F equals lambda |D - x0|^2 with D = c_skip y + c_out F, for a network that
+    answers something."""
     g = torch.Generator().manual_seed(1)
     x0, noise = torch.randn(6, 1, 8, 8, generator=g), torch.randn(6, 1, 8, 8, generator=g)
     sigma, d = torch.tensor([0.002, 0.1, 0.5, 1.0, 9.0, 80.0]), 0.7
@@ -146,7 +175,8 @@ def test_loss_is_the_weighted_denoising_error() -> None:
     want = (weight * (denoised - x0) ** 2).mean(dim=(1, 2, 3))
     got = edm_loss(network, x0, sigma, noise, None, d).double()
     assert torch.allclose(got[1:], want[1:], rtol=1e-4), (got, want)
-    assert torch.allclose(got[:1], want[:1], rtol=2e-2)  # float32 cancellation of x0 - c_skip y at the smallest noise
+    # float32 cancellation of x0 - c_skip y at the smallest noise
+    assert torch.allclose(got[:1], want[:1], rtol=2e-2)
 
 
 def test_zero_network_scores_one() -> None:
@@ -155,15 +185,21 @@ def test_zero_network_scores_one() -> None:
     x0 = 0.5 * torch.randn(4000, 1, 4, 4, generator=g)
     for level in (0.05, 0.5, 5.0):
         noise = torch.randn(x0.shape, generator=g)
-        loss = edm_loss(lambda x, c, y: torch.zeros_like(x), x0, torch.full((4000,), level), noise, None, 0.5)
+        loss = edm_loss(
+            lambda x, c, y: torch.zeros_like(x), x0, torch.full((4000,), level), noise, None, 0.5
+        )
         assert abs(float(loss.mean()) - 1.0) < 0.02
 
 
 def test_preconditioning_limits() -> None:
     """Little noise: D is its input; much noise: the input has unit variance."""
     c = precondition(torch.tensor([1e-4, 1e4]), 0.5)
-    assert float(c.c_skip[0]) == pytest.approx(1.0, abs=1e-6) and float(c.c_out[0]) == pytest.approx(1e-4, rel=1e-5)
-    assert float(c.c_in[1]) == pytest.approx(1e-4, rel=1e-5) and float(c.c_noise[1]) == pytest.approx(math.log(1e4) / 4)
+    assert float(c.c_skip[0]) == pytest.approx(1.0, abs=1e-6) and float(
+        c.c_out[0]
+    ) == pytest.approx(1e-4, rel=1e-5)
+    assert float(c.c_in[1]) == pytest.approx(1e-4, rel=1e-5) and float(
+        c.c_noise[1]
+    ) == pytest.approx(math.log(1e4) / 4)
 
 
 def test_noise_levels_are_stratified_lognormal() -> None:
@@ -182,7 +218,8 @@ def trained(tmp_path: Path, steps: int) -> State:
 
 
 def test_training_learns_and_logs(tmp_path: Path) -> None:
-    """Eighty steps bring the loss on the toy set to less than half; the log has its header and a last row for the last step."""
+    """Eighty steps bring the loss on the toy set to less than half; the log has its header and a
+    last row for the last step."""
     before = score.evaluate(begin(RECIPE, 0).ema, toy(), images=48)
     state = trained(tmp_path, 80)
     after = score.evaluate(state.ema, toy(), images=48)
@@ -190,7 +227,10 @@ def test_training_learns_and_logs(tmp_path: Path) -> None:
     assert after.loss < 0.5 * before.loss
     rows = (tmp_path / "loss.csv").read_text().splitlines()
     assert rows[0] == "step,images,seconds,lr,loss" and rows[-1].startswith("80,1280,")
-    assert any(not torch.equal(a, b) for a, b in zip(state.ema.parameters(), state.network.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(state.ema.parameters(), state.network.parameters(), strict=True)
+    )
 
 
 def test_resume_restores_everything(tmp_path: Path) -> None:
@@ -203,14 +243,17 @@ def test_resume_restores_everything(tmp_path: Path) -> None:
         run.optimizer.param_groups[0]["lr"] = 1e-3
         train_step(run, RECIPE, toy(16).image, toy(16).label, torch.Generator().manual_seed(5))
     for part in ("network", "ema"):
-        for a, b in zip(getattr(state, part).parameters(), getattr(again, part).parameters(), strict=True):
+        for a, b in zip(
+            getattr(state, part).parameters(), getattr(again, part).parameters(), strict=True
+        ):
             assert torch.equal(a, b)
     with pytest.raises(ValueError, match="another network"):
         resume(begin(replace(RECIPE, network=replace(TINY, classes=2)), 0), tmp_path)
 
 
 def test_damaged_checkpoints_are_named(tmp_path: Path) -> None:
-    """Half a file, another form of its JSON, missing tensors: one kind of error, and nothing of the state is a surprise."""
+    """Half a file, another form of its JSON, missing tensors: one kind of error, and nothing of the
+    state is a surprise."""
     state, path = begin(RECIPE, 0), tmp_path / STATE
     save(state, tmp_path)
     whole = path.read_bytes()
@@ -221,11 +264,19 @@ def test_damaged_checkpoints_are_named(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="cannot be used"):
         resume(state, tmp_path)
-    for wrong in ({}, meta | {"network": "[]"}, meta | {"network": "[" * 100_000}, meta | {"counters": "3"}, meta | {"counters": "{}"}):
+    for wrong in (
+        {},
+        meta | {"network": "[]"},
+        meta | {"network": "[" * 100_000},
+        meta | {"counters": "3"},
+        meta | {"counters": "{}"},
+    ):
         save_file(tensors, path, wrong or None)
         with pytest.raises(ValueError, match="cannot be used"):
             resume(state, tmp_path)
-    save_file({key: value for key, value in tensors.items() if not key.startswith("ema.")}, path, meta)
+    save_file(
+        {key: value for key, value in tensors.items() if not key.startswith("ema.")}, path, meta
+    )
     with pytest.raises(ValueError, match="cannot be used: Error"):
         resume(state, tmp_path)
     with pytest.raises(ValueError, match="no checkpoint"):
@@ -242,7 +293,8 @@ def test_fresh_weights_depend_on_the_seed_only() -> None:
 
 
 def test_dropped_labels_teach_the_null_row_only() -> None:
-    """With every label dropped no class row gets a gradient, with none dropped the null row gets none."""
+    """With every label dropped no class row gets a gradient, with none dropped the null row gets
+    none."""
     for share, silent in ((1.0, slice(0, 3)), (0.0, slice(3, 4))):
         state = begin(RECIPE, 0)
         torch.nn.init.normal_(state.network.leave.weight)
@@ -264,7 +316,8 @@ def test_learning_rate_follows_the_run() -> None:
 
 
 def test_average_has_the_power_profile() -> None:
-    """After n steps weight k counts as k^gamma-ish: the mean step of a ramp is (gamma+1)/(gamma+2) of n."""
+    """After n steps weight k counts as k^gamma-ish: the mean step of a ramp is (gamma+1)/(gamma+2)
+    of n."""
     state = begin(RECIPE, 0)
     (first, *_), (ema, *_) = state.network.parameters(), state.ema.parameters()
     with torch.no_grad():
@@ -279,11 +332,16 @@ def test_average_has_the_power_profile() -> None:
 
 
 def test_export_round_trip(tmp_path: Path) -> None:
-    """The folder holds the averaged weights to float16, loads without the recipe, and starts a new run."""
+    """The folder holds the averaged weights to float16, loads without the recipe, and starts a new
+    run."""
     state = trained(tmp_path / "run", 4)
     export(state, RECIPE, tmp_path / "out")
     loaded = load_network(tmp_path / "out")
-    assert loaded.network.config == TINY and loaded.config["labels"] == ["a", "b", "c"] and loaded.sigma_data == 0.5
+    assert (
+        loaded.network.config == TINY
+        and loaded.config["labels"] == ["a", "b", "c"]
+        and loaded.sigma_data == 0.5
+    )
     for key, value in state.ema.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[key], value.half().float())
     again = begin(RECIPE, 9)
@@ -308,12 +366,29 @@ def test_merged_logs_keep_the_old_rows(tmp_path: Path) -> None:
 def test_command_line_from_data_to_checked_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Train, resume, export with a recorded number, check it; other weights fail the check; bad input exits with 3."""
+    """Train, resume, export with a recorded number, check it; other weights fail the check; bad
+    input exits with 3."""
     monkeypatch.setitem(RECIPES, "mnist", RECIPE)
     data, run, out = str(save_npz(tmp_path / "d.npz")), str(tmp_path / "run"), str(tmp_path / "out")
     go = ["--model", "mnist", "--data", data, "--folder", run, "--steps", "2"]
     assert cli.main(go) == 0 and cli.main([*go, "--resume"]) == 0
-    assert cli.main(["--model", "mnist", "--folder", run, "--export", out, "--test", data, "--log", str(tmp_path / "log.csv")]) == 0
+    assert (
+        cli.main(
+            [
+                "--model",
+                "mnist",
+                "--folder",
+                run,
+                "--export",
+                out,
+                "--test",
+                data,
+                "--log",
+                str(tmp_path / "log.csv"),
+            ]
+        )
+        == 0
+    )
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["training"]["step"] == 4 and config["evaluation"]["images"] == 48
     assert (tmp_path / "log.csv").read_text().count("\n") == 3
@@ -321,7 +396,10 @@ def test_command_line_from_data_to_checked_number(
     capsys.readouterr()
     assert score.main(check) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["loss"] == pytest.approx(printed["documented"], abs=1e-4) and printed["zero"] > printed["loss"]
+    assert (
+        printed["loss"] == pytest.approx(printed["documented"], abs=1e-4)
+        and printed["zero"] > printed["loss"]
+    )
     config["evaluation"]["loss"] += 0.01
     (tmp_path / "out" / "config.json").write_text(json.dumps(config))
     assert score.main(check) == 5
@@ -341,11 +419,15 @@ def test_score_does_not_depend_on_the_batch() -> None:
 def test_curve_is_drawn_where_the_log_says(tmp_path: Path) -> None:
     """A falling log makes a line from upper left to lower right; one row is refused."""
     log = tmp_path / "x.csv"
-    log.write_text("step,images,seconds,lr,loss\n1,1000,1,0.1,1.0\n2,4000,2,0.1,0.5\n3,64000,3,0.1,0.125\n")
+    log.write_text(
+        "step,images,seconds,lr,loss\n1,1000,1,0.1,1.0\n2,4000,2,0.1,0.5\n3,64000,3,0.1,0.125\n"
+    )
     assert curve.main([str(log), str(tmp_path / "x.png")]) == 0
     pixels = np.asarray(Image.open(tmp_path / "x.png").convert("RGB")).astype(int)
     rows, columns = np.nonzero((np.abs(pixels - np.array(curve.LINE)).sum(-1)) < 30)
-    assert abs(columns.min() - curve.LEFT) < 4 and abs(columns.max() - (curve.WIDTH - curve.RIGHT)) < 4
+    assert (
+        abs(columns.min() - curve.LEFT) < 4 and abs(columns.max() - (curve.WIDTH - curve.RIGHT)) < 4
+    )
     left, right = rows[columns < columns.min() + 9].mean(), rows[columns > columns.max() - 9].mean()
     assert left < curve.TOP + 30 and right > curve.HEIGHT - curve.BOTTOM - 30
     with pytest.raises(ValueError, match="the log has 1"):
@@ -353,7 +435,8 @@ def test_curve_is_drawn_where_the_log_says(tmp_path: Path) -> None:
 
 
 def test_half_a_row_of_the_loss_log(tmp_path):
-    """What a full disk or a kill left of a last row is not read, and is cut off before the next one."""
+    """What a full disk or a kill left of a last row is not read, and is cut off before the next
+    one."""
     log, target = tmp_path / "loss.csv", tmp_path / "merged.csv"
     write_row(log, (1, 10, 0.5, 1e-3, 2.0))
     write_row(log, (2, 20, 1.0, 1e-3, 1.5))
@@ -380,5 +463,7 @@ def test_an_interrupt_during_the_imports(tmp_path):
         "    return own(name, *rest, **more)\n"
         "builtins.__import__ = imports\nrunpy.run_module('fewstep.train', run_name='__main__')\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert (ended.returncode, ended.stderr) == (130, "")

@@ -1,4 +1,5 @@
-"""Text of others (names of models, folders, commands, messages) in Markdown, HTML and SVG: it is shown as it is, and marks nothing up."""
+"""Text of others (names of models, folders, commands, messages) in Markdown, HTML and SVG: it is
+shown as it is, and marks nothing up."""
 
 from __future__ import annotations
 
@@ -10,8 +11,11 @@ _MARKS = re.compile(r"[\\`*<>\[\]~#|&]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 
 
 def visible(text: str) -> str:
-    """``text`` in one line, with what cannot be printed (control characters, bytes that are no UTF-8) as Python's escapes."""
-    return "".join(c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text)
+    """``text`` in one line, with what cannot be printed (control characters, bytes that are no
+    UTF-8) as Python's escapes."""
+    return "".join(
+        c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def escape(text: str) -> str:

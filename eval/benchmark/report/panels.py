@@ -1,4 +1,5 @@
-"""The plots of a model on the bench: one a grid, on one vertical scale, the best samplers in colour; for the page and for a picture."""
+"""The plots of a model on the bench: one a grid, on one vertical scale, the best samplers in
+colour; for the page and for a picture."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ class Panels:
 
 
 def colour_of(result: Bench, rows: Sequence[Row]) -> dict[str, int]:
-    """A colour for the samplers that draw noise (they are few, and have the quality alone), and for those of least solver error on
-    their better grid, on geometric average over the budgets."""
+    """A colour for the samplers that draw noise (they are few, and have the quality alone), and for
+    those of least solver error on their better grid, on geometric average over the budgets."""
     noisy = list(dict.fromkeys(row.sampler for row in rows if row.stochastic))[: COLOURED // 3]
     least: dict[str, dict[int, float]] = {}
     for row in rows:
@@ -39,19 +40,36 @@ def colour_of(result: Bench, rows: Sequence[Row]) -> dict[str, int]:
     return {name: k for k, name in enumerate([*best[: COLOURED - len(noisy)], *noisy])}
 
 
-def panels(result: Bench, rows: Sequence[Row], colours: Mapping[str, int], what: str, value: str, floor: float | None = None) -> Panels:
-    """``what`` (``rmse``, ``quality``) over network calls, with ``value`` as the name of its axis."""
+def panels(
+    result: Bench,
+    rows: Sequence[Row],
+    colours: Mapping[str, int],
+    what: str,
+    value: str,
+    floor: float | None = None,
+) -> Panels:
+    """``what`` (``rmse``, ``quality``) over network calls, with ``value`` as the name of its
+    axis."""
     made: list[tuple[str, list[Series]]] = []
     for grid in result.settings.grids:
         lines = []
         for sampler in result.settings.samplers:
-            mine = [row for row in rows if (row.sampler, row.grid) == (sampler, grid) and getattr(row, what) is not None]
+            mine = [
+                row
+                for row in rows
+                if (row.sampler, row.grid) == (sampler, grid) and getattr(row, what) is not None
+            ]
             if mine:
-                lines.append(Series(sampler, colours.get(sampler), tuple(_point(row, what) for row in mine)))
+                lines.append(
+                    Series(sampler, colours.get(sampler), tuple(_point(row, what) for row in mine))
+                )
         if lines:
             made.append((grid, lines))
     limits = value_range([line for _, lines in made for line in lines], floor)
-    drawn = tuple(chart(f"grid {grid}", lines, result.settings.nfes, value, limits, floor) for grid, lines in made)
+    drawn = tuple(
+        chart(f"grid {grid}", lines, result.settings.nfes, value, limits, floor)
+        for grid, lines in made
+    )
     grey = any(line.colour is None for _, lines in made for line in lines)
     note = "Grey: the other samplers." if grey else ""
     if any(p.y <= limits[0] for _, lines in made for line in lines for p in line.points):
@@ -62,4 +80,10 @@ def panels(result: Bench, rows: Sequence[Row], colours: Mapping[str, int], what:
 def _point(row: Row, what: str) -> Point:
     low, high = getattr(row, f"{what}_low"), getattr(row, f"{what}_high")
     value = float(getattr(row, what))
-    return Point(float(row.nfe or row.budget), value, low, high, f"{row.sampler}, {row.nfe} calls: {number(value)} {span(low, high)}")
+    return Point(
+        float(row.nfe or row.budget),
+        value,
+        low,
+        high,
+        f"{row.sampler}, {row.nfe} calls: {number(value)} {span(low, high)}",
+    )

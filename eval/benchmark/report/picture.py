@@ -1,4 +1,5 @@
-"""The plots of a benchmark as one SVG file that stands alone, for a README: light and dark as the reader's screen is."""
+"""The plots of a benchmark as one SVG file that stands alone, for a README: light and dark as the
+reader's screen is."""
 
 from __future__ import annotations
 
@@ -25,15 +26,28 @@ def picture(result: Bench) -> str:
         rows = [row for row in result.rows if row.model == name]
         colours = colour_of(result, rows)
         rated = [row for row in rows if row.quality is not None]
-        drawn = [panels(result, rated, colours, "quality", str(facts.metric), facts.floor)] if rated else []
+        drawn = (
+            [panels(result, rated, colours, "quality", str(facts.metric), facts.floor)]
+            if rated
+            else []
+        )
         for row in [*drawn, panels(result, rows, colours, "rmse", ERROR)]:
             body += _placed(row.charts, y)
-            width, y = max(width, len(row.charts) * WIDTH), y + (HEIGHT + EDGE if row.charts else 0.0)
+            width, y = (
+                max(width, len(row.charts) * WIDTH),
+                y + (HEIGHT + EDGE if row.charts else 0.0),
+            )
             if row.note:
-                body.append(f'<text class="tick" x="{EDGE + LEFT:g}" y="{y + 6:g}">{escape(row.note)}</text>')
+                body.append(
+                    f'<text class="tick" x="{EDGE + LEFT:g}" '
+                    f'y="{y + 6:g}">{escape(row.note)}</text>'
+                )
                 y += HEAD
     size = f"{width + 2 * EDGE:g} {y:g}"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{width + 2 * EDGE:g}" height="{y:g}">'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" '
+        f'width="{width + 2 * EDGE:g}" height="{y:g}">'
+    )
     ground = '<rect width="100%" height="100%" fill="var(--back)"/>'
     return f"{head}<style>{PLOT_STYLE}</style>{ground}{''.join(body)}</svg>\n"
 
@@ -41,4 +55,7 @@ def picture(result: Bench) -> str:
 def _placed(charts: Sequence[str], y: float) -> list[str]:
     """Charts side by side at height ``y``."""
     size = f'width="{WIDTH:g}" height="{HEIGHT:g}"'
-    return [chart.replace("<svg ", f'<svg x="{EDGE + k * WIDTH:g}" y="{y:g}" {size} ', 1) for k, chart in enumerate(charts)]
+    return [
+        chart.replace("<svg ", f'<svg x="{EDGE + k * WIDTH:g}" y="{y:g}" {size} ', 1)
+        for k, chart in enumerate(charts)
+    ]

@@ -1,4 +1,5 @@
-"""The style sheets of a benchmark's plots and of its page: system fonts, light and dark, one column on narrow screens."""
+"""The style sheets of a benchmark's plots and of its page: system fonts, light and dark, one column
+on narrow screens."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ def span(low: float | None, high: float | None) -> str:
 def methods(result: Bench, model: str) -> list[tuple[str, str, Mapping[int, Row]]]:
     """Sampler, grid and the rows by budget, in the order of the settings."""
     rows = [row for row in result.rows if row.model == model]
-    pairs = dict.fromkeys((sampler, grid) for sampler in result.settings.samplers for grid in result.settings.grids)
+    pairs = dict.fromkeys(
+        (sampler, grid) for sampler in result.settings.samplers for grid in result.settings.grids
+    )
     return [(s, g, {row.budget: row for row in rows if row.method == (s, g)}) for s, g in pairs]
 
 
@@ -38,7 +40,9 @@ def lead_text(result: Bench, model: str) -> str:
     if facts.metric is not None:
         text += f"; {facts.metric} on {s.samples} samples"
         text += (
-            f" of the {s.top} rows of least solver error at each budget and of the samplers that draw noise" if s.top else " of all rows"
+            f" of the {s.top} rows of least solver error at each budget and of the samplers that draw noise"
+            if s.top
+            else " of all rows"
         )
     return text + (f". {facts.note}." if facts.note else ".")
 
@@ -57,7 +61,11 @@ def reference_text(result: Bench, model: str) -> str:
 def tie_note(result: Bench, model: str) -> str:
     """What the quality is and what its ranks mean."""
     facts = result.models[model]
-    floor = "" if facts.floor is None else f" Real data against real data: {number(facts.floor)} (dashed in the plots)."
+    floor = (
+        ""
+        if facts.floor is None
+        else f" Real data against real data: {number(facts.floor)} (dashed in the plots)."
+    )
     what = (
         "Sliced Wasserstein distance to exact draws, mean over disjoint parts."
         if facts.metric == "SW2"
@@ -69,8 +77,8 @@ def tie_note(result: Bench, model: str) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """The best at a budget: who, its number in words, those that tie with it, and, of the best by quality, who has the least solver error
-    (both empty: none)."""
+    """The best at a budget: who, its number in words, those that tie with it, and, of the best by
+    quality, who has the least solver error (both empty: none)."""
 
     sampler: str
     grid: str
@@ -87,8 +95,19 @@ def answer_parts(result: Bench, model: str, budget: int) -> Answer | None:
     rated = best[0].quality is not None
     name = str(result.models[model].metric) if rated else "solver error"
     first = best[0]
-    low, high = (first.quality_low, first.quality_high) if rated else (first.rmse_low, first.rmse_high)
-    others = ", ".join(f"{row.sampler} on {row.grid} ({number(row.quality if rated else row.rmse)})" for row in best[1:])
+    low, high = (
+        (first.quality_low, first.quality_high) if rated else (first.rmse_low, first.rmse_high)
+    )
+    others = ", ".join(
+        f"{row.sampler} on {row.grid} ({number(row.quality if rated else row.rmse)})"
+        for row in best[1:]
+    )
     paths = result.best(budget, model, by="rmse") if rated else []
     least = ", ".join(f"{row.sampler} on {row.grid} ({number(row.rmse)})" for row in paths)
-    return Answer(first.sampler, first.grid, f"{name} {number(first.quality if rated else first.rmse)} {span(low, high)}", others, least)
+    return Answer(
+        first.sampler,
+        first.grid,
+        f"{name} {number(first.quality if rated else first.rmse)} {span(low, high)}",
+        others,
+        least,
+    )

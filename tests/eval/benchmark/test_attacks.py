@@ -1,4 +1,5 @@
-"""Command lines that nobody would write: each ends with a documented code and one sentence, or with strict JSON."""
+"""Command lines that nobody would write: each ends with a documented code and one sentence, or with
+strict JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +20,25 @@ from fewstep.eval.benchmark.store import Store
 from fewstep.samplers import ALIASES, names
 
 CODES = {0, 2, 3, 4, 5}
-JUNK = ("", "0", "-1", "1.5", "1e999", "nan", "9" * 30, "9" * 5000, "ü", "\udcff", "[1,2]", "{1}", "...", "[" * 200, "a=b", "%s", "../x")
+JUNK = (
+    "",
+    "0",
+    "-1",
+    "1.5",
+    "1e999",
+    "nan",
+    "9" * 30,
+    "9" * 5000,
+    "ü",
+    "\udcff",
+    "[1,2]",
+    "{1}",
+    "...",
+    "[" * 200,
+    "a=b",
+    "%s",
+    "../x",
+)
 OPTIONS = (
     "order=3",
     "order=99",
@@ -75,9 +94,26 @@ FLAGS = {
         "--device",
         "--config",
     ),
-    "score": ("--ref", "--metrics", "--extractor", "--batch", "--resamples", "--config", "--device"),
+    "score": (
+        "--ref",
+        "--metrics",
+        "--extractor",
+        "--batch",
+        "--resamples",
+        "--config",
+        "--device",
+    ),
     "ref": ("--extractor", "--batch", "--device", "--config"),
-    "bench": ("--grids", "--tolerance", "--batch", "--resamples", "--top", "--final", "--device", "--config"),
+    "bench": (
+        "--grids",
+        "--tolerance",
+        "--batch",
+        "--resamples",
+        "--top",
+        "--final",
+        "--device",
+        "--config",
+    ),
     "plan": ("--model", "--schedule", "--steps", "--nfe", "--grid", "--final", "--start"),
 }
 
@@ -95,12 +131,38 @@ def lines(seed: int, count: int) -> list[list[str]]:
         command = draw.choice(list(FLAGS))
         argv = [
             command,
-            *{"plan": [word(*samplers)], "score": [word("empty", "file")], "ref": [word("file"), "--out", "r.npz"]}.get(command, []),
+            *{
+                "plan": [word(*samplers)],
+                "score": [word("empty", "file")],
+                "ref": [word("file"), "--out", "r.npz"],
+            }.get(command, []),
         ]
         if command == "generate":
-            argv += ["--out", f"o{k}", "--seeds", "0", "--model", "mixture", "--steps", "1", "--sampler", word(*samplers)]
+            argv += [
+                "--out",
+                f"o{k}",
+                "--seeds",
+                "0",
+                "--model",
+                "mixture",
+                "--steps",
+                "1",
+                "--sampler",
+                word(*samplers),
+            ]
         if command == "bench":
-            argv += ["--models", "mixture", "--out", f"b{k}", "--samplers", word("ddim", "heun"), "--budget", word("2"), "--seeds", "2"]
+            argv += [
+                "--models",
+                "mixture",
+                "--out",
+                f"b{k}",
+                "--samplers",
+                word("ddim", "heun"),
+                "--budget",
+                word("2"),
+                "--seeds",
+                "2",
+            ]
         for flag in FLAGS[command]:
             argv += [flag, word(*WORDS[flag])] if draw.random() < 0.25 else []
         if command in ("generate", "plan"):
@@ -114,7 +176,9 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "config.json").write_text('{"format": "fewstep-unet", "network": 5, "edm": []}')
+    (tmp_path / "broken" / "config.json").write_text(
+        '{"format": "fewstep-unet", "network": 5, "edm": []}'
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -130,7 +194,12 @@ def test_strange_command_lines_end_in_order(seed, place, capsys):
             json.loads(text, parse_constant=pytest.fail)
             assert said == "", argv
         elif code in (3, 4):
-            assert text == "" and said.startswith("fewstep: error: ") and said.count("\n") == 1 and len(said) < 9000, argv
+            assert (
+                text == ""
+                and said.startswith("fewstep: error: ")
+                and said.count("\n") == 1
+                and len(said) < 9000
+            ), argv
         ends.add(code)
     assert {0, 2, 3} <= ends, "some of these lines are right, some are not"
 
@@ -145,7 +214,11 @@ QUICK = ["bench", "--models", "mixture", "--seeds", "2", "--tolerance", "0.5", "
     ("flags", "code", "word"),
     [
         (["--samplers", "ddim", "--grids", "karras:rho=-1", "--nfe", "2"], 2, "rho=-1"),
-        (["--samplers", "ddim", "--grids", "karras:foo=1", "--nfe", "2"], 2, "unknown option 'foo'"),
+        (
+            ["--samplers", "ddim", "--grids", "karras:foo=1", "--nfe", "2"],
+            2,
+            "unknown option 'foo'",
+        ),
         (["--samplers", "ddim", "--grids", "uniform:rho=7", "--nfe", "2"], 2, "uniform"),
         (["--samplers", "ddim", "--grids", "karras:rho=x", "--nfe", "2"], 2, "karras:rho=x"),
         (["--samplers", "unipc:order=99", "--nfe", "2"], 2, "order=99"),
@@ -154,7 +227,22 @@ QUICK = ["bench", "--models", "mixture", "--seeds", "2", "--tolerance", "0.5", "
         (["--samplers", "ddim", "--budget", "1000000000"], 3, "at most"),
         (["--samplers", "ddim", "--budget", "2", "--seeds", "1000000000"], 3, "at most"),
         (["--samplers", "ddim", "--budget", "2", "--final", "Zero"], 3, "did you mean 'zero'"),
-        (["--samplers", "ddim", "--budget", "2", "--features", "mnst", "--models", "mnist", "--samples", "1"], 3, "mnst"),
+        (
+            [
+                "--samplers",
+                "ddim",
+                "--budget",
+                "2",
+                "--features",
+                "mnst",
+                "--models",
+                "mnist",
+                "--samples",
+                "1",
+            ],
+            3,
+            "mnst",
+        ),
         (["--samplers", "ddim", "--budget", "2.5"], 2, "invalid int"),
         (["--sampler-options", "x"], 2, "unrecognized"),
         (["--samplers"], 2, "expected at least one"),
@@ -181,7 +269,9 @@ def test_a_benchmark_of_nothing_is_no_success(flags, code, word, tmp_path, capsy
 )
 def test_a_config_of_the_benchmark_is_checked(text, word, tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(text)
-    assert main([*QUICK[:1], "--out", str(tmp_path / "b"), "--config", str(tmp_path / "c.yaml")]) == 3
+    assert (
+        main([*QUICK[:1], "--out", str(tmp_path / "b"), "--config", str(tmp_path / "c.yaml")]) == 3
+    )
     assert word in capsys.readouterr().err and not (tmp_path / "b").exists()
 
 
@@ -213,14 +303,37 @@ NAME = "<b>|*x*_y_`z`&\n\x1b[1m\udcff"
 
 def test_the_name_of_a_model_marks_nothing_up():
     settings = BenchSettings((NAME,), samplers=("ddim",), grids=("auto",), nfes=(2,))
-    row = Row(NAME, "ddim", "auto", 2, nfe=2, steps=2, call="'ddim'", rmse=0.1, rmse_low=0.1, rmse_high=0.2, rank=1, squares=(0.01,))
+    row = Row(
+        NAME,
+        "ddim",
+        "auto",
+        2,
+        nfe=2,
+        steps=2,
+        call="'ddim'",
+        rmse=0.1,
+        rmse_low=0.1,
+        rmse_high=0.2,
+        rank=1,
+        squares=(0.01,),
+    )
     lost = Row(NAME, "ddim", "auto", 2, skipped=f"no {NAME}")
-    result = Bench((row, lost), {NAME: ModelFacts(None, None, 0.0, 2, f"no features for {NAME}")}, settings)
-    text, whole, drawing = markdown(result, f"fewstep bench --models '{NAME}'"), page(result, NAME), picture(result)
+    result = Bench(
+        (row, lost), {NAME: ModelFacts(None, None, 0.0, 2, f"no features for {NAME}")}, settings
+    )
+    text, whole, drawing = (
+        markdown(result, f"fewstep bench --models '{NAME}'"),
+        page(result, NAME),
+        picture(result),
+    )
     import xml.etree.ElementTree as tree
 
     marked = r"\<b\>\|\*x\*\_y\_\`z\`\&" + r"\\n\\x1b\[1m\\udcff"
-    assert f"## {marked}\n" in text and f"no {marked}" in text and "<b>" not in text.replace("`` ", "").split("\n", 1)[1]
+    assert (
+        f"## {marked}\n" in text
+        and f"no {marked}" in text
+        and "<b>" not in text.replace("`` ", "").split("\n", 1)[1]
+    )
     assert text.startswith("Written by `` fewstep bench --models '<b>|*x*_y_`z`&\\n")
     assert "&lt;b&gt;" in whole and "<b>|" not in whole
     tree.fromstring(whole.partition("\n")[2])
@@ -229,6 +342,10 @@ def test_the_name_of_a_model_marks_nothing_up():
 
 
 def test_escapes():
-    assert plain("dpmpp_2m:order=3") == "dpmpp_2m:order=3" and plain("_a_") == r"\_a\_" and plain("a|b") == r"a\|b"
+    assert (
+        plain("dpmpp_2m:order=3") == "dpmpp_2m:order=3"
+        and plain("_a_") == r"\_a\_"
+        and plain("a|b") == r"a\|b"
+    )
     assert code("a") == "`a`" and code("a`b``c") == "``` a`b``c ```"
     assert escape('<"\x00') == "&lt;&quot;\\x00"

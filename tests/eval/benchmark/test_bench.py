@@ -1,4 +1,5 @@
-"""The benchmark: rows, ranks with ties, resuming, reports that parse, the command line, and its refusals."""
+"""The benchmark: rows, ranks with ties, resuming, reports that parse, the command line, and its
+refusals."""
 
 from __future__ import annotations
 
@@ -14,22 +15,47 @@ import torch
 
 import fewstep
 from fewstep import cli
-from fewstep.eval import Bench, ScoreError, bench, doubled_reference, reference_states, save_report, solver_error
+from fewstep.eval import (
+    Bench,
+    ScoreError,
+    bench,
+    doubled_reference,
+    reference_states,
+    save_report,
+    solver_error,
+)
 from fewstep.eval.benchmark import store as bench_store
 from fewstep.eval.benchmark.report.page import page
 from fewstep.eval.benchmark.report.picture import picture
 from fewstep.eval.benchmark.report.plot import Point, Series, chart, ticks, value_range
 from fewstep.eval.benchmark.report.saving import code_line, markdown, record_json, table_csv
 from fewstep.eval.benchmark.report.text import number
-from fewstep.eval.benchmark.rows import Row, paired_ranks, place_text, ranked, ranks, root_interval, winners
+from fewstep.eval.benchmark.rows import (
+    Row,
+    paired_ranks,
+    place_text,
+    ranked,
+    ranks,
+    root_interval,
+    winners,
+)
 from fewstep.eval.benchmark.runner import call_of
-from fewstep.eval.benchmark.settings import PRESETS, BenchSettings, fitted, grid_choice, parse_choice, sampler_choice, split_choices
+from fewstep.eval.benchmark.settings import (
+    PRESETS,
+    BenchSettings,
+    fitted,
+    grid_choice,
+    parse_choice,
+    sampler_choice,
+    split_choices,
+)
 
 QUICK = {"samplers": ["ddim", "heun", "unipc:order=3", "dpmpp_2m_sde"], "nfes": [4, 7], "n": 8}
 
 
 class Blurred(torch.nn.Module):
-    """A small network with weights on grey pictures: E[x0 | x] of a Gaussian, and a bend that makes its paths curved."""
+    """A small network with weights on grey pictures: E[x0 | x] of a Gaussian, and a bend that makes
+    its paths curved."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +70,9 @@ class Blurred(torch.nn.Module):
 
 
 def pictures():
-    return fewstep.models.wrap(Blurred(), fewstep.schedules.EDM(0.02, 20.0), "x0", time="sigma", shape=(1, 6, 6))
+    return fewstep.models.wrap(
+        Blurred(), fewstep.schedules.EDM(0.02, 20.0), "x0", time="sigma", shape=(1, 6, 6)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +84,14 @@ def found():
 @pytest.fixture(scope="module")
 def drawn():
     """A small table of a network on pictures, without quality."""
-    return bench({"blurred": pictures()}, samplers=["ddim", "dpmpp_2m"], grids=["auto"], nfes=[3, 6], n=4, tolerance=1e-4)
+    return bench(
+        {"blurred": pictures()},
+        samplers=["ddim", "dpmpp_2m"],
+        grids=["auto"],
+        nfes=[3, 6],
+        n=4,
+        tolerance=1e-4,
+    )
 
 
 # --- what is measured
@@ -64,10 +99,21 @@ def drawn():
 
 def test_rows_have_the_solver_error_of_the_one_reference(found):
     model = fewstep.models.load("mixture")
-    alone = solver_error(model, "unipc", order=3, nfe=7, grid="karras", n=8)  # karras ends at t_min and zero as the reference does
-    row = next(row for row in found.rows if (row.sampler, row.grid, row.budget) == ("unipc:order=3", "karras", 7))
-    assert row.rmse == pytest.approx(alone.rmse, rel=1e-6) and row.relative == pytest.approx(alone.relative, rel=1e-6)
-    assert row.rmse_low < row.rmse < row.rmse_high and row.nfe == row.steps == 7 and row.milliseconds > 0.0
+    # karras ends at t_min and zero as the reference does
+    alone = solver_error(model, "unipc", order=3, nfe=7, grid="karras", n=8)
+    row = next(
+        row
+        for row in found.rows
+        if (row.sampler, row.grid, row.budget) == ("unipc:order=3", "karras", 7)
+    )
+    assert row.rmse == pytest.approx(alone.rmse, rel=1e-6) and row.relative == pytest.approx(
+        alone.relative, rel=1e-6
+    )
+    assert (
+        row.rmse_low < row.rmse < row.rmse_high
+        and row.nfe == row.steps == 7
+        and row.milliseconds > 0.0
+    )
     assert 0.0 < found.models["mixture"].reference_error < 1e-6
 
 
@@ -89,12 +135,16 @@ def test_quality_is_measured_for_the_best_rows_of_each_budget(found):
     for budget in (4, 7):
         here = [row for row in found.rows if row.budget == budget and not row.stochastic]
         best = sorted(here, key=lambda row: row.rmse)[:2]
-        assert {row.method for row in here if row.quality is not None} == {row.method for row in best}
+        assert {row.method for row in here if row.quality is not None} == {
+            row.method for row in best
+        }
     assert found.models["mixture"].metric == "SW2" and found.models["mixture"].floor > 0.0
 
 
 def test_what_cannot_be_done_is_a_row_that_says_why():
-    made = bench("mixture", samplers=["ddim", "heun", "picard", "ode45"], grids=["auto"], nfes=[1], n=2)
+    made = bench(
+        "mixture", samplers=["ddim", "heun", "picard", "ode45"], grids=["auto"], nfes=[1], n=2
+    )
     rows = {row.sampler: row for row in made.rows}
     assert rows["ddim"].nfe == 1 and rows["heun"].nfe == 1
     for name, words in (("picard", "calls of picard depend on the data"), ("ode45", "max_nfe=1")):
@@ -104,7 +154,9 @@ def test_what_cannot_be_done_is_a_row_that_says_why():
 
 
 def test_a_networks_pictures_are_shown_and_its_missing_metric_is_noted():
-    made = bench({"blurred": pictures()}, samplers=["ddim"], grids=["auto"], nfes=[3], n=4, samples=64)
+    made = bench(
+        {"blurred": pictures()}, samplers=["ddim"], grids=["auto"], nfes=[3], n=4, samples=64
+    )
     facts = made.models["blurred"]
     assert facts.metric is None and "no feature network" in facts.note and facts.picture
     assert all(row.quality is None and row.picture for row in made.rows)
@@ -118,7 +170,10 @@ def test_doubling_agrees_with_the_adaptive_reference():
     rough = doubled_reference(model, x, tolerance=3e-4)
     apart = float((rough.end - exact.end).square().mean().sqrt())
     assert apart <= 1.5 * rough.error <= 1.5 * 3e-4 and rough.nfe in (96, 224, 480, 992)
-    assert torch.equal(rough.nodes[0].sigma * torch.ones(1), grid[0].sigma * torch.ones(1)) and rough.nodes[-1].sigma == 0.0
+    assert (
+        torch.equal(rough.nodes[0].sigma * torch.ones(1), grid[0].sigma * torch.ones(1))
+        and rough.nodes[-1].sigma == 0.0
+    )
     with pytest.raises(ScoreError, match="tolerance=0"):
         doubled_reference(model, x, tolerance=0.0)
 
@@ -127,14 +182,24 @@ def test_doubling_agrees_with_the_adaptive_reference():
 
 
 def test_overlapping_intervals_tie():
-    assert ranks([(1.0, 2.0), (1.5, 3.0), (2.5, 4.0), (5.0, 6.0)]) == [(1, True), (1, True), (2, False), (4, False)]
+    assert ranks([(1.0, 2.0), (1.5, 3.0), (2.5, 4.0), (5.0, 6.0)]) == [
+        (1, True),
+        (1, True),
+        (2, False),
+        (4, False),
+    ]
     assert ranks([(1.0, 1.0)]) == [(1, False)] and ranks([]) == []
-    assert place_text(1, True) == "1=" and place_text(3, False) == "3" and place_text(None, False) == "-"
+    assert (
+        place_text(1, True) == "1="
+        and place_text(3, False) == "3"
+        and place_text(None, False) == "-"
+    )
 
 
 def test_pairs_on_the_same_seeds_tell_apart_what_intervals_do_not():
     generator = torch.Generator().manual_seed(0)
-    seeds = torch.randn(64, generator=generator, dtype=torch.float64).exp()  # some seeds are hard for everybody
+    # some seeds are hard for everybody
+    seeds = torch.randn(64, generator=generator, dtype=torch.float64).exp()
     noise = 1.0 + 0.05 * torch.randn(3, 64, generator=generator, dtype=torch.float64)
     squares = seeds * noise * torch.tensor([[1.0], [1.0], [1.2]], dtype=torch.float64)
     _, _, high = root_interval(squares[0], 0.0)
@@ -148,14 +213,26 @@ def test_pairs_on_the_same_seeds_tell_apart_what_intervals_do_not():
 def test_winners_are_all_that_tie():
     def row(name, squares, quality):
         ends = {"quality_low": quality - 1, "quality_high": quality + 1} if quality else {}
-        return Row("m", name, "g", 8, 8, rmse=squares[0] ** 0.5, squares=squares, quality=quality, **ends)
+        return Row(
+            "m", name, "g", 8, 8, rmse=squares[0] ** 0.5, squares=squares, quality=quality, **ends
+        )
 
-    rows = [row("a", (1.1, 1.0), 9.0), row("b", (1.0, 1.1), 5.0), row("c", (4.0, 4.0), None), Row("m", "d", "g", 8, skipped="no")]
+    rows = [
+        row("a", (1.1, 1.0), 9.0),
+        row("b", (1.0, 1.1), 5.0),
+        row("c", (4.0, 4.0), None),
+        Row("m", "d", "g", 8, skipped="no"),
+    ]
     rows = ranked(rows, {"m": 0.0})
     assert [r.sampler for r in winners(rows, "m", 8, "rmse")] == ["b", "a"]
     assert [r.sampler for r in winners(rows, "m", 8, "quality")] == ["b"]
     assert [(r.rank, r.tied) for r in rows] == [(1, True), (1, True), (3, False), (None, False)]
-    assert [(r.quality_rank, r.quality_tied) for r in rows] == [(2, False), (1, False), (None, False), (None, False)]
+    assert [(r.quality_rank, r.quality_tied) for r in rows] == [
+        (2, False),
+        (1, False),
+        (None, False),
+        (None, False),
+    ]
     assert winners(rows, "m", 5, "rmse") == [] and winners(rows, "n", 8, "rmse") == []
 
 
@@ -164,7 +241,9 @@ def test_the_interval_of_a_root_mean_square_covers_it():
     generator = torch.Generator().manual_seed(1)
     hits = 0
     for _ in range(200):
-        _, low, high = root_interval(torch.randn(64, generator=generator, dtype=torch.float64).square(), 0.0)
+        _, low, high = root_interval(
+            torch.randn(64, generator=generator, dtype=torch.float64).square(), 0.0
+        )
         hits += low <= 1.0 <= high
     assert 176 <= hits <= 199
     value, low, high = root_interval(torch.full((8,), 0.04, dtype=torch.float64), 0.05)
@@ -219,7 +298,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path):
     files = {path.name: path.read_bytes() for path in (tmp_path / "b" / "rows").iterdir()}
     assert files and not list((tmp_path / "b").rglob("*.partial"))
     resumed = bench("mixture", samples=200, top=1, out=tmp_path / "b", **QUICK)
-    assert all((tmp_path / "b" / "rows" / name).read_bytes() == data for name, data in files.items())
+    assert all(
+        (tmp_path / "b" / "rows" / name).read_bytes() == data for name, data in files.items()
+    )
     assert timeless(resumed) == timeless(whole)
     assert not list((tmp_path / "b" / "cache").glob("features-*"))
 
@@ -247,7 +328,13 @@ def test_other_settings_make_other_rows(tmp_path):
 
 def test_the_reference_cache_may_lie_elsewhere(tmp_path):
     model = Counted()
-    settings = {"samplers": ["ddim"], "grids": ["auto"], "nfes": [4], "n": 4, "cache": tmp_path / "cache"}
+    settings = {
+        "samplers": ["ddim"],
+        "grids": ["auto"],
+        "nfes": [4],
+        "n": 4,
+        "cache": tmp_path / "cache",
+    }
     bench({"m": model}, **settings)
     first = model.calls
     bench({"m": model}, **settings)
@@ -255,7 +342,11 @@ def test_the_reference_cache_may_lie_elsewhere(tmp_path):
 
 
 def test_the_key_is_all_that_decides():
-    assert bench_store.key_of({"a": 1, "b": 2}) == bench_store.key_of({"b": 2, "a": 1}) != bench_store.key_of({"a": 1, "b": 3})
+    assert (
+        bench_store.key_of({"a": 1, "b": 2})
+        == bench_store.key_of({"b": 2, "a": 1})
+        != bench_store.key_of({"a": 1, "b": 3})
+    )
 
 
 # --- reports
@@ -269,7 +360,11 @@ class Links(HTMLParser):
         self.found: list[tuple[str, str]] = []
 
     def handle_starttag(self, tag, attrs):
-        self.found += [(tag, value or "") for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action", "srcset")]
+        self.found += [
+            (tag, value or "")
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "data", "action", "srcset")
+        ]
         assert tag not in ("script", "link", "iframe", "object")
 
 
@@ -325,14 +420,22 @@ def test_markdown_marks_ties_and_what_has_no_error(found):
     best = next(row for row in found.rows if row.rank == 1 and row.budget == 7)
     assert f"**{number(best.rmse)}**" in text
     assert all(
-        line.count("|") == text.splitlines()[k - 1].count("|") for k, line in enumerate(text.splitlines()) if line.startswith("| ---")
+        line.count("|") == text.splitlines()[k - 1].count("|")
+        for k, line in enumerate(text.splitlines())
+        if line.startswith("| ---")
     )
     assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 140
 
 
 def test_reports_are_written_whole(found, tmp_path):
     paths = save_report(found, tmp_path / "new", "fewstep bench")
-    assert [path.name for path in paths] == ["bench.md", "bench.csv", "bench.json", "index.html", "plots.svg"]
+    assert [path.name for path in paths] == [
+        "bench.md",
+        "bench.csv",
+        "bench.json",
+        "index.html",
+        "plots.svg",
+    ]
     assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
 
 
@@ -343,7 +446,9 @@ def test_the_picture_stands_alone_and_holds_every_panel_of_the_page(found):
     inner = [child for child in root if child.tag.endswith("svg")]
     assert len(inner) == page(found).count('role="img"') - page(found).count('class="cloud"') >= 2
     corners = {(float(child.get("x")), float(child.get("y"))) for child in inner}
-    assert len(corners) == len(inner) and all(0 <= x <= width - 440 and 0 <= y <= height - 300 for x, y in corners)
+    assert len(corners) == len(inner) and all(
+        0 <= x <= width - 440 and 0 <= y <= height - 300 for x, y in corners
+    )
     style = next(child.text for child in root if child.tag.endswith("style"))
     assert "--c0:" in style and "prefers-color-scheme:dark" in style
 
@@ -362,11 +467,23 @@ def test_a_chart_keeps_its_points_inside():
 def test_a_value_below_a_logarithmic_axis_is_a_hollow_dot():
     points = (Point(5, 1.0, 0.5, 2.0, "a"), Point(10, -0.1, -0.3, 0.1, "b"))
     root = ET.fromstring(chart("g", [Series("s", 0, points)], [5, 10], "FD"))
-    assert [(c.get("class"), float(c.get("cy")) == 260.0) for c in root.iter("circle")] == [(None, False), ("low", True)]
+    assert [(c.get("class"), float(c.get("cy")) == 260.0) for c in root.iter("circle")] == [
+        (None, False),
+        ("low", True),
+    ]
 
 
 def test_numbers_have_three_digits():
-    shown = {None: "-", 0.0: "0", 0.123456: "0.123", 12345.0: "12345", 1.234e-5: "1.23e-05", 999.6: "1000", 3.14159: "3.14", -0.02: "-0.02"}
+    shown = {
+        None: "-",
+        0.0: "0",
+        0.123456: "0.123",
+        12345.0: "12345",
+        1.234e-5: "1.23e-05",
+        999.6: "1000",
+        3.14159: "3.14",
+        -0.02: "-0.02",
+    }
     assert {value: number(value) for value in shown} == shown
 
 
@@ -386,7 +503,10 @@ def test_the_line_of_code_draws_what_was_measured(found):
 def test_choices_are_parsed():
     assert parse_choice("ddim").options == {}
     found = parse_choice("unipc:order=3,skip_corrector=(0, 1),variant=bh1")
-    assert (found.name, found.options) == ("unipc", {"order": 3, "skip_corrector": (0, 1), "variant": "bh1"})
+    assert (found.name, found.options) == (
+        "unipc",
+        {"order": 3, "skip_corrector": (0, 1), "variant": "bh1"},
+    )
     text = "ddim,unipc:order=3,variant=bh1,heun"
     assert split_choices(text) == ["ddim", "unipc:order=3,variant=bh1", "heun"]
     for bad in ("unipc:", "unipc:order", "unipc:order=3,order=2", "unipc:=3"):
@@ -394,15 +514,22 @@ def test_choices_are_parsed():
             parse_choice(bad)
 
 
-@pytest.mark.parametrize(("sampler", "nfe"), [("heun", 7), ("unipc:order=3", 8), ("dpm_solver_3", 8), ("ddim:afs=True", 8)])
+@pytest.mark.parametrize(
+    ("sampler", "nfe"),
+    [("heun", 7), ("unipc:order=3", 8), ("dpm_solver_3", 8), ("ddim:afs=True", 8)],
+)
 def test_budgets_are_met_exactly_or_from_below(sampler, nfe):
     schedule, choice = fewstep.models.load("mixture").schedule, sampler_choice(sampler)
     asked = fitted(choice, grid_choice("karras"), schedule, 8)
-    assert asked.plan() == fewstep.plan(choice.name, schedule, nfe=8, grid="karras", **choice.options)
+    assert asked.plan() == fewstep.plan(
+        choice.name, schedule, nfe=8, grid="karras", **choice.options
+    )
     spaced = fitted(choice, grid_choice("karras:rho=5"), schedule, 8)
     own = fewstep.grid("karras", schedule, asked.grid.steps, rho=5.0)
     scope = {"fewstep": fewstep, "schedule": schedule, "own": own}
-    assert spaced.plan() == eval(f"fewstep.plan({call_of(spaced)}, schedule=schedule, grid=own)", scope)
+    assert spaced.plan() == eval(
+        f"fewstep.plan({call_of(spaced)}, schedule=schedule, grid=own)", scope
+    )
     assert asked.plan().nfe == spaced.plan().nfe == nfe
 
 
@@ -455,7 +582,10 @@ def test_presets_are_valid():
     deterministic = [text for text in docs.samplers if text != "dpmpp_2m_sde"]
     assert len(deterministic) >= 12 and len(docs.grids) == 2 and docs.nfes == (5, 8, 10, 20)
     assert (docs.n, docs.samples, docs.top) == (64, 2000, 5)
-    assert (len(full.grids), full.n, full.samples, full.top) == (4, 256, 50_000, None) and (min(full.nfes), max(full.nfes)) == (4, 50)
+    assert (len(full.grids), full.n, full.samples, full.top) == (4, 256, 50_000, None) and (
+        min(full.nfes),
+        max(full.nfes),
+    ) == (4, 50)
 
 
 # --- the command line
@@ -463,13 +593,28 @@ def test_presets_are_valid():
 
 def test_the_command_writes_the_reports_and_answers(tmp_path, capsys):
     out = tmp_path / "out"
-    argv = ["bench", "--models", "mixture", "--samplers", "ddim,unipc:order=3", "heun", "--budget", "8", "--seeds", "8", "--out", str(out)]
+    argv = [
+        "bench",
+        "--models",
+        "mixture",
+        "--samplers",
+        "ddim,unipc:order=3",
+        "heun",
+        "--budget",
+        "8",
+        "--seeds",
+        "8",
+        "--out",
+        str(out),
+    ]
     assert cli.main(argv) == 0
     text, quiet = capsys.readouterr()
     assert quiet == ""
     assert text.startswith("mixture, 8 network calls: ") and "solver error" in text
     assert "x = fewstep.sample(den, " in text and "nfe=8" in text
-    assert {"bench.md", "bench.csv", "bench.json", "index.html", "plots.svg", "rows", "cache"} == {path.name for path in out.iterdir()}
+    assert {"bench.md", "bench.csv", "bench.json", "index.html", "plots.svg", "rows", "cache"} == {
+        path.name for path in out.iterdir()
+    }
     assert "--samplers ddim,unipc:order=3 heun" in (out / "bench.md").read_text(encoding="utf-8")
     assert cli.main([*argv, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -479,7 +624,10 @@ def test_the_command_writes_the_reports_and_answers(tmp_path, capsys):
 
 def test_flags_override_the_file_and_the_file_the_preset(tmp_path, capsys):
     config = tmp_path / "bench.yaml"
-    config.write_text("preset: quick\nmodels: [mixture]\nsamplers: ddim, unipc:order=3\nseeds: 4\nsamples: 0\nnfe: [3, 4]\ntop: all\n")
+    config.write_text(
+        "preset: quick\nmodels: [mixture]\nsamplers: ddim, unipc:order=3\nseeds: 4\nsamples: "
+        "0\nnfe: [3, 4]\ntop: all\n"
+    )
     argv = [
         "bench",
         "--config",
@@ -496,8 +644,14 @@ def test_flags_override_the_file_and_the_file_the_preset(tmp_path, capsys):
     ]
     assert cli.main(argv) == 0
     settings = json.loads(capsys.readouterr().out)["settings"]
-    assert settings["samplers"] == ["ddim", "unipc:order=3"] and settings["nfes"] == [3, 4] and settings["n"] == 6
-    assert settings["top"] is None and settings["tolerance"] == 1e-6 and settings["resamples"] == 100
+    assert (
+        settings["samplers"] == ["ddim", "unipc:order=3"]
+        and settings["nfes"] == [3, 4]
+        and settings["n"] == 6
+    )
+    assert (
+        settings["top"] is None and settings["tolerance"] == 1e-6 and settings["resamples"] == 100
+    )
 
 
 @pytest.mark.parametrize(
@@ -527,7 +681,19 @@ def test_the_command_refuses_with_3(argv, message, tmp_path, capsys):
         (["--samplers", "unipc:order=9"], "order=9"),
         (["--samplers", "unipc:order"], "is no option"),
         (["--grids", "karras:rh=7"], "did you mean 'rho'"),
-        (["--models", "mixture", "--grids", "karras:rho=nan", "--budget", "5", "--samplers", "ddim"], "rho=nan"),
+        (
+            [
+                "--models",
+                "mixture",
+                "--grids",
+                "karras:rho=nan",
+                "--budget",
+                "5",
+                "--samplers",
+                "ddim",
+            ],
+            "rho=nan",
+        ),
     ],
 )
 def test_a_bad_option_of_a_sampler_or_a_grid_is_usage(argv, message, tmp_path, capsys):
@@ -553,7 +719,17 @@ def test_usage_is_2():
 
 @pytest.mark.slow
 def test_digits_have_a_frechet_distance():
-    made = bench("mnist", samplers=["ddim", "dpmpp_2m"], grids=["auto"], nfes=[5], n=4, samples=128, top=1, resamples=20, tolerance=0.02)
+    made = bench(
+        "mnist",
+        samplers=["ddim", "dpmpp_2m"],
+        grids=["auto"],
+        nfes=[5],
+        n=4,
+        samples=128,
+        top=1,
+        resamples=20,
+        tolerance=0.02,
+    )
     rows = {row.sampler: row for row in made.rows}
     facts = made.models["mnist"]
     assert facts.metric == "FD-mnist" and 0.0 < facts.floor < 0.1

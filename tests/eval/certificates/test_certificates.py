@@ -1,4 +1,5 @@
-"""The other tables of ``fewstep certify``: orders by kind of network, rounding, and other people's schedulers."""
+"""The other tables of ``fewstep certify``: orders by kind of network, rounding, and other people's
+schedulers."""
 
 import argparse
 import json
@@ -9,7 +10,14 @@ import torch
 
 from fewstep.cli import certify
 from fewstep.eval.certificates.drivers import MEASURES, certify_driver
-from fewstep.eval.certificates.prediction_types import KINDS, Kinds, certify_kinds, law_error, path_error, rounding
+from fewstep.eval.certificates.prediction_types import (
+    KINDS,
+    Kinds,
+    certify_kinds,
+    law_error,
+    path_error,
+    rounding,
+)
 from fewstep.eval.certificates.problem import smooth_grid
 from fewstep.eval.certificates.third_party import certify_diffusers
 from fewstep.samplers import SamplerError, build, get, make_options, names
@@ -27,7 +35,9 @@ def plan(name, steps, **options):
     return build(name, smooth_grid(VPLinear(), steps), make_options(get(name), options))
 
 
-@pytest.mark.parametrize(("name", "options"), [("ddim", {"eta": 1.0}), ("dpmpp_2m", {}), ("heun", {})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("ddim", {"eta": 1.0}), ("dpmpp_2m", {}), ("heun", {})]
+)
 def test_every_kind_of_network_gives_the_same_error(name, options):
     """One plan, five networks: the error is the same to rounding, and not zero."""
     made = plan(name, 20, **options)
@@ -45,7 +55,9 @@ def test_kinds_of_a_second_order_method():
     assert k.passed
 
 
-@pytest.mark.parametrize("orders", [{"x0": 2.0, "eps": 1.9}, {"x0": 1.0, "eps": 1.0}, {"x0": 3.0, "eps": 3.0}])
+@pytest.mark.parametrize(
+    "orders", [{"x0": 2.0, "eps": 1.9}, {"x0": 1.0, "eps": 1.0}, {"x0": 3.0, "eps": 3.0}]
+)
 def test_kinds_that_disagree_or_miss_do_not_pass(orders):
     assert Kinds("a", {}, False, 2, {"x0": 2.0, "eps": 2.02}, {}).passed
     assert not Kinds("a", {}, False, 2, orders, {}).passed
@@ -58,7 +70,12 @@ def test_rounding_is_zero_without_rounding():
 def test_the_table_of_kinds(capsys):
     code, out = call(capsys, "dpm_solver_1", "--kinds", "--json")
     (row,) = json.loads(out)
-    assert code == 0 and row["sampler"] == "dpm_solver_1" and row["passed"] and set(row["orders"]) == set(KINDS)
+    assert (
+        code == 0
+        and row["sampler"] == "dpm_solver_1"
+        and row["passed"]
+        and set(row["orders"]) == set(KINDS)
+    )
 
 
 @pytest.fixture
@@ -69,7 +86,8 @@ def coarse(monkeypatch):
 
 @pytest.mark.usefixtures("coarse")
 def test_diffusers_third_order_multistep_is_second_order():
-    """The defect that ``dpmpp_3m_compat`` reproduces, found in the class itself; its second order is what it says."""
+    """The defect that ``dpmpp_3m_compat`` reproduces, found in the class itself; its second order
+    is what it says."""
     third = certify_diffusers("DPMSolverMultistepScheduler", solver_order=3)
     assert third.claimed == 3 and abs(third.measured - 2.0) < 0.2
     second = certify_diffusers("DPMSolverMultistepScheduler", solver_order=2)
@@ -78,11 +96,17 @@ def test_diffusers_third_order_multistep_is_second_order():
 
 @pytest.mark.parametrize(
     ("name", "order"),
-    [("EulerDiscreteScheduler", 1), ("HeunDiscreteScheduler", 2), ("FlowMatchHeunDiscreteScheduler", 2), ("EDMEulerScheduler", 1)],
+    [
+        ("EulerDiscreteScheduler", 1),
+        ("HeunDiscreteScheduler", 2),
+        ("FlowMatchHeunDiscreteScheduler", 2),
+        ("EDMEulerScheduler", 1),
+    ],
 )
 @pytest.mark.usefixtures("coarse")
 def test_diffusers_orders_in_every_coordinate(name, order):
-    """Scaled VE states, flow and EDM preconditioning: the exact model is fed and read in the class's own coordinates."""
+    """Scaled VE states, flow and EDM preconditioning: the exact model is fed and read in the
+    class's own coordinates."""
     assert abs(certify_diffusers(name).measured - order) < 0.1
 
 
@@ -104,14 +128,22 @@ def test_what_cannot_be_certified_is_refused(name, config, message):
 
 @pytest.mark.usefixtures("coarse")
 def test_the_table_of_diffusers(capsys):
-    code, out = call(capsys, "EDMDPMSolverMultistepScheduler", "--diffusers", "-o", "solver_order=2")
+    code, out = call(
+        capsys, "EDMDPMSolverMultistepScheduler", "--diffusers", "-o", "solver_order=2"
+    )
     head, row = out.splitlines()
     assert code == 0 and head.split() == ["scheduler", "claimed", "measured", "error"]
-    assert row.split()[:3] == ["EDMDPMSolverMultistepScheduler", "solver_order=2", "2"] and abs(float(row.split()[3]) - 2.0) < 0.2
+    assert (
+        row.split()[:3] == ["EDMDPMSolverMultistepScheduler", "solver_order=2", "2"]
+        and abs(float(row.split()[3]) - 2.0) < 0.2
+    )
 
 
 def test_only_stochastic_samplers_have_a_strong_order():
-    assert certify.chosen(["ddim"], False, {}, only_stochastic=True) == [("ddim", {"eta": 0.5}), ("ddim", {"eta": 1.0})]
+    assert certify.chosen(["ddim"], False, {}, only_stochastic=True) == [
+        ("ddim", {"eta": 0.5}),
+        ("ddim", {"eta": 1.0}),
+    ]
     with pytest.raises(SamplerError, match="nothing of this kind"):
         certify.chosen(["dpm_solver_1"], False, {}, only_stochastic=True)
 
@@ -144,6 +176,9 @@ def test_plans_and_drivers_in_one_call(capsys):
     code, out = call(capsys, "dpm_solver_1", "pc")
     orders, drivers = out.split("\n\n")
     assert code == 0
-    assert orders.splitlines()[1].startswith("dpm_solver_1") and drivers.splitlines()[1].split()[0] == "pc"
+    assert (
+        orders.splitlines()[1].startswith("dpm_solver_1")
+        and drivers.splitlines()[1].split()[0] == "pc"
+    )
     rows = json.loads(call(capsys, "pc", "--json")[1])
     assert rows[0]["sampler"] == "pc" and rows[0]["passed"]

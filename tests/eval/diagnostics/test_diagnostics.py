@@ -1,4 +1,5 @@
-"""Diagnostics of a score: Fokker-Planck residual, conservativity and intrinsic dimension, on exact models and on errors planted in them."""
+"""Diagnostics of a score: Fokker-Planck residual, conservativity and intrinsic dimension, on exact
+models and on errors planted in them."""
 
 from __future__ import annotations
 
@@ -11,7 +12,13 @@ from torch import Tensor
 
 from fewstep.engine.likelihood import GradientError
 from fewstep.engine.sampling import StateError
-from fewstep.eval import ScoreError, flipd, fokker_planck_residual, intrinsic_dimension, score_asymmetry
+from fewstep.eval import (
+    ScoreError,
+    flipd,
+    fokker_planck_residual,
+    intrinsic_dimension,
+    score_asymmetry,
+)
 from fewstep.eval.diagnostics.derivatives import pull, push
 from fewstep.eval.diagnostics.time_derivative import by_jvp, central, step_of
 from fewstep.models import Empirical, GaussianMixture, MeanReverted, wrap
@@ -43,7 +50,13 @@ class Planted:
     """The exact score of ``base`` (a model of the score) plus ``field(x)``."""
 
     def __init__(self, base, field) -> None:
-        self.base, self.field, self.schedule, self.prediction, self.shape = base, field, base.schedule, "score", base.shape
+        self.base, self.field, self.schedule, self.prediction, self.shape = (
+            base,
+            field,
+            base.schedule,
+            "score",
+            base.shape,
+        )
 
     def raws(self, x_in, t, cond=None):
         return (self.base(x_in, t, cond) + self.field(x_in),)
@@ -88,23 +101,29 @@ def test_a_constant_in_the_score_leaves_its_residual(schedule, prediction):
     for k, t in enumerate(times):
         v = schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2
         size = abs(schedule.g2(t) / v + schedule.f(t)) * 0.5
-        torch.testing.assert_close(found.per_sample[k], torch.full((5,), size / 2, dtype=F64), rtol=1e-9, atol=0)
+        torch.testing.assert_close(
+            found.per_sample[k], torch.full((5,), size / 2, dtype=F64), rtol=1e-9, atol=0
+        )
 
 
 def test_a_rotation_leaves_its_residual():
-    """On N(0, I) and VP: r = -g^2/2 grad |w W x|^2 = -(g w)^2 x, though the rotation changes no marginal (a gauge)."""
+    """On N(0, I) and VP: r = -g^2/2 grad |w W x|^2 = -(g w)^2 x, though the rotation changes no
+    marginal (a gauge)."""
     schedule, w, t = VPLinear(), 0.8, 0.4
     model = Planted(unit_gaussian(schedule), turned(w))
     found = fokker_planck_residual(model, x0 := normals(3, 6, 2), [t], seed=5)
     from fewstep.eval.diagnostics.derivatives import noised, seeds_of
 
     x = noised(model, x0, schedule.node(t), seeds_of(6, 5, None))
-    torch.testing.assert_close(found.per_sample[0], schedule.g2(t) * w**2 * x.norm(dim=1) / 2, rtol=1e-8, atol=0)
+    torch.testing.assert_close(
+        found.per_sample[0], schedule.g2(t) * w**2 * x.norm(dim=1) / 2, rtol=1e-8, atol=0
+    )
     assert float(found.relative) > 0.1
 
 
 def test_probes_estimate_the_residual_without_bias():
-    """With Gaussian probes |r|^2 holds their noise; ``square`` does not, and agrees with the exact trace."""
+    """With Gaussian probes |r|^2 holds their noise; ``square`` does not, and agrees with the exact
+    trace."""
     schedule = VPLinear()
     base = mixture(schedule, "score")
     model = Planted(base, lambda x: 0.5 * x.sin())
@@ -115,7 +134,11 @@ def test_probes_estimate_the_residual_without_bias():
     assert float(found.relative**2) > float(exact.square) * 1.1
     assert float(found.square) == pytest.approx(float(exact.square), rel=0.1)
     one = fokker_planck_residual(model, x0[:4], t, trace="hutchinson", probes=1)
-    assert bool(one.probe_error.isnan()) and bool(one.square.isnan()) and bool(one.per_dimension.isfinite())
+    assert (
+        bool(one.probe_error.isnan())
+        and bool(one.square.isnan())
+        and bool(one.per_dimension.isfinite())
+    )
 
 
 def test_chunks_change_nothing():
@@ -125,18 +148,26 @@ def test_chunks_change_nothing():
         whole = fokker_planck_residual(model, x0, t, trace=trace)
         parts = fokker_planck_residual(model, x0, t, trace=trace, batch=3)
         assert torch.equal(whole.per_sample, parts.per_sample)
-        assert torch.equal(score_asymmetry(model, x0, t, trace=trace).asym, score_asymmetry(model, x0, t, trace=trace, batch=2).asym)
-        assert torch.equal(flipd(model, x0, 0.1, trace=trace), flipd(model, x0, 0.1, trace=trace, batch=4))
+        assert torch.equal(
+            score_asymmetry(model, x0, t, trace=trace).asym,
+            score_asymmetry(model, x0, t, trace=trace, batch=2).asym,
+        )
+        assert torch.equal(
+            flipd(model, x0, 0.1, trace=trace), flipd(model, x0, 0.1, trace=trace, batch=4)
+        )
     labels = torch.arange(7) % 3
     apart = score_asymmetry(model, x0, t, cond=labels, batch=2)
-    assert torch.equal(apart.per_sample, score_asymmetry(model, x0, t, cond={"label": labels}).per_sample)
+    assert torch.equal(
+        apart.per_sample, score_asymmetry(model, x0, t, cond={"label": labels}).per_sample
+    )
     cloud = [intrinsic_dimension(model, x0, 0.02, cond=labels, batch=b).spectrum for b in (None, 5)]
     assert torch.equal(*cloud)
     assert not torch.equal(cloud[0], intrinsic_dimension(model, x0, 0.02).spectrum)
 
 
 class Timed:
-    """E[x0 | x] of N(0, STD^2) in EDM's preconditioning, written in torch with a tensor t: forward mode sees its time."""
+    """E[x0 | x] of N(0, STD^2) in EDM's preconditioning, written in torch with a tensor t: forward
+    mode sees its time."""
 
     schedule, prediction, shape = EDM(), "x0", (3,)
 
@@ -176,7 +207,8 @@ class HalfSeen(Timed):
 
 
 def test_the_derivative_by_forward_mode():
-    """s = -x / (1/4 + sigma^2): d s / d lam = -2 sigma^2 x / (1/4 + sigma^2)^2, as lam = -log sigma."""
+    """s = -x / (1/4 + sigma^2): d s / d lam = -2 sigma^2 x / (1/4 + sigma^2)^2, as lam = -log
+    sigma."""
     model, x = Timed(), normals(4, 5, 3)
     for sigma in (0.05, 0.5, 4.0):
         node = model.schedule.node(sigma)
@@ -184,7 +216,9 @@ def test_the_derivative_by_forward_mode():
         own = by_jvp(model, x, node)
         assert own is not None
         torch.testing.assert_close(own, wanted, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(central(model, x, node, step_of(F64)), wanted, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            central(model, x, node, step_of(F64)), wanted, rtol=1e-9, atol=1e-9
+        )
     found = fokker_planck_residual(model, 0.5 * x, [0.05, 0.5, 4.0])
     assert found.derivative == "jvp" and bool((found.relative < 1e-9).all())
     assert fokker_planck_residual(HalfSeen(), 0.5 * x, [0.5]).derivative == "central"
@@ -220,13 +254,16 @@ class _Scaled(torch.nn.Module):
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_exact_scores_are_gradients(schedule, prediction, trace):
     model = mixture(schedule, prediction)
-    found = score_asymmetry(model, model.sample(8, 0), [schedule.t_of_rho(0.5), schedule.t_of_rho(2.0)], trace=trace)
+    found = score_asymmetry(
+        model, model.sample(8, 0), [schedule.t_of_rho(0.5), schedule.t_of_rho(2.0)], trace=trace
+    )
     assert bool((found.nasym < 1e-25).all()) and bool((found.asym < 1e-20).all())
     assert found.probes == (0 if trace == "exact" else 1)
 
 
 def test_a_rotation_is_seen_as_what_it_is():
-    """J = -I / v + w W in the plane: Asym = 4 w^2, NAsym = w^2 / (1 / v^2 + w^2); every Rademacher probe gives both."""
+    """J = -I / v + w W in the plane: Asym = 4 w^2, NAsym = w^2 / (1 / v^2 + w^2); every Rademacher
+    probe gives both."""
     schedule, w = VE(0.01, 50.0), 0.8
     model = Planted(unit_gaussian(schedule), turned(w))
     for sigma in (0.5, 3.0):
@@ -262,7 +299,9 @@ def test_products_with_the_jacobian():
 
     wanted = torch.func.jvp(f, (x.detach(),), (v,))[1]
     torch.testing.assert_close(push(f(x), x, v), wanted)
-    assert float((push(f(x), x, v) * w).sum()) == pytest.approx(float((pull(f(x), x, w) * v).sum()), rel=1e-12)
+    assert float((push(f(x), x, v) * w).sum()) == pytest.approx(
+        float((pull(f(x), x, w) * v).sum()), rel=1e-12
+    )
 
 
 # --- dimension
@@ -275,7 +314,11 @@ def flat(d: int, k: int, schedule, prediction="x0", thin=1e-5) -> GaussianMixtur
     return GaussianMixture(torch.zeros(1, d, dtype=F64), stds, [1.0], schedule, prediction)
 
 
-@pytest.mark.parametrize(("schedule", "prediction"), [(EDM(), "x0"), (VPLinear(), "eps"), (Flow(), "velocity")], ids=["edm", "vp", "flow"])
+@pytest.mark.parametrize(
+    ("schedule", "prediction"),
+    [(EDM(), "x0"), (VPLinear(), "eps"), (Flow(), "velocity")],
+    ids=["edm", "vp", "flow"],
+)
 @pytest.mark.parametrize(("d", "k"), [(10, 3), (10, 9), (6, 1)])
 def test_the_dimension_of_a_subspace(schedule, prediction, d, k):
     model = flat(d, k, schedule, prediction)
@@ -301,17 +344,22 @@ def test_a_subspace_in_any_position():
 
 
 def test_a_base_point_off_the_manifold():
-    """20 sigma away, the common pull stands alone as the first singular value; without it the dimension is right."""
+    """20 sigma away, the common pull stands alone as the first singular value; without it the
+    dimension is right."""
     model = flat(10, 3, EDM())
     x0 = model.sample(3, 1)
     x0[:, 9] += 0.1
     assert intrinsic_dimension(model, x0, 0.005).dimension.tolist() == [9] * 3
     assert intrinsic_dimension(model, x0, 0.005, center=True).dimension.tolist() == [3] * 3
-    assert intrinsic_dimension(model, model.sample(3, 1), 0.005, center=True).dimension.tolist() == [3] * 3
+    assert (
+        intrinsic_dimension(model, model.sample(3, 1), 0.005, center=True).dimension.tolist()
+        == [3] * 3
+    )
 
 
 def test_the_dimension_of_a_circle():
-    """2,000 points of a circle in the plane of 5 dimensions; the noise is above their distance and below the radius."""
+    """2,000 points of a circle in the plane of 5 dimensions; the noise is above their distance and
+    below the radius."""
     phi = torch.arange(2000, dtype=F64) * (2.0 * math.pi / 2000)
     data = torch.zeros(2000, 5, dtype=F64)
     data[:, 0], data[:, 1] = phi.cos(), phi.sin()
@@ -319,11 +367,14 @@ def test_the_dimension_of_a_circle():
     found = intrinsic_dimension(model, data[[3, 700, 1500]], 0.02)
     assert found.dimension.tolist() == [1, 1, 1]
     assert bool((found.ratio > 5.0).all())
-    torch.testing.assert_close(flipd(model, data[[3, 700]], 0.02), torch.ones(2, dtype=F64), rtol=0, atol=0.01)
+    torch.testing.assert_close(
+        flipd(model, data[[3, 700]], 0.02), torch.ones(2, dtype=F64), rtol=0, atol=0.01
+    )
 
 
 def test_flipd_by_its_formula():
-    """N(0, diag s^2) at x = alpha x0: d + sigma^2 (sum alpha^2 x0^2 / v^2 - 1 / v), v = alpha^2 s^2 + sigma^2."""
+    """N(0, diag s^2) at x = alpha x0: d + sigma^2 (sum alpha^2 x0^2 / v^2 - 1 / v), v = alpha^2 s^2
+    + sigma^2."""
     schedule, t = VPLinear(), 0.2
     stds = torch.tensor([[1.0, 0.3, 0.01]], dtype=F64)
     model = GaussianMixture(torch.zeros(1, 3, dtype=F64), stds, [1.0], schedule, "v")
@@ -331,7 +382,8 @@ def test_flipd_by_its_formula():
     v = node.alpha**2 * stds**2 + node.sigma**2
     wanted = 3.0 + node.sigma**2 * ((node.alpha * x0 / v).square() - 1.0 / v).sum(dim=1)
     torch.testing.assert_close(flipd(model, x0, t), wanted)
-    torch.testing.assert_close(flipd(model, x0, t, trace="hutchinson"), wanted)  # of a diagonal Jacobian every Rademacher probe is exact
+    # of a diagonal Jacobian every Rademacher probe is exact
+    torch.testing.assert_close(flipd(model, x0, t, trace="hutchinson"), wanted)
 
 
 # --- states and errors
@@ -344,8 +396,13 @@ def test_a_mean_reverting_model_takes_data():
     exact = GaussianMixture(torch.full((1, 3), 0.4, dtype=F64), 0.5, [1.0], path, "eps")
     model = MeanReverted(wrap(lambda x, t: exact(x - mu, float(t[0])), path, "eps", shape=(3,)), mu)
     x0 = exact.sample(4, 0)
-    for measure in (lambda m, x: fokker_planck_residual(m, x, [0.4]).per_sample, lambda m, x: flipd(m, x, 0.2)):
-        torch.testing.assert_close(measure(model, x0 + mu), measure(exact, x0), rtol=1e-6, atol=1e-9)
+    for measure in (
+        lambda m, x: fokker_planck_residual(m, x, [0.4]).per_sample,
+        lambda m, x: flipd(m, x, 0.2),
+    ):
+        torch.testing.assert_close(
+            measure(model, x0 + mu), measure(exact, x0), rtol=1e-6, atol=1e-9
+        )
 
 
 def test_networks_without_derivatives_say_what_to_do():
@@ -383,20 +440,40 @@ def test_networks_without_derivatives_say_what_to_do():
     ("call", "error", "message"),
     [
         (lambda m, x: fokker_planck_residual(m, x, []), ScoreError, "times is empty"),
-        (lambda m, x: fokker_planck_residual(m, x, [m.schedule.t_max]), ScoreError, "end of the path"),
+        (
+            lambda m, x: fokker_planck_residual(m, x, [m.schedule.t_max]),
+            ScoreError,
+            "end of the path",
+        ),
         (lambda m, x: fokker_planck_residual(m, x, [0.5], derivative="jpv"), ValueError, "jvp"),
         (lambda m, x: fokker_planck_residual(m, x, [0.5], step=2.0), ScoreError, "step=2.0"),
         (lambda m, x: score_asymmetry(m, x, [0.0]), ScoreError, "sigma > 0"),
         (lambda m, x: score_asymmetry(m, x, [0.5], trace="hutch"), ValueError, "hutchinson"),
-        (lambda m, x: score_asymmetry(m, x, [0.5], probes=0, trace="hutchinson"), ValueError, "probes=0"),
+        (
+            lambda m, x: score_asymmetry(m, x, [0.5], probes=0, trace="hutchinson"),
+            ValueError,
+            "probes=0",
+        ),
         (lambda m, x: score_asymmetry(m, x[:, :3], [0.5]), StateError, "wants"),
         (lambda m, x: score_asymmetry(m, x * math.nan, [0.5]), ScoreError, "NaN"),
         (lambda m, x: score_asymmetry(m, x, [0.5], seeds=[1]), StateError, "1 seeds"),
         (lambda m, x: score_asymmetry(m, x, [0.5], batch=0), ValueError, "batch=0"),
         (lambda m, x: intrinsic_dimension(m, x, 0.1, points=3), ValueError, "points=3"),
-        (lambda m, x: intrinsic_dimension(unit_gaussian(VPLinear(), 1), x[:, :1], 0.1), ScoreError, "normal space"),
-        (lambda m, x: intrinsic_dimension(unit_gaussian(Flow(), 4, "velocity"), x), ScoreError, "give t="),
-        (lambda m, x: fokker_planck_residual(unit_gaussian(PFGMPP(128.0), 4), x, [0.5]), ScoreError, "PFGM"),
+        (
+            lambda m, x: intrinsic_dimension(unit_gaussian(VPLinear(), 1), x[:, :1], 0.1),
+            ScoreError,
+            "normal space",
+        ),
+        (
+            lambda m, x: intrinsic_dimension(unit_gaussian(Flow(), 4, "velocity"), x),
+            ScoreError,
+            "give t=",
+        ),
+        (
+            lambda m, x: fokker_planck_residual(unit_gaussian(PFGMPP(128.0), 4), x, [0.5]),
+            ScoreError,
+            "PFGM",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, error, message):

@@ -1,4 +1,5 @@
-"""Extractors whose weights the user brings, the rules of resizing, and LPIPS: small or random networks, nothing downloaded."""
+"""Extractors whose weights the user brings, the rules of resizing, and LPIPS: small or random
+networks, nothing downloaded."""
 
 from __future__ import annotations
 
@@ -17,7 +18,14 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import interpolate
 
-from fewstep.eval import ProvenanceError, ScoreError, frechet_distance, load_extractor, load_lpips, wrap_extractor
+from fewstep.eval import (
+    ProvenanceError,
+    ScoreError,
+    frechet_distance,
+    load_extractor,
+    load_lpips,
+    wrap_extractor,
+)
 from fewstep.eval.features.extractors import KINDS
 from fewstep.eval.features.inception import read_state
 from fewstep.eval.features.resizing import RESIZERS, fitted, resized
@@ -25,9 +33,13 @@ from fewstep.eval.metrics.perceptual import NETS, WIDTHS
 from fewstep.models import ModelError
 
 
-def images(n: int, c: int = 3, height: int = 32, width: int | None = None, seed: int = 0) -> torch.Tensor:
+def images(
+    n: int, c: int = 3, height: int = 32, width: int | None = None, seed: int = 0
+) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (n, c, height, width or height), generator=generator, dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (n, c, height, width or height), generator=generator, dtype=torch.uint8
+    )
 
 
 # --- rules of resizing
@@ -47,18 +59,22 @@ def test_clean_is_pillow_on_every_channel_in_float(size):
 
 
 def test_clean_is_the_antialiased_bicubic_and_pil_its_rounding():
-    """Against torch's antialiased bicubic, another implementation of the same filter; and against Pillow's own RGB pictures."""
+    """Against torch's antialiased bicubic, another implementation of the same filter; and against
+    Pillow's own RGB pictures."""
     x = images(2, 3, 40)
     wanted = interpolate(x.float(), (15, 17), mode="bicubic", antialias=True).clamp(0, 255)
     torch.testing.assert_close(resized(x, (15, 17), "clean"), wanted, rtol=0, atol=1e-3)
-    picture = Image.fromarray(x[0].permute(1, 2, 0).numpy()).resize((17, 15), Image.Resampling.BICUBIC)
+    picture = Image.fromarray(x[0].permute(1, 2, 0).numpy()).resize(
+        (17, 15), Image.Resampling.BICUBIC
+    )
     rounded = resized(x, (15, 17), "pil")
     np.testing.assert_array_equal(rounded[0].permute(1, 2, 0).numpy(), np.asarray(picture))
     assert float((rounded - resized(x, (15, 17), "clean")).abs().max()) < 1.01
 
 
 def test_tf_samples_without_half_a_pixels_shift():
-    """Place i h / H by hand, and the corner stays the corner: 2 pixels to 4 are 0, 1/2, 1, 1 of the way."""
+    """Place i h / H by hand, and the corner stays the corner: 2 pixels to 4 are 0, 1/2, 1, 1 of the
+    way."""
     ramp = torch.tensor([[0, 100]], dtype=torch.uint8).view(1, 1, 1, 2)
     assert resized(ramp, (1, 4), "tf").flatten().tolist() == [0.0, 50.0, 100.0, 100.0]
     assert resized(ramp, (1, 4), "torch").flatten().tolist() == [0.0, 25.0, 75.0, 100.0]
@@ -69,21 +85,27 @@ def test_tf_samples_without_half_a_pixels_shift():
         low, left = int(a), int(b)
         v = [[float(x[0, 0, min(low + p, 6), min(left + q, 4)]) for q in (0, 1)] for p in (0, 1)]
         p, q = a - low, b - left
-        by_hand = (1 - p) * ((1 - q) * v[0][0] + q * v[0][1]) + p * ((1 - q) * v[1][0] + q * v[1][1])
+        by_hand = (1 - p) * ((1 - q) * v[0][0] + q * v[0][1]) + p * (
+            (1 - q) * v[1][0] + q * v[1][1]
+        )
         assert float(found[i, j]) == pytest.approx(by_hand, abs=1e-4)
 
 
 def test_tf_is_torch_fidelitys_rule():
     peer = pytest.importorskip("torch_fidelity.interpolate_compat_tensorflow")
     x = images(2, 3, 32, 40)
-    wanted = peer.interpolate_bilinear_2d_like_tensorflow1x(x.float(), size=(299, 299), align_corners=False)
+    wanted = peer.interpolate_bilinear_2d_like_tensorflow1x(
+        x.float(), size=(299, 299), align_corners=False
+    )
     torch.testing.assert_close(resized(x, (299, 299), "tf"), wanted, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("rule", sorted(RESIZERS))
 def test_every_rule_keeps_flat_images_and_sizes_that_fit(rule):
     flat = torch.full((2, 3, 10, 12), 77, dtype=torch.uint8)
-    torch.testing.assert_close(resized(flat, (25, 6), rule), torch.full((2, 3, 25, 6), 77.0), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        resized(flat, (25, 6), rule), torch.full((2, 3, 25, 6), 77.0), rtol=0, atol=1e-4
+    )
     x = images(2, 3, 10, 12)
     torch.testing.assert_close(resized(x, (10, 12), rule), x.float(), rtol=0, atol=1e-4)
     assert resized(x[:0], (4, 4), rule).shape == (0, 3, 4, 4)
@@ -99,7 +121,9 @@ def test_no_two_rules_are_the_same():
 
 def test_grey_images_become_three_channels_and_other_numbers_are_refused():
     grey = images(2, 1, 8)
-    assert torch.equal(fitted(grey, 3, (5, 5), "clean"), resized(grey.expand(-1, 3, -1, -1), (5, 5), "clean"))
+    assert torch.equal(
+        fitted(grey, 3, (5, 5), "clean"), resized(grey.expand(-1, 3, -1, -1), (5, 5), "clean")
+    )
     with pytest.raises(ScoreError, match="2 channels: 3, or 1"):
         fitted(images(2, 2, 8), 3, (5, 5), "clean")
     with pytest.raises(ScoreError, match="did you mean 'clean'"):
@@ -148,7 +172,8 @@ def test_a_bundled_network_resizes_only_when_asked():
     asked, written = load_extractor("mnist", resize="clean"), load_extractor("mnist@clean")
     assert torch.equal(asked.features(big), written.features(big)) and written.resize == "clean"
     small = images(5, 1, 28)
-    torch.testing.assert_close(written.features(small), load_extractor("mnist").features(small))  # the rule changes nothing there
+    # the rule changes nothing there
+    torch.testing.assert_close(written.features(small), load_extractor("mnist").features(small))
     with pytest.raises(ScoreError, match="3 channels"):
         written.features(images(2, 3, 56))
 
@@ -195,7 +220,11 @@ def test_weights_are_never_unpickled(tmp_path, capsys):
     torch.save([torch.zeros(2)], tmp_path / "list.pth")
     (tmp_path / "cut.safetensors").write_bytes(b"\0" * 9)
     (tmp_path / "empty.pth").write_bytes(b"")
-    for name, message in (("trap.pth", "weights alone"), ("zipped.pth", "weights alone"), ("list.pth", "holds a list")):
+    for name, message in (
+        ("trap.pth", "weights alone"),
+        ("zipped.pth", "weights alone"),
+        ("list.pth", "holds a list"),
+    ):
         with pytest.raises(ModelError, match=message):
             load_extractor(f"inception:{tmp_path / name}")
     for name in ("cut.safetensors", "empty.pth"):
@@ -206,7 +235,9 @@ def test_weights_are_never_unpickled(tmp_path, capsys):
     assert "unpickled" not in capsys.readouterr().out
     save_file({"a": torch.ones(3)}, tmp_path / "good.safetensors")
     torch.save({"a": torch.ones(3)}, tmp_path / "good.pth")
-    assert torch.equal(read_state(tmp_path / "good.safetensors")["a"], read_state(tmp_path / "good.pth")["a"])
+    assert torch.equal(
+        read_state(tmp_path / "good.safetensors")["a"], read_state(tmp_path / "good.pth")["a"]
+    )
 
 
 def test_without_torch_fidelity_the_message_says_what_to_install(tmp_path, monkeypatch):
@@ -227,9 +258,12 @@ def test_without_transformers_the_message_says_what_to_install(tiny_dino, monkey
 
 
 class StandIn(nn.Module):
-    """What is used of torch-fidelity's class: stages in order, the last one linear, weights read from what it is given."""
+    """What is used of torch-fidelity's class: stages in order, the last one linear, weights read
+    from what it is given."""
 
-    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path=None) -> None:
+    def __init__(
+        self, name: str, features_list: list[str], feature_extractor_weights_path=None
+    ) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 5, 3, stride=60)
         self.AvgPool = nn.AdaptiveAvgPool2d(1)
@@ -245,7 +279,12 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", types.ModuleType("torch_fidelity"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     generator = torch.Generator().manual_seed(0)
-    shapes = {"first.weight": (5, 3, 3, 3), "first.bias": (5,), "fc.weight": (7, 5), "fc.bias": (7,)}
+    shapes = {
+        "first.weight": (5, 3, 3, 3),
+        "first.bias": (5,),
+        "fc.weight": (7, 5),
+        "fc.bias": (7,),
+    }
     state = {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
     torch.save(state, tmp_path / "w.pth")
     save_file(state, tmp_path / "w.safetensors")
@@ -260,22 +299,34 @@ def test_inceptions_input_output_and_name(stand_in):
         ("inception@clean", "clean", lambda x: (x - 128.0) / 128.0, "inception"),
         ("inception@torch", "torch", lambda x: x / 127.5 - 1.0, "inception-pytorch-fid"),
     ):
-        stages = nn.functional.conv2d(low(resized(x, (299, 299), rule)), state["first.weight"], state["first.bias"], stride=60)
+        stages = nn.functional.conv2d(
+            low(resized(x, (299, 299), rule)), state["first.weight"], state["first.bias"], stride=60
+        )
         pool = stages.mean(dim=(2, 3))
         extractor = load_extractor(f"{spec}:{folder / 'w.pth'}")
         torch.testing.assert_close(extractor.features(x), pool, rtol=1e-4, atol=1e-4)
-        assert extractor.provenance().extractor == f"{name} sha256:{extractor.digest}" and extractor.resize == rule
+        assert (
+            extractor.provenance().extractor == f"{name} sha256:{extractor.digest}"
+            and extractor.resize == rule
+        )
         logits = load_extractor(f"{spec}:{folder / 'w.safetensors'}", logits=True)
-        torch.testing.assert_close(logits.features(x), pool @ state["fc.weight"].T, rtol=1e-4, atol=1e-4)  # without bias
+        # without bias
+        torch.testing.assert_close(
+            logits.features(x), pool @ state["fc.weight"].T, rtol=1e-4, atol=1e-4
+        )
         assert logits.digest == extractor.digest  # of the weights, not of the file
     grey = images(2, 1, 64)
-    torch.testing.assert_close(extractor.features(grey), extractor.features(grey.expand(-1, 3, -1, -1)))
+    torch.testing.assert_close(
+        extractor.features(grey), extractor.features(grey.expand(-1, 3, -1, -1))
+    )
 
 
 def test_statistics_of_two_rules_of_inception_are_not_compared(stand_in):
     _, folder = stand_in
     x = images(20)
-    one, other = (load_extractor(f"inception@{rule}:{folder / 'w.pth'}").stats(x) for rule in ("tf", "clean"))
+    one, other = (
+        load_extractor(f"inception@{rule}:{folder / 'w.pth'}").stats(x) for rule in ("tf", "clean")
+    )
     with pytest.raises(ProvenanceError, match="resize 'tf' and 'clean'"):
         frechet_distance(one, other)
     assert frechet_distance(one, other, strict=False) > 0
@@ -296,7 +347,8 @@ def random_inception(tmp_path_factory):
             network = peer.FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"])
             for layer in network.modules():
                 if isinstance(layer, nn.Conv2d):
-                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # by default features would be 1e-7
+                    # by default features would be 1e-7
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     finally:
         peer.load_state_dict_from_url = original
         peer.FeatureExtractorInceptionV3.load_state_dict = base
@@ -311,7 +363,9 @@ def test_inception_is_torch_fidelitys_network_to_the_rule(random_inception):
     x = images(3)
     pool, logits = network(x)
     assert float(pool.mean()) > 0.1 and float(logits.std()) > 0.01
-    torch.testing.assert_close(load_extractor(f"inception:{path}").features(x), pool, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        load_extractor(f"inception:{path}").features(x), pool, rtol=1e-4, atol=1e-4
+    )
     named = load_extractor(f"inception:{path}", logits=True)
     torch.testing.assert_close(named.features(x), logits, rtol=1e-4, atol=1e-4)
     assert (named.name, named.resize, logits.shape[1]) == ("inception-logits", "tf", 1008)
@@ -325,7 +379,9 @@ def test_inception_is_torch_fidelitys_network_to_the_rule(random_inception):
 @pytest.mark.slow
 def test_another_networks_weights_are_no_inception(random_inception, tmp_path):
     torch.save({"conv.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match="not a state dict of the 2015-12-05 InceptionV3: .*Missing"):
+    with pytest.raises(
+        ModelError, match="not a state dict of the 2015-12-05 InceptionV3: .*Missing"
+    ):
         load_extractor(f"inception:{tmp_path / 'other.pth'}")
 
 
@@ -333,9 +389,22 @@ def test_another_networks_weights_are_no_inception(random_inception, tmp_path):
 
 
 def processor_config(folder, kind: str, size: int, crop: int) -> None:
-    mean = {"BitImageProcessor": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])}.get(kind, ([0.48, 0.46, 0.41], [0.27, 0.26, 0.28]))
-    facts = {"image_processor_type": kind, "do_resize": True, "do_center_crop": True, "do_rescale": True, "do_normalize": True}
-    facts |= {"size": {"shortest_edge": size}, "crop_size": {"height": crop, "width": crop}, "resample": 3, "rescale_factor": 1 / 255}
+    mean = {"BitImageProcessor": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])}.get(
+        kind, ([0.48, 0.46, 0.41], [0.27, 0.26, 0.28])
+    )
+    facts = {
+        "image_processor_type": kind,
+        "do_resize": True,
+        "do_center_crop": True,
+        "do_rescale": True,
+        "do_normalize": True,
+    }
+    facts |= {
+        "size": {"shortest_edge": size},
+        "crop_size": {"height": crop, "width": crop},
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+    }
     facts |= {"image_mean": mean[0], "image_std": mean[1], "do_convert_rgb": True}
     (folder / "preprocessor_config.json").write_text(json.dumps(facts))
 
@@ -344,7 +413,9 @@ def processor_config(folder, kind: str, size: int, crop: int) -> None:
 def tiny_dino(tmp_path_factory):
     transformers = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("dino")
-    config = transformers.Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, patch_size=14, image_size=42)
+    config = transformers.Dinov2Config(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, patch_size=14, image_size=42
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         transformers.Dinov2Model(config).save_pretrained(folder)
@@ -356,9 +427,24 @@ def tiny_dino(tmp_path_factory):
 def tiny_clip(tmp_path_factory):
     transformers = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("clip")
-    part = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 12}
-    text = part | {"vocab_size": 50, "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1}
-    config = transformers.CLIPConfig(text_config=text, vision_config=part | {"image_size": 32, "patch_size": 8}, projection_dim=12)
+    part = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "projection_dim": 12,
+    }
+    text = part | {
+        "vocab_size": 50,
+        "max_position_embeddings": 8,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    config = transformers.CLIPConfig(
+        text_config=text,
+        vision_config=part | {"image_size": 32, "patch_size": 8},
+        projection_dim=12,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         transformers.CLIPModel(config).save_pretrained(folder)
@@ -373,10 +459,14 @@ def test_dinov2_is_transformers_with_its_processor(tiny_dino):
     processor = transformers.BitImageProcessorPil.from_pretrained(tiny_dino)
     pictures = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in x]
     with torch.no_grad():
-        wanted = transformers.Dinov2Model.from_pretrained(tiny_dino)(**processor(pictures, return_tensors="pt")).pooler_output
+        wanted = transformers.Dinov2Model.from_pretrained(tiny_dino)(
+            **processor(pictures, return_tensors="pt")
+        ).pooler_output
     torch.testing.assert_close(extractor.features(x), wanted)
     assert extractor.name == "dinov2" and len(extractor.digest) == 64
-    assert extractor.resize.startswith("processor: shortest edge 48 bicubic (Pillow, grey levels), centre crop 42x42, mean [0.485")
+    assert extractor.resize.startswith(
+        "processor: shortest edge 48 bicubic (Pillow, grey levels), centre crop 42x42, mean [0.485"
+    )
 
 
 def test_a_state_dict_of_pytorch_is_read_as_tensors(tiny_dino, tmp_path):
@@ -389,20 +479,29 @@ def test_a_state_dict_of_pytorch_is_read_as_tensors(tiny_dino, tmp_path):
 
 
 def test_dinov2_by_a_rule_takes_the_whole_image(tiny_dino):
-    """FD-DINOv2 brings the image straight to the network's size; the processor would cut its border off."""
+    """FD-DINOv2 brings the image straight to the network's size; the processor would cut its border
+    off."""
     transformers = pytest.importorskip("transformers")
     extractor = load_extractor(f"dinov2@pil:{tiny_dino}")
     x = images(2, 3, 60)
     pixels = torch.stack(
         [
-            torch.from_numpy(np.asarray(Image.fromarray(p.permute(1, 2, 0).numpy()).resize((42, 42), Image.Resampling.BICUBIC)).copy())
+            torch.from_numpy(
+                np.asarray(
+                    Image.fromarray(p.permute(1, 2, 0).numpy()).resize(
+                        (42, 42), Image.Resampling.BICUBIC
+                    )
+                ).copy()
+            )
             for p in x
         ]
     )
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     ready = ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2)
     with torch.no_grad():
-        wanted = transformers.Dinov2Model.from_pretrained(tiny_dino)(pixel_values=ready).last_hidden_state[:, 0]
+        wanted = transformers.Dinov2Model.from_pretrained(tiny_dino)(
+            pixel_values=ready
+        ).last_hidden_state[:, 0]
     torch.testing.assert_close(extractor.features(x), wanted, rtol=1e-4, atol=1e-5)
     changed = x.clone()
     changed[:, :, :2] = 255 - changed[:, :, :2]
@@ -426,7 +525,9 @@ def test_clip_gives_projected_image_embeddings_and_leaves_the_text_half(tiny_cli
         wanted = whole.visual_projection(seen)
     torch.testing.assert_close(extractor.features(x), wanted)
     grey = images(2, 1, 40)
-    torch.testing.assert_close(extractor.features(grey), extractor.features(grey.expand(-1, 3, -1, -1)))
+    torch.testing.assert_close(
+        extractor.features(grey), extractor.features(grey.expand(-1, 3, -1, -1))
+    )
     with pytest.raises(ScoreError, match="no class logits"):
         load_extractor(f"clip:{tiny_clip}", logits=True)
 
@@ -446,11 +547,21 @@ def test_folders_of_something_else_are_refused(tiny_dino, tiny_clip, tmp_path):
     with pytest.raises(ModelError, match="cannot be read as dinov2"):
         load_extractor(f"dinov2:{tmp_path}")
     (tmp_path / "pytorch_model.bin").unlink()
-    save_file({"layernorm.weight": torch.ones(16)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {"layernorm.weight": torch.ones(16)},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     with pytest.raises(ModelError, match=r"lacks \d+ weights of dinov2"):
         load_extractor(f"dinov2:{tmp_path}")
-    (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "NoSuchProcessor"}')
-    save_file(read_state(tiny_dino / "model.safetensors"), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_processor_type": "NoSuchProcessor"}'
+    )
+    save_file(
+        read_state(tiny_dino / "model.safetensors"),
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     with pytest.raises(ModelError, match="is not understood"):
         load_extractor(f"dinov2:{tmp_path}")
 
@@ -460,7 +571,8 @@ def test_folders_of_something_else_are_refused(tiny_dino, tiny_clip, tmp_path):
 
 @pytest.fixture(scope="module", params=sorted(NETS))
 def lpips_files(request, tmp_path_factory):
-    """Random weights of the backbone under torchvision's names, non-negative heads, and the network's name."""
+    """Random weights of the backbone under torchvision's names, non-negative heads, and the
+    network's name."""
     folder = tmp_path_factory.mktemp("lpips")
     net = request.param
     generator = torch.Generator().manual_seed(1)
@@ -469,12 +581,17 @@ def lpips_files(request, tmp_path_factory):
         if len(layer) == 4:
             outputs, side = layer[:2]
             scale = (2.0 / (inputs * side**2)) ** 0.5
-            state[f"features.{place}.weight"] = scale * torch.randn(outputs, inputs, side, side, generator=generator)
+            state[f"features.{place}.weight"] = scale * torch.randn(
+                outputs, inputs, side, side, generator=generator
+            )
             state[f"features.{place}.bias"] = torch.zeros(outputs)
             inputs = outputs
         place += 2 if len(layer) == 4 else 1
     torch.save(state, folder / "net.pth")
-    heads = {f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1, generator=generator) for i, width in enumerate(WIDTHS[net])}
+    heads = {
+        f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1, generator=generator)
+        for i, width in enumerate(WIDTHS[net])
+    }
     torch.save(heads, folder / "heads.pth")
     return net, folder
 
@@ -489,9 +606,13 @@ def test_lpips_is_zero_on_equal_images_symmetric_and_grows_with_noise(lpips_file
     rows = [distance(near, (near + s * noise).clamp(-1, 1)) for s in (0.02, 0.1, 0.3)]
     assert all(bool((b > a).all()) for a, b in pairwise(rows)) and bool((rows[0] > 0).all())
     torch.testing.assert_close(distance(near, x), distance(x, near))
-    torch.testing.assert_close(distance(near[1:2], x[1:2]), distance(near, x)[1:2], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        distance(near[1:2], x[1:2]), distance(near, x)[1:2], rtol=1e-4, atol=1e-6
+    )
     bytes_, other = images(1), images(1, seed=5)
-    torch.testing.assert_close(distance(bytes_, other), distance(bytes_.float() / 127.5 - 1.0, other.float() / 127.5 - 1.0))
+    torch.testing.assert_close(
+        distance(bytes_, other), distance(bytes_.float() / 127.5 - 1.0, other.float() / 127.5 - 1.0)
+    )
     assert distance.name == f"lpips-{net}" and len(distance.digest) == 64
 
 
@@ -500,20 +621,31 @@ def test_lpips_is_torchmetrics(lpips_files):
     pytest.importorskip("torchvision")
     peer = pytest.importorskip("torchmetrics.functional.image.lpips")
     net, folder = lpips_files
-    theirs = peer._LPIPS(pretrained=True, net=net, pnet_rand=True)  # heads of the package, random backbone
+    # heads of the package, random backbone
+    theirs = peer._LPIPS(pretrained=True, net=net, pnet_rand=True)
     state = read_state(folder / "net.pth")
-    flat = {f"features.{name.split('.')[-2]}.{name.split('.')[-1]}": name for name in theirs.net.state_dict()}
+    flat = {
+        f"features.{name.split('.')[-2]}.{name.split('.')[-1]}": name
+        for name in theirs.net.state_dict()
+    }
     theirs.net.load_state_dict({name: state[key] for key, name in flat.items()})
     ours = load_lpips(folder / "net.pth", net)
-    a, b = images(2, 3, 64, 48).float() / 127.5 - 1.0, images(2, 3, 64, 48, seed=3).float() / 127.5 - 1.0
+    a, b = (
+        images(2, 3, 64, 48).float() / 127.5 - 1.0,
+        images(2, 3, 64, 48, seed=3).float() / 127.5 - 1.0,
+    )
     torch.testing.assert_close(ours(a, b), theirs(a, b).flatten(), rtol=1e-4, atol=1e-6)
 
 
 def test_lpips_on_one_layer_by_hand(lpips_files):
-    """With all heads but the first at zero, the distance is that of the first layer's normalised channels."""
+    """With all heads but the first at zero, the distance is that of the first layer's normalised
+    channels."""
     net, folder = lpips_files
     heads = read_state(folder / "heads.pth")
-    only = {key: value if key.startswith("lin0") else torch.zeros_like(value) for key, value in heads.items()}
+    only = {
+        key: value if key.startswith("lin0") else torch.zeros_like(value)
+        for key, value in heads.items()
+    }
     torch.save(only, folder / "first.pth")
     state = read_state(folder / "net.pth")
     _, side, stride, padding = NETS[net][0][0]
@@ -522,9 +654,13 @@ def test_lpips_on_one_layer_by_hand(lpips_files):
     taken = []
     for x in (a, b):
         x = (x - shift.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1)
-        x = nn.functional.conv2d(x, state["features.0.weight"], state["features.0.bias"], stride, padding).relu()
+        x = nn.functional.conv2d(
+            x, state["features.0.weight"], state["features.0.bias"], stride, padding
+        ).relu()
         if net == "vgg":
-            x = nn.functional.conv2d(x, state["features.2.weight"], state["features.2.bias"], stride, padding).relu()
+            x = nn.functional.conv2d(
+                x, state["features.2.weight"], state["features.2.bias"], stride, padding
+            ).relu()
         taken.append(x / x.norm(dim=1, keepdim=True).clamp(min=1e-4))
     assert side in (3, 11)
     wanted = (heads["lin0.model.1.weight"] * (taken[0] - taken[1]) ** 2).sum(dim=1).mean()
@@ -536,7 +672,15 @@ def test_bad_lpips_material_is_refused(lpips_files, tmp_path):
     net, folder = lpips_files
     distance = load_lpips(folder / "net.pth", net, folder / "heads.pth")
     good = images(2)
-    for bad in (images(2, 3, 8), images(2, 2), images(3), good.float(), good.float() / 0.0, good.long(), good[:0]):
+    for bad in (
+        images(2, 3, 8),
+        images(2, 2),
+        images(3),
+        good.float(),
+        good.float() / 0.0,
+        good.long(),
+        good[:0],
+    ):
         with pytest.raises(ScoreError):
             distance(good, bad)
     with pytest.raises(ModelError, match="did you mean 'alex'"):

@@ -1,4 +1,5 @@
-"""Feature extractors: grey levels, any module, the bundled network and its statistics, the recipe that made it, and what is refused."""
+"""Feature extractors: grey levels, any module, the bundled network and its statistics, the recipe
+that made it, and what is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +32,12 @@ from fewstep.eval import (
 )
 from fewstep.eval.features import bundling
 from fewstep.models import ModelError
-from fewstep.models.classifier import Classifier, ClassifierConfig, bundled_classifiers, load_classifier
+from fewstep.models.classifier import (
+    Classifier,
+    ClassifierConfig,
+    bundled_classifiers,
+    load_classifier,
+)
 from fewstep.train import classifier
 
 BUNDLED = Path(fewstep.models.__file__).parent / "bundled" / "features" / "mnist"
@@ -50,7 +56,9 @@ class Shrink(nn.Module):
 
 
 def images(n: int, c: int = 1, size: int = 28, seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 256, (n, c, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (n, c, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
 def digits(folder: Path, name: str, n: int, seed: int = 0) -> Path:
@@ -79,7 +87,10 @@ def test_grey_levels_round_or_fall():
     [
         (torch.zeros(2, 28, 28), "n, c, h, w"),
         (torch.zeros(2, 1, 4, 4, dtype=torch.int64), "int64"),
-        (torch.stack([torch.zeros(1, 4, 4), torch.full((1, 4, 4), math.nan)]), r"1 images hold NaN or infinity, first \[1\]"),
+        (
+            torch.stack([torch.zeros(1, 4, 4), torch.full((1, 4, 4), math.nan)]),
+            r"1 images hold NaN or infinity, first \[1\]",
+        ),
     ],
 )
 def test_bad_images_are_refused(bad, message):
@@ -94,9 +105,16 @@ def test_a_module_of_yours():
     extractor = wrap_extractor(Shrink().eval(), "shrink")
     x = images(300, 3, 8)
     by_hand = x.float().mean(dim=(2, 3)) / 127.5 - 1.0
-    torch.testing.assert_close(extractor.features(x, batch=7), torch.cat([by_hand, by_hand**2], dim=1))
+    torch.testing.assert_close(
+        extractor.features(x, batch=7), torch.cat([by_hand, by_hand**2], dim=1)
+    )
     stats = extractor.stats(x.split(50), data=data_hash(x))
-    np.testing.assert_allclose(stats.cov, np.cov(extractor.features(x).double().numpy(), rowvar=False), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(
+        stats.cov,
+        np.cov(extractor.features(x).double().numpy(), rowvar=False),
+        rtol=1e-9,
+        atol=1e-15,
+    )
     assert stats.count == 300 and stats.provenance.data == data_hash(x)
     assert stats.provenance.extractor == f"shrink sha256:{extractor.digest}"
 
@@ -121,7 +139,8 @@ def test_rules_of_size_and_of_rounding_are_kept():
     a, b = (wrap_extractor(Shrink().eval(), "shrink", quantize=rule) for rule in ("round", "floor"))
     with pytest.raises(ProvenanceError, match="quantize"):
         frechet_distance(a.stats(x), b.stats(x))
-    assert frechet_distance(a.stats(to_uint8(x)), b.stats(to_uint8(x))) < 1e-9  # nothing was rounded there
+    # nothing was rounded there
+    assert frechet_distance(a.stats(to_uint8(x)), b.stats(to_uint8(x))) < 1e-9
 
 
 class Bad(nn.Module):
@@ -150,7 +169,14 @@ def test_training_mode_wrong_sizes_and_nothing_are_refused():
     with pytest.raises(ScoreError, match="eval"):
         wrap_extractor(Shrink(), "shrink")
     extractor = wrap_extractor(Shrink().eval(), "shrink", shape=(3, 8, 8))
-    for bad in (images(2, 1, 8), images(2, 3, 9), [images(2, 3, 8), images(2, 3, 9)], 5, images(0, 3, 8), []):
+    for bad in (
+        images(2, 1, 8),
+        images(2, 3, 9),
+        [images(2, 3, 8), images(2, 3, 9)],
+        5,
+        images(0, 3, 8),
+        [],
+    ):
         with pytest.raises(ScoreError):
             extractor.features(bad)
     with pytest.raises(ScoreError, match="1 samples"):
@@ -170,7 +196,10 @@ def test_bundled_networks_are_small_and_say_what_they_can(name):
     folder = BUNDLED.parent / name
     config = json.loads((folder / "config.json").read_text())
     accuracy, network, all_files = LEAST[name]
-    assert config["name"] == {"mnist": "fd-mnist", "cifar10": "fd-cifar"}[name] and config["evaluation"]["accuracy"] >= accuracy
+    assert (
+        config["name"] == {"mnist": "fd-mnist", "cifar10": "fd-cifar"}[name]
+        and config["evaluation"]["accuracy"] >= accuracy
+    )
     assert config["evaluation"]["images"] == 10_000
     assert (folder / "model.safetensors").stat().st_size <= network
     assert sum(path.stat().st_size for path in folder.iterdir()) < all_files
@@ -189,7 +218,9 @@ def test_bundled_features_have_full_rank(name):
 def test_bundled_features_do_not_depend_on_the_batch():
     extractor = load_extractor("mnist")
     x = images(64)
-    torch.testing.assert_close(extractor.features(x, batch=64), extractor.features(x, batch=5), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        extractor.features(x, batch=64), extractor.features(x, batch=5), rtol=1e-4, atol=1e-4
+    )
     assert extractor.features(x).shape == (64, 64)
     with pytest.raises(ScoreError, match=r"fd-mnist takes images of \(1, 28, 28\)"):
         extractor.features(images(2, 3))
@@ -199,7 +230,10 @@ def test_the_network_runs_where_it_is_told_to():
     from fewstep.eval.scoring.scores import extractors
 
     plain, told = load_extractor("mnist"), load_extractor("mnist", device="cpu")
-    assert plain.device == told.device == torch.device("cpu") and plain.provenance() == told.provenance()
+    assert (
+        plain.device == told.device == torch.device("cpu")
+        and plain.provenance() == told.provenance()
+    )
     assert torch.equal(plain.features(images(3)), told.features(images(3)))
     both = extractors("mnist", None, True, device="meta")
     assert [found.device.type for found in both if found is not None] == ["meta", "meta"]
@@ -211,15 +245,25 @@ def test_the_network_runs_where_it_is_told_to():
 def test_features_on_a_gpu_are_those_of_the_cpu():
     found = load_extractor("mnist", device="cuda").features(images(16))
     assert found.device.type == "cpu"
-    torch.testing.assert_close(found, load_extractor("mnist").features(images(16)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        found, load_extractor("mnist").features(images(16)), rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", PRESENT)
 def test_bundled_statistics_fit_the_network(name):
     train, test = bundled_stats(name, "train"), bundled_stats(name, "test")
     extractor = load_extractor(name)
-    assert (train.count, test.count, train.dim) == ({"mnist": 60_000, "cifar10": 50_000}[name], 10_000, test.dim)
-    assert train.provenance.extractor == test.provenance.extractor == f"{extractor.name} sha256:{extractor.digest}"
+    assert (train.count, test.count, train.dim) == (
+        {"mnist": 60_000, "cifar10": 50_000}[name],
+        10_000,
+        test.dim,
+    )
+    assert (
+        train.provenance.extractor
+        == test.provenance.extractor
+        == f"{extractor.name} sha256:{extractor.digest}"
+    )
     assert train.provenance.data != test.provenance.data
 
 
@@ -254,7 +298,9 @@ def test_measured_accuracy_is_the_recorded_one(name):
     from fewstep.train.data import load_images
 
     network, config, _ = load_classifier(name)
-    assert classifier.accuracy(network, load_images(path)) == pytest.approx(config["evaluation"]["accuracy"], abs=2e-4)
+    assert classifier.accuracy(network, load_images(path)) == pytest.approx(
+        config["evaluation"]["accuracy"], abs=2e-4
+    )
 
 
 # --- the recipe
@@ -262,12 +308,28 @@ def test_measured_accuracy_is_the_recorded_one(name):
 
 def test_the_recipe_learns_writes_and_repeats_itself(tmp_path, capsys):
     train, test = digits(tmp_path, "train.npz", 400), digits(tmp_path, "test.npz", 100, seed=1)
-    options = ["--data", str(train), "--test", str(test), "--widths", "8", "16", "--features", "6", "--epochs", "12", "--batch", "40"]
+    options = [
+        "--data",
+        str(train),
+        "--test",
+        str(test),
+        "--widths",
+        "8",
+        "16",
+        "--features",
+        "6",
+        "--epochs",
+        "12",
+        "--batch",
+        "40",
+    ]
     state = torch.random.get_rng_state()
     for out in ("a", "b"):
         assert classifier.main([*options, "--out", str(tmp_path / out), "--name", "fd-toy"]) == 0
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (
+        tmp_path / "b/model.safetensors"
+    ).read_bytes()
     config = json.loads((tmp_path / "a/config.json").read_text())
     assert config["evaluation"]["accuracy"] > 0.5 and config["evaluation"]["images"] == 100
     assert config["network"]["image_size"] == 12 and config["training"]["steps"] == 120
@@ -315,8 +377,15 @@ def test_the_colour_recipe_learns_and_goes_on_after_a_stop(tmp_path, monkeypatch
     options, stopped = whitened_options(tmp_path), tmp_path / "state.safetensors"
     assert classifier.main([*options, "--out", str(tmp_path / "a")]) == 0
     config = json.loads((tmp_path / "a/config.json").read_text())
-    assert config["name"] == "fd-cifar" and config["evaluation"]["accuracy"] > 0.9 and config["training"]["steps"] == 90
-    assert config["training"]["recipe"]["optimizer"] == "nesterov" and config["network"]["kind"] == "whitened"
+    assert (
+        config["name"] == "fd-cifar"
+        and config["evaluation"]["accuracy"] > 0.9
+        and config["training"]["steps"] == 90
+    )
+    assert (
+        config["training"]["recipe"]["optimizer"] == "nesterov"
+        and config["network"]["kind"] == "whitened"
+    )
     step = classifier.Run.advance
 
     def stop(run: classifier.Run) -> float:
@@ -330,43 +399,76 @@ def test_the_colour_recipe_learns_and_goes_on_after_a_stop(tmp_path, monkeypatch
     monkeypatch.setattr(classifier.Run, "advance", step)
     assert stopped.is_file() and not (tmp_path / "b").exists()
     for other in (["--lr", "0.1"], ["--widths", "8", "8", "8", "--features", "8"]):
-        assert classifier.main([*options, "--out", str(tmp_path / "b"), "--checkpoint", str(stopped), *other]) == 3
+        assert (
+            classifier.main(
+                [*options, "--out", str(tmp_path / "b"), "--checkpoint", str(stopped), *other]
+            )
+            == 3
+        )
     whole = stopped.read_bytes()
     stopped.write_bytes(whole[:-100])
-    assert classifier.main([*options, "--out", str(tmp_path / "b"), "--checkpoint", str(stopped)]) == 3
+    assert (
+        classifier.main([*options, "--out", str(tmp_path / "b"), "--checkpoint", str(stopped)]) == 3
+    )
     stopped.write_bytes(whole)
-    assert classifier.main([*options, "--out", str(tmp_path / "b"), "--checkpoint", str(stopped)]) == 0
-    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    assert (
+        classifier.main([*options, "--out", str(tmp_path / "b"), "--checkpoint", str(stopped)]) == 0
+    )
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (
+        tmp_path / "b/model.safetensors"
+    ).read_bytes()
     assert not stopped.exists()
 
 
 def test_a_network_is_trained_on(tmp_path):
-    """A second cycle begins at the first one's weights, leaves the stem alone, and says what it began with."""
+    """A second cycle begins at the first one's weights, leaves the stem alone, and says what it
+    began with."""
     options = [*whitened_options(tmp_path), "--epochs", "4"]
     assert classifier.main([*options, "--out", str(tmp_path / "a")]) == 0
-    assert classifier.main([*options, "--out", str(tmp_path / "b"), "--start", str(tmp_path / "a"), "--lr", "0.05"]) == 0
+    assert (
+        classifier.main(
+            [*options, "--out", str(tmp_path / "b"), "--start", str(tmp_path / "a"), "--lr", "0.05"]
+        )
+        == 0
+    )
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
     assert torch.equal(before["body.0.0.weight"], after["body.0.0.weight"])
     moved = (before["head.weight"] - after["head.weight"]).abs().max()
     assert 0.0 < float(moved) < 0.5
     config = json.loads((tmp_path / "b/config.json").read_text())
     assert config["training"]["start"]["sha256"] == load_classifier(tmp_path / "a")[2]
-    assert config["training"]["start"]["recipe"]["lr"] == 0.2 and config["training"]["recipe"]["lr"] == 0.05
+    assert (
+        config["training"]["start"]["recipe"]["lr"] == 0.2
+        and config["training"]["recipe"]["lr"] == 0.05
+    )
     shape = ["--widths", "8", "8", "8", "--features", "8"]
-    assert classifier.main([*options, *shape, "--out", str(tmp_path / "c"), "--start", str(tmp_path / "a")]) == 3
+    assert (
+        classifier.main(
+            [*options, *shape, "--out", str(tmp_path / "c"), "--start", str(tmp_path / "a")]
+        )
+        == 3
+    )
 
 
 def test_the_stem_makes_patches_white():
-    """Outputs of the first half, before their ReLU, are uncorrelated, centred, and of variance l / (l + floor)."""
+    """Outputs of the first half, before their ReLU, are uncorrelated, centred, and of variance l /
+    (l + floor)."""
     config = ClassifierConfig(16, 3, 4, (8, 8), 8, "whitened")
     network = Classifier(config)
-    x = nn.functional.interpolate(images(200, 3, 5).float(), (16, 16), mode="bicubic").clamp(0, 255).to(torch.uint8)
+    x = (
+        nn.functional.interpolate(images(200, 3, 5).float(), (16, 16), mode="bicubic")
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
     classifier.whiten(network, x)
     stem = network.get_submodule("body.0.0")
     inner = nn.functional.conv2d(x.float() / 127.5 - 1.0, stem.weight, stem.bias)
     rows = inner.detach().permute(0, 2, 3, 1).reshape(-1, 8).double()
     cov = torch.cov(rows[:, :4].T, correction=0)
-    assert float((cov - torch.diag(cov.diagonal())).abs().max()) < 1e-3 and float(rows.mean(dim=0).abs().max()) < 1e-3
+    assert (
+        float((cov - torch.diag(cov.diagonal())).abs().max()) < 1e-3
+        and float(rows.mean(dim=0).abs().max()) < 1e-3
+    )
     assert bool((cov.diagonal() > 0.8).all() and (cov.diagonal() < 1.0).all())
     torch.testing.assert_close(rows[:, 4:], -rows[:, :4], rtol=1e-4, atol=1e-4)
     assert not stem.weight.requires_grad
@@ -384,7 +486,14 @@ def test_the_stem_makes_patches_white():
     ],
 )
 def test_shapes_that_cannot_be_built_are_refused(change, message):
-    good = {"image_size": 16, "channels": 3, "classes": 4, "widths": (8, 8), "features": 8, "kind": "whitened"}
+    good = {
+        "image_size": 16,
+        "channels": 3,
+        "classes": 4,
+        "widths": (8, 8),
+        "features": 8,
+        "kind": "whitened",
+    }
     assert Classifier(ClassifierConfig.from_dict(good))(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
     with pytest.raises(ModelError, match=message):
         ClassifierConfig.from_dict(good | change)
@@ -400,23 +509,36 @@ def test_shifts_move_whole_images():
 
 def test_shifts_may_reflect_and_mirrors_exchange_left_and_right():
     flat = torch.full((20, 3, 6, 6), 0.3)
-    assert torch.equal(classifier.shifted(flat, torch.Generator().manual_seed(0), fill="reflect"), flat)
+    assert torch.equal(
+        classifier.shifted(flat, torch.Generator().manual_seed(0), fill="reflect"), flat
+    )
     x = images(3, 2, 4).float()
     found = classifier.mirrored(x, torch.tensor([True, False, True]))
-    assert torch.equal(found[1], x[1]) and torch.equal(found[0], x[0].flip(2)) and torch.equal(found[2, :, :, 0], x[2, :, :, 3])
+    assert (
+        torch.equal(found[1], x[1])
+        and torch.equal(found[0], x[0].flip(2))
+        and torch.equal(found[2, :, :, 0], x[2, :, :, 3])
+    )
 
 
 def test_statistics_are_bundled_by_one_command(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "toy"
     train, test = digits(tmp_path, "train.npz", 60), digits(tmp_path, "test.npz", 40, seed=1)
     config = ClassifierConfig(12, 1, 10, (4, 8), 5)
-    classifier.write(Classifier(config), folder, {"format": "fewstep-classifier", "name": "fd-toy", "network": config.to_dict()})
+    classifier.write(
+        Classifier(config),
+        folder,
+        {"format": "fewstep-classifier", "name": "fd-toy", "network": config.to_dict()},
+    )
     assert bundling.main([str(folder), "--train", str(train), "--test", str(test)]) == 0
     assert "train against test" in capsys.readouterr().err
     stats = bundled_stats(str(folder), "test")
     assert isinstance(stats, FeatureStats) and stats.count == 40
     assert stats.provenance.data == data_hash(bundling.read_images(test))
-    assert bundling.main([str(folder), "--train", str(tmp_path / "gone.npz"), "--test", str(test)]) == 3
+    assert (
+        bundling.main([str(folder), "--train", str(tmp_path / "gone.npz"), "--test", str(test)])
+        == 3
+    )
 
 
 def test_jpeg_streams_are_bundled_too(tmp_path):

@@ -1,5 +1,6 @@
-"""What floating point images mean: one score whatever their convention, where it is named; refused where none is named and another is seen;
-a coarse sampler's values are clamped and counted, never refused."""
+"""What floating point images mean: one score whatever their convention, where it is named; refused
+where none is named and another is seen; a coarse sampler's values are clamped and counted, never
+refused."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def reference(extractor):
 
 
 def scored(images, extractor, reference, **options):
-    return E.score(images, reference, extractor=extractor, options=E.RatingOptions(resamples=0), **options)
+    return E.score(
+        images, reference, extractor=extractor, options=E.RatingOptions(resamples=0), **options
+    )
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
@@ -56,13 +59,24 @@ def test_one_distance_in_every_convention(name, extractor, reference):
     want = scored(UINT8, extractor, reference)["fd"].value
     whole = scored(images, extractor, reference, value_range=limits)
     assert whole["fd"].value == want and whole.values["clamped"] == 0.0
-    assert scored(list(images.split(7)), extractor, reference, value_range=limits, batch=7)["fd"].value == pytest.approx(want, rel=1e-6)
+    assert scored(list(images.split(7)), extractor, reference, value_range=limits, batch=7)[
+        "fd"
+    ].value == pytest.approx(want, rel=1e-6)
     assert torch.equal(E.to_uint8(images, value_range=check_range(limits)), UINT8)
     assert torch.equal(extractor.features(images, value_range=limits), extractor.features(UINT8))
     assert torch.equal(extractor.stats(images, value_range=limits).cov, extractor.stats(UINT8).cov)
 
 
-@pytest.mark.parametrize("images", [UINT8.float() / 255.0, UINT8.float(), UINT8.half(), torch.zeros(4, 1, 8, 8), UINT8.float() / 100.0])
+@pytest.mark.parametrize(
+    "images",
+    [
+        UINT8.float() / 255.0,
+        UINT8.float(),
+        UINT8.half(),
+        torch.zeros(4, 1, 8, 8),
+        UINT8.float() / 100.0,
+    ],
+)
 def test_another_convention_is_refused_at_every_door(images, extractor, reference):
     doors = [
         lambda x: scored(x, extractor, reference),
@@ -97,7 +111,12 @@ def test_what_lies_outside_is_clamped_and_counted(extractor, reference):
     flat = images.view(-1)
     flat[:96], flat[96:192] = 9.0, -9.0
     found = scored(images, extractor, reference)
-    assert found.values == {"range": [-1.0, 1.0], "least": -9.0, "greatest": 9.0, "clamped": 192 / images.numel()}
+    assert found.values == {
+        "range": [-1.0, 1.0],
+        "least": -9.0,
+        "greatest": 9.0,
+        "clamped": 192 / images.numel(),
+    }
     assert found["fd"].value == scored(images.clamp(-1.0, 1.0), extractor, reference)["fd"].value
     assert found.to_dict()["values"] == found.values
     assert scored(UINT8, extractor, reference).to_dict()["values"] is None
@@ -107,7 +126,8 @@ def test_few_steps_reach_far_and_are_scored(extractor):
     x = fewstep.sample(fewstep.models.load("mnist"), sampler="euler", steps=2, n=20, seed=0)
     found = E.score(3.0 * x, "mnist:train", options=E.RatingOptions(resamples=0))
     assert (
-        found.values["clamped"] == pytest.approx(float(((3.0 * x).abs() > 1.0).double().mean()), abs=1e-12)
+        found.values["clamped"]
+        == pytest.approx(float(((3.0 * x).abs() > 1.0).double().mean()), abs=1e-12)
         and found.values["clamped"] > 0.1
     )
 
@@ -116,13 +136,32 @@ def test_few_steps_reach_far_and_are_scored(extractor):
 def test_what_is_not_finite_is_refused(bad, extractor, reference):
     images = UINT8.float() / 127.5 - 1.0
     images[3, 0, 1, 1] = bad
-    for door in (lambda x: scored(x, extractor, reference), extractor.features, extractor.stats, E.to_uint8):
+    for door in (
+        lambda x: scored(x, extractor, reference),
+        extractor.features,
+        extractor.stats,
+        E.to_uint8,
+    ):
         with pytest.raises(E.ScoreError, match=r"1 images hold NaN or infinity, first \[3\]"):
             door(images)
 
 
 @pytest.mark.parametrize(
-    "given", [(1, 0), (0, 0), (0,), (0, 1, 2), "0", "a,b", 255, (0, float("nan")), (0, float("inf")), (False, True), {0: 1}, ""]
+    "given",
+    [
+        (1, 0),
+        (0, 0),
+        (0,),
+        (0, 1, 2),
+        "0",
+        "a,b",
+        255,
+        (0, float("nan")),
+        (0, float("inf")),
+        (False, True),
+        {0: 1},
+        "",
+    ],
 )
 def test_ranges_that_are_none(given, extractor, reference):
     with pytest.raises(E.ScoreError, match="value_range="):
@@ -130,8 +169,18 @@ def test_ranges_that_are_none(given, extractor, reference):
 
 
 def test_texts_that_are_ranges():
-    assert check_range("0,255") == check_range("[0, 255]") == check_range("0 255") == check_range("0:255") == (0.0, 255.0)
-    assert check_range(np.array([-1.0, 1.0]).tolist()) == check_range((np.float32(-1), np.int64(1))) == (-1.0, 1.0)
+    assert (
+        check_range("0,255")
+        == check_range("[0, 255]")
+        == check_range("0 255")
+        == check_range("0:255")
+        == (0.0, 255.0)
+    )
+    assert (
+        check_range(np.array([-1.0, 1.0]).tolist())
+        == check_range((np.float32(-1), np.int64(1)))
+        == (-1.0, 1.0)
+    )
     assert check_range(None) is None
 
 
@@ -170,7 +219,10 @@ def test_values_add_up():
     x = torch.tensor([[-3.0, 0.5], [1.0, 2.0]])
     parts = Values.of(x[0]) + Values.of(x[1])
     assert parts == Values.of(x) == Values(4, 2, -3.0, 2.0)
-    assert parts.clamped == 0.5 and parts.text() == "50 % of the values (from -3 to 2) lay outside [-1, 1] and were clamped"
+    assert (
+        parts.clamped == 0.5
+        and parts.text() == "50 % of the values (from -3 to 2) lay outside [-1, 1] and were clamped"
+    )
     assert Values().text() == "" and Values().to_dict() is None and Values.of(UINT8) == Values()
 
 
@@ -186,14 +238,37 @@ def saved(folder, images):
 
 @pytest.fixture
 def run(tiny, tmp_path, capsys):
-    """The record of a score against a reference of other pictures; an error's text where ``code`` is not 0."""
+    """The record of a score against a reference of other pictures; an error's text where ``code``
+    is not 0."""
     reference = tmp_path / "ref.safetensors"
     assert (
-        main(["ref", str(save_pictures(tmp_path / "real", pictures(40, seed=1))), "--extractor", str(tiny), "--out", str(reference)]) == 0
+        main(
+            [
+                "ref",
+                str(save_pictures(tmp_path / "real", pictures(40, seed=1))),
+                "--extractor",
+                str(tiny),
+                "--out",
+                str(reference),
+            ]
+        )
+        == 0
     )
 
     def score(folder, *flags, code=0):
-        command = ["score", str(folder), "--ref", str(reference), "--extractor", str(tiny), "--resamples", "0", "--batch", "7", *flags]
+        command = [
+            "score",
+            str(folder),
+            "--ref",
+            str(reference),
+            "--extractor",
+            str(tiny),
+            "--resamples",
+            "0",
+            "--batch",
+            "7",
+            *flags,
+        ]
         capsys.readouterr()
         assert main(command) == code
         said = capsys.readouterr()
@@ -203,14 +278,26 @@ def run(tiny, tmp_path, capsys):
 
 
 def test_folders_of_arrays_give_the_distance_of_the_pictures(run, tmp_path):
-    want = json.loads(run(save_pictures(tmp_path / "png", pictures(60, seed=3)), "--json"))["metrics"]
+    want = json.loads(run(save_pictures(tmp_path / "png", pictures(60, seed=3)), "--json"))[
+        "metrics"
+    ]
     for i, (name, flags) in enumerate(
-        (("-1..1", []), ("-1..1", ["--value-range=-1,1"]), ("0..1", ["--value-range", "0,1"]), ("0..255", ["--value-range=0,255"]))
+        (
+            ("-1..1", []),
+            ("-1..1", ["--value-range=-1,1"]),
+            ("0..1", ["--value-range", "0,1"]),
+            ("0..255", ["--value-range=0,255"]),
+        )
     ):
         found = json.loads(run(saved(tmp_path / f"npy{i}", CONVENTIONS[name][0]), "--json", *flags))
         assert found["metrics"] == want and found["values"]["clamped"] == 0.0, name
     (tmp_path / "score.yaml").write_text("value_range: [0, 255]\n")
-    assert json.loads(run(tmp_path / "npy3", "--json", "--config", str(tmp_path / "score.yaml")))["metrics"] == want
+    assert (
+        json.loads(run(tmp_path / "npy3", "--json", "--config", str(tmp_path / "score.yaml")))[
+            "metrics"
+        ]
+        == want
+    )
 
 
 def test_a_folder_in_another_convention_is_refused(run, tmp_path, tiny, capsys):
@@ -234,7 +321,12 @@ def test_one_file_of_a_folder_is_not_judged(run, tmp_path):
     assert "19 images" in text and "lay outside [-1, 1] and were clamped" in text
     record = json.loads(run(folder, "--skip-corrupt", "--json"))
     outside = 64 / (19 * 64)
-    assert record["values"] == {"range": [-1.0, 1.0], "least": -1.0, "greatest": 2.0, "clamped": outside}
+    assert record["values"] == {
+        "range": [-1.0, 1.0],
+        "least": -1.0,
+        "greatest": 2.0,
+        "clamped": outside,
+    }
 
 
 def test_a_range_for_pictures_is_refused(run, tmp_path):
@@ -244,10 +336,26 @@ def test_a_range_for_pictures_is_refused(run, tmp_path):
 
 
 def test_a_model_of_few_steps_says_what_it_clamps(capsys):
-    command = ["score", "--model", "mnist", "--sampler", "euler", "--steps", "2", "--seeds", "0-7", "--batch", "4", "--resamples", "0"]
+    command = [
+        "score",
+        "--model",
+        "mnist",
+        "--sampler",
+        "euler",
+        "--steps",
+        "2",
+        "--seeds",
+        "0-7",
+        "--batch",
+        "4",
+        "--resamples",
+        "0",
+    ]
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["values"]
-    assert found["range"] == [-1.0, 1.0] and 0.0 < found["clamped"] < 1.0 and found["greatest"] > 1.0
+    assert (
+        found["range"] == [-1.0, 1.0] and 0.0 < found["clamped"] < 1.0 and found["greatest"] > 1.0
+    )
     assert main(command) == 0
     assert "% of the values (from " in capsys.readouterr().out
     assert main([*command, "--value-range=0,1"]) == 3

@@ -1,4 +1,5 @@
-"""Distances of samples and of their features: known answers first, then scipy and torchmetrics, then what is refused."""
+"""Distances of samples and of their features: known answers first, then scipy and torchmetrics,
+then what is refused."""
 
 from __future__ import annotations
 
@@ -44,9 +45,9 @@ def normal(*size: int, seed: int = 0) -> torch.Tensor:
 def test_a_shifted_cloud_is_as_far_as_the_shift(order):
     x = normal(200, 3)
     shift = torch.tensor([0.3, -0.4, 1.2], dtype=F64)
-    assert wasserstein(x, x[torch.randperm(200, generator=torch.Generator().manual_seed(1))] + shift, order=order).value == pytest.approx(
-        1.3
-    )
+    assert wasserstein(
+        x, x[torch.randperm(200, generator=torch.Generator().manual_seed(1))] + shift, order=order
+    ).value == pytest.approx(1.3)
 
 
 def test_sliced_distance_of_a_shift():
@@ -66,14 +67,19 @@ def test_in_one_dimension_all_are_scipys():
 
 def test_samples_of_unequal_sizes():
     x = normal(5000, 1)
-    assert sliced_wasserstein(x, normal(3000, 1, seed=1) + 0.7).value == pytest.approx(0.7, abs=0.08)
+    assert sliced_wasserstein(x, normal(3000, 1, seed=1) + 0.7).value == pytest.approx(
+        0.7, abs=0.08
+    )
     assert sliced_wasserstein(x, x.repeat(2, 1)).value < 1e-12
     assert sliced_wasserstein([[0.0], [1.0]], [[0.0], [0.0], [1.0], [1.0]], order=1.0).value == 0.0
 
 
 def test_gaussian_clouds_by_bures():
-    """Two diagonal Gaussians: W_2^2 = |m|^2 + sum (s - t)^2; 700 points in the plane overstate it by a few hundredths."""
-    found = wasserstein(normal(700, 2), 2.0 * normal(700, 2, seed=1) + torch.tensor([1.0, 0.0], dtype=F64)).value
+    """Two diagonal Gaussians: W_2^2 = |m|^2 + sum (s - t)^2; 700 points in the plane overstate it
+    by a few hundredths."""
+    found = wasserstein(
+        normal(700, 2), 2.0 * normal(700, 2, seed=1) + torch.tensor([1.0, 0.0], dtype=F64)
+    ).value
     assert found == pytest.approx(math.sqrt(1 + 2), rel=0.05)
 
 
@@ -92,7 +98,9 @@ def test_energy_distance_of_shifted_normals():
     across = 2 * math.exp(-0.25) / math.sqrt(math.pi) + math.erf(0.5)
     truth = 2 * across - 4 / math.sqrt(math.pi)
     assert truth == pytest.approx(0.5418, abs=1e-4)
-    assert energy_distance(normal(4000, 1), normal(4000, 1, seed=1) + 1.0).value == pytest.approx(truth, abs=0.04)
+    assert energy_distance(normal(4000, 1), normal(4000, 1, seed=1) + 1.0).value == pytest.approx(
+        truth, abs=0.04
+    )
 
 
 def test_energy_distance_is_scipys_but_for_the_diagonal():
@@ -100,7 +108,9 @@ def test_energy_distance_is_scipys_but_for_the_diagonal():
     biased = scipy.stats.energy_distance(x[:, 0], y[:, 0]) ** 2
     own = [float(torch.cdist(v, v).sum()) / len(v) ** 2 for v in (x, y)]
     unbiased_own = [o * len(v) / (len(v) - 1) for o, v in zip(own, (x, y), strict=True)]
-    assert energy_distance(x, y).value == pytest.approx(biased + sum(own) - sum(unbiased_own), rel=1e-10)
+    assert energy_distance(x, y).value == pytest.approx(
+        biased + sum(own) - sum(unbiased_own), rel=1e-10
+    )
 
 
 def test_kernel_distance_by_hand():
@@ -114,7 +124,8 @@ def test_kernel_distance_by_hand():
 
 
 def test_kernel_distance_knows_the_cubic_moments():
-    """In one dimension MMD^2 = 3 m_1^2 + 3 m_2^2 + m_3^2 of the differences of moments: shift 1 gives 3 + 3 + 16."""
+    """In one dimension MMD^2 = 3 m_1^2 + 3 m_2^2 + m_3^2 of the differences of moments: shift 1
+    gives 3 + 3 + 16."""
     x, y = normal(20_000, 1), normal(20_000, 1, seed=1) + 1.0
     assert kernel_distance(x, y, subsets=40, subset_size=1000).value == pytest.approx(22.0, rel=0.1)
 
@@ -133,13 +144,18 @@ def test_cmmd_by_hand():
     kernel = [torch.exp(-(torch.cdist(p, q) ** 2) / 200) for p, q in ((a, a), (b, b), (a, b))]
     biased = 1000 * float(kernel[0].mean() + kernel[1].mean() - 2 * kernel[2].mean())
     assert cmmd(x, y).value == pytest.approx(biased, rel=1e-9)
-    assert cmmd(x, y, estimator="unbiased").value == pytest.approx(1000 * unbiased(*kernel), rel=1e-9)
+    assert cmmd(x, y, estimator="unbiased").value == pytest.approx(
+        1000 * unbiased(*kernel), rel=1e-9
+    )
     assert cmmd(x, 7.0 * x).value == pytest.approx(0.0, abs=1e-12)
 
 
 def test_mmd_tells_laws_apart_and_leaves_equal_ones():
     x = normal(200, 2)
-    same, other = mmd(x, normal(200, 2, seed=1), permutations=99), mmd(x, normal(200, 2, seed=1) + 1.0, permutations=99)
+    same, other = (
+        mmd(x, normal(200, 2, seed=1), permutations=99),
+        mmd(x, normal(200, 2, seed=1) + 1.0, permutations=99),
+    )
     assert same.p_value > 0.05 and other.p_value == 0.01
     assert abs(same.value) < 0.02 < other.value
 
@@ -147,14 +163,21 @@ def test_mmd_tells_laws_apart_and_leaves_equal_ones():
 @pytest.mark.parametrize("bandwidths", [(0.5,), (2.0,), (0.5, 1.0, 2.0)])
 @pytest.mark.parametrize("n", [5, 6])
 def test_mmd_by_hand(n, bandwidths):
-    """With 12 and 13 points: 66 and 78 distances, both even, of whose two middle ones the lower counts; with 10 and 11 there is one."""
+    """With 12 and 13 points: 66 and 78 distances, both even, of whose two middle ones the lower
+    counts; with 10 and 11 there is one."""
     for m in (5, 7):
         x, y = normal(m, 2), normal(n, 2, seed=1)
         median = np.sort(scipy.spatial.distance.pdist(torch.cat([x, y]).numpy()))
         median = float(median[(len(median) - 1) // 2])
         pairs = ((x, x), (y, y), (x, y))
-        k = [sum(torch.exp(-(torch.cdist(a, b) ** 2) / (2 * (w * median) ** 2)) for w in bandwidths) / len(bandwidths) for a, b in pairs]
-        assert mmd(x, y, bandwidths=bandwidths).value == pytest.approx(unbiased(*k), rel=1e-10, abs=1e-13)
+        k = [
+            sum(torch.exp(-(torch.cdist(a, b) ** 2) / (2 * (w * median) ** 2)) for w in bandwidths)
+            / len(bandwidths)
+            for a, b in pairs
+        ]
+        assert mmd(x, y, bandwidths=bandwidths).value == pytest.approx(
+            unbiased(*k), rel=1e-10, abs=1e-13
+        )
     assert mmd(x, y).p_value is None
 
 
@@ -165,11 +188,13 @@ def test_inception_score_of_sure_and_of_blind_classifiers():
     logits = 1e3 * torch.eye(5, dtype=F64).repeat(40, 1)
     assert inception_score(logits, splits=1).value == pytest.approx(5.0, rel=1e-12)
     assert inception_score(torch.ones(40, 5)).value == pytest.approx(1.0, rel=1e-12)
-    assert 1.0 < inception_score(logits, splits=10).value < 5.0  # 20 shuffled rows do not hold the classes evenly
+    # 20 shuffled rows do not hold the classes evenly
+    assert 1.0 < inception_score(logits, splits=10).value < 5.0
 
 
 def test_precision_and_recall_by_hand():
-    """On the line with k = 1: references 0, 1, 10; generated 0.5, 9, 30 (their nearest: 8.5, 8.5, 21)."""
+    """On the line with k = 1: references 0, 1, 10; generated 0.5, 9, 30 (their nearest: 8.5, 8.5,
+    21)."""
     found = precision_recall([[0.0], [1.0], [10.0]], [[0.5], [9.0], [30.0]], k=1, k_density=1)
     assert found.precision == pytest.approx(2 / 3)  # radii 1, 1, 9
     assert found.recall == pytest.approx(1.0)
@@ -189,7 +214,12 @@ def test_coverage_of_the_same_law():
 
 def test_collapse_costs_recall_and_coverage_only():
     found = precision_recall(normal(500, 3), 0.1 * normal(500, 3, seed=1))
-    assert found.precision > 0.99 and found.recall < 0.05 and found.coverage < 0.3 and found.density > 1.2
+    assert (
+        found.precision > 0.99
+        and found.recall < 0.05
+        and found.coverage < 0.3
+        and found.density > 1.2
+    )
 
 
 def test_far_samples_are_worth_nothing():
@@ -217,7 +247,9 @@ def test_exact_copies_of_duplicated_data_are_copies():
 def test_mann_whitney_is_scipys():
     a, b = normal(40), normal(30, seed=1).round(decimals=1)
     a = torch.where(a > 0, a.round(decimals=1), a)  # with ties
-    u = scipy.stats.mannwhitneyu(a, b, use_continuity=False, method="asymptotic", alternative="greater")
+    u = scipy.stats.mannwhitneyu(
+        a, b, use_continuity=False, method="asymptotic", alternative="greater"
+    )
     assert scipy.stats.norm.sf(mann_whitney(a, b)) == pytest.approx(u.pvalue, rel=1e-10)
     assert mann_whitney(torch.ones(3), torch.ones(4)) == 0.0
 
@@ -260,7 +292,9 @@ def test_modes_that_are_missing():
     means, x = ring(8000, 6)
     found = mode_coverage(x, means, 0.02)
     assert (found.covered, found.modes) == (6, 8)
-    assert found.tv == pytest.approx(0.25, abs=1e-3) and found.kl == pytest.approx(math.log(8 / 6), abs=1e-3)
+    assert found.tv == pytest.approx(0.25, abs=1e-3) and found.kl == pytest.approx(
+        math.log(8 / 6), abs=1e-3
+    )
     assert mode_coverage(x, means, 0.02, [1.0] * 6 + [0.0] * 2).covered == 6
     assert mode_coverage(x + 0.3, means, torch.full((8,), 0.02)).quality < 0.01
 
@@ -270,7 +304,9 @@ def test_modes_that_are_missing():
 
 def test_psnr_of_a_known_error():
     x = torch.zeros(3, 1, 4, 4)
-    assert psnr(x, x + torch.tensor([0.2, 0.02, 0.0]).view(3, 1, 1, 1), data_range=2.0).tolist() == pytest.approx([20.0, 40.0, math.inf])
+    assert psnr(
+        x, x + torch.tensor([0.2, 0.02, 0.0]).view(3, 1, 1, 1), data_range=2.0
+    ).tolist() == pytest.approx([20.0, 40.0, math.inf])
 
 
 def test_ssim_of_equal_and_of_constant_images():
@@ -278,7 +314,11 @@ def test_ssim_of_equal_and_of_constant_images():
     assert ssim(x, x, data_range=1.0).tolist() == pytest.approx([1.0, 1.0])
     a, b = 0.2, 0.6  # without structure only the brightness term is left
     c = 0.01**2
-    found = ssim(torch.full((1, 1, 12, 12), a, dtype=F64), torch.full((1, 1, 12, 12), b, dtype=F64), data_range=1.0)
+    found = ssim(
+        torch.full((1, 1, 12, 12), a, dtype=F64),
+        torch.full((1, 1, 12, 12), b, dtype=F64),
+        data_range=1.0,
+    )
     assert float(found) == pytest.approx((2 * a * b + c) / (a * a + b * b + c), rel=1e-9)
 
 
@@ -289,9 +329,14 @@ def test_pairs_as_torchmetrics():
     image = pytest.importorskip("torchmetrics.functional.image")
     x = torch.rand(4, 3, 24, 28, generator=torch.Generator().manual_seed(0))
     y = (x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
-    mean, full = image.structural_similarity_index_measure(x, y, data_range=1.0, reduction="none", return_full_image=True)
-    np.testing.assert_allclose(ssim(x, y, data_range=1.0), full[..., 5:-5, 5:-5].mean(dim=(1, 2, 3)), atol=2e-6)
-    assert float((mean - ssim(x, y, data_range=1.0)).abs().max()) > 1e-4  # theirs counts windows over reflected edges
+    mean, full = image.structural_similarity_index_measure(
+        x, y, data_range=1.0, reduction="none", return_full_image=True
+    )
+    np.testing.assert_allclose(
+        ssim(x, y, data_range=1.0), full[..., 5:-5, 5:-5].mean(dim=(1, 2, 3)), atol=2e-6
+    )
+    # theirs counts windows over reflected edges
+    assert float((mean - ssim(x, y, data_range=1.0)).abs().max()) > 1e-4
     theirs = image.peak_signal_noise_ratio(x, y, data_range=1.0, reduction="none", dim=(1, 2, 3))
     np.testing.assert_allclose(psnr(x, y, data_range=1.0), theirs, rtol=1e-5)
 
@@ -300,7 +345,9 @@ def test_kernels_as_torchmetrics():
     kid = pytest.importorskip("torchmetrics.image.kid")
     x, y = normal(50, 16), normal(50, 16, seed=1) + 0.2
     theirs = kid.poly_mmd(x, y)
-    assert unbiased(cubic(x, x), cubic(y, y), cubic(x, y)) == pytest.approx(float(theirs), rel=1e-10)
+    assert unbiased(cubic(x, x), cubic(y, y), cubic(x, y)) == pytest.approx(
+        float(theirs), rel=1e-10
+    )
 
 
 def test_frechet_as_torchmetrics():
@@ -316,13 +363,29 @@ def test_frechet_as_torchmetrics():
 
 TWO = (normal(20, 2), normal(20, 2, seed=1))
 NAN = torch.full((20, 2), math.nan)
-METRICS = (sliced_wasserstein, wasserstein, energy_distance, cmmd, mmd, precision_recall, memorization, classifier_test)
+METRICS = (
+    sliced_wasserstein,
+    wasserstein,
+    energy_distance,
+    cmmd,
+    mmd,
+    precision_recall,
+    memorization,
+    classifier_test,
+)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_nan_other_dimensions_and_nothing_are_refused(metric):
     metric(*TWO)
-    for bad in (NAN, normal(20, 3), torch.zeros(0, 2), torch.zeros(20, 0), "text", torch.tensor(1.0)):
+    for bad in (
+        NAN,
+        normal(20, 3),
+        torch.zeros(0, 2),
+        torch.zeros(20, 0),
+        "text",
+        torch.tensor(1.0),
+    ):
         for pair in ((TWO[0], bad), (bad, TWO[1])):
             with pytest.raises(ScoreError):
                 metric(*pair)

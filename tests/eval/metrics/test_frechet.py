@@ -1,4 +1,5 @@
-"""Frechet distance and feature statistics: closed forms, ranks, shards, files, intervals, and what is refused."""
+"""Frechet distance and feature statistics: closed forms, ranks, shards, files, intervals, and what
+is refused."""
 
 from __future__ import annotations
 
@@ -48,20 +49,27 @@ def gaussian(mean: torch.Tensor, cov: torch.Tensor) -> FeatureStats:
 
 
 def stretched(dim: int, power: float, seed: int = 0) -> tuple[FeatureStats, FeatureStats, float]:
-    """Two Gaussians that do not commute, ``S_2 = T S_1 T`` with a positive T, whose distance is ``tr (T - 1) S_1 (T - 1)``."""
+    """Two Gaussians that do not commute, ``S_2 = T S_1 T`` with a positive T, whose distance is
+    ``tr (T - 1) S_1 (T - 1)``."""
     q, p = rotation(dim, seed), rotation(dim, seed + 1)
     first = (q * torch.arange(1, dim + 1, dtype=F64) ** -power) @ q.T
     stretch = (p * torch.linspace(0.5, 2.0, dim, dtype=F64)) @ p.T
     moved = stretch - torch.eye(dim, dtype=F64)
     zero = torch.zeros(dim, dtype=F64)
-    return gaussian(zero, first), gaussian(zero, stretch @ first @ stretch), float((moved @ first @ moved).trace())
+    return (
+        gaussian(zero, first),
+        gaussian(zero, stretch @ first @ stretch),
+        float((moved @ first @ moved).trace()),
+    )
 
 
 # --- the room
 
 
 def test_importing_eval_loads_not_even_torch():
-    code = "import fewstep, sys; fewstep.eval; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = (
+        "import fewstep, sys; fewstep.eval; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
@@ -79,7 +87,9 @@ def test_every_name_is_there():
 def test_equal_covariances_leave_the_means():
     mean = torch.tensor([3.0, -4.0, 0.0], dtype=F64)
     cov = torch.diag(torch.tensor([1.0, 2.0, 0.5], dtype=F64))
-    assert frechet_distance(gaussian(mean, cov), gaussian(0 * mean, cov)) == pytest.approx(25.0, rel=1e-14)
+    assert frechet_distance(gaussian(mean, cov), gaussian(0 * mean, cov)) == pytest.approx(
+        25.0, rel=1e-14
+    )
 
 
 @pytest.mark.parametrize("dim", [1, 2, 7, 64])
@@ -88,7 +98,9 @@ def test_commuting_covariances(dim):
     a, b = torch.linspace(0.1, 4.0, dim, dtype=F64), torch.linspace(3.0, 0.2, dim, dtype=F64)
     zero = torch.zeros(dim, dtype=F64)
     truth = float((a.sqrt() - b.sqrt()).square().sum())
-    assert frechet_distance(gaussian(zero, (q * a) @ q.T), gaussian(zero, (q * b) @ q.T)) == pytest.approx(truth, rel=1e-12)
+    assert frechet_distance(
+        gaussian(zero, (q * a) @ q.T), gaussian(zero, (q * b) @ q.T)
+    ) == pytest.approx(truth, rel=1e-12)
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 3.0, 5.0])
@@ -118,9 +130,14 @@ def test_inception_size(power):
 
 
 def test_as_scipys_root_at_full_rank():
-    a, b = (FeatureStats.from_features(normal(300, 20, seed=s) @ normal(20, 20, seed=s + 5)) for s in (0, 1))
+    a, b = (
+        FeatureStats.from_features(normal(300, 20, seed=s) @ normal(20, 20, seed=s + 5))
+        for s in (0, 1)
+    )
     root = scipy.linalg.sqrtm(a.cov.numpy() @ b.cov.numpy()).real
-    slow = float((a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace()) - 2.0 * np.trace(root)
+    slow = float((a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace()) - 2.0 * np.trace(
+        root
+    )
     assert frechet_distance(a, b) == pytest.approx(slow, rel=1e-10)
 
 
@@ -137,7 +154,11 @@ def test_fewer_samples_than_dimensions(counts):
     features = [few(n, 60, seed) for seed, n in enumerate(counts)]
     roots = [(f - f.mean(0)) / (len(f) - 1) ** 0.5 for f in features]
     means = float((features[0].mean(0) - features[1].mean(0)).square().sum())
-    truth = means + sum(float(r.square().sum()) for r in roots) - 2.0 * float(torch.linalg.svdvals(roots[0] @ roots[1].T).sum())
+    truth = (
+        means
+        + sum(float(r.square().sum()) for r in roots)
+        - 2.0 * float(torch.linalg.svdvals(roots[0] @ roots[1].T).sum())
+    )
     found = frechet_distance(*features)
     assert math.isfinite(found)
     assert found == pytest.approx(truth, rel=1e-10)
@@ -170,7 +191,11 @@ def test_a_factor_leaves_rounding_out():
 
 @given(st.integers(2, 12), st.integers(2, 30), st.integers(2, 30), st.integers(0, 10**6))
 def test_symmetric_and_blind_to_rotation(dim, m, n, seed):
-    a, b, q = normal(m, dim, seed=seed), 2.0 * normal(n, dim, seed=seed + 1) + 1.0, rotation(dim, seed + 2)
+    a, b, q = (
+        normal(m, dim, seed=seed),
+        2.0 * normal(n, dim, seed=seed + 1) + 1.0,
+        rotation(dim, seed + 2),
+    )
     found = frechet_distance(a, b)
     assert frechet_distance(b, a) == pytest.approx(found, rel=1e-9)
     assert frechet_distance(a @ q, b @ q) == pytest.approx(found, rel=1e-9)
@@ -202,7 +227,9 @@ def test_shards_equal_the_single_pass(cuts, offset):
     scale = float(whole.cov.diagonal().max())
     assert merged.count == 1000
     assert float((merged.mean - whole.mean).abs().max()) <= 1e-12 * max(offset, 1.0)
-    assert float((merged.cov - whole.cov).abs().max()) <= 1e-12 * scale * (1.0 if not offset else 10.0)
+    assert float((merged.cov - whole.cov).abs().max()) <= 1e-12 * scale * (
+        1.0 if not offset else 10.0
+    )
 
 
 def test_statistics_merge():
@@ -214,18 +241,24 @@ def test_statistics_merge():
     with pytest.raises(ScoreError, match="without a count"):
         gaussian(torch.zeros(5), torch.eye(5)).merge(a)
     with pytest.raises(ProvenanceError, match="resize 'a' and 'b'"):
-        FeatureStats.from_features(f, Provenance(resize="a")).merge(FeatureStats.from_features(f, Provenance(resize="b")))
+        FeatureStats.from_features(f, Provenance(resize="a")).merge(
+            FeatureStats.from_features(f, Provenance(resize="b"))
+        )
 
 
 def test_small_variance_around_a_large_mean_survives():
     f = 1e-3 * normal(2000, 2) + 1e4
-    assert FeatureStats.from_features(f.split(100)).cov[0, 0].item() == pytest.approx(float((f - 1e4)[:, 0].var()), rel=1e-7)
+    assert FeatureStats.from_features(f.split(100)).cov[0, 0].item() == pytest.approx(
+        float((f - 1e4)[:, 0].var()), rel=1e-7
+    )
 
 
 def test_float32_features_are_summed_in_float64():
     f = (1e-3 * normal(5000, 2) + 100.0).float()
     exact = np.cov(f.double().numpy(), rowvar=False)
-    np.testing.assert_allclose(FeatureStats.from_features(f.split(64)).cov, exact, rtol=1e-11, atol=1e-17)
+    np.testing.assert_allclose(
+        FeatureStats.from_features(f.split(64)).cov, exact, rtol=1e-11, atol=1e-17
+    )
 
 
 # --- files
@@ -233,7 +266,14 @@ def test_float32_features_are_summed_in_float64():
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_a_file_gives_every_bit_back(tmp_path, suffix):
-    where = Provenance(data=data_hash(normal(3, 2)), extractor="net sha256:0", resize="none", quantize="round", dtype="float32", note="é")
+    where = Provenance(
+        data=data_hash(normal(3, 2)),
+        extractor="net sha256:0",
+        resize="none",
+        quantize="round",
+        dtype="float32",
+        note="é",
+    )
     stats = FeatureStats.from_features(normal(30, 7), where)
     save_stats(stats, tmp_path / f"s{suffix}")
     again = load_stats(tmp_path / f"s{suffix}")
@@ -252,7 +292,11 @@ def test_exact_moments_have_no_count(tmp_path):
 def test_other_tools_statistics_are_read(tmp_path):
     np.savez(tmp_path / "edm.npz", mu=np.arange(3.0), sigma=np.eye(3))
     stats = load_stats(tmp_path / "edm.npz")
-    assert stats.mean.tolist() == [0.0, 1.0, 2.0] and stats.count is None and stats.provenance == Provenance()
+    assert (
+        stats.mean.tolist() == [0.0, 1.0, 2.0]
+        and stats.count is None
+        and stats.provenance == Provenance()
+    )
 
 
 def test_bad_files_are_refused(tmp_path):
@@ -274,7 +318,11 @@ def test_bad_files_are_refused(tmp_path):
         with pytest.raises(ScoreError, match=message):
             load_stats(path)
     facts = {"format": "fewstep-stats-1", "count": "7", "provenance": json.dumps({"nonsense": "x"})}
-    save_file({"mu": good.mean, "sigma": good.cov}, tmp_path / "s.safetensors", metadata={"statistics": json.dumps(facts)})
+    save_file(
+        {"mu": good.mean, "sigma": good.cov},
+        tmp_path / "s.safetensors",
+        metadata={"statistics": json.dumps(facts)},
+    )
     with pytest.raises(ScoreError, match="nonsense"):
         load_stats(tmp_path / "s.safetensors")
     (tmp_path / "s.safetensors").write_bytes(b"12345678")
@@ -296,10 +344,15 @@ def test_data_hash_sees_shape_and_dtype():
 
 @pytest.mark.parametrize("rule", ["extractor", "resize", "quantize"])
 def test_statistics_of_different_rules_are_not_compared(rule):
-    a, b = (FeatureStats.from_features(normal(9, 2, seed=s), Provenance(**{rule: name})) for s, name in ((0, "one"), (1, "two")))
+    a, b = (
+        FeatureStats.from_features(normal(9, 2, seed=s), Provenance(**{rule: name}))
+        for s, name in ((0, "one"), (1, "two"))
+    )
     with pytest.raises(ProvenanceError, match=f"{rule} 'one' and 'two'"):
         frechet_distance(a, b)
-    assert frechet_distance(a, b, strict=False) == frechet_distance(normal(9, 2, seed=0), normal(9, 2, seed=1))
+    assert frechet_distance(a, b, strict=False) == frechet_distance(
+        normal(9, 2, seed=0), normal(9, 2, seed=1)
+    )
     assert frechet_distance(a, normal(9, 2, seed=1)) == frechet_distance(a, b, strict=False)
 
 
@@ -312,7 +365,10 @@ def test_statistics_of_different_rules_are_not_compared(rule):
         (torch.zeros(0, 3), "0 samples"),
         (torch.zeros(1, 3), "1 samples"),
         ([], "0 samples"),
-        (torch.tensor([[0.0, math.nan], [1.0, 2.0], [math.inf, 0.0]]), r"2 of 3 rows, first \[0, 2\]"),
+        (
+            torch.tensor([[0.0, math.nan], [1.0, 2.0], [math.inf, 0.0]]),
+            r"2 of 3 rows, first \[0, 2\]",
+        ),
         ([torch.zeros(2, 3), torch.zeros(2, 4)], "of 3 and of 4 dimensions"),
         (torch.zeros(4, 0), "no columns"),
         (torch.zeros(3, 2, dtype=torch.complex64), "real"),
@@ -369,12 +425,19 @@ def test_bias_of_a_finite_sample():
 
 
 def test_endless_samples():
-    """The mean over 16 samples of 200: within 3 standard errors of the truth, which the plain distance misses by more than 4."""
+    """The mean over 16 samples of 200: within 3 standard errors of the truth, which the plain
+    distance misses by more than 4."""
     truth = 8 * 0.2**2 + 8 * 0.1**2
     reference = gaussian(torch.zeros(8), torch.eye(8))
     fakes = [1.1 * normal(200, 8, seed=seed) + 0.2 for seed in range(16)]
-    found = [frechet_infinity(reference, fake, sizes=8, smallest=40, seed=k) for k, fake in enumerate(fakes)]
-    off, plain = (np.array(v) - truth for v in ([f.value for f in found], [frechet_distance(reference, fake) for fake in fakes]))
+    found = [
+        frechet_infinity(reference, fake, sizes=8, smallest=40, seed=k)
+        for k, fake in enumerate(fakes)
+    ]
+    off, plain = (
+        np.array(v) - truth
+        for v in ([f.value for f in found], [frechet_distance(reference, fake) for fake in fakes])
+    )
     assert abs(off.mean()) < 3.0 * off.std(ddof=1) / 4.0
     assert plain.mean() > 4.0 * plain.std(ddof=1) / 4.0
     assert off.std(ddof=1) < 0.25
@@ -387,19 +450,30 @@ def interval(run: int) -> tuple[float, float, float]:
     """Interval and truth of one known pair."""
     scale = torch.tensor([1.3, 0.8, 1.0, 1.1], dtype=F64)
     truth = 4 * 0.5**2 + float((scale - 1.0).square().sum())
-    found = frechet_interval(gaussian(torch.zeros(4), torch.eye(4)), normal(200, 4, seed=run) * scale + 0.5, resamples=100, seed=run)
+    found = frechet_interval(
+        gaussian(torch.zeros(4), torch.eye(4)),
+        normal(200, 4, seed=run) * scale + 0.5,
+        resamples=100,
+        seed=run,
+    )
     return found.low, found.high, truth
 
 
 def test_interval_of_one_run():
-    """The ends are the reflected quantiles of the very resamples (their level and degrees of freedom: ``test_intervals``)."""
+    """The ends are the reflected quantiles of the very resamples (their level and degrees of
+    freedom: ``test_intervals``)."""
     scale = torch.tensor([1.3, 0.8, 1.0, 1.1], dtype=F64)
     fake, reference = normal(200, 4, seed=0) * scale + 0.5, gaussian(torch.zeros(4), torch.eye(4))
     generator = torch.Generator().manual_seed(0)
-    drawn = [frechet_distance(reference, fake[torch.randint(200, (200,), generator=generator)]) for _ in range(100)]
+    drawn = [
+        frechet_distance(reference, fake[torch.randint(200, (200,), generator=generator)])
+        for _ in range(100)
+    ]
     plain = frechet_distance(reference, fake)
     low, high, truth = interval(0)
-    assert (low, high) == pytest.approx((2 * plain - np.quantile(drawn, 0.975), 2 * plain - np.quantile(drawn, 0.025)), rel=1e-9)
+    assert (low, high) == pytest.approx(
+        (2 * plain - np.quantile(drawn, 0.975), 2 * plain - np.quantile(drawn, 0.025)), rel=1e-9
+    )
     assert low < truth < high
     assert interval(1)[:2] != (low, high)
 
@@ -412,7 +486,10 @@ def test_intervals_cover_the_truth():
 
 def test_both_sets_are_resampled_when_both_are_samples():
     a, b = normal(100, 3), normal(100, 3, seed=1)
-    one, both = frechet_interval(FeatureStats.from_features(a), b, resamples=50), frechet_interval(a, b, resamples=50)
+    one, both = (
+        frechet_interval(FeatureStats.from_features(a), b, resamples=50),
+        frechet_interval(a, b, resamples=50),
+    )
     assert both.high - both.low > one.high - one.low
     assert (both.n_ref, both.n_gen, both.level) == (100, 100, 0.95)
 

@@ -1,4 +1,5 @@
-"""Scores from one pass: values equal to the metrics taken alone, standard errors equal to the definition, intervals that cover."""
+"""Scores from one pass: values equal to the metrics taken alone, standard errors equal to the
+definition, intervals that cover."""
 
 from __future__ import annotations
 
@@ -11,7 +12,14 @@ from scoring_material import normal
 import fewstep.eval as E
 from fewstep.eval.metrics.kernels import cubic, unbiased
 from fewstep.eval.scoring.features import Collected, chosen_places
-from fewstep.eval.scoring.intervals import cmmd_with_error, inception_parts, jackknife_error, kernel_distance_error, normal_quantile, wilson
+from fewstep.eval.scoring.intervals import (
+    cmmd_with_error,
+    inception_parts,
+    jackknife_error,
+    kernel_distance_error,
+    normal_quantile,
+    wilson,
+)
 from fewstep.eval.scoring.neighbours import neighbourhood
 from fewstep.eval.scoring.ratings import METRICS, RatingOptions
 from fewstep.eval.scoring.scores import check_request, metric_names, rate
@@ -23,7 +31,9 @@ SHARES = ("precision", "recall", "density", "coverage")
 def collected(features, logits=None, size=50, keep=50_000):
     made = Collected(keep)
     for i in range(0, len(features), size):
-        made.add(features[i : i + size].float(), None if logits is None else logits[i : i + size].float())
+        made.add(
+            features[i : i + size].float(), None if logits is None else logits[i : i + size].float()
+        )
     return made
 
 
@@ -33,15 +43,25 @@ def single(x):
 
 
 def rated(features, reference, metrics, logits=None, **options):
-    held = reference if isinstance(reference, E.FeatureSet) else E.FeatureSet(E.FeatureStats.from_features(reference), reference)
-    return rate(collected(features, logits), held, metric_names(metrics), options=RatingOptions(**options))
+    held = (
+        reference
+        if isinstance(reference, E.FeatureSet)
+        else E.FeatureSet(E.FeatureStats.from_features(reference), reference)
+    )
+    return rate(
+        collected(features, logits), held, metric_names(metrics), options=RatingOptions(**options)
+    )
 
 
 # --- one pass gives what the metrics give alone
 
 
 def test_every_metric_from_one_pass():
-    r, g, z = single(normal(200, 5, 0)), single(normal(150, 5, 1) * 1.2 + 0.3), single(normal(150, 7, 2) * 2.0)
+    r, g, z = (
+        single(normal(200, 5, 0)),
+        single(normal(150, 5, 1) * 1.2 + 0.3),
+        single(normal(150, 7, 2) * 2.0),
+    )
     found = rated(g, r, list(METRICS), z, resamples=20, subsets=10, subset_size=100)
     near = E.precision_recall(r, g)
     alone = {
@@ -63,20 +83,30 @@ def test_every_metric_from_one_pass():
 
 
 def test_images_are_scored_by_the_library():
-    images = torch.randint(0, 256, (70, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (70, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     found = E.score(images, "mnist:test", metrics="fd,is")
     extractor = E.load_extractor("mnist")
     want = E.frechet_distance(E.bundled_stats("mnist", "test"), extractor.stats(images, batch=64))
     assert found["fd"].value == pytest.approx(want, rel=1e-12)
-    assert found.reference == "mnist:test" and found.generated.extractor.startswith("fd-mnist sha256:")
+    assert found.reference == "mnist:test" and found.generated.extractor.startswith(
+        "fd-mnist sha256:"
+    )
     assert found["fd"].n_ref == 10_000 and found["fd"].n_gen == 70
     in_batches = E.score([images[:64], images[64:]], "mnist:test", metrics="fd")
     assert in_batches["fd"].value == found["fd"].value
-    assert E.score(images[:20].float() / 127.5 - 1.0, None, extractor="mnist", metrics="is")["is"].n_gen == 20
+    assert (
+        E.score(images[:20].float() / 127.5 - 1.0, None, extractor="mnist", metrics="is")[
+            "is"
+        ].n_gen
+        == 20
+    )
 
 
 def test_the_bundled_reference_keeps_features_of_its_own():
-    """2,000 of the 60,000 training images: their distance to all of them is what so many samples have."""
+    """2,000 of the 60,000 training images: their distance to all of them is what so many samples
+    have."""
     held = E.load_reference("mnist:train")
     assert held.features.shape == (2000, 64) and held.stats.count == 60_000
     distance = E.frechet_distance(held.stats, held.features)
@@ -110,7 +140,9 @@ def test_a_bounded_number_of_features_is_kept_whatever_the_batches():
 
 
 def without(metric, g):
-    return jackknife_error(torch.tensor([metric(torch.cat([g[:j], g[j + 1 :]])) for j in range(len(g))], dtype=F64))
+    return jackknife_error(
+        torch.tensor([metric(torch.cat([g[:j], g[j + 1 :]])) for j in range(len(g))], dtype=F64)
+    )
 
 
 @pytest.mark.parametrize(("seed", "k", "shift"), [(0, 3, 0.5), (1, 1, 1.5), (2, 2, 0.0)])
@@ -119,7 +151,9 @@ def test_neighbour_errors_are_the_jackknifes(seed, k, shift):
     found, want = neighbourhood(r, g, k, 4), E.precision_recall(r, g, k=k, k_density=4)
     for name in SHARES:
         assert found[name].value == pytest.approx(getattr(want, name), rel=1e-12)
-        by_hand = without(lambda rest, name=name: getattr(E.precision_recall(r, rest, k=k, k_density=4), name), g)
+        by_hand = without(
+            lambda rest, name=name: getattr(E.precision_recall(r, rest, k=k, k_density=4), name), g
+        )
         assert found[name].error == pytest.approx(by_hand, rel=1e-9, abs=1e-12), name
 
 
@@ -137,7 +171,9 @@ def test_inception_errors_are_the_jackknifes():
     z = normal(40, 5, 3) * 3.0
     value, left_out = inception_parts(z)
     assert value == pytest.approx(E.inception_score(z, splits=1).value, rel=1e-12)
-    assert float(left_out[7]) == pytest.approx(E.inception_score(torch.cat([z[:7], z[8:]]), splits=1).value, rel=1e-12)
+    assert float(left_out[7]) == pytest.approx(
+        E.inception_score(torch.cat([z[:7], z[8:]]), splits=1).value, rel=1e-12
+    )
     sure = torch.eye(4, dtype=F64).repeat(5, 1) * 1e4
     assert inception_parts(sure)[0] == pytest.approx(4.0)
 
@@ -158,12 +194,21 @@ def gaussian_runs(metrics, runs, m=200, q=4, **options):
     r = normal(300, q, 999)
     exact = E.FeatureSet(E.FeatureStats.from_moments(torch.zeros(q), torch.eye(q), None), r)
     truth = q * 0.25 + float((scale - 1.0).square().sum())
-    return r, scale, truth, [rated(normal(m, q, run) * scale + 0.5, exact, metrics, seed=run, **options) for run in range(runs)]
+    return (
+        r,
+        scale,
+        truth,
+        [
+            rated(normal(m, q, run) * scale + 0.5, exact, metrics, seed=run, **options)
+            for run in range(runs)
+        ],
+    )
 
 
 @pytest.mark.slow
 def test_frechet_intervals_cover_the_known_distance():
-    """The issue's number: 90 to 99 % of 200 runs; and at as many samples as dimensions no fewer than 90 %."""
+    """The issue's number: 90 to 99 % of 200 runs; and at as many samples as dimensions no fewer
+    than 90 %."""
     *_, truth, found = gaussian_runs("fd", 200, resamples=100)
     assert 0.90 <= sum(s["fd"].low <= truth <= s["fd"].high for s in found) / 200 <= 0.99
     *_, truth, found = gaussian_runs("fd", 100, m=5, resamples=100)
@@ -172,7 +217,8 @@ def test_frechet_intervals_cover_the_known_distance():
 
 @pytest.mark.slow
 def test_other_intervals_cover_what_many_samples_give():
-    """Truth: the same reference against very many samples; for recall and coverage, which depend on m, the mean of all runs."""
+    """Truth: the same reference against very many samples; for recall and coverage, which depend on
+    m, the mean of all runs."""
     names = ("kid", "cmmd", "fd_infinity", *SHARES)
     r, scale, fd, found = gaussian_runs(names, 200, resamples=100, subset_size=200, subsets=20)
     many = normal(4000, 4, 12345) * scale + 0.5
@@ -195,9 +241,14 @@ def test_inception_intervals_cover_the_score_of_very_many():
     z = normal(200_000, 6, 77) * 2.0
     truth = E.inception_score(z, splits=1).value
     reference = E.FeatureSet(E.FeatureStats.from_moments(torch.zeros(2), torch.eye(2), None))
-    found = [rated(normal(150, 2, run), reference, "is", normal(150, 6, 5000 + run) * 2.0)["is"] for run in range(200)]
+    found = [
+        rated(normal(150, 2, run), reference, "is", normal(150, 6, 5000 + run) * 2.0)["is"]
+        for run in range(200)
+    ]
     assert 0.90 <= sum(s.low <= truth <= s.high for s in found) / 200 <= 0.99
-    plain, corrected = (sum(getattr(s, name) for s in found) / 200 - truth for name in ("value", "corrected"))
+    plain, corrected = (
+        sum(getattr(s, name) for s in found) / 200 - truth for name in ("value", "corrected")
+    )
     assert abs(corrected) < 0.3 * abs(plain)
 
 
@@ -217,7 +268,9 @@ def test_few_samples_are_said_to_be_few():
 def test_memorization_is_calibrated_where_there_is_held_out_data():
     train, held_out = normal(100, 3, 0), normal(60, 3, 1)
     reference = E.FeatureSet(E.FeatureStats.from_features(train), train)
-    found = rate(collected(train[:40]), reference, ("memorization",), held_out=held_out)["memorization"]
+    found = rate(collected(train[:40]), reference, ("memorization",), held_out=held_out)[
+        "memorization"
+    ]
     assert found.value == 1.0 and found.details["z"] < -5.0 and found.high == 1.0
     assert "not calibrated" in rated(train[:40], train, "memorization")["memorization"].note
 
@@ -226,9 +279,14 @@ def test_titles_name_the_network():
     from fewstep.cli.score_table import title
 
     assert title("fd", E.Provenance(extractor="fd-mnist sha256:00", resize="none")) == "FD-mnist"
-    assert title("fd_infinity", E.Provenance(extractor="fd-cifar sha256:00")) == "FD-cifar at infinity"
+    assert (
+        title("fd_infinity", E.Provenance(extractor="fd-cifar sha256:00")) == "FD-cifar at infinity"
+    )
     assert title("fd", E.Provenance(extractor="inception sha256:00", resize="tf")) == "FID"
-    assert title("fd", E.Provenance(extractor="inception sha256:00", resize="clean")) == "FID (inception, clean)"
+    assert (
+        title("fd", E.Provenance(extractor="inception sha256:00", resize="clean"))
+        == "FID (inception, clean)"
+    )
     assert title("fd", E.Provenance(extractor="dinov2-small sha256:00")) == "FD (dinov2-small)"
     assert title("recall", E.Provenance(extractor="fd-mnist sha256:00")) == "recall (fd-mnist)"
 
@@ -239,7 +297,9 @@ def test_titles_name_the_network():
 def test_requests_that_cannot_be_met_are_refused():
     moments = E.FeatureSet(E.FeatureStats.from_features(normal(20, 3, 0)), None, "mnist:test")
     for name in ("kid", "precision", "cmmd", "memorization"):
-        with pytest.raises(E.ScoreError, match="mnist:test.*moments only.*fewstep ref DATA --features"):
+        with pytest.raises(
+            E.ScoreError, match="mnist:test.*moments only.*fewstep ref DATA --features"
+        ):
             check_request((name,), moments, 100)
     with pytest.raises(E.ScoreError, match="fd needs a reference"):
         check_request(("fd",), None, 100)
@@ -251,7 +311,9 @@ def test_requests_that_cannot_be_met_are_refused():
         rated(normal(9, 3, 0), normal(9, 3, 1), "is")
     with pytest.raises(E.ScoreError, match="3 dimensions, the samples 4"):
         rated(normal(9, 4, 0), normal(9, 3, 1), "kid")
-    with pytest.raises(E.ScoreError, match=r"2 samples hold NaN or infinity, first the batch's \[1, 3\]"):
+    with pytest.raises(
+        E.ScoreError, match=r"2 samples hold NaN or infinity, first the batch's \[1, 3\]"
+    ):
         Collected().add(torch.tensor([[0.0], [math.nan], [1.0], [math.inf]]))
     with pytest.raises(E.ScoreError, match="level=2"):
         RatingOptions(level=2)
@@ -262,9 +324,17 @@ def test_requests_that_cannot_be_met_are_refused():
 
 
 def test_statistics_of_other_rules_are_refused_unless_asked():
-    other = E.FeatureStats.from_features(normal(20, 3, 0), E.Provenance(extractor="a", resize="tf1"))
+    other = E.FeatureStats.from_features(
+        normal(20, 3, 0), E.Provenance(extractor="a", resize="tf1")
+    )
     held, mine = E.FeatureSet(other), E.Provenance(extractor="a", resize="pil")
     with pytest.raises(E.ProvenanceError, match="resize 'tf1' and 'pil'"):
         rate(collected(normal(9, 3, 1)), held, ("fd",), provenance=mine)
-    found = rate(collected(normal(9, 3, 1)), held, ("fd",), provenance=mine, options=RatingOptions(strict=False))
+    found = rate(
+        collected(normal(9, 3, 1)),
+        held,
+        ("fd",),
+        provenance=mine,
+        options=RatingOptions(strict=False),
+    )
     assert found["fd"].value > 0.0

@@ -1,4 +1,5 @@
-"""What a network is asked for: calls, rows, branches and derivatives, and what the sampler says beforehand."""
+"""What a network is asked for: calls, rows, branches and derivatives, and what the sampler says
+beforehand."""
 
 from __future__ import annotations
 
@@ -24,10 +25,17 @@ def labelled(schedule=None) -> GaussianMixture:
 
 
 class Guided:
-    """A wrapper as guidance makes them: what it asks of ``inner`` is ``ask(inner, x_in, t, cond)``, one value of its kind."""
+    """A wrapper as guidance makes them: what it asks of ``inner`` is ``ask(inner, x_in, t, cond)``,
+    one value of its kind."""
 
     def __init__(self, inner, ask) -> None:
-        self.inner, self.ask, self.schedule, self.prediction, self.shape = inner, ask, inner.schedule, inner.prediction, inner.shape
+        self.inner, self.ask, self.schedule, self.prediction, self.shape = (
+            inner,
+            ask,
+            inner.schedule,
+            inner.prediction,
+            inner.shape,
+        )
 
     def raws(self, x_in, t, cond=None):
         return (self.ask(self.inner, x_in, t, cond),)
@@ -66,13 +74,18 @@ def by_tangent(inner, x, t, cond):
     return eps - 0.01 * slope
 
 
-@pytest.mark.parametrize(("sampler", "options"), [("ddim", {}), ("heun", {}), ("unipc", {"order": 3}), ("ddpm", {}), ("dpmpp_sde", {})])
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [("ddim", {}), ("heun", {}), ("unipc", {"order": 3}), ("ddpm", {}), ("dpmpp_sde", {})],
+)
 def test_plain_sampling_costs_what_the_plan_says(sampler, options):
     found = count_evaluations(mixture(VPLinear()), sampler, steps=6, n=5, **options)
     plan = fewstep.plan(sampler, VPLinear(), steps=6, **options)
     assert found.planned == found.nfe == found.calls == plan.nfe
     assert found.evaluations == found.equivalents == plan.nfe and found.branches == 1.0
-    assert found.cost == Cost(plan.nfe, 5 * plan.nfe, unconditional_calls=plan.nfe, unconditional_rows=5 * plan.nfe)
+    assert found.cost == Cost(
+        plan.nfe, 5 * plan.nfe, unconditional_calls=plan.nfe, unconditional_rows=5 * plan.nfe
+    )
 
 
 def test_a_driver_counts_for_itself():
@@ -82,21 +95,36 @@ def test_a_driver_counts_for_itself():
 
 def test_guidance_costs_two_evaluations_in_one_call_or_two():
     labels, model = torch.tensor([0, 1, 2, 0]), labelled()
-    two = count_evaluations(model, "ddim", guide=lambda den: Guided(den, two_calls), steps=7, n=4, cond=labels)
-    one = count_evaluations(model, "ddim", guide=lambda den: Guided(den, one_batch), steps=7, n=4, cond=labels)
+    two = count_evaluations(
+        model, "ddim", guide=lambda den: Guided(den, two_calls), steps=7, n=4, cond=labels
+    )
+    one = count_evaluations(
+        model, "ddim", guide=lambda den: Guided(den, one_batch), steps=7, n=4, cond=labels
+    )
     assert two.nfe == one.nfe == two.planned == 7
     assert (two.calls, one.calls) == (14, 7)
     assert two.evaluations == one.evaluations == 14.0 and two.branches == one.branches == 2.0
     assert (two.cost.unconditional_calls, two.cost.unconditional_rows) == (7, 28)
-    assert (one.cost.unconditional_calls, one.cost.unconditional_rows) == (0, 0)  # the null labels are the wrapper's own matter
+    # the null labels are the wrapper's own matter
+    assert (one.cost.unconditional_calls, one.cost.unconditional_rows) == (0, 0)
 
 
 def test_derivatives_are_counted_apart_and_priced():
     labels, model = torch.tensor([0, 1, 2]), labelled()
-    back = count_evaluations(model, "ddim", guide=lambda den: Guided(den, by_gradient), steps=4, n=3, cond=labels)
+    back = count_evaluations(
+        model, "ddim", guide=lambda den: Guided(den, by_gradient), steps=4, n=3, cond=labels
+    )
     assert back.cost == Cost(4, 12, vjps=4, vjp_rows=12)
     assert back.evaluations == 4.0 and back.equivalents == 4.0 + 2.0 * 4.0
-    along = count_evaluations(model, "ddim", guide=lambda den: Guided(den, by_tangent), steps=4, n=3, cond=labels, jvp_weight=0.5)
+    along = count_evaluations(
+        model,
+        "ddim",
+        guide=lambda den: Guided(den, by_tangent),
+        steps=4,
+        n=3,
+        cond=labels,
+        jvp_weight=0.5,
+    )
     assert along.cost == Cost(4, 12, jvps=4, jvp_rows=12)
     assert along.equivalents == 4.0 + 0.5 * 4.0
 
@@ -105,7 +133,9 @@ def test_counting_changes_no_bit():
     labels, model = torch.tensor([0, 1, 2]), labelled()
     for ask in (two_calls, one_batch, by_gradient, by_tangent):
         plain = fewstep.sample(Guided(model, ask), "ddim", steps=3, n=3, cond=labels, dtype=F64)
-        counted = fewstep.sample(Guided(Counting(model), ask), "ddim", steps=3, n=3, cond=labels, dtype=F64)
+        counted = fewstep.sample(
+            Guided(Counting(model), ask), "ddim", steps=3, n=3, cond=labels, dtype=F64
+        )
         assert torch.equal(plain, counted)
 
 
@@ -141,8 +171,12 @@ def test_each_way_to_differentiate():
     assert cost(lambda den: reverse(den, 3)) == rows(5, vjps=3, vjp_rows=15)
     assert cost(twice) == rows(5, vjps=2, vjp_rows=10)
     assert cost(dual) == rows(5, jvps=1, jvp_rows=5)
-    assert cost(lambda den: torch.func.jvp(lambda v: den(v, 0.3), (x,), (x,))) == rows(5, jvps=1, jvp_rows=5)
-    assert cost(lambda den: torch.func.vjp(lambda v: den(v, 0.3), x)[1](x)) == rows(5, vjps=1, vjp_rows=5)
+    assert cost(lambda den: torch.func.jvp(lambda v: den(v, 0.3), (x,), (x,))) == rows(
+        5, jvps=1, jvp_rows=5
+    )
+    assert cost(lambda den: torch.func.vjp(lambda v: den(v, 0.3), x)[1](x)) == rows(
+        5, vjps=1, vjp_rows=5
+    )
     jacobian = torch.func.vmap(torch.func.jacrev(lambda v: den_row(den_now[0], v)))
     den_now = [Counting(labelled())]
     assert jacobian(x).shape == (5, 2, 2)
@@ -168,14 +202,23 @@ def test_everything_else_is_passed_on():
     model = MeanReverted(inner, mu, per_sample=True)
     counted = Counting(model)
     assert isinstance(counted, Denoiser)
-    assert counted.offset is mu and counted.batch == 3 and counted.time_mismatch(0.3) == 0.0 and counted.device == model.device
+    assert (
+        counted.offset is mu
+        and counted.batch == 3
+        and counted.time_mismatch(0.3) == 0.0
+        and counted.device == model.device
+    )
     found = fewstep.sample(counted, "ddim", steps=4, seed=2, dtype=F64)
-    assert torch.equal(found, fewstep.sample(model, "ddim", steps=4, seed=2, dtype=F64)) and found.shape == (3, 2)
+    assert torch.equal(
+        found, fewstep.sample(model, "ddim", steps=4, seed=2, dtype=F64)
+    ) and found.shape == (3, 2)
     assert counted.calls == 4 and counted.cost.rows == 12 and len(counted.times) == 4
     assert copy.copy(counted).shape == (2,)
     with pytest.raises(AttributeError, match="nothing_such"):
         _ = counted.nothing_such
-    assert own_dtype(Counting(wrap(torch.nn.Linear(2, 2), EDM(), "x0", shape=(2,)))) is torch.float32
+    assert (
+        own_dtype(Counting(wrap(torch.nn.Linear(2, 2), EDM(), "x0", shape=(2,)))) is torch.float32
+    )
 
 
 def test_bad_accounts_are_refused():

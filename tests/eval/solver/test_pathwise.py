@@ -22,7 +22,9 @@ COMMON = {"grid": "lam", "final": "sigma_min"}
 
 
 def gaussian(schedule=None, width=8, prediction="eps") -> GaussianMixture:
-    return GaussianMixture(MEAN * torch.ones(1, width, dtype=F64), STD, [1.0], schedule or VPLinear(), prediction)
+    return GaussianMixture(
+        MEAN * torch.ones(1, width, dtype=F64), STD, [1.0], schedule or VPLinear(), prediction
+    )
 
 
 def exact(found, tau):
@@ -34,7 +36,12 @@ def exact(found, tau):
     ("sampler", "options", "tau"),
     [
         ("dpmpp_2m_sde", {}, 1.0),
-        pytest.param("sde_dpm_solver_1", {"tau": 0.5, "reference_sampler": ("sa_solver", {"tau": 0.5})}, 0.5, marks=pytest.mark.slow),
+        pytest.param(
+            "sde_dpm_solver_1",
+            {"tau": 0.5, "reference_sampler": ("sa_solver", {"tau": 0.5})},
+            0.5,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_strong_error_is_that_of_the_closed_form(sampler, options, tau):
@@ -47,14 +54,19 @@ def test_the_strong_error_is_that_of_the_closed_form(sampler, options, tau):
     assert found.reference.tau == tau and found.reference.steps == 320 and found.nfe == 10
     torch.testing.assert_close(found.per_sample.square().mean().sqrt().item(), found.rmse)
     torch.testing.assert_close(found.largest, float((found.x - found.reference.end).abs().max()))
-    assert found.relative == pytest.approx(found.rmse / float(found.reference.end.square().mean().sqrt()))
+    assert found.relative == pytest.approx(
+        found.rmse / float(found.reference.end.square().mean().sqrt())
+    )
 
 
 def test_the_strong_error_falls_with_its_order_on_a_mixture():
-    """ddpm is of strong order 1: halving the steps halves the error, on the paths of one reference."""
+    """ddpm is of strong order 1: halving the steps halves the error, on the paths of one
+    reference."""
     reference, errors = None, []
     for steps in (20, 10):
-        found = strong_error(mixture(VPLinear()), "ddpm", steps=steps, n=16, refine=16, reference=reference, **COMMON)
+        found = strong_error(
+            mixture(VPLinear()), "ddpm", steps=steps, n=16, refine=16, reference=reference, **COMMON
+        )
         reference = found.reference
         errors.append(found.rmse)
     assert math.log2(errors[1] / errors[0]) == pytest.approx(1.0, abs=0.25)
@@ -62,11 +74,28 @@ def test_the_strong_error_falls_with_its_order_on_a_mixture():
 
 def test_an_independent_reference_agrees():
     own = strong_error(gaussian(), "dpmpp_2m_sde", steps=6, n=6, refine=12, **COMMON)
-    other = strong_error(gaussian(), "dpmpp_2m_sde", steps=6, n=6, refine=12, reference_sampler=("sa_solver", {"tau": 1.0}), **COMMON)
-    assert float((own.reference.end - other.reference.end).square().mean().sqrt()) < 3.0 * (own.reference.error + other.reference.error)
+    other = strong_error(
+        gaussian(),
+        "dpmpp_2m_sde",
+        steps=6,
+        n=6,
+        refine=12,
+        reference_sampler=("sa_solver", {"tau": 1.0}),
+        **COMMON,
+    )
+    assert float((own.reference.end - other.reference.end).square().mean().sqrt()) < 3.0 * (
+        own.reference.error + other.reference.error
+    )
     assert other.rmse == pytest.approx(own.rmse, rel=0.05)
     with pytest.raises(ScoreError, match="different SDEs"):
-        strong_error(gaussian(), "ddpm", steps=4, n=2, refine=2, reference_sampler=("sa_solver", {"tau": 0.5}))
+        strong_error(
+            gaussian(),
+            "ddpm",
+            steps=4,
+            n=2,
+            refine=2,
+            reference_sampler=("sa_solver", {"tau": 0.5}),
+        )
 
 
 def test_noise_that_follows_no_path_is_far_away():
@@ -78,8 +107,12 @@ def test_noise_that_follows_no_path_is_far_away():
 
 
 def test_samples_have_paths_of_their_own():
-    whole = strong_error(mixture(VPLinear()), "ddpm", steps=5, seeds=[3, 9, 4, 7, 5], refine=4, **COMMON)
-    parts = strong_error(mixture(VPLinear()), "ddpm", steps=5, seeds=[3, 9, 4, 7, 5], refine=4, batch=2, **COMMON)
+    whole = strong_error(
+        mixture(VPLinear()), "ddpm", steps=5, seeds=[3, 9, 4, 7, 5], refine=4, **COMMON
+    )
+    parts = strong_error(
+        mixture(VPLinear()), "ddpm", steps=5, seeds=[3, 9, 4, 7, 5], refine=4, batch=2, **COMMON
+    )
     one = strong_error(mixture(VPLinear()), "ddpm", steps=5, seeds=[4], refine=4, **COMMON)
     assert torch.equal(whole.x, parts.x) and torch.equal(whole.reference.end, parts.reference.end)
     assert torch.equal(whole.per_sample[2:3], one.per_sample)
@@ -89,7 +122,9 @@ def test_conditions_go_with_their_samples():
     model = GaussianMixture([[-2.0], [2.0]], 0.1, [0.5, 0.5], VPLinear())
     labels = torch.tensor([0, 1, 0, 1, 1])
     found = strong_error(model, "ddpm", steps=8, n=5, cond=labels, refine=2, batch=2)
-    assert torch.equal(found.x[:, 0] > 0.0, labels == 1) and torch.equal(found.reference.end[:, 0] > 0.0, labels == 1)
+    assert torch.equal(found.x[:, 0] > 0.0, labels == 1) and torch.equal(
+        found.reference.end[:, 0] > 0.0, labels == 1
+    )
 
 
 @pytest.mark.parametrize("schedule", [EDM(0.002, 80.0), Flow()], ids=["edm", "flow"])
@@ -104,7 +139,11 @@ def test_the_refined_grid():
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=F64)
     betas[-1] = 1.0
     grid = fewstep.grid("leading", DiscreteVP.from_betas(betas.numpy()), 5)
-    for g in (grid, fewstep.grid("uniform", Flow(), 4), fewstep.grid("lam", VPLinear(), 4, final="sigma_min")):
+    for g in (
+        grid,
+        fewstep.grid("uniform", Flow(), 4),
+        fewstep.grid("lam", VPLinear(), 4, final="sigma_min"),
+    ):
         fine = refined(g, 6)
         inner = [node for node in fine if node in g.nodes]
         assert inner == list(g.nodes)
@@ -130,7 +169,9 @@ def test_what_has_no_strong_error_is_refused(sampler, options, message):
 
 def test_a_reference_serves_its_own_start_and_strength():
     first = strong_error(gaussian(), "ddpm", steps=4, n=3, refine=2, **COMMON)
-    again = strong_error(gaussian(), "dpmpp_2m_sde", steps=4, n=3, reference=first.reference, **COMMON)
+    again = strong_error(
+        gaussian(), "dpmpp_2m_sde", steps=4, n=3, reference=first.reference, **COMMON
+    )
     assert again.reference is first.reference
     for sampler, change, message in (
         ("ddpm", {"n": 4}, "other seeds"),
@@ -150,8 +191,9 @@ def test_a_reference_serves_its_own_start_and_strength():
 
 
 def limit(start, end, tau):
-    """Mean and variance at ``end`` of the SDE on the Gaussian data from N(0, 1) at ``start``: y - m shrinks by c = (v_t / v_s)^(kappa / 2)
-    and gains v_t (1 - (v_t / v_s)^(tau^2)), with v = STD^2 + rho^2 and y = x / alpha."""
+    """Mean and variance at ``end`` of the SDE on the Gaussian data from N(0, 1) at ``start``: y - m
+    shrinks by c = (v_t / v_s)^(kappa / 2) and gains v_t (1 - (v_t / v_s)^(tau^2)), with v = STD^2 +
+    rho^2 and y = x / alpha."""
     v_s, v_t = (STD**2 + n.rho**2 for n in (start, end))
     c = (v_t / v_s) ** (0.5 * (1.0 + tau**2))
     mean = MEAN * (1.0 - c)
@@ -166,13 +208,29 @@ def law(plan):
 
 
 def expectations(mean, variance):
-    return {"mean": mean, "square": variance + mean**2, "cos": math.cos(mean) * math.exp(-variance / 2)}
+    return {
+        "mean": mean,
+        "square": variance + mean**2,
+        "cos": math.cos(mean) * math.exp(-variance / 2),
+    }
 
 
-@pytest.mark.parametrize(("sampler", "options", "tau"), [("ddpm", {}, 1.0), ("ddim", {"eta": 0.5}, 0.5), ("ddim", {}, 0.0)])
+@pytest.mark.parametrize(
+    ("sampler", "options", "tau"),
+    [("ddpm", {}, 1.0), ("ddim", {"eta": 0.5}, 0.5), ("ddim", {}, 0.0)],
+)
 def test_weak_errors_are_those_of_the_affine_law(sampler, options, tau):
-    """Sampler and limit from the same N(0, 1) start, both known; the pairs' difference is within 4 standard errors and is seen."""
-    found = weak_error(gaussian(width=16), sampler, steps=6, n=192, **({"refine": 8} if tau else {}), **COMMON, **options)
+    """Sampler and limit from the same N(0, 1) start, both known; the pairs' difference is within 4
+    standard errors and is seen."""
+    found = weak_error(
+        gaussian(width=16),
+        sampler,
+        steps=6,
+        n=192,
+        **({"refine": 8} if tau else {}),
+        **COMMON,
+        **options,
+    )
     plan = fewstep.plan(sampler, VPLinear(), steps=6, **COMMON, **options)
     own, exact = expectations(*law(plan)), expectations(*limit(plan.start, plan.end, tau))
     fine = exact
@@ -189,7 +247,15 @@ def test_weak_errors_are_those_of_the_affine_law(sampler, options, tau):
 
 def test_own_test_functions():
     model = mixture(VPLinear())
-    found = weak_error(model, "ddpm", steps=5, n=32, refine=4, functions={"right": lambda x: (x[:, 0] > 0.9).double()}, **COMMON)
+    found = weak_error(
+        model,
+        "ddpm",
+        steps=5,
+        n=32,
+        refine=4,
+        functions={"right": lambda x: (x[:, 0] > 0.9).double()},
+        **COMMON,
+    )
     assert list(found.differences) == ["right"] and found["right"].standard_error > 0.0
     with pytest.raises(ScoreError, match="'whole'"):
         weak_error(model, "ddim", steps=2, n=3, functions={"whole": lambda x: x})
@@ -208,7 +274,10 @@ def test_the_exact_weak_error():
     mean, variance = weak_errors(plan)
     torch.testing.assert_close(found.mean.abs(), torch.full((3,), mean, dtype=F64))
     torch.testing.assert_close(found.variance.abs(), torch.full((3,), variance, dtype=F64))
-    means, stds = torch.tensor([[[0.0, 1.0], [2.0, -1.0]]], dtype=F64), torch.tensor([[[0.5, 0.1], [1.0, 0.5]]], dtype=F64)
+    means, stds = (
+        torch.tensor([[[0.0, 1.0], [2.0, -1.0]]], dtype=F64),
+        torch.tensor([[[0.5, 0.1], [1.0, 0.5]]], dtype=F64),
+    )
     model = GaussianMixture(means, stds, [1.0], schedule, "v")
     both = [gaussian_weak_error(model, "ddpm", steps=n, **COMMON) for n in (100, 400)]
     assert both[0].mean.shape == (2, 2) and both[0].nfe == 100

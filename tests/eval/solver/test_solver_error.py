@@ -1,4 +1,5 @@
-"""Solver error, local errors and straightness against closed forms, and the reference's own error."""
+"""Solver error, local errors and straightness against closed forms, and the reference's own
+error."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ MEAN, STD = 0.7, 0.5
 
 
 def gaussian(schedule, prediction: str = "eps") -> GaussianMixture:
-    """One Gaussian in the plane: its probability flow is the affine map that keeps ``(x - alpha m) / sqrt(alpha^2 s^2 + sigma^2)``."""
+    """One Gaussian in the plane: its probability flow is the affine map that keeps
+    ``(x - alpha m) / sqrt(alpha^2 s^2 + sigma^2)``."""
     return GaussianMixture(torch.full((1, 2), MEAN, dtype=F64), STD, [1.0], schedule, prediction)
 
 
@@ -30,7 +32,9 @@ def moved(x: torch.Tensor, s, t) -> torch.Tensor:
     return t.alpha * MEAN + (x - s.alpha * MEAN) * widths[1] / widths[0]
 
 
-@pytest.mark.parametrize("schedule", [VPLinear(), EDM(0.002, 80.0), Flow()], ids=["vp", "edm", "flow"])
+@pytest.mark.parametrize(
+    "schedule", [VPLinear(), EDM(0.002, 80.0), Flow()], ids=["vp", "edm", "flow"]
+)
 def test_the_reference_is_the_exact_flow(schedule):
     model = gaussian(schedule, "velocity" if isinstance(schedule, Flow) else "eps")
     grid = fewstep.grid("lam", schedule, 6, final="sigma_min")
@@ -39,7 +43,9 @@ def test_the_reference_is_the_exact_flow(schedule):
     x = start_state(model, grid[0], range(5), dtype=F64)
     found = reference_states(model, x, grid)
     for node, state in zip(found.nodes, found.states, strict=True):
-        torch.testing.assert_close(state, moved(x, grid[0], node), rtol=0, atol=1e-6 * math.hypot(node.alpha, node.sigma))
+        torch.testing.assert_close(
+            state, moved(x, grid[0], node), rtol=0, atol=1e-6 * math.hypot(node.alpha, node.sigma)
+        )
     assert found.error < 1e-6
     assert (found.end - moved(x, grid[0], grid[-1])).abs().max() <= 10 * found.error + 1e-9
 
@@ -52,20 +58,35 @@ def test_the_error_is_the_distance_from_the_exact_flow():
     apart = fewstep.sample(model, "ddim", grid=grid, x=x) - moved(x, grid[0], grid[-1])
     assert found.rmse == pytest.approx(float(apart.square().mean().sqrt()), rel=1e-5)
     assert found.largest == pytest.approx(float(apart.abs().max()), rel=1e-5)
-    torch.testing.assert_close(found.per_sample, apart.square().mean(dim=1).sqrt(), rtol=1e-5, atol=1e-9)
-    assert found.relative == pytest.approx(found.rmse / float(moved(x, grid[0], grid[-1]).square().mean().sqrt()), rel=1e-6)
+    torch.testing.assert_close(
+        found.per_sample, apart.square().mean(dim=1).sqrt(), rtol=1e-5, atol=1e-9
+    )
+    assert found.relative == pytest.approx(
+        found.rmse / float(moved(x, grid[0], grid[-1]).square().mean().sqrt()), rel=1e-6
+    )
     assert found.nfe == 12 and found.converged
 
 
 @pytest.mark.parametrize(
-    ("sampler", "order", "options"), [("ddim", 1, {}), ("heun", 2, {}), ("dpmpp_2m", 2, {}), ("unipc", 3, {"order": 3})]
+    ("sampler", "order", "options"),
+    [("ddim", 1, {}), ("heun", 2, {}), ("dpmpp_2m", 2, {}), ("unipc", 3, {"order": 3})],
 )
 def test_error_falls_with_the_order(sampler, order, options):
-    """Between 40 and 80 steps of a grid between finite lam; multistep starts cost at most an order's share, hence one side only."""
+    """Between 40 and 80 steps of a grid between finite lam; multistep starts cost at most an
+    order's share, hence one side only."""
     schedule = VPLinear()
     reference, errors = None, []
     for steps in (40, 80):
-        found = solver_error(mixture(schedule), sampler, steps=steps, grid="lam", final="sigma_min", n=8, reference=reference, **options)
+        found = solver_error(
+            mixture(schedule),
+            sampler,
+            steps=steps,
+            grid="lam",
+            final="sigma_min",
+            n=8,
+            reference=reference,
+            **options,
+        )
         reference = found.reference
         errors.append(found.rmse)
     assert math.log2(errors[0] / errors[1]) > order - 0.35
@@ -73,10 +94,13 @@ def test_error_falls_with_the_order(sampler, order, options):
 
 
 def test_the_last_step_to_zero_is_the_samplers_own():
-    """At sigma = 0 the same last jump is taken, so a converging sampler's error keeps falling below the jump's own."""
+    """At sigma = 0 the same last jump is taken, so a converging sampler's error keeps falling below
+    the jump's own."""
     schedule = EDM(0.002, 80.0)
     model = gaussian(schedule, "x0")
-    errors = [solver_error(model, "heun", grid="karras", steps=steps, n=4).rmse for steps in (20, 80, 320)]
+    errors = [
+        solver_error(model, "heun", grid="karras", steps=steps, n=4).rmse for steps in (20, 80, 320)
+    ]
     assert errors[0] > 8 * errors[1] > 64 * errors[2]
 
 
@@ -88,7 +112,17 @@ def test_a_reference_serves_other_samplers_and_only_its_own_start():
     assert again.rmse == solver_error(model, "heun", steps=7, n=4, final="sigma_min").rmse
     for change in ({"seed": 1}, {"n": 5}, {"final": "zero"}):
         with pytest.raises(ScoreError, match="other states"):
-            solver_error(model, "ddim", **{"steps": 10, "n": 4, "final": "sigma_min", "reference": first.reference, **change})
+            solver_error(
+                model,
+                "ddim",
+                **{
+                    "steps": 10,
+                    "n": 4,
+                    "final": "sigma_min",
+                    "reference": first.reference,
+                    **change,
+                },
+            )
 
 
 def test_an_adaptive_driver_is_scored_too():
@@ -124,7 +158,9 @@ def test_what_has_no_path_is_refused(sampler, options, message):
 
 @cache
 def shared(steps: int):
-    return local_errors(gaussian(VPLinear()), "ddim", steps=steps, grid="lam", final="sigma_min", n=4).reference
+    return local_errors(
+        gaussian(VPLinear()), "ddim", steps=steps, grid="lam", final="sigma_min", n=4
+    ).reference
 
 
 def test_local_errors_of_ddim_by_hand():
@@ -137,18 +173,30 @@ def test_local_errors_of_ddim_by_hand():
         at_s = moved(x, grid[0], s)
         piece = type(grid).from_nodes([s, t], schedule)
         step = fewstep.sample(model, "ddim", grid=piece, x=at_s)
-        assert found.error[i] == pytest.approx(float((step - moved(x, grid[0], t)).square().mean().sqrt()), rel=1e-4)
+        assert found.error[i] == pytest.approx(
+            float((step - moved(x, grid[0], t)).square().mean().sqrt()), rel=1e-4
+        )
 
 
 @pytest.mark.parametrize(
-    ("sampler", "order", "options"), [("ddim", 1, {}), ("heun", 2, {}), ("dpmpp_2m", 2, {}), ("unipc", 3, {"order": 2})]
+    ("sampler", "order", "options"),
+    [("ddim", 1, {}), ("heun", 2, {}), ("dpmpp_2m", 2, {}), ("unipc", 3, {"order": 2})],
 )
 def test_local_errors_fall_one_order_faster(sampler, order, options):
     """O(h^{p+1}) in the middle of the range; UniPC-2 with its corrector is of order 3."""
     middle = []
     for steps in (20, 40):
         reference = shared(steps)
-        found = local_errors(gaussian(VPLinear()), sampler, steps=steps, grid="lam", final="sigma_min", n=4, reference=reference, **options)
+        found = local_errors(
+            gaussian(VPLinear()),
+            sampler,
+            steps=steps,
+            grid="lam",
+            final="sigma_min",
+            n=4,
+            reference=reference,
+            **options,
+        )
         middle.append(found.error[steps // 2])
         assert len(found.error) == steps == len(found.nodes) - 1
     assert math.log2(middle[0] / middle[1]) == pytest.approx(order + 1, abs=0.35)
@@ -157,7 +205,9 @@ def test_local_errors_fall_one_order_faster(sampler, order, options):
 def test_local_errors_add_up_to_the_whole_in_one_step():
     model = gaussian(VPLinear())
     one = local_errors(model, "heun", steps=1, n=4, final="sigma_min")
-    assert one.error[0] == pytest.approx(solver_error(model, "heun", steps=1, n=4, final="sigma_min").rmse, rel=1e-6)
+    assert one.error[0] == pytest.approx(
+        solver_error(model, "heun", steps=1, n=4, final="sigma_min").rmse, rel=1e-6
+    )
     with pytest.raises(ScoreError, match="other nodes"):
         local_errors(model, "heun", steps=2, n=4, final="sigma_min", reference=one.reference)
 
@@ -166,22 +216,29 @@ def test_local_errors_add_up_to_the_whole_in_one_step():
 
 
 def test_a_point_is_reached_on_a_straight_line():
-    """Data of (nearly) one point: x = alpha m + sigma z, straight at constant speed in the coordinates of the straight path."""
+    """Data of (nearly) one point: x = alpha m + sigma z, straight at constant speed in the
+    coordinates of the straight path."""
     for schedule in (VPLinear(), EDM(0.002, 80.0), Flow()):
         nodes = fewstep.grid("lam", schedule, 60, final="sigma_min").nodes
         z = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
         found = straightness(nodes, [n.alpha * 0.3 + n.sigma * z for n in nodes])
-        assert found.deviation < 1e-20 and found.length == pytest.approx(1.0, rel=1e-12) and found.curvature < 1e-8
+        assert (
+            found.deviation < 1e-20
+            and found.length == pytest.approx(1.0, rel=1e-12)
+            and found.curvature < 1e-8
+        )
 
 
 def test_a_half_circle():
-    """Length pi/2 of the distance; curvature 1/radius = 2 over the distance; deviation of the angle's constant speed from the chord's:
-    with y = (-cos, sin)(pi r), |y'|^2 = pi^2, |chord|^2 = 4, int |chord - y'|^2 = pi^2 - 4, over d = 2."""
+    """Length pi/2 of the distance; curvature 1/radius = 2 over the distance; deviation of the
+    angle's constant speed from the chord's: with y = (-cos, sin)(pi r), |y'|^2 = pi^2, |chord|^2 =
+    4, int |chord - y'|^2 = pi^2 - 4, over d = 2."""
     schedule, n = Flow(), 2000
     r = [i / n for i in range(n + 1)]
     nodes = [schedule.node(1.0 - v) for v in r]
     states = [
-        torch.tensor([[-math.cos(math.pi * v), math.sin(math.pi * v)]], dtype=F64) * (m.alpha + m.sigma)
+        torch.tensor([[-math.cos(math.pi * v), math.sin(math.pi * v)]], dtype=F64)
+        * (m.alpha + m.sigma)
         for v, m in zip(r, nodes, strict=True)
     ]
     found = straightness(nodes, states)
@@ -196,13 +253,22 @@ def test_a_mixture_is_not_straight():
     grid = fewstep.grid("lam", model.schedule, 30, final="sigma_min")
     x = start_state(model, grid[0], range(8), dtype=F64)
     found = straightness(grid.nodes, reference_states(model, x, grid, tolerance=1e-6).states)
-    assert found.length > 1.05 and found.deviation > 0.05 and found.planarity[1] == pytest.approx(1.0, abs=1e-6)
+    assert (
+        found.length > 1.05
+        and found.deviation > 0.05
+        and found.planarity[1] == pytest.approx(1.0, abs=1e-6)
+    )
 
 
 def test_bad_trajectories_are_refused():
     nodes = fewstep.grid("lam", VPLinear(), 4, final="sigma_min").nodes
     states = [torch.zeros(2, 3) for _ in nodes]
-    for bad in ((nodes[:2], states[:2]), (nodes, states[1:]), (nodes[::-1], states), (nodes, [*states[:-1], states[0] * math.nan])):
+    for bad in (
+        (nodes[:2], states[:2]),
+        (nodes, states[1:]),
+        (nodes[::-1], states),
+        (nodes, [*states[:-1], states[0] * math.nan]),
+    ):
         with pytest.raises(ScoreError):
             straightness(*bad)
 
@@ -211,7 +277,8 @@ def test_bad_trajectories_are_refused():
 
 
 class UnitGaussian(torch.nn.Module):
-    """E[eps | x] = sigma x of a unit Gaussian on VP, in float32: its probability flow stands still."""
+    """E[eps | x] = sigma x of a unit Gaussian on VP, in float32: its probability flow stands
+    still."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +292,8 @@ class UnitGaussian(torch.nn.Module):
 def test_a_float32_network_runs_under_float64_states():
     model = fewstep.models.wrap(UnitGaussian(), VPLinear(), "eps", shape=(2,))
     assert own_dtype(model) is torch.float32
-    assert own_dtype(fewstep.models.wrap(lambda x, t: x, VPLinear(), "eps")) is F64  # a plain function shows no weights
+    # a plain function shows no weights
+    assert own_dtype(fewstep.models.wrap(lambda x, t: x, VPLinear(), "eps")) is F64
     assert InOwnPrecision(model)(torch.ones(3, 2, dtype=F64), 0.5).dtype is F64
     found = solver_error(model, "heun", steps=20, n=4, final="sigma_min")
     assert found.x.dtype is F64

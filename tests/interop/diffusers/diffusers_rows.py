@@ -1,4 +1,5 @@
-"""The configs for which a diffusers class and its counterpart give the same latents, and the counts where theirs does something else."""
+"""The configs for which a diffusers class and its counterpart give the same latents, and the counts
+where theirs does something else."""
 
 from __future__ import annotations
 
@@ -10,7 +11,14 @@ from diffusers_loops import SD
 COUNTS = (1, 2, 3, 5, 10, 20, 50)
 OFFSET = {"steps_offset": 1, "timestep_spacing": "leading"}
 V = {"prediction_type": "v_prediction"}
-SVD = {"use_karras_sigmas": True, "sigma_min": 0.002, "sigma_max": 700.0, "timestep_type": "continuous", **V, "timestep_spacing": "leading"}
+SVD = {
+    "use_karras_sigmas": True,
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+    "timestep_type": "continuous",
+    **V,
+    "timestep_spacing": "leading",
+}
 BETAS = [0.01 + 0.0001 * k for k in range(100)]
 LOW = {"lower_order_final": True}
 NOISE = {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"}
@@ -27,7 +35,8 @@ START = "their Runge-Kutta start-up takes the last four of at least four times"
 
 @dataclass(frozen=True)
 class Row:
-    """``name`` + "Scheduler" with ``config``; ``apart``: counts where theirs does something else, with the reason."""
+    """``name`` + "Scheduler" with ``config``; ``apart``: counts where theirs does something else,
+    with the reason."""
 
     name: str
     config: dict[str, Any]
@@ -35,15 +44,36 @@ class Row:
     given: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        words = [self.name, *(f"{k}={v}" for k, v in self.config.items() if k not in SD and k != "trained_betas")]
+        words = [
+            self.name,
+            *(f"{k}={v}" for k, v in self.config.items() if k not in SD and k != "trained_betas"),
+        ]
         return " ".join(words)
 
 
 ROWS = [
     Row("DDIM", {"clip_sample": False, "set_alpha_to_one": False, **OFFSET, **SD}),
     Row("DDIM", {"clip_sample": False, "beta_schedule": "squaredcos_cap_v2", **V}),
-    Row("DDIM", {"clip_sample": False, "prediction_type": "sample", "num_train_timesteps": 100, "trained_betas": BETAS}),
-    Row("DDIM", {"clip_sample": False, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing", **SD, **V}, {3: NEXT}),
+    Row(
+        "DDIM",
+        {
+            "clip_sample": False,
+            "prediction_type": "sample",
+            "num_train_timesteps": 100,
+            "trained_betas": BETAS,
+        },
+    ),
+    Row(
+        "DDIM",
+        {
+            "clip_sample": False,
+            "rescale_betas_zero_snr": True,
+            "timestep_spacing": "trailing",
+            **SD,
+            **V,
+        },
+        {3: NEXT},
+    ),
     Row("DDPM", {"clip_sample": False}),
     Row("DDPM", {"clip_sample": True}),
     Row("DDPM", {"clip_sample": False, "thresholding": True, "sample_max_value": 2.0}),
@@ -81,8 +111,14 @@ ROWS = [
     Row("UniPCMultistep", {"solver_order": 1}),
     Row("UniPCMultistep", SD),
     Row("UniPCMultistep", {"solver_type": "bh1", "final_sigmas_type": "sigma_min"}),
-    Row("UniPCMultistep", {"solver_order": 3, "prediction_type": "sample", "disable_corrector": [0, 1]}),
-    Row("UniPCMultistep", {"solver_order": 3, "predict_x0": False, "final_sigmas_type": "sigma_min", **OFFSET}),
+    Row(
+        "UniPCMultistep",
+        {"solver_order": 3, "prediction_type": "sample", "disable_corrector": [0, 1]},
+    ),
+    Row(
+        "UniPCMultistep",
+        {"solver_order": 3, "predict_x0": False, "final_sigmas_type": "sigma_min", **OFFSET},
+    ),
     Row("HeunDiscrete", SD),
     Row("HeunDiscrete", {"use_karras_sigmas": True, **SD}),
     Row("HeunDiscrete", {"timestep_spacing": "trailing", **V}),
@@ -122,14 +158,16 @@ ROWS = [
 
 
 def calls_of(row: Row, steps: int, calls: int) -> int:
-    """What ours is asked for: where a step has no fixed number of calls (PNDM) ours counts calls."""
+    """What ours is asked for: where a step has no fixed number of calls (PNDM) ours counts
+    calls."""
     return calls if row.name == "PNDM" else steps
 
 
 def tolerance(row: Row, scheduler: Any, steps: int) -> float:
-    """A few float32 roundings of theirs: of the largest state that their side holds, which is sigma / alpha where they do not scale it;
-    of ``1 - alpha_bar``, which they form in float32 (one step of linspace starts at t = 0, where it is small); of
-    ``1 - alpha_bar_t / alpha_bar_s`` in DDPM's variance, which falls with the step; of the last sigma, by which FlowMatchHeun divides."""
+    """A few float32 roundings of theirs: of the largest state that their side holds, which is sigma
+    / alpha where they do not scale it; of ``1 - alpha_bar``, which they form in float32 (one step
+    of linspace starts at t = 0, where it is small); of ``1 - alpha_bar_t / alpha_bar_s`` in DDPM's
+    variance, which falls with the step; of the last sigma, by which FlowMatchHeun divides."""
     first = float(scheduler.sigmas[0]) if hasattr(scheduler, "sigmas") else 1.0
     made = 4e-6 + 6e-7 * max(1.0, first) + 1.2e-7 / first**2
     if row.name == "DDPM":

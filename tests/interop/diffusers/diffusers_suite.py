@@ -1,8 +1,9 @@
 """A pytest plugin that runs diffusers' own scheduler tests on ``FewstepScheduler``.
 
-Each test class there lists the classes under test in ``scheduler_classes``. Every class that is known here is replaced by one that makes a
-``FewstepScheduler`` from that class's config; tests of classes that are not known run on nothing of ours and are left out. The outcome of
-every test goes to the file that ``FEWSTEP_SUITE_OUTCOMES`` names.
+Each test class there lists the classes under test in ``scheduler_classes``. Every class that is
+known here is replaced by one that makes a ``FewstepScheduler`` from that class's config; tests of
+classes that are not known run on nothing of ours and are left out. The outcome of every test goes
+to the file that ``FEWSTEP_SUITE_OUTCOMES`` names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ OUTCOMES: dict[str, dict[str, str]] = {}
 
 
 def replaced(original: Any) -> Any:
-    """A FewstepScheduler whose constructor takes the arguments of ``original`` and whose state is in that class's coordinates."""
+    """A FewstepScheduler whose constructor takes the arguments of ``original`` and whose state is
+    in that class's coordinates."""
     from fewstep import FewstepScheduler
 
     if issubclass(original, FewstepScheduler):  # by way of a test class that this one inherits from
@@ -34,7 +36,11 @@ def replaced(original: Any) -> Any:
         FewstepScheduler.__init__(self, **dict(zip(names, values, strict=False)), **config)
 
     scaled = STYLES.get(original.__name__) in ("sigmas", "edm")
-    return type("FewstepScheduler", (FewstepScheduler,), {"__init__": make, **(own_coordinates() if scaled else {})})
+    return type(
+        "FewstepScheduler",
+        (FewstepScheduler,),
+        {"__init__": make, **(own_coordinates() if scaled else {})},
+    )
 
 
 def own_coordinates() -> dict[str, Any]:
@@ -49,7 +55,12 @@ def own_coordinates() -> dict[str, Any]:
         if self.step_index is not None:
             return int(self.step_index)
         return int(
-            self.begin_index or (self.timesteps.tolist().index(float(timestep)) if float(timestep) in self.timesteps.tolist() else 0)
+            self.begin_index
+            or (
+                self.timesteps.tolist().index(float(timestep))
+                if float(timestep) in self.timesteps.tolist()
+                else 0
+            )
         )
 
     def start(self: Any) -> Any:
@@ -61,19 +72,40 @@ def own_coordinates() -> dict[str, Any]:
         return sample if self._compiled is None else sample * alpha(self, due(self, timestep))
 
     def step(
-        self: Any, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True, **named: Any
+        self: Any,
+        model_output: Any,
+        timestep: Any,
+        sample: Any,
+        generator: Any = None,
+        return_dict: bool = True,
+        **named: Any,
     ) -> Any:
         if self._compiled is None:
             self._open()
         k = due(self, timestep)
-        made = Ours.step(self, model_output, timestep, sample * alpha(self, k), generator=generator, return_dict=False, **named)
+        made = Ours.step(
+            self,
+            model_output,
+            timestep,
+            sample * alpha(self, k),
+            generator=generator,
+            return_dict=False,
+            **named,
+        )
         x = made[0] / alpha(self, k + 1)
         return SchedulerOutput(prev_sample=x) if return_dict else (x,)
 
     def add_noise(self: Any, original_samples: Any, noise: Any, timesteps: Any) -> Any:
-        return Ours.add_noise(self, original_samples, noise, timesteps) / alpha(self, due(self, timesteps.flatten()[0]))
+        return Ours.add_noise(self, original_samples, noise, timesteps) / alpha(
+            self, due(self, timesteps.flatten()[0])
+        )
 
-    return {"init_noise_sigma": property(start), "scale_model_input": scale, "step": step, "add_noise": add_noise}
+    return {
+        "init_noise_sigma": property(start),
+        "scale_model_input": scale,
+        "step": step,
+        "add_noise": add_noise,
+    }
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -84,7 +116,9 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
         group = item.cls
         names = [c.__name__ for c in getattr(group, "scheduler_classes", ())]
         if group not in made:
-            made[group] = bool(names) and all(name in (*STYLES, "FewstepScheduler") for name in names)
+            made[group] = bool(names) and all(
+                name in (*STYLES, "FewstepScheduler") for name in names
+            )
             if made[group]:
                 group.scheduler_classes = tuple(replaced(c) for c in group.scheduler_classes)
         if made[group]:
@@ -98,7 +132,10 @@ def pytest_runtest_logreport(report: Any) -> None:
     if report.when == "call" or report.outcome != "passed":
         crash = getattr(report.longrepr, "reprcrash", None)
         name = "::".join(report.nodeid.split("/")[-1].split("::"))
-        OUTCOMES[name] = {"outcome": report.outcome, "message": "" if crash is None else str(crash.message)}
+        OUTCOMES[name] = {
+            "outcome": report.outcome,
+            "message": "" if crash is None else str(crash.message),
+        }
 
 
 def pytest_sessionfinish() -> None:

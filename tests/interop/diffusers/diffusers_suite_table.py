@@ -1,7 +1,8 @@
 """Why tests of diffusers' own suite fail on ``FewstepScheduler``: every one, by its reason.
 
-Kinds: ``refused`` in words on purpose, ``internal`` (a private attribute), ``deviation`` (another formula, pinned by the test named, all in
-test_diffusers_deviations.py), ``rounding``, ``test`` and ``theirs`` (the test's or their classes' own doing) and ``other message``.
+Kinds: ``refused`` in words on purpose, ``internal`` (a private attribute), ``deviation`` (another
+formula, pinned by the test named, all in test_diffusers_deviations.py), ``rounding``, ``test`` and
+``theirs`` (the test's or their classes' own doing) and ``other message``.
 """
 
 from __future__ import annotations
@@ -10,31 +11,85 @@ from __future__ import annotations
 RELEASE = "v0.40.0"
 #: reason -> (kind, what is the matter)
 REASONS: dict[str, tuple[str, str]] = {
-    "foreign_time": ("refused", "step is given a time that is none of the run's; which state that would be is not said"),
-    "repeated_times": ("refused", "as many steps as the table has entries and more: theirs calls the network twice at one time"),
+    "foreign_time": (
+        "refused",
+        "step is given a time that is none of the run's; which state that would be is not said",
+    ),
+    "repeated_times": (
+        "refused",
+        "as many steps as the table has entries and more: theirs calls the network twice at "
+        "one time",
+    ),
     "beta_above_one": ("refused", "beta_end=2: alpha^2 would be negative"),
     "one_entry": ("refused", "a table of one noise level"),
-    "zero_snr_eps": ("refused", "rescale_betas_zero_snr with an epsilon network, which says nothing at alpha = 0; theirs puts 2^-24 there"),
+    "zero_snr_eps": (
+        "refused",
+        "rescale_betas_zero_snr with an epsilon network, which says nothing at alpha = 0; "
+        "theirs puts 2^-24 there",
+    ),
     "flow_end": ("refused", "final_sigmas_type=sigma_min on a flow, which ends at 0"),
-    "single_sde": ("refused", "sde-dpmsolver++ of the singlestep class: sampler=dpmpp_sde and others are named"),
+    "single_sde": (
+        "refused",
+        "sde-dpmsolver++ of the singlestep class: sampler=dpmpp_sde and others are named",
+    ),
     "variance": ("internal", "calls _get_variance"),
-    "pndm_parts": ("internal", "calls step_prk and step_plms, or reads prk_timesteps; step does both here"),
-    "no_table": ("refused", "trained_betas of IPNDM, which is no table here but the trigonometric path"),
-    "both_given": ("other message", "num_inference_steps and timesteps that agree are accepted; a ValueError where they differ"),
-    "their_classes": ("theirs", "from_config of their other classes fails on this class's values (SASolver, DEIS, as their own pairs do)"),
-    "end_of_table": ("deviation", "set_alpha_to_one=False at t = 0 (test_a_last_call_at_the_end_of_the_table_is_used)"),
-    "edm_end": ("deviation", "final_sigmas_type=sigma_min (test_special_levels_that_end_at_sigma_min_use_their_last_call)"),
-    "whole_times": ("deviation", "special levels (test_special_levels_differ_by_their_whole_time_alone)"),
-    "lms_middle": ("deviation", "LMS from the middle (test_lms_in_the_middle_weighs_the_derivatives_that_it_has)"),
+    "pndm_parts": (
+        "internal",
+        "calls step_prk and step_plms, or reads prk_timesteps; step does both here",
+    ),
+    "no_table": (
+        "refused",
+        "trained_betas of IPNDM, which is no table here but the trigonometric path",
+    ),
+    "both_given": (
+        "other message",
+        "num_inference_steps and timesteps that agree are accepted; a ValueError where they differ",
+    ),
+    "their_classes": (
+        "theirs",
+        "from_config of their other classes fails on this class's values (SASolver, DEIS, as "
+        "their own pairs do)",
+    ),
+    "end_of_table": (
+        "deviation",
+        "set_alpha_to_one=False at t = 0 (test_a_last_call_at_the_end_of_the_table_is_used)",
+    ),
+    "edm_end": (
+        "deviation",
+        "final_sigmas_type=sigma_min "
+        "(test_special_levels_that_end_at_sigma_min_use_their_last_call)",
+    ),
+    "whole_times": (
+        "deviation",
+        "special levels (test_special_levels_differ_by_their_whole_time_alone)",
+    ),
+    "lms_middle": (
+        "deviation",
+        "LMS from the middle (test_lms_in_the_middle_weighs_the_derivatives_that_it_has)",
+    ),
     "ipndm_start": ("deviation", "test_ipndm_begins_with_the_data_prediction"),
-    "kdpm2_times": ("deviation", "KDPM2 (test_kdpm2_rounds_the_time_of_every_other_call); 3e-5 of the sum"),
+    "kdpm2_times": (
+        "deviation",
+        "KDPM2 (test_kdpm2_rounds_the_time_of_every_other_call); 3e-5 of the sum",
+    ),
     "rounding": (
         "rounding",
-        "less than 1e-5 of the sum: their levels and times are float32; DDPM next to the data 5e-5, none with their table in float64",
+        "less than 1e-5 of the sum: their levels and times are float32; DDPM next to the "
+        "data 5e-5, none with their table in float64",
     ),
-    "heun_state": ("test", "gives step the scaled input for the state; theirs goes on from a state that it kept, here an edit is kept"),
-    "single_middle": ("deviation", "test_singlestep_begun_inside_of_a_step_lays_out_the_calls_that_are_left"),
-    "no_such_word": ("refused", "variance_type='other', which no class has; beta_schedule='exp', which Heun alone has"),
+    "heun_state": (
+        "test",
+        "gives step the scaled input for the state; theirs goes on from a state that it "
+        "kept, here an edit is kept",
+    ),
+    "single_middle": (
+        "deviation",
+        "test_singlestep_begun_inside_of_a_step_lays_out_the_calls_that_are_left",
+    ),
+    "no_such_word": (
+        "refused",
+        "variance_type='other', which no class has; beta_schedule='exp', which Heun alone has",
+    ),
 }
 #: reason -> the tests, as file::name (file_1d: the one-dimensional class of that file)
 FAILURES: dict[str, str] = {

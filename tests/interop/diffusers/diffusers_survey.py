@@ -1,8 +1,10 @@
-"""What diffusers' pipelines ask of their scheduler, found in their source; and the tables of docs/diffusers.md that answer it.
+"""What diffusers' pipelines ask of their scheduler, found in their source; and the tables of
+docs/diffusers.md that answer it.
 
     python tests/interop/diffusers/diffusers_survey.py
 
-writes the tables anew. All verdicts in words stand in ``BRANCHES``, ``ATTRIBUTES``, ``SERVED`` and in ``interop.diffusers_pipelines``.
+writes the tables anew. All verdicts in words stand in ``BRANCHES``, ``ATTRIBUTES``, ``SERVED`` and
+in ``interop.diffusers_pipelines``.
 """
 
 from __future__ import annotations
@@ -20,29 +22,52 @@ from repository import ROOT
 #: the diffusers whose source the verdicts are about
 VERSION = "0.42.1"
 PAGE = ROOT / "docs" / "diffusers.md"
-BEGIN, END = "<!-- tables of tests/interop/diffusers/diffusers_survey.py -->", "<!-- end of the tables -->"
+BEGIN, END = (
+    "<!-- tables of tests/interop/diffusers/diffusers_survey.py -->",
+    "<!-- end of the tables -->",
+)
 
 _REPLACED = "refused: the pipeline's constructor drops any other scheduler"
-#: (file, classes asked for) -> (the branch that a FewstepScheduler takes, whether it is right for it)
+#: (file, classes asked for) -> (the branch that a FewstepScheduler takes, whether it is right for
+#: it)
 BRANCHES: dict[tuple[str, str], tuple[str, str]] = {
     ("bria/pipeline_bria.py", "DDIMScheduler, EulerAncestralDiscreteScheduler"): (
         "levels of the training table as `sigmas=`",
-        "right for a flow without dynamic shifting, which is what Bria ships with; for a table give `sigmas` that fall",
+        "right for a flow without dynamic shifting, which is what Bria ships with; for a "
+        "table give `sigmas` that fall",
     ),
     ("bria/pipeline_bria.py", "FlowMatchEulerDiscreteScheduler"): (
         "no `mu` for dynamic shifting; `scale_model_input` is called, which changes nothing",
         "right without dynamic shifting; with it refused in words (`mu` is wanted)",
     ),
-    ("cogvideo/pipeline_cogvideox.py", "CogVideoXDPMScheduler"): ("the step of CogVideoXDDIM and others", "right"),
-    ("cogvideo/pipeline_cogvideox_image2video.py", "CogVideoXDPMScheduler"): ("the step of CogVideoXDDIM and others", "right"),
-    ("cogvideo/pipeline_cogvideox_video2video.py", "CogVideoXDPMScheduler"): ("the step of CogVideoXDDIM and others", "right"),
-    ("cogview3/pipeline_cogview3plus.py", "CogVideoXDPMScheduler"): ("the step of CogVideoXDDIM and others", "right"),
-    ("consisid/pipeline_consisid.py", "CogVideoXDPMScheduler"): ("the step of CogVideoXDDIM and others", "right"),
+    ("cogvideo/pipeline_cogvideox.py", "CogVideoXDPMScheduler"): (
+        "the step of CogVideoXDDIM and others",
+        "right",
+    ),
+    ("cogvideo/pipeline_cogvideox_image2video.py", "CogVideoXDPMScheduler"): (
+        "the step of CogVideoXDDIM and others",
+        "right",
+    ),
+    ("cogvideo/pipeline_cogvideox_video2video.py", "CogVideoXDPMScheduler"): (
+        "the step of CogVideoXDDIM and others",
+        "right",
+    ),
+    ("cogview3/pipeline_cogview3plus.py", "CogVideoXDPMScheduler"): (
+        "the step of CogVideoXDDIM and others",
+        "right",
+    ),
+    ("consisid/pipeline_consisid.py", "CogVideoXDPMScheduler"): (
+        "the step of CogVideoXDDIM and others",
+        "right",
+    ),
     ("deprecated/audio_diffusion/pipeline_audio_diffusion.py", "DDIMScheduler"): (
         "1000 steps by default, no `eta`, no `encode`",
         "refused: see AudioDiffusionPipeline above",
     ),
-    ("deprecated/stable_diffusion_variants/pipeline_stable_diffusion_model_editing.py", "PNDMScheduler"): (
+    (
+        "deprecated/stable_diffusion_variants/pipeline_stable_diffusion_model_editing.py",
+        "PNDMScheduler",
+    ): (
         "no message that PNDM is not supported",
         "right: editing reads no scheduler, and plms runs",
     ),
@@ -62,21 +87,41 @@ BRANCHES: dict[tuple[str, str], tuple[str, str]] = {
         "`sigmas` and `mu` are passed on",
         "right: `sigmas` is None unless the caller gives it, and a static shift needs no `mu`",
     ),
-    ("ledits_pp/pipeline_leditspp_stable_diffusion.py", "DDIMScheduler"): ("the formula of SDE-DPM-Solver++", "refused, see above"),
-    ("ledits_pp/pipeline_leditspp_stable_diffusion.py", "DDIMScheduler, DPMSolverMultistepScheduler"): (
+    ("ledits_pp/pipeline_leditspp_stable_diffusion.py", "DDIMScheduler"): (
+        "the formula of SDE-DPM-Solver++",
+        "refused, see above",
+    ),
+    (
+        "ledits_pp/pipeline_leditspp_stable_diffusion.py",
+        "DDIMScheduler, DPMSolverMultistepScheduler",
+    ): (
         "the constructor makes a DPMSolverMultistepScheduler of its config, with a warning",
         _REPLACED,
     ),
-    ("ledits_pp/pipeline_leditspp_stable_diffusion.py", "DPMSolverMultistepScheduler"): ("NotImplementedError", "refused, see above"),
-    ("ledits_pp/pipeline_leditspp_stable_diffusion_xl.py", "DDIMScheduler"): ("the formula of SDE-DPM-Solver++", "refused, see above"),
-    ("ledits_pp/pipeline_leditspp_stable_diffusion_xl.py", "DDIMScheduler, DPMSolverMultistepScheduler"): (
+    ("ledits_pp/pipeline_leditspp_stable_diffusion.py", "DPMSolverMultistepScheduler"): (
+        "NotImplementedError",
+        "refused, see above",
+    ),
+    ("ledits_pp/pipeline_leditspp_stable_diffusion_xl.py", "DDIMScheduler"): (
+        "the formula of SDE-DPM-Solver++",
+        "refused, see above",
+    ),
+    (
+        "ledits_pp/pipeline_leditspp_stable_diffusion_xl.py",
+        "DDIMScheduler, DPMSolverMultistepScheduler",
+    ): (
         "the constructor makes a DPMSolverMultistepScheduler of its config, with a warning",
         _REPLACED,
     ),
-    ("ledits_pp/pipeline_leditspp_stable_diffusion_xl.py", "DPMSolverMultistepScheduler"): ("NotImplementedError", "refused, see above"),
+    ("ledits_pp/pipeline_leditspp_stable_diffusion_xl.py", "DPMSolverMultistepScheduler"): (
+        "NotImplementedError",
+        "refused, see above",
+    ),
     ("longcat_audio_dit/pipeline_longcat_audio_dit.py", "FlowMatchEulerDiscreteScheduler"): (
-        "the constructor makes FlowMatchEulerDiscreteScheduler(shift=1, invert_sigmas=True) in its place, without a word",
-        "not served: `invert_sigmas=True` is refused in words by `from_config(pipe.scheduler.config)`",
+        "the constructor makes FlowMatchEulerDiscreteScheduler(shift=1, invert_sigmas=True) "
+        "in its place, without a word",
+        "not served: `invert_sigmas=True` is refused in words by "
+        "`from_config(pipe.scheduler.config)`",
     ),
     ("ltx/pipeline_ltx_i2v_long_multi_prompt.py", "LTXEulerAncestralRFScheduler"): (
         "a warning; all times but the last",
@@ -91,15 +136,20 @@ BRANCHES: dict[tuple[str, str], tuple[str, str]] = {
         "refused by the pipeline itself",
     ),
     ("stable_cascade/pipeline_stable_cascade.py", "DDPMWuerstchenScheduler"): (
-        "times of the table, their noise ratio from `betas`; clip_sample=True fails there as for any other class",
-        "right: as with diffusers' DDPMScheduler (clip_sample=False). The shipped DDPMWuerstchenScheduler is no class that is read here",
+        "times of the table, their noise ratio from `betas`; clip_sample=True fails there as "
+        "for any other class",
+        "right: as with diffusers' DDPMScheduler (clip_sample=False). The shipped "
+        "DDPMWuerstchenScheduler is no class that is read here",
     ),
     ("stable_cascade/pipeline_stable_cascade_prior.py", "DDPMWuerstchenScheduler"): (
-        "times of the table, their noise ratio from `betas`; clip_sample=True fails there as for any other class",
-        "right: as with diffusers' DDPMScheduler (clip_sample=False). The shipped DDPMWuerstchenScheduler is no class that is read here",
+        "times of the table, their noise ratio from `betas`; clip_sample=True fails there as "
+        "for any other class",
+        "right: as with diffusers' DDPMScheduler (clip_sample=False). The shipped "
+        "DDPMWuerstchenScheduler is no class that is read here",
     ),
 }
-#: what pipelines read or call on a scheduler -> served or not (what ``interop.diffusers_surface.NOT_SERVED`` holds is refused)
+#: what pipelines read or call on a scheduler -> served or not (what
+#: ``interop.diffusers_surface.NOT_SERVED`` holds is refused)
 ATTRIBUTES = {
     "__class__": "its name appears in messages",
     "__dict__": "served (StableDiffusionPanorama keeps one for each view: samplers without history)",
@@ -139,14 +189,17 @@ SERVED = {
     "StableDiffusion3 (text, image to image), Flux (text, image to image, inpainting)": _EQUAL,
     "PixArtAlpha (DMD in one step with timesteps=[400] too), PixArtSigma, DiT, DDPM": _EQUAL,
     "LTXPipeline, LTXConditionPipeline": f"{_EQUAL} with flow Euler; other samplers refuse tokens at times of their own",
-    "Kandinsky3Pipeline, AuraFlowPipeline, Lumina2Pipeline, SanaPipeline, HiDreamImagePipeline": _EQUAL,
+    "Kandinsky3Pipeline, AuraFlowPipeline, Lumina2Pipeline, SanaPipeline, "
+    "HiDreamImagePipeline": _EQUAL,
     "QwenImagePipeline, QwenImageImg2ImgPipeline": _EQUAL,
-    "HunyuanVideoPipeline, CogVideoXPipeline (DDIM), WanPipeline (boundary_ratio= too), TextToVideoSDPipeline": _EQUAL,
+    "HunyuanVideoPipeline, CogVideoXPipeline (DDIM), WanPipeline (boundary_ratio= too), "
+    "TextToVideoSDPipeline": _EQUAL,
     "StableCascadePriorPipeline, StableCascadeDecoderPipeline": f"{_EQUAL} where that is a DDPMScheduler; DDPMWuerstchenScheduler's config "
     "is refused by from_config",
     "MarigoldDepthPipeline": f"{_EQUAL}, with DDIM and with LCM",
     "ChronoEditPipeline": f"{_EQUAL}; enable_temporal_reasoning=True is refused (below)",
-    "IFPipeline (DeepFloyd)": 'variance_type="learned_range" is refused by from_config without sampler=; with one, the predicted variance '
+    "IFPipeline (DeepFloyd)": 'variance_type="learned_range" is refused by from_config without sampler=; with one, the '
+    "predicted variance "
     'is cut off, and sampler="ddpm" is equal to DDPMScheduler with fixed_small',
     "StableDiffusionPanoramaPipeline, StableDiffusionSAGPipeline, StableDiffusionPAGPipeline": f"{_EQUAL} with DDIM",
 }
@@ -165,16 +218,32 @@ def trees() -> dict[str, ast.Module]:
     spec = importlib.util.find_spec("diffusers")
     assert spec is not None and spec.origin is not None
     root = Path(spec.origin).parent / "pipelines"
-    return {str(p.relative_to(root).as_posix()): ast.parse(p.read_text(encoding="utf-8")) for p in sorted(root.rglob("*.py"))}
+    return {
+        str(p.relative_to(root).as_posix()): ast.parse(p.read_text(encoding="utf-8"))
+        for p in sorted(root.rglob("*.py"))
+    }
 
 
 def asked(test: ast.AST) -> list[str]:
     """The classes that one comparison asks a scheduler for."""
-    if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.func.id == "isinstance" and _scheduler(test.args[0]):
+    if (
+        isinstance(test, ast.Call)
+        and isinstance(test.func, ast.Name)
+        and test.func.id == "isinstance"
+        and _scheduler(test.args[0])
+    ):
         kinds = test.args[1].elts if isinstance(test.args[1], ast.Tuple) else [test.args[1]]
         return [ast.unparse(kind).split(".")[-1] for kind in kinds]
-    if isinstance(test, ast.Compare) and isinstance(test.left, ast.Call) and getattr(test.left.func, "id", "") == "type":
-        return [ast.unparse(c).split(".")[-1] for c in test.comparators] if _scheduler(test.left.args[0]) else []
+    if (
+        isinstance(test, ast.Compare)
+        and isinstance(test.left, ast.Call)
+        and getattr(test.left.func, "id", "") == "type"
+    ):
+        return (
+            [ast.unparse(c).split(".")[-1] for c in test.comparators]
+            if _scheduler(test.left.args[0])
+            else []
+        )
     return []
 
 
@@ -213,7 +282,11 @@ def attributes() -> dict[str, int]:
     found: dict[str, set[str]] = defaultdict(set)
     for file, tree in trees().items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and _scheduler(node.value) and node.attr not in ("append", "to"):
+            if (
+                isinstance(node, ast.Attribute)
+                and _scheduler(node.value)
+                and node.attr not in ("append", "to")
+            ):
                 found[node.attr].add(file)
     return {name: len(files) for name, files in sorted(found.items())}
 
@@ -234,14 +307,21 @@ def tables() -> str:
     """The text between the marks of docs/diffusers.md."""
     from fewstep.interop.diffusers.pipelines import REFUSED
 
-    refused = ((name + (f" with {r.argument}=True" if r.argument else ""), r.reason) for name, r in REFUSED.items())
-    asks = ((f"`{file}`", classes, str(n), *BRANCHES[file, classes]) for (file, classes), n in sorted(places().items()))
+    refused = (
+        (name + (f" with {r.argument}=True" if r.argument else ""), r.reason)
+        for name, r in REFUSED.items()
+    )
+    asks = (
+        (f"`{file}`", classes, str(n), *BRANCHES[file, classes])
+        for (file, classes), n in sorted(places().items())
+    )
     reads = ((f"`{name}`", str(n), verdict(name)) for name, n in attributes().items())
     return "\n".join(
         [
             BEGIN,
             "",
-            "Pipelines that the tests build and run, small and with random weights, under `torch.inference_mode()` too:",
+            "Pipelines that the tests build and run, small and with random weights, under "
+            "`torch.inference_mode()` too:",
             "",
             *_rows("pipeline | how it is served", iter(SERVED.items())),
             "Refused with a `ConfigError` by `set_timesteps`, before the network is called:",
@@ -249,7 +329,10 @@ def tables() -> str:
             *_rows("pipeline | why", refused),
             f"Every place in diffusers {VERSION} where a pipeline asks its scheduler for a class:",
             "",
-            *_rows("file | class asked for | places | what a FewstepScheduler gets | is that right", asks),
+            *_rows(
+                "file | class asked for | places | what a FewstepScheduler gets | is that right",
+                asks,
+            ),
             "Everything that pipelines read, call or write on a scheduler:",
             "",
             *_rows("name | files | verdict", reads),

@@ -28,7 +28,11 @@ FLOW = ("FlowMatchEulerDiscrete", {"shift": 3.0})
         ({}, {"eta": 0.5}, "sampler="),
         ({"prediction_type": "eps"}, {}, "prediction_type"),
         ({"timestep_spacing": "middle"}, {}, "timestep_spacing"),
-        ({}, {"sampler": "unipc", "use_karras_sigmas": True, "use_beta_sigmas": True}, "one of them"),
+        (
+            {},
+            {"sampler": "unipc", "use_karras_sigmas": True, "use_beta_sigmas": True},
+            "one of them",
+        ),
         ({}, {"sampler": "dpmpp_2m", "solver_order": 3}, "dpmpp_3m"),
         ({}, {"sampler": "ode45"}, "as it goes"),
         ({"beta_schedule": "cubic"}, {}, "beta_schedule"),
@@ -123,14 +127,27 @@ def test_bad_lists_on_a_flow_are_refused(sampler, given, message):
 
 
 def test_what_a_path_cannot_do_is_refused():
-    """An ending, a grid and a shift that the pipeline's path lacks; each says what to give instead."""
+    """An ending, a grid and a shift that the pipeline's path lacks; each says what to give
+    instead."""
     with pytest.raises(ConfigError, match='give "zero"'):
-        ours("DPMSolverMultistep", {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "final_sigmas_type": "sigma_min"})
+        ours(
+            "DPMSolverMultistep",
+            {
+                "use_flow_sigmas": True,
+                "prediction_type": "flow_prediction",
+                "final_sigmas_type": "sigma_min",
+            },
+        )
     with pytest.raises(ValueError, match="mu="):
         ours("FlowMatchEulerDiscrete", {"use_dynamic_shifting": True}).set_timesteps(5)
     with pytest.raises(ValueError, match="original_inference_steps"):
         ours("LCM", {}).set_timesteps(51)
-    config = {"solver_order": 3, "algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min", "euler_at_final": True}
+    config = {
+        "solver_order": 3,
+        "algorithm_type": "dpmsolver",
+        "final_sigmas_type": "sigma_min",
+        "euler_at_final": True,
+    }
     with pytest.raises(ConfigError, match="euler_at_final"):
         ours("DPMSolverMultistep", config).set_timesteps(20)
 
@@ -159,7 +176,12 @@ def test_a_list_of_generators_of_another_length_is_refused_and_nothing_is_lost(c
     s.set_timesteps(4)
     x, output = noise(1, 3), noise(2, 3)
     with pytest.raises(ValueError, match=f"{count} generators for 3 samples"):
-        s.step(output, s.timesteps[0], x, generator=[torch.Generator().manual_seed(i) for i in range(count)])
+        s.step(
+            output,
+            s.timesteps[0],
+            x,
+            generator=[torch.Generator().manual_seed(i) for i in range(count)],
+        )
     fair = [torch.Generator().manual_seed(i) for i in range(3)]
     s.step(output, s.timesteps[0], x, generator=fair)
     assert s.step_index == 1

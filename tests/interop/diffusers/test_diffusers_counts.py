@@ -1,7 +1,8 @@
-"""Every scheduler class through a real pipeline at 1, 2, 3, 5, 10, 20 and 50 steps: the latents of its counterpart are the same.
+"""Every scheduler class through a real pipeline at 1, 2, 3, 5, 10, 20 and 50 steps: the latents of
+its counterpart are the same.
 
-One tiny pipeline a path (Stable Diffusion, Stable Diffusion 3), its scheduler exchanged. Where theirs deviates is said in
-``test_diffusers_equality``; rows here are of configs that do not.
+One tiny pipeline a path (Stable Diffusion, Stable Diffusion 3), its scheduler exchanged. Where
+theirs deviates is said in ``test_diffusers_equality``; rows here are of configs that do not.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning:diffusers",
     "ignore::UserWarning:diffusers",
     "ignore:__array_wrap__:DeprecationWarning",
-    "ignore::DeprecationWarning:importlib._bootstrap",  # of tokenizers' and sentencepiece's compiled types
+    # of tokenizers' and sentencepiece's compiled types
+    "ignore::DeprecationWarning:importlib._bootstrap",
 )
 DDIM = {"clip_sample": False, "set_alpha_to_one": False, **OFFSET, **SD}
 ROWS = [
@@ -37,7 +39,10 @@ ROWS = [
     Row("DDPM", {"clip_sample": False}),
     Row("PNDM", {**PLMS, **SD}),
     Row("DPMSolverMultistep", SD),
-    Row("DPMSolverMultistep", {"solver_order": 3, "algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"}),
+    Row(
+        "DPMSolverMultistep",
+        {"solver_order": 3, "algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"},
+    ),
     Row("DPMSolverMultistep", {"algorithm_type": "sde-dpmsolver++", **SD}),
     Row("DPMSolverSinglestep", {**LOW, **SD}),
     Row("DPMSolverSinglestep", {"solver_order": 3, **LOW, **SD}),
@@ -65,7 +70,11 @@ LONG = ("DDIM", "UniPCMultistep", "FlowMatchEulerDiscrete")
 @cache
 def pipeline(flow: bool) -> Any:
     """A tiny pipeline whose scheduler is put in later."""
-    return sd3(theirs("FlowMatchEulerDiscrete", {})) if flow else stable_diffusion(theirs("DDIM", DDIM))
+    return (
+        sd3(theirs("FlowMatchEulerDiscrete", {}))
+        if flow
+        else stable_diffusion(theirs("DDIM", DDIM))
+    )
 
 
 def latents(scheduler: Any, row: Row, steps: int) -> tuple[torch.Tensor, int]:
@@ -92,7 +101,10 @@ def compare(row: Row, counts: tuple[int, ...]) -> None:
 
 def test_every_class_is_here():
     """IPNDM's first step is other than theirs (test_diffusers_deviations); SASolver is below."""
-    assert {row.name + "Scheduler" for row in ROWS} | {"IPNDMScheduler", "SASolverScheduler"} == set(STYLES)
+    assert {row.name + "Scheduler" for row in ROWS} | {
+        "IPNDMScheduler",
+        "SASolverScheduler",
+    } == set(STYLES)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -116,7 +128,11 @@ def sa_solver(counts: tuple[int, ...], monkeypatch: Any) -> None:
 
     monkeypatch.setattr(module, "randn_tensor", draw)
     monkeypatch.setattr(
-        diffusers_run.Run, "_draw", lambda self, key, like: torch.randn(like.shape, generator=torch.Generator().manual_seed(self.index - 1))
+        diffusers_run.Run,
+        "_draw",
+        lambda self, key, like: torch.randn(
+            like.shape, generator=torch.Generator().manual_seed(self.index - 1)
+        ),
     )
     row = Row("SASolver", SD)
     for steps in counts:

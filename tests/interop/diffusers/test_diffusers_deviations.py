@@ -1,7 +1,9 @@
-"""Where a diffusers class and its counterpart differ: the cause, pinned, and that ours is nearer to what the probability-flow ODE gives.
+"""Where a diffusers class and its counterpart differ: the cause, pinned, and that ours is nearer to
+what the probability-flow ODE gives.
 
-The network of the second part is exact (``diffusers_exact``), so the end of the ODE is known to 1e-9. At few steps the error of the
-method itself is larger than what these defects add and may cancel it, so each is shown at a count where it decides.
+The network of the second part is exact (``diffusers_exact``), so the end of the ODE is known to
+1e-9. At few steps the error of the method itself is larger than what these defects add and may
+cancel it, so each is shown at a count where it decides.
 """
 
 from __future__ import annotations
@@ -17,12 +19,18 @@ from diffusers_loops import network as smooth
 from diffusers_rows import LOW, PLMS
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::FutureWarning:diffusers", "ignore::UserWarning:diffusers", "ignore:__array_wrap__:DeprecationWarning"
+    "ignore::FutureWarning:diffusers",
+    "ignore::UserWarning:diffusers",
+    "ignore:__array_wrap__:DeprecationWarning",
 )
 TRAILING = {"clip_sample": False, "timestep_spacing": "trailing", **SD}
 FLOW = {**LOW, "use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 SPECIAL = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
-LEVELS = [(name, key) for name in ("DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep") for key in SPECIAL]
+LEVELS = [
+    (name, key)
+    for name in ("DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep")
+    for key in SPECIAL
+]
 
 
 def told(times):
@@ -34,7 +42,8 @@ def told(times):
 
 
 def test_ddim_steps_to_the_next_time_of_the_list():
-    """Theirs takes alpha_bar at t - T // N. Its own step, given the list's next time by a T // N that fits, is ours."""
+    """Theirs takes alpha_bar at t - T // N. Its own step, given the list's next time by a T // N
+    that fits, is ours."""
     a, b = theirs("DDIM", TRAILING), ours("DDIM", TRAILING)
     for s in (a, b):
         s.set_timesteps(30)
@@ -44,7 +53,9 @@ def test_ddim_steps_to_the_next_time_of_the_list():
     for k, stride in enumerate(strides):
         b.set_begin_index(k)
         mine = b.step(output, b.timesteps[k], x).prev_sample
-        assert (distance(mine, a.step(output, a.timesteps[k], x).prev_sample) < 1e-5) is (stride == 33)
+        assert (distance(mine, a.step(output, a.timesteps[k], x).prev_sample) < 1e-5) is (
+            stride == 33
+        )
         a.num_inference_steps = 1000 // stride
         assert distance(mine, a.step(output, a.timesteps[k], x).prev_sample) < 1e-5
         a.num_inference_steps = 30
@@ -63,9 +74,12 @@ def test_ddim_clips_and_takes_the_noise_of_the_clipped_data():
     assert distance(mine, a.step(output, t, x).prev_sample) > 0.1
 
 
-@pytest.mark.parametrize(("name", "config"), [("DDIM", {"clip_sample": False}), ("PNDM", {"skip_prk_steps": True})])
+@pytest.mark.parametrize(
+    ("name", "config"), [("DDIM", {"clip_sample": False}), ("PNDM", {"skip_prk_steps": True})]
+)
 def test_a_last_call_at_the_end_of_the_table_is_used(name, config):
-    """With set_alpha_to_one=False a run that comes to t = 0 is at its end: their last call changes nothing. Ours goes on to sigma = 0."""
+    """With set_alpha_to_one=False a run that comes to t = 0 is at its end: their last call changes
+    nothing. Ours goes on to sigma = 0."""
     stopped = {**config, "set_alpha_to_one": False}
     a = theirs(name, stopped)
     a.set_timesteps(6)
@@ -79,32 +93,45 @@ def test_a_last_call_at_the_end_of_the_table_is_used(name, config):
     assert distance(y, x) < 4e-6 < distance(y, states[-1])
 
 
-@pytest.mark.parametrize("name", ["EulerDiscrete", "EDMEuler", "DEISMultistep", "UniPCMultistep", "DPMSolverMultistep"])
+@pytest.mark.parametrize(
+    "name", ["EulerDiscrete", "EDMEuler", "DEISMultistep", "UniPCMultistep", "DPMSolverMultistep"]
+)
 def test_special_levels_that_end_at_sigma_min_use_their_last_call(name):
     """Theirs has sigma_min twice, so that the last of N + 1 calls changes nothing: ours takes N.
 
-    (Theirs lowers the order of that call, and UniPC's still corrects the state before it: left out here.)
+    (Theirs lowers the order of that call, and UniPC's still corrects the state before it: left out
+    here.)
     """
     config = {} if name == "EDMEuler" else {"use_karras_sigmas": True, **SD}
-    config |= {} if name == "DEISMultistep" else {"final_sigmas_type": "sigma_min"}  # which has no such key, and always does
+    # which has no such key, and always does
+    config |= {} if name == "DEISMultistep" else {"final_sigmas_type": "sigma_min"}
     for steps in (1, 2, 5, 10):
         kept = {"disable_corrector": [steps - 1]} if name == "UniPCMultistep" else {}
-        a, b = theirs(name, {**config, **kept}), ours(name, config, **({} if "Euler" in name else {"lower_order_final": False}))
+        a, b = (
+            theirs(name, {**config, **kept}),
+            ours(name, config, **({} if "Euler" in name else {"lower_order_final": False})),
+        )
         b.set_timesteps(steps)
         times = [*b.timesteps.tolist(), 0.0]
-        x, calls = sample(a, steps + 1, told=None if name in ("EulerDiscrete", "EDMEuler") else told(times))
+        x, calls = sample(
+            a, steps + 1, told=None if name in ("EulerDiscrete", "EDMEuler") else told(times)
+        )
         y, mine = sample(b, steps)
         assert float(a.sigmas[-1]) == float(a.sigmas[-2]) and mine == steps == calls - 1
         assert distance(y, x) < (4e-5 if steps < 3 else 1e-5)
 
 
 def test_plms_counts_network_calls():
-    """Their N steps are N + 1 calls; ours are asked for by calls, so that no slice of the list is inside a step."""
+    """Their N steps are N + 1 calls; ours are asked for by calls, so that no slice of the list is
+    inside a step."""
     for steps in (2, 3, 5, 10):
         a, b = theirs("PNDM", {**PLMS, **SD}), ours("PNDM", {**PLMS, **SD})
         a.set_timesteps(steps)
         b.set_timesteps(steps + 1)
-        assert b.timesteps.tolist() == a.timesteps.tolist() and b.nfe == steps + 1 == a.num_inference_steps + 1
+        assert (
+            b.timesteps.tolist() == a.timesteps.tolist()
+            and b.nfe == steps + 1 == a.num_inference_steps + 1
+        )
 
 
 @pytest.mark.parametrize(("name", "key"), LEVELS)
@@ -120,7 +147,10 @@ def test_special_levels_differ_by_their_whole_time_alone(name, key):
         x, _ = sample(other, steps)
         assert distance(y, x) > 1e-5
         low, high = (-0.501, 0.501) if key == "use_karras_sigmas" else (-0.001, 1.001)
-        assert all(low <= t - whole <= high for t, whole in zip(mine.timesteps.tolist(), other.timesteps.tolist(), strict=True))
+        assert all(
+            low <= t - whole <= high
+            for t, whole in zip(mine.timesteps.tolist(), other.timesteps.tolist(), strict=True)
+        )
         rounded = ours(name, config, round_timesteps=True)
         z, _ = sample(rounded, steps)
         assert key != "use_karras_sigmas" or distance(z, x) < 4e-6
@@ -134,7 +164,8 @@ def test_kdpm2_rounds_the_time_of_every_other_call():
     times = mine.timesteps.tolist()
     other.set_timesteps(5)
     near = [abs(a - b) < 2e-3 for a, b in zip(other.timesteps.tolist(), times, strict=True)]
-    assert near == [True, True, False, True, False, True, False, True, True]  # between the ends the step's own time, not its midpoint's
+    # between the ends the step's own time, not its midpoint's
+    assert near == [True, True, False, True, False, True, False, True, True]
     x, _ = sample(other, 5)
     exact, _ = sample(other, 5, told=told(times))
     assert distance(y, exact) < 4e-6 < distance(y, x)
@@ -142,7 +173,8 @@ def test_kdpm2_rounds_the_time_of_every_other_call():
 
 @pytest.mark.parametrize("name", ["DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep"])
 def test_flow_levels_differ_by_their_truncated_time_alone(name):
-    """Theirs casts the times of a flow to integers. (UniPC's first sigma is 1 - 1e-6 there, and its prediction kept: given here.)"""
+    """Theirs casts the times of a flow to integers. (UniPC's first sigma is 1 - 1e-6 there, and its
+    prediction kept: given here.)"""
     for steps in (2, 5, 10):
         mine, other = ours(name, FLOW), theirs(name, FLOW)
         other.set_timesteps(steps)
@@ -171,7 +203,8 @@ def test_cosine_tables_have_all_their_special_levels():
 
 
 def test_ipndm_begins_with_the_data_prediction():
-    """At alpha = 0 the state says nothing of x0; theirs takes x0 = 0 there, ours the network's. The rest is the same."""
+    """At alpha = 0 the state says nothing of x0; theirs takes x0 = 0 there, ours the network's. The
+    rest is the same."""
     a, b = theirs("IPNDM", {}), ours("IPNDM", {})
     for s in (a, b):
         s.set_timesteps(8)
@@ -183,7 +216,8 @@ def test_ipndm_begins_with_the_data_prediction():
 
 
 def test_lms_in_the_middle_weighs_the_derivatives_that_it_has():
-    """Theirs takes the weights of its step index from the start, so that those of derivatives it never saw are missing."""
+    """Theirs takes the weights of its step index from the start, so that those of derivatives it
+    never saw are missing."""
     a, b = theirs("LMSDiscrete", SD), ours("LMSDiscrete", SD)
     for s in (a, b):
         s.set_timesteps(6)
@@ -192,7 +226,9 @@ def test_lms_in_the_middle_weighs_the_derivatives_that_it_has():
     x, y = noise() / scale, noise()
     for k in range(2, 6):
         t = a.timesteps[k]
-        x = a.step(smooth(a.scale_model_input(x, t), float(t)), t, x, order=min(k - 1, 4)).prev_sample
+        x = a.step(
+            smooth(a.scale_model_input(x, t), float(t)), t, x, order=min(k - 1, 4)
+        ).prev_sample
         y = b.step(smooth(y, float(t)), b.timesteps[k], y).prev_sample
     assert distance(y, x) < 1e-5
     a.set_timesteps(6)
@@ -204,7 +240,8 @@ def test_lms_in_the_middle_weighs_the_derivatives_that_it_has():
 
 
 def test_singlestep_begun_inside_of_a_step_lays_out_the_calls_that_are_left():
-    """Theirs makes the call that lost its step's first one a step of order 1, and keeps the blocks behind it; ours begins with a block."""
+    """Theirs makes the call that lost its step's first one a step of order 1, and keeps the blocks
+    behind it; ours begins with a block."""
     config = {"final_sigmas_type": "sigma_min", "lower_order_final": False}
 
     def tail(scheduler, begin, x):
@@ -215,23 +252,33 @@ def test_singlestep_begun_inside_of_a_step_lays_out_the_calls_that_are_left():
         return x
 
     scheduler = ours("DPMSolverSinglestep", config)
-    assert distance(tail(scheduler, 4, noise()), tail(theirs("DPMSolverSinglestep", config), 4, noise())) < 1e-5
+    assert (
+        distance(
+            tail(scheduler, 4, noise()), tail(theirs("DPMSolverSinglestep", config), 4, noise())
+        )
+        < 1e-5
+    )
     expected = tail(theirs("DPMSolverSinglestep", config), 5, noise())
     assert distance(tail(scheduler, 5, noise()), expected) > 1e-3
     first = ours("DPMSolverSinglestep", {**config, "solver_order": 1})
     first.set_timesteps(10)
     first.set_begin_index(5)
-    after = first.step(smooth(noise(), float(first.timesteps[5])), first.timesteps[5], noise()).prev_sample
+    after = first.step(
+        smooth(noise(), float(first.timesteps[5])), first.timesteps[5], noise()
+    ).prev_sample
     assert distance(tail(scheduler, 6, after), expected) < 1e-5
 
 
 def test_one_step_where_theirs_has_no_level_to_start_from():
-    """Their single exponential level is sigma_min; ours starts at sigma_max. Their stretch of one level divides 0 by 0."""
+    """Their single exponential level is sigma_min; ours starts at sigma_max. Their stretch of one
+    level divides 0 by 0."""
     a, b = (make("EDMEuler", {"sigma_schedule": "exponential"}) for make in (theirs, ours))
     for s in (a, b):
         s.set_timesteps(1)
     assert float(a.sigmas[0]) == pytest.approx(0.002) and float(b.sigmas[0]) == pytest.approx(80.0)
-    stretched = ours("FlowMatchEulerDiscrete", {"use_dynamic_shifting": True, "shift_terminal": 0.1})
+    stretched = ours(
+        "FlowMatchEulerDiscrete", {"use_dynamic_shifting": True, "shift_terminal": 0.1}
+    )
     y, calls = sample(stretched, 1, mu=0.8)
     assert calls == 1 and torch.isfinite(y).all()
 
@@ -265,7 +312,8 @@ def test_ours_is_nearer_to_the_solution(name, config, steps, factor):
 
 
 def test_the_exact_time_is_nearer_to_the_solution_than_the_rounded_one():
-    """Third order with Karras levels: the rounded time is a floor (theirs takes a call more for the same levels)."""
+    """Third order with Karras levels: the rounded time is a floor (theirs takes a call more for the
+    same levels)."""
     config = {"use_karras_sigmas": True, "solver_order": 3, "final_sigmas_type": "sigma_min", **SD}
     mine = ours("UniPCMultistep", config)
     mine.set_timesteps(65)

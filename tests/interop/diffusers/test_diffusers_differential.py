@@ -1,6 +1,8 @@
-"""Each diffusers class beside its counterpart, while a caller does what callers do: copies, files, edits, times of other kinds, other runs.
+"""Each diffusers class beside its counterpart, while a caller does what callers do: copies, files,
+edits, times of other kinds, other runs.
 
-Every row of ``diffusers_rows`` meets every one of ``WAYS`` over the counts, one of them a row and count: no draw decides.
+Every row of ``diffusers_rows`` meets every one of ``WAYS`` over the counts, one of them a row and
+count: no draw decides.
 """
 
 from __future__ import annotations
@@ -22,29 +24,61 @@ from diffusers_rows import ROWS, Row
 from fewstep import FewstepScheduler
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::FutureWarning:diffusers", "ignore::UserWarning:diffusers", "ignore:__array_wrap__:DeprecationWarning"
+    "ignore::FutureWarning:diffusers",
+    "ignore::UserWarning:diffusers",
+    "ignore:__array_wrap__:DeprecationWarning",
 )
 #: what is done to the scheduler after its second step
-COPIES: dict[str, Callable[[Any], Any]] = {"deepcopy": copy.deepcopy, "pickle": lambda s: pickle.loads(pickle.dumps(s))}
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda s: pickle.loads(pickle.dumps(s)),
+}
 #: the time that step is told instead of a view of the list
-TOLD: dict[str, Callable[[torch.Tensor], Any]] = {"batched": lambda t: t.expand(2), "clone": torch.clone, "float": float}
-WAYS = ("plain", *COPIES, *TOLD, "tuple", "edit", "beside", "again", "saved", "generators", "float64")
-#: rows whose state is ``x0 + sigma eps`` there are compared at the end, where that is ours over alpha
+TOLD: dict[str, Callable[[torch.Tensor], Any]] = {
+    "batched": lambda t: t.expand(2),
+    "clone": torch.clone,
+    "float": float,
+}
+WAYS = (
+    "plain",
+    *COPIES,
+    *TOLD,
+    "tuple",
+    "edit",
+    "beside",
+    "again",
+    "saved",
+    "generators",
+    "float64",
+)
+#: rows whose state is ``x0 + sigma eps`` there are compared at the end, where that is ours over
+#: alpha
 UNSCALED = ("Euler", "Heun", "KDPM2", "LMS", "EDM")
 #: classes that go on from a state that they kept, and so lose an edit
 KEEPING = ("Heun", "FlowMatchHeun", "KDPM2", "PNDM", "DPMSolverSinglestep", "UniPC")
 
 
-def run(scheduler: Any, row: Row, steps: int, way: str, start: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The final state and the first input of the network; ``start``: of ours, the input that theirs had."""
+def run(
+    scheduler: Any, row: Row, steps: int, way: str, start: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The final state and the first input of the network; ``start``: of ours, the input that theirs
+    had."""
     mine = start is not None
     scheduler.set_timesteps(steps, **row.given)
     x = noise() if way != "float64" else noise().double()
     scaled = row.name.startswith(UNSCALED)
     x = start if start is not None else x * float(getattr(scheduler, "init_noise_sigma", 1.0))
     first = scheduler.scale_model_input(x, scheduler.timesteps[0]) if scaled else x
-    generator: Any = [torch.Generator().manual_seed(k) for k in (2, 3)] if way == "generators" else torch.Generator().manual_seed(2)
-    drawn = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    generator: Any = (
+        [torch.Generator().manual_seed(k) for k in (2, 3)]
+        if way == "generators"
+        else torch.Generator().manual_seed(2)
+    )
+    drawn = (
+        {"generator": generator}
+        if "generator" in inspect.signature(scheduler.step).parameters
+        else {}
+    )
     for k in range(len(scheduler.timesteps)):
         t = scheduler.timesteps[k]
         x_in = scheduler.scale_model_input(x, t) if scaled else x
@@ -69,12 +103,14 @@ def test_what_a_caller_does_changes_nothing(place, tmp_path):
     for turn, steps in enumerate((3, 5, 10)):
         way = WAYS[(place + 4 * turn) % len(WAYS)]
         lost = way == "edit" and row.name.startswith(KEEPING)
-        single = way == "float64" and str(row.config.get("algorithm_type")).startswith("sde")  # whose noise is float32 in any case
+        # whose noise is float32 in any case
+        single = way == "float64" and str(row.config.get("algorithm_type")).startswith("sde")
         if steps in row.apart or lost or single:
             continue
         expected, start = run(theirs(row.name, row.config), row, steps, way, None)
         scheduler, asked = ours(row.name, row.config), steps
-        if row.name == "PNDM":  # whose N steps are more calls; here a number of steps is one of calls
+        # whose N steps are more calls; here a number of steps is one of calls
+        if row.name == "PNDM":
             counted = theirs(row.name, row.config)
             counted.set_timesteps(steps)
             asked = len(counted.timesteps)

@@ -1,4 +1,5 @@
-"""What scripts change on a scheduler by hand is taken over where it has a meaning, and refused where no step would read it."""
+"""What scripts change on a scheduler by hand is taken over where it has a meaning, and refused
+where no step would read it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,11 @@ from fewstep.checks import ArgumentError, ConfigError
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
-ZERO_SNR = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+ZERO_SNR = {
+    "rescale_betas_zero_snr": True,
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+}
 
 
 def noise() -> Tensor:
@@ -34,7 +39,8 @@ def made(name: str = "DDIM", **config: object) -> FewstepScheduler:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_value_set_on_the_config_holds_as_in_diffusers(when):
-    """``scheduler.config.clip_sample = False``: StableCascadePriorPipeline sets it between set_timesteps and the first step."""
+    """``scheduler.config.clip_sample = False``: StableCascadePriorPipeline sets it between
+    set_timesteps and the first step."""
     a, b = made(), made(clip_sample=False)
     b.set_timesteps(5)
     if when == "after":
@@ -55,11 +61,15 @@ def test_from_config_reads_values_set_on_another_schedulers_config(shape, tmp_pa
     diffusers.DDIMScheduler(**SD).save_pretrained(tmp_path)
     theirs = diffusers.DDIMScheduler.from_pretrained(tmp_path)
     theirs.config.prediction_type = "v_prediction"
-    found = FewstepScheduler.from_config(theirs if shape == "object" else theirs.config, sampler="unipc")
+    found = FewstepScheduler.from_config(
+        theirs if shape == "object" else theirs.config, sampler="unipc"
+    )
     assert found.config.prediction_type == "v_prediction"
 
 
-@pytest.mark.parametrize(("key", "value"), [("prediction_type", "noise"), ("foo", 1), ("beta_start", -1.0)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("prediction_type", "noise"), ("foo", 1), ("beta_start", -1.0)]
+)
 def test_nonsense_set_on_the_config_is_refused(key, value):
     scheduler = made()
     setattr(scheduler.config, key, value)
@@ -91,18 +101,33 @@ def test_other_numbers_in_the_lists_are_refused(name, mode):
                     tensor[1] = 0.5 * tensor[1]
                 else:
                     setattr(scheduler, key, tensor / 2)
-                with pytest.raises(ArgumentError, match=f"scheduler.{key} .*set_timesteps\\({key}="):
+                with pytest.raises(
+                    ArgumentError, match=f"scheduler.{key} .*set_timesteps\\({key}="
+                ):
                     drawn(scheduler)
 
 
 @pytest.mark.parametrize(
-    "config", [{}, {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}]
+    "config",
+    [
+        {},
+        {
+            "rescale_betas_zero_snr": True,
+            "prediction_type": "v_prediction",
+            "timestep_spacing": "trailing",
+        },
+    ],
 )
 def test_lists_that_were_cast_copied_or_cut_are_followed(config):
     plain = made("EulerDiscrete", **config)
     plain.set_timesteps(5)
     right = drawn(plain)
-    for change in (lambda x: x.clone(), lambda x: x.double(), lambda x: x.bfloat16(), copy.deepcopy):
+    for change in (
+        lambda x: x.clone(),
+        lambda x: x.double(),
+        lambda x: x.bfloat16(),
+        copy.deepcopy,
+    ):
         scheduler = made("EulerDiscrete", **config)
         scheduler.set_timesteps(5)
         scheduler.sigmas = change(scheduler.sigmas)
@@ -127,7 +152,8 @@ def test_the_end_of_the_list_of_times_begins_there():
 
 
 def test_a_table_may_be_moved_or_cast_but_not_changed():
-    """Training scripts write ``noise_scheduler.alphas_cumprod = noise_scheduler.alphas_cumprod.to(device)``."""
+    """Training scripts write ``noise_scheduler.alphas_cumprod =
+    noise_scheduler.alphas_cumprod.to(device)``."""
     scheduler = made("DDPM")
     before = scheduler.add_noise(noise(), noise(), torch.tensor([3, 700]))
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()

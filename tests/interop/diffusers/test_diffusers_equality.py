@@ -1,21 +1,28 @@
-"""Each scheduler class of diffusers against its counterpart, given the same config: the same latents at 1, 2, 3, 5, 10, 20 and 50 steps.
+"""Each scheduler class of diffusers against its counterpart, given the same config: the same
+latents at 1, 2, 3, 5, 10, 20 and 50 steps.
 
 Rows that deviate, and why; each cause is pinned in ``test_diffusers_deviations``:
 
     DDIM, N not dividing T      theirs steps to t - T // N, which is no entry of the list
-    DDIM with clip_sample       theirs keeps the unclipped noise prediction (unless use_clipped_model_output)
-    DDIM, PNDM ending at t = 0  with set_alpha_to_one=False their last call changes nothing; ours goes on to sigma = 0
-    PNDM                        N steps are N + 1 calls (N + 9 with the Runge-Kutta start-up): ours counts calls; with v_prediction theirs
+    DDIM with clip_sample       theirs keeps the unclipped noise prediction (unless
+                                use_clipped_model_output)
+    DDIM, PNDM ending at t = 0  with set_alpha_to_one=False their last call changes nothing; ours
+        goes on to sigma = 0
+    PNDM                        N steps are N + 1 calls (N + 9 with the Runge-Kutta start-up): ours
+                                counts calls; with v_prediction theirs
                                 averages v of different times, ours the noise
     special levels (Karras, exponential, beta, lu) of the multistep classes, KDPM2
-                                theirs tells the network a rounded time; equal with the exact one, or with round_timesteps=True
-    special levels to sigma_min their last level comes twice and the last call changes nothing: N + 1 steps there are N here
+                                theirs tells the network a rounded time; equal with the exact one,
+                                    or with round_timesteps=True
+    special levels to sigma_min their last level comes twice and the last call changes nothing: N +
+        1 steps there are N here
     flow levels of the multistep classes
                                 theirs truncates the time; UniPC's first sigma is 1 - 1e-6 there
     UniPC bh1 to sigma = 0      theirs is not finite
     IPNDM                       theirs takes x0 = 0 at alpha = 0
     LMS from the middle         theirs weighs derivatives that it does not have
-    SASolver                    theirs draws a noise a step and drops most; given the noise by step, equal
+    SASolver                    theirs draws a noise a step and drops most; given the noise by step,
+                                equal
     KDPM2 inpainting            their add_noise takes the level of the step's end at its midpoint
     DEIS, order 3, many steps   their float32 grid makes the error grow with the steps
 """
@@ -39,12 +46,17 @@ from fewstep.interop.diffusers.config import STYLES
 
 #: theirs warns of its own settings (algorithm_type="dpmsolver" and so on)
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::FutureWarning:diffusers", "ignore::UserWarning:diffusers", "ignore:__array_wrap__:DeprecationWarning"
+    "ignore::FutureWarning:diffusers",
+    "ignore::UserWarning:diffusers",
+    "ignore:__array_wrap__:DeprecationWarning",
 )
 
 
 def test_every_class_has_a_row_or_a_test_of_its_own():
-    assert {row.name + "Scheduler" for row in ROWS} | {"IPNDMScheduler", "SASolverScheduler"} == set(STYLES)
+    assert {row.name + "Scheduler" for row in ROWS} | {
+        "IPNDMScheduler",
+        "SASolverScheduler",
+    } == set(STYLES)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -62,7 +74,8 @@ def test_the_counterpart_of_a_class_gives_its_latents(row):
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.apart], ids=str)
 def test_where_a_count_is_left_out_theirs_is_really_apart(row):
-    """A skipped count that agrees, or that ours cannot do where theirs can, would hide something."""
+    """A skipped count that agrees, or that ours cannot do where theirs can, would hide
+    something."""
     a, b = theirs(row.name, row.config), ours(row.name, row.config)
     for steps in row.apart:
         try:
@@ -75,7 +88,8 @@ def test_where_a_count_is_left_out_theirs_is_really_apart(row):
 
 @pytest.mark.parametrize("kind", ["data_prediction", "noise_prediction"])
 def test_sa_solver_with_the_noise_of_each_step(kind, monkeypatch):
-    """Theirs draws a noise a step and throws most of them away; ours draws what it uses. Given the noise by step, they agree."""
+    """Theirs draws a noise a step and throws most of them away; ours draws what it uses. Given the
+    noise by step, they agree."""
     import diffusers.schedulers.scheduling_sasolver as module
 
     config = {"algorithm_type": kind, **SD}
@@ -86,7 +100,9 @@ def test_sa_solver_with_the_noise_of_each_step(kind, monkeypatch):
         return noise(100 + place["k"] - 1)
 
     monkeypatch.setattr(module, "randn_tensor", drawn)
-    monkeypatch.setattr(diffusers_run.Run, "_draw", lambda self, key, like: noise(100 + self.index - 1))
+    monkeypatch.setattr(
+        diffusers_run.Run, "_draw", lambda self, key, like: noise(100 + self.index - 1)
+    )
     for steps in COUNTS:
         place["k"] = 0
         with warnings.catch_warnings():
@@ -129,4 +145,6 @@ def test_mu_shifts_the_times_of_the_run():
     for mu in (0.5, 1.15):
         for s in (a, b):
             s.set_timesteps(6, mu=mu)
-        assert torch.allclose(b.timesteps, a.timesteps, atol=1e-3) and torch.allclose(b.sigmas, a.sigmas, atol=1e-6)
+        assert torch.allclose(b.timesteps, a.timesteps, atol=1e-3) and torch.allclose(
+            b.sigmas, a.sigmas, atol=1e-6
+        )

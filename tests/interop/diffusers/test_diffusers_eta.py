@@ -1,4 +1,5 @@
-"""``eta=`` of a pipeline's call: it reaches DDIM and TCD as in diffusers, where pipelines say 0 unless their user says otherwise."""
+"""``eta=`` of a pipeline's call: it reaches DDIM and TCD as in diffusers, where pipelines say 0
+unless their user says otherwise."""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ from fewstep.samplers import SamplerError
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning:diffusers",
     "ignore:__array_wrap__:DeprecationWarning",
-    "ignore::DeprecationWarning:importlib._bootstrap",  # of tokenizers' and sentencepiece's compiled types
+    # of tokenizers' and sentencepiece's compiled types
+    "ignore::DeprecationWarning:importlib._bootstrap",
 )
-needs_transformers = pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="needs transformers")
+needs_transformers = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None, reason="needs transformers"
+)
 DDIM = ("DDIM", {"clip_sample": False, "steps_offset": 1, "set_alpha_to_one": False, **SD})
 TCD = ("TCD", {"steps_offset": 1})
 
@@ -42,12 +46,20 @@ def test_it_reaches_a_named_sampler_but_not_over_the_options_of_the_scheduler_no
     assert torch.equal(draw("sd", stated, 3)[0], stochastic[2])  # the call says 0
     assert not torch.equal(draw("sd", named, 3)[0], stochastic[1])
     other = ours(*DDIM, sampler="dpmpp_2m_sde")
-    assert torch.equal(draw("sd", other, 3)[0], draw("sd", other, 3, eta=0.5)[0]) and other.plan.draws
+    assert (
+        torch.equal(draw("sd", other, 3)[0], draw("sd", other, 3, eta=0.5)[0]) and other.plan.draws
+    )
 
 
 def one(scheduler, **more):
     x = noise()
-    return scheduler.step(x * 0.5, scheduler.timesteps[scheduler.step_index or 0], x, generator=torch.Generator().manual_seed(0), **more)
+    return scheduler.step(
+        x * 0.5,
+        scheduler.timesteps[scheduler.step_index or 0],
+        x,
+        generator=torch.Generator().manual_seed(0),
+        **more,
+    )
 
 
 def test_the_first_step_fixes_it_and_its_range_is_checked():
@@ -70,10 +82,14 @@ def test_a_run_that_begins_in_the_middle_keeps_it():
     late.set_timesteps(4)
     late.set_begin_index(2)
     x = noise()
-    got = late.step(x * 0.5, late.timesteps[2], x, generator=torch.Generator().manual_seed(0), eta=1.0).prev_sample
+    got = late.step(
+        x * 0.5, late.timesteps[2], x, generator=torch.Generator().manual_seed(0), eta=1.0
+    ).prev_sample
     reference = theirs(*DDIM)
     reference.set_timesteps(4)
-    want = reference.step(x * 0.5, reference.timesteps[2], x, eta=1.0, generator=torch.Generator().manual_seed(0)).prev_sample
+    want = reference.step(
+        x * 0.5, reference.timesteps[2], x, eta=1.0, generator=torch.Generator().manual_seed(0)
+    ).prev_sample
     assert torch.allclose(got, want, atol=1e-6)
 
 

@@ -1,4 +1,5 @@
-"""The example scripts on small pipelines with text encoders: SD, SDXL, SD3, Flux; and the same folder as a Denoiser."""
+"""The example scripts on small pipelines with text encoders: SD, SDXL, SD3, Flux; and the same
+folder as a Denoiser."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ import fewstep
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning:diffusers",
     "ignore:__array_wrap__:DeprecationWarning",
-    "ignore::DeprecationWarning:importlib._bootstrap",  # of tokenizers' and sentencepiece's compiled types
+    # of tokenizers' and sentencepiece's compiled types
+    "ignore::DeprecationWarning:importlib._bootstrap",
 )
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -56,21 +58,42 @@ def test_text_to_image(folder, tmp_path, capsys):
 
     def picture(name: str, *more: str) -> np.ndarray:
         out = tmp_path / f"{name}.png"
-        draw(["--model", str(path), "--steps", "4", "--size", "16", "--device", "cpu", "--out", str(out), *more])
+        draw(
+            [
+                "--model",
+                str(path),
+                "--steps",
+                "4",
+                "--size",
+                "16",
+                "--device",
+                "cpu",
+                "--out",
+                str(out),
+                *more,
+            ]
+        )
         return pixels(out)
 
     cat = picture("cat", "--prompt", "a cat", "--sampler", "unipc", "--order", "3")
     assert "4 steps, 4 network evaluations" in capsys.readouterr().out
     dogs = picture("dogs", "--prompt", "two dogs", "--sampler", "unipc", "--order", "3")
     other = picture("other", "--prompt", "a cat", "--sampler", "dpmpp_2m_sde")
-    assert cat.shape == (16, 16, 3) and not np.array_equal(cat, dogs) and not np.array_equal(cat, other)
+    assert (
+        cat.shape == (16, 16, 3)
+        and not np.array_equal(cat, dogs)
+        and not np.array_equal(cat, other)
+    )
 
 
 def test_a_prompt_as_conditions_of_the_folders_denoiser(folder, tmp_path, capsys):
-    """The encoded prompt has the names that the network wants, and the latents are those that the pipeline draws."""
+    """The encoded prompt has the names that the network wants, and the latents are those that the
+    pipeline draws."""
     name, path = folder
     file = tmp_path / "prompt.safetensors"
-    script("encode_prompt").main(["--model", str(path), "--prompt", "a cat", "--size", "16", "--out", str(file)])
+    script("encode_prompt").main(
+        ["--model", str(path), "--prompt", "a cat", "--size", "16", "--out", str(file)]
+    )
     capsys.readouterr()
     den, cond = fewstep.models.load(path, size=8), load_file(file)
     den.check_cond(cond, 1)
@@ -99,18 +122,43 @@ def scale(pipe: Any, name: str) -> float:
 def test_the_page_runs(tmp_path, capsys):
     """The Python blocks of docs/diffusers.md in their order, on a small Stable Diffusion."""
     TEXTS["sd"]().save_pretrained(tmp_path / "pipe")
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "diffusers.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(
+        r"```python\n(.*?)```",
+        (ROOT / "docs" / "diffusers.md").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
     names: dict[str, Any] = {"PATH": str(tmp_path / "pipe")}
     for block in blocks:
         exec(block, names)
     assert "8 network evaluations" in capsys.readouterr().out
-    assert names["latents"].shape == names["same"].shape == (2, 4, 8, 8) and names["pictures"].shape == (2, 3, 16, 16)
+    assert names["latents"].shape == names["same"].shape == (2, 4, 8, 8) and names[
+        "pictures"
+    ].shape == (2, 3, 16, 16)
 
 
 @pytest.mark.slow
 def test_the_script_as_a_program(tmp_path):
     TEXTS["sd"]().save_pretrained(tmp_path / "pipe")
-    arguments = ["--model", str(tmp_path / "pipe"), "--prompt", "a cat", "--steps", "2", "--size", "16", "--out", str(tmp_path / "a.png")]
-    done = subprocess.run([sys.executable, str(EXAMPLES / "text_to_image.py"), *arguments], capture_output=True, text=True, check=False)
+    arguments = [
+        "--model",
+        str(tmp_path / "pipe"),
+        "--prompt",
+        "a cat",
+        "--steps",
+        "2",
+        "--size",
+        "16",
+        "--out",
+        str(tmp_path / "a.png"),
+    ]
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "text_to_image.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert pixels(tmp_path / "a.png").shape == (16, 16, 3) and "StableDiffusionPipeline, unipc" in done.stdout
+    assert (
+        pixels(tmp_path / "a.png").shape == (16, 16, 3)
+        and "StableDiffusionPipeline, unipc" in done.stdout
+    )

@@ -1,4 +1,5 @@
-"""``add_noise``, ``scale_noise`` and ``get_velocity``: the times that they take, and the ones that they refuse."""
+"""``add_noise``, ``scale_noise`` and ``get_velocity``: the times that they take, and the ones that
+they refuse."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from fewstep.checks import ArgumentError
 
 #: diffusers hands numpy functions a torch tensor
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
-SVD = {"prediction_type": "v_prediction", "timestep_type": "continuous", "sigma_min": 0.002, "sigma_max": 700.0, "use_karras_sigmas": True}
+SVD = {
+    "prediction_type": "v_prediction",
+    "timestep_type": "continuous",
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+    "use_karras_sigmas": True,
+}
 #: name, config, good times, bad times
 PATHS: dict[str, tuple[str, dict[str, Any], list[float], list[float]]] = {
     "table": ("DDPM", {}, [0, 10, 500, 999], [1000, 1500, -1, -2, 10**9]),
@@ -61,7 +68,9 @@ def test_the_ends_of_the_path_and_the_times_of_a_run_are_in_it(kind):
         s.set_timesteps(steps)
         for t, node in zip(s.timesteps, (e.node for e in s.plan.evaluations), strict=True):
             for given in (t, float(t), t.reshape(1), t.double(), t.repeat(4)):
-                assert torch.allclose(s.add_noise(x, z, given), node.alpha * x + node.sigma * z, atol=1e-5)
+                assert torch.allclose(
+                    s.add_noise(x, z, given), node.alpha * x + node.sigma * z, atol=1e-5
+                )
 
 
 @pytest.mark.parametrize("kind", ["edm", "svd"])
@@ -75,34 +84,69 @@ def test_integers_are_no_times_of_a_path_in_log_sigma(kind):
 def test_a_time_is_one_or_one_a_sample():
     s, x, z = made("table"), noise(1, 4), noise(2, 4)
     whole = s.add_noise(x, z, torch.tensor([10, 10, 10, 10]))
-    for times in (10, 10.0, np.int64(10), np.array([10]), [10], torch.tensor(10), torch.tensor([[10], [10], [10], [10]])):
+    for times in (
+        10,
+        10.0,
+        np.int64(10),
+        np.array([10]),
+        [10],
+        torch.tensor(10),
+        torch.tensor([[10], [10], [10], [10]]),
+    ):
         assert torch.equal(s.add_noise(x, z, times), whole)
     for times in (torch.zeros(3), torch.zeros(2, 4), torch.zeros(0), [1, 2], np.zeros(5)):
         with pytest.raises(ArgumentError, match="for 4 samples"):
             s.add_noise(x, z, times)
-    for times, word in (("10", "'10'"), (None, "None"), (True, "bool"), (torch.tensor(1j), "complex"), ([1, [2]], "wanted")):
+    for times, word in (
+        ("10", "'10'"),
+        (None, "None"),
+        (True, "bool"),
+        (torch.tensor(1j), "complex"),
+        ([1, [2]], "wanted"),
+    ):
         with pytest.raises(ArgumentError, match=word):
             s.add_noise(x, z, times)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int16, torch.uint8])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+        torch.int32,
+        torch.int16,
+        torch.uint8,
+    ],
+)
 def test_times_of_any_dtype(dtype):
     s, x, z = made("table"), noise(1, 2), noise(2, 2)
-    assert torch.equal(s.add_noise(x, z, torch.tensor([7, 200]).to(dtype)), s.add_noise(x, z, torch.tensor([7, 200])))
+    assert torch.equal(
+        s.add_noise(x, z, torch.tensor([7, 200]).to(dtype)),
+        s.add_noise(x, z, torch.tensor([7, 200])),
+    )
     flow = made("flow")
     flow.set_timesteps(9)
     if dtype.is_floating_point:  # the times of a run in a narrower dtype are still that run's
         for t, node in zip(flow.timesteps, (e.node for e in flow.plan.evaluations), strict=True):
-            assert torch.allclose(flow.add_noise(x, z, t.to(dtype)), node.alpha * x + node.sigma * z, atol=1e-6)
+            assert torch.allclose(
+                flow.add_noise(x, z, t.to(dtype)), node.alpha * x + node.sigma * z, atol=1e-6
+            )
 
 
 def test_ends_in_half_precision_are_ends():
     s, x, z = made("edm"), noise(1, 2), noise(2, 2)
     end = torch.tensor([math.log(80.0) / 4.0, math.log(0.002) / 4.0])
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
-        assert torch.allclose(s.add_noise(x, z, end.to(dtype)), s.add_noise(x, z, end.double()), atol=2e-2)
+        assert torch.allclose(
+            s.add_noise(x, z, end.to(dtype)), s.add_noise(x, z, end.double()), atol=2e-2
+        )
     table = made("table")  # bfloat16 holds 999 as 1000
-    assert torch.equal(table.add_noise(x, z, torch.tensor([999, 3]).to(torch.bfloat16)), table.add_noise(x, z, torch.tensor([999, 3])))
+    assert torch.equal(
+        table.add_noise(x, z, torch.tensor([999, 3]).to(torch.bfloat16)),
+        table.add_noise(x, z, torch.tensor([999, 3])),
+    )
     with pytest.raises(ArgumentError, match="1000"):
         table.add_noise(x, z, torch.tensor([1000.0, 3.0]).to(torch.float16))
 
@@ -114,8 +158,14 @@ def test_it_is_one_graph_whose_times_are_checked_by_an_assertion(kind):
     if kind != "trig":
         s.set_timesteps(5)
     torch._dynamo.reset()
-    compiled = torch.compile(lambda a, b, t: s.add_noise(a, b, t) + s.get_velocity(a, b, t), fullgraph=True, backend="eager")
-    assert torch.allclose(compiled(x, z, good), s.add_noise(x, z, good) + s.get_velocity(x, z, good), atol=1e-6)
+    compiled = torch.compile(
+        lambda a, b, t: s.add_noise(a, b, t) + s.get_velocity(a, b, t),
+        fullgraph=True,
+        backend="eager",
+    )
+    assert torch.allclose(
+        compiled(x, z, good), s.add_noise(x, z, good) + s.get_velocity(x, z, good), atol=1e-6
+    )
     with pytest.raises(RuntimeError, match="timesteps outside"):
         compiled(x, z, torch.cat([good[:3], bad[:1]]))
     torch._dynamo.reset()

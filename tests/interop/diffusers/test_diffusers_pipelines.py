@@ -1,4 +1,5 @@
-"""Real pipelines, small and with random weights: the same latents as diffusers' own schedulers, NFE, bits, and a saved pipeline.
+"""Real pipelines, small and with random weights: the same latents as diffusers' own schedulers,
+NFE, bits, and a saved pipeline.
 
 Pipelines that import transformers are skipped where it is not installed; DDPM and DiT run anyway.
 """
@@ -18,18 +19,38 @@ import torch
 pytest.importorskip("diffusers")
 
 from diffusers_loops import SD, ours, theirs
-from diffusers_pipelines import CALLS, EMBEDS, FLOWS, control_net, ddpm, draw, run, sd3, sdxl, stable_diffusion
+from diffusers_pipelines import (
+    CALLS,
+    EMBEDS,
+    FLOWS,
+    control_net,
+    ddpm,
+    draw,
+    run,
+    sd3,
+    sdxl,
+    stable_diffusion,
+)
 
 from fewstep import FewstepScheduler
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning:diffusers",
     "ignore:__array_wrap__:DeprecationWarning",
-    "ignore::DeprecationWarning:importlib._bootstrap",  # of tokenizers' and sentencepiece's compiled types
+    # of tokenizers' and sentencepiece's compiled types
+    "ignore::DeprecationWarning:importlib._bootstrap",
 )
 TRANSFORMERS = importlib.util.find_spec("transformers") is not None
 FREE = ("ddpm", "dit")
-PIPELINES = [pytest.param(n, marks=() if n in FREE else pytest.mark.skipif(not TRANSFORMERS, reason="needs transformers")) for n in CALLS]
+PIPELINES = [
+    pytest.param(
+        n,
+        marks=()
+        if n in FREE
+        else pytest.mark.skipif(not TRANSFORMERS, reason="needs transformers"),
+    )
+    for n in CALLS
+]
 needs_transformers = pytest.mark.skipif(not TRANSFORMERS, reason="needs transformers")
 DDIM = {"clip_sample": False, "steps_offset": 1, "set_alpha_to_one": False, **SD}
 SD_PNDM = {"skip_prk_steps": True, "steps_offset": 1, "set_alpha_to_one": False, **SD}
@@ -46,7 +67,10 @@ TABLES = [
     ("KDPM2Discrete", SD),
     ("LMSDiscrete", SD),
 ]
-FLOW_CASES = [("FlowMatchEulerDiscrete", {"shift": 3.0}), ("FlowMatchEulerDiscrete", {"use_dynamic_shifting": True})]
+FLOW_CASES = [
+    ("FlowMatchEulerDiscrete", {"shift": 3.0}),
+    ("FlowMatchEulerDiscrete", {"use_dynamic_shifting": True}),
+]
 
 
 def default(pipeline: str) -> tuple[str, dict[str, Any]]:
@@ -78,21 +102,36 @@ def test_a_pipeline_draws_what_it_drew(pipeline):
 def test_nfe_is_counted_and_the_same_seed_gives_the_same_bits(pipeline):
     name, config = default(pipeline)
     for sampler in ("unipc", "heun", "euler_ancestral"):
-        scheduler = ours(name, config, sampler=sampler, noise_seed=0)  # DiT, SD3 and Flux hand the scheduler no generator
+        # DiT, SD3 and Flux hand the scheduler no generator
+        scheduler = ours(name, config, sampler=sampler, noise_seed=0)
         a, calls = draw(pipeline, scheduler, 3)
         b, _ = draw(pipeline, scheduler, 3)
         c, _ = draw(pipeline, scheduler, 3, seed=1)
-        assert calls == scheduler.nfe and torch.isfinite(a).all() and torch.equal(a, b) and not torch.equal(a, c)
+        assert (
+            calls == scheduler.nfe
+            and torch.isfinite(a).all()
+            and torch.equal(a, b)
+            and not torch.equal(a, c)
+        )
 
 
 @needs_transformers
-@pytest.mark.parametrize("case", [c for c in TABLES if c[0] not in ("LMSDiscrete", "KDPM2Discrete")], ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    "case", [c for c in TABLES if c[0] not in ("LMSDiscrete", "KDPM2Discrete")], ids=lambda c: c[0]
+)
 def test_image_to_image_and_inpainting(case):
     name, config = case
     change = {"image": image(), "strength": 0.6}
     paint = {"image": image(), "mask_image": right_half(), "height": 16, "width": 16}
-    for kind, more in (("Img2Img", change), ("Inpaint", {**paint, "strength": 1.0}), ("Inpaint", {**paint, "strength": 0.7})):
-        pipes = [stable_diffusion(make(name, config), f"StableDiffusion{kind}Pipeline") for make in (theirs, ours)]
+    for kind, more in (
+        ("Img2Img", change),
+        ("Inpaint", {**paint, "strength": 1.0}),
+        ("Inpaint", {**paint, "strength": 0.7}),
+    ):
+        pipes = [
+            stable_diffusion(make(name, config), f"StableDiffusion{kind}Pipeline")
+            for make in (theirs, ours)
+        ]
         (a, calls), (b, mine) = (run(pipe, 5, **EMBEDS, **more) for pipe in pipes)
         assert mine == calls and float((a - b).abs().max()) < 1e-5, (kind, more["strength"])
 
@@ -100,12 +139,19 @@ def test_image_to_image_and_inpainting(case):
 @needs_transformers
 @pytest.mark.parametrize("name", ["KDPM2Discrete", "LMSDiscrete"])
 def test_where_theirs_deviates_in_the_middle(name):
-    """KDPM2: their add_noise takes the level of the step's end where the mask is blended in at its midpoint; given the midpoint's level it
-    is ours. LMS from the middle: test_diffusers_deviations; from the start it inpaints alike."""
+    """KDPM2: their add_noise takes the level of the step's end where the mask is blended in at its
+    midpoint; given the midpoint's level it is ours. LMS from the middle: test_diffusers_deviations;
+    from the start it inpaints alike."""
     paint = {"image": image(), "mask_image": right_half(), "height": 16, "width": 16}
 
     def painted(scheduler: Any, strength: float) -> torch.Tensor:
-        return run(stable_diffusion(scheduler, "StableDiffusionInpaintPipeline"), 5, **EMBEDS, **paint, strength=strength)[0]
+        return run(
+            stable_diffusion(scheduler, "StableDiffusionInpaintPipeline"),
+            5,
+            **EMBEDS,
+            **paint,
+            strength=strength,
+        )[0]
 
     def corrected(scheduler: Any) -> Any:
         def add(x: torch.Tensor, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -122,7 +168,11 @@ def test_where_theirs_deviates_in_the_middle(name):
         if name == "LMSDiscrete":
             assert (gap < 1e-5) is (strength == 1.0)
         else:
-            assert gap > 0.01 and float((painted(corrected(copy.deepcopy(other)), strength) - mine).abs().max()) < 1e-5
+            assert (
+                gap > 0.01
+                and float((painted(corrected(copy.deepcopy(other)), strength) - mine).abs().max())
+                < 1e-5
+            )
 
 
 @needs_transformers
@@ -137,13 +187,18 @@ def test_image_to_image_on_the_scheduler_that_stable_diffusion_ships_with():
 
 @needs_transformers
 def test_xl_and_sd3_image_to_image():
-    pooled = {"pooled_prompt_embeds": torch.ones(1, 8), "negative_pooled_prompt_embeds": torch.zeros(1, 8)}
+    pooled = {
+        "pooled_prompt_embeds": torch.ones(1, 8),
+        "negative_pooled_prompt_embeds": torch.zeros(1, 8),
+    }
     for make_pipe, kind, (name, config) in (
         (sdxl, "StableDiffusionXLImg2ImgPipeline", TABLES[2]),
         (sd3, "StableDiffusion3Img2ImgPipeline", FLOW_CASES[0]),
     ):
         pipes = [make_pipe(make(name, config), kind) for make in (theirs, ours)]
-        (a, calls), (b, mine) = (run(pipe, 5, **EMBEDS, **pooled, image=image(), strength=0.6) for pipe in pipes)
+        (a, calls), (b, mine) = (
+            run(pipe, 5, **EMBEDS, **pooled, image=image(), strength=0.6) for pipe in pipes
+        )
         assert mine == calls and float((a - b).abs().max()) < 2e-5, kind
 
 
@@ -151,7 +206,10 @@ def test_xl_and_sd3_image_to_image():
 def test_control_net():
     for name, config in (TABLES[0], TABLES[5]):
         pipes = [
-            stable_diffusion(make(name, config), "StableDiffusionControlNetPipeline", controlnet=control_net()) for make in (theirs, ours)
+            stable_diffusion(
+                make(name, config), "StableDiffusionControlNetPipeline", controlnet=control_net()
+            )
+            for make in (theirs, ours)
         ]
         (a, calls), (b, mine) = (run(pipe, 4, **EMBEDS, image=image()) for pipe in pipes)
         assert mine == calls and float((a - b).abs().max()) < 1e-5
@@ -163,7 +221,10 @@ def test_two_conditions_give_different_images(pipeline):
     name, config = default(pipeline)
     key = "class_labels" if pipeline == "dit" else "prompt_embeds"
     other = [7] if pipeline == "dit" else -CALLS[pipeline][1][key]
-    a, b = (draw(pipeline, ours(name, config, sampler="unipc"), 3, **more)[0] for more in ({}, {key: other}))
+    a, b = (
+        draw(pipeline, ours(name, config, sampler="unipc"), 3, **more)[0]
+        for more in ({}, {key: other})
+    )
     assert float((a - b).abs().max()) > 1e-4
 
 
@@ -175,7 +236,10 @@ def test_two_prompts_give_different_images(pipeline):
 
     pipe = TEXTS[pipeline]()
     pipe.scheduler = FewstepScheduler.from_config(pipe.scheduler.config, sampler="unipc")
-    a, b, c = (run(pipe, 3, prompt=words, height=16, width=16)[0] for words in ("a blue cat", "two red dogs", "a blue cat"))
+    a, b, c = (
+        run(pipe, 3, prompt=words, height=16, width=16)[0]
+        for words in ("a blue cat", "two red dogs", "a blue cat")
+    )
     assert float((a - b).abs().max()) > 1e-4 and torch.equal(a, c)
 
 
@@ -186,7 +250,14 @@ def test_a_callback_that_changes_the_latents_does_what_it_does_there():
 
     for name, config in (TABLES[0], TABLES[2]):
         made = [
-            run(stable_diffusion(make(name, config)), 5, **EMBEDS, height=16, width=16, callback_on_step_end=damp)[0]
+            run(
+                stable_diffusion(make(name, config)),
+                5,
+                **EMBEDS,
+                height=16,
+                width=16,
+                callback_on_step_end=damp,
+            )[0]
             for make in (theirs, ours)
         ]
         assert float((made[0] - made[1]).abs().max()) < 1e-5
@@ -196,8 +267,14 @@ def test_a_callback_that_changes_the_latents_does_what_it_does_there():
 def test_times_and_sigmas_through_a_pipeline():
     plain = {**EMBEDS, "height": 16, "width": 16, "output": "latent"}
     times, levels = [900, 600, 200], [12.0, 3.0, 0.5, 0.0]
-    for given, (name, config) in (({"timesteps": times}, TABLES[2]), ({"sigmas": levels}, TABLES[7])):
-        (a, calls), (b, mine) = (run(stable_diffusion(make(name, config)), None, **plain, **given) for make in (theirs, ours))
+    for given, (name, config) in (
+        ({"timesteps": times}, TABLES[2]),
+        ({"sigmas": levels}, TABLES[7]),
+    ):
+        (a, calls), (b, mine) = (
+            run(stable_diffusion(make(name, config)), None, **plain, **given)
+            for make in (theirs, ours)
+        )
         assert mine == calls == 3 and float((a - b).abs().max() / a.abs().max()) < 1e-5
 
 
@@ -210,7 +287,14 @@ def test_a_list_of_generators_in_a_pipeline():
         pipe.set_progress_bar_config(disable=True)
         embeds = {k: v.expand(len(seeds), -1, -1) for k, v in EMBEDS.items()}
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        made = pipe(num_inference_steps=4, generator=generators, height=16, width=16, output_type="latent", **embeds)
+        made = pipe(
+            num_inference_steps=4,
+            generator=generators,
+            height=16,
+            width=16,
+            output_type="latent",
+            **embeds,
+        )
         return torch.as_tensor(made.images)
 
     assert float((images([3, 4])[:1] - images([3])).abs().max()) < 1e-4
@@ -231,7 +315,9 @@ def test_callbacks_and_interruption():
     assert seen[:3] == [1, 2, 3] and scheduler.step_index == 3
     pipe._interrupt = False
     again, calls = run(pipe, 6, **EMBEDS, height=16, width=16)
-    fresh, _ = run(stable_diffusion(ours("DDIM", DDIM, sampler="unipc")), 6, **EMBEDS, height=16, width=16)
+    fresh, _ = run(
+        stable_diffusion(ours("DDIM", DDIM, sampler="unipc")), 6, **EMBEDS, height=16, width=16
+    )
     assert calls == 6 and float((again - fresh).abs().max()) < 1e-5
 
 
@@ -248,10 +334,18 @@ torch.save(run(pipe, 5, **eval(sys.argv[4]))[0], sys.argv[3])
 def reloaded(pipe: Any, folder: Path, **arguments: Any) -> torch.Tensor:
     """The image of a saved pipeline in a new process."""
     pipe.save_pretrained(folder / "pipe")
-    given = [str(folder / "pipe"), str(Path(__file__).parent), str(folder / "image.pt"), repr(arguments)]
-    done = subprocess.run([sys.executable, "-c", RELOAD, *given], capture_output=True, text=True, check=False)
+    given = [
+        str(folder / "pipe"),
+        str(Path(__file__).parent),
+        str(folder / "image.pt"),
+        repr(arguments),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", RELOAD, *given], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    return torch.load(folder / "image.pt", weights_only=True)  # its weights lie elsewhere in memory, where convolutions round differently
+    # its weights lie elsewhere in memory, where convolutions round differently
+    return torch.load(folder / "image.pt", weights_only=True)
 
 
 @needs_transformers
@@ -260,7 +354,9 @@ def test_a_saved_stable_diffusion_is_found_again_in_a_new_process(tmp_path):
     from diffusers_texts import sd_text
 
     pipe = sd_text()
-    pipe.scheduler = FewstepScheduler.from_config(pipe.scheduler.config, sampler="unipc", solver_order=3)
+    pipe.scheduler = FewstepScheduler.from_config(
+        pipe.scheduler.config, sampler="unipc", solver_order=3
+    )
     words = {"prompt": "a blue cat", "height": 16, "width": 16}
     a, calls = run(pipe, 5, **words)
     assert calls == 5 and float((reloaded(pipe, tmp_path, **words) - a).abs().max()) < 1e-5

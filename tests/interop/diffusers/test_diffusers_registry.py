@@ -1,4 +1,5 @@
-"""Every sampler of the registry in a table's pipeline and in a flow's: it runs, is finite, counts its calls, and repeats its bits."""
+"""Every sampler of the registry in a table's pipeline and in a flow's: it runs, is finite, counts
+its calls, and repeats its bits."""
 
 from __future__ import annotations
 
@@ -19,13 +20,19 @@ from fewstep.samplers import names
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array_wrap__:DeprecationWarning",
-    "ignore::DeprecationWarning:importlib._bootstrap",  # of tokenizers' and sentencepiece's compiled types
+    # of tokenizers' and sentencepiece's compiled types
+    "ignore::DeprecationWarning:importlib._bootstrap",
 )
 TABLE = ("DDIM", {"clip_sample": False, "steps_offset": 1, **SD})
 FLOW = ("FlowMatchEulerDiscrete", {"shift": 3.0})
 DRIVERS = {"adaptive_sde", "dmcmc", "dpm_adaptive", "ode45", "ode853", "pc", "picard"}
 CALLS_GIVEN = 6
-FLOWING = pytest.param("sd3", marks=pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="needs transformers"))
+FLOWING = pytest.param(
+    "sd3",
+    marks=pytest.mark.skipif(
+        importlib.util.find_spec("transformers") is None, reason="needs transformers"
+    ),
+)
 
 
 @cache
@@ -39,8 +46,13 @@ def draw(kind: str, scheduler: Any) -> tuple[torch.Tensor, int]:
     pipe.scheduler = scheduler
     if kind == "ddpm":
         return run(pipe, CALLS_GIVEN)
-    embeds = {"prompt_embeds": EMBEDS["prompt_embeds"], "pooled_prompt_embeds": POOLED_SD3["pooled_prompt_embeds"]}
-    return run(pipe, CALLS_GIVEN, output="latent", guidance_scale=0.0, height=16, width=16, **embeds)
+    embeds = {
+        "prompt_embeds": EMBEDS["prompt_embeds"],
+        "pooled_prompt_embeds": POOLED_SD3["pooled_prompt_embeds"],
+    }
+    return run(
+        pipe, CALLS_GIVEN, output="latent", guidance_scale=0.0, height=16, width=16, **embeds
+    )
 
 
 def test_the_registry_is_what_is_tested_here():
@@ -75,5 +87,7 @@ def test_it_runs_in_every_other_pipeline(kind, sampler):
 @pytest.mark.parametrize("sampler", sorted(DRIVERS))
 @pytest.mark.parametrize("path", [TABLE, FLOW], ids=["table", "flow"])
 def test_a_driver_is_refused_and_says_why(sampler, path):
-    with pytest.raises(ConfigError, match=f"sampler='{sampler}' chooses its network calls as it goes"):
+    with pytest.raises(
+        ConfigError, match=f"sampler='{sampler}' chooses its network calls as it goes"
+    ):
         ours(*path, sampler=sampler)

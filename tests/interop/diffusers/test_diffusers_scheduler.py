@@ -20,7 +20,13 @@ from fewstep.samplers import names
 
 #: diffusers hands numpy functions a torch tensor
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
-SD_PNDM = {"skip_prk_steps": True, "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False, **SD}
+SD_PNDM = {
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+    "clip_sample": False,
+    **SD,
+}
 FLOW = ("FlowMatchEulerDiscrete", {"shift": 3.0})
 
 
@@ -30,9 +36,14 @@ def test_every_class_is_read_by_its_own_defaults_and_written_back(origin, tmp_pa
     given = FewstepScheduler.from_config({"_class_name": origin})
     inferred = FewstepScheduler.from_config(config, origin=origin)
     assert given.config == inferred.config and given.config["origin"] == origin
-    assert all(given.config[k] == v or v is None for k, v in config.items() if not k.startswith("_"))
+    assert all(
+        given.config[k] == v or v is None for k, v in config.items() if not k.startswith("_")
+    )
     given.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "scheduler_config.json").read_text())["_class_name"] == "FewstepScheduler"
+    assert (
+        json.loads((tmp_path / "scheduler_config.json").read_text())["_class_name"]
+        == "FewstepScheduler"
+    )
     again = FewstepScheduler.from_pretrained(tmp_path)
     assert again.config["origin"] == origin and again._settings == given._settings
     back = getattr(diffusers, origin).from_config(dict(given.config))
@@ -40,22 +51,33 @@ def test_every_class_is_read_by_its_own_defaults_and_written_back(origin, tmp_pa
 
 
 def test_a_config_without_a_class_is_known_by_its_keys():
-    assert FewstepScheduler.from_config(diffusers.DDIMScheduler().config).config["origin"] == "DDIMScheduler"
+    assert (
+        FewstepScheduler.from_config(diffusers.DDIMScheduler().config).config["origin"]
+        == "DDIMScheduler"
+    )
     shared = diffusers.KDPM2DiscreteScheduler().config
     with pytest.raises(ConfigError, match="origin="):
         FewstepScheduler.from_config(shared)
-    assert FewstepScheduler.from_config(shared, sampler="unipc").config["origin"] == "KDPM2DiscreteScheduler"
+    assert (
+        FewstepScheduler.from_config(shared, sampler="unipc").config["origin"]
+        == "KDPM2DiscreteScheduler"
+    )
 
 
 def test_sampler_order_and_options_come_by_keyword_and_stay():
     s = ours("PNDM", SD_PNDM, sampler="unipc", solver_order=3, corrector=False)
     s.set_timesteps(8)
-    assert s.plan == fewstep.plan("unipc", s._settings.schedule, grid=s._compiled.grid, order=3, corrector=False)
+    assert s.plan == fewstep.plan(
+        "unipc", s._settings.schedule, grid=s._compiled.grid, order=3, corrector=False
+    )
     other = FewstepScheduler.from_config(s.config, sampler="euler_ancestral", eta=0.5)
-    assert other.config["sampler_options"] == {"eta": 0.5} and other.config["skip_prk_steps"] is True
+    assert (
+        other.config["sampler_options"] == {"eta": 0.5} and other.config["skip_prk_steps"] is True
+    )
     karras = ours("PNDM", SD_PNDM, sampler="DPM++ 2M Karras")
     karras.set_timesteps(5)
-    levels = ours("DPMSolverMultistep", {**SD, "use_karras_sigmas": True})  # the alias names sampler and levels
+    # the alias names sampler and levels
+    levels = ours("DPMSolverMultistep", {**SD, "use_karras_sigmas": True})
     levels.set_timesteps(5)
     assert torch.allclose(karras.sigmas[:-1], levels.sigmas[:-1])
 
@@ -76,7 +98,10 @@ def test_a_named_grid_replaces_the_spacing():
 
 
 def test_importing_fewstep_finds_both_names_late():
-    assert fewstep.FewstepScheduler.__module__ == "fewstep" and fewstep.SchedulerMixin is diffusers.SchedulerMixin
+    assert (
+        fewstep.FewstepScheduler.__module__ == "fewstep"
+        and fewstep.SchedulerMixin is diffusers.SchedulerMixin
+    )
     assert "FewstepScheduler" not in fewstep.__all__
     assert diffusers.DDIMScheduler in ours("DDIM", {}).compatibles
 

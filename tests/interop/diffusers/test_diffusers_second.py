@@ -20,10 +20,16 @@ from fewstep.interop.diffusers.config import STYLES
 from fewstep.interop.diffusers.output import SECOND, StepOutput
 from fewstep.plans import PlanError
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:diffusers", "ignore:__array_wrap__:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning:diffusers", "ignore:__array_wrap__:DeprecationWarning"
+)
 CONFIGS: dict[str, list[dict[str, Any]]] = {
     "DDIM": [{"clip_sample": False}],
-    "DDPM": [{"clip_sample": False}, {"clip_sample": True}, {"clip_sample": False, "thresholding": True, "sample_max_value": 2.0}],
+    "DDPM": [
+        {"clip_sample": False},
+        {"clip_sample": True},
+        {"clip_sample": False, "thresholding": True, "sample_max_value": 2.0},
+    ],
     "EulerDiscrete": [SD, {"prediction_type": "v_prediction"}],
     "EDMEuler": [{}, {"sigma_data": 1.0, "prediction_type": "v_prediction"}],
     "LCM": [SD, {"set_alpha_to_one": False, **SD}],
@@ -34,7 +40,11 @@ CASES = [(n, c) for n in sorted(SECOND) for c in CONFIGS.get(n.removesuffix("Sch
 
 def pairs(s: Any, steps: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     s.set_timesteps(steps)
-    x, generator, found = noise() * float(getattr(s, "init_noise_sigma", 1.0)), torch.Generator().manual_seed(2), []
+    x, generator, found = (
+        noise() * float(getattr(s, "init_noise_sigma", 1.0)),
+        torch.Generator().manual_seed(2),
+        [],
+    )
     drawn = {"generator": generator} if "generator" in inspect.signature(s.step).parameters else {}
     for t in s.timesteps:
         x_in = s.scale_model_input(x, t)
@@ -57,11 +67,17 @@ def test_an_answer_has_the_values_of_its_class(origin):
         got = b.step(noise(3), b.timesteps[0], x, return_dict=as_object)
         assert len(got) == len(want.keys())
         if as_object:
-            assert list(got) == list(got.keys()) == list(want.keys()) and all(key in got for key in list(want))
+            assert list(got) == list(got.keys()) == list(want.keys()) and all(
+                key in got for key in list(want)
+            )
             assert got.to_tuple() == tuple(got.values()) == tuple(value for _, value in got.items())
             assert torch.is_tensor(got.pred_original_sample) or origin == "IPNDMScheduler"
         else:
-            assert isinstance(got, tuple) and len(list(got)) == len(want.keys()) and torch.is_tensor(got[-1])
+            assert (
+                isinstance(got, tuple)
+                and len(list(got)) == len(want.keys())
+                and torch.is_tensor(got[-1])
+            )
 
 
 @pytest.mark.parametrize(("origin", "config"), CASES, ids=str)
@@ -81,7 +97,9 @@ def test_x0_of_any_sampler_is_the_networks(sampler):
     for t, e in zip(s.timesteps, s.plan.evaluations, strict=True):
         output = torch.tanh(x)
         out = s.step(output, t, x)
-        assert torch.allclose(out.pred_original_sample, (x - e.node.sigma * output) / e.node.alpha, rtol=1e-9)
+        assert torch.allclose(
+            out.pred_original_sample, (x - e.node.sigma * output) / e.node.alpha, rtol=1e-9
+        )
         assert out["pred_original_sample"] is out[1] is out.pred_original_sample
         x = out.prev_sample
 
@@ -115,13 +133,20 @@ def test_inference_tensors_are_read_at_once():
 
 
 def test_x0_at_alpha_zero():
-    config = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+    config = {
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "prediction_type": "v_prediction",
+    }
     s = ours("DDIM", {"clip_sample": False, **config})
     s.set_timesteps(3)
-    assert torch.allclose(s.step(noise(3), s.timesteps[0], noise())[1], -noise(3), atol=1e-6)  # x0 = alpha x - sigma v, alpha = 0
+    # x0 = alpha x - sigma v, alpha = 0
+    assert torch.allclose(s.step(noise(3), s.timesteps[0], noise())[1], -noise(3), atol=1e-6)
     s = ours("IPNDM", {})
     s.set_timesteps(3)
-    assert torch.allclose(s.step(noise(3), s.timesteps[0], noise()).pred_original_sample, -noise(3), atol=1e-6)
+    assert torch.allclose(
+        s.step(noise(3), s.timesteps[0], noise()).pred_original_sample, -noise(3), atol=1e-6
+    )
 
 
 def test_an_output_survives_a_tree_map():
@@ -133,7 +158,10 @@ def test_an_output_survives_a_tree_map():
     assert not hasattr(doubled, "pred_noised_sample") and len(doubled) == 2
 
 
-@pytest.mark.parametrize(("name", "config"), [("DDIM", {"clip_sample": False}), ("DDPM", {"clip_sample": True}), ("LCM", SD), ("TCD", SD)])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("DDIM", {"clip_sample": False}), ("DDPM", {"clip_sample": True}), ("LCM", SD), ("TCD", SD)],
+)
 def test_it_is_in_the_graph(name, config):
     torch._dynamo.reset()
     s = ours(name, {"set_alpha_to_one": False, **config} if name != "DDPM" else config)
@@ -156,12 +184,19 @@ def test_it_is_in_the_graph(name, config):
 @pytest.mark.parametrize("named", [None, "lcm", "consistency"])
 def test_a_consistency_sampler_ends_at_data(steps, named):
     config = {"clip_sample": False, "set_alpha_to_one": False, **OFFSET, **SD}
-    s = ours("LCM", {"set_alpha_to_one": False, **SD}) if named is None else ours("DDIM", config, sampler=named)
+    s = (
+        ours("LCM", {"set_alpha_to_one": False, **SD})
+        if named is None
+        else ours("DDIM", config, sampler=named)
+    )
     s.set_timesteps(steps)
     assert s.plan.end.sigma == 0.0
     x, generator = noise(), torch.Generator().manual_seed(1)
     for t in s.timesteps:
-        before, (x, second) = x, s.step(network(x, float(t)), t, x, generator=generator, return_dict=False)
+        before, (x, second) = (
+            x,
+            s.step(network(x, float(t)), t, x, generator=generator, return_dict=False),
+        )
     assert torch.allclose(x, second, atol=1e-5) and not torch.equal(before, x)
 
 
@@ -195,9 +230,15 @@ def test_every_class_takes_its_own_defaults_by_place(origin):
     own[arguments.places(origin).index("return_dict")] = False
     s.set_timesteps(10)
     assert isinstance(s.step(noise(3), s.timesteps[0], noise(), *own), tuple)
-    for more in [(None, False), (torch.Generator(), False, None), ([torch.Generator(), torch.Generator()],)]:
+    for more in [
+        (None, False),
+        (torch.Generator(), False, None),
+        ([torch.Generator(), torch.Generator()],),
+    ]:
         s.set_timesteps(10)
-        assert isinstance(s.step(noise(3), s.timesteps[0], noise(), *more), tuple) is (len(more) > 1)
+        assert isinstance(s.step(noise(3), s.timesteps[0], noise(), *more), tuple) is (
+            len(more) > 1
+        )
 
 
 @pytest.mark.parametrize(
@@ -230,7 +271,9 @@ def test_an_option_of_the_run_may_be_repeated():
         stepped(s, s_churn=3.0)
 
 
-@pytest.mark.parametrize("more", [("x",), (0.5, 0.5), (torch.Generator(), False, 0.5, 1, 2, 3, 4, 5, 6)], ids=len)
+@pytest.mark.parametrize(
+    "more", [("x",), (0.5, 0.5), (torch.Generator(), False, 0.5, 1, 2, 3, 4, 5, 6)], ids=len
+)
 def test_values_that_fit_no_signature_are_refused(more):
     with pytest.raises(ValueError, match="by name"):
         stepped(ours("PNDM", {"skip_prk_steps": True}), *more)
@@ -262,7 +305,10 @@ def tokens(s: Any, x: torch.Tensor, clean: torch.Tensor, steps: int = 4) -> torc
     return x
 
 
-@pytest.mark.parametrize("clean", [torch.ones(2, 6), torch.tensor([[0.0, 0.3, 0.5, 0.77, 1.0, 1.0]] * 2), torch.ones(2, 1)])
+@pytest.mark.parametrize(
+    "clean",
+    [torch.ones(2, 6), torch.tensor([[0.0, 0.3, 0.5, 0.77, 1.0, 1.0]] * 2), torch.ones(2, 1)],
+)
 def test_tokens_of_their_own_times(clean):
     x = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
     config = {"shift": 3.0}

@@ -17,7 +17,13 @@ from fewstep import FewstepScheduler
 
 #: diffusers hands numpy functions a torch tensor
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
-SD_PNDM = {"skip_prk_steps": True, "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False, **SD}
+SD_PNDM = {
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+    "clip_sample": False,
+    **SD,
+}
 FLOW = ("FlowMatchEulerDiscrete", {"shift": 3.0})
 
 
@@ -47,7 +53,10 @@ def test_a_run_that_begins_in_the_middle_is_the_plan_of_the_tail(sampler):
     for k, t in enumerate(s.timesteps[begin:]):
         assert s.step_index in (None, begin + k)
         x = s.step(network(x, float(t)), t, x, generator=generator).prev_sample
-    assert s._run.cursor.program.plan == fewstep.plan(sampler, s._settings.schedule, grid=tail) and s._run.cursor.done
+    assert (
+        s._run.cursor.program.plan == fewstep.plan(sampler, s._settings.schedule, grid=tail)
+        and s._run.cursor.done
+    )
 
 
 def test_the_first_time_is_looked_up_once_by_place_or_value():
@@ -57,7 +66,8 @@ def test_the_first_time_is_looked_up_once_by_place_or_value():
         s.step(noise(), pick(s.timesteps[4]), noise())
         assert s.step_index == 5 and s._run.begin == 4
     s.set_timesteps(5)
-    s.step(noise(), float(s.timesteps[1]), noise())  # t_1 twice: the end of step 0 and the start of step 1
+    # t_1 twice: the end of step 0 and the start of step 1
+    s.step(noise(), float(s.timesteps[1]), noise())
     assert s._run.begin == 2
 
 
@@ -77,7 +87,10 @@ def test_two_threads_may_use_two_copies():
     alone, _ = sample(s, 10)
     found: list[torch.Tensor] = []
     copies = [copy.deepcopy(s) for _ in range(2)]
-    threads = [threading.Thread(target=lambda one: found.append(sample(one, 10)[0]), args=(one,)) for one in copies]
+    threads = [
+        threading.Thread(target=lambda one: found.append(sample(one, 10)[0]), args=(one,))
+        for one in copies
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -88,7 +101,8 @@ def test_two_threads_may_use_two_copies():
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("sampler", ["ddim", "unipc", "heun"])
 def test_an_edited_sample_goes_on_from_where_it_was_put(sampler, in_place):
-    """As ``on_step`` of fewstep.run: what the network sees and what later corrections keep is the edited state."""
+    """As ``on_step`` of fewstep.run: what the network sees and what later corrections keep is the
+    edited state."""
     s = ours("DDIM", {"clip_sample": False}, sampler=sampler)
     s.set_timesteps(6)
     x = start = noise()
@@ -105,7 +119,9 @@ def test_an_edited_sample_goes_on_from_where_it_was_put(sampler, in_place):
         raws = staticmethod(lambda x_in, t, cond=None: (network(x_in, next(labels)),))
 
     last = plan.nfe - 1
-    want = fewstep.run(plan, Net(), start, on_step=lambda step: None if step.index == last else 0.9 * step.x_next)
+    want = fewstep.run(
+        plan, Net(), start, on_step=lambda step: None if step.index == last else 0.9 * step.x_next
+    )
     assert torch.allclose(x, want, rtol=1e-6, atol=1e-6)
 
 
@@ -140,12 +156,20 @@ def test_noise_is_added_as_there(name, config):
     for s in (a, b):
         s.set_timesteps(10)
     t = a.timesteps[3:5]
-    add = (lambda s: s.scale_noise(x, t, z)) if name == FLOW[0] else (lambda s: s.add_noise(x, z, t))
+    add = (
+        (lambda s: s.scale_noise(x, t, z)) if name == FLOW[0] else (lambda s: s.add_noise(x, z, t))
+    )
     assert distance(add(b), add(a)) < 5e-6
     if name == "DDIM":
         assert distance(b.get_velocity(x, z, t), a.get_velocity(x, z, t)) < 5e-6
         assert torch.allclose(b.alphas_cumprod, a.alphas_cumprod, rtol=1e-4)
-        assert distance(ours(name, {}).add_noise(x, z, torch.tensor([7, 640])), a.add_noise(x, z, torch.tensor([7, 640]))) < 5e-6
+        assert (
+            distance(
+                ours(name, {}).add_noise(x, z, torch.tensor([7, 640])),
+                a.add_noise(x, z, torch.tensor([7, 640])),
+            )
+            < 5e-6
+        )
 
 
 def test_noise_between_entries_is_that_of_the_run():
@@ -153,7 +177,9 @@ def test_noise_between_entries_is_that_of_the_run():
     s.set_timesteps(7)
     node = s.plan.evaluations[3].node
     x, z = noise(1).double(), noise(2).double()
-    assert node.t != round(node.t) and torch.allclose(s.add_noise(x, z, s.timesteps[3:4]), node.alpha * x + node.sigma * z, rtol=1e-12)
+    assert node.t != round(node.t) and torch.allclose(
+        s.add_noise(x, z, s.timesteps[3:4]), node.alpha * x + node.sigma * z, rtol=1e-12
+    )
 
 
 def test_half_precision_states_stay_half():
@@ -180,7 +206,10 @@ def test_a_step_answers_with_an_object_or_a_tuple():
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize(("name", "config"), [("DDIM", {"clip_sample": False}), ("DPMSolverMultistep", SD), ("DEISMultistep", SD), FLOW])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("DDIM", {"clip_sample": False}), ("DPMSolverMultistep", SD), ("DEISMultistep", SD), FLOW],
+)
 def test_an_edit_between_steps_means_what_it_means_there(name, config):
     """Without a corrector an edited state is where both go on from."""
     runs = []
@@ -196,7 +225,8 @@ def test_an_edit_between_steps_means_what_it_means_there(name, config):
 
 
 def test_their_corrector_undoes_an_edit_and_ours_keeps_it():
-    """UniPC corrects the state from the one before, so theirs loses what was done to it in between."""
+    """UniPC corrects the state from the one before, so theirs loses what was done to it in
+    between."""
 
     def end(scheduler, change):
         scheduler.set_timesteps(6)
@@ -209,8 +239,15 @@ def test_their_corrector_undoes_an_edit_and_ours_keeps_it():
 
     config = {"prediction_type": "sample", "final_sigmas_type": "sigma_min", **SD}
     moved = [
-        float((end(make("UniPCMultistep", config), 1.0) - end(make("UniPCMultistep", config), 0.0)).abs().max()) for make in (theirs, ours)
+        float(
+            (end(make("UniPCMultistep", config), 1.0) - end(make("UniPCMultistep", config), 0.0))
+            .abs()
+            .max()
+        )
+        for make in (theirs, ours)
     ]
     s = ours("UniPCMultistep", config)
     s.set_timesteps(6)
-    assert moved[0] < 1e-5 and moved[1] == pytest.approx(s.plan.end.sigma / s.plan.evaluations[3].node.sigma, rel=1e-3)
+    assert moved[0] < 1e-5 and moved[1] == pytest.approx(
+        s.plan.end.sigma / s.plan.evaluations[3].node.sigma, rel=1e-3
+    )

@@ -1,4 +1,5 @@
-"""What ``FewstepScheduler.step`` costs: operators, host reads, graphs of ``torch.compile``; and the report of rounded times."""
+"""What ``FewstepScheduler.step`` costs: operators, host reads, graphs of ``torch.compile``; and the
+report of rounded times."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from fewstep.samplers import names
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array_wrap__:DeprecationWarning",  # diffusers hands numpy functions a torch tensor
     "ignore:.*torch.jit.script:DeprecationWarning",  # inductor imports what torch deprecates
-    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",  # dynamo looks at every input's .grad
+    # dynamo looks at every input's .grad
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
 )
 
 CLEAN = {"clip_sample": False}
@@ -54,7 +56,16 @@ MOST = {
     ("UniPCMultistep", 16): {"solver_order": 3, **SD},
     ("SASolver", 16): SD,
 }
-COMPILED = ["ddim", "euler", "dpmpp_2m", "unipc", "heun", "euler_ancestral", "dpmpp_2m_sde", "flow_euler"]
+COMPILED = [
+    "ddim",
+    "euler",
+    "dpmpp_2m",
+    "unipc",
+    "heun",
+    "euler_ancestral",
+    "dpmpp_2m_sde",
+    "flow_euler",
+]
 
 
 class Calls(TorchDispatchMode):
@@ -77,16 +88,25 @@ def dynamo() -> Iterator[Any]:
 
 
 def made(sampler: str, **changes: Any) -> Any:
-    return ours(*FLOW, sampler=sampler) if sampler.startswith("flow") else ours("DDIM", {**CLEAN, **changes}, sampler=sampler)
+    return (
+        ours(*FLOW, sampler=sampler)
+        if sampler.startswith("flow")
+        else ours("DDIM", {**CLEAN, **changes}, sampler=sampler)
+    )
 
 
-def drive(s: Any, step: Any, steps: int = 10, *, edit: bool = False, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """A run without generators, seeded; ``edit`` scales each state that will be evaluated, every other one in place."""
+def drive(
+    s: Any, step: Any, steps: int = 10, *, edit: bool = False, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """A run without generators, seeded; ``edit`` scales each state that will be evaluated, every
+    other one in place."""
     s.set_timesteps(steps)
     torch.manual_seed(0)
     x = noise().to(dtype)
     for k, t in enumerate(s.timesteps):
-        output = network_double(x) if dtype == torch.float64 else network(x.float(), float(t)).to(dtype)
+        output = (
+            network_double(x) if dtype == torch.float64 else network(x.float(), float(t)).to(dtype)
+        )
         x = step(output, t, x, return_dict=False)[0]
         if edit and k < len(s.timesteps) - 1:
             x = x.mul_(0.9) if k % 2 else 0.9 * x
@@ -110,7 +130,8 @@ def test_a_step_is_few_operators_and_reads_nothing_back(case: tuple[str, int]) -
 
 
 def test_weights_that_rounding_left_of_zero_are_no_terms() -> None:
-    """DPM-Solver-2 at its midpoint weighs the first evaluation by 1 - 1: nothing of it is kept for the end of the step."""
+    """DPM-Solver-2 at its midpoint weighs the first evaluation by 1 - 1: nothing of it is kept for
+    the end of the step."""
     s = ours("KDPM2Discrete", SD)
     s.set_timesteps(8)
     assert any(0.0 < abs(c) < 1e-14 for i in s.plan.code if hasattr(i, "terms") for _, c in i.terms)
@@ -167,13 +188,22 @@ def test_new_tensors_hold_the_bits_of_buffers(sampler: str, dtype: torch.dtype) 
     program, x = s._compiled.program, noise(n=3).to(dtype)
     raws = [noise(20 + k, 3).to(dtype) for k in range(program.plan.nfe)]
     found = []
-    for fresh, grad, rows in ((False, False, slice(3)), (True, False, slice(3)), (True, True, slice(3)), (True, False, slice(1, 2))):
+    for fresh, grad, rows in (
+        (False, False, slice(3)),
+        (True, False, slice(3)),
+        (True, True, slice(3)),
+        (True, False, slice(1, 2)),
+    ):
         with torch.set_grad_enabled(grad):
             cursor = Cursor(program, s._compiled.network, x[rows], fresh=fresh)
             for raw in raws:
                 cursor.step((raw[rows],))
             found.append(cursor.result.clone())
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2]) and torch.equal(found[0][1:2], found[3])
+    assert (
+        torch.equal(found[0], found[1])
+        and torch.equal(found[0], found[2])
+        and torch.equal(found[0][1:2], found[3])
+    )
 
 
 def network_double(x: torch.Tensor) -> torch.Tensor:
@@ -187,19 +217,30 @@ def test_a_run_set_up_again_is_not_made_again() -> None:
         first, counts = s._compiled, diffusers_program.compiled.cache_info().misses
         s.set_timesteps(9)
         assert s._compiled is first and diffusers_program.compiled.cache_info().misses == counts
-        assert s.plan == fewstep.plan(first.sampler, s._settings.schedule, grid=first.grid, **vars(first.options))
+        assert s.plan == fewstep.plan(
+            first.sampler, s._settings.schedule, grid=first.grid, **vars(first.options)
+        )
 
 
 # the loop as one function
 
 
 @pytest.mark.parametrize("edit", [False, True])
-@pytest.mark.parametrize("sampler", [n for n in names("plan") if n not in ("mr_ode", "mr_sde", "pfgmpp")])
+@pytest.mark.parametrize(
+    "sampler", [n for n in names("plan") if n not in ("mr_ode", "mr_sde", "pfgmpp")]
+)
 def test_the_table_is_the_loop(sampler: str, edit: bool) -> None:
     """Both executors of a program, in float64, states edited on the way or not."""
-    schedule = fewstep.schedules.Flow() if sampler.startswith("flow") else fewstep.schedules.VPLinear()
-    plan = fewstep.plan(sampler, schedule, grid="uniform" if sampler.startswith("flow") else "lam", steps=7)
-    program = lower(plan, diffusers_program.Network(schedule, "velocity" if sampler.startswith("flow") else "eps"))
+    schedule = (
+        fewstep.schedules.Flow() if sampler.startswith("flow") else fewstep.schedules.VPLinear()
+    )
+    plan = fewstep.plan(
+        sampler, schedule, grid="uniform" if sampler.startswith("flow") else "lam", steps=7
+    )
+    program = lower(
+        plan,
+        diffusers_program.Network(schedule, "velocity" if sampler.startswith("flow") else "eps"),
+    )
     if program.launches[0].outs:
         with pytest.raises(PlanError, match="begins with its network call"):
             tabulate(program)
@@ -209,7 +250,10 @@ def test_the_table_is_the_loop(sampler: str, edit: bool) -> None:
     z = {key: noise(50 + key).double() for key in program.noise_until}
     x = y = noise().double()
     cursor = Cursor(program, program, x, z, fresh=True)  # type: ignore[arg-type]
-    buffers, place = torch.zeros(table.buffers, *x.shape, dtype=x.dtype), torch.zeros(1, dtype=torch.int64)
+    buffers, place = (
+        torch.zeros(table.buffers, *x.shape, dtype=x.dtype),
+        torch.zeros(1, dtype=torch.int64),
+    )
     read: set[Operand] = set()
     for k, call in enumerate(program.calls):
         fresh = sorted({o for o in program.launches[k + 1].operands if o.kind == "noise"} - read)
@@ -236,7 +280,11 @@ def test_a_compiled_step_is_two_graphs_and_no_break(sampler: str, dynamo: Any) -
         want, edited = drive(s, s.step, dtype=wide), drive(s, s.step, edit=True, dtype=wide)
         counter = CompileCounterWithBackend("eager")
         step = torch.compile(s.step, backend=counter, fullgraph=True)
-        assert distance(drive(s, step, dtype=wide), want) < 1e-11 and counter.frame_count == 2 and s.step_index == s.nfe
+        assert (
+            distance(drive(s, step, dtype=wide), want) < 1e-11
+            and counter.frame_count == 2
+            and s.step_index == s.nfe
+        )
         assert distance(drive(s, step, edit=True, dtype=wide), edited) < 1e-11
         drive(s, step, 6, dtype=wide)
         drive(s, step, 15, dtype=wide)
@@ -248,7 +296,9 @@ def test_the_graph_of_a_step_is_the_same_under_aot(dynamo: Any) -> None:
     want = drive(s, s.step)
     counter = CompileCounterWithBackend("aot_eager")
     with torch.no_grad():
-        assert distance(drive(s, torch.compile(s.step, backend=counter, fullgraph=True)), want) < 5e-6
+        assert (
+            distance(drive(s, torch.compile(s.step, backend=counter, fullgraph=True)), want) < 5e-6
+        )
     assert counter.frame_count == 2
 
 
@@ -266,16 +316,23 @@ def test_inductor_makes_two_kernels_of_it(sampler: str, dynamo: Any) -> None:
     want = drive(s, s.step)
     counter = CompileCounterWithBackend("inductor")
     with torch.no_grad():
-        assert distance(drive(s, torch.compile(s.step, backend=counter, fullgraph=True)), want) < 5e-6
+        assert (
+            distance(drive(s, torch.compile(s.step, backend=counter, fullgraph=True)), want) < 5e-6
+        )
     assert counter.frame_count == 2
 
 
-@pytest.mark.parametrize("clip", [{"clip_sample": True}, {"thresholding": True, "sample_max_value": 2.0, "clip_sample": False}])
+@pytest.mark.parametrize(
+    "clip",
+    [{"clip_sample": True}, {"thresholding": True, "sample_max_value": 2.0, "clip_sample": False}],
+)
 def test_clipping_is_in_the_graph(clip: dict[str, Any], dynamo: Any) -> None:
     s = ours("DDPM", {**SD, **clip}, sampler="dpmpp_2m")
     want = drive(s, s.step)
     with torch.no_grad():
-        assert distance(drive(s, torch.compile(s.step, backend="eager", fullgraph=True)), want) < 5e-6
+        assert (
+            distance(drive(s, torch.compile(s.step, backend="eager", fullgraph=True)), want) < 5e-6
+        )
 
 
 def test_half_precision_keeps_its_accuracy_in_a_graph(dynamo: Any) -> None:
@@ -283,7 +340,10 @@ def test_half_precision_keeps_its_accuracy_in_a_graph(dynamo: Any) -> None:
     with torch.no_grad():
         exact, want = drive(s, s.step), drive(s, s.step, dtype=torch.bfloat16)
         got = drive(s, torch.compile(s.step, backend="eager", fullgraph=True), dtype=torch.bfloat16)
-    assert got.dtype == torch.bfloat16 and distance(got.float(), exact) < 1.5 * distance(want.float(), exact) + 4e-3
+    assert (
+        got.dtype == torch.bfloat16
+        and distance(got.float(), exact) < 1.5 * distance(want.float(), exact) + 4e-3
+    )
 
 
 def test_a_whole_loop_is_one_graph(dynamo: Any) -> None:
@@ -357,7 +417,11 @@ def test_a_generator_steps_outside_the_graph(dynamo: Any) -> None:
 
 
 def test_the_network_is_told_the_time_of_its_state() -> None:
-    for name, config in (("UniPCMultistep", {"use_karras_sigmas": True, **SD}), FLOW, ("HeunDiscrete", SD)):
+    for name, config in (
+        ("UniPCMultistep", {"use_karras_sigmas": True, **SD}),
+        FLOW,
+        ("HeunDiscrete", SD),
+    ):
         s = ours(name, config)
         s.set_timesteps(7)
         scale = 1000.0 if name == FLOW[0] else 1.0
@@ -374,7 +438,10 @@ def test_rounded_times_are_reported_once(caplog: pytest.LogCaptureFixture) -> No
         s = ours("UniPCMultistep", config, round_timesteps=True)
         for _ in range(2):
             sample(s, 7)
-        assert len(caplog.records) == 1 and "7 network calls of unipc" in caplog.records[0].getMessage()
+        assert (
+            len(caplog.records) == 1
+            and "7 network calls of unipc" in caplog.records[0].getMessage()
+        )
         assert 0.0 < s.time_mismatch <= 0.5
         sample(ours("UniPCMultistep", config, round_timesteps=True), 7)
         sample(ours("DDIM", CLEAN, round_timesteps=True), 5)  # whole times already

@@ -1,4 +1,5 @@
-"""docs/diffusers.md answers everything that the pipelines of the installed diffusers ask of their scheduler."""
+"""docs/diffusers.md answers everything that the pipelines of the installed diffusers ask of their
+scheduler."""
 
 from __future__ import annotations
 
@@ -13,14 +14,16 @@ import diffusers_survey as survey
 from fewstep.interop.diffusers.pipelines import REFUSED
 
 pinned = pytest.mark.skipif(
-    survey.installed() != survey.VERSION, reason=f"the tables are about diffusers {survey.VERSION}: other versions have other pipelines"
+    survey.installed() != survey.VERSION,
+    reason=f"the tables are about diffusers {survey.VERSION}: other versions have other pipelines",
 )
 
 
 @pytest.mark.slow  # parses diffusers' six hundred files
 @pinned
 def test_the_page_holds_the_tables_of_the_installed_diffusers():
-    """Where this fails: python tests/interop/diffusers/diffusers_survey.py, with a verdict for whatever is new."""
+    """Where this fails: python tests/interop/diffusers/diffusers_survey.py, with a verdict for
+    whatever is new."""
     assert survey.written() == survey.tables()
 
 
@@ -35,7 +38,12 @@ def test_every_place_that_asks_for_a_class_has_a_verdict_and_no_verdict_is_stale
 @pytest.mark.slow  # parses diffusers' six hundred files
 @pinned
 def test_refused_pipelines_exist():
-    classes = {node.name for tree in survey.trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    classes = {
+        node.name
+        for tree in survey.trees().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
     assert set(REFUSED) <= classes
 
 

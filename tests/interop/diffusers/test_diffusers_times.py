@@ -1,4 +1,5 @@
-"""The ``timestep`` that ``step`` is given: what is due, what begins another run, what goes by the time given, and what is refused."""
+"""The ``timestep`` that ``step`` is given: what is due, what begins another run, what goes by the
+time given, and what is refused."""
 
 from __future__ import annotations
 
@@ -21,7 +22,19 @@ TABLE = ("DDIM", {"clip_sample": False, **OFFSET, **SD})
 FLOW = ("FlowMatchEulerDiscrete", {"shift": 3.0})
 STEPS = 8
 #: samplers whose step needs nothing of the steps before, by the registry's names
-FREE = ("ddim", "euler", "euler_ancestral", "ddpm", "heun", "dpm2", "midpoint", "lcm", "consistency", "res_2s", "euler_maruyama")
+FREE = (
+    "ddim",
+    "euler",
+    "euler_ancestral",
+    "ddpm",
+    "heun",
+    "dpm2",
+    "midpoint",
+    "lcm",
+    "consistency",
+    "res_2s",
+    "euler_maruyama",
+)
 MEMORY = ("dpmpp_2m", "unipc", "deis", "lms", "ipndm", "plms", "er_sde", "sa_solver")
 
 
@@ -59,7 +72,10 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("sampler", "path"), [("unipc", TABLE), ("ddim", TABLE), ("heun", TABLE), ("unipc", FLOW), ("flow_heun", FLOW)])
+@pytest.mark.parametrize(
+    ("sampler", "path"),
+    [("unipc", TABLE), ("ddim", TABLE), ("heun", TABLE), ("unipc", FLOW), ("flow_heun", FLOW)],
+)
 def test_every_form_of_the_time_that_is_due(form, sampler, path):
     s = made(sampler, path)
     want = drawn(s)
@@ -112,10 +128,14 @@ def test_a_skipped_or_repeated_time_goes_by_the_time_or_is_refused(sampler):
             output = network(x, 100.0)
             generators = [torch.Generator().manual_seed(5) for _ in range(2)]
             a = s.step(output, given, x, generator=generators[0], return_dict=False)[0]
-            assert torch.equal(a, alone.step(output, given, x, generator=generators[1], return_dict=False)[0])
+            assert torch.equal(
+                a, alone.step(output, given, x, generator=generators[1], return_dict=False)[0]
+            )
             assert s.step_index == then + 1
         else:
-            with pytest.raises(ValueError, match=f"{float(given):.6g}, but {float(s.timesteps[s.step_index]):.6g}"):
+            with pytest.raises(
+                ValueError, match=f"{float(given):.6g}, but {float(s.timesteps[s.step_index]):.6g}"
+            ):
                 step(s, x, given)
     assert sampler not in FREE or s._compiled.free(starts[2])
     assert sampler not in MEMORY or not s._compiled.free(starts[2])
@@ -140,7 +160,20 @@ def test_any_order_of_times_is_theirs(name):
             assert distance(y, x) < 1e-5
 
 
-@pytest.mark.parametrize("sampler", [None, "ddim", "unipc", "heun", "dpmpp_2m", "euler_ancestral", "plms", "sa_solver", "dpmpp_sde"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        None,
+        "ddim",
+        "unipc",
+        "heun",
+        "dpmpp_2m",
+        "euler_ancestral",
+        "plms",
+        "sa_solver",
+        "dpmpp_sde",
+    ],
+)
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("begin", [None, 0, 4])
 def test_a_run_that_was_stopped_is_begun_again(sampler, reset, begin):
@@ -223,17 +256,22 @@ def test_the_network_is_told_the_time_of_the_tails_states(sampler, steps):
         except ValueError:
             continue
         accepted.append(begin)
-        states = [s._settings.scale * float(e.node.t) for e in s._compiled.tail(begin).plan.evaluations]
+        states = [
+            s._settings.scale * float(e.node.t) for e in s._compiled.tail(begin).plan.evaluations
+        ]
         assert torch.allclose(s.timesteps[begin:].float(), torch.tensor(states), atol=1e-3)
     assert 0 in accepted
 
 
 @pytest.mark.parametrize("config", [PLMS, {"steps_offset": 1}], ids=["plms", "prk"])
 def test_pndm_in_its_start_up_waits_for_the_next_time(config):
-    """With the first entry left out the same time comes twice; the state has to stay at it, and the rest is the run from there."""
+    """With the first entry left out the same time comes twice; the state has to stay at it, and the
+    rest is the run from there."""
     s = ours("PNDM", {**config, **SD})
     s.set_timesteps(12)
-    twice = [k for k in range(len(s.timesteps) - 1) if s.timesteps[k] == s.timesteps[k + 1] and k > 0]
+    twice = [
+        k for k in range(len(s.timesteps) - 1) if s.timesteps[k] == s.timesteps[k + 1] and k > 0
+    ]
     if config is PLMS:
         assert twice == [1]
         s.set_begin_index(1)
@@ -268,7 +306,9 @@ def test_few_calls_of_pndm_begin_with_noise(offset, calls):
 # counts
 
 
-@pytest.mark.parametrize("count", [0, -3, 2.5, "8", True, float("nan"), float("inf"), 10**12, np.float32(4.0), [4]])
+@pytest.mark.parametrize(
+    "count", [0, -3, 2.5, "8", True, float("nan"), float("inf"), 10**12, np.float32(4.0), [4]]
+)
 @pytest.mark.parametrize("path", [TABLE, FLOW, ("EDMEuler", {})], ids=lambda p: p[0])
 def test_counts_that_are_none(count, path):
     with pytest.raises(ValueError, match="steps"):

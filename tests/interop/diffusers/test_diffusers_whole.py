@@ -1,4 +1,5 @@
-"""Runs of the whole training table before ``set_timesteps``, and tables of another length than ``num_train_timesteps``."""
+"""Runs of the whole training table before ``set_timesteps``, and tables of another length than
+``num_train_timesteps``."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from fewstep.interop.diffusers.surface import WHOLE
 from fewstep.plans.instructions import PlanError
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::FutureWarning:diffusers", "ignore::UserWarning:diffusers", "ignore:__array_wrap__:DeprecationWarning"
+    "ignore::FutureWarning:diffusers",
+    "ignore::UserWarning:diffusers",
+    "ignore:__array_wrap__:DeprecationWarning",
 )
 #: classes whose state is ``x0 + sigma eps``
 UNSCALED = ("Euler", "Heun", "KDPM2", "LMS", "EDM")
@@ -28,7 +31,11 @@ SHORT = {"num_train_timesteps": 60}
 
 def walk(scheduler: Any, x: torch.Tensor, calls: int) -> torch.Tensor:
     """The input of the network after ``calls`` steps from the top, without ``set_timesteps``."""
-    drawn = {"generator": torch.Generator().manual_seed(3)} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    drawn = (
+        {"generator": torch.Generator().manual_seed(3)}
+        if "generator" in inspect.signature(scheduler.step).parameters
+        else {}
+    )
     for k in range(calls + 1):
         t = scheduler.timesteps[k]
         x_in = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
@@ -37,14 +44,18 @@ def walk(scheduler: Any, x: torch.Tensor, calls: int) -> torch.Tensor:
     return x_in
 
 
-@pytest.mark.parametrize("name", [n.removesuffix("Scheduler") for n in WHOLE if n != "IPNDMScheduler"])
+@pytest.mark.parametrize(
+    "name", [n.removesuffix("Scheduler") for n in WHOLE if n != "IPNDMScheduler"]
+)
 def test_a_step_before_set_timesteps_is_one_of_the_whole_table(name):
     """As there. (IPNDM's first step is another: test_diffusers_deviations.)"""
     a, b = theirs(name, SHORT), ours(name, SHORT)
     x = noise() * float(getattr(a, "init_noise_sigma", 1.0))
     start = a.scale_model_input(x, a.timesteps[0]) if name.startswith(UNSCALED) else x
     assert distance(walk(b, start, 4), walk(a, x, 4)) < 2e-4
-    assert b.num_inference_steps == 60 and float(b.timesteps[0]) == pytest.approx(float(a.timesteps[0]), rel=1e-5)
+    assert b.num_inference_steps == 60 and float(b.timesteps[0]) == pytest.approx(
+        float(a.timesteps[0]), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", [n for n in STYLES if n not in WHOLE])
@@ -60,10 +71,22 @@ def test_a_sampler_of_ones_own_has_no_run_of_the_whole_table():
         scheduler.step(noise(), scheduler.timesteps[0], noise())
 
 
-@pytest.mark.parametrize("name", ["DDPM", "DPMSolverMultistep", "DEISMultistep", "EulerDiscrete", "HeunDiscrete", "LMSDiscrete", "TCD"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDPM",
+        "DPMSolverMultistep",
+        "DEISMultistep",
+        "EulerDiscrete",
+        "HeunDiscrete",
+        "LMSDiscrete",
+        "TCD",
+    ],
+)
 @pytest.mark.parametrize("entries", [30, 1500])
 def test_trained_betas_may_have_another_length(name, entries, tmp_path):
-    """The times follow num_train_timesteps, as there; those beyond the table are refused when the run is set up."""
+    """The times follow num_train_timesteps, as there; those beyond the table are refused when the
+    run is set up."""
     config = {"trained_betas": np.linspace(1e-4, 4e-3, entries)}
     a, b = theirs(name, config), ours(name, config)
     assert torch.allclose(a.betas, b.betas, rtol=1e-4)

@@ -1,4 +1,5 @@
-"""EDM networks of any sigma_data, on x0-like and v-like outputs: c_skip and c_out of Karras et al. 2022, table 1, through the scheduler."""
+"""EDM networks of any sigma_data, on x0-like and v-like outputs: c_skip and c_out of Karras et al.
+2022, table 1, through the scheduler."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ def by_hand(config: dict[str, Any], steps: int) -> torch.Tensor:
     """Euler in sigma on ``D = c_skip y + c_out F(c_in y; log(sigma) / 4)``, float64."""
     d, sign = config["sigma_data"], -1.0 if config["prediction_type"] == "v_prediction" else 1.0
     low, high = config.get("sigma_min", 0.002), config.get("sigma_max", 80.0)
-    sigmas = [(high ** (1 / 7) + i / (steps - 1) * (low ** (1 / 7) - high ** (1 / 7))) ** 7 for i in range(steps)] + [0.0]
+    sigmas = [
+        (high ** (1 / 7) + i / (steps - 1) * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+        for i in range(steps)
+    ] + [0.0]
     y = noise().double() * math.sqrt(high**2 + 1.0)
     for s, t in pairwise(sigmas):
         r = math.sqrt(s * s + d * d)
@@ -54,27 +58,42 @@ def test_the_numbers_of_table_1(data: float) -> None:
     for sigma in (0.002, 0.3, 1.0, 7.0, 80.0):
         r = math.hypot(sigma, data)
         found = EDMPreconditioning(data).numbers(EDM().node(sigma))
-        assert found == pytest.approx((1 / r, data**2 / r**2, sigma * data / r, 0.25 * math.log(sigma)), rel=1e-12, abs=1e-15)
+        assert found == pytest.approx(
+            (1 / r, data**2 / r**2, sigma * data / r, 0.25 * math.log(sigma)), rel=1e-12, abs=1e-15
+        )
         velocity = VelocityPreconditioning(data).numbers(EDM().node(sigma))
-        assert velocity == pytest.approx((1 / r, data**2 / r**2, -sigma * data / r, 0.25 * math.log(sigma)), rel=1e-12, abs=1e-15)
+        assert velocity == pytest.approx(
+            (1 / r, data**2 / r**2, -sigma * data / r, 0.25 * math.log(sigma)), rel=1e-12, abs=1e-15
+        )
         vp = VPLinear().node_at_rho(sigma)  # the same network on another path: y = x / alpha
         scaled = EDMPreconditioning(data).numbers(vp)
         assert scaled == pytest.approx(
-            (1 / (vp.alpha * r), data**2 / (vp.alpha * r**2), sigma * data / r, 0.25 * math.log(sigma)), rel=1e-9
+            (
+                1 / (vp.alpha * r),
+                data**2 / (vp.alpha * r**2),
+                sigma * data / r,
+                0.25 * math.log(sigma),
+            ),
+            rel=1e-9,
         )
 
 
 def test_the_other_columns() -> None:
-    """VP: unit input and ``(M - 1) sigma^{-1}(rho)``; VE: ``F = -eps`` on ``x / alpha`` and ``log(rho / 2)``."""
+    """VP: unit input and ``(M - 1) sigma^{-1}(rho)``; VE: ``F = -eps`` on ``x / alpha`` and
+    ``log(rho / 2)``."""
     for rho in (0.02, 0.9, 12.0):
         node = VPLinear().node_at_rho(rho)
         assert node.t is not None
-        assert VPPreconditioning(VPLinear()).numbers(node) == pytest.approx((1.0, 0.0, 1.0, 999.0 * node.t), rel=1e-9)
+        assert VPPreconditioning(VPLinear()).numbers(node) == pytest.approx(
+            (1.0, 0.0, 1.0, 999.0 * node.t), rel=1e-9
+        )
         edm = EDM().node(rho)
         assert VPPreconditioning(VPLinear(), 10.0).numbers(edm) == pytest.approx(
             (1.0 / math.hypot(1.0, rho), 0.0, 1.0, 10.0 * node.t), rel=1e-9
         )
-        assert VEPreconditioning().numbers(node) == pytest.approx((1.0 / node.alpha, 0.0, -1.0, math.log(0.5 * rho)), rel=1e-9)
+        assert VEPreconditioning().numbers(node) == pytest.approx(
+            (1.0 / node.alpha, 0.0, -1.0, math.log(0.5 * rho)), rel=1e-9
+        )
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

@@ -1,4 +1,5 @@
-"""Denoising MCMC: the law of its chain on Gaussian data and on a mixture, levels of each sample's own, calls, seeds and refusals."""
+"""Denoising MCMC: the law of its chain on Gaussian data and on a mixture, levels of each sample's
+own, calls, seeds and refusals."""
 
 from __future__ import annotations
 
@@ -40,7 +41,13 @@ def gaussian(d, schedule=EDM_PATH, prediction="x0"):
 
 
 def mixture(schedule, prediction="v"):
-    return GaussianMixture([[1.0, -0.5], [-0.8, 0.6], [0.2, 1.1]], [0.25, 0.3, 0.2], [0.5, 0.3, 0.2], schedule, prediction)
+    return GaussianMixture(
+        [[1.0, -0.5], [-0.8, 0.6], [0.2, 1.1]],
+        [0.25, 0.3, 0.2],
+        [0.5, 0.3, 0.2],
+        schedule,
+        prediction,
+    )
 
 
 def table_of(model, batch, options, schedule=EDM_PATH):
@@ -59,7 +66,8 @@ def left_by(step, eta, rho, v):
 
 @pytest.mark.parametrize(("step", "eta"), [("langevin", 0.5), ("renoise", 0.5), ("constant", 0.3)])
 def test_one_level_has_the_law_of_its_kernel(step, eta):
-    """Mean, variance and correlation within 3 standard errors of the closed form, which is not the marginal itself."""
+    """Mean, variance and correlation within 3 standard errors of the closed form, which is not the
+    marginal itself."""
     d, batch, rho = 8, 600, 0.7
     model = gaussian(d)
     options = DMCMC(levels=1, high=rho, step=step, eta=eta)
@@ -82,7 +90,8 @@ def test_one_level_has_the_law_of_its_kernel(step, eta):
 
 @pytest.mark.parametrize("d", [1, 2, 16])
 def test_the_chain_keeps_its_law(d):
-    """Begun in the law of data and levels it stays there: levels log-uniform, x of the variance of its level."""
+    """Begun in the law of data and levels it stays there: levels log-uniform, x of the variance of
+    its level."""
     batch, eta = 900, 0.05
     model = gaussian(d)
     options = DMCMC(low=0.02, high=20.0, levels=100, eta=eta)
@@ -90,7 +99,9 @@ def test_the_chain_keeps_its_law(d):
     g = torch.Generator().manual_seed(d)
     k = torch.randint(0, 100, (batch,), generator=g)
     rho = table.rho[k][:, None]
-    y = model.means[0] + (STD**2 + rho**2).sqrt() * torch.randn(batch, d, dtype=torch.float64, generator=g)
+    y = model.means[0] + (STD**2 + rho**2).sqrt() * torch.randn(
+        batch, d, dtype=torch.float64, generator=g
+    )
     began = k
     for _ in range(30):
         y, k = sweep(table, y, k, options)
@@ -105,7 +116,8 @@ def test_the_chain_keeps_its_law(d):
 
 
 def test_the_residual_alone_falls_to_no_noise():
-    """Data that fill all dimensions: no level below ``rho^2 = 3 s^2`` holds itself (the fixed point of |y - D| / sqrt(d))."""
+    """Data that fill all dimensions: no level below ``rho^2 = 3 s^2`` holds itself (the fixed point
+    of |y - D| / sqrt(d))."""
     d, batch = 32, 40
     model = gaussian(d)
     ends = {}
@@ -113,7 +125,11 @@ def test_the_residual_alone_falls_to_no_noise():
         options = DMCMC(low=0.02, high=20.0, levels=300, estimator=estimator)
         table = table_of(model, batch, options)
         k = torch.full((batch,), table.at(0.5))
-        y = model.means[0] + math.hypot(STD, 0.5) * torch.randn(batch, d, generator=torch.Generator().manual_seed(3)).double()
+        y = (
+            model.means[0]
+            + math.hypot(STD, 0.5)
+            * torch.randn(batch, d, generator=torch.Generator().manual_seed(3)).double()
+        )
         for _ in range(60):
             y, k = sweep(table, y, k, options)
         ends[estimator] = float(table.rho[k].median())
@@ -126,12 +142,16 @@ def test_levels_are_drawn_from_their_posterior():
     table = table_of(model, 20_000, options)
     size = torch.full((20_000,), 2.4, dtype=torch.float64)
     rhos = [node.rho for node in table.nodes]
-    assert all(b / a == pytest.approx((2.0 / 0.3) ** 0.2, rel=1e-12) for a, b in pairwise([0.3, *rhos]))
+    assert all(
+        b / a == pytest.approx((2.0 / 0.3) ** 0.2, rel=1e-12) for a, b in pairwise([0.3, *rhos])
+    )
     weights = [rho**-3 * math.exp(-1.2 / rho**2) for rho in rhos]
     wanted = torch.tensor(weights, dtype=torch.float64) / sum(weights)
     drawn = torch.bincount(new_level(table, size, table.drive.x, options), minlength=5) / 20_000
     assert bool(((drawn - wanted).abs() < 3.5 * (wanted * (1 - wanted) / 20_000).sqrt()).all())
-    best = new_level(table, size[:1], table.drive.x[:1], DMCMC(levels=5, low=0.3, high=2.0, update="argmax"))
+    best = new_level(
+        table, size[:1], table.drive.x[:1], DMCMC(levels=5, low=0.3, high=2.0, update="argmax")
+    )
     assert int(best) == int(wanted.argmax())
 
 
@@ -152,18 +172,34 @@ def test_the_same_chain_on_every_path():
 
 @pytest.mark.slow
 def test_modes_are_reached_from_one_start():
-    """All chains begin at one point, in one mode; at the end the modes have their weights (after 20 sweeps the first has 0.62 yet)."""
+    """All chains begin at one point, in one mode; at the end the modes have their weights (after 20
+    sweeps the first has 0.62 yet)."""
     n, schedule = 500, VPLinear()
     model = mixture(schedule)
     x = torch.tensor([[1.2, -0.9]], dtype=torch.float64).repeat(n, 1)
     begun = fewstep.sample(model, "dpmpp_2m", steps=6, x=x)
     assert int((torch.cdist(begun, model.means).argmin(1) == 0).sum()) == n
     out, info = fewstep.sample(
-        model, "dmcmc", steps=6, x=x, sweeps=1, burn_in=250, levels=24, low=0.02, high=5.0, eta=0.4, info=True, finish_steps=12
+        model,
+        "dmcmc",
+        steps=6,
+        x=x,
+        sweeps=1,
+        burn_in=250,
+        levels=24,
+        low=0.02,
+        high=5.0,
+        eta=0.4,
+        info=True,
+        finish_steps=12,
     )
     assert info.nfe == 6 + 2 * 251 + 12
     found = torch.bincount(torch.cdist(out, model.means).argmin(1), minlength=3) / n
-    assert bool(((found - model.weights).abs() < 3.0 * (model.weights * (1 - model.weights) / n).sqrt()).all()), found
+    assert bool(
+        (
+            (found - model.weights).abs() < 3.0 * (model.weights * (1 - model.weights) / n).sqrt()
+        ).all()
+    ), found
     exact = model.sample(100_000, 0)
     error = exact.std(0) / math.sqrt(n)
     assert bool(((out - exact.mean(0)).mean(0).abs() < 3.0 * error).all())
@@ -204,7 +240,10 @@ def test_calls_are_counted():
         assert set(model.rows) == {7}, "every call serves the whole batch"
     model = Rows(mixture(VPLinear()))
     assert fewstep.sample(model, "dmcmc", nfe=40, n=2, info=True)[1].nfe == model.calls == 40
-    assert fewstep.sample(model, "dmcmc", nfe=40, n=2, info=True, finish="heun")[1].nfe == 40 - (40 - 20 - 9 - 1) % 2
+    assert (
+        fewstep.sample(model, "dmcmc", nfe=40, n=2, info=True, finish="heun")[1].nfe
+        == 40 - (40 - 20 - 9 - 1) % 2
+    )
     with pytest.raises(BudgetError) as stop:
         fewstep.sample(Rows(mixture(VPLinear())), "dmcmc", n=2, steps=4, max_nfe=9)
     assert stop.value.nfe == 9
@@ -219,26 +258,38 @@ def test_bits_do_not_depend_on_the_batch(finish):
         whole = fewstep.sample(model, "dmcmc", steps=4, n=9, seed=100, finish=finish, dtype=dtype)
         part = fewstep.sample(model, "dmcmc", steps=4, n=2, seed=103, finish=finish, dtype=dtype)
         assert torch.equal(part, whole[3:5]) and not torch.equal(part[0], part[1])
-        assert torch.equal(whole, fewstep.sample(model, "dmcmc", steps=4, n=9, seed=100, finish=finish, dtype=dtype))
+        assert torch.equal(
+            whole,
+            fewstep.sample(model, "dmcmc", steps=4, n=9, seed=100, finish=finish, dtype=dtype),
+        )
 
 
 def test_plans_of_several_starts_advance_together():
-    """Each sample has what its own plan alone gives, conditions and noises included, in as many calls as one plan."""
+    """Each sample has what its own plan alone gives, conditions and noises included, in as many
+    calls as one plan."""
     schedule = VPLinear()
     model = mixture(schedule)
     grid = fewstep.grid("lam", schedule, 5)
     options = make_options(get("ddpm"), {})
-    plans = {k: build("ddpm", finish_grid(grid, schedule.node_at_rho(0.2 + 0.3 * k), 5), options) for k in range(3)}
+    plans = {
+        k: build("ddpm", finish_grid(grid, schedule.node_at_rho(0.2 + 0.3 * k), 5), options)
+        for k in range(3)
+    }
     which, label = [2, 0, 1, 0, 2], torch.tensor([0, 1, 2, -1, 1])
     x = torch.linspace(-1.0, 1.0, 10, dtype=torch.float64).reshape(5, 2)
-    noise = [torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(k)) for k in range(4)]
+    noise = [
+        torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+        for k in range(4)
+    ]
     for cond in (label, {"label": label}, None):
         drive = Drive(Rows(model), x, plans[2].start, lambda key, like: noise[key], cond=cond)
         out = run_rows(drive, plans, which)
         assert drive.nfe == drive.denoiser.calls == 5 and drive.node == grid[-1]
         for i, k in enumerate(which):
             alone = None if cond is None else label[i : i + 1]
-            one = fewstep.run(plans[k], model, x[i : i + 1], noise=[z[i : i + 1] for z in noise], cond=alone)
+            one = fewstep.run(
+                plans[k], model, x[i : i + 1], noise=[z[i : i + 1] for z in noise], cond=alone
+            )
             assert torch.equal(out[i : i + 1], one)
 
 
@@ -248,8 +299,12 @@ def test_the_grid_of_a_level():
     found = [node.rho for node in finish_grid(grid, EDM_PATH.node_at_rho(0.7), 4)]
     roots = [0.7 ** (1 / 7) + i / 3 * (0.002 ** (1 / 7) - 0.7 ** (1 / 7)) for i in range(4)]
     assert found == pytest.approx([*(r**7 for r in roots), 0.0], rel=1e-9)
-    assert [node.rho for node in finish_grid(grid, EDM_PATH.node_at_rho(0.7), 1)] == pytest.approx([0.7, 0.0])
-    short = finish_grid(fewstep.grid("lam", EDM_PATH, 5, final="sigma_min"), EDM_PATH.node_at_rho(0.7), 2)
+    assert [node.rho for node in finish_grid(grid, EDM_PATH.node_at_rho(0.7), 1)] == pytest.approx(
+        [0.7, 0.0]
+    )
+    short = finish_grid(
+        fewstep.grid("lam", EDM_PATH, 5, final="sigma_min"), EDM_PATH.node_at_rho(0.7), 2
+    )
     assert short.steps == 2 and short[-1].rho == pytest.approx(0.002)
 
 
@@ -259,7 +314,10 @@ def test_levels_of_a_table_are_seen_by_its_network():
     for prediction in ("eps", "x0", "v", "score", "velocity"):
         model = mixture(schedule, prediction)
         table = table_of(model, 4, DMCMC(levels=7, low=0.1, high=9.0), schedule)
-        y, k = torch.tensor([[0.3, 1.0], [2.0, -1.0], [0.1, 0.2], [-3.0, 4.0]], dtype=torch.float64), torch.tensor([0, 6, 3, 3])
+        y, k = (
+            torch.tensor([[0.3, 1.0], [2.0, -1.0], [0.1, 0.2], [-3.0, 4.0]], dtype=torch.float64),
+            torch.tensor([0, 6, 3, 3]),
+        )
         found = table.denoised(y, k)
         for i in range(4):
             node = table.nodes[int(k[i])]

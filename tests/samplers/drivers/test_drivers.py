@@ -1,4 +1,5 @@
-"""What every driver must hold, and what it is given: budgets, counted calls, edits, noise, conditions, the door and the command line."""
+"""What every driver must hold, and what it is given: budgets, counted calls, edits, noise,
+conditions, the door and the command line."""
 
 import json
 import math
@@ -37,7 +38,11 @@ SCHEDULES = {
 CASES = [(name, options) for name in names("driver") for options in ({}, *get(name).variants)]
 every_driver = pytest.mark.parametrize("name", names("driver"))
 #: cheap: a step or two where the driver chooses, two steps where the grid does
-QUICK = {"ode45": {"rtol": 0.1, "atol": 0.1}, "ode853": {"rtol": 0.1, "atol": 0.1}, "adaptive_sde": {"rtol": 0.5, "atol": 0.5, "h0": 1.0}}
+QUICK = {
+    "ode45": {"rtol": 0.1, "atol": 0.1},
+    "ode853": {"rtol": 0.1, "atol": 0.1},
+    "adaptive_sde": {"rtol": 0.5, "atol": 0.5, "h0": 1.0},
+}
 QUICK |= {"dpm_adaptive": {"rtol": 0.3, "atol": 0.1, "h0": 1.0}}
 
 
@@ -62,15 +67,32 @@ def quick(name):
     return {**QUICK.get(name, {}), **({} if get(name).free else {"steps": 2})}
 
 
-@pytest.mark.parametrize(("name", "options"), [pytest.param(*case, marks=[pytest.mark.slow] if case[1] else []) for case in CASES])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[1] else []) for case in CASES],
+)
 def test_few_steps_on_every_schedule(name, options):
-    """Finite, from alpha = 0 where there is one, to both ends, calls counted, never one at sigma = 0. Variants on two schedules."""
-    for schedule in SCHEDULES.values() if not options else (SCHEDULES["discrete"], SCHEDULES["flow"]):
+    """Finite, from alpha = 0 where there is one, to both ends, calls counted, never one at sigma =
+    0. Variants on two schedules."""
+    for schedule in (
+        SCHEDULES.values() if not options else (SCHEDULES["discrete"], SCHEDULES["flow"])
+    ):
         for final in ("zero", "sigma_min") if not options else ("zero",):
             model = Rows(mixture(schedule))
-            out, info = fewstep.sample(model, name, n=2, final=final, info=True, dtype=torch.float64, **{**quick(name), **options})
+            out, info = fewstep.sample(
+                model,
+                name,
+                n=2,
+                final=final,
+                info=True,
+                dtype=torch.float64,
+                **{**quick(name), **options},
+            )
             assert bool(torch.isfinite(out).all()) and out.shape == (2, 2), (schedule, final)
-            assert info.plan is None and info.nfe * (1 if options.get("per_sample") else 2) == model.rows
+            assert (
+                info.plan is None
+                and info.nfe * (1 if options.get("per_sample") else 2) == model.rows
+            )
             assert info.passes == model.calls <= info.nfe
             low = schedule.t_zero if schedule.t_zero > -math.inf else schedule.t_min - 1e-9
             assert min(model.times) > low, (schedule, final)
@@ -98,7 +120,9 @@ def test_the_budget_is_never_exceeded(name):
             fewstep.sample(model, name, n=3, max_nfe=most, **given)
         error = stop.value
         assert model.calls <= error.nfe <= most
-        assert error.x.shape == (3, 2) and bool(torch.isfinite(error.x).all()) and error.t is not None
+        assert (
+            error.x.shape == (3, 2) and bool(torch.isfinite(error.x).all()) and error.t is not None
+        )
 
 
 def test_a_budget_of_calls_is_the_most():
@@ -120,7 +144,12 @@ def test_a_driver_has_no_plan(name):
 @every_driver
 def test_it_is_described(name):
     entry = fewstep.samplers.describe(name)
-    assert entry["form"] == "driver" and entry["source"] and entry["summary"].endswith(".") and entry["order"] >= 1
+    assert (
+        entry["form"] == "driver"
+        and entry["source"]
+        and entry["summary"].endswith(".")
+        and entry["order"] >= 1
+    )
     assert entry["options"]["max_nfe"] >= 1
 
 
@@ -135,7 +164,9 @@ def test_the_same_seeds_give_the_same_samples(name):
 @every_driver
 def test_dtypes(name):
     model = mixture(VPLinear())
-    random = name == "adaptive_sde"  # a step is accepted or not by the last bits too: two runs are as far apart as their tolerance allows
+    # a step is accepted or not by the last bits too: two runs are as far apart as their tolerance
+    # allows
+    random = name == "adaptive_sde"
     options = quick(name) | ({"rtol": 1e-2, "atol": 1e-2} if random else {})
     exact = fewstep.sample(model, name, n=2, dtype=torch.float64, **options)
     for dtype, tolerance in ((torch.float32, 5e-2 if random else 2e-2), (torch.bfloat16, 0.6)):
@@ -147,14 +178,17 @@ def test_dtypes(name):
 @every_driver
 def test_start_in_the_middle(name):
     init = torch.tensor([[1.0, -0.5]], dtype=torch.float64).repeat(2, 1)
-    out, info = fewstep.sample(mixture(VPLinear()), name, init=init, start=0.1, seed=5, info=True, **quick(name))
+    out, info = fewstep.sample(
+        mixture(VPLinear()), name, init=init, start=0.1, seed=5, info=True, **quick(name)
+    )
     assert info.nfe >= 1 and float((out - init).norm(dim=1).max()) < 1.5
     assert len(info.seeds) == 2
 
 
 @every_driver
 def test_steps_are_seen_and_edited(name):
-    """Accepted steps in order, each from where the one before ended; an edit is where the next one begins."""
+    """Accepted steps in order, each from where the one before ended; an edit is where the next one
+    begins."""
     seen = []
 
     def edit(step):
@@ -170,14 +204,22 @@ def test_steps_are_seen_and_edited(name):
     if name != "pc":  # there the corrector moves the state before it is seen
         assert torch.equal(seen[2].x, torch.full_like(plain, 0.25))
     assert not torch.equal(out, plain)
-    watched = fewstep.sample(mixture(VPLinear()), name, n=2, seed=1, callback=lambda step: None, **given)
+    watched = fewstep.sample(
+        mixture(VPLinear()), name, n=2, seed=1, callback=lambda step: None, **given
+    )
     assert torch.equal(watched, plain), "watching changes nothing"
 
 
 @every_driver
 def test_progress_is_reported(name):
     seen = []
-    fewstep.sample(mixture(VPLinear()), name, n=1, progress=lambda done, total: seen.append((done, total)), **quick(name))
+    fewstep.sample(
+        mixture(VPLinear()),
+        name,
+        n=1,
+        progress=lambda done, total: seen.append((done, total)),
+        **quick(name),
+    )
     assert seen and all(done == total for done, total in seen)
 
 
@@ -186,17 +228,28 @@ def test_conditions_go_through(name):
     """Also where calls are made as one batch, or sample by sample."""
     model = mixture(VPLinear())
     label = torch.tensor([0, 2, 1])
-    options = [o for o in ({}, {"per_sample": True}) if not o or hasattr(get(name).options(), "per_sample")]
+    options = [
+        o for o in ({}, {"per_sample": True}) if not o or hasattr(get(name).options(), "per_sample")
+    ]
     for extra in options if name != "adaptive_sde" else ({"per_sample": True},):
-        given = {"rtol": 0.02, "atol": 0.1 if name == "adaptive_sde" else 0.01} if get(name).free else {"steps": 12}
-        out = fewstep.sample(model, name, n=3, cond={"label": label}, dtype=torch.float64, **given, **extra)
+        given = (
+            {"rtol": 0.02, "atol": 0.1 if name == "adaptive_sde" else 0.01}
+            if get(name).free
+            else {"steps": 12}
+        )
+        out = fewstep.sample(
+            model, name, n=3, cond={"label": label}, dtype=torch.float64, **given, **extra
+        )
         assert float((out - model.means[label]).norm(dim=1).max()) < 2.0
-        other = fewstep.sample(model, name, n=3, cond={"label": label.flip(0)}, dtype=torch.float64, **given, **extra)
+        other = fewstep.sample(
+            model, name, n=3, cond={"label": label.flip(0)}, dtype=torch.float64, **given, **extra
+        )
         assert not torch.allclose(out[0], other[0])
 
 
 def test_a_fragment_keeps_values():
-    """The result and two further values, one of them a state, from one run; the last network call is handed back."""
+    """The result and two further values, one of them a state, from one run; the last network call
+    is handed back."""
     schedule = VPLinear()
     s, t = schedule.node(0.6), schedule.node(0.4)
     model = Counting(mixture(schedule, "eps"))
@@ -205,13 +258,17 @@ def test_a_fragment_keeps_values():
     e = b.evaluate(x, s, "eps")
     low = b.at(t, t.alpha / s.alpha * x + (t.sigma - t.alpha / s.alpha * s.sigma) * e)
     d = b.evaluate(low, t, "eps")
-    high = b.at(t, t.alpha / s.alpha * x + (t.sigma - t.alpha / s.alpha * s.sigma) * (0.5 * e + 0.5 * d))
+    high = b.at(
+        t, t.alpha / s.alpha * x + (t.sigma - t.alpha / s.alpha * s.sigma) * (0.5 * e + 0.5 * d)
+    )
     piece = fragment(b, high, low, b.value(high - low))
     start = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     drive = Drive(model, start, s)
     ran = drive.run(piece)
     assert torch.allclose(ran.kept[1], ran.x - ran.kept[0], rtol=0, atol=1e-14)
-    assert torch.allclose(ran.last[0], mixture(schedule, "eps")(ran.kept[0], 0.4), rtol=0, atol=1e-14)
+    assert torch.allclose(
+        ran.last[0], mixture(schedule, "eps")(ran.kept[0], 0.4), rtol=0, atol=1e-14
+    )
     again = drive.run(piece, known=ran.first)
     assert drive.nfe == model.calls == 3 and torch.equal(again.x, ran.x)
     assert torch.equal(drive.x, start), "nothing is accepted yet"
@@ -239,7 +296,8 @@ def test_what_is_kept_survives_later_launches():
 
 @pytest.mark.parametrize("name", ["ode45", "ode853", "dpm_adaptive", "adaptive_sde", "picard"])
 def test_a_network_may_reuse_its_memory(name):
-    """Answers in one buffer that every call overwrites, as a captured graph gives them: kept answers are copies."""
+    """Answers in one buffer that every call overwrites, as a captured graph gives them: kept
+    answers are copies."""
 
     class Static(GaussianMixture):
         buffer = None
@@ -252,7 +310,11 @@ def test_a_network_may_reuse_its_memory(name):
 
     plain = mixture(VPLinear())
     model = Static(plain.means, plain.stds, [0.5, 0.3, 0.2], VPLinear(), "v")
-    given = {"rtol": 0.05, "atol": 0.02, "h0": 2.0} if name.endswith(("sde", "adaptive")) else {"rtol": 1e-6, "atol": 1e-6}
+    given = (
+        {"rtol": 0.05, "atol": 0.02, "h0": 2.0}
+        if name.endswith(("sde", "adaptive"))
+        else {"rtol": 1e-6, "atol": 1e-6}
+    )
     given = given if get(name).free else {"steps": 9}
     a, info = fewstep.sample(model, name, n=4, seed=3, info=True, **given)
     assert name == "picard" or info.rejected >= 1
@@ -296,28 +358,42 @@ def test_picard_is_the_plan_in_the_limit(method, arguments):
         wanted, plan = fewstep.sample(model, method, info=True, **given, **arguments)
         errors = []
         for tol in (0.0, 1e-3, 0.1):
-            out, info = fewstep.sample(model, "picard", method=method, arguments=arguments, tol=tol, info=True, **given)
+            out, info = fewstep.sample(
+                model, "picard", method=method, arguments=arguments, tol=tol, info=True, **given
+            )
             errors.append(float((out - wanted).abs().max()))
-            assert info.accepted == plan.nfe and info.passes <= (0.8 if tol == 0.0 else 0.6) * plan.nfe
+            assert (
+                info.accepted == plan.nfe and info.passes <= (0.8 if tol == 0.0 else 0.6) * plan.nfe
+            )
         assert errors[0] == 0.0 and errors[1] < 5e-3 and errors[2] < 0.2
 
 
 def test_picard_with_a_window_of_one_is_the_plan():
     model = Rows(mixture(VPLinear()))
     out, info = fewstep.sample(model, "picard", window=1, steps=7, n=2, info=True)
-    assert info.passes == info.nfe == 7 and torch.equal(out, fewstep.sample(mixture(VPLinear()), "ddim", steps=7, n=2))
+    assert info.passes == info.nfe == 7 and torch.equal(
+        out, fewstep.sample(mixture(VPLinear()), "ddim", steps=7, n=2)
+    )
 
 
 def test_picard_converges_in_as_many_passes_as_calls():
-    """A network whose answers vary wildly: nothing converges early, and still the plan's result comes out."""
+    """A network whose answers vary wildly: nothing converges early, and still the plan's result
+    comes out."""
 
     class Wild(GaussianMixture):
         def raws(self, x_in, t, cond=None):
-            return (torch.sin(1e3 * x_in.sum(1, keepdim=True) + 50.0 * torch.as_tensor(t).reshape(-1, 1)) * torch.ones_like(x_in),)
+            return (
+                torch.sin(
+                    1e3 * x_in.sum(1, keepdim=True) + 50.0 * torch.as_tensor(t).reshape(-1, 1)
+                )
+                * torch.ones_like(x_in),
+            )
 
     model = Wild([[0.0, 0.0]], [1.0], [1.0], VPLinear(), "v")
     wanted = fewstep.sample(model, "ddim", steps=9, n=2, dtype=torch.float64)
-    out, info = fewstep.sample(model, "picard", steps=9, n=2, dtype=torch.float64, tol=0.0, info=True)
+    out, info = fewstep.sample(
+        model, "picard", steps=9, n=2, dtype=torch.float64, tol=0.0, info=True
+    )
     assert torch.equal(out, wanted) and info.passes <= 9
 
 
@@ -340,7 +416,8 @@ def test_picard_refuses(options, message):
 
 
 def test_ends():
-    """The grid's own last level, or the schedule's, whichever has less noise; lam_end where t_min is sigma = 0."""
+    """The grid's own last level, or the schedule's, whichever has less noise; lam_end where t_min
+    is sigma = 0."""
     vp, flow = VPLinear(), Flow()
     assert end_of(fewstep.grid("lam", vp, 3)) == vp.node(vp.t_min)
     assert end_of(fewstep.grid("lam", vp, 3, final="sigma_min")) == vp.node(vp.t_min)
@@ -373,12 +450,31 @@ def test_aliases_of_drivers():
         make_options(get(alias.sampler), alias.options)
     assert fewstep.samplers.find("DPM adaptive")["DPM adaptive"].sampler == "dpm_adaptive"
     a = fewstep.sample(mixture(EDM(0.002, 80.0)), "sample_dpm_adaptive", n=2)
-    assert torch.equal(a, fewstep.sample(mixture(EDM(0.002, 80.0)), "dpm_adaptive", n=2, control="pid", coupling="mean"))
+    assert torch.equal(
+        a,
+        fewstep.sample(
+            mixture(EDM(0.002, 80.0)), "dpm_adaptive", n=2, control="pid", coupling="mean"
+        ),
+    )
 
 
 def test_generate_draws_with_a_driver(tmp_path, capsys):
     """Blocks are reproducible: a run again keeps them, a redone block has the same bytes."""
-    argv = ["generate", "--model", "mixture", "--sampler", "ode45", "-o", "rtol=0.01", "--seeds", "0-6", "--batch", "3", "--labels", "none"]
+    argv = [
+        "generate",
+        "--model",
+        "mixture",
+        "--sampler",
+        "ode45",
+        "-o",
+        "rtol=0.01",
+        "--seeds",
+        "0-6",
+        "--batch",
+        "3",
+        "--labels",
+        "none",
+    ]
     assert main([*argv, "--out", str(tmp_path / "a")]) == 0
     assert "its own number of network calls" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
@@ -389,7 +485,9 @@ def test_generate_draws_with_a_driver(tmp_path, capsys):
     block.unlink()
     (tmp_path / "b" / "blocks" / "00001.json").unlink()
     assert main([*argv, "--out", str(tmp_path / "b")]) == 0
-    assert block.read_bytes() == whole == (tmp_path / "a" / "samples" / "block-00001.npz").read_bytes()
+    assert (
+        block.read_bytes() == whole == (tmp_path / "a" / "samples" / "block-00001.npz").read_bytes()
+    )
     capsys.readouterr()
     assert main([*argv, "-o", "atol=0.01", "--out", str(tmp_path / "b")]) == 3
     assert "other settings" in capsys.readouterr().err
@@ -398,12 +496,19 @@ def test_generate_draws_with_a_driver(tmp_path, capsys):
 
 
 def test_every_coupled_run_of_a_peer_is_replayed():
-    """What ``peers.json`` leaves out because it is no fixed program is replayed in ``test_adaptive`` and ``test_predictor_corrector``."""
+    """What ``peers.json`` leaves out because it is no fixed program is replayed in
+    ``test_adaptive`` and ``test_predictor_corrector``."""
     kinds = Counter(case.peer for case in coupled().values())
     assert kinds == {"dpm-solver": 16, "k-diffusion": 4, "azula": 2, "score_sde_pytorch": 7}
-    left = {reason: count for reason, count in index()["left_out"].items() if reason.partition(":")[0] in kinds}
+    left = {
+        reason: count
+        for reason, count in index()["left_out"].items()
+        if reason.partition(":")[0] in kinds
+    }
     of_drivers = {"adaptive step size", "predictor-corrector", "get_pc_sampler"}
-    assert sum(count for reason, count in left.items() if reason.partition(": ")[2] in of_drivers) == sum(kinds.values())
+    assert sum(
+        count for reason, count in left.items() if reason.partition(": ")[2] in of_drivers
+    ) == sum(kinds.values())
 
 
 def test_a_path_of_its_own_schedule():

@@ -1,4 +1,5 @@
-"""Picard iteration written out for one-node plans: which calls of a window count as converged, and what the tolerance is measured in."""
+"""Picard iteration written out for one-node plans: which calls of a window count as converged, and
+what the tolerance is measured in."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ X = torch.tensor([[0.7, -1.2], [-0.4, 0.9], [1.9, 0.1]], dtype=torch.float64)
 
 
 def by_hand(steps: int, window: int, tol: float) -> tuple[torch.Tensor, int, int]:
-    """DDIM by sweeps: (result, passes, calls). A call is final where its state moved by at most ``tol`` times the fresh part of an
-    ancestral step to its level, ``sigma_t sqrt(1 - rho_t^2 / rho_s^2)``, in the RMS of the worst sample."""
+    """DDIM by sweeps: (result, passes, calls). A call is final where its state moved by at most
+    ``tol`` times the fresh part of an ancestral step to its level,
+    ``sigma_t sqrt(1 - rho_t^2 / rho_s^2)``, in the RMS of the worst sample."""
     path = grid("lam", VP, steps, final="sigma_min")
     nodes = list(path)
 
@@ -64,6 +66,7 @@ def test_picard_written_out(tol: float, window: int) -> None:
 
 
 def test_the_tolerance_decides() -> None:
-    """Looser tolerances take strictly fewer passes here: were it ignored or scaled, the counts above would not tell."""
+    """Looser tolerances take strictly fewer passes here: were it ignored or scaled, the counts
+    above would not tell."""
     passes = [by_hand(18, 6, tol)[1] for tol in (0.003, 0.03, 0.3)]
     assert passes == sorted(set(passes), reverse=True)

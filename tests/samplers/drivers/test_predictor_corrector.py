@@ -1,4 +1,5 @@
-"""Predictor-corrector sampling: the pairs, the laws they keep, and the runs of score_sde and azula."""
+"""Predictor-corrector sampling: the pairs, the laws they keep, and the runs of score_sde and
+azula."""
 
 import math
 from dataclasses import replace
@@ -17,7 +18,14 @@ from fewstep.models import GaussianMixture
 from fewstep.plans.builder import PlanBuilder
 from fewstep.samplers import SamplerError, get
 from fewstep.samplers.drivers.driver import Drive
-from fewstep.samplers.drivers.predictor_corrector import CORRECTORS, PC, PREDICTORS, correct, follow, langevin_share
+from fewstep.samplers.drivers.predictor_corrector import (
+    CORRECTORS,
+    PC,
+    PREDICTORS,
+    correct,
+    follow,
+    langevin_share,
+)
 from fewstep.schedules import VE, DiscreteVP, Flow, Grid, SubVP, VPCosine, VPLinear
 
 CASES = coupled()
@@ -30,7 +38,9 @@ def given(case):
     return lambda key, like: case.noise[key].to(like)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if case.peer == "azula"))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, case in CASES.items() if case.peer == "azula")
+)
 def test_azula_predictor_corrector(name):
     """Its corrector draws a share of the noise afresh, its predictor is DDIM."""
     case = CASES[name]
@@ -53,18 +63,23 @@ def test_azula_predictor_corrector(name):
 
 
 def peers_rules(settings):
-    """score_sde steps over tables of N entries, and asks the model at N other times: coefficients of x, score and z, and the Langevin
-    shares, entry by entry from the noisiest."""
+    """score_sde steps over tables of N entries, and asks the model at N other times: coefficients
+    of x, score and z, and the Langevin shares, entry by entry from the noisiest."""
     n, vp = settings["N"], settings["sde"] == "vp"
     entries = range(n - 1, -1, -1)
     if vp:
         betas = np.linspace(0.1 / n, 20.0 / n, n)
-        return [(2.0 - math.sqrt(1.0 - betas[i]), betas[i], math.sqrt(betas[i])) for i in entries], [1.0 - betas[i] for i in entries]
+        return [
+            (2.0 - math.sqrt(1.0 - betas[i]), betas[i], math.sqrt(betas[i])) for i in entries
+        ], [1.0 - betas[i] for i in entries]
     sigmas = np.exp(np.linspace(math.log(0.01), math.log(50.0), n))
     below = np.append(0.0, sigmas[:-1])
     gaps = sigmas**2 - below**2
     ancestral = settings["predictor"] == "ancestral_sampling"
-    return [(1.0, gaps[i], math.sqrt(gaps[i]) * (below[i] / sigmas[i] if ancestral else 1.0)) for i in entries], [1.0] * n
+    return [
+        (1.0, gaps[i], math.sqrt(gaps[i]) * (below[i] / sigmas[i] if ancestral else 1.0))
+        for i in entries
+    ], [1.0] * n
 
 
 def written(nodes, end, rules):
@@ -82,12 +97,15 @@ def options_of(settings):
 
 @pytest.mark.parametrize("name", [name for name in SCORE_SDE if ".disc." not in name])
 def test_score_sde_predictor_corrector(name):
-    """With its tables: to 1e-9, corrector included. With the exact transitions between the times that the model sees: near."""
+    """With its tables: to 1e-9, corrector included. With the exact transitions between the times
+    that the model sees: near."""
     case, settings = CASES[name], CASES[name].settings
     schedule = VPLinear() if settings["sde"] == "vp" else VE(0.01, 50.0)
     nodes = [schedule.node(float(t)) for t in np.linspace(1.0, settings["eps"], settings["N"])]
     each = 2 if settings["corrector"] == "langevin" else 1
-    assert all(same(a.rho, call.rho, 1e-9) for a, call in zip(nodes, case.calls[::each], strict=True))
+    assert all(
+        same(a.rho, call.rho, 1e-9) for a, call in zip(nodes, case.calls[::each], strict=True)
+    )
     rules, shares = peers_rules(settings)
     end = schedule.node(schedule.t_zero)
     drive = Drive(exact_model(schedule, "eps"), case.x, nodes[0], given(case))
@@ -108,7 +126,8 @@ def test_score_sde_predictor_corrector(name):
 
 @pytest.mark.parametrize("name", [name for name in SCORE_SDE if ".disc." in name])
 def test_score_sde_on_a_discrete_path(name):
-    """Asked at its table's own levels it is ours: DDPM with the large variance, and the same corrector."""
+    """Asked at its table's own levels it is ours: DDPM with the large variance, and the same
+    corrector."""
     case, settings = CASES[name], CASES[name].settings
     n = settings["N"]
     schedule = DiscreteVP.from_betas(np.linspace(0.1 / n, 20.0 / n, n))
@@ -130,11 +149,14 @@ def test_score_sde_on_a_discrete_path(name):
 
 @pytest.mark.parametrize(("predictor", "corrector"), PAIRS)
 def test_any_predictor_with_any_corrector(predictor, corrector):
-    """Mean and variance of a Gaussian at the end, on a grid that is fine enough for each pair (the corrector alone is only run)."""
+    """Mean and variance of a Gaussian at the end, on a grid that is fine enough for each pair (the
+    corrector alone is only run)."""
     mean = torch.linspace(-0.7, 0.7, 48)
     for schedule in (SubVP(), VE(0.01, 50.0)):  # and on VP, where every pair is run in test_drivers
         model = Counting(GaussianMixture(mean[None], [0.5], [1.0], schedule, "eps"))
-        out, info = fewstep.sample(model, "pc", steps=30, n=40, seed=5, predictor=predictor, corrector=corrector, info=True)
+        out, info = fewstep.sample(
+            model, "pc", steps=30, n=40, seed=5, predictor=predictor, corrector=corrector, info=True
+        )
         assert info.nfe == model.calls
         assert bool(torch.isfinite(out).all()) and out.shape == (40, 48)
         if predictor != "none":
@@ -143,13 +165,17 @@ def test_any_predictor_with_any_corrector(predictor, corrector):
 
 
 def test_a_corrector_keeps_its_level():
-    """Many small Langevin steps at one level lead from a wrong state to the marginal there. Norms of each sample vary with its state, which
-    has density ``pi |score|^2`` then, and with z: each makes the variance ``1 + 2 / d`` of what it is."""
+    """Many small Langevin steps at one level lead from a wrong state to the marginal there. Norms
+    of each sample vary with its state, which has density ``pi |score|^2`` then, and with z: each
+    makes the variance ``1 + 2 / d`` of what it is."""
     level, mean = VPLinear().node(0.3), torch.linspace(-0.7, 0.7, 48)
     model = GaussianMixture(mean[None], [0.5], [1.0], VPLinear(), "eps")
     for options in (PC(snr=0.1), PC(corrector="ald", snr=0.1), PC(corrector="renoise", delta=0.06)):
         drive = Drive(model, torch.full((64, 48), 1.0), level, SeededNoise(tuple(range(64))))
-        out = correct(drive, drive.x, level, 1.0, replace(options, corrections=200)) - level.alpha * mean
+        out = (
+            correct(drive, drive.x, level, 1.0, replace(options, corrections=200))
+            - level.alpha * mean
+        )
         variance = (level.alpha * 0.5) ** 2 + level.sigma**2
         assert float(out.mean()) == pytest.approx(0.0, abs=0.06), options
         wanted = (1.0 + 2.0 / 48) ** 2 if options.corrector == "langevin" else 1.0
@@ -176,15 +202,22 @@ def test_the_step_follows_the_norms():
 
 
 def test_the_edit_reaches_the_predictor():
-    """One corrected step by hand: the predictor moves the corrected state, with the prediction made there."""
+    """One corrected step by hand: the predictor moves the corrected state, with the prediction made
+    there."""
     schedule = VPLinear()
     s, t = schedule.node(0.5), schedule.node(0.3)
     model = GaussianMixture(**GAUSS, schedule=schedule, prediction="eps")
     x = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
     z = [torch.tensor([[0.5, 1.5]], dtype=torch.float64)]
-    out = fewstep.sample(model, "pc", grid=Grid.from_nodes([s, t], schedule), x=x, noise=z, predictor="ddim", snr=0.3)
-    moved = correct(Drive(model, x, s, lambda key, like: z[0]), x, s, langevin_share(s, t), PC(snr=0.3))
-    wanted = fewstep.run(fewstep.plan("ddim", schedule, grid=Grid.from_nodes([s, t], schedule)), model, moved)
+    out = fewstep.sample(
+        model, "pc", grid=Grid.from_nodes([s, t], schedule), x=x, noise=z, predictor="ddim", snr=0.3
+    )
+    moved = correct(
+        Drive(model, x, s, lambda key, like: z[0]), x, s, langevin_share(s, t), PC(snr=0.3)
+    )
+    wanted = fewstep.run(
+        fewstep.plan("ddim", schedule, grid=Grid.from_nodes([s, t], schedule)), model, moved
+    )
     assert torch.allclose(out, wanted, rtol=0, atol=1e-14)
 
 
@@ -192,9 +225,13 @@ def test_bits_do_not_depend_on_the_batch():
     model = GaussianMixture(**GAUSS, schedule=VPLinear(), prediction="v")
     for corrector in CORRECTORS:
         whole = fewstep.sample(model, "pc", steps=4, n=9, seed=100, corrector=corrector)
-        assert torch.equal(fewstep.sample(model, "pc", steps=4, n=2, seed=103, corrector=corrector), whole[3:5])
+        assert torch.equal(
+            fewstep.sample(model, "pc", steps=4, n=2, seed=103, corrector=corrector), whole[3:5]
+        )
     coupled_ = fewstep.sample(model, "pc", steps=4, n=9, seed=100, norms="batch")
-    assert not torch.equal(fewstep.sample(model, "pc", steps=4, n=2, seed=103, norms="batch"), coupled_[3:5])
+    assert not torch.equal(
+        fewstep.sample(model, "pc", steps=4, n=2, seed=103, norms="batch"), coupled_[3:5]
+    )
 
 
 def test_a_budget_is_kept():
@@ -215,7 +252,10 @@ def test_plans_of_the_predictors():
     model = GaussianMixture(**GAUSS, schedule=VPLinear(), prediction="eps")
     for name in ("euler_maruyama", "reverse_diffusion", "ddim"):
         plain = fewstep.sample(model, name, steps=6, n=3, seed=2)
-        assert torch.equal(fewstep.sample(model, "pc", steps=6, n=3, seed=2, predictor=name, corrector="none"), plain)
+        assert torch.equal(
+            fewstep.sample(model, "pc", steps=6, n=3, seed=2, predictor=name, corrector="none"),
+            plain,
+        )
     assert fewstep.plan("reverse_diffusion", VPLinear(), steps=3).consistency == "asymptotic"
     assert fewstep.plan("euler_maruyama", VPCosine(), steps=3).nfe == 3
 
@@ -227,7 +267,9 @@ def test_reverse_diffusion_on_ve_is_the_papers():
     s, t = plan.nodes[:2]
     step = next(i for i in plan.code if hasattr(i, "terms"))
     gap = s.sigma**2 - t.sigma**2
-    assert [c for _, c in step.terms] == pytest.approx([1.0, gap]) and step.noise[0][1] == pytest.approx(math.sqrt(gap))
+    assert [c for _, c in step.terms] == pytest.approx([1.0, gap]) and step.noise[0][
+        1
+    ] == pytest.approx(math.sqrt(gap))
 
 
 def test_euler_maruyama_on_vp_is_the_papers():
@@ -259,5 +301,8 @@ def test_bad_options_are_refused_before_the_network(options, message):
 
 
 def test_every_pair_is_a_variant():
-    listed = [(o.get("predictor", PC.predictor), o.get("corrector", PC.corrector)) for o in ({}, *get("pc").variants)]
+    listed = [
+        (o.get("predictor", PC.predictor), o.get("corrector", PC.corrector))
+        for o in ({}, *get("pc").variants)
+    ]
     assert set(PAIRS) == set(listed)

@@ -1,5 +1,6 @@
-"""Exponential Runge-Kutta and Adams methods, momentum, DPM-Solver-fast and the analytic first step: golden values, names that are options
-of one function, choices a step, and peers' rules written independently."""
+"""Exponential Runge-Kutta and Adams methods, momentum, DPM-Solver-fast and the analytic first step:
+golden values, names that are options of one function, choices a step, and peers' rules written
+independently."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from fewstep.schedules import EDM, VE, Flow, Grid, SubVP, Trig, VPCosine, VPLine
 VP = VPLinear()
 PATHS = {"vp": VP, "flow": Flow(3.0), "edm": EDM(0.002, 80.0)}
 
-#: end states at lam = 1.6 of the model and grid below, twelve digits, from an implementation that shares no code with this one
+#: end states at lam = 1.6 of the model and grid below, twelve digits, from an implementation that
+#: shares no code with this one
 GOLDEN = {
     ("res_2s", ()): (-1.779882185851, 0.473862193207, 2.342634756569),
     ("res_3s", ()): (-1.783010250019, 0.474513451679, 2.350312060205),
@@ -35,8 +37,16 @@ GOLDEN = {
     ("ipndm_v", (("order", 3),)): (-1.715206339259, 0.467601175989, 2.251422318451),
     ("ipndm_v", ()): (-1.716466600146, 0.466410870513, 2.256944392872),
     ("dpm_fast", ()): (-1.780670534283, 0.474785496427, 2.346694303915),
-    ("exponential_adams", (("order", 2), ("lower_order_final", False))): (-1.828982609638, 0.491639673371, 2.412356473429),
-    ("exponential_adams", (("lower_order_final", False),)): (-1.749714211866, 0.459141298309, 2.369340412638),
+    ("exponential_adams", (("order", 2), ("lower_order_final", False))): (
+        -1.828982609638,
+        0.491639673371,
+        2.412356473429,
+    ),
+    ("exponential_adams", (("lower_order_final", False),)): (
+        -1.749714211866,
+        0.459141298309,
+        2.369340412638,
+    ),
     ("exponential_adams", (("kind", "eps"), ("variable", "t"), ("lower_order_final", False))): (
         -1.750340350032,
         0.474258783213,
@@ -54,10 +64,18 @@ def planned(name, grid, **options):
 def test_golden_values(name, options):
     grid = Grid.from_nodes([VP.node_at_lam(lam) for lam in (-2.0, -1.3, -0.6, 0.1, 0.8, 1.6)], VP)
     means = torch.tensor(MEANS, dtype=torch.float64)[:, None]
-    model = GaussianMixture(means, torch.tensor(STDS, dtype=torch.float64), torch.tensor(WEIGHTS, dtype=torch.float64), VP, "eps")
+    model = GaussianMixture(
+        means,
+        torch.tensor(STDS, dtype=torch.float64),
+        torch.tensor(WEIGHTS, dtype=torch.float64),
+        VP,
+        "eps",
+    )
     x = grid[0].alpha * math.exp(2.0) * torch.tensor([[-2.0], [0.3], [2.3]], dtype=torch.float64)
     out = fewstep.run(planned(name, grid, **dict(options)), model, x).flatten()
-    torch.testing.assert_close(out, torch.tensor(GOLDEN[name, options], dtype=torch.float64), rtol=0.0, atol=2e-12)
+    torch.testing.assert_close(
+        out, torch.tensor(GOLDEN[name, options], dtype=torch.float64), rtol=0.0, atol=2e-12
+    )
 
 
 #: (name, its options, options of exponential_adams)
@@ -67,33 +85,62 @@ NAMED = [
     ("res_2m", {}, {"order": 2}),
     ("dpmpp_3m", {}, {"order": 3, "moment": "half"}),
     ("dpm_solver_2m", {}, {"order": 2, "kind": "eps", "moment": "half"}),
-    ("dpm_solver_3m", {"lower_order_final": False}, {"kind": "eps", "moment": "half", "lower_order_final": False}),
+    (
+        "dpm_solver_3m",
+        {"lower_order_final": False},
+        {"kind": "eps", "moment": "half", "lower_order_final": False},
+    ),
     ("dpm_solver_1", {}, {"order": 1, "kind": "eps"}),
     ("deis", {}, {"kind": "eps", "variable": "t", "lower_order_final": False}),
     ("deis", {"variant": "rhoab"}, {"kind": "eps", "variable": "rho", "lower_order_final": False}),
-    ("deis", {"variant": "logrho", "order": 4}, {"order": 4, "kind": "eps", "lower_order_final": False}),
+    (
+        "deis",
+        {"variant": "logrho", "order": 4},
+        {"order": 4, "kind": "eps", "lower_order_final": False},
+    ),
     ("lms", {}, {"order": 4, "kind": "eps", "variable": "rho", "lower_order_final": False}),
     ("ipndm_v", {}, {"order": 4, "kind": "eps", "variable": "rho", "lower_order_final": False}),
     ("unip", {"order": 4}, {"order": 4, "moment": "half"}),
     ("unip", {"variant": "bh1", "kind": "eps"}, {"order": 2, "kind": "eps", "moment": "bh1"}),
     ("unipc", {}, {"order": 2, "moment": "half", "corrector": "pseudo"}),
-    ("unipc", {"order": 3, "variant": "bh1", "kind": "eps"}, {"kind": "eps", "moment": "bh1", "corrector": "pseudo"}),
+    (
+        "unipc",
+        {"order": 3, "variant": "bh1", "kind": "eps"},
+        {"kind": "eps", "moment": "bh1", "corrector": "pseudo"},
+    ),
     ("unipc", {"order": 3, "variant": "vary_coeff"}, {"corrector": "pseudo"}),
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "choice"), NAMED, ids=[f"{n}-{o}" for n, o, _ in NAMED])
+@pytest.mark.parametrize(
+    ("name", "options", "choice"), NAMED, ids=[f"{n}-{o}" for n, o, _ in NAMED]
+)
 def test_named_methods_are_choices(name, options, choice):
     for schedule in PATHS.values():
         for steps in (1, 2, 7):
             plan = fewstep.plan(name, schedule, steps=steps, grid="lam", **options)
-            assert plan == fewstep.plan("exponential_adams", schedule, steps=steps, grid="lam", **choice)
+            assert plan == fewstep.plan(
+                "exponential_adams", schedule, steps=steps, grid="lam", **choice
+            )
 
 
 def test_other_names_are_choices():
-    assert fewstep.plan("ddim", VP, steps=6).close(fewstep.plan("exponential_adams", VP, steps=6, order=1), 1e-14)
-    flow = fewstep.plan("exponential_adams", Flow(), steps=6, grid="uniform", start=0.9, kind="velocity", variable="t", order=3)
-    assert flow == fewstep.plan("flow_adams", Flow(), steps=6, grid="uniform", start=0.9, order=3, lower_order_final=True)
+    assert fewstep.plan("ddim", VP, steps=6).close(
+        fewstep.plan("exponential_adams", VP, steps=6, order=1), 1e-14
+    )
+    flow = fewstep.plan(
+        "exponential_adams",
+        Flow(),
+        steps=6,
+        grid="uniform",
+        start=0.9,
+        kind="velocity",
+        variable="t",
+        order=3,
+    )
+    assert flow == fewstep.plan(
+        "flow_adams", Flow(), steps=6, grid="uniform", start=0.9, order=3, lower_order_final=True
+    )
     assert fewstep.plan("flow_adams", Flow(), steps=6, grid="uniform", order=1).close(
         fewstep.plan("flow_euler", Flow(), steps=6, grid="uniform")
     )
@@ -114,29 +161,51 @@ def test_other_names_are_choices():
         ("res_3s", {}, "res_3s", {"gamma": "compat"}),
         ("gradient_estimation", {"gamma": 1.0}, "euler", {}),
         ("heavy_ball", {"beta": 1.0, "base": "dpmpp_2m"}, "dpmpp_2m", {}),
-        ("unipc", {"variant": "vary_coeff_compat", "order": 1}, "unipc", {"variant": "vary_coeff", "order": 1}),
+        (
+            "unipc",
+            {"variant": "vary_coeff_compat", "order": 1},
+            "unipc",
+            {"variant": "vary_coeff", "order": 1},
+        ),
     ],
 )
 def test_methods_meet_where_they_are_the_same(name, options, other, others):
-    """Up to rounding, and to the form in which a step is written: the results on one model are compared."""
+    """Up to rounding, and to the form in which a step is written: the results on one model are
+    compared."""
     for schedule in PATHS.values():
-        a, b = (fewstep.plan(n, schedule, steps=7, grid="lam", **o) for n, o in ((name, options), (other, others)))
+        a, b = (
+            fewstep.plan(n, schedule, steps=7, grid="lam", **o)
+            for n, o in ((name, options), (other, others))
+        )
         assert a.nfe == b.nfe
-        torch.testing.assert_close(sampled(a, schedule), sampled(b, schedule), rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(
+            sampled(a, schedule), sampled(b, schedule), rtol=1e-11, atol=1e-11
+        )
 
 
 @cache
 def model(schedule, *, standard=False):
-    means, stds, shares = ([[0.0, 0.0]], [1.0], [1.0]) if standard else ([[1.0, -0.5], [-0.8, 0.6]], [0.3, 0.4], [0.6, 0.4])
-    return GaussianMixture(*(torch.tensor(v, dtype=torch.float64) for v in (means, stds, shares)), schedule, "v")
+    means, stds, shares = (
+        ([[0.0, 0.0]], [1.0], [1.0])
+        if standard
+        else ([[1.0, -0.5], [-0.8, 0.6]], [0.3, 0.4], [0.6, 0.4])
+    )
+    return GaussianMixture(
+        *(torch.tensor(v, dtype=torch.float64) for v in (means, stds, shares)), schedule, "v"
+    )
 
 
 def start(plan):
-    return plan.start.sigma * torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return plan.start.sigma * torch.randn(
+        4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def sampled(plan, schedule, *, standard=False):
-    draws = [torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(k + 2)) for k in range(len(plan.draws))]
+    draws = [
+        torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(k + 2))
+        for k in range(len(plan.draws))
+    ]
     return fewstep.run(plan, model(schedule, standard=standard), start(plan), noise=draws or None)
 
 
@@ -161,7 +230,10 @@ def test_bad_options_are_named(name, options, message):
 
 
 def test_vary_coeff_differs_from_bh_where_two_nodes_meet():
-    a, b, c = (fewstep.plan("unipc", VP, steps=8, variant=v) for v in ("vary_coeff", "bh2", "vary_coeff_compat"))
+    a, b, c = (
+        fewstep.plan("unipc", VP, steps=8, variant=v)
+        for v in ("vary_coeff", "bh2", "vary_coeff_compat")
+    )
     assert not a.close(b, 1e-3)
     assert not a.close(c, 1e-3)
 
@@ -170,7 +242,9 @@ def test_vary_coeff_differs_from_bh_where_two_nodes_meet():
 
 
 def test_tuples_of_one_value_are_that_value():
-    plan = fewstep.plan("exponential_adams", VP, steps=6, order=(3,) * 6, kind=("x0",) * 6, corrector=["pseudo"] * 6)
+    plan = fewstep.plan(
+        "exponential_adams", VP, steps=6, order=(3,) * 6, kind=("x0",) * 6, corrector=["pseudo"] * 6
+    )
     assert plan == fewstep.plan("exponential_adams", VP, steps=6, order=3, corrector="pseudo")
 
 
@@ -188,7 +262,14 @@ def test_a_change_of_kind_and_variable_keeps_the_order():
     def plan_of(n):
         kind = tuple(("x0", "eps")[i % 2] for i in range(n))
         variable = tuple(("lam", "rho", "t")[i % 3] for i in range(n))
-        return planned("exponential_adams", smooth_grid(VP, n), order=3, kind=kind, variable=variable, lower_order_final=False)
+        return planned(
+            "exponential_adams",
+            smooth_grid(VP, n),
+            order=3,
+            kind=kind,
+            variable=variable,
+            lower_order_final=False,
+        )
 
     assert plan_of(12).consistency == "exact"
     assert abs(walked_order(plan_of) - 3.0) < 0.15
@@ -196,17 +277,29 @@ def test_a_change_of_kind_and_variable_keeps_the_order():
 
 def test_the_smallest_order_of_a_step_is_declared():
     entry = get("exponential_adams")
-    assert entry.order_of(make_options(entry, {"order": (3, 2, 4), "corrector": ("none", "pseudo", "none")})) == 3
+    assert (
+        entry.order_of(
+            make_options(entry, {"order": (3, 2, 4), "corrector": ("none", "pseudo", "none")})
+        )
+        == 3
+    )
     assert entry.order_of(make_options(entry, {"order": (3, 1, 4)})) == 1
 
 
 def test_an_implicit_corrector_evaluates_again():
-    plain, again = (fewstep.plan("exponential_adams", VP, steps=5, corrector=c) for c in ("pseudo", "implicit"))
+    plain, again = (
+        fewstep.plan("exponential_adams", VP, steps=5, corrector=c) for c in ("pseudo", "implicit")
+    )
     assert (plain.nfe, again.nfe) == (5, 9)
 
 
 def test_the_step_out_of_alpha_zero_ignores_its_choice():
-    a, b = (fewstep.plan("exponential_adams", Flow(), steps=4, grid="uniform", kind=(k, "x0", "x0", "x0")) for k in ("eps", "x0"))
+    a, b = (
+        fewstep.plan(
+            "exponential_adams", Flow(), steps=4, grid="uniform", kind=(k, "x0", "x0", "x0")
+        )
+        for k in ("eps", "x0")
+    )
     assert a == b
 
 
@@ -240,7 +333,16 @@ def test_damped_weights_are_the_published_ones():
             ((2 + beta) / 2, -(2 - beta) / 2),
             ((18 + 5 * beta) / 12, -(24 - 8 * beta) / 12, (6 - beta) / 12),
             ((46 + 9 * beta) / 24, -(78 - 19 * beta) / 24, (42 - 5 * beta) / 24, -(10 - beta) / 24),
-            tuple(c / 720 for c in (1650 + 251 * beta, -(3420 - 646 * beta), 2880 - 264 * beta, -(1380 - 106 * beta), 270 - 19 * beta)),
+            tuple(
+                c / 720
+                for c in (
+                    1650 + 251 * beta,
+                    -(3420 - 646 * beta),
+                    2880 - 264 * beta,
+                    -(1380 - 106 * beta),
+                    270 - 19 * beta,
+                )
+            ),
         ]
         for k, wanted in enumerate(published, 1):
             assert damped_adams(k, beta) == pytest.approx([w / beta for w in wanted], rel=1e-13)
@@ -257,8 +359,10 @@ def test_heavy_ball_ends_on_the_newest_prediction():
 
 
 def test_the_slips_of_ipndm_v():
-    assert _slipped([-1.0] * 3) == pytest.approx(adams(3), rel=1e-14)  # equal steps hide the first slip
-    assert [24.0 * w for w in _slipped([-1.0] * 4)] == pytest.approx([57.0, -65.0, 43.0, -11.0])  # and show the second: 55, -59, 37, -9
+    # equal steps hide the first slip
+    assert _slipped([-1.0] * 3) == pytest.approx(adams(3), rel=1e-14)
+    # and show the second: 55, -59, 37, -9
+    assert [24.0 * w for w in _slipped([-1.0] * 4)] == pytest.approx([57.0, -65.0, 43.0, -11.0])
     assert not math.isclose(sum(_slipped([-1.0, -1.3, -1.9, -2.0])), 1.0, abs_tol=1e-3)
     right, slipped = (fewstep.plan(n, VP, steps=8, order=3) for n in ("ipndm_v", "ipndm_v_compat"))
     assert not right.close(slipped, 1e-3)
@@ -288,7 +392,8 @@ def test_dpm_fast_makes_the_nodes_of_k_diffusion(case):
 
 
 def k_diffusion_fast(denoise, x, high, low, budget, eta, noise):
-    """``dpm_fast`` with noise, from its description: blocks equal in t = -log sigma, down to the ancestral level, then noise."""
+    """``dpm_fast`` with noise, from its description: blocks equal in t = -log sigma, down to the
+    ancestral level, then noise."""
     count = budget // 3 + 1
     orders = [3] * (count - 2) + [2, 1] if budget % 3 == 0 else [3] * (count - 1) + [budget % 3]
     end = -math.log(low)
@@ -325,9 +430,21 @@ def k_diffusion_fast(denoise, x, high, low, budget, eta, noise):
 def test_dpm_fast_with_noise_is_k_diffusions(budget, eta):
     schedule = EDM(0.05, 20.0)
     plan = fewstep.plan("dpm_fast", schedule, nfe=budget, grid="lam", final="sigma_min", eta=eta)
-    noise = [torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(k + 2)) for k in range(plan.steps)]
-    wanted = k_diffusion_fast(lambda x, sigma: x - sigma * model_eps(schedule, x, sigma), start(plan), 20.0, 0.05, budget, eta, noise)
-    assert len(plan.draws) == (plan.steps - 1 if eta else 0)  # the last block ends at the lowest level: nothing to add
+    noise = [
+        torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(k + 2))
+        for k in range(plan.steps)
+    ]
+    wanted = k_diffusion_fast(
+        lambda x, sigma: x - sigma * model_eps(schedule, x, sigma),
+        start(plan),
+        20.0,
+        0.05,
+        budget,
+        eta,
+        noise,
+    )
+    # the last block ends at the lowest level: nothing to add
+    assert len(plan.draws) == (plan.steps - 1 if eta else 0)
     torch.testing.assert_close(sampled(plan, schedule), wanted, rtol=1e-11, atol=1e-11)
 
 
@@ -343,12 +460,24 @@ def model_eps(schedule, x, sigma):
 
 
 AFS_PATHS = (VP, VPCosine(), SubVP(), VE(0.01, 50.0), EDM(0.002, 80.0), Flow(3.0), Trig())
-AFS_SAMPLERS = ("ddim", "heun", "unipc", "deis", "dpmpp_3s", "euler_ancestral", "ghvb", "etdrk4", "flow_rk4", "exponential_adams")
+AFS_SAMPLERS = (
+    "ddim",
+    "heun",
+    "unipc",
+    "deis",
+    "dpmpp_3s",
+    "euler_ancestral",
+    "ghvb",
+    "etdrk4",
+    "flow_rk4",
+    "exponential_adams",
+)
 
 
 @pytest.mark.parametrize("name", AFS_SAMPLERS)
 def test_afs_changes_nothing_for_normal_data(name):
-    """For N(0, I) data the replaced prediction is the network's: the same samples with one call fewer."""
+    """For N(0, I) data the replaced prediction is the network's: the same samples with one call
+    fewer."""
     for schedule in AFS_PATHS:
         if name.startswith("flow_") and schedule.t_zero == -math.inf:
             continue
@@ -357,7 +486,10 @@ def test_afs_changes_nothing_for_normal_data(name):
             assert saved.nfe == whole.nfe - 1
             assert Plan.from_json(saved.to_json()) == saved
             torch.testing.assert_close(
-                sampled(saved, schedule, standard=True), sampled(whole, schedule, standard=True), rtol=1e-10, atol=1e-10
+                sampled(saved, schedule, standard=True),
+                sampled(whole, schedule, standard=True),
+                rtol=1e-10,
+                atol=1e-10,
             )
 
 
@@ -373,7 +505,8 @@ def test_afs_is_an_option_of_every_plan():
 
 
 def test_afs_is_no_straight_line_and_says_so():
-    """The first prediction lacks the sample's part of the signal: the type check finds that, relative to the noise that is left."""
+    """The first prediction lacks the sample's part of the signal: the type check finds that,
+    relative to the noise that is left."""
     assert fewstep.plan("ddim", VP, steps=5).defect < 1e-12
     for schedule, steps in ((EDM(0.002, 1.0), 3), (EDM(0.002, 80.0), 3), (EDM(0.002, 80.0), 20)):
         plan = fewstep.plan("ddim", schedule, steps=steps, afs=True)
@@ -395,7 +528,12 @@ def test_afs_counts_in_a_budget():
 
 
 @pytest.mark.parametrize(
-    ("rule", "slope"), [("prior", lambda s: s / (1 + s * s)), ("unit", lambda s: 1 / math.sqrt(1 + s * s)), ("zero", lambda s: 1 / s)]
+    ("rule", "slope"),
+    [
+        ("prior", lambda s: s / (1 + s * s)),
+        ("unit", lambda s: 1 / math.sqrt(1 + s * s)),
+        ("zero", lambda s: 1 / s),
+    ],
 )
 def test_afs_rules(rule, slope):
     """Euler on EDM: ``unit`` is the slope of diff-sampler, ``x / sqrt(1 + sigma^2)``."""
@@ -433,9 +571,13 @@ class Still:
 def test_afs_rules_agree_at_pure_noise(rule):
     """At alpha = 0 every rule says x0 = 0, and a velocity sampler takes eps - x0 = x."""
     for name in ("ddim", "unipc", "flow_heun"):
-        plan, other = (fewstep.plan(name, Flow(), steps=5, grid="uniform", afs=r) for r in (rule, "prior"))
+        plan, other = (
+            fewstep.plan(name, Flow(), steps=5, grid="uniform", afs=r) for r in (rule, "prior")
+        )
         assert plan.start.alpha == 0.0
-        torch.testing.assert_close(sampled(plan, Flow()), sampled(other, Flow()), rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(
+            sampled(plan, Flow()), sampled(other, Flow()), rtol=1e-13, atol=1e-13
+        )
 
 
 @pytest.mark.parametrize(

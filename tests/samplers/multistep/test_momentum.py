@@ -1,4 +1,5 @@
-"""Momentum methods written out in y = x / alpha: heavy ball, Nesterov, GHVB and gradient estimation."""
+"""Momentum methods written out in y = x / alpha: heavy ball, Nesterov, GHVB and gradient
+estimation."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def model(schedule, kind="eps"):
 
 def found(name, schedule, **options):
     path = grid("custom", schedule, sigmas=RHOS)
-    return fewstep.run(fewstep.plan(name, schedule, grid=path, **options), model(schedule), X * path[0].sigma), path
+    return fewstep.run(
+        fewstep.plan(name, schedule, grid=path, **options), model(schedule), X * path[0].sigma
+    ), path
 
 
 @pytest.mark.parametrize("schedule", [VPLinear(), EDM(0.002, 80.0)], ids=lambda s: type(s).__name__)
@@ -32,7 +35,8 @@ def found(name, schedule, **options):
 @pytest.mark.parametrize("beta", [0.8, 0.3])
 @pytest.mark.parametrize("order", [1, 3])
 def test_heavy_ball_and_nesterov_on_ipndm(order, beta, nesterov, schedule):
-    """``v = (1 - beta) v + beta new``; Nesterov's slope is the mean one step ahead, ``(1 - beta) v + beta new`` again."""
+    """``v = (1 - beta) v + beta new``; Nesterov's slope is the mean one step ahead,
+    ``(1 - beta) v + beta new`` again."""
     out, path = found("heavy_ball", schedule, beta=beta, nesterov=nesterov, order=order)
     x, v, history = X * path[0].sigma, None, []
     for s, t in path.pairs():
@@ -79,7 +83,8 @@ GAMMA = (1.0, 1 / 2, 5 / 12, 3 / 8, 251 / 720)
 
 @pytest.mark.parametrize("order", [0.8, 1.7, 2.5, 3.3, 4.5])
 def test_ghvb(order):
-    """Differences of the running means in the series of eq. 12, divided by beta's lag: ``gamma_j + (1 - beta)/beta gamma_{j-1}``."""
+    """Differences of the running means in the series of eq. 12, divided by beta's lag:
+    ``gamma_j + (1 - beta)/beta gamma_{j-1}``."""
     schedule = VPLinear()
     out, path = found("ghvb", schedule, order=order)
     count, beta = math.ceil(order), order - (math.ceil(order) - 1)
@@ -92,7 +97,9 @@ def test_ghvb(order):
             differences.append(row[0])
             row = [a - b for a, b in itertools.pairwise(row)]
         lag = (1.0 - beta) / beta
-        slope = sum((GAMMA[j] + (lag * GAMMA[j - 1] if j else 0.0)) * d for j, d in enumerate(differences))
+        slope = sum(
+            (GAMMA[j] + (lag * GAMMA[j - 1] if j else 0.0)) * d for j, d in enumerate(differences)
+        )
         x = t.alpha * (x / s.alpha + (t.rho - s.rho) * slope)
     torch.testing.assert_close(out, x, rtol=1e-10, atol=1e-10)
 
@@ -104,7 +111,12 @@ def test_damped_adams_without_damping_is_adams():
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("heavy_ball", {"order": 1}), ("heavy_ball", {"base": "dpmpp_2m", "nesterov": True}), ("gradient_estimation", {})]
+    ("name", "options"),
+    [
+        ("heavy_ball", {"order": 1}),
+        ("heavy_ball", {"base": "dpmpp_2m", "nesterov": True}),
+        ("gradient_estimation", {}),
+    ],
 )
 def test_a_step_to_sigma_zero_has_no_momentum(name, options):
     """The last state is the data prediction there, whatever was remembered."""
@@ -112,4 +124,6 @@ def test_a_step_to_sigma_zero_has_no_momentum(name, options):
     den, states = model(VPLinear()), []
     out = fewstep.run(plan, den, X, on_step=lambda s: states.append(s.x_next))
     last = plan.evaluations[-1].node
-    torch.testing.assert_close(out, model(VPLinear(), "x0")(states[-2], last.t), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        out, model(VPLinear(), "x0")(states[-2], last.t), rtol=1e-10, atol=1e-10
+    )

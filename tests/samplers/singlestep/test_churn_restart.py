@@ -1,4 +1,5 @@
-"""Churn and Restart: jumps to more noise that keep the marginal, on the nodes and with the calls that the papers say."""
+"""Churn and Restart: jumps to more noise that keep the marginal, on the nodes and with the calls
+that the papers say."""
 
 import math
 from itertools import pairwise
@@ -20,7 +21,10 @@ CHURNED = ("euler", "heun", "dpm2", "pfgmpp")
 
 
 def gaussian(schedule, prediction="v"):
-    means, stds = torch.tensor([[0.7, -0.4]], dtype=torch.float64), torch.tensor([[0.5, 0.3]], dtype=torch.float64)
+    means, stds = (
+        torch.tensor([[0.7, -0.4]], dtype=torch.float64),
+        torch.tensor([[0.5, 0.3]], dtype=torch.float64),
+    )
     return fewstep.models.GaussianMixture(means, stds, [1.0], schedule, prediction)
 
 
@@ -30,7 +34,9 @@ def assert_law(out, end):
     variance = (end.alpha * torch.tensor([0.5, 0.3], dtype=torch.float64)) ** 2 + end.sigma**2
     assert bool(((out.mean(0) - mean).abs() < 3.0 * torch.sqrt(variance / COUNT)).all())
     found = torch.cov(out.T)
-    assert bool(((found.diagonal() - variance).abs() < 3.0 * variance * math.sqrt(2.0 / COUNT)).all())
+    assert bool(
+        ((found.diagonal() - variance).abs() < 3.0 * variance * math.sqrt(2.0 / COUNT)).all()
+    )
     assert abs(float(found[0, 1])) < 3.0 * float(torch.sqrt(variance.prod() / COUNT))
 
 
@@ -41,7 +47,10 @@ def test_no_churn_is_the_plain_method(name):
     assert plain == fewstep.plan(name, EDM(), steps=6, s_tmin=0.1, s_tmax=10.0, s_noise=1.1)
 
 
-@pytest.mark.parametrize("schedule", [EDM(), VPLinear(), Flow(), DiscreteVP.from_betas([1e-4 + 2e-5 * i for i in range(1000)])])
+@pytest.mark.parametrize(
+    "schedule",
+    [EDM(), VPLinear(), Flow(), DiscreteVP.from_betas([1e-4 + 2e-5 * i for i in range(1000)])],
+)
 @pytest.mark.parametrize("name", ["euler", "heun", "dpm2"])
 def test_every_step_begins_at_the_schedules_own_node(name, schedule):
     path = grid("lam", schedule, 8)
@@ -62,7 +71,8 @@ def test_every_step_begins_at_the_schedules_own_node(name, schedule):
 
 
 def test_the_jump_is_the_papers():
-    """gamma = min(S/N, sqrt 2 - 1) inside of the limits; the noise that belongs to rho_hat^2 - rho^2, times s_noise; one draw a step."""
+    """gamma = min(S/N, sqrt 2 - 1) inside of the limits; the noise that belongs to rho_hat^2 -
+    rho^2, times s_noise; one draw a step."""
     path = grid("karras", EDM(), 10)
     options = {"s_churn": 40.0, "s_tmin": 0.05, "s_tmax": 50.0, "s_noise": 1.003}
     plan = build("euler", path, make_options(get("euler"), options))
@@ -75,7 +85,9 @@ def test_the_jump_is_the_papers():
         if inside:
             high = math.sqrt(2.0) * s.rho
             assert jumps[k].node.rho == pytest.approx(high, rel=1e-12)
-            assert jumps[k].noise[0][1] == pytest.approx(1.003 * math.sqrt(high**2 - s.rho**2), rel=1e-12)
+            assert jumps[k].noise[0][1] == pytest.approx(
+                1.003 * math.sqrt(high**2 - s.rho**2), rel=1e-12
+            )
 
 
 @pytest.mark.parametrize("name", ["euler", "heun", "dpm2"])
@@ -83,20 +95,31 @@ def test_weak_order_of_churn(name):
     order = get(name).order_of(get(name).options())
 
     def error(n):
-        return max(weak_errors(build(name, smooth_grid(VPLinear(), n), make_options(get(name), {"s_churn": 5.0}))))
+        return max(
+            weak_errors(
+                build(name, smooth_grid(VPLinear(), n), make_options(get(name), {"s_churn": 5.0}))
+            )
+        )
 
     assert abs(math.log2(error(160) / error(320)) - order) < 0.1
 
 
 @pytest.mark.parametrize("schedule", [VPLinear(), VE(0.01, 50.0), Flow()])
-@pytest.mark.parametrize(("name", "options"), [("heun", {"s_churn": 8.0}), ("restart", {"intervals": ((6, 3, 0.1, 1.0),)})])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("heun", {"s_churn": 8.0}), ("restart", {"intervals": ((6, 3, 0.1, 1.0),)})],
+)
 def test_the_law_at_the_end(name, options, schedule):
-    plan = fewstep.plan(name, schedule, grid=grid("lam", schedule, 100, final="sigma_min"), **options)
+    plan = fewstep.plan(
+        name, schedule, grid=grid("lam", schedule, 100, final="sigma_min"), **options
+    )
     model = gaussian(schedule)
     first, last = plan.start, plan.end
     generator = torch.Generator().manual_seed(3)
     x0 = model.sample(COUNT, seed=1)
-    x = first.alpha * x0 + first.sigma * torch.randn(COUNT, 2, generator=generator, dtype=torch.float64)
+    x = first.alpha * x0 + first.sigma * torch.randn(
+        COUNT, 2, generator=generator, dtype=torch.float64
+    )
     assert_law(fewstep.run(plan, model, x, seeds=range(COUNT)), last)
 
 
@@ -117,11 +140,14 @@ def test_bad_churn_is_refused(given, message):
 def test_nfe_of_restart_is_the_papers():
     assert fewstep.plan("restart", EDM(), grid="karras", steps=18).nfe == 2 * 18 - 1 + 2 * 2 * 2
     assert fewstep.plan("restart", EDM(), grid="karras", steps=36, preset="imagenet64").nfe == 203
-    assert fewstep.plan("restart", EDM(), grid="karras", steps=18, preset="none") == fewstep.plan("heun", EDM(), grid="karras", steps=18)
+    assert fewstep.plan("restart", EDM(), grid="karras", steps=18, preset="none") == fewstep.plan(
+        "heun", EDM(), grid="karras", steps=18
+    )
 
 
 def test_restart_is_algorithm_1():
-    """Written out on sigma: Heun, and at the node nearest to rho_min K times up and back down on Karras nodes."""
+    """Written out on sigma: Heun, and at the node nearest to rho_min K times up and back down on
+    Karras nodes."""
     schedule, intervals = EDM(), ((4, 2, 0.3, 2.0), (3, 1, 5.0, 12.0))
     path = grid("karras", schedule, 9)
     plan = fewstep.plan("restart", schedule, grid=path, intervals=intervals, s_noise=1.003)
@@ -136,14 +162,19 @@ def test_restart_is_algorithm_1():
         return y if b == 0.0 else x + 0.5 * (b - a) * (d + (y - model(y, b)) / b)
 
     sigmas = [node.sigma for node in path]
-    nearest = {min(range(1, 9), key=lambda i, low=iv[2]: abs(sigmas[i] - low)): iv for iv in intervals}
+    nearest = {
+        min(range(1, 9), key=lambda i, low=iv[2]: abs(sigmas[i] - low)): iv for iv in intervals
+    }
     y = x
     for i in range(9):
         y = heun(y, sigmas[i], sigmas[i + 1])
         if i + 1 in nearest:
             count, times, _, high = nearest[i + 1]
             low = sigmas[i + 1]
-            back = [(high ** (1 / 7) + k / (count - 1) * (low ** (1 / 7) - high ** (1 / 7))) ** 7 for k in range(count)]
+            back = [
+                (high ** (1 / 7) + k / (count - 1) * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+                for k in range(count)
+            ]
             for _ in range(times):
                 y = y + 1.003 * math.sqrt(high**2 - low**2) * next(draws)
                 for a, b in pairwise(back):
@@ -177,7 +208,9 @@ def test_bad_intervals_are_refused(given, message):
 
 
 def test_presets_lie_inside_of_edm():
-    assert all(0.002 < low < high < 80.0 for intervals in PRESETS.values() for _, _, low, high in intervals)
+    assert all(
+        0.002 < low < high < 80.0 for intervals in PRESETS.values() for _, _, low, high in intervals
+    )
 
 
 # edits
@@ -192,13 +225,16 @@ def visits(level: float, shift: float, at: int, name: str = "restart") -> float:
         return step.x_next + shift if step.index == at and shift else None
 
     x = torch.full((1, 1), level, dtype=torch.float64)
-    return float(fewstep.sample(model, name, grid="karras", steps=18, x=x, callback=edit, **options))
+    return float(
+        fewstep.sample(model, name, grid="karras", steps=18, x=x, callback=edit, **options)
+    )
 
 
 @pytest.mark.parametrize("name", ["restart", "heun"])
 def test_an_edit_is_counted_once(name):
-    """The flow of N(0, 1) from s to t is x sqrt((1 + t^2) / (1 + s^2)), and going up adds noise to the state as it is: an edit of 0.05 is
-    shrunk by every way down that comes after it, and by nothing else, whether its level is visited again or not."""
+    """The flow of N(0, 1) from s to t is x sqrt((1 + t^2) / (1 + s^2)), and going up adds noise to
+    the state as it is: an edit of 0.05 is shrunk by every way down that comes after it, and by
+    nothing else, whether its level is visited again or not."""
     options = {"preset": "none", "intervals": ((3, 3, 0.06, 0.3),)} if name == "restart" else {}
     plan = fewstep.plan(name, EDM(), grid="karras", steps=18, **options)
     nodes = [*(e.node.sigma for e in plan.evaluations), 0.0]
@@ -208,11 +244,17 @@ def test_an_edit_is_counted_once(name):
             continue  # the state at a Heun stage: the step is made again from its start
         falls = [(s, t) for s, t in zip(nodes[at + 1 :], nodes[at + 2 :], strict=False) if t < s]
         factor = math.prod(math.sqrt((1.0 + t * t) / (1.0 + s * s)) for s, t in falls)
-        assert visits(80.0, 0.05, at, name) - want == pytest.approx(0.05 * factor, rel=0.1 if nodes[at + 1] > 1.0 else 0.02)
+        assert visits(80.0, 0.05, at, name) - want == pytest.approx(
+            0.05 * factor, rel=0.1 if nodes[at + 1] > 1.0 else 0.02
+        )
 
 
 def test_an_edit_at_the_first_visit_is_not_added_at_the_later_ones():
-    plan = fewstep.plan("restart", EDM(), grid="karras", steps=18, preset="none", intervals=((3, 3, 0.06, 0.3),))
+    plan = fewstep.plan(
+        "restart", EDM(), grid="karras", steps=18, preset="none", intervals=((3, 3, 0.06, 0.3),)
+    )
     program = lower(plan, GaussianMixture([[0.0]], 1.0, [1.0], EDM(), "x0"))
-    spans = [k - number for k, launch in enumerate(program.launches) for _, number, _ in launch.edits]
+    spans = [
+        k - number for k, launch in enumerate(program.launches) for _, number, _ in launch.edits
+    ]
     assert spans and set(spans) == {1}  # of a Heun stage, to the state that its step ends at

@@ -1,4 +1,5 @@
-"""diffusers' scheduler configs, read without diffusers: the table of defaults is that of the installed classes, and files say the same."""
+"""diffusers' scheduler configs, read without diffusers: the table of defaults is that of the
+installed classes, and files say the same."""
 
 from __future__ import annotations
 
@@ -23,10 +24,20 @@ def test_the_defaults_are_those_of_the_installed_classes(name):
 
 
 def test_a_key_left_out_means_what_it_means_in_its_class():
-    heun, ddim = (from_config({"_class_name": f"{name}Scheduler"}) for name in ("HeunDiscrete", "DDIM"))
-    assert heun.alphas_cumprod[0] == pytest.approx(1.0 - 0.00085) and ddim.alphas_cumprod[0] == pytest.approx(1.0 - 1e-4)
+    heun, ddim = (
+        from_config({"_class_name": f"{name}Scheduler"}) for name in ("HeunDiscrete", "DDIM")
+    )
+    assert heun.alphas_cumprod[0] == pytest.approx(1.0 - 0.00085) and ddim.alphas_cumprod[
+        0
+    ] == pytest.approx(1.0 - 1e-4)
     assert from_config({"_class_name": "EDMEulerScheduler"}) == EDM(0.002, 80.0)
-    assert from_config({"_class_name": "FewstepScheduler", "origin": "FlowMatchEulerDiscreteScheduler", "shift": 2.0}) == Flow(2.0)
+    assert from_config(
+        {
+            "_class_name": "FewstepScheduler",
+            "origin": "FlowMatchEulerDiscreteScheduler",
+            "shift": 2.0,
+        }
+    ) == Flow(2.0)
 
 
 def test_shifts_of_flows():
@@ -35,7 +46,11 @@ def test_shifts_of_flows():
     linear = {**moving, "time_shift_type": "linear"}
     assert shift_of(still, read(still)) == 3.0
     assert shift_of(moving, read(moving), 256) == pytest.approx(math.exp(0.5))
-    assert shift_of(moving, read(moving)) == pytest.approx(math.exp(1.15)) == shift_of(moving, read(moving), 4096)
+    assert (
+        shift_of(moving, read(moving))
+        == pytest.approx(math.exp(1.15))
+        == shift_of(moving, read(moving), 4096)
+    )
     assert shift_of(linear, read(linear), 256) == pytest.approx(0.5)
 
 
@@ -44,7 +59,10 @@ def test_shifts_of_flows():
     [
         ({}, "unknown scheduler class 'None'"),
         ({"_class_name": "DDIMSchedule"}, "did you mean 'DDIMScheduler'"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": True}, "invert_sigmas"),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": True},
+            "invert_sigmas",
+        ),
         ({"_class_name": "DDIMScheduler", "prediction_type": "epsilonn"}, "did you mean 'epsilon'"),
         ({"_class_name": "DDIMScheduler", "beta_end": 2.0}, "beta_end=2.0"),
     ],

@@ -1,11 +1,25 @@
-"""What ``grid="auto"`` stands for on every path, and the same of the defaults that a call without them gets."""
+"""What ``grid="auto"`` stands for on every path, and the same of the defaults that a call without
+them gets."""
 
 from __future__ import annotations
 
 import pytest
 
 import fewstep
-from fewstep.schedules import EDM, VE, DiscreteVP, Flow, MeanReverting, Schedule, SubVP, Trig, VPCosine, VPLinear, VPSigmoid, grid
+from fewstep.schedules import (
+    EDM,
+    VE,
+    DiscreteVP,
+    Flow,
+    MeanReverting,
+    Schedule,
+    SubVP,
+    Trig,
+    VPCosine,
+    VPLinear,
+    VPSigmoid,
+    grid,
+)
 
 TABLE = DiscreteVP.from_betas([1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)])
 #: as documented in docs/grids.md
@@ -23,11 +37,18 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize(("schedule", "name", "options"), CHOICES, ids=[type(s).__name__ for s, _, _ in CHOICES])
+@pytest.mark.parametrize(
+    ("schedule", "name", "options"), CHOICES, ids=[type(s).__name__ for s, _, _ in CHOICES]
+)
 @pytest.mark.parametrize("final", ["zero", "sigma_min"])
-def test_auto_is_this_grid(schedule: Schedule, name: str, options: dict[str, object], final: str) -> None:
+def test_auto_is_this_grid(
+    schedule: Schedule, name: str, options: dict[str, object], final: str
+) -> None:
     for steps in (1, 2, 7):
-        found, want = grid("auto", schedule, steps, final=final), grid(name, schedule, steps, final=final, **options)
+        found, want = (
+            grid("auto", schedule, steps, final=final),
+            grid(name, schedule, steps, final=final, **options),
+        )
         assert found.times == want.times
         assert fewstep.plan("ddim", schedule, steps=steps, final=final).nodes == want.nodes
 
@@ -56,7 +77,8 @@ def test_defaults_of_a_plan() -> None:
 
 @pytest.mark.parametrize("sigma_inf", [0.5, 2.0])
 def test_a_mean_reverting_path_moves_its_base_in_lam(sigma_inf: float) -> None:
-    """``lam = lam_base - log sigma_inf``: the cut of infinite ends too, so that its grids in lam are those of the base."""
+    """``lam = lam_base - log sigma_inf``: the cut of infinite ends too, so that its grids in lam
+    are those of the base."""
     import math
 
     zero = TABLE.rescale_zero_snr()
@@ -68,7 +90,10 @@ def test_a_mean_reverting_path_moves_its_base_in_lam(sigma_inf: float) -> None:
             assert path.lam(t) == pytest.approx(base.lam(t) - shift, rel=1e-12)
             assert path.t_of_lam(path.lam(t)) == pytest.approx(t, rel=1e-9)
             assert path.dlam(t) == pytest.approx(base.dlam(t), rel=1e-12)
-            assert path.g2(t) == pytest.approx(2.0 * path.sigma(t) * path.dsigma(t) - 2.0 * path.f(t) * path.sigma(t) ** 2, rel=1e-9)
+            assert path.g2(t) == pytest.approx(
+                2.0 * path.sigma(t) * path.dsigma(t) - 2.0 * path.f(t) * path.sigma(t) ** 2,
+                rel=1e-9,
+            )
         for name in ("lam", "karras"):
             found, want = grid(name, path, 6), grid(name, base, 6)
             if name == "lam":

@@ -1,7 +1,8 @@
 """Time grids: shape on every schedule, errors, and the nodes that other programs used.
 
-``golden/grids.json`` holds the (alpha, sigma) of every network call of recorded float64 runs of diffusers 0.42.1, k-diffusion,
-diff-sampler, DPM-Solver, UniPC and flow_matching (peer and commit in each row), with the state's (alpha, sigma) at the end.
+``golden/grids.json`` holds the (alpha, sigma) of every network call of recorded float64 runs of
+diffusers 0.42.1, k-diffusion, diff-sampler, DPM-Solver, UniPC and flow_matching (peer and commit in
+each row), with the state's (alpha, sigma) at the end.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ LOW_START = {"leading", "ddim_uniform"}
 
 @pytest.mark.parametrize("name", grid_names())
 def test_every_grid_on_every_schedule(name: str) -> None:
-    for (key, schedule), final, steps in product(SCHEDULES.items(), ("zero", "sigma_min"), (1, 2, 3, 5, 10, 50)):
+    for (key, schedule), final, steps in product(
+        SCHEDULES.items(), ("zero", "sigma_min"), (1, 2, 3, 5, 10, 50)
+    ):
         case = f"{name} on {key}, {steps} steps to {final}"
         g = grid(name, schedule, steps, final=final)
         assert g.steps == steps and len(g) == steps + 1 == len(g.times) == len(g.nodes), case
@@ -98,44 +101,71 @@ def test_start_in_the_middle(name: str) -> None:
 
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["case"])
 def test_nodes_of_other_programs(row: dict[str, Any]) -> None:
-    g = grid(row["grid"], SCHEDULES[row["schedule"]], len(row["nodes"]) - 1, final=row["final"], **row["options"])
+    g = grid(
+        row["grid"],
+        SCHEDULES[row["schedule"]],
+        len(row["nodes"]) - 1,
+        final=row["final"],
+        **row["options"],
+    )
     for node, (alpha, sigma) in zip(g, row["nodes"], strict=True):
         assert node.rho == pytest.approx(sigma / alpha if alpha else math.inf, rel=1e-9, abs=1e-300)
         assert node.alpha == pytest.approx(alpha, rel=1e-9, abs=1e-12)
 
 
 def test_golden_rows_cover_what_they_should() -> None:
-    assert {row["grid"] for row in GOLDEN} >= {"karras", "exponential", "beta", "linspace", "leading", "trailing", "lam", "uniform"}
+    assert {row["grid"] for row in GOLDEN} >= {
+        "karras",
+        "exponential",
+        "beta",
+        "linspace",
+        "leading",
+        "trailing",
+        "lam",
+        "uniform",
+    }
     assert {row["final"] for row in GOLDEN} == {"zero", "sigma_min"}
 
 
 def test_final_zero_and_sigma_min_on_vp() -> None:
     vp = VPLinear()
     assert grid("uniform", vp, 3).times == pytest.approx((1.0, 0.5005, 0.001, 0.0))
-    assert grid("uniform", vp, 3, final="sigma_min").times == pytest.approx((1.0, 0.667, 0.334, 0.001))
+    assert grid("uniform", vp, 3, final="sigma_min").times == pytest.approx(
+        (1.0, 0.667, 0.334, 0.001)
+    )
     assert grid("uniform", vp, 1).times == (1.0, 0.0)
     assert grid("uniform", VE(), 2).times == (1.0, 0.0, -math.inf)
     assert grid("uniform", DDPM, 2).times == (999.0, 0.0, -1.0)
-    assert grid("uniform", Flow(), 4).times == (1.0, 0.75, 0.5, 0.25, 0.0) == grid("uniform", Flow(), 4, final="sigma_min").times
+    assert (
+        grid("uniform", Flow(), 4).times
+        == (1.0, 0.75, 0.5, 0.25, 0.0)
+        == grid("uniform", Flow(), 4, final="sigma_min").times
+    )
 
 
 def test_infinite_ends_are_spaced_from_lam_start_to_lam_end() -> None:
     flow = Flow()
     g = grid("lam", flow, 5)
     assert g[0].lam == -math.inf and g[-1].lam == math.inf
-    assert [n.lam for n in g.nodes[1:-1]] == pytest.approx(np.linspace(flow.lam_start, flow.lam_end, 5)[1:], abs=1e-12)
+    assert [n.lam for n in g.nodes[1:-1]] == pytest.approx(
+        np.linspace(flow.lam_start, flow.lam_end, 5)[1:], abs=1e-12
+    )
     zero = SCHEDULES["sd_zero_snr"]
     g = grid("karras", zero, 4)
     high, low = math.exp(-zero.lam_start / 7), zero.rho(0.0) ** (1 / 7)
     assert g[0].alpha == 0.0
-    assert [n.rho for n in g.nodes[1:-1]] == pytest.approx([(high + w * (low - high)) ** 7 for w in (1 / 3, 2 / 3, 1.0)], rel=1e-9)
+    assert [n.rho for n in g.nodes[1:-1]] == pytest.approx(
+        [(high + w * (low - high)) ** 7 for w in (1 / 3, 2 / 3, 1.0)], rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("shift", [0.5, 3.0, 12.0])
 def test_shift_is_a_translation_of_lam(shift: float) -> None:
     for schedule in (Flow(), Trig()):
         plain, moved = grid("uniform", schedule, 8), grid("uniform", schedule, 8, shift=shift)
-        assert [n.lam for n in moved.nodes[1:-1]] == pytest.approx([n.lam - math.log(shift) for n in plain.nodes[1:-1]], abs=1e-12)
+        assert [n.lam for n in moved.nodes[1:-1]] == pytest.approx(
+            [n.lam - math.log(shift) for n in plain.nodes[1:-1]], abs=1e-12
+        )
         assert moved.times[0] == 1.0 and moved.times[-1] == 0.0
     assert grid("uniform", Flow(shift), 8).times == grid("uniform", Flow(), 8, shift=shift).times
     begun = grid("trailing", Flow(shift), 4, start=0.75)
@@ -144,24 +174,46 @@ def test_shift_is_a_translation_of_lam(shift: float) -> None:
 
 
 def test_dynamic_shift() -> None:
-    assert Flow.dynamic(256).shift == pytest.approx(math.exp(0.5)) and Flow.dynamic(4096).shift == pytest.approx(math.exp(1.15))
+    assert Flow.dynamic(256).shift == pytest.approx(math.exp(0.5)) and Flow.dynamic(
+        4096
+    ).shift == pytest.approx(math.exp(1.15))
 
 
 def test_published_lists() -> None:
     assert grid("oss", Flow(), 10).times == pytest.approx((*OSS["flux"][:-1], 0.0), rel=1e-12)
-    assert grid("oss", Flow(), 20, table="wan").times == pytest.approx((*OSS["wan"][:-1], 0.0), rel=1e-12)
+    assert grid("oss", Flow(), 20, table="wan").times == pytest.approx(
+        (*OSS["wan"][:-1], 0.0), rel=1e-12
+    )
     times = grid("ays", SD, 10).times
     assert [round(t) for t in times] == [999, 850, 736, 645, 545, 455, 343, 233, 125, 24, -1]
-    assert [n.rho for n in grid("ays", SD, 10).nodes[1:-1]] == pytest.approx(AYS["sd15"][1:], rel=1e-4)
+    assert [n.rho for n in grid("ays", SD, 10).nodes[1:-1]] == pytest.approx(
+        AYS["sd15"][1:], rel=1e-4
+    )
     assert grid("ays", VE(0.01, 700.0), 10, table="svd")[3].rho == pytest.approx(7.977, rel=1e-9)
 
 
 def test_integer_spacings() -> None:
-    assert grid("trailing", DDPM, 7).times == (999.0, 856.0, 713.0, 570.0, 428.0, 285.0, 142.0, -1.0)
+    assert grid("trailing", DDPM, 7).times == (
+        999.0,
+        856.0,
+        713.0,
+        570.0,
+        428.0,
+        285.0,
+        142.0,
+        -1.0,
+    )
     assert grid("leading", DDPM, 3, offset=1).times == (667.0, 334.0, 1.0, -1.0)
     assert grid("ddim_uniform", DDPM, 3).times == (667.0, 334.0, 1.0, -1.0)
     assert grid("simple", DDPM, 3).times == (999.0, 666.0, 333.0, -1.0)
-    assert grid("linspace", DDPM, 5, final="sigma_min").times == (999.0, 799.0, 599.0, 400.0, 200.0, 0.0)
+    assert grid("linspace", DDPM, 5, final="sigma_min").times == (
+        999.0,
+        799.0,
+        599.0,
+        400.0,
+        200.0,
+        0.0,
+    )
     assert grid("sgm_uniform", DDPM, 4).times == (999.0, 749.25, 499.5, 249.75, -1.0)
 
 
@@ -181,14 +233,20 @@ def test_kl_optimal_is_uniform_in_the_angle() -> None:
 def test_beta_t_follows_the_quantiles() -> None:
     from scipy.stats import beta
 
-    assert grid("beta_t", Flow(), 5).times == pytest.approx((*beta.ppf(1 - np.arange(5) / 5, 0.6, 0.6), 0.0), rel=1e-9)
+    assert grid("beta_t", Flow(), 5).times == pytest.approx(
+        (*beta.ppf(1 - np.arange(5) / 5, 0.6, 0.6), 0.0), rel=1e-9
+    )
 
 
 def test_polyexponential_and_power() -> None:
     logs = [n.lam for n in grid("polyexponential", EDM(), 6, power=2.0).nodes[:-1]]
     first, last = EDM().lam(80.0), EDM().lam(0.002)
-    assert logs == pytest.approx([last + (first - last) * (1 - i / 5) ** 2 for i in range(6)], rel=1e-12)
-    assert grid("power", Flow(), 4, power=3.0).times == pytest.approx([(1 - i / 4) ** 3 for i in range(5)], abs=1e-15)
+    assert logs == pytest.approx(
+        [last + (first - last) * (1 - i / 5) ** 2 for i in range(6)], rel=1e-12
+    )
+    assert grid("power", Flow(), 4, power=3.0).times == pytest.approx(
+        [(1 - i / 4) ** 3 for i in range(5)], abs=1e-15
+    )
     assert grid("quadratic", Flow(), 4).times == grid("power", Flow(), 4).times
 
 
@@ -196,7 +254,9 @@ def test_custom_times_and_sigmas() -> None:
     g = grid("custom", VPLinear(), times=[1.0, 0.4, 0.0])
     assert g.times == (1.0, 0.4, 0.0) and g.name == "custom" and g[-1].sigma == 0.0
     g = grid(None, SD, sigmas=[14.0, 1.0, 0.1, 0.0])
-    assert [n.rho for n in g] == pytest.approx([14.0, 1.0, 0.1, 0.0], rel=1e-12) and g.times[-1] == -1.0
+    assert [n.rho for n in g] == pytest.approx([14.0, 1.0, 0.1, 0.0], rel=1e-12) and g.times[
+        -1
+    ] == -1.0
     assert grid("custom", Flow(), sigmas=[math.inf, 1.0, 0.0]).times == (1.0, 0.5, 0.0)
     assert grid("custom", EDM(), 2, times=[3.0, 1e-4, 0.0]).steps == 2
 
@@ -204,7 +264,12 @@ def test_custom_times_and_sigmas() -> None:
 def test_tail_and_pairs() -> None:
     g = grid("karras", EDM(), 6)
     t = g.tail(2)
-    assert t.times == g.times[2:] and t.nodes == g.nodes[2:] and t.steps == 4 and dict(t.params)["tail"] == 2
+    assert (
+        t.times == g.times[2:]
+        and t.nodes == g.nodes[2:]
+        and t.steps == 4
+        and dict(t.params)["tail"] == 2
+    )
     assert g.tail(1).tail(1) == t and g.tail(0) is g
     assert list(g.pairs()) == [(g[i], g[i + 1]) for i in range(6)]
     with pytest.raises(GridError, match="0 <= i < 6"):
@@ -214,14 +279,20 @@ def test_tail_and_pairs() -> None:
 def test_stage_nodes_delegate() -> None:
     g = grid("lam", VPLinear(), 4)
     assert g.at_t(0.3) == VPLinear().node(0.3)
-    assert g.at_lam(0.5).lam == pytest.approx(0.5, rel=1e-12) and g.at_rho(2.0).rho == pytest.approx(2.0, rel=1e-12)
+    assert g.at_lam(0.5).lam == pytest.approx(0.5, rel=1e-12) and g.at_rho(
+        2.0
+    ).rho == pytest.approx(2.0, rel=1e-12)
     assert g.at_lam(math.inf).sigma == 0.0 and g.at_rho(0.0).sigma == 0.0
 
 
 def test_explicit_nodes_are_kept() -> None:
     nodes = (Node(0.1, 0.9), Node(0.5, 0.5, t=0.5), Node(1.0, 0.0))
     g = Grid.from_nodes(nodes, Flow())
-    assert g.nodes == nodes and g.times == pytest.approx((0.9, 0.5, 0.0)) and g == Grid.from_nodes(nodes, Flow())
+    assert (
+        g.nodes == nodes
+        and g.times == pytest.approx((0.9, 0.5, 0.0))
+        and g == Grid.from_nodes(nodes, Flow())
+    )
     assert math.isnan(Grid.from_nodes((Node(0.0, 1.0), Node(1.0, 1.0)), VPLinear()).times[0])
     with pytest.raises(GridError, match="at least 2"):
         Grid.from_nodes(nodes[:1], Flow())
@@ -231,7 +302,11 @@ def test_auto_names_a_grid_for_every_schedule() -> None:
     for schedule in SCHEDULES.values():
         name, options = auto_choice(schedule)
         assert type(schedule).__name__ in AUTO
-        assert grid("auto", schedule, 5) == grid(name, schedule, 5, **options) == grid(None, schedule, 5)
+        assert (
+            grid("auto", schedule, 5)
+            == grid(name, schedule, 5, **options)
+            == grid(None, schedule, 5)
+        )
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -277,7 +352,9 @@ def test_aliases(alias: str) -> None:
         (SD, {"name": "ddim_uniform", "steps": 1000}, "outside"),
     ],
 )
-def test_errors_say_what_is_wrong(schedule: Schedule, arguments: dict[str, Any], message: str) -> None:
+def test_errors_say_what_is_wrong(
+    schedule: Schedule, arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(GridError, match=message):
         grid(arguments.pop("name"), schedule, **arguments)
 
