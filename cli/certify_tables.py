@@ -116,7 +116,7 @@ def order_cells(c: Certificate) -> tuple[str, ...]:
         ),
     )
     calls = str(c.nfe) if c.nfe == c.counted else f"{c.nfe} != {c.counted}"
-    return (title(c.name, c.options), *numbers, calls, c.consistency, verdict(c.passed))
+    return (title(c.name, c.options), *numbers, calls, c.exactness, verdict(c.passed))
 
 
 def order_record(c: Certificate) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def order_record(c: Certificate) -> dict[str, Any]:
     out |= {
         "nfe": c.nfe,
         "counted": c.counted,
-        "consistency": c.consistency,
+        "exactness": c.exactness,
         "tolerance": c.tolerance,
         "passed": c.passed,
     }
@@ -292,7 +292,7 @@ def _always(found: Any) -> bool:
 
 TABLES = {
     "orders": Table(
-        ("sampler", "declared", "walked", "measured", "constant", "NFE", "consistency", "verdict"),
+        ("sampler", "declared", "walked", "measured", "constant", "NFE", "exactness", "verdict"),
         (46, 8, 7, 8, 9, 7, 11, 7),
         ORDERS_PREFACE,
         _orders,

@@ -41,7 +41,7 @@ from ..checks import (
 )
 from ..fused.noise.seeded import check_seeds, normals, seeds_from
 from ..models.denoiser import Condition, Denoiser, check_denoiser
-from ..plans.builder import Lin, PlanBuilder, dot
+from ..plans.builder import Expression, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.running.loop import Cursor, NumericalError
 from ..samplers.singlestep.runge_kutta import TABLEAUS
@@ -234,7 +234,7 @@ def angle_plan(schedule: Schedule, t: float, steps: int, rule: str) -> Plan:
     x = b.start(first)
     for s, e in pairwise(nodes):
         h = _angle(e) - _angle(s)
-        slopes: list[Lin] = []
+        slopes: list[Expression] = []
         for c, row in zip((*tableau.c, 1.0), (*tableau.a, tableau.b), strict=True):
             node = s if c == 0.0 else e if c == 1.0 else _at_angle(schedule, _angle(s) + c * h)
             y = (

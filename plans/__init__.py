@@ -1,7 +1,9 @@
 """A solver as data: instructions, builder with type check, order walk, weights, lowering, and the
 one loop."""
 
-from .builder import Lin, PlanBuilder, dot
+import warnings
+
+from .builder import Expression, PlanBuilder, dot
 from .densities import Transition, transitions
 from .instructions import Combine, Draw, Evaluate, Plan, PlanError
 from .running.loop import Cursor, NumericalError, RunState, StepState, advance, run
@@ -13,7 +15,7 @@ __all__ = [
     "Cursor",
     "Draw",
     "Evaluate",
-    "Lin",
+    "Expression",
     "NumericalError",
     "Plan",
     "PlanBuilder",
@@ -30,3 +32,10 @@ __all__ = [
     "transitions",
     "walked_order",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Lin":
+        warnings.warn("plans.Lin is now plans.Expression", DeprecationWarning, stacklevel=2)
+        return Expression
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

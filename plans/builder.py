@@ -19,14 +19,14 @@ from ..checks import ArgumentTypeError, choice, shown
 from ..schedules.base import host_number
 from ..schedules.kinds import parts
 from ..schedules.node import Node
-from .instructions import CONSISTENCIES, Combine, Consistency, Draw, Evaluate, Plan, PlanError
+from .instructions import EXACTNESS, Combine, Draw, Evaluate, Exactness, Plan, PlanError
 from .weights.phi import Array
 
 #: relative to the largest term of the Combine
 TOLERANCE = 1e-12
 
 
-class Lin:
+class Expression:
     """A linear expression over values (keys >= 0) and noises (key ``-1 - k`` for draw ``k``)."""
 
     __slots__ = ("terms",)
@@ -38,8 +38,8 @@ class Lin:
             )
         self.terms = terms
 
-    def __add__(self, other: Lin | float) -> Lin:
-        if not isinstance(other, Lin):
+    def __add__(self, other: Expression | float) -> Expression:
+        if not isinstance(other, Expression):
             if other == 0:  # so that sum() works
                 return self
             raise ArgumentTypeError(
@@ -48,27 +48,27 @@ class Lin:
         terms = dict(self.terms)
         for key, c in other.terms.items():
             terms[key] = terms.get(key, 0.0) + c
-        return Lin(terms)
+        return Expression(terms)
 
     __radd__ = __add__
 
-    def __mul__(self, c: float) -> Lin:
+    def __mul__(self, c: float) -> Expression:
         c = c if type(c) is float else _number(c)
-        return Lin({k: v * c for k, v in self.terms.items()} if c else {})
+        return Expression({k: v * c for k, v in self.terms.items()} if c else {})
 
     __rmul__ = __mul__
 
-    def __neg__(self) -> Lin:
+    def __neg__(self) -> Expression:
         return self * -1.0
 
-    def __sub__(self, other: Lin) -> Lin:
+    def __sub__(self, other: Expression) -> Expression:
         return self + (-other)
 
-    def __truediv__(self, c: float) -> Lin:
+    def __truediv__(self, c: float) -> Expression:
         c = c if type(c) is float else _number(c)
         if c == 0.0:
             raise PlanError("a plan value is divided by 0: two nodes of this step coincide")
-        return Lin({k: v / c for k, v in self.terms.items()})
+        return Expression({k: v / c for k, v in self.terms.items()})
 
     @property
     def bare(self) -> int | None:
@@ -80,19 +80,19 @@ class Lin:
         return None
 
 
-def dot(weights: Iterable[float], values: Iterable[Lin]) -> Lin:
+def dot(weights: Iterable[float], values: Iterable[Expression]) -> Expression:
     """``sum w v``, left to right."""
     terms: dict[int, float] = {}
     weights, values = _listed("weights", weights), _listed("values", values)
     if len(weights) != len(values):
         raise PlanError(f"{len(weights)} weights for {len(values)} values")
     for w, value in zip(weights, values, strict=True):
-        if not isinstance(value, Lin):
+        if not isinstance(value, Expression):
             raise ArgumentTypeError(f"values hold {shown(value)}: plan values are wanted")
         if w := w if type(w) is float else _number(w):
             for key, c in value.terms.items():
                 terms[key] = terms.get(key, 0.0) + c * w
-    return Lin(terms)
+    return Expression(terms)
 
 
 def _listed(name: str, values: Iterable[Any]) -> Sequence[Any]:
@@ -110,14 +110,14 @@ def _number(c: Any) -> float:
 
 
 def _check_value(x: Any) -> None:
-    if not isinstance(x, Lin) or not x.terms:
+    if not isinstance(x, Expression) or not x.terms:
         raise ArgumentTypeError(
             f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give"
         )
 
 
 def _check_lin(x: Any) -> None:
-    if not isinstance(x, Lin):
+    if not isinstance(x, Expression):
         raise ArgumentTypeError(
             f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give"
         )
@@ -128,7 +128,7 @@ def _check_node(node: Any) -> None:
         raise ArgumentTypeError(f"node={shown(node)}: a Node of a schedule is wanted")
 
 
-class Type:
+class NoiseType:
     """What a value is: ``signal x0 + sum noise[a] atom_a``; atom 0 is the start noise, atom k + 1
     is draw k.
 
@@ -154,32 +154,32 @@ class Type:
 
 
 class PlanBuilder:
-    """Collects instructions over the given step boundaries; ``allow`` is the loosest consistency
-    that is accepted."""
+    """Collects instructions over the given step boundaries; ``allow`` is the weakest level of
+    exactness accepted."""
 
-    def __init__(self, nodes: Iterable[Node], allow: Consistency = "exact", name: str = "") -> None:
+    def __init__(self, nodes: Iterable[Node], allow: Exactness = "exact", name: str = "") -> None:
         self.nodes = tuple(_listed("nodes", nodes))
         for node in self.nodes:
             _check_node(node)
-        choice("allow", allow, CONSISTENCIES)
+        choice("allow", allow, EXACTNESS)
         self.name = name
-        self._allow = CONSISTENCIES.index(allow)
+        self._allow = EXACTNESS.index(allow)
         self._level = 0
         self._defect = 0.0
         self._code: list[Evaluate | Combine] = []
         self._draws: list[Draw] = []
-        self._types: list[Type] = []
+        self._types: list[NoiseType] = []
         self._claims: dict[int, Node] = {}
         self._off_label: list[int] = []
         self._calls = 0
-        self._noisy = Type(0.0, 1.0)
-        self._prologue: Lin | None = None
+        self._noisy = NoiseType(0.0, 1.0)
+        self._prologue: Expression | None = None
 
-    def _new(self, type_: Type) -> Lin:
+    def _new(self, type_: NoiseType) -> Expression:
         self._types.append(type_)
-        return Lin({len(self._types) - 1: 1.0})
+        return Expression({len(self._types) - 1: 1.0})
 
-    def start(self, node: Node) -> Lin:
+    def start(self, node: Node) -> Expression:
         """The start state, a state at ``node`` (after a prologue: the state that it reached)."""
         _check_node(node)
         if self._prologue is not None:
@@ -192,9 +192,9 @@ class PlanBuilder:
         if self._types:
             raise PlanError("start() comes first and only once")
         self._claims[0] = node
-        return self._new(Type(node.alpha, float(node.sigma)))
+        return self._new(NoiseType(node.alpha, float(node.sigma)))
 
-    def prologue(self, s: Node, t: Node) -> Lin:
+    def prologue(self, s: Node, t: Node) -> Expression:
         """One x0-kind step with one node, ``x_t = (sigma_t / sigma_s) x + (alpha_t - alpha_s
         sigma_t / sigma_s) D``: the way out of alpha = 0, where lam and rho are infinite. The next
         ``start(t)`` goes on from there."""
@@ -203,18 +203,20 @@ class PlanBuilder:
         self._prologue = self.at(t, e * x + (t.alpha - e * s.alpha) * self.evaluate(x, s, "x0"))
         return self._prologue
 
-    def noise(self, start: Node, end: Node) -> Lin:
+    def noise(self, start: Node, end: Node) -> Expression:
         """A fresh unit noise z, which stands for the interval from ``start`` to ``end``."""
         for node in (start, end):
             _check_node(node)
         self._draws.append(Draw(start, end))
-        return Lin({-len(self._draws): 1.0})
+        return Expression({-len(self._draws): 1.0})
 
-    def evaluate(self, x: Lin, node: Node, kind: str) -> Lin:
+    def evaluate(self, x: Expression, node: Node, kind: str) -> Expression:
         """One network call on state ``x`` labelled ``node``; the prediction as ``kind``."""
         return self.evaluate_kinds(x, node, (kind,))[0]
 
-    def evaluate_kinds(self, x: Lin, node: Node, kinds: tuple[str, ...]) -> tuple[Lin, ...]:
+    def evaluate_kinds(
+        self, x: Expression, node: Node, kinds: tuple[str, ...]
+    ) -> tuple[Expression, ...]:
         """One network call read as several kinds."""
         _check_value(x)
         _check_node(node)
@@ -231,20 +233,20 @@ class PlanBuilder:
         for kind in kinds:
             u, w = parts(kind, node)
             pairs.append((len(self._types), kind))
-            outs.append(self._new(Type(u, w * self._noisy.direction if w else 0.0)))
+            outs.append(self._new(NoiseType(u, w * self._noisy.direction if w else 0.0)))
         self._code.append(Evaluate(tuple(pairs), state, node))
         return tuple(outs)
 
-    def at(self, node: Node, x: Lin) -> Lin:
+    def at(self, node: Node, x: Expression) -> Expression:
         """``x`` claims to be a state at ``node``: checked here, and then it is."""
         _check_node(node)
         return self._emit(x, node)
 
-    def value(self, x: Lin) -> Lin:
+    def value(self, x: Expression) -> Expression:
         """An auxiliary value that claims nothing (a velocity, a running mean)."""
         return self._emit(x, None)
 
-    def finish(self, x: Lin) -> Plan:
+    def finish(self, x: Expression) -> Plan:
         """The plan that returns state ``x``."""
         _check_value(x)
         result = x.bare
@@ -257,23 +259,23 @@ class PlanBuilder:
             result=result,
             nodes=self.nodes,
             draws=tuple(self._draws),
-            consistency=CONSISTENCIES[self._level],
+            exactness=EXACTNESS[self._level],
             defect=self._defect,
             off_label=tuple(self._off_label),
             name=self.name,
         )
 
     @staticmethod
-    def _value_of(x: Lin) -> int:
+    def _value_of(x: Expression) -> int:
         return next(iter(x.terms))
 
-    def _emit(self, x: Lin, node: Node | None) -> Lin:
+    def _emit(self, x: Expression, node: Node | None) -> Expression:
         _check_lin(x)
         terms = {k: c for k, c in x.terms.items() if c} if 0.0 in x.terms.values() else x.terms
         if not all(map(math.isfinite, terms.values())):
             raise PlanError(f"{self.name or 'plan'}: non-finite coefficient in {terms} at {node}")
         signal, noise, largest = self._combine_types(terms)
-        type_ = Type(signal, noise)
+        type_ = NoiseType(signal, noise)
         out = len(self._types)
         if node is not None:
             type_ = self._check(type_, node, largest)
@@ -303,7 +305,7 @@ class PlanBuilder:
                 noise[: len(type_.noise)] += c * type_.noise
         return signal, noise, largest
 
-    def _check(self, type_: Type, node: Node, largest: float) -> Type:
+    def _check(self, type_: NoiseType, node: Node, largest: float) -> NoiseType:
         norm = type_.norm
         scale = max(largest, node.alpha, node.sigma)
         off_signal = abs(type_.signal - node.alpha) / scale
@@ -319,5 +321,5 @@ class PlanBuilder:
         self._level = max(self._level, level)
         self._defect = max(self._defect, off_signal, off_noise)
         if norm > 0.0:
-            return Type(node.alpha, type_.noise * (node.sigma / norm), node.sigma)
-        return Type(node.alpha, type_.noise, norm)
+            return NoiseType(node.alpha, type_.noise * (node.sigma / norm), node.sigma)
+        return NoiseType(node.alpha, type_.noise, norm)

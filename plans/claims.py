@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..checks import FewstepError
-from .builder import TOLERANCE, Lin, PlanBuilder
-from .instructions import Combine, Consistency, Evaluate, Plan, PlanError
+from .builder import TOLERANCE, Expression, PlanBuilder
+from .instructions import Combine, Evaluate, Exactness, Plan, PlanError
 
 
 class Measured(NamedTuple):
-    """``Plan.consistency``, ``Plan.defect`` and ``Plan.off_label`` by the type check."""
+    """``Plan.exactness``, ``Plan.defect`` and ``Plan.off_label`` by the type check."""
 
-    consistency: Consistency
+    exactness: Exactness
     defect: float
     off_label: tuple[int, ...]
 
@@ -56,7 +56,7 @@ def measure(plan: Plan) -> Measured:
             f"the result is a state at {done.end}; the plan says its end is {plan.end}, its "
             f"last node {plan.nodes[-1]}"
         )
-    return Measured(done.consistency, done.defect, done.off_label)
+    return Measured(done.exactness, done.defect, done.off_label)
 
 
 def check(plan: Plan) -> Plan:
@@ -68,10 +68,10 @@ def check(plan: Plan) -> Plan:
         raise
     except (FewstepError, ArithmeticError, LookupError) as error:
         raise PlanError(f"the plan cannot be followed: {error}") from error
-    if found.consistency != plan.consistency:
+    if found.exactness != plan.exactness:
         raise PlanError(
-            f"the plan says {plan.consistency!r}; its coefficients make it "
-            f"{found.consistency!r}, off by {found.defect:.1e}"
+            f"the plan says {plan.exactness!r}; its coefficients make it "
+            f"{found.exactness!r}, off by {found.defect:.1e}"
         )
     if not math.isclose(found.defect, plan.defect, rel_tol=1e-6, abs_tol=TOLERANCE):
         raise PlanError(
@@ -84,19 +84,19 @@ def check(plan: Plan) -> Plan:
     return plan
 
 
-def _value(values: dict[int, Lin], value: int) -> Lin:
+def _value(values: dict[int, Expression], value: int) -> Expression:
     if value not in values:
         raise PlanError(f"value {value} is read before it is made")
     return values[value]
 
 
-def _define(values: dict[int, Lin], value: int, found: Lin) -> None:
+def _define(values: dict[int, Expression], value: int, found: Expression) -> None:
     if value in values:
         raise PlanError(f"value {value} is made twice")
     values[value] = found
 
 
-def _expression(values: dict[int, Lin], i: Combine) -> Lin:
+def _expression(values: dict[int, Expression], i: Combine) -> Expression:
     terms: dict[int, float] = {}
     for value, c in i.terms:
         ((key, one),) = _value(values, value).terms.items()
@@ -107,4 +107,4 @@ def _expression(values: dict[int, Lin], i: Combine) -> Lin:
         if -1 - key in terms:
             raise PlanError(f"value {i.out} reads draw {key} twice")
         terms[-1 - key] = c
-    return Lin(terms)
+    return Expression(terms)

@@ -10,7 +10,7 @@ def explain_plan(plan: Plan) -> str:
     """One line an instruction: ``x`` are values, ``z`` noises; the node's t, lam and sigma stand in
     front."""
     head = (
-        f"{plan.name or 'plan'}: {plan.steps} steps, {plan.nfe} evaluations, {plan.consistency} "
+        f"{plan.name or 'plan'}: {plan.steps} steps, {plan.nfe} evaluations, {plan.exactness} "
         f"(defect {plan.defect:.1e})"
     )
     lines = [

@@ -8,15 +8,16 @@ coefficients known beforehand. Value 0 is the start state. Nothing here computes
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..checks import ArgumentError, instance, number
 from ..schedules.node import Node
 
-Consistency = Literal["exact", "signal", "asymptotic"]
+Exactness = Literal["exact", "signal", "asymptotic"]
 #: from the strictest to the loosest
-CONSISTENCIES: tuple[Consistency, ...] = ("exact", "signal", "asymptotic")
+EXACTNESS: tuple[Exactness, ...] = ("exact", "signal", "asymptotic")
 
 
 class PlanError(ArgumentError):
@@ -63,7 +64,7 @@ class Plan:
         result: the value that the plan returns.
         nodes: the step boundaries, from noise to data (a step may hold several stages).
         draws: the noises, by key.
-        consistency: measured by the type check: ``exact`` (every claimed state has signal alpha and
+        exactness: measured by the type check: ``exact`` (every claimed state has signal alpha and
             noise norm sigma), ``signal`` (alpha exact, the noise norm not), ``asymptotic``
             (neither, to rounding).
         defect: the largest relative mismatch seen by the type check.
@@ -78,7 +79,7 @@ class Plan:
     result: int
     nodes: tuple[Node, ...]
     draws: tuple[Draw, ...] = ()
-    consistency: Consistency = "exact"
+    exactness: Exactness = "exact"
     defect: float = field(default=0.0, compare=False)
     off_label: tuple[int, ...] = ()
     name: str = field(default="", compare=False)
@@ -129,6 +130,12 @@ class Plan:
         return tuple(
             c for i in self.code if isinstance(i, Combine) for _, c in (*i.terms, *i.noise)
         )
+
+    @property
+    def consistency(self) -> Exactness:
+        """The former name of ``exactness``; deprecated."""
+        warnings.warn("Plan.consistency is now Plan.exactness", DeprecationWarning, stacklevel=2)
+        return self.exactness
 
     def close(self, other: Plan, rtol: float = 1e-12) -> bool:
         """True when both plans do the same to relative tolerance ``rtol`` of each instruction's

@@ -1,7 +1,7 @@
 """Plans as JSON: exact (floats by shortest repr) and strict (an unknown or missing field is an
 error, NaN never appears).
 
-What a text says about its plan (``consistency``, ``defect``, ``off_label``) is measured again from
+What a text says about its plan (``exactness``, ``defect``, ``off_label``) is measured again from
 the coefficients and must agree.
 """
 
@@ -15,7 +15,7 @@ from ..checks import ArgumentError, is_finite, parse_json
 from ..schedules.kinds import KINDS
 from ..schedules.node import Node
 from .claims import check
-from .instructions import CONSISTENCIES, Combine, Draw, Evaluate, Plan, PlanError
+from .instructions import EXACTNESS, Combine, Draw, Evaluate, Plan, PlanError
 
 FORMAT = "fewstep.plan/1"
 _NODE = ("alpha", "sigma", "t", "dalpha", "dsigma")
@@ -31,7 +31,7 @@ def plan_to_json(plan: Plan) -> str:
         "result": plan.result,
         "nodes": [_node_out(n) for n in plan.nodes],
         "draws": [[_node_out(d.start), _node_out(d.end)] for d in plan.draws],
-        "consistency": plan.consistency,
+        "consistency": plan.exactness,
         "defect": plan.defect,
         "off_label": list(plan.off_label),
         "code": [_instruction_out(i) for i in plan.code],
@@ -61,10 +61,8 @@ def plan_from_json(text: str) -> Plan:
     _exactly(body, fields, "plan")
     if body["format"] != FORMAT:
         raise PlanError(f"plan format {body['format']!r} is not {FORMAT!r}")
-    if body["consistency"] not in CONSISTENCIES:
-        raise PlanError(
-            f"consistency {body['consistency']!r} is none of {', '.join(CONSISTENCIES)}"
-        )
+    if body["consistency"] not in EXACTNESS:
+        raise PlanError(f"exactness {body['consistency']!r} is none of {', '.join(EXACTNESS)}")
     if not isinstance(body["name"], str):
         raise PlanError(f"the plan's name is {body['name']!r}; a text is wanted")
     plan = Plan(
@@ -74,7 +72,7 @@ def plan_from_json(text: str) -> Plan:
         result=_int(body["result"]),
         nodes=tuple(_node_in(n) for n in _list(body["nodes"])),
         draws=tuple(Draw(*(_node_in(n) for n in _pair(d))) for d in _list(body["draws"])),
-        consistency=body["consistency"],
+        exactness=body["consistency"],
         defect=_finite(body["defect"]),
         off_label=tuple(_int(k) for k in _list(body["off_label"])),
         name=body["name"],

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ..checks import ArgumentError, choice, instance, plain, shown, unknown
 from ..plans.builder import PlanBuilder
-from ..plans.instructions import Consistency, Plan
+from ..plans.instructions import Exactness, Plan
 from ..plans.transforms.analytic_first_step import RULES, analytic_first_step
 from ..schedules.grids.construction import Grid
 from .option_values import check_types, plainly
@@ -51,7 +51,7 @@ class Sampler:
         order: declared order (weak order when stochastic), a number or a function of the options.
         tau: diffusion strength of the SDE that it solves, 0 for the probability-flow ODE; a number
             or a function of the options.
-        allow: the loosest consistency that its plans may have.
+        allow: the weakest exactness level that its plans may have.
         alpha_zero: it can start at alpha = 0 by itself; otherwise one x0-kind step leads out of
             there.
         fill: ``(nfe, options) -> (steps, options)`` for methods that spend a budget in unequal
@@ -69,7 +69,7 @@ class Sampler:
     order: Number
     source: str
     tau: Number = 0.0
-    allow: Consistency = "exact"
+    allow: Exactness = "exact"
     alpha_zero: bool = False
     fill: Callable[[int, Any], tuple[int, Any]] | None = None
     variants: tuple[Mapping[str, Any], ...] = ()
@@ -87,8 +87,8 @@ class Sampler:
 
     @property
     def summary(self) -> str:
-        """First line of its docstring."""
-        return (self.build.__doc__ or "").strip().splitlines()[0]
+        """The first paragraph of its docstring, on one line."""
+        return " ".join((self.build.__doc__ or "").strip().partition("\n\n")[0].split())
 
 
 _REGISTRY: dict[str, Sampler] = {}
@@ -100,7 +100,7 @@ def register(
     order: Number,
     source: str,
     tau: Number = 0.0,
-    allow: Consistency = "exact",
+    allow: Exactness = "exact",
     alpha_zero: bool = False,
     fill: Callable[[int, Any], tuple[int, Any]] | None = None,
     variants: tuple[Mapping[str, Any], ...] = (),

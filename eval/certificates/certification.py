@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...plans.instructions import Consistency, Plan
+from ...plans.instructions import Exactness, Plan
 from ...plans.running.loop import Cursor, NumericalError, run
 from ...plans.walk import walked_order
 from ...samplers import registry
@@ -44,7 +44,7 @@ class Certificate:
         nfe: network calls of 10 steps to sigma = 0 on the sampler's home schedule, predicted;
             ``counted`` the calls really made.
         errors: (N, error) pairs.
-        consistency: what the type check found of the plan behind ``nfe``.
+        exactness: what the type check found of the plan behind ``nfe``.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Certificate:
     nfe: int
     counted: int
     errors: tuple[tuple[int, float], ...]
-    consistency: Consistency = "exact"
+    exactness: Exactness = "exact"
 
     @property
     def tolerance(self) -> float:
@@ -117,7 +117,7 @@ def certify(sampler: str, **options: Any) -> Certificate:
             plan.nfe,
             counted,
             (),
-            plan.consistency,
+            plan.exactness,
         )
     errors = _errors(plan_of, schedule, stochastic=tau > 0.0, warm=math.ceil(order) + 2)
     measured, constant = _slope(errors, order)
@@ -134,7 +134,7 @@ def certify(sampler: str, **options: Any) -> Certificate:
         plan.nfe,
         counted,
         tuple(errors),
-        plan.consistency,
+        plan.exactness,
     )
 
 

@@ -10,7 +10,7 @@ taken linear in it, with ``r^2 = alpha^2 + sigma^2``:
     zero     0                           x / sigma        data that are 0 (arXiv 2312.07243)
 
 All agree where alpha = 0. The type check is done anew: a plan whose first prediction is not the
-network's does not map straight lines to straight lines, so its consistency is ``asymptotic`` and
+network's does not map straight lines to straight lines, so its exactness is ``asymptotic`` and
 ``defect`` says by how much the first states miss.
 """
 
@@ -21,7 +21,7 @@ import math
 from ...checks import ArgumentError, unknown
 from ...schedules.kinds import parts
 from ...schedules.node import Node
-from ..builder import Lin, PlanBuilder
+from ..builder import Expression, PlanBuilder
 from ..instructions import Evaluate, Plan, PlanError
 
 RULES = ("prior", "unit", "zero")
@@ -44,15 +44,15 @@ def analytic_first_step(plan: Plan, rule: str = "prior") -> Plan:
     first = True
     for i in plan.code:
         if not isinstance(i, Evaluate):
-            x = Lin({**dict(i.terms), **{-1 - key: c for key, c in i.noise}})
+            x = Expression({**dict(i.terms), **{-1 - key: c for key, c in i.noise}})
             b.value(x) if i.node is None else b.at(i.node, x)
         elif first:
             first = False
             for _, kind in i.outs:
-                b.value(Lin({i.state: _share(kind, i.node, rule)}))
+                b.value(Expression({i.state: _share(kind, i.node, rule)}))
         else:
-            b.evaluate_kinds(Lin({i.state: 1.0}), i.node, tuple(kind for _, kind in i.outs))
-    return b.finish(Lin({plan.result: 1.0}))
+            b.evaluate_kinds(Expression({i.state: 1.0}), i.node, tuple(kind for _, kind in i.outs))
+    return b.finish(Expression({plan.result: 1.0}))
 
 
 def _share(kind: str, node: Node, rule: str) -> float:

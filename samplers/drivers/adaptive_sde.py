@@ -29,7 +29,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ...checks import choice, flag, number
-from ...plans.builder import Lin, PlanBuilder
+from ...plans.builder import Expression, PlanBuilder
 from ...plans.instructions import PlanError
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
@@ -96,7 +96,7 @@ def stochastic_step(grid: Grid, s: Node, t: Node, options: AdaptiveSDE) -> Fragm
     w, area = math.sqrt(h) * b.noise(s, t), math.sqrt(h / 12.0) * b.noise(s, t)
     y, g = x / s.alpha, size * s.rho
 
-    def slope(state: Lin, node: Node) -> Lin:
+    def slope(state: Expression, node: Node) -> Expression:
         return (b.evaluate(state, node, "x0") - state / node.alpha) * kappa
 
     first = b.at(s, (y + scheme.first_h * g * area) * s.alpha) if scheme.first_h else x

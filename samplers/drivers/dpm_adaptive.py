@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, choice, flag, integer, number
-from ...plans.builder import Lin, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.running.loop import Outputs
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
@@ -128,7 +128,7 @@ def trial(grid: Grid, s: Node, t: Node, order: int, kind: str) -> Fragment:
     h = t.lam - s.lam
     nodes, values = [s], [b.evaluate(x, s, kind)]
 
-    def solution(to: Node, which: Sequence[int], moment: str | None = None) -> Lin:
+    def solution(to: Node, which: Sequence[int], moment: str | None = None) -> Expression:
         w = weights(s, to, [nodes[i] for i in which], kind, moment=moment)
         return b.at(to, w.carry * x + dot(w.values, [values[i] for i in which]))
 

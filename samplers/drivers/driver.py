@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, FewstepError, integer, tensor
-from ...plans.builder import Lin, PlanBuilder
+from ...plans.builder import Expression, PlanBuilder
 from ...plans.instructions import Plan, PlanError
 from ...plans.running.finiteness import NumericalError, Watch, check_noise, check_raws
 from ...plans.running.loop import Cursor, NoiseSource, OnStep, Outputs, StepState
@@ -85,7 +85,7 @@ class Fragment(NamedTuple):
     keep: tuple[int, ...] = ()
 
 
-def fragment(b: PlanBuilder, x: Lin, *keep: Lin) -> Fragment:
+def fragment(b: PlanBuilder, x: Expression, *keep: Expression) -> Fragment:
     """The fragment that ends in state ``x`` and keeps the values ``keep`` (made with ``b.at`` or
     ``b.value``, or evaluated)."""
     values = tuple(v.bare for v in keep)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...checks import flag, number
-from ...plans.builder import Lin, PlanBuilder
+from ...plans.builder import Expression, PlanBuilder
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import register
@@ -72,9 +72,9 @@ def embedded_step(grid: Grid, s: Node, t: Node, pair: Embedded) -> Fragment:
     b = PlanBuilder((s, t), "asymptotic")
     x = b.start(s)
     phi, h = angle(s), angle(t) - angle(s)
-    slopes: list[Lin] = []
+    slopes: list[Expression] = []
 
-    def moved(to: Node, row: Row) -> Lin:
+    def moved(to: Node, row: Row) -> Expression:
         step = _sum(row, slopes) * h
         return b.at(to, (x / radius(s) + step) * radius(to))
 
@@ -87,8 +87,8 @@ def embedded_step(grid: Grid, s: Node, t: Node, pair: Embedded) -> Fragment:
     return fragment(b, y, *(b.value(_sum(row, slopes) * h) for row in pair.errors))
 
 
-def _sum(row: Row, slopes: Sequence[Lin]) -> Lin:
-    return sum((slopes[j] * c for j, c in row.items()), Lin({}))
+def _sum(row: Row, slopes: Sequence[Expression]) -> Expression:
+    return sum((slopes[j] * c for j, c in row.items()), Expression({}))
 
 
 def error_norm(ran: Ran, before: Tensor, s: Node, t: Node, options: AdaptiveODE) -> Tensor:

@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, choice, integer, number
-from ...plans.builder import Lin, PlanBuilder
+from ...plans.builder import Expression, PlanBuilder
 from ...plans.instructions import Plan
 from ...plans.running.loop import Cursor
 from ...plans.running.lowering import lower
@@ -65,7 +65,7 @@ def _reverse(
             x = b.at(t, t.alpha * b.evaluate(x, s, "x0"))
             continue
         cx, cs, cz = rule(s, t)
-        score: Lin = b.evaluate(x, s, "score")
+        score: Expression = b.evaluate(x, s, "score")
         x = b.at(t, cx * x + cs * score + cz * b.noise(s, t))
     return b.finish(x)
 

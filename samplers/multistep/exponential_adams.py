@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...checks import ArgumentError, choice, flag, integer
-from ...plans.builder import Lin, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.instructions import Plan
 from ...plans.weights.exponential import KINDS, MAX_NODES, MOMENTS, VARIABLES, Map, weights
 from ...schedules.grids.construction import Grid
@@ -43,7 +43,7 @@ class Choice(NamedTuple):
 
 
 #: a past evaluation: its node and its prediction by kind
-Past = tuple[Node, dict[str, Lin]]
+Past = tuple[Node, dict[str, Expression]]
 
 
 def exponential_adams_plan(
@@ -76,20 +76,22 @@ def _kinds(choices: Sequence[Choice], i: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def _evaluate(b: PlanBuilder, x: Lin, s: Node, kinds: tuple[str, ...]) -> dict[str, Lin]:
+def _evaluate(
+    b: PlanBuilder, x: Expression, s: Node, kinds: tuple[str, ...]
+) -> dict[str, Expression]:
     return dict(zip(kinds, b.evaluate_kinds(x, s, kinds), strict=True))
 
 
 class _Step(NamedTuple):
     """A step from state ``x`` at ``s``: what predictor and corrector have in common."""
 
-    x: Lin
+    x: Expression
     s: Node
     past: list[Past]
     choice: Choice
     t_of_lam: Map
 
-    def to(self, t: Node, nodes: list[Past]) -> Lin:
+    def to(self, t: Node, nodes: list[Past]) -> Expression:
         """The state at ``t`` from the predictions at ``nodes``."""
         c = self.choice
         where = [node for node, _ in nodes]

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from ...checks import ArgumentError, choice, flag, integer, number
-from ...plans.builder import Lin, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.instructions import Plan
 from ...plans.weights.exponential import adams, weights
 from ...schedules.grids.construction import Grid
@@ -104,7 +104,7 @@ def ghvb(b: PlanBuilder, grid: Grid, options: GHVB) -> Plan:
     """Generalised heavy ball: Adams-Bashforth on a running mean of the noise predictions; of order
     k on equal steps in rho, else 2."""
     x = b.start(grid[0])
-    means: list[Lin] = []
+    means: list[Expression] = []
     for s, t in grid.pairs():
         e = b.evaluate(x, s, "eps")
         means = [
@@ -115,7 +115,7 @@ def ghvb(b: PlanBuilder, grid: Grid, options: GHVB) -> Plan:
     return b.finish(x)
 
 
-def _mean(b: PlanBuilder, before: Lin | None, new: Lin, beta: float) -> Lin:
+def _mean(b: PlanBuilder, before: Expression | None, new: Expression, beta: float) -> Expression:
     """``(1 - beta) before + beta new``; the first one is ``new`` itself."""
     return new if before is None or beta == 1.0 else b.value((1.0 - beta) * before + beta * new)
 
@@ -143,8 +143,8 @@ def heavy_ball(b: PlanBuilder, grid: Grid, options: HeavyBall) -> Plan:
     A step to sigma = 0 has no momentum: a mean over earlier data predictions is no sample.
     """
     x = b.start(grid[0])
-    history: list[Lin] = []
-    v: Lin | None = None
+    history: list[Expression] = []
+    v: Expression | None = None
     h = 0.0
     for s, t in grid.pairs():
         data = options.base == "dpmpp_2m"
@@ -174,7 +174,7 @@ def heavy_ball(b: PlanBuilder, grid: Grid, options: HeavyBall) -> Plan:
     return b.finish(x)
 
 
-def _half_difference(history: list[Lin], ratio: float, last: bool) -> Lin:
+def _half_difference(history: list[Expression], ratio: float, last: bool) -> Expression:
     """``m_0 + (h / 2 h_before) (m_0 - m_1)``: what DPM-Solver++ 2M weighs; the newest alone in the
     first step and in one to sigma = 0."""
     return (
@@ -194,7 +194,7 @@ def gradient_estimation(b: PlanBuilder, grid: Grid, options: GradientEstimation)
     """Gradient estimation: Euler in rho along ``gamma eps_i + (1 - gamma) eps_{i-1}``, plain Euler
     in the first step and to sigma = 0."""
     x = b.start(grid[0])
-    before: Lin | None = None
+    before: Expression | None = None
     for s, t in grid.pairs():
         e = b.evaluate(x, s, "eps")
         plain = before is None or t.sigma == 0.0

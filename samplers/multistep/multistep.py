@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...checks import ArgumentError, choice, flag, integer
-from ...plans.builder import Lin, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.instructions import Plan
 from ...plans.weights.exponential import MAX_POLYNOMIAL, Map, weights
 from ...plans.weights.noise_scale import NoiseScale, noise_scale_weights
@@ -29,7 +29,7 @@ from ..registry import register
 from .third_order_compat import THIRDS
 from .unipc_compat import one_row_weights
 
-History = list[tuple[Node, Lin]]
+History = list[tuple[Node, Expression]]
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ class _Step:
     """A step from state ``x`` at ``s`` with its noise: what predictor and corrector have in
     common."""
 
-    x: Lin
+    x: Expression
     s: Node
     tau: float
-    z: Lin | None
+    z: Expression | None
 
-    def to(self, t: Node, nodes: History, scheme: Scheme, t_of_lam: Map | None) -> Lin:
+    def to(self, t: Node, nodes: History, scheme: Scheme, t_of_lam: Map | None) -> Expression:
         """The state at ``t`` from the predictions at ``nodes``."""
         s, where = self.s, [node for node, _ in nodes]
         if scheme.scale is not None:

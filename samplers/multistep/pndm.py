@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ...checks import choice, flag, integer
-from ...plans.builder import Lin, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.instructions import Plan
 from ...plans.weights.exponential import adams
 from ...schedules.grids.construction import Grid
@@ -22,7 +22,7 @@ from ..registry import NoOptions, register
 from .multistep import Scheme, multistep
 
 
-def transfer(x: Lin, e: Lin, s: Node, t: Node) -> Lin:
+def transfer(x: Expression, e: Expression, s: Node, t: Node) -> Expression:
     """``alpha_t (x / alpha_s + (rho_t - rho_s) e)``."""
     return (t.alpha / s.alpha) * x + (t.alpha * (t.rho - s.rho)) * e
 
@@ -67,7 +67,9 @@ class VariableIPNDM(IPNDM):
         flag("lower_order_final", self.lower_order_final)
 
 
-def _runge_kutta(b: PlanBuilder, x: Lin, e1: Lin, s: Node, middle: Node, t: Node) -> Lin:
+def _runge_kutta(
+    b: PlanBuilder, x: Expression, e1: Expression, s: Node, middle: Node, t: Node
+) -> Expression:
     """Slope of a pseudo Runge-Kutta step whose first evaluation is ``e1``."""
     e2 = b.evaluate(b.at(middle, transfer(x, e1, s, middle)), middle, "eps")
     e3 = b.evaluate(b.at(middle, transfer(x, e2, s, middle)), middle, "eps")
@@ -85,7 +87,7 @@ def pndm(b: PlanBuilder, grid: Grid, options: PNDM) -> Plan:
     """F-PNDM: three pseudo Runge-Kutta steps, then four noise predictions; N + 9 evaluations.
     S-PNDM: N + 1."""
     x = b.start(grid[0])
-    history: list[Lin] = []
+    history: list[Expression] = []
     for i, (s, t) in enumerate(grid.pairs()):
         e = b.evaluate(x, s, "eps")
         history = [e, *history[: 3 if options.variant == "F" else 1]]
@@ -109,7 +111,7 @@ def plms(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     """PLMS: a Heun-like first step, then two, three and four noise predictions; N + 1 evaluations
     (1 for one step)."""
     x = b.start(grid[0])
-    history: list[Lin] = []
+    history: list[Expression] = []
     for i, (s, t) in enumerate(grid.pairs()):
         e = b.evaluate(x, s, "eps")
         history = [e, *history[:3]]
@@ -130,7 +132,7 @@ def plms(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
 def ipndm(b: PlanBuilder, grid: Grid, options: IPNDM) -> Plan:
     """Improved PNDM: uniform Adams-Bashforth weights from the first step on; N evaluations."""
     x = b.start(grid[0])
-    history: list[Lin] = []
+    history: list[Expression] = []
     for s, t in grid.pairs():
         history = [b.evaluate(x, s, "eps"), *history[: options.order - 1]]
         x = b.at(t, transfer(x, dot(adams(len(history)), history), s, t))
@@ -173,7 +175,7 @@ def ipndm_v_compat(b: PlanBuilder, grid: Grid, options: CompatIPNDM) -> Plan:
     ``signal``), which leaves second order.
     """
     x = b.start(grid[0])
-    history: list[Lin] = []
+    history: list[Expression] = []
     for i, (s, t) in enumerate(grid.pairs()):
         history = [b.evaluate(x, s, "eps"), *history[: options.order - 1]]
         rhos = [t.rho, *(grid[j].rho for j in range(i, i - len(history), -1))]

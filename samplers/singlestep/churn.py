@@ -18,14 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...checks import number
-from ...plans.builder import Lin, PlanBuilder
+from ...plans.builder import Expression, PlanBuilder
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 
 #: the largest gamma: the variance at most doubles
 MOST = math.sqrt(2.0) - 1.0
 
-Lift = Callable[[Lin, Node], tuple[Lin, Node]]
+Lift = Callable[[Expression, Node], tuple[Expression, Node]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def stochastic(options: Churn) -> float:
     return 1.0 if options.s_churn else 0.0
 
 
-def lift(b: PlanBuilder, x: Lin, s: Node, up: Node, z: Lin, scale: float = 1.0) -> Lin:
+def lift(
+    b: PlanBuilder, x: Expression, s: Node, up: Node, z: Expression, scale: float = 1.0
+) -> Expression:
     """The state at ``up``, noisier than s: ``x_up = (alpha_up / alpha_s) x + sqrt(sigma_up^2 -
     (alpha_up sigma_s / alpha_s)^2) z``."""
     fade = up.alpha / s.alpha
@@ -76,7 +78,7 @@ def lifter(b: PlanBuilder, grid: Grid, options: Churn) -> Lift:
     high = math.inf if options.s_tmax is None else options.s_tmax
     top = schedule.node(schedule.t_max)
 
-    def jump(x: Lin, s: Node) -> tuple[Lin, Node]:
+    def jump(x: Expression, s: Node) -> tuple[Expression, Node]:
         if gamma == 0.0:
             return x, s
         rho = (1.0 + gamma) * s.rho

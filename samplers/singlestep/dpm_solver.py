@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ...checks import ArgumentError, choice, integer, number
-from ...plans.builder import Lin, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.instructions import Plan
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
@@ -82,18 +82,18 @@ def singlestep(
 
 def _block(
     b: PlanBuilder,
-    x: Lin,
+    x: Expression,
     block: tuple[Node, ...],
     t: Node,
     kind: str,
     correction: str = "dpmsolver",
-) -> Lin:
+) -> Expression:
     s, taylor = block[0], correction == "taylor"
     m = b.evaluate(x, s, kind)
 
     def interpolated(
-        node: Node, nodes: Sequence[Node], values: Sequence[Lin], moment: str | None = None
-    ) -> Lin:
+        node: Node, nodes: Sequence[Node], values: Sequence[Expression], moment: str | None = None
+    ) -> Expression:
         w = weights(s, node, nodes, kind, moment=moment)
         return w.carry * x + dot(w.values, values)
 

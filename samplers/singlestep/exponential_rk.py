@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ...checks import ArgumentError, choice, flag, number
-from ...plans.builder import Lin, PlanBuilder
+from ...plans.builder import Expression, PlanBuilder
 from ...plans.instructions import Plan
 from ...plans.weights.exponential import weights
 from ...plans.weights.node_distances import lam_gap
@@ -109,7 +109,7 @@ def exponential_rk(b: PlanBuilder, grid: Grid, tableau: ExponentialTableau, kind
         z = -h if kind == "x0" else h
         nodes = [t if c == 1.0 else grid.at_lam(s.lam + c * h) for c in tableau.c[1:]]
         rows = tableau.rows(_phi_of(z))
-        others: list[Lin] = []
+        others: list[Expression] = []
         for node, row in zip(nodes, rows[:-1], strict=True):
             stage = b.at(node, _row(x, s, node, h, kind, first, row, others))
             others.append(b.evaluate(stage, node, kind))
@@ -126,15 +126,15 @@ def _phi_of(z: float) -> Phi:
 
 
 def _row(
-    x: Lin,
+    x: Expression,
     s: Node,
     to: Node,
     h: float,
     kind: str,
-    first: Lin,
+    first: Expression,
     row: tuple[float, ...],
-    others: list[Lin],
-) -> Lin:
+    others: list[Expression],
+) -> Expression:
     """The state at ``to``: the step with ``first`` alone, plus
     ``scale h sum_j row_j (m_j - first)``."""
     w = weights(s, to, [s], kind)

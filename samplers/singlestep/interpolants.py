@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...checks import choice, number
-from ...plans.builder import Lin, PlanBuilder
+from ...plans.builder import Expression, PlanBuilder
 from ...plans.instructions import Plan, PlanError
 from ...schedules.base import Schedule
 from ...schedules.grids.construction import Grid
@@ -61,7 +61,7 @@ def diffusion_of_tau(tau: float, s: Node, t: Node) -> float:
     return tau * tau * s.sigma * (s.dsigma * s.alpha - s.dalpha * s.sigma) / (s.alpha or t.alpha)
 
 
-def drift(b: PlanBuilder, x: Lin, s: Node, w: float) -> Lin:
+def drift(b: PlanBuilder, x: Expression, s: Node, w: float) -> Expression:
     """``u - w s = u + (w / sigma) eps`` of the state ``x`` at s."""
     if w == 0.0:
         return b.evaluate(x, s, "velocity")
@@ -69,7 +69,7 @@ def drift(b: PlanBuilder, x: Lin, s: Node, w: float) -> Lin:
     return u + (w / s.sigma) * e
 
 
-def em_step(b: PlanBuilder, x: Lin, s: Node, t: Node, w: float) -> Lin:
+def em_step(b: PlanBuilder, x: Expression, s: Node, t: Node, w: float) -> Expression:
     """Euler-Maruyama."""
     y = x + (clock(t) - clock(s)) * drift(b, x, s, w)
     return b.at(
@@ -77,7 +77,7 @@ def em_step(b: PlanBuilder, x: Lin, s: Node, t: Node, w: float) -> Lin:
     )
 
 
-def data_step(b: PlanBuilder, x: Lin, s: Node, t: Node) -> Lin:
+def data_step(b: PlanBuilder, x: Expression, s: Node, t: Node) -> Expression:
     """``x_t = alpha_t E[x0 | x]`` at sigma_t = 0."""
     return b.at(t, t.alpha * b.evaluate(x, s, "x0"))
 
@@ -164,13 +164,15 @@ def interpolant_sde(b: PlanBuilder, grid: Grid, options: InterpolantSDE) -> Plan
     return b.finish(x)
 
 
-def _last(b: PlanBuilder, x: Lin, s: Node, t: Node, w: float, last: str) -> Lin:
+def _last(b: PlanBuilder, x: Expression, s: Node, t: Node, w: float, last: str) -> Expression:
     if last == "tweedie":
         return data_step(b, x, s, t)
     return b.at(t, x + (clock(t) - clock(s)) * drift(b, x, s, w if last == "mean" else 0.0))
 
 
-def _heun_step(b: PlanBuilder, x: Lin, s: Node, t: Node, w: float, w_end: float) -> Lin:
+def _heun_step(
+    b: PlanBuilder, x: Expression, s: Node, t: Node, w: float, w_end: float
+) -> Expression:
     h = clock(t) - clock(s)
     noisy = x if w == 0.0 else b.at(s, x + math.sqrt(-2.0 * w * h) * b.noise(s, t))
     first = drift(b, noisy, s, w)

@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass
 
 from ...checks import ArgumentError, number
-from ...plans.builder import Lin, PlanBuilder
+from ...plans.builder import Expression, PlanBuilder
 from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
@@ -65,7 +65,7 @@ class TCD:
         number("gamma", self.gamma, 0.0, 1.0)
 
 
-def _renoise(b: PlanBuilder, data: Lin, s: Node, t: Node, floor: float = 0.0) -> Lin:
+def _renoise(b: PlanBuilder, data: Expression, s: Node, t: Node, floor: float = 0.0) -> Expression:
     """``alpha_t data + sqrt(sigma_t^2 - alpha_t^2 floor^2) z``."""
     fresh = math.sqrt(max((t.sigma - t.alpha * floor) * (t.sigma + t.alpha * floor), 0.0))
     return b.at(t, t.alpha * data if fresh == 0.0 else t.alpha * data + fresh * b.noise(s, t))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ...checks import ArgumentError, choice, integer, number
-from ...plans.builder import Lin, PlanBuilder
+from ...plans.builder import Expression, PlanBuilder
 from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
@@ -104,7 +104,9 @@ def _places(grid: Grid, options: Restart) -> dict[Node, list[Interval]]:
     return found
 
 
-def _again(b: PlanBuilder, x: Lin, low: Node, grid: Grid, interval: Interval, scale: float) -> Lin:
+def _again(
+    b: PlanBuilder, x: Expression, low: Node, grid: Grid, interval: Interval, scale: float
+) -> Expression:
     """K times up from ``low`` to rho_max and back down."""
     count, times, _, rho_max = interval
     a, c = rho_max ** (1 / 7), low.rho ** (1 / 7)

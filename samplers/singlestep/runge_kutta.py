@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...checks import ArgumentError, choice, flag
-from ...plans.builder import Lin, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
@@ -83,7 +83,7 @@ class RhoFrame:
         schedule = self.grid.schedule
         return s.rho + c * (t.rho - s.rho) >= schedule.node(schedule.t_low).rho
 
-    def move(self, x: Lin, s: Node, t: Node, to: Node, slopes: Lin) -> Lin:
+    def move(self, x: Expression, s: Node, t: Node, to: Node, slopes: Expression) -> Expression:
         """State at ``to`` with ``slopes`` the tableau sum (in units of the whole step)."""
         return (to.alpha / s.alpha) * x + (to.alpha * (t.rho - s.rho)) * slopes
 
@@ -107,7 +107,7 @@ class TimeFrame:
         a, b = _time(s), _time(t)
         return a + c * (b - a) >= self.grid.schedule.t_low
 
-    def move(self, x: Lin, s: Node, t: Node, to: Node, slopes: Lin) -> Lin:
+    def move(self, x: Expression, s: Node, t: Node, to: Node, slopes: Expression) -> Expression:
         """State at ``to`` with ``slopes`` the tableau sum (in units of the whole step)."""
         return x + (_time(t) - _time(s)) * slopes
 
@@ -135,14 +135,14 @@ def runge_kutta(
 
 def rk_step(
     b: PlanBuilder,
-    x: Lin,
+    x: Expression,
     s: Node,
     t: Node,
     tableau: Tableau,
     frame: RhoFrame | TimeFrame,
     *,
     evaluate_end: bool = False,
-) -> Lin:
+) -> Expression:
     """The state at t from ``x`` at s."""
     method = tableau
     if (
@@ -151,7 +151,7 @@ def rk_step(
         and (1.0 in tableau.c or not frame.reaches(s, t, max(tableau.c)))
     ):
         method = TABLEAUS["euler"]
-    slopes: list[Lin] = []
+    slopes: list[Expression] = []
     for c, row in zip(method.c, method.a, strict=True):
         node = s if c == 0.0 else t if c == 1.0 else frame.stage(s, t, c)
         y = b.at(node, frame.move(x, s, t, node, dot(row, slopes))) if row else x

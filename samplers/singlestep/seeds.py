@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...checks import choice, number
-from ...plans.builder import Lin, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.instructions import Plan
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
@@ -60,7 +60,7 @@ def exponential_sde(b: PlanBuilder, grid: Grid, ratios: tuple[float, ...], optio
     x = b.start(grid[0])
     for s, t in grid.pairs():
         stages = [grid.at_lam(s.lam + r * (t.lam - s.lam)) for r in ratios] if t.sigma > 0.0 else []
-        nodes, values, noise, y = [s], [b.evaluate(x, s, kind)], Lin({}), x
+        nodes, values, noise, y = [s], [b.evaluate(x, s, kind)], Expression({}), x
         for end in (*stages, t):
             part = weights(nodes[-1], end, nodes[-1:], kind, tau=tau)
             noise = (

@@ -22,7 +22,7 @@ import math
 from dataclasses import dataclass
 
 from ...checks import choice, number
-from ...plans.builder import Lin, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.instructions import Plan
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
@@ -113,7 +113,7 @@ def dpmpp_2s_ancestral(b: PlanBuilder, grid: Grid, options: TwoStageAncestral) -
     return two_stage_ancestral(b, grid, "x0", options)
 
 
-def _ancestral_move(x: Lin, D: Lin, s: Node, t: Node, e: float) -> Lin:
+def _ancestral_move(x: Expression, D: Expression, s: Node, t: Node, e: float) -> Expression:
     return e * x + (t.alpha - e * s.alpha) * D
 
 
@@ -143,7 +143,7 @@ def dpmpp_sde(b: PlanBuilder, grid: Grid, options: DPMSDE) -> Plan:
             continue
         middle = grid.at_lam(s.lam + options.r * (t.lam - s.lam)) if options.r != 1.0 else t
         e1, fresh1 = ancestral_shares(s, middle, options.eta)
-        z1 = (fresh1 * options.s_noise) * b.noise(s, middle) if fresh1 > 0.0 else Lin({})
+        z1 = (fresh1 * options.s_noise) * b.noise(s, middle) if fresh1 > 0.0 else Expression({})
         D1 = b.evaluate(b.at(middle, _ancestral_move(x, D, s, middle, e1) + z1), middle, "x0")
         y = _ancestral_move(x, (1.0 - half) * D + half * D1, s, t, e)
         if fresh > 0.0 and split:
@@ -152,7 +152,7 @@ def dpmpp_sde(b: PlanBuilder, grid: Grid, options: DPMSDE) -> Plan:
             y = (
                 y
                 + shared * z1
-                + ((own * options.s_noise) * b.noise(middle, t) if own > 0.0 else Lin({}))
+                + ((own * options.s_noise) * b.noise(middle, t) if own > 0.0 else Expression({}))
             )
         elif fresh > 0.0:
             y = y + (fresh * options.s_noise) * b.noise(s, t)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from fewstep.models import GaussianMixture
-from fewstep.plans.builder import Lin, PlanBuilder, dot
+from fewstep.plans.builder import Expression, PlanBuilder, dot
 from fewstep.plans.instructions import Plan
 from fewstep.plans.weights.exponential import adams, weights
 from fewstep.samplers.multistep.multistep import Scheme, multistep
@@ -39,7 +39,7 @@ def half_weight_in_stage(kind: str) -> Write:
         for order in fill_orders(3, grid.steps):
             s, t = grid[first], grid[first + order]
             where = [grid[first + k] for k in range(order)]
-            values: list[Lin] = []
+            values: list[Expression] = []
             for k, node in enumerate(where):
                 y = (
                     x
@@ -58,8 +58,14 @@ def half_weight_in_stage(kind: str) -> Write:
 
 
 def _step(
-    x: Lin, s: Node, t: Node, nodes: list[Node], values: list[Lin], kind: str, half: bool
-) -> Lin:
+    x: Expression,
+    s: Node,
+    t: Node,
+    nodes: list[Node],
+    values: list[Expression],
+    kind: str,
+    half: bool,
+) -> Expression:
     w = weights(s, t, nodes, kind, moment="half" if half and len(nodes) == 2 else None)
     return w.carry * x + dot(w.values, values)
 
@@ -68,7 +74,7 @@ def ipndm_without_data(b: PlanBuilder, grid: Grid) -> Plan:
     """iPNDM from alpha = 0 with x0 := 0 in the first step, whose noise prediction (the start noise)
     stays in the history."""
     x = b.start(grid[0])
-    history: list[Lin] = []
+    history: list[Expression] = []
     for s, t in grid.pairs():
         history = [b.evaluate(x, s, "eps"), *history[:3]]
         e = dot(adams(len(history)), history)
@@ -86,7 +92,7 @@ def exact_integral(order: int, clock: Clock) -> Write:
 
     def write(b: PlanBuilder, grid: Grid) -> Plan:
         x = b.start(grid[0])
-        history: list[tuple[Node, Lin]] = []
+        history: list[tuple[Node, Expression]] = []
         for s, t in grid.pairs():
             history = [(timed(s), b.evaluate(x, s, "eps")), *history[: order - 1]]
             nodes = [node for node, _ in history]
@@ -149,7 +155,7 @@ def riemann_sum(order: int, clock: Clock, endpoint: bool, items: int = 10_000) -
 
     def write(b: PlanBuilder, grid: Grid) -> Plan:
         x = b.start(grid[0])
-        history: list[tuple[Node, Lin]] = []
+        history: list[tuple[Node, Expression]] = []
         for s, t in grid.pairs():
             history = [(s, b.evaluate(x, s, "eps")), *history[: order - 1]]
             if len(history) == 1 and endpoint:

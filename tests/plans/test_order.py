@@ -50,6 +50,6 @@ def test_the_walk_finds_the_halved_difference():
         options = get(name).options(lower_order_final=False)
         return lambda n: build(name, smooth_grid(VPLinear(), n), options)
 
-    assert plan("dpmpp_3m_compat")(10).consistency == "exact"
+    assert plan("dpmpp_3m_compat")(10).exactness == "exact"
     assert abs(walked_order(plan("dpmpp_3m_compat")) - 2.0) < 0.1
     assert abs(walked_order(plan("dpmpp_3m")) - 3.0) < 0.1

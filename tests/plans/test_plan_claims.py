@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+import fewstep
 from fewstep.plans import Plan, PlanBuilder, PlanError
 from fewstep.schedules import EDM, VPLinear
 from fewstep.schedules.node import Node
@@ -38,7 +39,7 @@ def test_more_than_rounding_is_refused(off: float) -> None:
 def test_rounding_is_not(off: float) -> None:
     for given in ({"signal": off}, {"noise": off}):
         plan = step(**given)
-        assert plan.consistency == "exact"
+        assert plan.exactness == "exact"
         assert plan.defect <= 1e-12
 
 
@@ -46,14 +47,14 @@ def test_rounding_is_not(off: float) -> None:
 def test_what_is_allowed_is_named_by_its_worst_part(off: float) -> None:
     for allow in ("signal", "asymptotic"):
         plan = step(noise=off, allow=allow)
-        assert plan.consistency == "signal"
+        assert plan.exactness == "signal"
         assert plan.defect == pytest.approx(off * T.sigma / max(T.alpha, T.sigma), rel=1e-4)
     plan = step(signal=off, allow="asymptotic")
-    assert plan.consistency == "asymptotic"
+    assert plan.exactness == "asymptotic"
     assert plan.defect == pytest.approx(
         off * T.alpha / max(T.alpha * (1.0 + off), T.sigma), rel=1e-4
     )
-    assert step(allow="asymptotic").consistency == "exact"
+    assert step(allow="asymptotic").exactness == "exact"
 
 
 def test_errors_are_measured_in_units_of_the_largest_term() -> None:
@@ -61,7 +62,7 @@ def test_errors_are_measured_in_units_of_the_largest_term() -> None:
     none."""
     edm = EDM(0.002, 80.0)
     far = step(signal=1e-11, s=edm.node(80.0), t=edm.node(60.0))
-    assert far.consistency == "exact" and far.defect == pytest.approx(1e-11 / 60.0, rel=1e-3)
+    assert far.exactness == "exact" and far.defect == pytest.approx(1e-11 / 60.0, rel=1e-3)
     with pytest.raises(PlanError, match="no state"):
         step(signal=1e-11, s=edm.node(1.0), t=edm.node(0.5))
 
@@ -74,7 +75,7 @@ def test_noises_add_as_independent_atoms() -> None:
     D, e = b.evaluate_kinds(x, S, ("x0", "eps"))
     fresh = 0.6 * T.sigma
     plan = b.finish(b.at(T, T.alpha * D + (0.8 * T.sigma) * e + fresh * b.noise(S, T)))
-    assert (plan.consistency, len(plan.draws)) == ("exact", 1)
+    assert (plan.exactness, len(plan.draws)) == ("exact", 1)
     for wrong in (0.4, 0.7):
         b = PlanBuilder((S, T))
         D, e = b.evaluate_kinds(b.start(S), S, ("x0", "eps"))
@@ -86,8 +87,18 @@ def test_noises_add_as_independent_atoms() -> None:
     assert (
         b.finish(
             b.at(T, T.alpha * D + (0.8 * T.sigma) * e + (0.3 * T.sigma) * z + (0.3 * T.sigma) * z)
-        ).consistency
+        ).exactness
         == "exact"
     )
     with pytest.raises(PlanError, match="non-finite"):
         b.at(T, math.nan * z)
+
+
+def test_former_names_work_and_say_so():
+    plan = step(allow="asymptotic")
+    with pytest.warns(DeprecationWarning, match="exactness"):
+        assert plan.consistency == plan.exactness
+    with pytest.warns(DeprecationWarning, match="Expression"):
+        assert fewstep.plans.Lin is fewstep.plans.Expression
+    with pytest.raises(AttributeError, match="Lyn"):
+        _ = fewstep.plans.Lyn

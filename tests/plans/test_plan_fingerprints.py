@@ -54,7 +54,7 @@ def of_plan(plan: Plan) -> list[Any]:
         for v in (node.alpha, node.sigma)
     ]
     return [
-        [plan.nfe, len(plan.code), len(plan.draws), plan.consistency],
+        [plan.nfe, len(plan.code), len(plan.draws), plan.exactness],
         [*weighed(plan.coefficients), *weighed(nodes)],
     ]
 

@@ -88,7 +88,7 @@ def test_a_changed_text_is_refused_or_true(name):
         except PlanError:
             continue
         found = measure(plan)
-        assert (found.consistency, found.off_label) == (plan.consistency, plan.off_label)
+        assert (found.exactness, found.off_label) == (plan.exactness, plan.off_label)
         assert found.defect == pytest.approx(plan.defect, rel=1e-6, abs=1e-12)
         assert Plan.from_json(plan.to_json()) == plan
 
@@ -163,7 +163,7 @@ def test_what_is_no_plan(text):
 def test_a_stochastic_plan_keeps_its_level():
     for name, level in (("euler_maruyama", "asymptotic"), ("ddpm", "exact")):
         found = body(name, VPLinear(), 5)
-        assert found["consistency"] == level == Plan.from_json(json.dumps(found)).consistency
+        assert found["consistency"] == level == Plan.from_json(json.dumps(found)).exactness
     found["code"][1]["noise"][0][1] *= 1.5
     with pytest.raises(PlanError, match="signal"):
         Plan.from_json(json.dumps(found))

@@ -145,7 +145,7 @@ def test_the_type_check_refuses_what_is_no_state():
         b.at(t, 0.5 * x)
     b = PlanBuilder((s, t), allow="asymptotic")
     plan = b.finish(b.at(t, 0.5 * b.start(s)))
-    assert plan.consistency == "asymptotic"
+    assert plan.exactness == "asymptotic"
     assert plan.defect > 1e-3
     b = PlanBuilder((s, t))
     with pytest.raises(PlanError, match="non-finite"):

@@ -34,7 +34,7 @@ def test_the_exact_transition():
     plan = fewstep.plan("flow_sde", Flow(), times=[0.9, 0.6, 0.3, 0.1], a=0.7)
     found = transitions(plan)
     assert len(found) == 3
-    assert plan.consistency == "exact"
+    assert plan.exactness == "exact"
     for step, (s, t) in zip(found, zip(plan.nodes, plan.nodes[1:], strict=False), strict=True):
         h, tau2 = t.lam - s.lam, 0.245
         assert (step.start, step.end, step.memory) == (s, t, 1)

@@ -58,7 +58,7 @@ def test_a_consistency_function_makes_the_exact_law(name, schedule, steps):
     for final in ("zero", "sigma_min"):
         plan = fewstep.plan(name, schedule, steps=steps, grid="uniform", final=final)
         assert plan.nfe == steps
-        assert plan.consistency == "exact"
+        assert plan.exactness == "exact"
         out = fewstep.run(plan, Orbit(schedule), start(plan), seeds=range(COUNT))
         check_law(out, plan.end.alpha * MEAN, (plan.end.alpha * STD) ** 2 + plan.end.sigma**2)
 
@@ -124,7 +124,7 @@ def test_lcm_is_the_formula_of_diffusers():
         rtol=1e-9,
         atol=1e-9,
     )
-    assert plan.consistency == "asymptotic"
+    assert plan.exactness == "asymptotic"
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0])
@@ -156,7 +156,7 @@ def test_tcd_is_the_formula_of_diffusers(gamma):
         rtol=1e-9,
         atol=1e-9,
     )
-    assert plan.consistency == "exact"
+    assert plan.exactness == "exact"
 
 
 def test_the_ends_of_tcd():

@@ -198,7 +198,7 @@ def test_a_constant_prediction_is_solved_exactly(name, options):
         return plan, float(out[0]), float((out[1:] - out[0]).norm())
 
     plan, mean, spread = law(6)
-    if plan.consistency == "asymptotic":  # exact in the limit: both errors fall with the steps
+    if plan.exactness == "asymptotic":  # exact in the limit: both errors fall with the steps
         errors = []
         for steps in (24, 384):
             plan, mean, spread = law(steps)
@@ -208,7 +208,7 @@ def test_a_constant_prediction_is_solved_exactly(name, options):
         ), errors
         return
     assert mean == pytest.approx(plan.end.alpha * 0.7, rel=1e-10, abs=1e-10)
-    if plan.consistency == "exact":
+    if plan.exactness == "exact":
         assert spread == pytest.approx(plan.end.sigma, rel=1e-9, abs=1e-10)
     else:
         assert spread == pytest.approx(plan.end.sigma, rel=1e-9) or plan.defect > 1e-12
@@ -221,16 +221,16 @@ def test_consistency(name, options):
     known |= {"consistency": "signal" if options.get("floor") else "exact"}
     known |= {"exponential_adams": "exact"}  # asymptotic is for velocities off the straight path
     if name in known:
-        assert plan.consistency == known[name]
+        assert plan.exactness == known[name]
         return
     noise_form = plan.stochastic and (
         options.get("kind") == "eps" or name.startswith("sde_dpm_solver")
     )
     # Euler-Maruyama and the like: only steps to 0 make states
     if get(name).allow == "asymptotic" and not name.startswith("flow_"):
-        assert plan.consistency == "asymptotic"
+        assert plan.exactness == "asymptotic"
         return
-    assert plan.consistency == (
+    assert plan.exactness == (
         "signal" if options.get("variance") == "fixed_large" or noise_form else "exact"
     )
     assert plan.off_label == ()

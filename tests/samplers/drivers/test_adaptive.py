@@ -416,7 +416,7 @@ def test_a_fragment_is_written_with_the_builder():
     schedule = VPLinear()
     s, t = schedule.node(0.6), schedule.node(0.5)
     piece = trial(Grid.from_nodes([s, t], schedule), s, t, 3, "x0")
-    assert piece.plan.nfe == 3 and piece.plan.end == t and piece.plan.consistency == "exact"
+    assert piece.plan.nfe == 3 and piece.plan.end == t and piece.plan.exactness == "exact"
     assert len(piece.keep) == 1
 
 

@@ -256,7 +256,7 @@ def test_plans_of_the_predictors():
             fewstep.sample(model, "pc", steps=6, n=3, seed=2, predictor=name, corrector="none"),
             plain,
         )
-    assert fewstep.plan("reverse_diffusion", VPLinear(), steps=3).consistency == "asymptotic"
+    assert fewstep.plan("reverse_diffusion", VPLinear(), steps=3).exactness == "asymptotic"
     assert fewstep.plan("euler_maruyama", VPCosine(), steps=3).nfe == 3
 
 

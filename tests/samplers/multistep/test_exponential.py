@@ -271,7 +271,7 @@ def test_a_change_of_kind_and_variable_keeps_the_order():
             lower_order_final=False,
         )
 
-    assert plan_of(12).consistency == "exact"
+    assert plan_of(12).exactness == "exact"
     assert abs(walked_order(plan_of) - 3.0) < 0.15
 
 
@@ -372,7 +372,7 @@ def test_order_four_of_ipndm_v_compat_is_second_order():
     def plan_of(n):
         return planned("ipndm_v_compat", smooth_grid(VP, n), order=4)
 
-    assert plan_of(10).consistency == "signal"
+    assert plan_of(10).exactness == "signal"
     assert abs(walked_order(plan_of) - 2.0) < 0.15
 
 
@@ -513,7 +513,7 @@ def test_afs_is_no_straight_line_and_says_so():
         s, t = plan.nodes[:2]
         e = t.sigma / s.sigma
         missing = (1.0 - e) * (1.0 - 1.0 / (1.0 + s.sigma**2))
-        assert plan.consistency == "asymptotic"
+        assert plan.exactness == "asymptotic"
         assert plan.defect == pytest.approx(missing / max(1.0, t.sigma), rel=1e-9)
 
 

@@ -161,7 +161,7 @@ def test_one_node_is_ddim_and_lines_are_exact(variable):
                 kind="v",
                 variable=variable,
             )
-            assert plan.consistency == "exact" and plan.nfe == steps
+            assert plan.exactness == "exact" and plan.nfe == steps
             ddim = fewstep.plan("ddim", schedule, steps=steps, grid="lam")
             model = GaussianMixture(
                 [[0.7, -0.3], [-0.5, 0.2]], [0.5, 0.1], [0.6, 0.4], schedule, "v"
@@ -179,7 +179,7 @@ def test_one_node_is_ddim_and_lines_are_exact(variable):
                 variable=variable,
                 lower_order_final=False,
             )
-            assert plan.consistency == "exact" and plan.defect < 1e-12
+            assert plan.exactness == "exact" and plan.defect < 1e-12
 
 
 def test_straight_lines_by_hand():
@@ -294,7 +294,7 @@ def test_choices_a_step():
             kind=kinds,
             variable=variables,
         )
-        assert plan.nfe == 5 and plan.consistency == "exact"
+        assert plan.nfe == 5 and plan.exactness == "exact"
         assert max(len(e.outs) for e in plan.evaluations) == 3
     all_v = fewstep.plan("exponential_adams", VP, steps=5, kind=("v",) * 5, variable=("angle",) * 5)
     assert all_v == fewstep.plan("exponential_adams", VP, steps=5, kind="v", variable="angle")

@@ -55,7 +55,7 @@ def test_no_churn_is_the_plain_method(name):
 def test_every_step_begins_at_the_schedules_own_node(name, schedule):
     path = grid("lam", schedule, 8)
     plan = build(name, path, make_options(get(name), {"s_churn": 2.0}))
-    assert plan.consistency == "exact"
+    assert plan.exactness == "exact"
     top = schedule.node(schedule.t_max)
     begins = [e.node for e in plan.evaluations][:: 1 if name == "euler" else 2]
     if path[0].alpha == 0.0:  # the way out of alpha = 0 is no step of the method
@@ -76,7 +76,7 @@ def test_the_jump_is_the_papers():
     path = grid("karras", EDM(), 10)
     options = {"s_churn": 40.0, "s_tmin": 0.05, "s_tmax": 50.0, "s_noise": 1.003}
     plan = build("euler", path, make_options(get("euler"), options))
-    assert plan.consistency == "signal"
+    assert plan.exactness == "signal"
     assert len(plan.draws) == 10
     jumps = {i.noise[0][0]: i for i in plan.code if getattr(i, "noise", ())}
     for k, s in enumerate(path.nodes[:-1]):
