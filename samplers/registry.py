@@ -13,11 +13,11 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 from ..checks import ArgumentError, choice, instance, plain, shown, unknown
+from ..checks.option_values import check_types, plainly
 from ..plans.builder import PlanBuilder
 from ..plans.instructions import Exactness, Plan
 from ..plans.transforms.analytic_first_step import RULES, analytic_first_step
 from ..schedules.grids.construction import Grid
-from .option_values import check_types, plainly
 
 
 class SamplerError(ArgumentError):

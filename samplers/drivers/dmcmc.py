@@ -48,6 +48,7 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, choice, integer, number
+from ...checks.option_values import pairs
 from ...plans.instructions import Plan
 from ...plans.running.lowering import lower
 from ...schedules.grids.construction import Grid
@@ -56,7 +57,6 @@ from ...schedules.kinds import convert
 from ...schedules.node import Node
 from ...schedules.vp import VPLinear
 from ..budgets import largest
-from ..option_values import pairs
 from ..registry import SamplerError, build, get, make_options, register
 from .driver import Drive, Driven
 from .end_points import end_of

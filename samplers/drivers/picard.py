@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, integer, number
+from ...checks.option_values import pairs
 from ...plans.running.loop import Cursor
 from ...plans.running.lowering import lower
 from ...schedules.grids.construction import Grid
-from ..option_values import pairs
 from ..registry import SamplerError, build, get, make_options, register
 from ..singlestep.ancestral import noise_share
 from .driver import Drive, Driven

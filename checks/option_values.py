@@ -1,9 +1,8 @@
-"""The values of options against the types of their fields: numpy's numbers become Python's, lists
-become tuples, all else is refused.
+"""Option values checked against the field types of an options dataclass.
 
-What range a number may have is for each options class to say; here a ``float`` is a finite number,
-an ``int`` an integer, a ``bool`` True or False, and a ``str`` a text. So every option can be
-hashed, compared and written as JSON.
+Numpy scalars become Python numbers and lists become tuples; a ``float`` must be a finite number, an
+``int`` an integer, a ``bool`` True or False and a ``str`` a string. So every option can be hashed,
+compared and written as JSON. The range of a number is checked by the options class itself.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ..checks import ArgumentError, flag, number, plain
+from .arguments import flag, number, plain
+from .errors import ArgumentError
 
-#: integers beyond this mean nothing anywhere
+#: the largest absolute value of an integer option
 _MOST = 2**63 - 1
 
 
@@ -27,8 +27,8 @@ def types_of(options: type) -> dict[str, Any]:
 
 
 def plainly(options: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """``given`` with numpy's numbers as Python's, and lists and arrays as tuples where a tuple is
-    declared."""
+    """``given`` with numpy scalars as Python numbers, and with lists and arrays as tuples where a
+    field is declared as one."""
     wanted = types_of(options)
     return {name: _plain_of(value, _tuples(wanted[name])) for name, value in given.items()}
 
@@ -53,15 +53,15 @@ def _plain_of(value: Any, tuples: bool) -> Any:
 
 
 def check_types(options: type, given: Mapping[str, Any]) -> None:
-    """ArgumentError, naming the option, where a value is not of the type that ``options``
-    declares."""
+    """Check each value against the type of its field. Raises ArgumentError that names the
+    option."""
     wanted = types_of(options)
     for name, value in given.items():
         value_of(name, value, wanted[name])
 
 
 def value_of(name: str, value: Any, wanted: Any) -> Any:
-    """``value`` as the type ``wanted``."""
+    """``value`` converted to the annotated type ``wanted``. Raises ArgumentError."""
     value = plain(value)
     if wanted in _SCALARS:
         return _SCALARS[wanted](name, value)
@@ -87,23 +87,23 @@ def _of_tuple(name: str, value: Any, arguments: tuple[Any, ...]) -> tuple[Any, .
     if hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, (list, tuple)):
-        raise ArgumentError(f"{name}={value!r}: a tuple is wanted")
+        raise ArgumentError(f"{name}={value!r} must be a tuple")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(value_of(name, item, arguments[0]) for item in value)
-    if len(value) != len(arguments):  # what the values are is for the options class to say
+    if len(value) != len(arguments):  # the options class reports the wrong length
         return tuple(plain(item) for item in value)
     return tuple(value_of(name, item, kind) for item, kind in zip(value, arguments, strict=True))
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise ArgumentError(f"{name}={value!r}: a text is wanted")
+        raise ArgumentError(f"{name}={value!r} must be a string")
     return value
 
 
 def _whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST:
-        raise ArgumentError(f"{name}={value!r}: an integer is wanted")
+        raise ArgumentError(f"{name}={value!r} must be an integer")
     return value
 
 
@@ -120,9 +120,9 @@ def pairs(name: str, value: Any) -> tuple[tuple[str, Any], ...]:
     try:
         items = {} if isinstance(value, str) else dict(value)
     except (TypeError, ValueError):
-        raise ArgumentError(f"{name}={value!r}: a mapping from names to values is wanted") from None
+        raise ArgumentError(f"{name}={value!r} must be a mapping from names to values") from None
     if isinstance(value, str) or not all(isinstance(key, str) for key in items):
-        raise ArgumentError(f"{name}={value!r}: the names must be texts")
+        raise ArgumentError(f"{name}={value!r}: the names must be strings")
     return tuple(
         sorted((key, tuple(v) if isinstance(v, list) else plain(v)) for key, v in items.items())
     )
