@@ -102,7 +102,7 @@ def execute(args: argparse.Namespace) -> int:
 def make(settings: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], list[str]] | None:
     """Write the file; what it carries, and what is to be said of the images. None in a process that
     is not the main one."""
-    from ..eval.features.extractors import load_extractor
+    from ..eval.features.loading import load_extractor
     from ..eval.features.storage import SUFFIXES, save_stats
     from .generate import device_named, positive, progress
     from .score import check_shape, notes, refuse_corrupt, rules

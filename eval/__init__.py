@@ -102,14 +102,10 @@ if TYPE_CHECKING:
     from .diagnostics.dimension import IntrinsicDimension, flipd, intrinsic_dimension
     from .diagnostics.fokker_planck import FokkerPlanck, fokker_planck_residual
     from .errors import ProvenanceError, ScoreError
-    from .features.extractors import (
-        FeatureExtractor,
-        bundled_stats,
-        load_extractor,
-        to_uint8,
-        wrap_extractor,
-    )
+    from .features.extractors import FeatureExtractor, wrap_extractor
+    from .features.grey_levels import to_uint8
     from .features.image_sources import ImageSource, open_source
+    from .features.loading import bundled_stats, load_extractor
     from .features.moments import FeatureStats, Moments, Provenance
     from .features.storage import data_hash, load_features, load_stats, save_stats
     from .metrics.classification import classifier_test
@@ -162,13 +158,9 @@ else:
             "wasserstein",
         ),
         "errors": ("ProvenanceError", "ScoreError"),
-        "features.extractors": (
-            "FeatureExtractor",
-            "bundled_stats",
-            "load_extractor",
-            "to_uint8",
-            "wrap_extractor",
-        ),
+        "features.extractors": ("FeatureExtractor", "wrap_extractor"),
+        "features.grey_levels": ("to_uint8",),
+        "features.loading": ("bundled_stats", "load_extractor"),
         "diagnostics.fokker_planck": ("FokkerPlanck", "fokker_planck_residual"),
         "metrics.frechet": ("frechet_distance",),
         "features.image_sources": ("ImageSource", "open_source"),

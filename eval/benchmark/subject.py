@@ -24,13 +24,8 @@ from ...models.errors import ModelError
 from ...models.loading import classes_of
 from ...models.mixture import GaussianMixture
 from ..errors import ScoreError
-from ..features.extractors import (
-    Device,
-    FeatureExtractor,
-    bundled_stats,
-    load_extractor,
-    module_hash,
-)
+from ..features.extractors import Device, FeatureExtractor, module_hash
+from ..features.loading import bundled_stats, load_extractor
 from ..features.moments import FeatureStats
 from ..features.storage import load_stats
 from ..metrics.distances import sliced_wasserstein

@@ -19,8 +19,8 @@ from ...models.classifier import classifier_folder
 from ..errors import ScoreError
 from ..metrics.frechet import frechet_distance
 from ..scoring.features import chosen_places
-from .extractors import load_extractor
 from .image_sources import open_source
+from .loading import load_extractor
 from .moments import FeatureStats
 from .storage import data_hash, save_stats
 

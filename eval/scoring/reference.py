@@ -12,7 +12,7 @@ from ...checks import unknown
 from ...models.classifier import bundled_classifiers, classifier_folder
 from ...models.weights import BUNDLED, CONFIG
 from ..errors import ScoreError
-from ..features.extractors import SPLITS
+from ..features.loading import SPLITS
 from ..features.moments import FeatureStats
 from ..features.storage import SUFFIXES, load_features, load_stats
 

@@ -22,7 +22,9 @@ from torch import Tensor
 from ...checks import shown, unknown
 from ...models.classifier import bundled_classifiers
 from ..errors import ScoreError
-from ..features.extractors import Device, FeatureExtractor, levels, load_extractor
+from ..features.extractors import Device, FeatureExtractor
+from ..features.grey_levels import levels
+from ..features.loading import load_extractor
 from ..features.moments import Provenance
 from ..features.value_range import Range, Values, check_range
 from .features import KEEP, Collected

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from fewstep.eval import open_source
-from fewstep.eval.features.image_sources import picture
+from fewstep.eval.features.image_files import picture
 from fewstep.files import pictures as reader
 from fewstep.files.pictures import PictureError, read_picture
 from fewstep.train.data import DataError, load_images

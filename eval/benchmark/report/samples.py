@@ -7,7 +7,7 @@ import io
 import torch
 from torch import Tensor
 
-from ...features.extractors import to_uint8
+from ...features.grey_levels import to_uint8
 
 #: pixels between two samples
 GAP = 1

@@ -26,8 +26,8 @@ from fewstep.eval import (
     load_lpips,
     wrap_extractor,
 )
-from fewstep.eval.features.extractors import KINDS
 from fewstep.eval.features.inception import read_state
+from fewstep.eval.features.loading import KINDS
 from fewstep.eval.features.resizing import RESIZERS, fitted, resized
 from fewstep.eval.metrics.perceptual import NETS, WIDTHS
 from fewstep.models import ModelError

@@ -1,0 +1,192 @@
+"""Files of images: pictures, numpy arrays and npz files, and how many images each one holds.
+
+A picture is a png, jpg, webp or bmp file, grey or RGB (``files.pictures``), or an npy file: uint8
+(h, w[, c]), or floating point (c, h, w) in [-1, 1] or in the ``value_range`` given. An npz file
+holds ``image`` uint8 (n, h, w[, c]), or ``jpeg`` (the bytes of all files, one after another) with
+``offset`` (n + 1). Nothing is unpickled. Images are uint8 (c, h, w).
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...checks import ArgumentError
+from ...files import sha256
+from ...files.arrays import MAGIC, ArrayError, npz_header, npz_names, read_npy, read_npz
+from ...files.pictures import MOST_BYTES, SUFFIXES, read_picture
+from ..errors import ScoreError
+from .grey_levels import to_uint8
+from .value_range import Range, Values, check_range
+
+PICTURES = (*SUFFIXES, ".npy")
+
+
+#: what a file that cannot be read raises (MemoryError: it says that it is very large)
+DAMAGE = (OSError, ValueError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file with ``count`` images; ``digest`` is the SHA-256 that a manifest gives it; ``why``
+    it cannot be read (it counts as one)."""
+
+    path: Path
+    count: int
+    digest: str | None = None
+    why: str | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is an npz file."""
+        return self.path.suffix.lower() == ".npz"
+
+
+def part_of(path: Path, digest: str | None = None) -> Part:
+    """A file with the number of its images, which an npz file tells without being unpacked."""
+    if path.suffix.lower() != ".npz":
+        return Part(path, 1, digest)
+    try:
+        names = npz_names(path)
+    except DAMAGE as error:
+        return Part(path, 1, digest, str(error))
+    if "image" not in names and not {"jpeg", "offset"} <= set(names):
+        raise ScoreError(
+            f"{str(path)!r} holds {sorted(names)}; wanted 'image', or 'jpeg' and 'offset'"
+        )
+    try:
+        return Part(path, _image_count(path) if "image" in names else _stream_count(path), digest)
+    except ScoreError:
+        raise
+    except DAMAGE as error:
+        return Part(path, 1, digest, str(error))
+
+
+def _image_count(path: Path) -> int:
+    """How many images ``image`` holds."""
+    found = npz_header(path, "image")
+    if found.dtype != np.uint8 or len(found.shape) not in (3, 4):
+        other = (
+            "; floating point images are read from npy files (c, h, w), one an image"
+            if found.dtype.kind == "f"
+            else ""
+        )
+        raise ScoreError(
+            f"{str(path)!r}: images must be uint8 (n, h, w) or (n, h, w, c), got "
+            f"{found.dtype} {found.shape}{other}"
+        )
+    if 0 in found.shape:
+        raise ScoreError(f"{str(path)!r} holds no image: 'image' has the shape {found.shape}")
+    if len(found.shape) == 4 and found.shape[3] not in (1, 3) and found.shape[1] in (1, 3):
+        raise ScoreError(
+            f"{str(path)!r}: 'image' {found.shape} has its channels second; (n, h, w, c) is wanted"
+        )
+    return found.shape[0]
+
+
+def _stream_count(path: Path) -> int:
+    """How many images a stream of files holds, whose offsets must lie in it and rise."""
+    jpeg, offset = npz_header(path, "jpeg"), read_npz(path, ("offset",))["offset"]
+    if (
+        jpeg.dtype != np.uint8
+        or len(jpeg.shape) != 1
+        or offset.dtype.kind not in "iu"
+        or offset.ndim != 1
+    ):
+        raise ScoreError(
+            f"{str(path)!r}: 'jpeg' must be uint8 (bytes,) and 'offset' integers (n + 1,), "
+            f"got {jpeg.dtype} {jpeg.shape} and "
+            f"{offset.dtype} {offset.shape}"
+        )
+    if len(offset) < 2:
+        raise ScoreError(
+            f"{str(path)!r} holds no image: 'offset' has {len(offset)} entries, n + 1 are wanted"
+        )
+    edges = [int(edge) for edge in offset]
+    if edges[0] < 0 or edges[-1] > jpeg.shape[0] or any(b < a for a, b in pairwise(edges)):
+        raise ScoreError(
+            f"{str(path)!r}: 'offset' must rise from 0 to at most {jpeg.shape[0]}, the bytes "
+            "of 'jpeg'; it does not"
+        )
+    return len(edges) - 1
+
+
+def checked_bytes(part: Part) -> bytes:
+    """The file's bytes, which must be those of the manifest."""
+    if part.path.stat().st_size > MOST_BYTES and not part.packed:
+        raise ArgumentError(
+            f"a file of {part.path.stat().st_size} bytes: at most {MOST_BYTES} are read"
+        )
+    data = part.path.read_bytes()
+    if part.digest is not None and sha256(data) != part.digest:
+        raise ArgumentError("its SHA-256 is not the manifest's: damaged or changed")
+    return data
+
+
+def packed_arrays(part: Part) -> dict[str, Any] | str:
+    """An npz file's arrays, or why they cannot be read, which is found out once and not for each of
+    its images."""
+    try:
+        return read_npz(
+            io.BytesIO(checked_bytes(part)) if part.digest else part.path,
+            ("image", "jpeg", "offset"),
+        )
+    except DAMAGE as error:
+        return str(error).strip() or type(error).__name__
+
+
+def picture(data: bytes, value_range: Range = None) -> Any:
+    """One picture's file as uint8 (c, h, w); a floating point npy file is judged by its values, as
+    a source of one image. Raises ArgumentError (ScoreError, PictureError or ArrayError) for what is
+    not read."""
+    found, values = decoded(data, check_range(value_range), data.startswith(MAGIC))
+    values.judge(value_range)
+    return found
+
+
+def decoded(data: bytes, limits: Range, array: bool) -> tuple[Any, Values]:
+    """The image of a picture's file or of an ``array``'s, uint8 (c, h, w), and its values where
+    they were floating point."""
+    if not array:
+        return read_picture(data), Values()
+    if not data.startswith(MAGIC):
+        raise ArrayError("named .npy, but no numpy array")
+    found = image_array(read_npy(data))
+    if found.dtype == np.uint8:
+        return channels_first(found), Values()
+    given = torch.from_numpy(found[None])
+    if not bool(torch.isfinite(given).all()):
+        raise ScoreError("holds NaN or infinity")
+    return to_uint8(given, "round", limits)[0].numpy(), Values.of(given, limits)
+
+
+def image_array(array: Any) -> Any:
+    """An array that is an image: uint8 (h, w[, c]) as it is, floating point (c, h, w) in a dtype
+    that torch has."""
+    if array.size and array.dtype == np.uint8 and array.ndim in (2, 3):
+        return array
+    if (
+        array.size
+        and array.dtype.kind == "f"
+        and array.ndim == 3
+        and (array.shape[0] in (1, 3) or array.shape[2] not in (1, 3))
+    ):
+        return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
+    raise ArgumentError(
+        f"{array.dtype} {array.shape}: uint8 (h, w[, c]), or floating point (c, h, w) in "
+        "[-1, 1], is wanted"
+    )
+
+
+def channels_first(pixels: Any) -> Any:
+    """uint8 (h, w[, c]) as (c, h, w). ArgumentError where the channels are first already."""
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.shape[2] not in (1, 3) and pixels.shape[0] in (1, 3):
+        raise ArgumentError(f"uint8 {pixels.shape} has its channels first; (h, w[, c]) is wanted")
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
