@@ -7,7 +7,7 @@ DEMO ?= samples/demo
 WORKERS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench clean
+.PHONY: help install demo test test-all lint format docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,6 +40,13 @@ format: $(STAMP)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+$(STAMP)-docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
+docs: $(STAMP)-docs  ## the documentation site in site/, from a wheel, warnings as errors
+	PYTHON=$(BIN)/python .ci/docs
+
 bench: $(STAMP)  ## speed of the import, of making plans, of diffusers steps, of Brownian paths and of the Frechet distance
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/plan_build.py
@@ -48,5 +55,5 @@ bench: $(STAMP)  ## speed of the import, of making plans, of diffusers steps, of
 	$(BIN)/python benchmarks/frechet.py
 
 clean:  ## remove what was made, the virtual environment included
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

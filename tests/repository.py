@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: top-level folders that are no part of the package
 NOT_SHIPPED = frozenset({"tests", "benchmarks", "docs"})
 #: made here, never committed; for trees without git
-MADE = frozenset({"build", "dist", "checkpoints", "samples", "__pycache__"})
+MADE = frozenset({"build", "dist", "checkpoints", "samples", "site", "__pycache__"})
 
 
 def files() -> list[Path]:

@@ -12,7 +12,15 @@ from repository import ROOT
 from fewstep.cli import main
 from fewstep.samplers import names, registry
 
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+#: the tables under docs/bench hold no code and link to nothing
+PAGES = [
+    "README.md",
+    *(
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "docs").rglob("*.md"))
+        if "bench" not in path.relative_to(ROOT).parts
+    ),
+]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [
     (page, i, *found)
