@@ -1,9 +1,5 @@
 """From settings and a number of steps to a program: the grid, the plan of the sampler on it, and
-the list of the network's times.
-
-The network is known by what it predicts alone: its input is the state (``scale_model_input``
-changes nothing), and preconditioning, where a config has one, is a pair of numbers.
-"""
+the list of the network's times."""
 
 from __future__ import annotations
 
@@ -19,17 +15,16 @@ from diffusers.utils import logging
 from torch import Tensor
 
 from ...checks import ArgumentError, number, plain
-from ...fused.linear.eager import linear_combination
 from ...plans.instructions import Combine, Evaluate, Plan
 from ...plans.running.compiled_step import tabulate
 from ...plans.running.lowering import Program, lower
 from ...samplers import fitted_steps, registry
 from ...samplers.singlestep.renoising import below, boundary
-from ...schedules import Grid, Node, Schedule, convert
+from ...schedules import Grid, Node
 from ...schedules.diffusers.grids import grid_of
 from ...schedules.kinds import ConversionError
-from ...schedules.noise_path import NoisePath
 from .config import Settings
+from .network import Network
 
 #: (p, q) of x0 or why there is none, and (a, b) of a step's second value
 Reading = tuple[tuple[float, float] | ConversionError, tuple[float, float]]
@@ -39,88 +34,6 @@ STEADY = {
     name: (("ipndm", registry.make_options(registry.get("ipndm"), {})),)
     for name in ("plms", "pndm")
 }
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a pipeline's network is to a plan. ``clip``: its x0 is clipped, so what the plan gets is
-    x0 and no longer linear in it."""
-
-    schedule: Schedule
-    kind: str
-    clip: float | tuple[float, float] | None = None
-    shape: None = None
-
-    @property
-    def prediction(self) -> str:
-        """Kind of the value that a plan is given."""
-        return "x0" if self.clip is not None or self._scaled else self.kind
-
-    @property
-    def _scaled(self) -> bool:
-        """Whether an output is c_out's factor and none of the kinds: only with sigma_data = 1 is
-        such a v the path's own v."""
-        return isinstance(self.schedule, NoisePath) and (
-            self.schedule.sigma_data != 1.0 or self.kind != "v"
-        )
-
-    def input_scale(self, t: float) -> float:
-        """1."""
-        return 1.0
-
-    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
-        """The value from the state and the network's output."""
-        if self.clip is not None or not self._scaled:
-            return 0.0, (1.0,)
-        p, q = self.data(self.schedule.node(t))
-        return p, (q,)
-
-    def data(self, node: Node) -> tuple[float, float]:
-        """``x0 = p x + q output``. With sigma_data d: p = d^2 alpha, q = +-s d alpha (arXiv
-        2206.00364, table 1; minus for v)."""
-        schedule = self.schedule
-        if not isinstance(schedule, NoisePath) or not self._scaled:
-            return convert(self.kind, "x0", node)
-        d = schedule.sigma_data
-        return d * d * node.alpha, (-d if self.kind == "v" else d) * node.sigma
-
-    def raws(self, output: Tensor, t: Any, cond: Any = None) -> tuple[Tensor, ...]:
-        """Not called: a pipeline calls the network."""
-        raise NotImplementedError("a pipeline calls its network itself")
-
-    def __call__(self, x: Tensor, t: Any, cond: Any = None) -> Tensor:
-        """Not called: a pipeline calls the network."""
-        raise NotImplementedError("a pipeline calls its network itself")
-
-    def value(self, output: Tensor, x: Tensor, node: Node) -> Tensor:
-        """What the plan is given: the output as it is, or x0 after clipping."""
-        if self.clip is None:
-            return output
-        p, q = self.data(node)
-        return self.clipped(linear_combination([x, output], [p, q], x.dtype))
-
-    def clipped(self, data: Tensor) -> Tensor:
-        """x0 within its bound."""
-        if self.clip is None:
-            return data
-        return (
-            data.clamp(-self.clip, self.clip)
-            if isinstance(self.clip, float)
-            else dynamic_threshold(data, *self.clip)
-        )
-
-
-def dynamic_threshold(x: Tensor, ratio: float, bound: float) -> Tensor:
-    """``clamp(x, -s, s) / s``, s the quantile ``ratio`` of |x| in each sample, at least 1 and then
-    at most ``bound`` (Saharia et al. 2022, arXiv 2205.11487). A bound below 1 is s itself, as in
-    diffusers."""
-    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    s = (
-        torch.quantile(wide.abs().flatten(1), ratio, dim=1)
-        .clamp(1.0, bound)
-        .view(-1, *(1,) * (x.ndim - 1))
-    )
-    return (torch.minimum(torch.maximum(wide, -s), s) / s).to(x.dtype)
 
 
 @dataclass(frozen=True)

@@ -244,57 +244,72 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
         refuse_caller()
         self._take_config()
         place = usable(device) or torch.device("cpu")
-        lists = {"timesteps": timesteps, "sigmas": sigmas, "mu": mu}
-        distilled = {"original_inference_steps": original_inference_steps, "strength": strength}
         self._asked = {
             "num_inference_steps": num_inference_steps,
             "device": device,
-            **lists,
-            **distilled,
+            "timesteps": timesteps,
+            "sigmas": sigmas,
+            "mu": mu,
+            "original_inference_steps": original_inference_steps,
+            "strength": strength,
         }
         times, levels_given = as_tuple("timesteps", timesteps), as_tuple("sigmas", sigmas)
         count = _count(num_inference_steps, times, levels_given)
+        self._check_count(count)
+        times = skipped_times(self._settings, count, times, original_inference_steps, strength)
+        count = count if times is None else len(times)
+        made, count = self._compile(count, times, levels_given, mu)
+        self.num_inference_steps = (
+            count if num_inference_steps is None else int(num_inference_steps)
+        )
+        self._begin_at_the_start(made, place)
+
+    def _check_count(self, count: int) -> None:
+        """ArgumentError for more steps than the table of the training has entries."""
         settings = self._settings
         if isinstance(settings.schedule, DiscreteVP) and count > settings.train_steps:
             raise ArgumentError(
                 f"{count} steps of a model trained on {settings.train_steps}: give at most "
                 "that many"
             )
-        times = skipped_times(settings, count, times, original_inference_steps, strength)
-        count = count if times is None else len(times)
-        sampler, options, settings = choose(self.config, settings, count)
+
+    def _compile(
+        self,
+        count: int,
+        times: tuple[float, ...] | None,
+        given: tuple[float, ...] | None,
+        mu: float | None,
+    ) -> tuple[Compiled, int]:
+        """The run of ``count`` steps and its number of steps, which is smaller where ``count``
+        counts network calls."""
+        sampler, options, settings = choose(self.config, self._settings, count)
         mu = mu if settings.dynamic else None
-        if (
-            times is None
-            and levels_given is None
-            and calls_per_step(settings, sampler, options) is None
-        ):
+        by_calls = times is None and given is None
+        if by_calls and calls_per_step(settings, sampler, options) is None:
             asked = count
             count, options = fitted(settings, sampler, options, asked, mu)
             # whose one step would begin next to the data
             if count == 1 < asked and settings.spacing == "leading":
                 settings = dataclasses.replace(settings, spacing="trailing")
-        run = compiled(settings, sampler, options, count, times, levels_given, mu)
-        if settings.round_times and (gap := mismatch(settings, run)) > 0.0:
-            report(run.sampler, len(run.labels), gap)
-        whole = all(label == int(label) for label in run.labels) and settings.style not in (
-            "flow",
-            "flow_levels",
-            "edm",
-            "trig",
-        )
-        self._compiled, self._begin = run, None
-        self.num_inference_steps = (
-            count if num_inference_steps is None else int(num_inference_steps)
-        )
-        listed = torch.tensor(run.labels, dtype=torch.int64 if whole else torch.float32)
+        made = compiled(settings, sampler, options, count, times, given, mu)
+        if settings.round_times and (gap := mismatch(settings, made)) > 0.0:
+            report(made.sampler, len(made.labels), gap)
+        return made, count
+
+    def _begin_at_the_start(self, made: Compiled, place: torch.device) -> None:
+        """Publish ``timesteps`` and ``sigmas`` of a run and go to its start."""
+        settings = self._settings
+        whole = all(label == int(label) for label in made.labels)
+        whole = whole and settings.style not in ("flow", "flow_levels", "edm", "trig")
+        listed = torch.tensor(made.labels, dtype=torch.int64 if whole else torch.float32)
+        self._compiled, self._begin = made, None
         self.timesteps = listed.to(place)
-        self._times = Times(self.timesteps, listed.tolist(), tuple(run.starts))
+        self._times = Times(self.timesteps, listed.tolist(), tuple(made.starts))
         self._anew()
-        self.sigmas = torch.tensor(run.sigmas, dtype=torch.float32).to(
+        self.sigmas = torch.tensor(made.sigmas, dtype=torch.float32).to(
             place if isinstance(settings.schedule, Flow) else "cpu"
         )
-        self._shown = (Listed(self.timesteps, listed.tolist()), Listed(self.sigmas, run.sigmas))
+        self._shown = (Listed(self.timesteps, listed.tolist()), Listed(self.sigmas, made.sigmas))
 
     def _take_config(self) -> None:
         """Take over the values that were set as attributes of the config, as diffusers' classes

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...checks import ArgumentError, ArgumentTypeError, choice, unknown
 from ...engine import run, sample
 from ...engine.planning import request
+from ...plans.instructions import Plan
 from ...plans.running.loop import OnStep, StepState
 from ...samplers import ALIASES, SamplerError, names
 from . import noises
@@ -322,32 +323,56 @@ def _registered(name: str, own: str, fixed: Options) -> Callable[..., Tensor]:
         schedule = path_of(levels.values)
         if schedule is None:
             return x
-        asked = request(own, schedule, {**fixed, **options}, times=levels.values)
         den = KDiffusionModel(model, mapping(extra_args), schedule)
+        asked = request(own, schedule, {**fixed, **options}, times=levels.values)
         if not asked.driver:
-            plan = asked.plan()
-            draws = Draws(plan, None, None, noise_sampler)
-            return run(
-                plan,
-                den,
-                x,
-                noise=draws.take,
-                on_step=_watcher(callback, step_starts(plan), levels.tensor),
-            )
+            return _follow_plan(asked.plan(), den, x, levels, callback, noise_sampler)
         if noise_sampler is not None:
             raise ArgumentError(
                 f"{name} chooses its steps as it goes: noise_sampler cannot be asked for "
                 "them; leave it out"
             )
-        normals, watch = (lambda key, like: torch.randn_like(like)), _watcher(callback, None, None)
-        out: Tensor = sample(
-            den, own, times=levels.values, x=x, noise=normals, callback=watch, **fixed, **options
-        )
-        return out
+        return _drive(den, own, x, levels, callback, {**fixed, **options})
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"Sampler {own!r} with k-diffusion's arguments; its options go by keyword."
     return call
+
+
+def _follow_plan(
+    plan: Plan,
+    den: KDiffusionModel,
+    x: Tensor,
+    levels: Levels,
+    callback: Callback | None,
+    noise_sampler: NoiseSampler | None,
+) -> Tensor:
+    """Run a plan with the caller's noises and callback."""
+    draws = Draws(plan, None, None, noise_sampler)
+    watch = _watcher(callback, step_starts(plan), levels.tensor)
+    return run(plan, den, x, noise=draws.take, on_step=watch)
+
+
+def _drive(
+    den: KDiffusionModel,
+    name: str,
+    x: Tensor,
+    levels: Levels,
+    callback: Callback | None,
+    options: Options,
+) -> Tensor:
+    """Run a driver with torch's own normals."""
+    watch = _watcher(callback, None, None)
+    out: Tensor = sample(
+        den,
+        name,
+        times=levels.values,
+        x=x,
+        noise=lambda key, like: torch.randn_like(like),
+        callback=watch,
+        **options,
+    )
+    return out
 
 
 def _watcher(

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fewstep
 from fewstep.interop.diffusers import program as diffusers_program
+from fewstep.interop.diffusers.network import Network
 from fewstep.interop.diffusers.output import StepOutput
 from fewstep.plans import Cursor, PlanError
 from fewstep.plans.running.compiled_step import tabulate, turn
@@ -239,7 +240,7 @@ def test_the_table_is_the_loop(sampler: str, edit: bool) -> None:
     )
     program = lower(
         plan,
-        diffusers_program.Network(schedule, "velocity" if sampler.startswith("flow") else "eps"),
+        Network(schedule, "velocity" if sampler.startswith("flow") else "eps"),
     )
     if program.launches[0].outs:
         with pytest.raises(PlanError, match="begins with its network call"):
