@@ -8,12 +8,19 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from repository import NOT_SHIPPED, ROOT, files, rooms, sources
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
 
 #: a longer file holds two nouns; a file of one noun that comes near is left whole
 MOST_LINES_OF_A_FILE = 400
@@ -173,22 +180,37 @@ def test_every_file_is_named_by_a_noun():
     assert not [str(path) for path in code() if path.stem in NO_NOUNS or path.parts[0] in NO_NOUNS]
 
 
-@pytest.mark.parametrize("room", ["", *rooms()])
-def test_no_function_shares_its_modules_name(room):
+def packages() -> list[str]:
+    """Every folder of the package, the root as ""."""
+    return sorted({path.parent.as_posix().removeprefix(".") for path in sources()})
+
+
+@pytest.mark.parametrize("folder", packages())
+def test_no_function_shares_its_modules_name(folder):
     """``fewstep.eval.certify`` next to ``certify.py`` would turn into the module as soon as someone
     imports that."""
-    package = import_module(f"fewstep.{room}".rstrip("."))
-    here = [
-        path.relative_to(room) if room else path
-        for path in sources()
-        if not room or path.parts[0] == room
-    ]
-    modules = {path.stem if len(path.parts) == 1 else path.parts[0] for path in here} - {
-        "__init__",
-        "__main__",
-    }
-    shared = {name for name in getattr(package, "__all__", ()) if name in modules}
+    package = import_module(f"fewstep.{folder.replace('/', '.')}".rstrip("."))
+    here = [path.relative_to(folder) for path in sources() if path.is_relative_to(folder)]
+    modules = {path.stem if len(path.parts) == 1 else path.parts[0] for path in here}
+    shared = set(getattr(package, "__all__", ())) & (modules - {"__init__", "__main__"})
     assert all(inspect.ismodule(getattr(package, name)) for name in shared), shared
+
+
+def dependencies() -> set[str]:
+    """Import names of what pyproject.toml names, and of the standard library."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    named = {re.split(r"[\s<>=!~;\[]", line)[0].replace("-", "_").lower() for line in listed}
+    return named | {"yaml", "PIL", "numpy"}
+
+
+def test_no_file_has_the_name_of_a_dependency():
+    """Only the folders ``diffusers`` may: they hold no top-level module."""
+    names = [(path, part) for path in code() for part in (path.stem, *path.parts[:-1])]
+    shared = {str(path) for path, part in names if part in dependencies() and part != "diffusers"}
+    assert not shared
+    assert not [path for path in code() if path.stem == "diffusers"]
+    assert {"torch", "scipy", "transformers", "matplotlib"} & dependencies() >= {"torch", "scipy"}
 
 
 def test_no_open_keywords_below_the_door():
