@@ -3,6 +3,7 @@ how a command ends."""
 
 from __future__ import annotations
 
+from .arguments import between as between
 from .arguments import choice as choice
 from .arguments import flag as flag
 from .arguments import integer as integer

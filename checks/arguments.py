@@ -62,6 +62,15 @@ def number(name: str, value: object, low: float = -math.inf, high: float = math.
     return found if isinstance(found, (int, float)) else float(found)
 
 
+def between(name: str, value: Any, low: float, high: float = math.inf) -> float:
+    """``value`` as an ``int`` or ``float`` if it is a finite real number (no boolean) strictly
+    between ``low`` and ``high``. ArgumentError otherwise."""
+    found = number(name, value)
+    if not low < found < high:
+        raise ArgumentError(f"{name}={shown(value)}: must be {low} < {name} < {high}")
+    return found
+
+
 def is_finite(value: Any) -> bool:
     """True for a real number that float64 holds."""
     try:

@@ -7,7 +7,6 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from inspect import signature
 from typing import Any
 
 from ...checks import choice, unknown
@@ -15,7 +14,7 @@ from ...engine.planning import Request, request, resolve
 from ...samplers import fitted_steps, registry
 from ...schedules.base import Schedule
 from ...schedules.grids.construction import Grid, grid, grid_names
-from ...schedules.grids.registry import ALIASES
+from ...schedules.grids.registry import ALIASES, option_names
 from ..errors import ChoiceError, ScoreError
 
 #: deterministic methods that a table holds where nothing else is said, then one that draws noise
@@ -174,11 +173,7 @@ def grid_choice(text: str) -> Choice:
     found = parse_choice(text)
     if found.name not in (allowed := (*grid_names(), *ALIASES)):
         raise ScoreError(unknown("grid", found.name, allowed))
-    own = [
-        key
-        for key in signature(grid).parameters
-        if key not in ("name", "schedule", "steps", "final", "times", "sigmas")
-    ]
+    own = ("start", *option_names())
     for key in found.options:
         if key not in own:
             raise ChoiceError(f"grid {text!r}: {unknown('option', key, own)}")

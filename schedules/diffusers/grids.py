@@ -26,7 +26,7 @@ from ...checks import GridError
 from ..discrete import DiscreteVP
 from ..grids.construction import Grid
 from ..grids.construction import grid as named_grid
-from ..grids.spacings import quantile
+from ..grids.families.beta_quantiles import quantile
 from ..node import Node
 from ..noise_path import NoisePath
 from .config import LARGEST, Settings
@@ -198,7 +198,7 @@ def _special(
     if name in ("exponential", "lu"):
         values = np.exp(math.log(low) + u * (math.log(high) - math.log(low)))
     elif name == "beta":
-        values = low + quantile({"a": 0.6, "b": 0.6}, u) * (high - low)
+        values = low + quantile(0.6, 0.6, u) * (high - low)
     else:
         a, b = low ** (1.0 / settings.rho), high ** (1.0 / settings.rho)
         values = (a + u * (b - a)) ** settings.rho

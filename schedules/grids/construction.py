@@ -2,14 +2,14 @@
 
 ``final="zero"``: the times run from t_max to t_min and a last step leads to sigma = 0.
 ``final="sigma_min"``: they end at t_min. Where sigma(t_min) = 0 (Flow, Trig) both are the same. The
-spacings themselves, with equations and sources, are in ``spacings``.
+named grids, with equations and sources, are in ``families``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +18,8 @@ import numpy as np
 from ...checks import (
     ArgumentError,
     GridError,
+    between,
     described,
-    flag,
     instance,
     integer,
     is_finite,
@@ -29,11 +29,11 @@ from ...checks import (
     unknown,
 )
 from ..base import Schedule, check_schedule
-from ..discrete import DiscreteVP
 from ..node import Node
+from . import families as families
 from .auto import auto_choice
-from .registry import ALIASES, GRIDS
-from .spacings import Frame
+from .frame import Frame
+from .registry import GRIDS, Family, check_option_names, get, make_options, option_names
 
 #: the longest grid; a plan of more steps would take gigabytes
 MAX_STEPS = 100_000
@@ -43,8 +43,8 @@ Params = tuple[tuple[str, float | str | bool], ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """``steps + 1`` nodes of a schedule from noise to data, with the name and parameters they came
-    from.
+    """``steps + 1`` nodes of a schedule from noise to data, with the name and parameters they were
+    made from.
 
     Compared and hashed by value. ``len(grid)`` is the number of nodes, ``grid[i]`` is node i.
     """
@@ -113,16 +113,15 @@ class Grid:
 
     @classmethod
     def from_nodes(cls, nodes: Sequence[Node], schedule: Schedule) -> Grid:
-        """A grid of explicit nodes, taken as they are (their alpha and sigma need not be the
-        schedule's, rho need not fall).
+        """A grid of the given nodes as they are: alpha and sigma need not be the schedule's, rho
+        need not fall.
 
-        A node without ``t`` gets the schedule's time at its lam in ``times``, NaN where there is
-        none; the node keeps None.
+        For a node without ``t``, ``times`` holds the schedule's time at its lam, NaN where there is
+        none; the node keeps None. Raises GridError where ``nodes`` is no list of nodes.
         """
-
         check_schedule(schedule)
         if not isinstance(nodes, Iterable) or not all(isinstance(node, Node) for node in nodes):
-            raise GridError(f"nodes={shown(nodes)}: a list of Nodes is wanted")
+            raise GridError(f"nodes={shown(nodes)} must be a list of Nodes")
 
         def time(node: Node) -> float:
             try:
@@ -131,6 +130,40 @@ class Grid:
                 return math.nan
 
         return cls(schedule, tuple(time(node) for node in nodes), tuple(nodes), "nodes")
+
+    @classmethod
+    def from_times(
+        cls,
+        schedule: Schedule,
+        values: Sequence[float],
+        name: str,
+        params: Params,
+        final: str,
+        what: str,
+    ) -> Grid:
+        """A grid through times of ``schedule``. Raises GridError, with ``what`` before the message,
+        unless they are times of the schedule at which t and sigma/alpha fall strictly."""
+        try:
+            times = tuple(schedule.clamp(float(t)) for t in values)
+        except ValueError as error:
+            raise GridError(f"{what}{error}") from None
+        for i, (s, t) in enumerate(pairwise(times)):
+            if not s > t:
+                advice = (
+                    "; fewer steps, or a grid that does not round (uniform, lam, karras), avoid "
+                    "repeated times"
+                )
+                raise GridError(
+                    f"{what}times must fall strictly from noise to data, but time {i} is {s!r} "
+                    f"and time {i + 1} is {t!r}{advice if s == t else ''}"
+                )
+        nodes = tuple(schedule.node(t) for t in times)
+        for s_node, t_node in pairwise(nodes):
+            if not s_node.rho > t_node.rho:
+                raise GridError(
+                    f"{what}sigma/alpha does not fall between times {s_node.t!r} and {t_node.t!r}"
+                )
+        return cls(schedule, times, nodes, name, params, final)
 
 
 def grid(
@@ -141,165 +174,95 @@ def grid(
     final: str = "zero",
     start: float | None = None,
     shift: float | None = None,
-    rho: float | None = None,
-    power: float | None = None,
-    offset: int | None = None,
-    drop_last: bool | None = None,
-    a: float | None = None,
-    b: float | None = None,
-    threshold: float | None = None,
-    table: str | None = None,
     times: Sequence[float] | None = None,
     sigmas: Sequence[float] | None = None,
+    **options: Any,
 ) -> Grid:
     """The grid ``name`` of ``steps`` steps on ``schedule``.
 
     Args:
-        name: a name of ``grid_names()``; "auto" is the schedule's own choice; None or "custom" with
-            ``times`` or ``sigmas``.
+        name: a name of ``grid_names()``; "auto" is the choice measured for the schedule; None or
+            "custom" with ``times`` or ``sigmas``.
         steps: number of steps; left out with ``times`` or ``sigmas``.
         final: "zero" or "sigma_min" (module docstring); given times end where they end.
-        start: begin at this time instead of t_max: the named spacing is laid out anew from there,
-            with ``steps`` steps. (The tail of the full grid is ``grid(...).tail(i)``.)
+        start: begin at this time instead of t_max: the named grid is laid out anew from there, with
+            ``steps`` steps. (The tail of the full grid is ``grid(...).tail(i)``.)
         shift: translate grids spaced in t by lam -> lam - log(shift), on schedules from alpha = 0
             to sigma = 0; default: the schedule's own. Grids in lam or rho are not shifted.
-        rho: exponent of karras (7).
-        power: of power (2) and polyexponential (1).
-        offset: first index of leading (0).
-        drop_last: uniform, linspace, leading, power, lam, karras, (poly)exponential take one point
-            more and drop the last (False).
-        a, b: of beta and beta_t (0.6, 0.6).
-        threshold: of linear_quadratic (0.025).
-        table: of ays ("sd15", "sdxl", "svd") and oss ("flux", "wan").
         times: decreasing times of the schedule, taken as they are.
         sigmas: the same as values of sigma/alpha, which may end in 0.
+        options: of the named grid, with its default:
+            rho: exponent of karras (7).
+            power: of power (2) and polyexponential (1).
+            offset: first index of leading (0).
+            drop_last: uniform, linspace, leading, power, lam, karras, (poly)exponential lay out one
+                point more and drop the last (False).
+            a, b: of beta and beta_t (0.6, 0.6).
+            threshold: of linear_quadratic (0.025).
+            table: of ays ("sd15", "sdxl", "svd") and oss ("flux", "wan").
 
-    Raises GridError (a ValueError) for an unknown name, an option the spacing does not have, steps
-    < 1, times that are not finite, not in the schedule or not strictly decreasing (a spacing in
-    integers with more steps than the table has entries).
+    Raises GridError (a ValueError) for an unknown name, an option that the grid does not have, a
+    value out of range, steps < 1, and times that are not finite, not in the schedule or do not fall
+    strictly (a grid of whole indices with more steps than the table has entries).
     """
     check_schedule(schedule)
+    known, options = option_names(), {**options, "shift": shift}
+    given = {k: v for k, v in options.items() if v is not None or k not in known}
     if times is not None or sigmas is not None:
-        given = (start, shift, rho, power, offset, drop_last, a, b, threshold, table)
-        return _given(
-            name, schedule, steps, final, times, sigmas, any(v is not None for v in given)
-        )
+        more = bool(given) or start is not None
+        return _explicit(name, schedule, steps, final, times, sigmas, more)
     if not isinstance(final, str) or final not in ("zero", "sigma_min"):
         raise GridError(unknown("final", final, ("zero", "sigma_min")))
     steps = _checked(integer, "steps", steps, 1)
     if steps > MAX_STEPS:
-        raise GridError(f"steps={steps}: allowed are at most {MAX_STEPS}")
-    options: dict[str, Any] = {
-        "rho": rho,
-        "power": power,
-        "offset": offset,
-        "drop_last": drop_last,
-        "a": a,
-        "b": b,
-    }
-    options |= {"threshold": threshold, "table": table, "shift": shift}
-    options = {k: v for k, v in options.items() if v is not None}
+        raise GridError(f"steps={steps}: must be at most {MAX_STEPS}")
     if name is None or (isinstance(name, str) and name == "auto"):
         name, chosen = auto_choice(schedule)
-        options = {**chosen, **options}
-    return _named(
-        ALIASES.get(name, name) if isinstance(name, str) else name,
-        schedule,
-        steps,
-        final,
-        start,
-        options,
-    )
-
-
-def _named(
-    name: str,
-    schedule: Schedule,
-    steps: int,
-    final: str,
-    start: float | None,
-    options: dict[str, Any],
-) -> Grid:
-    """A grid of the registry."""
-    if not isinstance(name, str) or name not in GRIDS:
-        raise GridError(unknown("grid", name, [*GRIDS, *ALIASES, "auto"]))
-    entry = GRIDS[name]
-    for key in options:
-        if key not in entry.options and not (key == "shift" and entry.in_t):
-            takers = [
-                n for n, e in GRIDS.items() if key in e.options or (key == "shift" and e.in_t)
-            ]
-            raise GridError(f"grid {name!r} takes no {key}=; {', '.join(takers)} do")
-    shift = options.pop("shift", getattr(schedule, "shift", 1.0) if entry.in_t else 1.0)
-    full, shift = _check_options({**entry.options, **options}, shift, schedule)
+        given = {**chosen, **given}
+    family = get(name)
+    check_option_names(family, given)
     top = schedule.t_max if start is None else _start(schedule, start)
+    shift = _shift(family, given.pop("shift", None), schedule)
+    frame = Frame(schedule, steps, top, final, shift)
+    return _laid_out(family, frame, make_options(family, given), start is not None)
+
+
+def _laid_out(family: Family, frame: Frame, options: Any, begun: bool) -> Grid:
+    """The grid of a family. ``begun``: the first time was given as ``start``."""
+    schedule, full, shift = frame.schedule, asdict(options), frame.shift
     try:
         with np.errstate(all="ignore"):
-            values = entry.spacing(Frame(schedule, steps, top, final, shift), full)
+            values = family.layout(frame, options)
     except (ArithmeticError, ArgumentError) as error:
         raise GridError(
-            f"grid {name!r} cannot be laid out with {full}, shift={shift}, {steps} steps on "
-            f"{schedule!r}: {error}"
+            f"grid {family.name!r} cannot be laid out with {full}, shift={shift}, {frame.steps} "
+            f"steps on {schedule!r}: {error}"
         ) from None
     params: list[tuple[str, float | str | bool]] = [
         (k, v) for k, v in full.items() if not (v is False or v == 0)
     ]
     params += [("shift", shift)] if shift != 1.0 else []
-    params += [("start", top)] if start is not None else []
-    advice = f"grid {name!r} with {steps} steps on {schedule!r}: "
-    return _build(schedule, values, name, tuple(params), final, advice)
+    params += [("start", frame.top)] if begun else []
+    what = f"grid {family.name!r} with {frame.steps} steps on {schedule!r}: "
+    return Grid.from_times(schedule, values, family.name, tuple(params), frame.final, what)
 
 
-def _check_options(
-    options: dict[str, Any], shift: Any, schedule: Schedule
-) -> tuple[dict[str, Any], float]:
-    """The options and the shift as plain Python values; GridError for values that no spacing can
-    use."""
-    found = dict(options)
-    for key, high in (
-        ("rho", math.inf),
-        ("power", math.inf),
-        ("a", math.inf),
-        ("b", math.inf),
-        ("threshold", 0.5),
-    ):
-        if key in found:
-            found[key] = _between(key, found[key], high)
-    if "drop_last" in found:
-        found["drop_last"] = _checked(flag, "drop_last", found["drop_last"])
-    if "offset" in found:
-        offset = found["offset"] = _checked(integer, "offset", found["offset"], -(2**63))
-        if offset < 0 or (offset and not isinstance(schedule, DiscreteVP)):
-            raise GridError(
-                f"offset={offset!r}: allowed >= 0, on tables (DiscreteVP) only; the schedule "
-                f"is {schedule!r}"
-            )
-    shift = float(_between("shift", shift, math.inf))
-    if shift != 1.0 and not (
-        schedule.alpha(schedule.t_max) == 0.0 and schedule.sigma(schedule.t_min) == 0.0
-    ):
+def _shift(family: Family, shift: Any, schedule: Schedule) -> float:
+    """The shift of a grid spaced in t, checked; None: the schedule's own."""
+    if shift is None:
+        shift = getattr(schedule, "shift", 1.0) if family.in_t else 1.0
+    found = float(_checked(between, "shift", shift, 0))
+    whole = schedule.alpha(schedule.t_max) == 0.0 and schedule.sigma(schedule.t_min) == 0.0
+    if found != 1.0 and not whole:
         raise GridError(
-            f"shift={shift!r} needs a path from alpha = 0 to sigma = 0 (Flow, Trig); "
-            f"{schedule!r} is none"
+            f"shift={found!r} needs a path from alpha = 0 to sigma = 0 (Flow, Trig), not "
+            f"{schedule!r}"
         )
-    return found, shift
-
-
-def _between(key: str, value: Any, high: float) -> float:
-    """``value`` as a number in (0, high)."""
-    found = plain(value)
-    if (
-        isinstance(found, bool)
-        or not isinstance(found, (int, float))
-        or not is_finite(found)
-        or not 0.0 < found < high
-    ):
-        raise GridError(f"{key}={value!r}: allowed 0 < {key} < {high}")
     return found
 
 
 def _checked(check: Callable[..., Any], *arguments: Any) -> Any:
-    """What a check of ``checks`` gives; its ArgumentError as GridError."""
+    """The result of a check of ``checks``, its ArgumentError as GridError."""
     try:
         return check(*arguments)
     except ArgumentError as error:
@@ -307,7 +270,7 @@ def _checked(check: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _start(schedule: Schedule, start: float) -> float:
-    """The first time asked for, checked."""
+    """The first time, checked."""
     try:
         t = schedule.clamp(
             float(start if isinstance(start, float) else _checked(number, "start", start))
@@ -319,7 +282,7 @@ def _start(schedule: Schedule, start: float) -> float:
     return t
 
 
-def _given(
+def _explicit(
     name: str | None,
     schedule: Schedule,
     steps: int | None,
@@ -328,7 +291,8 @@ def _given(
     sigmas: Sequence[float] | None,
     more: bool,
 ) -> Grid:
-    """The grid of explicit times or noise-to-signal ratios."""
+    """The grid of explicit times or noise-to-signal ratios. ``more``: options or ``start`` were
+    given as well, which is refused."""
     if times is not None and sigmas is not None:
         raise GridError("times= and sigmas= were both given: give one of them")
     if not (name is None or (isinstance(name, str) and name in ("custom", "auto"))) or more:
@@ -348,52 +312,23 @@ def _given(
         values = raw if times is not None else [schedule.time_at_rho(v) for v in raw]
     except ValueError as error:
         raise GridError(f"sigmas: {error}") from None
-    return _build(schedule, values, "custom", (), final, f"{word}: ")
+    return Grid.from_times(schedule, values, "custom", (), final, f"{word}: ")
 
 
 def _numbers(word: str, values: Any) -> list[float]:
     """A caller's list, array or tensor as floats; -inf is sigma = 0 of VE."""
     if getattr(values, "is_meta", False) or getattr(values, "is_sparse", False):
-        raise GridError(f"{word} is a {described(values)}; a list of numbers is wanted")
+        raise GridError(f"{word} must be a list of numbers, got a {described(values)}")
     listed = values.tolist() if hasattr(values, "tolist") else values
     if isinstance(listed, (str, bytes)) or not isinstance(listed, Iterable):
-        raise GridError(f"{word}={values!r}: a list of numbers is wanted")
+        raise GridError(f"{word}={values!r} must be a list of numbers")
     items = [plain(v) for v in listed]
     bad = [v for v in items if isinstance(v, bool) or not isinstance(v, (int, float))]
     if bad:
-        raise GridError(f"{word} holds {bad[0]!r}; numbers are wanted")
+        raise GridError(f"{word} holds {bad[0]!r}; each value must be a number")
     return [float(v) if is_finite(v) or isinstance(v, float) else math.inf for v in items]
-
-
-def _build(
-    schedule: Schedule, values: Sequence[float], name: str, params: Params, final: str, what: str
-) -> Grid:
-    """A Grid of checked times."""
-    try:
-        times = tuple(schedule.clamp(float(t)) for t in values)
-    except ValueError as error:
-        raise GridError(f"{what}{error}") from None
-    for i, (s, t) in enumerate(pairwise(times)):
-        if not s > t:
-            raise GridError(
-                f"{what}times must fall strictly from noise to data, but time {i} is {s!r} "
-                f"and time {i + 1} is {t!r}"
-                + (
-                    "; fewer steps, or a spacing that does not round (uniform, lam, karras), "
-                    "avoid repeated times"
-                    if s == t
-                    else ""
-                )
-            )
-    nodes = tuple(schedule.node(t) for t in times)
-    flat = next((i for i, (s, t) in enumerate(pairwise(nodes)) if not s.rho > t.rho), None)
-    if flat is not None:
-        raise GridError(
-            f"{what}sigma/alpha does not fall between times {times[flat]!r} and {times[flat + 1]!r}"
-        )
-    return Grid(schedule, times, nodes, name, params, final)
 
 
 def grid_names() -> tuple[str, ...]:
     """All grid names, aliases left out."""
-    return (*GRIDS, "auto")
+    return (*sorted(GRIDS), "auto")

@@ -1,52 +1,116 @@
-"""The named grids: their spacing, their options with defaults, and other programs' names for
-them."""
+"""Registry of grid families: name, layout function, options class, aliases.
+
+A family is a function ``(frame, options) -> times`` in a module of ``families``; its ``options``
+annotation names a frozen dataclass that checks its own values. All modules of ``families`` are
+imported, in alphabetical order, by that package.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from . import spacings as s
+from ...checks import GridError, unknown
+from ...checks.option_values import check_types, plainly
+from .frame import Frame
+
+Layout = Callable[[Frame, Any], list[float]]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A named grid. ``in_t``: laid out in t, so that a flow's shift moves it."""
+class NoOptions:
+    """A grid family without options."""
 
-    spacing: Callable[[s.Frame, s.Options], list[float]]
-    options: s.Options = field(default_factory=dict)
+
+@dataclass(frozen=True)
+class Family:
+    """One registered grid family.
+
+    Attributes:
+        name: public name.
+        layout: returns the ``steps + 1`` times of a ``Frame``.
+        options: frozen dataclass of its options.
+        in_t: spaced in t, so that the shift of a flow applies to it.
+    """
+
+    name: str
+    layout: Layout
+    options: type
     in_t: bool = False
 
+    @property
+    def option_names(self) -> tuple[str, ...]:
+        """Names of its options; ``shift`` is one of them for families spaced in t."""
+        own = tuple(f.name for f in dataclasses.fields(self.options))
+        return (*own, "shift") if self.in_t else own
 
-GRIDS: dict[str, Entry] = {
-    "uniform": Entry(s.uniform, {"drop_last": False}, in_t=True),
-    "linspace": Entry(s.linspace, {"drop_last": False}, in_t=True),
-    "leading": Entry(s.leading, {"offset": 0, "drop_last": False}, in_t=True),
-    "trailing": Entry(s.trailing, in_t=True),
-    "quadratic": Entry(s.quadratic, in_t=True),
-    "power": Entry(s.power, {"power": 2.0, "drop_last": False}, in_t=True),
-    "lam": Entry(s.lam, {"drop_last": False}),
-    "karras": Entry(s.karras, {"rho": 7.0, "drop_last": False}),
-    "exponential": Entry(s.lam, {"drop_last": False}),
-    "polyexponential": Entry(s.polyexponential, {"power": 1.0, "drop_last": False}),
-    "beta": Entry(s.beta, {"a": 0.6, "b": 0.6}),
-    "beta_t": Entry(s.beta_t, {"a": 0.6, "b": 0.6}, in_t=True),
-    "ays": Entry(s.ays, {"table": "sd15"}),
-    "oss": Entry(s.oss, {"table": "flux"}),
-    "simple": Entry(s.simple, in_t=True),
-    "normal": Entry(s.uniform, in_t=True),
-    "sgm_uniform": Entry(s.sgm_uniform, in_t=True),
-    "ddim_uniform": Entry(s.ddim_uniform, in_t=True),
-    "kl_optimal": Entry(s.kl_optimal),
-    "linear_quadratic": Entry(s.linear_quadratic, {"threshold": 0.025}, in_t=True),
-}
 
-ALIASES: dict[str, str] = {
-    "logsnr": "lam",
-    "logSNR": "lam",
-    "time_uniform": "uniform",
-    "time_quadratic": "quadratic",
-    "polynomial": "polyexponential",
-    "align_your_steps": "ays",
-    "optimal_steps": "oss",
-}
+#: name -> family
+GRIDS: dict[str, Family] = {}
+#: another name -> name
+ALIASES: dict[str, str] = {}
+
+
+def register(
+    name: str, *, in_t: bool = False, aliases: tuple[str, ...] = ()
+) -> Callable[[Layout], Layout]:
+    """Register the decorated layout function under ``name`` and ``aliases``.
+
+    ``in_t``: the family is spaced in t, so that the shift of a flow applies. Raises GridError where
+    a name is registered twice.
+    """
+
+    def decorate(layout: Layout) -> Layout:
+        for word in (name, *aliases):
+            if word in GRIDS or word in ALIASES:
+                raise GridError(f"grid {word!r} is registered twice")
+        options = typing.get_type_hints(layout).get("options")
+        if not (isinstance(options, type) and dataclasses.is_dataclass(options)):
+            raise GridError(
+                f"grid {name!r}: annotate the argument options of {layout.__name__} with its "
+                "options dataclass (NoOptions where it has none)"
+            )
+        GRIDS[name] = Family(name, layout, options, in_t)
+        ALIASES.update(dict.fromkeys(aliases, name))
+        return layout
+
+    return decorate
+
+
+def get(name: Any) -> Family:
+    """The family called ``name``, or of which it is an alias. Raises GridError with the nearest
+    match."""
+    if not isinstance(name, str) or ALIASES.get(name, name) not in GRIDS:
+        raise GridError(unknown("grid", name, [*GRIDS, *ALIASES, "auto"]))
+    return GRIDS[ALIASES.get(name, name)]
+
+
+def option_names() -> tuple[str, ...]:
+    """Names of the options of all families, sorted."""
+    return tuple(sorted({key for family in GRIDS.values() for key in family.option_names}))
+
+
+def check_option_names(family: Family, given: Mapping[str, Any]) -> None:
+    """Raise GridError for an option that ``family`` does not have, naming the families that
+    do."""
+    for key in given:
+        if key in family.option_names:
+            continue
+        if key not in option_names():
+            raise GridError(f"grid {family.name!r}: {unknown('option', key, option_names())}")
+        takers = sorted(name for name, other in GRIDS.items() if key in other.option_names)
+        raise GridError(f"grid {family.name!r} takes no {key}=; {', '.join(takers)} do")
+
+
+def make_options(family: Family, given: Mapping[str, Any]) -> Any:
+    """The options object of ``family`` filled from ``given``. Raises GridError for a value of the
+    wrong type or out of range."""
+    own = plainly(family.options, given)
+    try:
+        check_types(family.options, own)
+        return family.options(**own)
+    except ValueError as error:
+        raise GridError(f"grid {family.name!r}: {error}") from None

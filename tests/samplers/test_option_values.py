@@ -129,7 +129,7 @@ def test_a_corrector_is_skipped_at_steps_that_are_there(skip):
 def test_nonsense_in_grids(name):
     table = DiscreteVP.from_betas(np.linspace(0.01, 0.1, 50))
     for schedule in (VPLinear(), Flow(), table):
-        for option in (*GRIDS[name].options, "shift", "start", "steps", "final"):
+        for option in (*GRIDS[name].option_names, "shift", "start", "steps", "final"):
             for value in NONSENSE:
                 with pytest.raises(FewstepError):
                     grid(name, schedule, **{"steps": 4, option: value})

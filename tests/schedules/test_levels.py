@@ -269,7 +269,7 @@ def test_published_levels_are_kept_where_they_fit(name: str, first: float, botto
     """Ten steps on a path from the list's first level: the list itself. From another level log rho
     is stretched, its last kept."""
     from fewstep.schedules import EDM, grid
-    from fewstep.schedules.grids.published import AYS
+    from fewstep.schedules.grids.families.align_your_steps import TABLES as AYS
 
     table = AYS[name]
     assert (table[0], table[-1], len(table)) == (first, bottom, 10)
@@ -289,7 +289,7 @@ def test_published_levels_are_kept_where_they_fit(name: str, first: float, botto
 def test_optimal_steps_of_a_flow() -> None:
     """Ten steps on Flow: the published times, the first as published, the last replaced by 0."""
     from fewstep.schedules import grid
-    from fewstep.schedules.grids.published import OSS
+    from fewstep.schedules.grids.families.optimal_stepsizes import TABLES as OSS
 
     assert grid("oss", Flow(), 10, table="flux").times == pytest.approx(
         [*OSS["flux"][:-1], 0.0], rel=1e-9, abs=1e-12

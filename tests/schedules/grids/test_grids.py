@@ -35,7 +35,8 @@ from fewstep.schedules import (
     grid_names,
 )
 from fewstep.schedules.grids.auto import AUTO, auto_choice
-from fewstep.schedules.grids.published import AYS, OSS
+from fewstep.schedules.grids.families.align_your_steps import TABLES as AYS
+from fewstep.schedules.grids.families.optimal_stepsizes import TABLES as OSS
 from fewstep.schedules.grids.registry import ALIASES, GRIDS
 
 DDPM = DiscreteVP.from_betas(np.linspace(1e-4, 0.02, 1000))
