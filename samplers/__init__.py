@@ -6,23 +6,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from . import drivers, multistep, singlestep
 from .aliases import ALIASES, Alias, find
 from .budgets import fitted_steps
-
-# importing a family registers it
-from .drivers import adaptive_sde, dmcmc, dpm_adaptive, ode, picard, predictor_corrector  # noqa: F401
 from .drivers.driver import BudgetError, StepSizeError
+from .families import import_all
 from .floors import FLOORS
-from .multistep import (  # noqa: F401
-    deis,
-    dpm_solver_sde,
-    er_sde,
-    exponential_adams,
-    momentum,
-    multistep,
-    pndm,
-    sa_solver,
-)
 from .registry import (
     NoOptions,
     Sampler,
@@ -33,20 +22,9 @@ from .registry import (
     names,
     register,
 )
-from .singlestep import (  # noqa: F401
-    ancestral,
-    dpm_solver,
-    exponential_rk,
-    flow_sde,
-    interpolants,
-    mean_reverting,
-    pfgmpp,
-    renoising,
-    restart,
-    runge_kutta,
-    seeds,
-    two_stage_sde,
-)
+
+for _folder in (multistep, singlestep, drivers):
+    import_all(_folder)
 
 __all__ = [
     "ALIASES",

@@ -15,7 +15,8 @@ from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import register
 from ..singlestep.runge_kutta import TABLEAUS, RhoFrame, runge_kutta
-from .multistep import Scheme, multistep
+from .recurrence import Step, multistep
+from .weight_rules import Interpolation
 
 #: variant -> interpolation variable; ``logrho`` is what diffusers calls DEIS
 VARIABLES = {"tab": "t", "rhoab": "rho", "logrho": "lam"}
@@ -72,7 +73,6 @@ def deis(b: PlanBuilder, grid: Grid, options: DEIS) -> Plan:
     """DEIS: noise-form multistep in t or rho with exact integrals, or Runge-Kutta in rho."""
     if options.variant == "rhork":
         return runge_kutta(b, grid, TABLEAUS[options.rk], RhoFrame(grid))
-    variable = VARIABLES[options.variant]
-    return multistep(
-        b, grid, Scheme("eps", variable, options.order, lower_order_final=options.lower_order_final)
-    )
+    rule = Interpolation("eps", VARIABLES[options.variant], t_of_lam=grid.schedule.t_of_lam)
+    step = Step(rule, options.order)
+    return multistep(b, grid, step, lower_order_final=options.lower_order_final)

@@ -16,7 +16,10 @@ from ...plans.builder import PlanBuilder
 from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import register
-from .multistep import DPMMultistep, Scheme, multistep
+from .compat import HalvedDifference
+from .dpm_solver import DPMMultistep
+from .recurrence import Rule, Step, multistep
+from .weight_rules import Interpolation
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,12 @@ class DPMMultistep3SDE:
         number("s_noise", self.s_noise, 0.0, 10.0)
         flag("lower_order_final", self.lower_order_final)
 
-    def scheme(self, third: str | None = None) -> Scheme:
-        """The multistep of three nodes."""
-        tau = math.sqrt(self.eta)
-        return Scheme(
-            order=3,
-            third=third,
-            tau=tau,
-            s_noise=self.s_noise,
-            lower_order_final=self.lower_order_final,
-        )
+    def multistep(self, b: PlanBuilder, grid: Grid, *, halved: bool = False) -> Plan:
+        """The plan with three past predictions; ``halved``: their second difference as the peers
+        compute it."""
+        rule: Rule = Interpolation(tau=math.sqrt(self.eta))
+        step = Step(HalvedDifference(rule) if halved else rule, 3, s_noise=self.s_noise)
+        return multistep(b, grid, step, lower_order_final=self.lower_order_final)
 
 
 @dataclass(frozen=True)
@@ -92,13 +91,9 @@ class NoiseFormSDE2(DPMMultistep):
 )
 def dpmpp_2m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistepSDE) -> Plan:
     """SDE-DPM-Solver++ 2M: the reverse SDE with two data predictions."""
-    scheme = Scheme(
-        moment=options.moment,
-        tau=math.sqrt(options.eta),
-        s_noise=options.s_noise,
-        lower_order_final=options.lower_order_final,
-    )
-    return multistep(b, grid, scheme)
+    rule = Interpolation(tau=math.sqrt(options.eta), moment=options.moment)
+    step = Step(rule, 2, s_noise=options.s_noise)
+    return multistep(b, grid, step, lower_order_final=options.lower_order_final)
 
 
 @register(
@@ -112,7 +107,7 @@ def dpmpp_2m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistepSDE) -> Plan:
 def dpmpp_3m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
     """SDE-DPM-Solver++ 3M: the exact quadratic through three data predictions; weak order 2, third
     order at eta = 0."""
-    return multistep(b, grid, options.scheme())
+    return options.multistep(b, grid)
 
 
 @register(
@@ -125,7 +120,7 @@ def dpmpp_3m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
 )
 def dpmpp_3m_sde_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
     """SDE-DPM-Solver++ 3M as k-diffusion computes it: half of the second difference."""
-    return multistep(b, grid, options.scheme("halved"))
+    return options.multistep(b, grid, halved=True)
 
 
 @register(
@@ -139,7 +134,8 @@ def dpmpp_3m_sde_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -
 def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan:
     """SDE-DPM-Solver-1: the reverse SDE with one noise prediction; its noise grows as e^h, so it
     wants short steps."""
-    return multistep(b, grid, Scheme(kind="eps", order=1, tau=options.tau, s_noise=options.s_noise))
+    rule = Interpolation("eps", tau=options.tau)
+    return multistep(b, grid, Step(rule, 1, s_noise=options.s_noise))
 
 
 @register(
@@ -153,15 +149,6 @@ def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan
 def sde_dpm_solver_2m(b: PlanBuilder, grid: Grid, options: NoiseFormSDE2) -> Plan:
     """SDE-DPM-Solver 2M: the reverse SDE with two noise predictions; its noise grows as e^h, so it
     wants short steps."""
-    lower = options.lower_order_final
-    return multistep(
-        b,
-        grid,
-        Scheme(
-            kind="eps",
-            moment=options.moment,
-            tau=options.tau,
-            s_noise=options.s_noise,
-            lower_order_final=lower,
-        ),
-    )
+    rule = Interpolation("eps", tau=options.tau, moment=options.moment)
+    step = Step(rule, 2, s_noise=options.s_noise)
+    return multistep(b, grid, step, lower_order_final=options.lower_order_final)

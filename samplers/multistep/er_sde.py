@@ -21,7 +21,9 @@ from ...plans.instructions import Plan
 from ...plans.weights.noise_scale import NOISE_SCALES
 from ...schedules.grids.construction import Grid
 from ..registry import register
-from .multistep import Scheme, multistep
+from .compat import OneSidedDerivative
+from .recurrence import Rule, Step, multistep
+from .weight_rules import ExtendedSDE
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,12 @@ class ERSDE:
         number("s_noise", self.s_noise, 0.0, 10.0)
         flag("lower_order_final", self.lower_order_final)
 
-    def scheme(self, third: str | None = None) -> Scheme:
-        """The multistep behind the method."""
-        scale, lower = NOISE_SCALES[self.noise_scale], self.lower_order_final
-        return Scheme(
-            order=self.order,
-            scale=scale,
-            third=third,
-            s_noise=self.s_noise,
-            lower_order_final=lower,
-        )
+    def multistep(self, b: PlanBuilder, grid: Grid, *, one_sided: bool = False) -> Plan:
+        """The plan; ``one_sided``: three predictions as the authors' code weighs them."""
+        rule: Rule = ExtendedSDE(NOISE_SCALES[self.noise_scale])
+        rule = OneSidedDerivative(rule) if one_sided else rule
+        step = Step(rule, self.order, s_noise=self.s_noise)
+        return multistep(b, grid, step, lower_order_final=self.lower_order_final)
 
     def tau_at(self, rho: float) -> float:
         """The diffusion strength at noise-to-signal ratio ``rho``,
@@ -87,7 +85,7 @@ class ERSDE:
 def er_sde(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
     """ER-SDE-Solver: data predictions interpolated in rho; weak order 2 with noise, third order
     without."""
-    return multistep(b, grid, options.scheme())
+    return options.multistep(b, grid)
 
 
 @register(
@@ -101,4 +99,4 @@ def er_sde(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
 def er_sde_compat(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
     """ER-SDE-Solver with the authors' third order (second order in fact), with exact integrals for
     their sums over 100 points."""
-    return multistep(b, grid, options.scheme("onesided"))
+    return options.multistep(b, grid, one_sided=True)

@@ -17,23 +17,23 @@ it. Some named methods (``lower_order_final`` is theirs too):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...checks import ArgumentError, choice, flag, integer
-from ...plans.builder import Expression, PlanBuilder, dot
+from ...plans.builder import PlanBuilder
 from ...plans.instructions import Plan
-from ...plans.weights.exponential import KINDS, MAX_NODES, MOMENTS, VARIABLES, Map, weights
+from ...plans.weights.exponential import KINDS, MAX_NODES, MOMENTS, VARIABLES, Map
 from ...schedules.grids.construction import Grid
-from ...schedules.node import Node
 from ..registry import register
+from .recurrence import Step, multistep
+from .weight_rules import Interpolation
 
 CORRECTORS = ("none", "pseudo", "implicit")
 
 
-class Choice(NamedTuple):
-    """What one step does; ``order`` counts past nodes, see ``ExponentialAdams``."""
+class StepOptions(NamedTuple):
+    """The options of one step, see ``ExponentialAdams``."""
 
     order: int
     kind: str
@@ -41,65 +41,15 @@ class Choice(NamedTuple):
     corrector: str
     moment: str
 
-
-#: a past evaluation: its node and its prediction by kind
-Past = tuple[Node, dict[str, Expression]]
-
-
-def exponential_adams_plan(
-    b: PlanBuilder, grid: Grid, choices: Sequence[Choice], *, lower_order_final: bool
-) -> Plan:
-    """Write the plan that follows ``choices``, one a step of ``grid``."""
-    x = b.start(grid[0])
-    reach = max(c.order for c in choices)
-    history: list[Past] = []
-    step = None
-    for i, (s, t) in enumerate(grid.pairs()):
-        kinds = _kinds(choices, i)
-        now = _evaluate(b, x, s, kinds)
-        if step is not None and step.choice.corrector != "none":
-            x = b.at(s, step.to(s, [(s, now), *step.past]))
-            now = _evaluate(b, x, s, kinds) if step.choice.corrector == "implicit" else now
-        history = [(s, now), *history[: reach - 1]]
-        used = min(choices[i].order, len(history), grid.steps - i if lower_order_final else reach)
-        step = _Step(x, s, history[:used], choices[i], grid.schedule.t_of_lam)
-        x = b.at(t, step.to(t, step.past))
-    return b.finish(x)
-
-
-def _kinds(choices: Sequence[Choice], i: int) -> tuple[str, ...]:
-    """The kinds that step i, the corrector of the one before and the steps that still reach back to
-    node i ask for."""
-    wanted = [c.kind for j, c in enumerate(choices[i:]) if j < c.order]
-    if i and choices[i - 1].corrector != "none":
-        wanted.append(choices[i - 1].kind)
-    return tuple(dict.fromkeys(wanted))
-
-
-def _evaluate(
-    b: PlanBuilder, x: Expression, s: Node, kinds: tuple[str, ...]
-) -> dict[str, Expression]:
-    return dict(zip(kinds, b.evaluate_kinds(x, s, kinds), strict=True))
-
-
-class _Step(NamedTuple):
-    """A step from state ``x`` at ``s``: what predictor and corrector have in common."""
-
-    x: Expression
-    s: Node
-    past: list[Past]
-    choice: Choice
-    t_of_lam: Map
-
-    def to(self, t: Node, nodes: list[Past]) -> Expression:
-        """The state at ``t`` from the predictions at ``nodes``."""
-        c = self.choice
-        where = [node for node, _ in nodes]
-        moment = c.moment if c.moment != "exact" and len(nodes) == 2 else None
-        w = weights(
-            self.s, t, where, c.kind, variable=c.variable, t_of_lam=self.t_of_lam, moment=moment
+    def step(self, t_of_lam: Map) -> Step:
+        """The step that they describe."""
+        moment = None if self.moment == "exact" else self.moment
+        return Step(
+            Interpolation(self.kind, self.variable, moment=moment, t_of_lam=t_of_lam),
+            self.order,
+            0 if self.corrector == "none" else self.order + 1,
+            again=self.corrector == "implicit",
         )
-        return w.carry * self.x + dot(w.values, [by_kind[c.kind] for _, by_kind in nodes])
 
 
 @dataclass(frozen=True)
@@ -126,7 +76,7 @@ class ExponentialAdams:
 
     def __post_init__(self) -> None:
         flag("lower_order_final", self.lower_order_final)
-        fields = Choice._fields
+        fields = StepOptions._fields
         for name in fields:
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
@@ -141,10 +91,10 @@ class ExponentialAdams:
         for c in self.choices(next(iter(lengths.values()), 1)):
             _check(c)
 
-    def choices(self, steps: int) -> list[Choice]:
+    def choices(self, steps: int) -> list[StepOptions]:
         """One choice a step; ValueError where a tuple has another length."""
-        columns = [self._column(name, steps) for name in Choice._fields]
-        return [Choice(*row) for row in zip(*columns, strict=True)]
+        columns = [self._column(name, steps) for name in StepOptions._fields]
+        return [StepOptions(*row) for row in zip(*columns, strict=True)]
 
     def _column(self, name: str, steps: int) -> tuple[Any, ...]:
         value = getattr(self, name)
@@ -158,13 +108,13 @@ class ExponentialAdams:
     def declared(self) -> int:
         """The smallest order of a step: its nodes, one more with a corrector."""
         steps = max(
-            (len(v) for name in Choice._fields if isinstance(v := getattr(self, name), tuple)),
+            (len(v) for name in StepOptions._fields if isinstance(v := getattr(self, name), tuple)),
             default=1,
         )
         return min(c.order + (c.corrector != "none") for c in self.choices(steps))
 
 
-def _check(c: Choice) -> None:
+def _check(c: StepOptions) -> None:
     integer("order", c.order, 1, MAX_NODES)
     choice("kind", c.kind, KINDS)
     choice("variable", c.variable, VARIABLES)
@@ -208,7 +158,8 @@ def exponential_adams(b: PlanBuilder, grid: Grid, options: ExponentialAdams) -> 
     a choice for each step."""
     before = len(b.nodes) - len(grid)  # steps made already: the one out of alpha = 0
     choices = options.choices(grid.steps + before)[before:]
-    return exponential_adams_plan(b, grid, choices, lower_order_final=options.lower_order_final)
+    steps = [c.step(grid.schedule.t_of_lam) for c in choices]
+    return multistep(b, grid, steps, lower_order_final=options.lower_order_final)
 
 
 @dataclass(frozen=True)
@@ -234,7 +185,5 @@ class FlowAdams:
 )
 def flow_adams(b: PlanBuilder, grid: Grid, options: FlowAdams) -> Plan:
     """Adams-Bashforth in t on the velocity, for any steps: one evaluation a step."""
-    step = Choice(options.order, "velocity", "t", "none", "exact")
-    return exponential_adams_plan(
-        b, grid, [step] * grid.steps, lower_order_final=options.lower_order_final
-    )
+    step = Step(Interpolation("velocity", "t"), options.order)
+    return multistep(b, grid, step, lower_order_final=options.lower_order_final)

@@ -9,6 +9,7 @@ one-node x0 step.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...checks import ArgumentError, choice, flag, integer, number
@@ -16,8 +17,11 @@ from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.instructions import Plan
 from ...plans.weights.exponential import adams, weights
 from ...schedules.grids.construction import Grid
+from ...schedules.node import Node
 from ..registry import register
 from .pndm import transfer
+from .recurrence import Step, multistep
+from .weight_rules import Transfer
 
 #: Adams-Bashforth in backward differences, ``int_0^1 (-1)^j binom(-theta, j) dtheta``
 _GAMMA = (1.0, 1 / 2, 5 / 12, 3 / 8, 251 / 720)
@@ -38,6 +42,30 @@ def damped_adams(k: int, beta: float) -> tuple[float, ...]:
     return tuple(
         (-1) ** m * sum(math.comb(j, m) * series[j] for j in range(m, k)) for m in range(k)
     )
+
+
+@dataclass(frozen=True)
+class DampedAdams(Transfer):
+    """The weights of GHVB on stored running means."""
+
+    beta: float = 1.0
+
+    def coefficients(self, s: Node, t: Node, nodes: Sequence[Node]) -> Sequence[float]:
+        """See ``damped_adams``."""
+        return damped_adams(len(nodes), self.beta)
+
+
+@dataclass(frozen=True)
+class Extrapolation(Transfer):
+    """``gamma e_0 + (1 - gamma) e_1``; ``e_0`` in the first step and in one to sigma = 0."""
+
+    gamma: float = 2.0
+
+    def coefficients(self, s: Node, t: Node, nodes: Sequence[Node]) -> Sequence[float]:
+        """(gamma, 1 - gamma)."""
+        if len(nodes) == 1 or t.sigma == 0.0:
+            return (1.0, *(0.0,) * (len(nodes) - 1))
+        return self.gamma, 1.0 - self.gamma
 
 
 @dataclass(frozen=True)
@@ -103,16 +131,13 @@ class GradientEstimation:
 def ghvb(b: PlanBuilder, grid: Grid, options: GHVB) -> Plan:
     """Generalised heavy ball: Adams-Bashforth on a running mean of the noise predictions; of order
     k on equal steps in rho, else 2."""
-    x = b.start(grid[0])
-    means: list[Expression] = []
-    for s, t in grid.pairs():
-        e = b.evaluate(x, s, "eps")
-        means = [
-            _mean(b, means[0] if means else None, e, options.beta),
-            *means[: options.nodes - 1],
-        ]
-        x = b.at(t, transfer(x, dot(damped_adams(len(means), options.beta), means), s, t))
-    return b.finish(x)
+    return multistep(
+        b,
+        grid,
+        Step(DampedAdams(options.beta), options.nodes),
+        lower_order_final=False,
+        stored=lambda b, before, m: _mean(b, before, m, options.beta),
+    )
 
 
 def _mean(b: PlanBuilder, before: Expression | None, new: Expression, beta: float) -> Expression:
@@ -193,21 +218,4 @@ def _half_difference(history: list[Expression], ratio: float, last: bool) -> Exp
 def gradient_estimation(b: PlanBuilder, grid: Grid, options: GradientEstimation) -> Plan:
     """Gradient estimation: Euler in rho along ``gamma eps_i + (1 - gamma) eps_{i-1}``, plain Euler
     in the first step and to sigma = 0."""
-    x = b.start(grid[0])
-    before: Expression | None = None
-    for s, t in grid.pairs():
-        e = b.evaluate(x, s, "eps")
-        plain = before is None or t.sigma == 0.0
-        x = b.at(
-            t,
-            transfer(
-                x,
-                e
-                if before is None or plain
-                else options.gamma * e + (1.0 - options.gamma) * before,
-                s,
-                t,
-            ),
-        )
-        before = e
-    return b.finish(x)
+    return multistep(b, grid, Step(Extrapolation(options.gamma), 2), lower_order_final=False)

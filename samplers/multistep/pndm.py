@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 from ...checks import choice, flag, integer
-from ...plans.builder import Expression, PlanBuilder, dot
+from ...plans.builder import Expression, PlanBuilder
 from ...plans.instructions import Plan
-from ...plans.weights.exponential import adams
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import NoOptions, register
-from .multistep import Scheme, multistep
+from .compat import MisplacedAdams
+from .recurrence import StartUp, Step, multistep
+from .weight_rules import Interpolation, UniformAdams
 
 
 def transfer(x: Expression, e: Expression, s: Node, t: Node) -> Expression:
@@ -67,14 +67,36 @@ class VariableIPNDM(IPNDM):
         flag("lower_order_final", self.lower_order_final)
 
 
-def _runge_kutta(
-    b: PlanBuilder, x: Expression, e1: Expression, s: Node, middle: Node, t: Node
-) -> Expression:
-    """Slope of a pseudo Runge-Kutta step whose first evaluation is ``e1``."""
-    e2 = b.evaluate(b.at(middle, transfer(x, e1, s, middle)), middle, "eps")
-    e3 = b.evaluate(b.at(middle, transfer(x, e2, s, middle)), middle, "eps")
-    e4 = b.evaluate(b.at(t, transfer(x, e3, s, t)), t, "eps")
-    return (e1 + 2.0 * e2 + 2.0 * e3 + e4) / 6.0
+def _adams(order: int) -> Step:
+    """Uniform Adams-Bashforth on ``order`` noise predictions."""
+    return Step(UniformAdams(), order)
+
+
+def _heun(
+    b: PlanBuilder, i: int, x: Expression, m: Expression, s: Node, t: Node
+) -> Expression | None:
+    """A pseudo Heun step first."""
+    if i > 0 or t.sigma == 0.0:
+        return None
+    ahead = b.evaluate(b.at(t, transfer(x, m, s, t)), t, "eps")
+    return b.at(t, transfer(x, 0.5 * (m + ahead), s, t))
+
+
+def _classical(grid: Grid) -> StartUp:
+    """Three pseudo Runge-Kutta steps first."""
+
+    def start_up(
+        b: PlanBuilder, i: int, x: Expression, m: Expression, s: Node, t: Node
+    ) -> Expression | None:
+        middle = _halfway(grid, s, t) if i < 3 else None
+        if middle is None:
+            return None
+        e2 = b.evaluate(b.at(middle, transfer(x, m, s, middle)), middle, "eps")
+        e3 = b.evaluate(b.at(middle, transfer(x, e2, s, middle)), middle, "eps")
+        e4 = b.evaluate(b.at(t, transfer(x, e3, s, t)), t, "eps")
+        return b.at(t, transfer(x, (m + 2.0 * e2 + 2.0 * e3 + e4) / 6.0, s, t))
+
+    return start_up
 
 
 @register(
@@ -86,20 +108,9 @@ def _runge_kutta(
 def pndm(b: PlanBuilder, grid: Grid, options: PNDM) -> Plan:
     """F-PNDM: three pseudo Runge-Kutta steps, then four noise predictions; N + 9 evaluations.
     S-PNDM: N + 1."""
-    x = b.start(grid[0])
-    history: list[Expression] = []
-    for i, (s, t) in enumerate(grid.pairs()):
-        e = b.evaluate(x, s, "eps")
-        history = [e, *history[: 3 if options.variant == "F" else 1]]
-        middle = _halfway(grid, s, t) if i < 3 and options.variant == "F" else None
-        if middle is not None:
-            e = _runge_kutta(b, x, e, s, middle, t)
-        elif i == 0 and t.sigma > 0.0 and options.variant == "S":
-            e = 0.5 * (e + b.evaluate(b.at(t, transfer(x, e, s, t)), t, "eps"))
-        else:
-            e = dot(adams(len(history)), history)
-        x = b.at(t, transfer(x, e, s, t))
-    return b.finish(x)
+    if options.variant == "S":
+        return multistep(b, grid, _adams(2), lower_order_final=False, start_up=_heun)
+    return multistep(b, grid, _adams(4), lower_order_final=False, start_up=_classical(grid))
 
 
 @register(
@@ -110,17 +121,7 @@ def pndm(b: PlanBuilder, grid: Grid, options: PNDM) -> Plan:
 def plms(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     """PLMS: a Heun-like first step, then two, three and four noise predictions; N + 1 evaluations
     (1 for one step)."""
-    x = b.start(grid[0])
-    history: list[Expression] = []
-    for i, (s, t) in enumerate(grid.pairs()):
-        e = b.evaluate(x, s, "eps")
-        history = [e, *history[:3]]
-        if i == 0 and t.sigma > 0.0:
-            ahead = b.evaluate(b.at(t, transfer(x, e, s, t)), t, "eps")
-            x = b.at(t, transfer(x, 0.5 * (e + ahead), s, t))
-        else:
-            x = b.at(t, transfer(x, dot(adams(len(history)), history), s, t))
-    return b.finish(x)
+    return multistep(b, grid, _adams(4), lower_order_final=False, start_up=_heun)
 
 
 @register(
@@ -131,12 +132,7 @@ def plms(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
 )
 def ipndm(b: PlanBuilder, grid: Grid, options: IPNDM) -> Plan:
     """Improved PNDM: uniform Adams-Bashforth weights from the first step on; N evaluations."""
-    x = b.start(grid[0])
-    history: list[Expression] = []
-    for s, t in grid.pairs():
-        history = [b.evaluate(x, s, "eps"), *history[: options.order - 1]]
-        x = b.at(t, transfer(x, dot(adams(len(history)), history), s, t))
-    return b.finish(x)
+    return multistep(b, grid, _adams(options.order), lower_order_final=False)
 
 
 @register(
@@ -148,8 +144,8 @@ def ipndm(b: PlanBuilder, grid: Grid, options: IPNDM) -> Plan:
 def ipndm_v(b: PlanBuilder, grid: Grid, options: VariableIPNDM) -> Plan:
     """iPNDM with the Adams-Bashforth weights of the steps themselves: the same plans as LMS and
     DEIS rho-AB."""
-    scheme = Scheme("eps", "rho", options.order, lower_order_final=options.lower_order_final)
-    return multistep(b, grid, scheme)
+    step = Step(Interpolation("eps", "rho"), options.order)
+    return multistep(b, grid, step, lower_order_final=options.lower_order_final)
 
 
 @dataclass(frozen=True)
@@ -174,35 +170,4 @@ def ipndm_v_compat(b: PlanBuilder, grid: Grid, options: CompatIPNDM) -> Plan:
     With order 4 the noise of a state is off by the unevenness of the steps (consistency
     ``signal``), which leaves second order.
     """
-    x = b.start(grid[0])
-    history: list[Expression] = []
-    for i, (s, t) in enumerate(grid.pairs()):
-        history = [b.evaluate(x, s, "eps"), *history[: options.order - 1]]
-        rhos = [t.rho, *(grid[j].rho for j in range(i, i - len(history), -1))]
-        x = b.at(t, transfer(x, dot(_slipped([p - q for p, q in pairwise(rhos)]), history), s, t))
-    return b.finish(x)
-
-
-def _slipped(h: list[float]) -> tuple[float, ...]:
-    """Weights of the peers for the steps ``h`` (newest first): of
-    ``h[0] (e_0 + w_1 d_1 + w_2 d_2 + w_3 d_3)`` with the divided differences d_k scaled by h_1 h_2
-    ..., w_1 is right, w_2 has its bracket misplaced and w_3 a sign; d_3 ends on the wrong ratio."""
-    if len(h) == 1:
-        return (1.0,)
-    first = 0.5 * h[0] / h[1]
-    if len(h) == 2:
-        return 1.0 + first, -first
-    a, r = h[0] / (3.0 * (h[0] + h[1])), h[1] / h[2]
-    second = 0.5 * (1.0 - a * (h[0] * (h[0] + h[1])) / (h[1] * (h[1] + h[2])))
-    if len(h) == 3:
-        return 1.0 + first + second, -first - (1.0 + r) * second, r * second
-    reach = h[0] + h[1] + h[2]
-    b = 0.5 * (1.0 - a) + (1.0 - 0.5 * h[0] / (h[0] + h[1])) * h[0] / (6.0 * reach)
-    third = b * h[0] * (h[0] + h[1]) * reach / (h[1] * (h[1] + h[2]) * (h[1] + h[2] + h[3]))
-    q = h[1] * (h[1] + h[2]) / (h[2] * (h[2] + h[3]))
-    return (
-        1.0 + first + second + third,
-        -first - (1.0 + r) * second - (1.0 + r + q) * third,
-        r * second + (r + q * (1.0 + h[2] / h[3])) * third,
-        -q * r * third,
-    )
+    return multistep(b, grid, Step(MisplacedAdams(), options.order), lower_order_final=False)

@@ -15,7 +15,8 @@ from ...plans.builder import PlanBuilder
 from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import register
-from .multistep import Scheme, multistep
+from .recurrence import Step, multistep
+from .weight_rules import Interpolation
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,15 @@ def _order(options: SASolver) -> int:
 def sa_solver(b: PlanBuilder, grid: Grid, options: SASolver) -> Plan:
     """SA-Solver: stochastic Adams predictor and corrector for one evaluation a step; weak order 2
     at most, p + 1 at tau = 0."""
-    scheme = Scheme(
-        kind=options.kind,
-        order=options.predictor_order,
-        corrector=options.corrector_order,
-        again=options.mode == "pece",
-        moment="linear" if options.correction == "linear" and options.kind == "x0" else None,
-        tau=options.taus(grid, len(b.nodes) - 1),
-        lower_order_final=options.lower_order_final,
-    )
-    return multistep(b, grid, scheme)
+    kind = options.kind
+    moment = "linear" if options.correction == "linear" and kind == "x0" else None
+    steps = [
+        Step(
+            Interpolation(kind, tau=tau, moment=moment),
+            options.predictor_order,
+            options.corrector_order,
+            again=options.mode == "pece",
+        )
+        for tau in options.taus(grid, len(b.nodes) - 1)
+    ]
+    return multistep(b, grid, steps, lower_order_final=options.lower_order_final)

@@ -31,7 +31,8 @@ from ...plans.weights.node_distances import lam_gap
 from ...plans.weights.phi import phi
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
-from ..multistep.multistep import Scheme, multistep
+from ..multistep.recurrence import Step, multistep
+from ..multistep.weight_rules import Interpolation
 from ..registry import register
 
 #: ``f(i)`` is phi_i(z), ``f(i, c)`` is phi_i(c z)
@@ -244,7 +245,8 @@ def res_3s(b: PlanBuilder, grid: Grid, options: RES3S) -> Plan:
 def res_2m(b: PlanBuilder, grid: Grid, options: RES2M) -> Plan:
     """RES second order, multistep: two data predictions with the exact integral (DPM-Solver++ 2M,
     taylor)."""
-    return multistep(b, grid, Scheme(lower_order_final=options.lower_order_final))
+    step = Step(Interpolation(), 2)
+    return multistep(b, grid, step, lower_order_final=options.lower_order_final)
 
 
 @register(

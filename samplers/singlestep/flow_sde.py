@@ -25,7 +25,8 @@ from ...checks import ArgumentError, choice, integer, number
 from ...plans.builder import PlanBuilder
 from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
-from ..multistep.multistep import Scheme, multistep
+from ..multistep.recurrence import Step, multistep
+from ..multistep.weight_rules import Interpolation
 from ..registry import register
 from .interpolants import data_step, diffusion_of_tau, em_step
 
@@ -96,7 +97,8 @@ def flow_sde(b: PlanBuilder, grid: Grid, options: FlowSDE) -> Plan:
     Euler-Maruyama."""
     taus = options.of_steps(grid.steps)
     if options.form == "exact":
-        return multistep(b, grid, Scheme(order=options.order, tau=taus, lower_order_final=False))
+        steps = [Step(Interpolation(tau=tau), options.order) for tau in taus]
+        return multistep(b, grid, steps, lower_order_final=False)
     x = b.start(grid[0])
     for tau, (s, t) in zip(taus, grid.pairs(), strict=True):
         x = (

@@ -22,7 +22,8 @@ from ...checks import choice, flag, integer
 from ...plans.builder import PlanBuilder
 from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
-from ..multistep.multistep import Scheme, multistep
+from ..multistep.recurrence import Step, multistep
+from ..multistep.weight_rules import Interpolation
 from ..registry import register
 
 
@@ -39,15 +40,10 @@ class MR:
         choice("kind", self.kind, ("x0", "eps"))
         flag("lower_order_final", self.lower_order_final)
 
-    def scheme(self, tau: float) -> Scheme:
-        """The multistep method."""
-        return Scheme(
-            kind=self.kind,
-            order=self.order,
-            moment="half",
-            tau=tau,
-            lower_order_final=self.lower_order_final,
-        )
+    def multistep(self, b: PlanBuilder, grid: Grid, tau: float) -> Plan:
+        """The plan of diffusion strength ``tau``."""
+        step = Step(Interpolation(self.kind, tau=tau, moment="half"), self.order)
+        return multistep(b, grid, step, lower_order_final=self.lower_order_final)
 
 
 _VARIANTS = ({"order": 1}, {"kind": "eps"}, {"order": 1, "kind": "eps"})
@@ -61,7 +57,7 @@ _VARIANTS = ({"order": 1}, {"kind": "eps"}, {"order": 1, "kind": "eps"})
 )
 def mr_ode(b: PlanBuilder, grid: Grid, options: MR) -> Plan:
     """MR Sampler, ODE: exponential multistep of a mean-reverting path."""
-    return multistep(b, grid, options.scheme(0.0))
+    return options.multistep(b, grid, 0.0)
 
 
 @register(
@@ -74,4 +70,4 @@ def mr_ode(b: PlanBuilder, grid: Grid, options: MR) -> Plan:
 )
 def mr_sde(b: PlanBuilder, grid: Grid, options: MR) -> Plan:
     """MR Sampler, SDE: exponential multistep of the reversed mean-reverting SDE."""
-    return multistep(b, grid, options.scheme(1.0))
+    return options.multistep(b, grid, 1.0)

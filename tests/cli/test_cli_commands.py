@@ -17,7 +17,7 @@ from fewstep.eval.certificates.problem import exact_states, mixture, smooth_grid
 from fewstep.models import ModelError
 from fewstep.plans import Plan, run
 from fewstep.samplers import build, get, names, registry
-from fewstep.samplers.multistep.multistep import UniPC, unipc
+from fewstep.samplers.multistep.unipc import UniPC, unipc
 from fewstep.schedules import EDM, Flow, VPLinear
 
 

@@ -14,7 +14,9 @@ from fewstep.models import GaussianMixture
 from fewstep.plans.builder import Expression, PlanBuilder, dot
 from fewstep.plans.instructions import Plan
 from fewstep.plans.weights.exponential import adams, weights
-from fewstep.samplers.multistep.multistep import Scheme, multistep
+from fewstep.samplers.multistep.compat import HalvedDifference
+from fewstep.samplers.multistep.recurrence import Step, multistep
+from fewstep.samplers.multistep.weight_rules import Interpolation
 from fewstep.samplers.singlestep.dpm_solver import fill_orders
 from fewstep.schedules import Grid, Node, Schedule
 
@@ -24,10 +26,8 @@ Write = Callable[[PlanBuilder, Grid], Plan]
 def half_of_second_difference(lower_order_final: bool) -> Write:
     """DPM-Solver 3M, noise form, whose second difference counts half (as in
     ``dpmpp_3m_compat``)."""
-    scheme = Scheme(
-        kind="eps", order=3, moment="half", third="halved", lower_order_final=lower_order_final
-    )
-    return lambda b, grid: multistep(b, grid, scheme)
+    step = Step(HalvedDifference(Interpolation("eps", moment="half")), 3)
+    return lambda b, grid: multistep(b, grid, step, lower_order_final=lower_order_final)
 
 
 def half_weight_in_stage(kind: str) -> Write:

@@ -17,7 +17,8 @@ from fewstep.plans.walk import jumps, local_defects, walked_order
 from fewstep.plans.weights.exponential import weights
 from fewstep.plans.weights.noise_scale import NOISE_SCALES, noise_scale_weights, power
 from fewstep.samplers import SamplerError, build, get, make_options
-from fewstep.samplers.multistep.multistep import Scheme, multistep
+from fewstep.samplers.multistep.recurrence import Step, multistep
+from fewstep.samplers.multistep.weight_rules import Interpolation
 from fewstep.samplers.singlestep.seeds import SEEDS2, exponential_sde
 from fewstep.schedules import EDM, DiscreteVP, Flow, Grid, Node, VPLinear, grid
 
@@ -39,11 +40,6 @@ def path(steps=7, final="zero", schedule=VP):
 
 def plan(name, where=None, **options):
     return build(name, where or path(), make_options(get(name), options))
-
-
-def scheme_plan(scheme, where=None):
-    where = where or path()
-    return multistep(PlanBuilder(where.nodes, "signal"), where, scheme)
 
 
 def outcome(made, schedule=VP):
@@ -111,9 +107,10 @@ def test_one_method_is_another(one, other):
     [("ode", 0.0), ("sde", 1.0), ("sde_2", math.sqrt(0.5)), ("sde_3", math.sqrt(1.5))],
 )
 def test_er_sde_with_a_power_is_the_multistep_in_rho(order, noise, tau):
-    scheme = Scheme(variable="rho", order=order, tau=tau, lower_order_final=False)
+    step = Step(Interpolation(variable="rho", tau=tau), order)
     where = path(final="sigma_min")
-    assert_same(plan("er_sde", where, order=order, noise_scale=noise), scheme_plan(scheme, where))
+    made = multistep(PlanBuilder(where.nodes, "signal"), where, step, lower_order_final=False)
+    assert_same(plan("er_sde", where, order=order, noise_scale=noise), made)
 
 
 def test_seeds_with_one_stage_is_ddim_with_eta_one():

@@ -1,0 +1,104 @@
+"""DPM-Solver and DPM-Solver++ multistep: exponential steps in lam on past noise or data predictions
+(Lu et al. 2022, arXiv 2206.00927 and arXiv 2211.01095)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...checks import choice, flag
+from ...plans.builder import PlanBuilder
+from ...plans.instructions import Plan
+from ...schedules.grids.construction import Grid
+from ..registry import register
+from .compat import HalvedDifference
+from .recurrence import Rule, Step, multistep
+from .weight_rules import Interpolation
+
+
+@dataclass(frozen=True)
+class DPMMultistep:
+    """``correction``: how the two-node step weighs the difference, ``midpoint`` (the default
+    everywhere) or ``taylor`` (exact), which k-diffusion and diffusers call ``heun``."""
+
+    correction: str = "midpoint"
+    lower_order_final: bool = True
+
+    def __post_init__(self) -> None:
+        if self.correction == "heun":
+            object.__setattr__(self, "correction", "taylor")
+        choice("correction", self.correction, ("midpoint", "taylor", "heun"))
+        flag("lower_order_final", self.lower_order_final)
+
+    @property
+    def moment(self) -> str | None:
+        """The second moment of ``plans.weights`` that the correction stands for."""
+        return "half" if self.correction == "midpoint" else None
+
+    def multistep(
+        self, b: PlanBuilder, grid: Grid, order: int, kind: str = "x0", *, halved: bool = False
+    ) -> Plan:
+        """The plan with ``order`` past predictions of ``kind``; ``halved``: the second difference
+        of three as the peers compute it."""
+        rule: Rule = Interpolation(kind, moment=self.moment)
+        rule = HalvedDifference(rule) if halved else rule
+        return multistep(b, grid, Step(rule, order), lower_order_final=self.lower_order_final)
+
+
+@dataclass(frozen=True)
+class NoiseForm3(DPMMultistep):
+    """As ``DPMMultistep``. ``third``: the second difference, ``exact`` or ``halved`` (as diffusers
+    computes it: second order)."""
+
+    third: str = "exact"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice("third", self.third, ("exact", "halved"))
+
+
+_TAYLOR = ({"correction": "taylor"},)
+
+
+@register("dpmpp_2m", order=2, source="Lu et al. 2022, arXiv 2211.01095, Alg. 2", variants=_TAYLOR)
+def dpmpp_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
+    """DPM-Solver++ 2M: two data predictions, one evaluation a step."""
+    return options.multistep(b, grid, 2)
+
+
+@register(
+    "dpmpp_3m",
+    order=3,
+    source="Lu et al. 2022, arXiv 2211.01095, app. D with the full second difference",
+)
+def dpmpp_3m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
+    """DPM-Solver++ 3M of true third order (the exact quadratic through three data predictions)."""
+    return options.multistep(b, grid, 3)
+
+
+@register("dpmpp_3m_compat", order=2, source="DPM-Solver reference code and its descendants")
+def dpmpp_3m_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
+    """DPM-Solver++ 3M as diffusers and k-diffusion compute it: half of the second difference, hence
+    second order."""
+    return options.multistep(b, grid, 3, halved=True)
+
+
+@register(
+    "dpm_solver_2m",
+    order=2,
+    source="Lu et al. 2022, arXiv 2206.00927, multistep form",
+    variants=_TAYLOR,
+)
+def dpm_solver_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
+    """DPM-Solver 2M: two noise predictions."""
+    return options.multistep(b, grid, 2, "eps")
+
+
+@register(
+    "dpm_solver_3m",
+    order=lambda o: 3 if o.third == "exact" else 2,
+    source="Lu et al. 2022, arXiv 2206.00927, multistep form with the full second difference",
+    variants=({"third": "halved"},),
+)
+def dpm_solver_3m(b: PlanBuilder, grid: Grid, options: NoiseForm3) -> Plan:
+    """DPM-Solver 3M: three noise predictions, true third order unless ``third="halved"``."""
+    return options.multistep(b, grid, 3, "eps", halved=options.third == "halved")

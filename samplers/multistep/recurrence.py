@@ -1,0 +1,162 @@
+"""The multistep core: one loop for every method that combines stored predictions.
+
+A step from s to t is linear in the state and in the last p predictions,
+
+    x_t = carry x_s + sum_j values_j m_j + noise z,
+
+with weights from a rule (``weight_rules``, ``compat``). A corrector redoes the step just made with
+the prediction at its end among the nodes, and keeps that prediction: no further network call
+(PEC), unless the corrected state is evaluated as well (PECE). Predictor and corrector of a step
+share one noise z, so a correlation of the prediction with the noise inside the step is left out:
+the weak order is 2 at most, whatever the number of nodes.
+
+The number of nodes grows from 1 as predictions become available (or a ``StartUp`` makes the first
+steps), and ``lower_order_final`` lets it fall to 1 at the end. A published method is a ``Step``, or
+one for each step of the grid; the files beside this one hold one family each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from ...plans.builder import Expression, PlanBuilder, dot
+from ...plans.instructions import Plan
+from ...plans.weights.lagrange import Weights
+from ...schedules.grids.construction import Grid
+from ...schedules.node import Node
+
+
+class Rule(Protocol):
+    """The weights of a step.
+
+    ``kind`` is the kind of prediction that they apply to, ``noisy`` whether a step draws noise.
+    """
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+
+    @property
+    def noisy(self) -> bool: ...  # noqa: D102
+
+    def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
+        """Weights of the step from s to t for predictions at ``nodes``, newest first (t itself
+        comes first in a corrector)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step does.
+
+    Attributes:
+        rule: its weights.
+        order: number of past predictions that the predictor uses.
+        corrector: number of predictions that the corrector uses, the new one among them; 0: none.
+        again: evaluate the corrected state as well (PECE).
+        s_noise: factor on the noise.
+    """
+
+    rule: Rule
+    order: int
+    corrector: int = 0
+    again: bool = False
+    s_noise: float = 1.0
+
+    @property
+    def reach(self) -> int:
+        """The number of stored predictions that it may use."""
+        return max(self.order, self.corrector - 1)
+
+
+#: ``(builder, i, x, m, s, t)`` -> the state at t after step i from ``x`` at s, where ``m`` is the
+#: prediction, or None for a step by the recurrence
+StartUp = Callable[[PlanBuilder, int, Expression, Expression, Node, Node], "Expression | None"]
+#: ``(builder, stored, m)`` -> what is stored in place of the prediction ``m``; ``stored`` is the
+#: value stored before it, None at first
+Filter = Callable[[PlanBuilder, "Expression | None", Expression], Expression]
+
+
+class Past(NamedTuple):
+    """A node and the predictions made there, by kind."""
+
+    node: Node
+    by_kind: dict[str, Expression]
+
+
+class _Made(NamedTuple):
+    """A step from ``x`` at ``s`` with its noise: what predictor and corrector have in common;
+    ``corrector`` is the number of nodes that its corrector uses."""
+
+    step: Step
+    x: Expression
+    s: Node
+    z: Expression | None
+    corrector: int
+
+    def to(self, t: Node, nodes: Sequence[Past]) -> Expression:
+        """The state at ``t`` from the predictions in ``nodes``."""
+        rule = self.step.rule
+        w = rule.weights(self.s, t, [past.node for past in nodes])
+        y = w.carry * self.x + dot(w.values, [past.by_kind[rule.kind] for past in nodes])
+        if self.z is None or w.noise == 0.0:
+            return y
+        return y + (w.noise * self.step.s_noise) * self.z
+
+
+def multistep(
+    b: PlanBuilder,
+    grid: Grid,
+    steps: Step | Sequence[Step],
+    *,
+    lower_order_final: bool = True,
+    start_up: StartUp | None = None,
+    stored: Filter | None = None,
+) -> Plan:
+    """Write the plan that makes ``steps`` along ``grid``, one for all or one each.
+
+    ``lower_order_final``: use at most as many predictions as there are steps left. ``start_up`` may
+    make the first steps. ``stored`` is applied to each prediction before it is stored.
+    """
+    plans = [steps] * grid.steps if isinstance(steps, Step) else list(steps)
+    reach = max(step.reach for step in plans)
+    x = b.start(grid[0])
+    history: list[Past] = []
+    made: _Made | None = None
+    for i, ((s, t), step) in enumerate(zip(grid.pairs(), plans, strict=True)):
+        kinds = _kinds(plans, i, reach)
+        now = _evaluate(b, x, s, kinds)
+        if made is not None and made.corrector:
+            x = b.at(s, made.to(s, [now, *history][: made.corrector]))
+            now = _evaluate(b, x, s, kinds) if made.step.again else now
+        if stored is not None:
+            now = _filtered(b, history, now, stored)
+        history = [now, *history[: reach - 1]]
+        left = grid.steps - i if lower_order_final else len(history)
+        z = b.noise(s, t) if step.rule.noisy and t.sigma > 0.0 else None
+        made = _Made(step, x, s, z, min(step.corrector, len(history) + 1, left + 1))
+        first = None if start_up is None else start_up(b, i, x, now.by_kind[kinds[0]], s, t)
+        x = b.at(t, made.to(t, history[: min(step.order, left)])) if first is None else first
+    return b.finish(x)
+
+
+def _kinds(steps: Sequence[Step], i: int, reach: int) -> tuple[str, ...]:
+    """The kinds of prediction at node i that are used: by step i, by later steps that still reach
+    back to it (at most ``reach``), and by the corrector of the step before."""
+    ahead = enumerate(steps[i : i + reach])
+    used = [step.rule.kind for distance, step in ahead if distance < step.reach]
+    if i and steps[i - 1].corrector:
+        used.append(steps[i - 1].rule.kind)
+    return tuple(dict.fromkeys(used))
+
+
+def _evaluate(b: PlanBuilder, x: Expression, s: Node, kinds: tuple[str, ...]) -> Past:
+    """One network call, read as ``kinds``."""
+    return Past(s, dict(zip(kinds, b.evaluate_kinds(x, s, kinds), strict=True)))
+
+
+def _filtered(b: PlanBuilder, history: Sequence[Past], now: Past, stored: Filter) -> Past:
+    """``now`` with ``stored`` applied to its predictions."""
+    before = history[0].by_kind if history else {}
+    return Past(now.node, {k: stored(b, before.get(k), m) for k, m in now.by_kind.items()})

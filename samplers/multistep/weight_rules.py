@@ -1,0 +1,100 @@
+"""Rules for the weights of a multistep method, see ``recurrence``.
+
+Interpolation    the exact kernel on an interpolant in lam, rho, t or the angle
+ExtendedSDE      the same in rho for a diffusion that depends on the noise level
+UniformAdams     Adams-Bashforth weights of uniform grids in rho
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...plans.weights.exponential import Map, adams, weights
+from ...plans.weights.lagrange import Weights
+from ...plans.weights.noise_scale import NoiseScale, noise_scale_weights
+from ...schedules.node import Node
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """Exponential-Lagrange weights: the polynomial through the predictions, integrated against the
+    exact kernel (``plans.weights.exponential``).
+
+    Attributes:
+        kind: what is interpolated: x0, eps, v or velocity.
+        variable: in what: lam, rho, t or angle.
+        tau: diffusion strength over the step, 0 for the ODE.
+        moment: replacement of the second moment where two nodes are used; None: the exact one.
+        t_of_lam: the schedule's map, needed for ``variable="t"``.
+    """
+
+    kind: str = "x0"
+    variable: str = "lam"
+    tau: float = 0.0
+    moment: str | None = None
+    t_of_lam: Map | None = None
+
+    @property
+    def noisy(self) -> bool:
+        """Whether tau > 0."""
+        return self.tau > 0.0
+
+    def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
+        """See ``recurrence.Rule``."""
+        return weights(
+            s,
+            t,
+            nodes,
+            self.kind,
+            variable=self.variable,
+            tau=self.tau,
+            t_of_lam=self.t_of_lam,
+            moment=self.moment if len(nodes) == 2 else None,
+        )
+
+
+@dataclass(frozen=True)
+class ExtendedSDE:
+    """Weights on x0 predictions for the extended reverse SDE of a noise scale
+    (``plans.weights.noise_scale``)."""
+
+    scale: NoiseScale
+    kind: str = "x0"
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the noise scale is that of an SDE."""
+        return self.scale.noisy
+
+    def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
+        """See ``recurrence.Rule``."""
+        return noise_scale_weights(s, t, nodes, self.scale)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Exact transfer along a combined slope, ``x_t = alpha_t (x / alpha_s + (rho_t - rho_s) e)``
+    with ``e`` a combination of past noise predictions; a subclass gives its ``coefficients``."""
+
+    kind = "eps"
+    noisy = False
+
+    def coefficients(self, s: Node, t: Node, nodes: Sequence[Node]) -> Sequence[float]:
+        """The combination, newest first."""
+        raise NotImplementedError
+
+    def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
+        """See ``recurrence.Rule``."""
+        length = t.alpha * (t.rho - s.rho)
+        values = tuple(c * length for c in self.coefficients(s, t, nodes))
+        return Weights(t.alpha / s.alpha, values, 0.0)
+
+
+@dataclass(frozen=True)
+class UniformAdams(Transfer):
+    """Adams-Bashforth coefficients of uniform grids, whatever the steps are."""
+
+    def coefficients(self, s: Node, t: Node, nodes: Sequence[Node]) -> Sequence[float]:
+        """(1,), (3/2, -1/2), (23/12, -16/12, 5/12), ..."""
+        return adams(len(nodes))
