@@ -23,6 +23,7 @@ __all__ = [
     "guidance",
     "interop",
     "invert",
+    "jobs",
     "log_prob",
     "models",
     "plan",
@@ -35,7 +36,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from . import engine, eval, fused, guidance, interop, models, plans, samplers, schedules, train
+    from . import (
+        engine,
+        eval,
+        fused,
+        guidance,
+        interop,
+        jobs,
+        models,
+        plans,
+        samplers,
+        schedules,
+        train,
+    )
     from .checks import FewstepError as FewstepError
     from .engine import invert, log_prob, plan, run, sample
     from .interop.diffusers import FewstepScheduler as FewstepScheduler

@@ -228,7 +228,7 @@ def _real(key: str, text: Any) -> float:
 def _placed(models: Sequence[str], device: str) -> dict[str, Denoiser]:
     """The models, with their networks on the device."""
     from ..eval.benchmark.subject import loaded
-    from .devices import device_named, move
+    from ..jobs.devices import device_named, move
 
     where = device_named(device)
     found = loaded(models)

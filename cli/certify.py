@@ -11,8 +11,9 @@ from typing import Any
 
 from ..checks import ArgumentError
 from ..checks.commands import tell
+from ..jobs.settings import plain_option
 from .certify_tables import DIFFUSERS, TABLES, Table, title
-from .options import parse_options, plain_option
+from .options import parse_options
 
 NAME = "certify"
 HELP = (

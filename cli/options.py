@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ast
-import math
+import inspect
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..checks import ArgumentError
-
-#: how deep a list may stand in a list
-DEEPEST = 3
+from ..jobs.settings import option_value
 
 
 def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
@@ -37,26 +35,16 @@ def option_text(options: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in options.items())
 
 
-def option_value(key: str, value: Any, depth: int = 0) -> Any:
-    """``value`` if it is a number, a word, True, False, None, or a tuple (a list) of them; lists
-    come back as tuples. ArgumentError."""
-    if isinstance(value, list | tuple) and depth < DEEPEST:
-        return tuple(option_value(key, item, depth + 1) for item in value)
-    if value is not None and not isinstance(value, bool | int | float | str):
-        raise ArgumentError(
-            f"option {key!r}: a number, a word, True, False or a list of them is wanted, not "
-            f"{type(value).__name__}"
-        )
-    return value
-
-
-def plain_option(value: Any) -> Any:
-    """A value as strict JSON has it: numbers that are not finite as words, tuples as lists."""
-    if isinstance(value, Mapping):
-        return {key: plain_option(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_option(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+def job_options(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """``options`` as keywords of ``function``. Raises ArgumentError for a name that is a parameter
+    of its own, such as ``steps``, and so no option of a sampler."""
+    own = inspect.signature(function).parameters
+    for key in options:
+        if key in own:
+            raise ArgumentError(
+                f"option {key!r} is no option of a sampler: give --{key.replace('_', '-')}"
+            )
+    return dict(options)
 
 
 def _value(text: str) -> Any:

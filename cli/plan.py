@@ -6,8 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ..checks import ArgumentError
+from ..jobs.settings import FINALS, checked
 from .options import parse_options
-from .settings import FINALS, checked
 
 if TYPE_CHECKING:
     from ..schedules.base import Schedule

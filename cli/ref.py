@@ -13,29 +13,14 @@ also the features that kid, precision, recall, density, coverage, cmmd and memor
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from ..checks import ArgumentError
-from ..files import dumps, write
+from ..files import dumps
+from .progress import block_progress
 from .score import VALUE_RANGE
-from .settings import resolve
+from .settings import defaults_of, resolve
 
 HELP = "make reference statistics of a data set"
-
-DEFAULTS: dict[str, Any] = {
-    "source": None,
-    "extractor": None,
-    "features": False,
-    "keep": 50_000,
-    "batch": 64,
-    "skip_corrupt": False,
-    "value_range": None,
-    "note": None,
-    "device": "auto",
-}
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -77,74 +62,24 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """The command."""
-    settings = resolve(args, DEFAULTS)
-    made = make(settings, args.out)
+    from ..jobs import reference
+
+    defaults = {"source": None, **defaults_of(reference, "progress")}
+    settings = resolve(args, defaults)
+    made = reference(settings.pop("source"), args.out, progress=block_progress(), **settings)
     if made is None:
-        return 0  # not the main process
-    record, said = made
-    write(args.out.with_name(args.out.name + ".settings.json"), dumps(settings).encode())
+        return 0  # not the first process
     if args.json:
-        print(dumps(record), end="")
+        print(dumps(made.record()), end="")
         return 0
-    kept = f", {record['features']} of them with features" if record["features"] else ""
+    kept = f", {made.features} of them with features" if made.features else ""
     print(
-        f"{record['count']} images of {settings['source']}{kept}, {record['dim']} dimensions "
-        f"of {record['provenance']['extractor']}"
+        f"{made.stats.count} images of {made.images.name}{kept}, {made.stats.dim} dimensions "
+        f"of {made.stats.provenance.extractor}"
     )
-    if record["skipped"]:
-        print(f"{len(record['skipped'])} images could not be read and are left out")
-    for line in said:
+    if made.images.skipped:
+        print(f"{len(made.images.skipped)} images could not be read and are left out")
+    for line in made.images.notes():
         print(line)
     print(f"statistics: {args.out}")
     return 0
-
-
-def make(settings: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], list[str]] | None:
-    """Write the file; what it carries, and what is to be said of the images. None in a process that
-    is not the main one."""
-    from ..eval.features.loading import load_extractor
-    from ..eval.features.storage import SUFFIXES, save_stats
-    from .generate import device_named, positive, progress
-    from .score import check_shape, notes, refuse_corrupt, rules
-    from .score_sources import samples_of
-    from .score_work import clear, collect, idle, open_work
-
-    if out.suffix not in SUFFIXES:
-        raise ArgumentError(f"--out {str(out)!r}: allowed are {' and '.join(SUFFIXES)} files")
-    if not out.parent.is_dir():
-        raise ArgumentError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
-    if settings["source"] is None:
-        raise ArgumentError("give a folder or an npz file of images")
-    if settings["extractor"] is None:
-        raise ArgumentError("--extractor is wanted: the feature network, for instance mnist")
-    samples, keep = samples_of(settings["source"], settings), positive("keep", settings["keep"])
-    network = load_extractor(settings["extractor"], device=device_named(str(settings["device"])))
-    check_shape(samples, network)
-    if idle(samples):
-        return None
-    work = open_work(None, {**samples.identity(), **rules(network), "for": "ref"})
-    found = collect(
-        samples, network, None, work, keep if settings["features"] else 1, progress(samples.blocks)
-    )
-    if found is None:
-        return None
-    refuse_corrupt(found, samples, bool(settings["skip_corrupt"]))
-    provenance = network.provenance(found.data, settings["note"] or Path(samples.name).name)
-    made = found.collected.stats(replace(provenance, quantize=samples.quantize))
-    features = found.collected.features() if settings["features"] else None
-    save_stats(made, out, features)
-    clear(work)
-    skipped = [{"file": one.name, "why": one.why} for one in found.bad]
-    kept = 0 if features is None else len(features)
-    record = {
-        "count": made.count,
-        "dim": made.dim,
-        "features": kept,
-        "provenance": asdict(made.provenance),
-        "skipped": skipped,
-    }
-    record |= {
-        "values": found.values.to_dict(samples.value_range),
-        "left_out": samples.left_out.to_dict(),
-    }
-    return record, notes(found, samples)

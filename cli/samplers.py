@@ -8,7 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .options import option_text, plain_option
+from ..jobs.settings import plain_option
+from .options import option_text
 
 if TYPE_CHECKING:
     from ..samplers import Alias

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..eval.features.moments import Provenance
-from ..eval.scoring.ratings import METRICS, Rating
+from ..eval.scoring.ratings import Rating
 from ..eval.scoring.scores import Scores
+from ..jobs.metric_names import title
 
 #: numbers that the line below the table leaves out, and how the others are said
 SILENT = ("splits", "classes", "subset_size", "part_std")
@@ -15,20 +15,6 @@ SAID = {
     "subset_std": "deviation of the subsets",
 }
 HEADS = ("metric", "value", "less its bias", "interval", "samples", "how")
-
-
-def title(metric: str, provenance: Provenance) -> str:
-    """What a metric is called. FD-mnist with the bundled network fd-mnist; FID with InceptionV3 and
-    the resizing of its graph only."""
-    network, rule = (provenance.extractor or "features").partition(" ")[0], provenance.resize
-    name = METRICS[metric].title
-    head, _, rest = name.partition(" ")
-    if network.startswith("fd-") and head.isupper():
-        return f"{head}-{network.removeprefix('fd-')} {rest}".strip()
-    if network.startswith("inception") and head.isupper():
-        plain = network == "inception" and rule in (None, "tf")
-        return name.replace("FD", "FID") + ("" if plain else f" ({network}, {rule})")
-    return f"{name} ({network})"
 
 
 def table(scores: Scores) -> str:

@@ -86,6 +86,8 @@ DOORS = {
     "interop/kdiffusion/arguments.py",
     "interop/kdiffusion/definition.py",
     "interop/kdiffusion/sample_functions.py",
+    "jobs/generation.py",
+    "jobs/scoring.py",
     "schedules/grids/construction.py",
 }
 BINARY = {".safetensors", ".npz", ".npy", ".png", ".jpg", ".gif", ".pt", ".gz", ".parquet"}

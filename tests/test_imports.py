@@ -40,6 +40,7 @@ MAY: dict[str, set[str]] = {
     },
     "train": {"schedules", "models", "files"},
 }
+MAY["jobs"] = {*MAY} - {"checks", "train"} | {""}
 MAY["cli"] = {"", *MAY}
 MAY[""] = {"cli", *MAY} - {""}
 for _room in set(MAY) - {"checks"}:

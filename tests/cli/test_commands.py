@@ -31,10 +31,11 @@ from fewstep.checks.answers import (
     answer,
 )
 from fewstep.checks.commands import guarded, tell
-from fewstep.cli import devices, main, processes
+from fewstep.cli import main
 from fewstep.cli.config_file import read_config
 from fewstep.cli.options import parse_options
-from fewstep.cli.settings import MOST_SEEDS, parse_seeds, parse_size
+from fewstep.jobs import devices, processes
+from fewstep.jobs.settings import MOST_SEEDS, parse_seeds, parse_size
 
 POINTS = ["--model", "mixture", "--seeds", "0-3", "--batch", "2", "--steps", "2"]
 FEWSTEP = [sys.executable, "-m", "fewstep"]
@@ -380,14 +381,14 @@ def test_seeds_that_cannot_be_are_refused_before_memory_goes(text):
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (["--model", "mnist", "--seeds", "0-99999", "--batch", "100000"], "--batch"),
+        (["--model", "mnist", "--seeds", "0-99999", "--batch", "100000"], "smaller batch"),
         (["--model", "mixture", "--steps", "1000000000"], "steps=1000000000"),
         (["--model", "mixture", "--size", "99999x99999"], "99999x99999"),
         (["--model", "mixture", "--size", "8"], "size=8"),
     ],
 )
 def test_absurd_sizes_are_a_sentence(flags, word, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("fewstep.cli.generate.memory", lambda: 1 << 30)
+    monkeypatch.setattr("fewstep.jobs.memory.memory", lambda: 1 << 30)
     assert main(["generate", "--out", str(tmp_path / "o"), *flags]) == 3
     assert word in capsys.readouterr().err and not (tmp_path / "o").exists()
     with pytest.raises(ArgumentError, match="65536"):
@@ -418,7 +419,7 @@ def test_options_that_no_file_can_hold():
 def test_a_device_that_is_not_there_is_refused_before_the_folder_is_taken(name, tmp_path, capsys):
     assert main(["generate", "--out", str(tmp_path / "o"), *POINTS, f"--device={name}"]) == 3
     said = capsys.readouterr().err
-    assert (f"--device {name!r}" in said or not name) and said.count("\n") == 1
+    assert (f"device={name!r}" in said or not name) and said.count("\n") == 1
     assert not (tmp_path / "o").exists()
     with pytest.raises(ArgumentError, match="allowed: (auto, )?cpu"):
         devices.device_named(name)

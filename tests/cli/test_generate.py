@@ -15,23 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from folder_hashes import tree
 from PIL import Image
 
 import fewstep
 from fewstep.cli import main
-from fewstep.cli.blocks import Block, Folder, cut
-from fewstep.cli.settings import parse_seeds
+from fewstep.jobs.blocks import Block, Folder, cut
+from fewstep.jobs.settings import parse_seeds
 
 QUICK = ["--model", "mixture", "--steps", "3"]
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Every file below ``folder`` with its hash."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
 
 
 def generate(out: Path, *arguments: str) -> int:

@@ -134,7 +134,7 @@ def test_damaged_images_and_bad_requests(tiny, tmp_path, capsys):
     assert "no folder" in refused(
         folder, "--extractor", tiny, "--out", tmp_path / "nowhere" / "ref.npz"
     )
-    assert "--extractor is wanted" in refused(folder, "--out", out)
+    assert "extractor= must be given" in refused(folder, "--out", out)
     assert "give a folder" in refused("--out", out, "--extractor", tiny)
     assert "no images at" in refused(tmp_path / "nothing", "--extractor", tiny, "--out", out)
     assert "mnst" in refused(folder, "--extractor", "mnst", "--out", out)

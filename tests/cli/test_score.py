@@ -21,10 +21,11 @@ from safetensors.torch import load_file, save_file
 from scoring_material import network, pictures, save_pictures
 
 import fewstep.eval as E
-from fewstep.cli import main, score_work
-from fewstep.cli.generate import _labels, mixed
-from fewstep.cli.processes import machines, place
-from fewstep.cli.score_sources import balanced
+from fewstep.cli import main
+from fewstep.jobs import feature_blocks
+from fewstep.jobs.labels import labels_of, mixed
+from fewstep.jobs.processes import machines, place
+from fewstep.jobs.samples import balanced
 
 
 @pytest.fixture(autouse=True)
@@ -188,8 +189,8 @@ def test_evenly_dealt_classes_are_said_to_be_so():
         and not balanced([None, None])
         and not balanced([])
     )
-    labels = _labels("random", range(20_000), 10)
-    assert labels[:5] == _labels("random", range(5), 10), "a label belongs to its seed"
+    labels = labels_of("random", range(20_000), 10)
+    assert labels[:5] == labels_of("random", range(5), 10), "a label belongs to its seed"
     counts = np.bincount(labels, minlength=10)
     assert not balanced(labels) and 2.0 < float((((counts - 2000.0) ** 2) / 2000.0).sum()) < 25.0, (
         "chi-squared with 9 degrees of freedom"
@@ -335,7 +336,7 @@ def test_features_that_are_there_are_not_computed_again(folder, scored, tmp_path
         "00002.safetensors",
         "00005.safetensors",
     }
-    monkeypatch.setattr(score_work, "_compute", None)
+    monkeypatch.setattr(feature_blocks, "_compute", None)
     more = scored(folder, "--batch", "7", "--out", str(out), metrics="fd,kid,coverage")
     assert more["metrics"]["fd"] == want["metrics"]["fd"]
     assert json.loads((out / "score.json").read_text()) == more
@@ -389,10 +390,12 @@ posix = pytest.mark.skipif(os.name != "posix", reason="owners and rights are POS
 )
 def test_a_work_folder_that_is_not_the_users_own_is_refused(what, tmp_path):
     """Its name can be guessed, and other users may write where temporary files lie."""
-    made = score_work.open_work(None, {"a": 1})
+    made = feature_blocks.open_work(None, {"a": 1})
     assert (made.root.lstat().st_mode & 0o777, made.lasting) == (0o700, False)
-    assert score_work.open_work(None, {"a": 1}).root == made.root, "the same request finds it again"
-    score_work.clear(made)
+    assert feature_blocks.open_work(None, {"a": 1}).root == made.root, (
+        "the same request finds it again"
+    )
+    feature_blocks.clear(made)
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o700)
     if what.startswith("a link"):
@@ -403,20 +406,20 @@ def test_a_work_folder_that_is_not_the_users_own_is_refused(what, tmp_path):
         made.root.mkdir()
         made.root.chmod(0o777 if what == "open to others" else 0o755)
     with pytest.raises(ValueError, match="no folder, but a link|is open to others"):
-        score_work.open_work(None, {"a": 1})
+        feature_blocks.open_work(None, {"a": 1})
     assert not list(victim.iterdir()) and not (tmp_path / "nothing").exists()
 
 
 @posix
 def test_a_work_folder_of_another_user_is_refused(monkeypatch):
-    made = score_work.open_work(None, {"a": 1})
+    made = feature_blocks.open_work(None, {"a": 1})
     owner = made.root.lstat().st_uid
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
     made.root.rename(
         made.root.with_name(made.root.name.replace(f"fewstep-{owner}-", f"fewstep-{owner + 1}-"))
     )
     with pytest.raises(ValueError, match="belongs to someone else"):
-        score_work.open_work(None, {"a": 1})
+        feature_blocks.open_work(None, {"a": 1})
 
 
 def test_a_block_of_another_form_is_computed_again(folder, scored, tmp_path):
@@ -451,8 +454,8 @@ def test_places_come_from_the_launcher(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "6")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     assert (place(), machines()) == ((2, 6), 2)
-    with pytest.raises(ValueError, match="give --out"):
-        score_work.open_work(None, {})
+    with pytest.raises(ValueError, match="give a folder"):
+        feature_blocks.open_work(None, {})
     monkeypatch.setenv("RANK", "6")
     with pytest.raises(ValueError, match="a rank from 0 to 5"):
         place()
@@ -648,6 +651,6 @@ def test_out_is_no_folder_of_generate(tmp_path, capsys):
     before = (folder / "settings.json").read_bytes()
     assert main(["score", str(folder), "--out", str(folder), "--metrics", "is"]) == 3
     assert (
-        "another --out" in capsys.readouterr().err
+        "give another folder" in capsys.readouterr().err
         and (folder / "settings.json").read_bytes() == before
     )

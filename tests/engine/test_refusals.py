@@ -20,7 +20,6 @@ import fewstep.eval as E
 from fewstep.checks import ArgumentError, FewstepError
 from fewstep.checks.commands import Stops
 from fewstep.checks.devices import device, present_devices
-from fewstep.cli.settings import checked, parse_seeds, parse_size
 from fewstep.eval.benchmark.report.plot import Point, Series, chart
 from fewstep.eval.benchmark.settings import BenchSettings
 from fewstep.eval.benchmark.subject import features_for
@@ -29,6 +28,7 @@ from fewstep.eval.scoring.scores import metric_names
 from fewstep.files.atomic import create
 from fewstep.files.pictures import read_picture
 from fewstep.fused.brownian.path import BrownianPath
+from fewstep.jobs.settings import checked, parse_seeds, parse_size
 from fewstep.plans.densities import transitions
 from fewstep.plans.instructions import PlanError
 from fewstep.plans.serial import plan_from_json, plan_to_json

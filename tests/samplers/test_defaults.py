@@ -11,7 +11,9 @@ import pytest
 
 import fewstep
 from fewstep import eval as E
-from fewstep.cli import generate, ref, score
+from fewstep import jobs
+from fewstep.cli.generate import MODEL
+from fewstep.cli.settings import defaults_of
 from fewstep.engine.likelihood import likelihood
 from fewstep.samplers import get, names
 from fewstep.schedules import (
@@ -247,13 +249,12 @@ def test_arguments_of_a_function(function: Any, wanted: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "wanted"),
+    ("job", "wanted"),
     [
         (
-            generate,
+            jobs.generate,
             {
-                "model": "mnist",
-                "seeds": "0-63",
+                "seeds": range(64),
                 "batch": 64,
                 "sampler": "dpmpp_2m",
                 "grid": "auto",
@@ -262,9 +263,9 @@ def test_arguments_of_a_function(function: Any, wanted: dict[str, Any]) -> None:
             },
         ),
         (
-            score,
+            jobs.score,
             {
-                "seeds": "0-1999",
+                "seeds": range(2000),
                 "batch": 64,
                 "labels": "random",
                 "metrics": "fd",
@@ -274,10 +275,11 @@ def test_arguments_of_a_function(function: Any, wanted: dict[str, Any]) -> None:
                 "pairs": 10000,
             },
         ),
-        (ref, {"keep": 50000, "batch": 64, "features": False, "skip_corrupt": False}),
+        (jobs.reference, {"keep": 50000, "batch": 64, "features": False, "skip_corrupt": False}),
     ],
     ids=["generate", "score", "ref"],
 )
-def test_settings_of_a_command(command: Any, wanted: dict[str, Any]) -> None:
-    """As its help says them."""
-    assert {key: command.DEFAULTS[key] for key in wanted} == wanted
+def test_settings_of_a_command(job: Any, wanted: dict[str, Any]) -> None:
+    """The command has those of the function that it calls."""
+    assert {key: defaults_of(job)[key] for key in wanted} == wanted
+    assert MODEL == "mnist"

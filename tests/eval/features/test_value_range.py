@@ -15,8 +15,8 @@ from torch import nn
 import fewstep
 import fewstep.eval as E
 from fewstep.cli import main
-from fewstep.cli.pictures import to_pixels
 from fewstep.eval.features.value_range import Values, check_range
+from fewstep.jobs.pictures import to_pixels
 
 UINT8 = torch.from_numpy(pictures(60, seed=3)).permute(0, 3, 1, 2).contiguous()
 #: the same pictures in each convention, and what names it
@@ -359,7 +359,7 @@ def test_a_model_of_few_steps_says_what_it_clamps(capsys):
     assert main(command) == 0
     assert "% of the values (from " in capsys.readouterr().out
     assert main([*command, "--value-range=0,1"]) == 3
-    assert "--value-range" in capsys.readouterr().err
+    assert "value_range=" in capsys.readouterr().err
 
 
 def test_pixels_of_nan_are_refused():

@@ -276,7 +276,7 @@ def test_memorization_is_calibrated_where_there_is_held_out_data():
 
 
 def test_titles_name_the_network():
-    from fewstep.cli.score_table import title
+    from fewstep.jobs.metric_names import title
 
     assert title("fd", E.Provenance(extractor="fd-mnist sha256:00", resize="none")) == "FD-mnist"
     assert (

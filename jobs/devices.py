@@ -1,4 +1,4 @@
-"""Where networks run: ``--device``, checked before anything is written."""
+"""The device of a job: checked before anything is written."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def device_named(name: str) -> Any:
-    """The device of ``--device``; ``auto`` is this process's GPU where there is one. ArgumentError
-    for one that is not on this machine."""
+    """The device called ``name``; ``auto`` is this process's GPU, or the CPU if there is none.
+    Raises ArgumentError for a device that this machine does not have."""
     import torch
 
     if name == "auto":
         rank, here = local_rank(), torch.cuda.device_count() if torch.cuda.is_available() else 0
         return torch.device("cuda", rank % here) if here else torch.device("cpu")
-    found = checks.device(name, "--device ")
+    found = checks.device(name, "device=")
     if found.type == "meta" or (found.type == "cpu" and found.index not in (None, 0)):
         raise ArgumentError(
-            f"--device {name!r} cannot be used here; allowed: auto, "
+            f"device={name!r} cannot be used here; allowed: auto, "
             f"{', '.join(checks.present_devices())}"
         )
     return found

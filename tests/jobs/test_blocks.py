@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.cli.blocks import Block, Folder, cut
-from fewstep.cli.generate import _labels, mixed
-from fewstep.cli.pictures import image_grid, scatter, to_pixels
-from fewstep.cli.settings import parse_seeds, parse_size
+from fewstep.jobs.blocks import Block, Folder, cut
+from fewstep.jobs.labels import labels_of, mixed
+from fewstep.jobs.pictures import image_grid, scatter, to_pixels
+from fewstep.jobs.settings import parse_seeds, parse_size
 
 BLOCK = Block(2, (40, 41, 42, 43), (0, 1, 2, 3))
 
@@ -118,23 +118,23 @@ def test_a_resumed_run_makes_the_block_with_the_bad_picture_again(tmp_path: Path
 
 def test_labels_follow_seeds_and_not_places() -> None:
     seeds = (7, 8, 23, 5, 10**12 + 4)
-    assert _labels("cycle", seeds, 10) == [7, 8, 3, 5, 4]
-    assert _labels("cycle", seeds, 3) == [seed % 3 for seed in seeds]
-    assert _labels("random", seeds, 10) == [mixed(seed) % 10 for seed in seeds]
-    assert _labels("random", seeds[2:], 10) == _labels("random", seeds, 10)[2:]
+    assert labels_of("cycle", seeds, 10) == [7, 8, 3, 5, 4]
+    assert labels_of("cycle", seeds, 3) == [seed % 3 for seed in seeds]
+    assert labels_of("random", seeds, 10) == [mixed(seed) % 10 for seed in seeds]
+    assert labels_of("random", seeds[2:], 10) == labels_of("random", seeds, 10)[2:]
     for text in ("cycle", "random", "none"):
-        assert _labels(text, seeds, 0) == [None] * 5
-    assert _labels("none", seeds, 10) == [None] * 5
+        assert labels_of(text, seeds, 0) == [None] * 5
+    assert labels_of("none", seeds, 10) == [None] * 5
 
 
 def test_a_list_of_labels_is_dealt_in_turn() -> None:
-    assert _labels("3,1", (7, 8, 23, 5, 6), 10) == [3, 1, 3, 1, 3]
-    assert _labels("0,9", (7, 8), 10) == [0, 9]
+    assert labels_of("3,1", (7, 8, 23, 5, 6), 10) == [3, 1, 3, 1, 3]
+    assert labels_of("0,9", (7, 8), 10) == [0, 9]
     for bad in ("10", "-1", "0,10", "x", "1,"):
-        with pytest.raises(ValueError, match="--labels"):
-            _labels(bad, (1, 2), 10)
-    with pytest.raises(ValueError, match="--labels"):
-        _labels("3", (1, 2), 0)
+        with pytest.raises(ValueError, match="labels="):
+            labels_of(bad, (1, 2), 10)
+    with pytest.raises(ValueError, match="labels="):
+        labels_of("3", (1, 2), 0)
 
 
 def test_mixed_is_splitmix64() -> None:
@@ -160,7 +160,7 @@ def test_seeds_as_written() -> None:
             parse_seeds(bad)
     assert (parse_size("64"), parse_size("64x96"), parse_size(None)) == (64, (64, 96), None)
     for bad in ("0", "64x0", "6x6x6", "x", "-4"):
-        with pytest.raises(ValueError, match="--size"):
+        with pytest.raises(ValueError, match="size="):
             parse_size(bad)
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fewstep.cli.blocks import cut
-from fewstep.cli.conditions import Conditions
-from fewstep.cli.processes import NAMES, machines, place
+from fewstep.jobs.blocks import cut
+from fewstep.jobs.conditions import Conditions
+from fewstep.jobs.processes import NAMES, machines, place
 
 BLOCKS = cut((9, 4, 7, 30, 31), (1, 2, 3, 4, 5), 2)
 
@@ -42,7 +42,7 @@ def test_labels_where_there_is_no_file() -> None:
 @pytest.mark.parametrize("rows", [2, 4, 6])
 def test_other_numbers_of_rows_are_refused(rows: int, tmp_path: Path) -> None:
     save_file({"c": torch.zeros(rows, 2)}, str(tmp_path / "c.safetensors"))
-    with pytest.raises(ValueError, match="--cond"):
+    with pytest.raises(ValueError, match="cond="):
         Conditions(str(tmp_path / "c.safetensors"), BLOCKS, object())
 
 

@@ -1,11 +1,10 @@
-"""What ``score`` and ``ref`` read: files, or samples drawn from a model as they are needed; both in
-fixed blocks of ``--batch``."""
+"""Images to score, in fixed blocks: read from files, or drawn from a model when they are needed."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,20 +14,29 @@ from ..checks import ArgumentError
 from ..eval.features.image_sources import Batch, ImageSource, open_source
 from ..eval.features.value_range import Range, Values, check_range
 from ..files.listing import LeftOut
-from .generate import DEFAULTS, Drawing, positive
+from .drawing import Drawing, DrawingSettings
 from .pictures import is_image, to_pixels
-from .settings import parse_seeds
+from .settings import checked
 
 
 class Samples(Protocol):
-    """Images in blocks: ``blocks`` of them, ``count`` images in all; ``model`` they come from,
-    where that is known; ``balanced``: every class as often as the others, by intent;
-    ``value_range`` of floating point images (None: [-1, 1]); ``left_out``: files of the folder that
-    are no data; ``quantize``: the rule by which they became grey levels here (None: they were)."""
+    """Images in blocks.
+
+    Attributes:
+        name: for people.
+        count, blocks: numbers of images and of blocks.
+        shape: (c, h, w) of an image; None if it is not known before reading.
+        model: the model that drew the images, if known.
+        balanced: True if the labels are evenly distributed over the classes.
+        quantize: the rule by which floating point images became uint8 here; None if they were.
+        value_range: of floating point images; None is [-1, 1].
+        left_out: files of the folder that are no images.
+    """
 
     name: str
     count: int
     blocks: int
+    shape: tuple[int, ...] | None
     model: str | None
     balanced: bool
     quantize: str | None
@@ -54,6 +62,7 @@ class FileSamples:
     def __init__(self, source: ImageSource, batch: int) -> None:
         self.source, self.batch, self.name, self.count = source, batch, source.name, source.count
         self.blocks = math.ceil(self.count / batch)
+        self.shape: tuple[int, ...] | None = source.shape
         self.value_range, self.left_out = source.value_range, source.left_out
         made = source.manifest.get("model")
         self.model = made if isinstance(made, str) else None
@@ -81,21 +90,22 @@ class DrawnSamples:
     """Samples of a model, drawn block by block; nothing is kept of them but features. Pixels are
     those that `generate` would write."""
 
-    def __init__(self, settings: Mapping[str, Any], batch: int) -> None:
-        self.settings = {key: settings[key] for key in DEFAULTS if key != "format"}
-        self.count, self.batch = len(parse_seeds(settings["seeds"])), batch
+    def __init__(self, settings: DrawingSettings) -> None:
+        """Raises ArgumentError for a model whose samples are no pictures."""
+        self.settings, self.batch = settings, settings.batch
+        self.drawing = Drawing(settings)
+        self.count = sum(len(block.seeds) for block in self.drawing.blocks)
         self.blocks = math.ceil(self.count / self.batch)
-        self.model: str | None = str(settings["model"])
-        self.name = f"{self.model} by {settings['sampler']}"
+        self.shape: tuple[int, ...] | None = self.drawing.shape
+        self.model: str | None = settings.model_name
+        self.name = f"{self.model} by {settings.sampler}"
         self.quantize: str | None = "round"
         self.value_range: Range = None
         self.left_out = LeftOut()
-        self.drawing = Drawing(self.settings)
         self.balanced = balanced([label for block in self.drawing.blocks for label in block.labels])
         if not is_image(self.drawing.shape):
-            shape = self.drawing.shape
             raise ArgumentError(
-                f"the model {self.model!r} draws samples of shape {shape}, which are no "
+                f"the model {self.model!r} draws samples of shape {self.shape}, which are no "
                 "pictures: nothing to score here"
             )
 
@@ -111,10 +121,9 @@ class DrawnSamples:
 
     def identity(self) -> dict[str, Any]:
         """The settings, and the hashes of plan and weights."""
-        return {
-            **{key: value for key, value in self.settings.items() if key != "device"},
-            **self.drawing.hashes,
-        }
+        record = self.settings.record()
+        record.pop("device")
+        return {**record, **self.drawing.hashes}
 
 
 def balanced(labels: Sequence[int | None]) -> bool:
@@ -125,21 +134,25 @@ def balanced(labels: Sequence[int | None]) -> bool:
     )
 
 
-def samples_of(source: str | Path | None, settings: Mapping[str, Any]) -> Samples:
-    """The samples that the settings ask for. ValueError where they ask for none, or for two
-    kinds."""
-    batch = positive("batch", settings["batch"])
-    if source is not None and settings.get("model") is not None:
-        raise ArgumentError(
-            f"give the images {str(source)!r} or --model {settings['model']!r}, not both"
-        )
+def samples_of(
+    source: str | Path | None,
+    settings: DrawingSettings | None = None,
+    *,
+    batch: int,
+    value_range: Any = None,
+) -> Samples:
+    """The images of files, or else those that the model of ``settings`` draws. Raises ArgumentError
+    if there is neither, or both."""
+    model = None if settings is None else settings.model_name
+    if source is not None and model is not None:
+        raise ArgumentError(f"give the images {str(source)!r} or model={model!r}, not both")
     if source is not None:
-        return FileSamples(open_source(source, check_range(settings.get("value_range"))), batch)
-    if settings.get("value_range") is not None:
+        images = open_source(checked("source", str(source)), check_range(value_range))
+        return FileSamples(images, checked("batch", batch))
+    if value_range is not None:
         raise ArgumentError(
-            f"--value-range {settings['value_range']!r} is about files: what a model draws "
-            "lies in [-1, 1]"
+            f"value_range={value_range!r} is about files: what a model draws lies in [-1, 1]"
         )
-    if settings.get("model") is None:
-        raise ArgumentError("nothing to score: give a folder or an npz file of images, or --model")
-    return DrawnSamples(settings, batch)
+    if settings is None or model is None:
+        raise ArgumentError("nothing to score: give a folder or an npz file of images, or a model")
+    return DrawnSamples(settings)

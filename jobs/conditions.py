@@ -1,5 +1,5 @@
-"""What samples are conditioned on: class labels, or the tensors of a ``--cond`` file; checked
-before the network is called."""
+"""The conditions of samples: class labels, or the tensors of a safetensors file; checked before the
+network is called."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Conditions:
-    """The condition of each block. A file's tensors have one row for all samples, or one a sample
-    in the order of the seeds."""
+    """The condition of each block. A file's tensors have one row for all samples, or one row a
+    sample in the order of the seeds."""
 
     def __init__(self, file: str | None, blocks: Sequence[Block], denoiser: Denoiser) -> None:
-        """Reads the file and asks the model whether it would take it. ValueError (or the model's
-        own) where not."""
+        """Reads the file and checks it with the model. Raises ArgumentError (or the model's own
+        error) for conditions that the model does not take."""
         self.tensors: dict[str, Any] = {} if file is None else _read(Path(file))
         self.hashes = {} if file is None else {"cond_sha256": file_hash(file)}
         self.starts = {
@@ -31,7 +31,7 @@ class Conditions:
         for name, value in self.tensors.items():
             if value.ndim == 0 or value.shape[0] not in (1, total):
                 raise ArgumentError(
-                    f"--cond {file}: {name!r} has shape {tuple(value.shape)}; its rows are "
+                    f"cond={file}: {name!r} has shape {tuple(value.shape)}; its rows are "
                     f"1, or {total}: one a sample"
                 )
         check = getattr(denoiser, "check_cond", None)
@@ -39,7 +39,7 @@ class Conditions:
             check(self.of(blocks[0], "cpu"), len(blocks[0].seeds))
 
     def of(self, block: Block, device: Any) -> Condition:
-        """What ``block`` is conditioned on, a row a sample; None for nothing."""
+        """The condition of ``block``, one row a sample; None if there is none."""
         import torch
 
         count, first = len(block.seeds), self.starts[block.index]
@@ -60,7 +60,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ArgumentError(f"--cond {path}: no readable safetensors file: {error}") from error
+        raise ArgumentError(f"cond={path}: no readable safetensors file: {error}") from error
     if not found:
-        raise ArgumentError(f"--cond {path}: the file holds no tensor")
+        raise ArgumentError(f"cond={path}: the file holds no tensor")
     return dict(found)

@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.cli.score import DEFAULTS
-from fewstep.cli.score_sources import balanced, samples_of
-from fewstep.cli.score_table import table, title
-from fewstep.cli.score_work import Work
+from fewstep.cli.score_table import table
 from fewstep.eval import Provenance
 from fewstep.eval.features.image_sources import Batch, Unreadable
 from fewstep.eval.features.value_range import Values
+from fewstep.jobs.drawing import DrawingSettings
+from fewstep.jobs.feature_blocks import Work
+from fewstep.jobs.metric_names import title
+from fewstep.jobs.samples import balanced, samples_of
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 10, 64])
 def test_blocks_of_files_cover_every_place_once(batch: int, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (10, 6, 5, 3), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", image=pixels)
-    samples = samples_of(str(tmp_path / "x.npz"), {**DEFAULTS, "batch": batch})
+    samples = samples_of(str(tmp_path / "x.npz"), batch=batch)
     assert (samples.count, samples.blocks) == (10, -(-10 // batch))
     places = [list(samples.places(block)) for block in range(samples.blocks)]
     assert [p for block in places for p in block] == list(range(10))
@@ -45,7 +46,7 @@ def test_balanced_classes() -> None:
 @pytest.mark.parametrize(("source", "model"), [("x", "mnist"), (None, None)])
 def test_one_source_is_wanted(source: str | None, model: str | None) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        samples_of(source, {**DEFAULTS, "batch": 4, "model": model})
+        samples_of(source, DrawingSettings(model, "0-3"), batch=4)
 
 
 def test_a_block_of_features_counts_where_it_is_whole(tmp_path: Path) -> None:

@@ -69,21 +69,21 @@ class Folder:
         ):
             raise ArgumentError(
                 f"{str(self.root)!r} holds samples, but no settings.json that says how they "
-                "were made; give another --out"
+                "were made; give another folder"
             )
         if not os.path.lexists(path) and create(path, text.encode()):
             return
         found, wanted = _read(path), json.loads(text)
         if found is None:
             raise ArgumentError(
-                f"{str(path)!r} is damaged; give another --out, or remove the folder"
+                f"{str(path)!r} is damaged; give another folder, or remove this one"
             )
         differ = [k for k in wanted if found.get(k) != wanted[k]]
         if differ:
             what = ", ".join(f"{k} ({found.get(k)!r} there, {wanted[k]!r} now)" for k in differ[:3])
             raise ArgumentError(
                 f"{str(self.root)!r} holds samples made with other settings: {what}; give "
-                "another --out"
+                "another folder"
             )
 
     def names(self, block: Block) -> list[str]:

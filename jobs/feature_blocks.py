@@ -34,7 +34,7 @@ from ..eval.features.value_range import Values
 from ..eval.scoring.features import Collected
 from ..files import dumps, read_json, sha256, write, write_tensors
 from .processes import machines, place
-from .score_sources import Samples
+from .samples import Samples
 
 #: seconds without a new block after which the main process gives the others up
 PATIENCE = 3600.0
@@ -121,7 +121,7 @@ def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
     if out is None:
         if machines() > 1:
             raise ArgumentError(
-                "processes on several machines share their work through a folder: give --out"
+                "processes on several machines share their work in a folder: give a folder (out)"
             )
         user = os.getuid() if hasattr(os, "getuid") else 0
         work = Work(Path(tempfile.gettempdir()) / f"fewstep-{user}-{sha256(text)[:24]}", False)
@@ -136,14 +136,14 @@ def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
         found = read_json(file)
     except (OSError, ValueError):
         raise ArgumentError(
-            f"{str(file)!r} is damaged; give another --out, or remove the folder"
+            f"{str(file)!r} is damaged; give another folder, or remove this one"
         ) from None
     wanted = json.loads(text)
     if found != wanted:
         differ = [key for key in wanted if found.get(key) != wanted[key]]
         raise ArgumentError(
             f"{str(out)!r} holds features of another request (other {', '.join(differ)}); "
-            "give another --out"
+            "give another folder"
         )
     return work
 
@@ -157,15 +157,18 @@ def _own(root: Path) -> None:
         found = root.lstat()
         if not stat.S_ISDIR(found.st_mode):
             raise ArgumentError(
-                f"{str(root)!r} is no folder, but a link or a file: remove it, or give --out"
+                f"{str(root)!r} is no folder, but a link or a file: remove it, or give a "
+                "folder (out)"
             ) from None
         if hasattr(os, "getuid") and found.st_uid != os.getuid():
-            raise ArgumentError(f"{str(root)!r} belongs to someone else: give --out") from None
+            raise ArgumentError(
+                f"{str(root)!r} belongs to someone else: give a folder (out)"
+            ) from None
         if os.name == "posix" and found.st_mode & 0o077:
             rights = f"{found.st_mode & 0o777:o}"
             raise ArgumentError(
-                f"{str(root)!r} is open to others (mode {rights}, 700 is wanted): remove it, "
-                "or give --out"
+                f"{str(root)!r} is open to others (mode {rights}, must be 700): remove it, "
+                "or give a folder (out)"
             ) from None
 
 
@@ -175,15 +178,16 @@ def collect(
     logits: FeatureExtractor | None,
     work: Work,
     keep: int,
-    report: Callable[[int], None],
+    progress: Callable[[int, int], None],
 ) -> Found | None:
     """Compute this process's blocks; in the main one, wait for the others' and add all up. None in
     the others."""
     rank, world = place()
-    for block in range(rank, samples.blocks, world):
+    mine = range(rank, samples.blocks, world)
+    for done, block in enumerate(mine, 1):
         if work.load(block, samples.places(block), logits is not None) is None:
             _compute(samples, block, network, logits, work)
-        report(block)
+        progress(done, len(mine))
     if rank:
         return None
     collected = Collected(keep)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_generate import tree
+from folder_hashes import tree
 
 import fewstep
 from fewstep import files
-from fewstep.cli import blocks, main
-from fewstep.cli.blocks import Block, Folder
+from fewstep.cli import main
 from fewstep.files import atomic, create
+from fewstep.jobs import blocks
+from fewstep.jobs.blocks import Block, Folder
 from fewstep.models.loading import files_of
 
 BUNDLED = Path(fewstep.models.__file__).parent / "bundled" / "mnist"
@@ -106,7 +107,7 @@ def test_out_that_is_no_folder(tmp_path, capsys):
         assert generate(tmp_path / name, *POINTS) == 3
         assert repr(str(tmp_path / name)) in capsys.readouterr().err
     assert main(["generate", "--out", "", *POINTS]) == 3
-    assert "--out is empty" in capsys.readouterr().err
+    assert "out is empty" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "x"
     assert generate(tmp_path / "link", *POINTS) == 0
     assert (tmp_path / "real" / "manifest.json").exists()

@@ -1,0 +1,24 @@
+"""Long work in folders: generate samples, score images, make reference statistics.
+
+Each function may be stopped at any time and called again: what is finished is kept, and the bytes
+are those of an unbroken run. Several processes, as accelerate, torchrun or mpirun start them, share
+the work. The commands ``fewstep generate``, ``score`` and ``ref`` call these functions.
+"""
+
+from __future__ import annotations
+
+from .generation import GenerationResult as GenerationResult
+from .generation import generate as generate
+from .reference_statistics import ReferenceResult as ReferenceResult
+from .reference_statistics import reference as reference
+from .scoring import ScoringResult as ScoringResult
+from .scoring import score as score
+
+__all__ = [
+    "GenerationResult",
+    "ReferenceResult",
+    "ScoringResult",
+    "generate",
+    "reference",
+    "score",
+]

@@ -1,0 +1,192 @@
+"""Samples of a model in blocks: settings, checks before the network is called, and the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checks import ArgumentError, FewstepError
+from ..checks.answers import short_of_memory
+from .blocks import Block, cut
+from .conditions import Conditions
+from .devices import device_named, move
+from .hashes import denoiser_hash, model_hash, plan_hash
+from .labels import labels_of
+from .memory import refuse_large
+from .processes import place
+from .settings import (
+    checked,
+    labels_text,
+    parse_seeds,
+    parse_size,
+    plain_option,
+    seeds_text,
+    size_text,
+)
+
+if TYPE_CHECKING:
+    from ..engine.planning import Request
+    from ..models.denoiser import Denoiser
+    from ..schedules.grids.construction import Grid
+
+#: the settings that a checker of the same name takes as they are
+CHECKED = ("batch", "sampler", "steps", "nfe", "final", "option")
+
+
+@dataclass(frozen=True)
+class DrawingSettings:
+    """Which samples are drawn, from which model and how; see ``jobs.generate``.
+
+    ``seeds``, ``labels`` and ``size`` are kept as texts. Raises ArgumentError for a value that its
+    setting does not take.
+    """
+
+    model: Denoiser | str | Path | None
+    seeds: str | int | Iterable[int]
+    batch: int = 64
+    sampler: str = "dpmpp_2m"
+    steps: int | None = None
+    nfe: int | None = None
+    grid: str | Grid = "auto"
+    final: str = "zero"
+    option: Mapping[str, Any] = field(default_factory=dict)
+    labels: str | int | Sequence[int] | None = "cycle"
+    cond: str | Path | None = None
+    size: str | int | tuple[int, int] | None = None
+    device: Any = "auto"
+
+    def __post_init__(self) -> None:
+        texts = {"seeds": seeds_text, "labels": labels_text, "size": size_text}
+        plain = {name: form(getattr(self, name)) for name, form in texts.items()}
+        for name in CHECKED:
+            value = getattr(self, name)
+            plain[name] = None if value is None else checked(name, value)
+        for name in ("model", "cond"):
+            value = getattr(self, name)
+            if isinstance(value, (str, Path)):
+                plain[name] = checked(name, str(value))
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def model_name(self) -> str | None:
+        """The name or folder of the model; of a denoiser object, the name of its class."""
+        if self.model is None or isinstance(self.model, str):
+            return self.model
+        return type(self.model).__name__
+
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON has them, ``device`` last."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found["model"] = self.model_name
+        found["option"] = plain_option(self.option)
+        found["grid"] = self.grid if isinstance(self.grid, str) else self.grid.name
+        found["device"] = str(self.device)
+        return found
+
+
+class Drawing:
+    """The samples of some settings, block by block.
+
+    Everything is checked here, before the network is called: the model is loaded, the plan is
+    built, the seeds are cut into blocks.
+    """
+
+    def __init__(self, settings: DrawingSettings) -> None:
+        """Raises FewstepError for settings that cannot be drawn."""
+        from ..models.loading import classes_of
+
+        place()  # an environment that makes no sense is refused before anything is written
+        self.settings = settings
+        self.device = device_named(str(settings.device))
+        seeds, size = parse_seeds(seeds_text(settings.seeds)), parse_size(size_text(settings.size))
+        self.denoiser = _denoiser(settings.model, size)
+        self.asked = _asked(settings, self.denoiser)
+        shape = self.denoiser.shape
+        if shape is None:
+            raise ArgumentError(
+                f"the model {settings.model_name!r} does not know the shape of a sample: give size="
+            )
+        self.shape = tuple(shape)
+        refuse_large(self.shape, min(settings.batch, len(seeds)))
+        labels = "none" if settings.cond else str(settings.labels)
+        self.blocks = cut(
+            seeds, labels_of(labels, seeds, classes_of(self.denoiser)), settings.batch
+        )
+        cond = None if settings.cond is None else str(settings.cond)
+        self.conditions = Conditions(cond, self.blocks, self.denoiser)
+        self.hashes = {
+            "plan_sha256": plan_hash(self.asked),
+            "model_sha256": _model_hash(settings.model),
+            **self.conditions.hashes,
+        }
+        self.moved = False
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Model, sampler and hashes, for the manifest; ``nfe`` is None for a driver, whose steps
+        depend on the data of the block."""
+        return {
+            "model": self.settings.model_name,
+            "sampler": self.asked.name,
+            "nfe": None if self.asked.driver else self.asked.plan().nfe,
+            **self.hashes,
+        }
+
+    def draw(self, block: Block) -> Any:
+        """The samples of a block, a float array (B, *shape) on the host."""
+        from ..engine.sampling import execute, start_state
+
+        if not self.moved:
+            move(self.denoiser, self.device)
+            self.moved = True
+        cond = self.conditions.of(block, self.device)
+        x = start_state(self.denoiser, self.asked.grid[0], block.seeds, device=self.device)
+        try:
+            out, _ = execute(self.asked, self.denoiser, x, seeds=block.seeds, cond=cond)
+        except RuntimeError as error:
+            if isinstance(
+                error, FewstepError | NotImplementedError | RecursionError
+            ) or short_of_memory(error):
+                raise
+            raise ArgumentError(
+                f"the model does not take samples of shape {self.shape}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        return out.cpu().numpy()
+
+
+def _denoiser(model: Denoiser | str | Path | None, size: int | tuple[int, int] | None) -> Denoiser:
+    from .. import models
+    from ..models.denoiser import check_denoiser
+
+    if isinstance(model, (str, Path)):
+        return models.load(model) if size is None else models.load(model, size=size)
+    if model is None:
+        raise ArgumentError("model=None: must be a denoiser, a bundled name or a folder")
+    check_denoiser(model)
+    if size is not None:
+        raise ArgumentError(f"size={size}: only a model that is loaded by name takes a size")
+    return model
+
+
+def _model_hash(model: Denoiser | str | Path | None) -> str:
+    if model is None or isinstance(model, (str, Path)):
+        return model_hash(str(model))
+    return denoiser_hash(model)
+
+
+def _asked(settings: DrawingSettings, denoiser: Denoiser) -> Request:
+    from ..engine.planning import request
+
+    return request(
+        settings.sampler,
+        denoiser.schedule,
+        settings.option,
+        steps=settings.steps,
+        nfe=settings.nfe,
+        grid=settings.grid,
+        final=settings.final,
+    )

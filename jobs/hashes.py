@@ -1,0 +1,108 @@
+"""SHA-256 of what decides the bytes of samples: the plan and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import pieces, sha256
+
+if TYPE_CHECKING:
+    from ..engine.planning import Request
+    from ..models.denoiser import Denoiser
+
+#: hashed as they print
+PLAIN = (bool, int, float, complex, str, bytes, Path)
+
+
+def plan_hash(asked: Request) -> str:
+    """The hash of the plan; of a driver, which has none, that of its name, options and times."""
+    text = (
+        repr((asked.name, asked.options, asked.grid.times))
+        if asked.driver
+        else asked.plan().to_json()
+    )
+    return sha256(text)
+
+
+def model_hash(name_or_folder: str) -> str:
+    """The hash of a model's configuration and weights; its name if it has no files."""
+    from ..models.loading import files_of
+
+    files = files_of(name_or_folder)
+    if not files:
+        return name_or_folder
+    return sha256(*(chunk for file in files for chunk in pieces(file)))
+
+
+def denoiser_hash(denoiser: Denoiser) -> str:
+    """The hash of a denoiser object: its classes, numbers and tensors, through all objects that it
+    holds. Code is not hashed, nor the device."""
+    return sha256(*_parts(denoiser, {}))
+
+
+def _parts(value: Any, seen: dict[int, Any]) -> Iterator[Any]:
+    """The pieces that are hashed, in a fixed order. ``seen`` keeps every object that was met: a
+    second time it is hashed by its number."""
+    import torch
+
+    if isinstance(value, torch.device):
+        return
+    if value is None or isinstance(value, (*PLAIN, torch.dtype)):
+        yield f"{type(value).__name__} {value!r};"
+        return
+    if id(value) in seen:
+        yield f"object {list(seen).index(id(value))};"
+        return
+    seen[id(value)] = value
+    yield f"{type(value).__module__}.{type(value).__qualname__};"
+    if isinstance(value, torch.Tensor):
+        data = value.detach().cpu().contiguous()
+        yield f"{data.dtype} {tuple(data.shape)};"
+        yield data.reshape(-1).view(torch.uint8).numpy() if data.numel() else b""
+    elif hasattr(value, "tobytes") and hasattr(value, "dtype"):  # numpy
+        yield f"{value.dtype} {getattr(value, 'shape', ())};"
+        yield value.tobytes()
+    elif isinstance(value, torch.nn.Module):
+        yield f"{value!r};"
+        for name, tensor in value.state_dict().items():
+            yield f"{name};"
+            yield from _parts(tensor, seen)
+    else:
+        for name, inner in _members(value):
+            yield f"{name};"
+            yield from _parts(inner, seen)
+
+
+def _members(value: Any) -> list[tuple[str, Any]]:
+    """What an object holds: the items of a container, the attributes of anything else, the
+    enclosed values of a function."""
+    if isinstance(value, Mapping):
+        return [(repr(key), inner) for key, inner in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(str(i), inner) for i, inner in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return [("", repr(inner)) for inner in sorted(value, key=repr)]
+    if callable(value) and hasattr(value, "__code__"):
+        cells = value.__closure__ or ()
+        return [
+            ("function", value.__qualname__),
+            *((str(i), c) for i, c in enumerate(_held(cells))),
+        ]
+    if hasattr(value, "__self__"):
+        return [("method", value.__name__), ("self", value.__self__)]
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    names = sorted({*getattr(value, "__dict__", {}), *slots} - {"__dict__", "__weakref__"})
+    return [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+
+
+def _held(cells: Any) -> list[Any]:
+    """The contents of closure cells that have one."""
+    found = []
+    for cell in cells:
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:
+            continue
+    return found
