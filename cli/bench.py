@@ -27,7 +27,7 @@ from ..files import dumps
 from .config_file import read_config
 
 if TYPE_CHECKING:
-    from ..eval.benchmark.runner import Bench
+    from ..eval.benchmark.result import Bench
     from ..models.denoiser import Denoiser
 
 HELP = "compare samplers and grids on models, as tables and a page"
@@ -133,7 +133,7 @@ def execute(args: argparse.Namespace) -> int:
     finally:
         done()
     command = command_line(args)
-    paths = save_report(result, args.out, command)
+    paths = save_report(result, args.out, command, tell)
     if args.json:
         print(dumps(record(result, command)), end="")
     else:

@@ -95,7 +95,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .benchmark.report.saving import save_report
-    from .benchmark.runner import Bench, bench
+    from .benchmark.result import Bench
+    from .benchmark.runner import bench
     from .benchmark.settings import BenchSettings
     from .certificates.certification import Certificate, certify, certify_all
     from .diagnostics.conservativity import Asymmetry, score_asymmetry
@@ -144,7 +145,8 @@ else:
     _NAMES = {
         "solver.accounting": ("Evaluations", "count_evaluations"),
         "benchmark.settings": ("BenchSettings",),
-        "benchmark.runner": ("Bench", "bench"),
+        "benchmark.result": ("Bench",),
+        "benchmark.runner": ("bench",),
         "certificates.certification": ("Certificate", "certify", "certify_all"),
         "metrics.classification": ("classifier_test",),
         "diagnostics.conservativity": ("Asymmetry", "score_asymmetry"),

@@ -112,8 +112,9 @@ def test_the_wheel_holds_the_package_and_no_more(wheel):
         f"fewstep/{path.as_posix()}" for path in files() if path.parts[:2] == ("models", "bundled")
     }
     weights = {name for name in weights if name.endswith((".json", ".safetensors"))}
-    assert weights
-    assert inside == code | weights | {"fewstep/py.typed"}
+    templates = {f"fewstep/{path.as_posix()}" for path in files() if "templates" in path.parts}
+    assert weights and templates
+    assert inside == code | weights | templates | {"fewstep/py.typed"}
 
 
 def test_the_installed_wheel_is_what_runs(installed, tmp_path):

@@ -8,11 +8,10 @@ below t_max, or ends above t_min, pays for it as for any other error.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,51 +24,14 @@ from ...samplers import registry
 from ..errors import ScoreError
 from ..solver.error import refuse_noise
 from ..solver.trajectory import Reference
-from .report.samples import strip
-from .rows import Row, ranked, root_interval, winners
+from .report.samples import shown
+from .result import Bench, ModelFacts
+from .rows import Row, ranked, root_interval
 from .settings import BenchSettings, fitted, grid_choice, refuse_options, sampler_choice
 from .store import Store
 from .subject import Subject, blocks, loaded
 
-#: samples in a picture, and points in a scatter
-SHOWN, DOTS = 8, 64
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What holds for all rows of a model: its metric and the metric of real data against real data,
-    the reference's error and calls, the reference's picture, and a note on what could not be
-    measured."""
-
-    metric: str | None
-    floor: float | None
-    reference_error: float
-    reference_nfe: int
-    note: str | None
-    picture: str | None = None
-    points: tuple[tuple[float, float], ...] | None = None
-
-
-@dataclass(frozen=True)
-class Bench:
-    """The result: ``rows`` with ranks, ``models`` by name, and the resolved ``settings``."""
-
-    rows: tuple[Row, ...]
-    models: Mapping[str, ModelFacts]
-    settings: BenchSettings
-
-    def best(self, budget: int, model: str | None = None, by: str | None = None) -> list[Row]:
-        """The best rows at ``budget``, several where they tie, by ``quality`` where it was
-        measured, else by solver error (``rmse``)."""
-        name = model if model is not None else next(iter(self.models))
-        if name not in self.models or budget not in self.settings.nfes:
-            raise ScoreError(
-                f"model {name!r} at {budget} calls: measured are {', '.join(self.models)} at "
-                f"{list(self.settings.nfes)}"
-            )
-        found = [] if by == "rmse" else winners(self.rows, name, budget, "quality")
-        return found or ([] if by == "quality" else winners(self.rows, name, budget, "rmse"))
 
 
 def bench(
@@ -144,7 +106,7 @@ class _Work:
 
     def facts(self) -> ModelFacts:
         s, ref = self.subject, self.reference
-        return ModelFacts(s.metric, s.floor, ref.error, ref.nfe, s.note, **_shown(ref.end))
+        return ModelFacts(s.metric, s.floor, ref.error, ref.nfe, s.note, **shown(ref.end))
 
     def rows(self) -> list[Row]:
         s = self.settings
@@ -238,7 +200,7 @@ class _Work:
             record = measure(asked, facts)
             self.store.keep(kind, facts, record)
         tuples = {"points": lambda v: tuple(map(tuple, v)), "squares": tuple}
-        return {k: tuples[k](v) if k in tuples else v for k, v in record.items()}
+        return {k: tuples[k](v) if k in tuples and v is not None else v for k, v in record.items()}
 
     def _error(self, asked: Request, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Draw the seeds of the solver error."""
@@ -256,7 +218,7 @@ class _Work:
             "call": call_of(asked),
             "stochastic": noisy,
             "milliseconds": 1e3 * spent / n,
-            **_shown(x),
+            **shown(x),
         }
         if not noisy:
             apart = (x.double() - self.reference.end).flatten(1).square().mean(dim=1)
@@ -309,19 +271,3 @@ def draws_noise(asked: Request) -> bool:
     except ScoreError:
         return True
     return False
-
-
-def _shown(x: Tensor) -> dict[str, Any]:
-    """A picture of the first samples, or the first points, or neither."""
-    if x.ndim == 4 and x.shape[1] in (1, 3):
-        return {"picture": base64.b64encode(strip(x[:SHOWN])).decode()}
-    if x.ndim == 2:
-        flat = x[:DOTS].double()
-        second = flat[:, 1] if flat.shape[1] > 1 else torch.zeros(len(flat))
-        return {
-            "points": tuple(
-                (round(a, 3), round(b, 3))
-                for a, b in zip(flat[:, 0].tolist(), second.tolist(), strict=True)
-            )
-        }
-    return {}

@@ -1,5 +1,5 @@
 """Doors that few walk through: numbers at the end of what commands and tables take, plans that name
-noise twice, odd pictures, charts."""
+noise twice, odd pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ import fewstep.eval as E
 from fewstep.checks import ArgumentError, FewstepError
 from fewstep.checks.commands import Stops
 from fewstep.checks.devices import device, present_devices
-from fewstep.eval.benchmark.report.plot import Point, Series, chart
 from fewstep.eval.benchmark.settings import BenchSettings
 from fewstep.eval.benchmark.subject import features_for
 from fewstep.eval.scoring.features import chosen_places
@@ -230,12 +229,6 @@ def test_a_damaged_orientation_turns_nothing() -> None:
     out = io.BytesIO()
     Image.fromarray(image).save(out, format="PNG", exif=b"Exif\0\0no TIFF at all")
     assert np.array_equal(read_picture(out.getvalue()), np.moveaxis(image, -1, 0))
-
-
-def test_a_line_of_a_chart_has_its_colour() -> None:
-    points = (Point(5, 1.0, 0.5, 2.0, "a"), Point(8, 0.5, 0.25, 1.0, "b"))
-    text = chart("g", [Series("s", 3, points), Series("t", None, points)], [5, 8], "error")
-    assert text.count('<g class="c3">') == 1 and text.count('<g class="other">') == 1
 
 
 def test_levels_of_pictures_and_rules_of_sizes() -> None:

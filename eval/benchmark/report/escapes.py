@@ -1,35 +1,29 @@
-"""Text of others (names of models, folders, commands, messages) in Markdown, HTML and SVG: it is
-shown as it is, and marks nothing up."""
+"""Escaping for Markdown: names of models, folders, commands and messages are shown as they are and
+never act as markup. The page escapes through jinja2."""
 
 from __future__ import annotations
 
-import html
 import re
 
-#: what means something to Markdown; an underscore inside a word does not
+#: characters with a meaning in Markdown; an underscore inside a word has none
 _MARKS = re.compile(r"[\\`*<>\[\]~#|&]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 
 
 def visible(text: str) -> str:
-    """``text`` in one line, with what cannot be printed (control characters, bytes that are no
-    UTF-8) as Python's escapes."""
+    """Return ``text`` in one line; unprintable characters (control characters, lone surrogates) are
+    written as Python escapes."""
     return "".join(
         c if c.isprintable() or c == "\u00a0" else c.encode("unicode_escape").decode() for c in text
     )
 
 
-def escape(text: str) -> str:
-    """``text`` for HTML and SVG, in elements and in attributes."""
-    return html.escape(visible(text))
-
-
 def plain(text: str) -> str:
-    """``text`` for Markdown, in prose, headings and cells of tables."""
+    """Return ``text`` escaped for Markdown prose, headings and table cells."""
     return _MARKS.sub(r"\\\g<0>", visible(text))
 
 
 def code(text: str) -> str:
-    """``text`` as code in Markdown."""
+    """Return ``text`` as Markdown code."""
     shown = visible(text)
     longest = max((len(run) for run in re.findall("`+", shown)), default=0)
     fence = "`" * (longest + 1)

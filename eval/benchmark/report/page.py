@@ -1,270 +1,165 @@
-"""A benchmark as one HTML page that needs nothing else: plots as inline SVG, samples as data URIs,
-light and dark."""
+"""A benchmark as one HTML page, filled in by jinja2; plots and samples are data URIs, so the page
+loads nothing."""
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ..rows import Row, place_text
-from ..runner import SHOWN, Bench
-from .escapes import escape
-from .panels import ERROR, Panels, colour_of, panels
-from .plot import cloud
-from .style import STYLE
-from .text import answer_parts, lead_text, methods, number, reference_text, span, tie_note
+from ..result import Bench
+from ..rows import Row
+from .escapes import visible
+from .plots import Scatter, lines_svg, measures, scatter_svg
+from .samples import SHOWN
+from .tables import Table, error_table, quality_table, time_table
+from .text import Answer, answer_parts, lead_text, number, reference_text, tie_note
 
-WORD = ' class="word"'
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Samples of one sampler: its name, the words below it, and a PNG in base64."""
+
+    name: str
+    words: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples at one budget: strips of images, or one scatter figure as a data URI."""
+
+    budget: int
+    strips: tuple[Strip, ...]
+    scatter: str | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """The part of the page on one model; figures are data URIs."""
+
+    name: str
+    metric: str | None
+    lead: str
+    answers: tuple[tuple[int, Answer | None], ...]
+    quality_figure: str | None
+    quality_note: str
+    qualities: Table | None
+    error_figure: str
+    error_note: str
+    errors: Table
+    times: Table
+    samples: tuple[Samples, ...]
+    skipped: tuple[Row, ...]
 
 
 def page(result: Bench, command: str = "") -> str:
-    """The whole page, which is well-formed XML too."""
-    models = list(result.models)
-    made = f"<p>Made by <code>{escape(command)}</code></p>" if command else ""
-    links = (
-        " ".join(f'<a href="#model-{k}">{escape(name)}</a>' for k, name in enumerate(models))
-        if len(models) > 1
-        else ""
-    )
-    nav = f"<nav>{links}</nav>" if links else ""
-    body = "".join(_model(result, name, k) for k, name in enumerate(models))
-    settings = "\n".join(
-        escape(line) for line in json.dumps(result.settings.as_dict(), indent=1).splitlines()
-    )
+    """Return the whole page, which is well-formed XML too."""
+    settings = json.dumps(result.settings.as_dict(), indent=1).splitlines()
     return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/><meta '
-        'name="color-scheme" content="light dark"/>'
-        f"<title>Samplers on {escape(', '.join(models))}</title><style>{STYLE}</style></head>\n"
-        f"<body><h1>Samplers on {escape(', '.join(models))}</h1>{made}{nav}\n{body}\n"
-        f"<section><h2>Settings</h2><pre>{settings}</pre></section></body></html>\n"
+        _environment()
+        .get_template("bench.html")
+        .render(
+            command=command,
+            sections=[_section(result, model) for model in result.models],
+            settings=settings,
+            batch=result.settings.batch,
+            shown=min(SHOWN, result.settings.n),
+        )
     )
 
 
-def _prose(text: str) -> str:
+@cache
+def _environment() -> Environment:
+    """Everything that a template prints is made visible and escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if hasattr(value, "__html__") else visible(str(value)),
+    )
+    environment.filters["prose"] = _prose
+    return environment
+
+
+def _prose(text: str) -> Markup:
     """Text with its backquoted parts as code."""
-    return "".join(
-        f"<code>{escape(part)}</code>" if k % 2 else escape(part)
-        for k, part in enumerate(text.split("`"))
-    )
+    from markupsafe import Markup
+
+    parts = enumerate(visible(text).split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(p) if k % 2 else p for k, p in parts)
 
 
-def _model(result: Bench, model: str, k: int) -> str:
+def _uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _section(result: Bench, model: str) -> Section:
     rows = [row for row in result.rows if row.model == model]
-    colours = colour_of(result, rows)
-    facts = result.models[model]
-    parts = [
-        "<section "
-        f'id="model-{k}"><h2>{escape(model)}</h2><p>{_prose(lead_text(result, model))}</p>',
-        _best(result, model),
-    ]
     rated = [row for row in rows if row.quality is not None]
-    if rated:
-        metric = str(facts.metric)
-        parts += [
-            f"<h3>{escape(metric)} over network calls</h3>",
-            _figure(panels(result, rated, colours, "quality", metric, facts.floor)),
-        ]
-        parts += [f"<p>{_prose(tie_note(result, model))}</p>", _quality_table(result, model, rated)]
-    parts += [
-        "<h3>Solver error over network calls</h3>",
-        _figure(panels(result, rows, colours, "rmse", ERROR)),
-    ]
-    parts += [
-        f"<p>{_prose(reference_text(result, model))}</p>",
-        _error_table(result, model),
-        _time_table(result, model),
-    ]
-    parts += [_pictures(result, model, rows), _left_out(rows), "</section>"]
-    return "".join(parts)
-
-
-def _best(result: Bench, model: str) -> str:
-    lines = []
-    for budget in result.settings.nfes:
-        found = answer_parts(result, model, budget)
-        if found is None:
-            lines.append(f"<li>{budget} network calls: nothing was measured</li>")
-            continue
-        others = f"; tied with {escape(found.others)}" if found.others else ""
-        others += f". Least solver error: {escape(found.least)}" if found.least else ""
-        first = (
-            f"<b>{escape(found.sampler)}</b> on <b>{escape(found.grid)}</b>, {escape(found.value)}"
-        )
-        lines.append(f"<li>{budget} network calls: {first}{others}</li>")
-    return f"<h3>The best</h3><ul>{''.join(lines)}</ul>"
-
-
-def _figure(drawn: Panels) -> str:
-    note = f"{drawn.note} A pointer over a dot names it.".strip()
-    return (
-        "<figure><div "
-        f'class="panels">{"".join(drawn.charts)}</div><figcaption>{note}</figcaption></figure>'
+    figures = {m: _uri(lines_svg(result, model, m)) for m in measures(result, model)}
+    return Section(
+        name=model,
+        metric=result.models[model].metric,
+        lead=lead_text(result, model),
+        answers=tuple((b, answer_parts(result, model, b)) for b in result.settings.nfes),
+        quality_figure=figures.get("quality"),
+        quality_note=tie_note(result, model),
+        qualities=quality_table(result, model, rated) if rated else None,
+        error_figure=figures["rmse"],
+        error_note=reference_text(result, model),
+        errors=error_table(result, model),
+        times=time_table(result, model),
+        samples=_samples(result, model, rows),
+        skipped=tuple(row for row in rows if row.skipped is not None),
     )
 
 
-def _table(heads: Sequence[str], body: Sequence[str], words: int) -> str:
-    """A table in a box that scrolls sideways; the first ``words`` columns are text."""
-    top = "".join(
-        f"<th{WORD if k < words else ''}>{escape(head)}</th>" for k, head in enumerate(heads)
-    )
-    return (
-        "<div "
-        f'class="wide"><table><thead><tr>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-    )
-
-
-def _matrix(result: Bench, model: str, cell: str) -> list[str]:
-    body = []
-    for sampler, grid, rows in methods(result, model):
-        cells = [
-            (_error_cell if cell == "error" else _time_cell)(rows.get(b), b)
-            for b in result.settings.nfes
-        ]
-        body.append(
-            f'<tr><td class="word">{escape(sampler)}</td><td '
-            f'class="word">{escape(grid)}</td>{"".join(cells)}</tr>'
-        )
-    return body
-
-
-def _error_table(result: Bench, model: str) -> str:
-    return _table(
-        ["sampler", "grid", *(f"NFE {b}" for b in result.settings.nfes)],
-        _matrix(result, model, "error"),
-        2,
-    )
-
-
-def _time_table(result: Bench, model: str) -> str:
-    heads = ["sampler", "grid", *(f"NFE {b}" for b in result.settings.nfes)]
-    table = _table(heads, _matrix(result, model, "time"), 2)
-    return (
-        "<details><summary>Wall time, milliseconds a sample</summary><p>As first measured, "
-        f"in batches of at most {result.settings.batch}, "
-        f"on whatever else the machine was doing.</p>{table}</details>"
-    )
-
-
-def _error_cell(row: Row | None, budget: int) -> str:
-    if row is None or row.nfe is None:
-        return f'<td class="faint" title="{escape(str(row.skipped if row else ""))}">left out</td>'
-    if row.rmse is None:
-        return '<td class="faint">-</td>'
-    less = "" if row.nfe == budget else f" <small>({row.nfe})</small>"
-    style = ' class="best"' if row.rank == 1 else ""
-    tip = (
-        f"rank {place_text(row.rank, row.tied)}, {span(row.rmse_low, row.rmse_high)}, {row.nfe} "
-        "calls"
-    )
-    return f'<td{style} title="{escape(tip)}">{number(row.rmse)}{less}</td>'
-
-
-def _time_cell(row: Row | None, budget: int) -> str:
-    return f"<td>{number(row.milliseconds if row else None)}</td>"
-
-
-def _quality_table(result: Bench, model: str, rows: Sequence[Row]) -> str:
-    body = []
-    for row in sorted(
-        rows, key=lambda row: (row.budget, row.quality_rank or 0, row.quality or 0.0)
-    ):
-        calls = (
-            str(row.budget) if row.nfe == row.budget else f"{row.budget} <small>({row.nfe})</small>"
-        )
-        words = "".join(
-            f'<td class="word">{escape(text)}</td>'
-            for text in (place_text(row.quality_rank, row.quality_tied), *row.method)
-        )
-        numbers = [
-            number(row.quality),
-            span(row.quality_low, row.quality_high),
-            number(row.rmse),
-            number(row.milliseconds),
-        ]
-        cells = "".join(f"<td>{escape(text)}</td>" for text in numbers)
-        style = ' class="best"' if row.quality_rank == 1 else ""
-        body.append(f'<tr{style}><td class="word">{calls}</td>{words}{cells}</tr>')
-    heads = [
-        "NFE",
-        "rank",
-        "sampler",
-        "grid",
-        str(result.models[model].metric),
-        "95 % interval",
-        "solver error",
-        "ms a sample",
-    ]
-    return _table(heads, body, 4)
-
-
-def _pictures(result: Bench, model: str, rows: Sequence[Row]) -> str:
-    """The reference and every sampler on its better grid, the same seeds side by side, for each
-    budget."""
+def _samples(result: Bench, model: str, rows: Sequence[Row]) -> tuple[Samples, ...]:
+    """For each budget the reference and every sampler on its better grid, on the same seeds."""
     facts = result.models[model]
     if facts.picture is None and facts.points is None:
-        return ""
+        return ()
     reach = 1.5 * max((max(abs(a), abs(b)) for a, b in facts.points or ()), default=1.0)
-    parts = []
+    out = []
     for budget in result.settings.nfes:
-        mine = [row for row in rows if row.budget == budget and row.nfe is not None]
-        best: dict[str, Row] = {}
-        for row in sorted(
-            mine,
-            key=lambda row: (row.rmse if row.rmse is not None else math.inf, row.quality or 0.0),
-        ):
-            best.setdefault(row.sampler, row)
-        lines = [_shown("converged", "end points", facts.picture, facts.points, reach)]
-        for row in best.values():
-            words = f"{row.grid}, {row.nfe} calls" + (
-                f", error {number(row.rmse)}" if row.rmse is not None else ""
-            )
-            lines.append(_shown(row.sampler, words, row.picture, row.points, reach))
-        is_open = ' open="open"' if budget == result.settings.nfes[0] else ""
-        style = "strips" if facts.picture is not None else "clouds"
-        parts.append(
-            f"<details{is_open}><summary>{budget} network calls</summary><div "
-            f'class="{style}">{"".join(lines)}</div></details>'
-        )
-    what = (
-        f"one column a seed, 0 to {min(SHOWN, result.settings.n) - 1}"
-        if facts.picture is not None
-        else "the same seeds in every picture"
-    )
-    return (
-        "<h3>Samples</h3><p>Every sampler on its grid of least solver error; "
-        f"{what}.</p>{''.join(parts)}"
-    )
+        drawn: list[tuple[str, str, Any]] = [("converged", "end points", facts)]
+        drawn += [(row.sampler, _words(row), row) for row in _better(rows, budget)]
+        if facts.picture is not None:
+            strips = tuple(Strip(a, b, x.picture) for a, b, x in drawn if x.picture is not None)
+            out.append(Samples(budget, strips, None))
+        else:
+            plots = [Scatter(f"{a}\n{b}", x.points) for a, b, x in drawn if x.points is not None]
+            out.append(Samples(budget, (), _uri(scatter_svg(plots, reach))))
+    return tuple(out)
 
 
-def _shown(
-    head: str,
-    words: str,
-    picture: str | None,
-    points: Sequence[tuple[float, float]] | None,
-    reach: float,
-) -> str:
-    seen = (
-        f'<img alt="samples of {escape(head)}" src="data:image/png;base64,{picture}"/>'
-        if picture
-        else ""
-    )
-    seen = cloud(points, reach, f"samples of {head}") if points else seen
-    return (
-        '<div class="row"><div '
-        f'class="who"><b>{escape(head)}</b><br/><small>{escape(words)}</small></div>{seen}</div>'
-    )
+def _better(rows: Sequence[Row], budget: int) -> list[Row]:
+    """Every sampler's row of least solver error at a budget, in ascending order."""
+    mine = [row for row in rows if row.budget == budget and row.nfe is not None]
+    best: dict[str, Row] = {}
+    for row in sorted(
+        mine, key=lambda r: (r.rmse if r.rmse is not None else math.inf, r.quality or 0.0)
+    ):
+        best.setdefault(row.sampler, row)
+    return list(best.values())
 
 
-def _left_out(rows: Sequence[Row]) -> str:
-    lines = [
-        f"<li>{escape(f'{r.sampler} on {r.grid} at {r.budget}: {r.skipped}')}</li>"
-        for r in rows
-        if r.skipped is not None
-    ]
-    return (
-        f"<details><summary>Left out ({len(lines)})</summary><ul>{''.join(lines)}</ul></details>"
-        if lines
-        else ""
-    )
+def _words(row: Row) -> str:
+    error = f", error {number(row.rmse)}" if row.rmse is not None else ""
+    return f"{row.grid}, {row.nfe} calls{error}"

@@ -1,44 +1,93 @@
-"""A benchmark as Markdown, CSV and JSON; the page is ``report_page``."""
+"""A benchmark as Markdown, CSV and JSON, and its files. The page and the plots need jinja2 and
+matplotlib (the optional dependencies ``report``); the other files are written without them."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from ....files import write
-from ..rows import HIDDEN, Row, place_text
-from ..runner import Bench
+from ..result import Bench
+from ..rows import HIDDEN, Row
 from ..settings import parse_choice
 from .escapes import code, plain, visible
-from .page import page
-from .picture import picture
-from .text import answer_parts, lead_text, methods, number, reference_text, span, tie_note
+from .tables import Table, error_table, quality_table
+from .text import answer_parts, lead_text, reference_text, tie_note
 
 #: width of the Markdown's prose
 WRAP = 140
-FILES = ("bench.md", "bench.csv", "bench.json", "index.html", "plots.svg")
+#: file -> the libraries that it needs
+FILES: dict[str, tuple[str, ...]] = {
+    "bench.md": (),
+    "bench.csv": (),
+    "bench.json": (),
+    "index.html": ("jinja2", "matplotlib"),
+    "plots.svg": ("matplotlib",),
+}
 
 
-def save_report(result: Bench, folder: str | Path, command: str = "") -> list[Path]:
-    """Write the five files, each whole or not at all; ``command`` is printed in them as what made
-    them."""
-    bodies = (
-        markdown(result, command),
-        table_csv(result),
-        record_json(result, command),
-        page(result, command),
-        picture(result),
-    )
-    paths = [Path(folder) / name for name in FILES]
+def save_report(
+    result: Bench,
+    folder: str | Path,
+    command: str = "",
+    notify: Callable[[str], None] = warnings.warn,
+) -> list[Path]:
+    """Write ``bench.md``, ``bench.csv``, ``bench.json``, ``index.html`` and ``plots.svg``.
+
+    Each is written whole or not at all; ``command`` is printed in them as the command that made
+    them. Without jinja2 or matplotlib the files that need them are left out, and ``notify`` is
+    called with a sentence that says so. Returns the paths written.
+    """
+    absent = missing_text()
+    if absent is not None:
+        notify(absent)
+    paths = [Path(folder) / name for name, needs in FILES.items() if not _absent(needs)]
+    bodies = [_body(path.name, result, command) for path in paths]
     for path, body in zip(paths, bodies, strict=True):
         write(path, body.encode())
     return paths
+
+
+def missing_text() -> str | None:
+    """Return which files cannot be written for lack of which libraries; None if all can."""
+    lost = {name: needs for name, needs in FILES.items() if _absent(needs)}
+    if not lost:
+        return None
+    libraries = dict.fromkeys(name for needs in lost.values() for name in _absent(needs))
+    are = "is" if len(libraries) == 1 else "are"
+    return (
+        f"{' and '.join(lost)} not written: {' and '.join(libraries)} {are} not installed; "
+        'install them with pip install "fewstep[report]"'
+    )
+
+
+def _absent(needs: tuple[str, ...]) -> list[str]:
+    return [name for name in needs if find_spec(name) is None]
+
+
+def _body(name: str, result: Bench, command: str) -> str:
+    """The text of one file; the libraries that it needs are there."""
+    if name == "bench.md":
+        return markdown(result, command)
+    if name == "bench.csv":
+        return table_csv(result)
+    if name == "bench.json":
+        return record_json(result, command)
+    if name == "index.html":
+        from .page import page
+
+        return page(result, command)
+    from .plots import plots
+
+    return plots(result)
 
 
 def record(result: Bench, command: str = "") -> dict[str, Any]:
@@ -91,7 +140,7 @@ def markdown(result: Bench, command: str = "") -> str:
             "",
             fill(reference_text(result, name), WRAP),
             "",
-            *_matrix(result, name),
+            *_table(error_table(result, name), bold=True),
             "",
         ]
         rated = [row for row in result.rows if row.model == name and row.quality is not None]
@@ -102,7 +151,7 @@ def markdown(result: Bench, command: str = "") -> str:
                 "",
                 fill(tie_note(result, name), WRAP),
                 "",
-                *_rated(result, name, rated),
+                *_table(quality_table(result, name, rated)),
                 "",
             ]
         left = [row for row in result.rows if row.model == name and row.skipped is not None]
@@ -114,59 +163,18 @@ def _left_out(row: Row) -> str:
     return f"- {plain(row.sampler)} on {plain(row.grid)} at {row.budget}: {plain(str(row.skipped))}"
 
 
-def _matrix(result: Bench, model: str) -> list[str]:
-    """Sampler and grid against budget; rank 1 in bold, the real number of calls where it is below
-    the budget."""
-    budgets = result.settings.nfes
-    lines = [
-        _line(["sampler", "grid", *(f"NFE {b}" for b in budgets)]),
-        _line(["---"] * (2 + len(budgets))),
-    ]
-    for sampler, grid, rows in methods(result, model):
+def _table(table: Table, bold: bool = False) -> list[str]:
+    """A table in Markdown; ``bold`` marks the cells of rank 1."""
+    lines = [_line([plain(head) for head in table.heads]), _line(["---"] * len(table.heads))]
+    for row in table.body:
+        texts = [plain(cell.whole) if k < table.words else cell.whole for k, cell in enumerate(row)]
         lines.append(
-            _line([plain(sampler), plain(grid), *(_error_cell(rows.get(b), b) for b in budgets)])
+            _line([f"**{t}**" if bold and c.best else t for t, c in zip(texts, row, strict=True)])
         )
     return lines
 
 
-def _error_cell(row: Row | None, budget: int) -> str:
-    if row is None or row.nfe is None:
-        return "left out"
-    if row.rmse is None:
-        return "-"
-    text = number(row.rmse) + ("" if row.nfe == budget else f" ({row.nfe})")
-    return f"**{text}**" if row.rank == 1 else text
-
-
-def _rated(result: Bench, model: str, rows: Sequence[Row]) -> list[str]:
-    metric = str(result.models[model].metric)
-    heads = [
-        "NFE",
-        "rank",
-        "sampler",
-        "grid",
-        plain(metric),
-        "95 % interval",
-        "solver error",
-        "ms a sample",
-    ]
-    lines = [_line(heads), _line(["---"] * len(heads))]
-    for row in sorted(
-        rows, key=lambda row: (row.budget, row.quality_rank or 0, row.quality or 0.0)
-    ):
-        place = place_text(row.quality_rank, row.quality_tied)
-        numbers = [
-            number(row.quality),
-            span(row.quality_low, row.quality_high),
-            number(row.rmse),
-            number(row.milliseconds),
-        ]
-        calls = str(row.budget) if row.nfe == row.budget else f"{row.budget} ({row.nfe})"
-        lines.append(_line([calls, place, plain(row.sampler), plain(row.grid), *numbers]))
-    return lines
-
-
-def _line(cells: Sequence[str]) -> str:
+def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 

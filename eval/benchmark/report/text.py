@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..result import Bench
 from ..rows import Row
-from ..runner import Bench
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -9,12 +9,13 @@ import random
 import pytest
 
 from fewstep.cli import main
-from fewstep.eval.benchmark.report.escapes import code, escape, plain
+from fewstep.eval.benchmark.report import saving
+from fewstep.eval.benchmark.report.escapes import code, plain, visible
 from fewstep.eval.benchmark.report.page import page
-from fewstep.eval.benchmark.report.picture import picture
+from fewstep.eval.benchmark.report.plots import plots
 from fewstep.eval.benchmark.report.saving import markdown
+from fewstep.eval.benchmark.result import Bench, ModelFacts
 from fewstep.eval.benchmark.rows import Row
-from fewstep.eval.benchmark.runner import Bench, ModelFacts
 from fewstep.eval.benchmark.settings import BenchSettings
 from fewstep.eval.benchmark.store import Store
 from fewstep.samplers import ALIASES, names
@@ -172,7 +173,14 @@ def lines(seed: int, count: int) -> list[list[str]]:
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def no_plots(monkeypatch):
+    """Benchmarks write their tables only: plots take a second each."""
+    tables = {name: needs for name, needs in saving.FILES.items() if not needs}
+    monkeypatch.setattr(saving, "FILES", tables)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, no_plots):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     (tmp_path / "broken").mkdir()
@@ -275,7 +283,7 @@ def test_a_config_of_the_benchmark_is_checked(text, word, tmp_path, capsys):
     assert word in capsys.readouterr().err and not (tmp_path / "b").exists()
 
 
-def test_rows_of_another_form_are_measured_again(tmp_path, capsys):
+def test_rows_of_another_form_are_measured_again(tmp_path, capsys, no_plots):
     argv = [*QUICK, "--samplers", "ddim", "--nfe", "2", "--out", str(tmp_path), "--json"]
     assert main(argv) == 0
     wanted = json.loads(capsys.readouterr().out)["rows"][0]["rmse"]
@@ -324,7 +332,7 @@ def test_the_name_of_a_model_marks_nothing_up():
     text, whole, drawing = (
         markdown(result, f"fewstep bench --models '{NAME}'"),
         page(result, NAME),
-        picture(result),
+        plots(result),
     )
     import xml.etree.ElementTree as tree
 
@@ -341,6 +349,53 @@ def test_the_name_of_a_model_marks_nothing_up():
     whole.encode(), text.encode(), drawing.encode()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "</title><script>alert(1)</script>",
+        "' onload='alert(1)",
+        '"><img src=x onerror=alert(1)>',
+        "{{ 7 * 7 }}{% include 'bench.css' %}",
+        "]]><!--",
+        "$\\frac{1}{$ _hidden",
+        "\u4e2d\u6587 \U0001f600",
+        "\x00\x1b[1m\n\udcff",
+    ],
+)
+def test_hostile_names_are_text_on_the_page_and_in_plots(name):
+    """Models are named by their owners; every name is printed and none acts as markup, template or
+    formula."""
+    import xml.etree.ElementTree as tree
+
+    settings = BenchSettings(
+        (name, "other"), samplers=("ddim",), grids=("auto",), nfes=(2,), samples=300
+    )
+    done = {"rmse": 0.1, "rmse_low": 0.1, "rmse_high": 0.2, "rank": 1, "picture": None}
+    rated = {"quality": 1.0, "quality_low": 0.5, "quality_high": 2.0, "quality_rank": 1}
+    facts = ModelFacts(name, 0.1, 0.0, 2, f"note {name}", points=((0.0, 1.0), (1.0, 2.0)))
+    rows = [
+        Row(model, "ddim", "auto", 2, nfe=2, points=((0.0, 1.0),), **done, **rated)
+        for model in (name, "other")
+    ]
+    rows.append(Row(name, "heun", "auto", 2, skipped=f"why {name}"))
+    result = Bench(tuple(rows), {name: facts, "other": facts}, settings)
+    root = tree.fromstring(page(result, f"fewstep bench --models {name}").partition("\n")[2])
+    tags = {element.tag for element in root.iter()}
+    assert not tags & {"script", "link", "iframe", "object", "form"}
+    assert all(not k.startswith("on") for element in root.iter() for k in element.attrib)
+    shown = visible(name)
+    assert root.find(".//h2").text == shown and shown in root.find(".//title").text
+    assert any(f"why {shown}" in (item.text or "") for item in root.iter("li"))
+    assert {image.get("src").partition(",")[0] for image in root.iter("img")} == {
+        "data:image/svg+xml;base64"
+    }
+    drawn = tree.fromstring(plots(result))
+    texts = [e.text for e in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert f"{shown}, grid auto" in texts
+    assert any(text.startswith(f"{shown} [") for text in texts)
+    assert not list(drawn.iter("{http://www.w3.org/2000/svg}script"))
+
+
 def test_escapes():
     assert (
         plain("dpmpp_2m:order=3") == "dpmpp_2m:order=3"
@@ -348,4 +403,4 @@ def test_escapes():
         and plain("a|b") == r"a\|b"
     )
     assert code("a") == "`a`" and code("a`b``c") == "``` a`b``c ```"
-    assert escape('<"\x00') == "&lt;&quot;\\x00"
+    assert visible('<"\x00') == '<"\\x00'

@@ -3,10 +3,15 @@ refusals."""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
 import math
+import pickle
+import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
@@ -26,10 +31,16 @@ from fewstep.eval import (
 )
 from fewstep.eval.benchmark import store as bench_store
 from fewstep.eval.benchmark.report.page import page
-from fewstep.eval.benchmark.report.picture import picture
-from fewstep.eval.benchmark.report.plot import Point, Series, chart, ticks, value_range
-from fewstep.eval.benchmark.report.saving import code_line, markdown, record_json, table_csv
+from fewstep.eval.benchmark.report.plots import STYLES, limits, lines_svg, plots, styles_of
+from fewstep.eval.benchmark.report.saving import (
+    FILES,
+    code_line,
+    markdown,
+    record_json,
+    table_csv,
+)
 from fewstep.eval.benchmark.report.text import number
+from fewstep.eval.benchmark.result import ModelFacts
 from fewstep.eval.benchmark.rows import (
     Row,
     paired_ranks,
@@ -368,16 +379,43 @@ class Links(HTMLParser):
         assert tag not in ("script", "link", "iframe", "object")
 
 
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def figures(text: str) -> list[ET.Element]:
+    """The plots of a page, which are SVG in data URIs."""
+    head = "data:image/svg+xml;base64,"
+    images = ET.fromstring(text.partition("\n")[2]).iter("img")
+    found = [image.get("src") for image in images if image.get("src").startswith(head)]
+    return [ET.fromstring(base64.b64decode(uri[len(head) :])) for uri in found]
+
+
+def words(figure: ET.Element) -> list[str]:
+    return [element.text for element in figure.iter(f"{SVG}text")]
+
+
+def references(figure: ET.Element) -> set[str]:
+    """Everything that an SVG refers to."""
+    values = [value for element in figure.iter() for value in element.attrib.values()]
+    links = [v for e in figure.iter() for k, v in e.attrib.items() if k.endswith("href")]
+    return {*links, *(found for value in values for found in re.findall(r"url\((.*?)\)", value))}
+
+
 @pytest.mark.parametrize("which", ["found", "drawn"])
 def test_the_page_is_well_formed_and_needs_nothing_else(which, request):
     text = page(request.getfixturevalue(which), "fewstep bench <&> 'x'")
+    assert text.startswith("<!DOCTYPE html>\n")
     ET.fromstring(text.partition("\n")[2])
     links = Links()
     links.feed(text)
-    assert all(value.startswith(("data:image/png;base64,", "#")) for _, value in links.found)
+    own = ("data:image/png;base64,", "data:image/svg+xml;base64,", "#")
+    assert links.found and all(value.startswith(own) for _, value in links.found)
     assert "http" not in text and "url(" not in text and "@import" not in text
     assert "&lt;&amp;&gt;" in text and "prefers-color-scheme:dark" in text
     assert (which == "drawn") == ("data:image/png" in text)
+    for figure in figures(text):
+        assert all(reference.startswith("#") for reference in references(figure))
+        assert not list(figure.iter(f"{SVG}script"))
 
 
 def test_the_page_shows_every_row_and_the_settings(found):
@@ -387,15 +425,16 @@ def test_the_page_shows_every_row_and_the_settings(found):
     for name in QUICK["samplers"]:
         assert name in cells
     assert json.loads(root.find(".//pre").text) == json.loads(record_json(found))["settings"]
-    charts = [svg for svg in root.iter("svg") if "network calls" in svg.get("aria-label")]
-    assert len(charts) == 4  # quality and solver error on two grids
-    dots = [c for svg in charts[2:] for c in svg.iter("circle")]
-    assert len(dots) == 3 * 2 * 2  # all rows with a solver error
+    best = [cell.text for cell in root.iter("td") if "best" in cell.get("class").split()]
+    assert {number(row.rmse) for row in found.rows if row.rank == 1} <= set(best)
+    quality, error, *clouds = figures(text)
+    assert "SW2 [unit of x]" in words(quality) and "solver error: RMSE to the" in words(error)
+    assert len(clouds) == 2  # samples at two budgets
+    converged = [words(cloud) for cloud in clouds]
+    assert all("converged" in text and "first coordinate of x" in text for text in converged)
 
 
 def test_pictures_stand_side_by_side(drawn):
-    import base64
-
     from PIL import Image
 
     for data in [*(row.picture for row in drawn.rows), drawn.models["blurred"].picture]:
@@ -439,38 +478,120 @@ def test_reports_are_written_whole(found, tmp_path):
     assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
 
 
-def test_the_picture_stands_alone_and_holds_every_panel_of_the_page(found):
-    root = ET.fromstring(picture(found))
-    width, height = (float(root.get(side)) for side in ("width", "height"))
-    assert root.get("viewBox") == f"0 0 {width:g} {height:g}"
-    inner = [child for child in root if child.tag.endswith("svg")]
-    assert len(inner) == page(found).count('role="img"') - page(found).count('class="cloud"') >= 2
-    corners = {(float(child.get("x")), float(child.get("y"))) for child in inner}
-    assert len(corners) == len(inner) and all(
-        0 <= x <= width - 440 and 0 <= y <= height - 300 for x, y in corners
+@pytest.mark.parametrize(
+    ("absent", "lost"),
+    [
+        (["matplotlib"], ["index.html", "plots.svg"]),
+        (["jinja2"], ["index.html"]),
+        (["jinja2", "matplotlib"], ["index.html", "plots.svg"]),
+    ],
+)
+def test_without_the_libraries_the_tables_are_written(absent, lost, found, tmp_path, monkeypatch):
+    for name in absent:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.warns(UserWarning, match=f"{' and '.join(lost)} not written: {absent[0]}"):
+        paths = save_report(found, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}
+    assert {path.name for path in paths} == set(FILES) - set(lost)
+    assert {"bench.md", "bench.csv", "bench.json"} <= {path.name for path in paths}
+    said = []
+    save_report(found, tmp_path, notify=said.append)
+    assert len(said) == 1 and "fewstep[report]" in said[0] and all(n in said[0] for n in absent)
+
+
+def test_plots_have_the_same_bytes_whatever_the_settings_are(found):
+    import matplotlib
+
+    first = plots(found)
+    with matplotlib.rc_context({"font.size": 30.0, "svg.fonttype": "path", "axes.grid": True}):
+        assert plots(found) == first
+        assert matplotlib.rcParams["font.size"] == 30.0
+    made = "import sys, pickle; from fewstep.eval.benchmark.report.plots import plots; "
+    made += "sys.stdout.buffer.write(plots(pickle.load(sys.stdin.buffer)).encode())"
+    again = subprocess.run(
+        [sys.executable, "-c", made], input=pickle.dumps(found), capture_output=True, check=True
     )
-    style = next(child.text for child in root if child.tag.endswith("style"))
-    assert "--c0:" in style and "prefers-color-scheme:dark" in style
+    assert again.stdout.decode() == first
+    assert "<metadata" not in first and "dc:date" not in first
 
 
-def test_a_chart_keeps_its_points_inside():
-    points = tuple(Point(x, y, y / 2, y * 2, "p<") for x, y in ((5, 1.0), (10, 0.1)))
-    text = chart("a&b", [Series("s", 0, points), Series("t", None, points[:1])], [5, 10], "error")
-    root = ET.fromstring(text)
-    for circle in root.iter("circle"):
-        assert 50 <= float(circle.get("cx")) <= 308 and 26 <= float(circle.get("cy")) <= 260
-    assert value_range([]) == (0.1, 1.0)
-    assert ticks(0.05, 3.0) == pytest.approx([0.05, 0.1, 0.2, 0.5, 1.0, 2.0])
-    assert ticks(1e-4, 2.0) == pytest.approx([1e-4, 1e-3, 1e-2, 0.1, 1.0])
+def axes_of(figure: ET.Element) -> list[ET.Element]:
+    return [g for g in figure.iter(f"{SVG}g") if re.fullmatch(r"axes_\d+", g.get("id", ""))]
 
 
-def test_a_value_below_a_logarithmic_axis_is_a_hollow_dot():
-    points = (Point(5, 1.0, 0.5, 2.0, "a"), Point(10, -0.1, -0.3, 0.1, "b"))
-    root = ET.fromstring(chart("g", [Series("s", 0, points)], [5, 10], "FD"))
-    assert [(c.get("class"), float(c.get("cy")) == 260.0) for c in root.iter("circle")] == [
-        (None, False),
-        ("low", True),
+def test_the_picture_holds_every_panel_of_the_page(found):
+    whole = ET.fromstring(plots(found))
+    single = [ET.fromstring(lines_svg(found, "mixture", m)) for m in ("quality", "rmse")]
+    assert len(axes_of(whole)) == sum(len(axes_of(figure)) for figure in single) == 6
+    titles = [text for text in words(whole) if text.startswith("grid ")]
+    assert titles == ["grid auto", "grid karras"] * 2
+    assert words(whole).count("network calls per sample") == 4
+
+
+def test_lines_differ_in_marker_and_dash_too(found):
+    for k in range(3):
+        assert len({str(style[k]) for style in STYLES}) == len(STYLES) == 6
+    styles = styles_of(found, found.rows)
+    assert sorted(styles.values()) == [0, 1, 2, 3] and styles["dpmpp_2m_sde"] == 3
+    legend = words(ET.fromstring(lines_svg(found, "mixture", "rmse")))[-3:]
+    assert legend == sorted(("ddim", "heun", "unipc:order=3"), key=styles.get)
+
+
+def made_rows(values, low=0.5, high=2.0):
+    return tuple(
+        Row("m", "ddim", "auto", b, b, rmse=v, rmse_low=v * low, rmse_high=v * high, rank=1)
+        for b, v in values.items()
+    )
+
+
+def bench_of(rows, metric=None, floor=None):
+    settings = BenchSettings(("m",), samplers=("ddim",), grids=("auto",), nfes=(5, 10))
+    return Bench(rows, {"m": ModelFacts(metric, floor, 0.0, 2, None)}, settings)
+
+
+def test_error_bars_end_at_the_intervals():
+    """Two values with an interval each: two vertical lines, as long as the intervals are on a
+    logarithmic axis."""
+    result = bench_of(made_rows({5: 1.0, 10: 0.1}))
+    low, high = limits(result.rows, "rmse", None)
+    assert (low, high) == pytest.approx((0.05 / 1.15, 2.0 * 1.15))
+    figure = ET.fromstring(lines_svg(result, "m", "rmse"))
+    (bars,) = (g for g in figure.iter(f"{SVG}g") if g.get("id", "").startswith("LineCollection"))
+    ends = [
+        [float(v) for v in re.findall(r"[ML] [\d.]+ ([\d.]+)", path.get("d"))]
+        for path in bars.iter(f"{SVG}path")
     ]
+    panel = next(axes_of(figure)[0].iter(f"{SVG}path")).get("d")
+    down, up = (f([float(v) for v in re.findall(r"[\d.]+ ([\d.]+)", panel)]) for f in (max, min))
+    per_factor = (down - up) / math.log(high / low)
+    for a, b in ends:
+        assert a - b == pytest.approx(per_factor * math.log(4.0), rel=1e-3)
+    assert len(ends) == 2
+
+
+def test_limits_of_an_axis():
+    assert limits((), "rmse", None) == (0.1, 1.0)
+    rows = made_rows({5: 1.0, 10: 0.5}, low=0.0)
+    assert limits(rows, "rmse", None) == pytest.approx((0.5 / 1.15, 2.0 * 1.15))  # 0 is far below
+    assert limits(rows, "rmse", 0.2) == pytest.approx((0.2 / 1.15, 2.0 * 1.15))
+
+
+def test_a_value_below_a_logarithmic_axis_is_a_hollow_marker():
+    ends = {"quality_low": -0.3, "quality_high": 0.1}
+    rated = [
+        Row("m", "ddim", "auto", 5, 5, quality=1.0, quality_low=0.5, quality_high=2.0),
+        Row("m", "ddim", "auto", 10, 10, quality=-0.1, **ends),
+    ]
+    text = words(ET.fromstring(lines_svg(bench_of(tuple(rated), "FD-m"), "m", "quality")))
+    assert "hollow: below the axis" in text
+    text = words(ET.fromstring(lines_svg(bench_of(tuple(rated[:1]), "FD-m"), "m", "quality")))
+    assert "hollow: below the axis" not in text
+
+
+def test_real_data_are_a_line(found):
+    marked = bench_of(made_rows({5: 1.0}), floor=0.7)
+    assert "real data" not in words(ET.fromstring(lines_svg(marked, "m", "rmse")))
+    assert "real data" in words(ET.fromstring(lines_svg(found, "mixture", "quality")))
 
 
 def test_numbers_have_three_digits():
