@@ -1,2 +1,2 @@
-"""Other programs: the diffusers scheduler and k-diffusion style functions, each imported only when
-asked for."""
+"""Adapters to other programs: the diffusers scheduler, and functions with k-diffusion's signatures.
+Each is imported at first use."""

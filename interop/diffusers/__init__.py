@@ -1,4 +1,4 @@
-"""The diffusers scheduler over any sampler of the registry."""
+"""``FewstepScheduler``: any sampler of the registry as a diffusers scheduler."""
 
 from .scheduler import ConfigError, FewstepScheduler, SchedulerMixin
 

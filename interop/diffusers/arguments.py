@@ -1,10 +1,10 @@
-"""The arguments of ``FewstepScheduler.step`` beyond the first three, as each diffusers class takes
-them.
+"""Arguments of ``FewstepScheduler.step`` beyond the first three, read as each diffusers class
+defines them.
 
-diffusers' classes have different ones in different places: the fourth is eta in DDIM and TCD,
-``s_churn`` in the Euler classes, a generator in others. A call is read by the signature of the
-class whose conventions hold, else by this one's (generator, return_dict, eta). What a plan has no
-use for is refused.
+The diffusers classes define different arguments in different positions: the fourth is ``eta`` in
+DDIM and TCD, ``s_churn`` in the Euler classes, a generator in others. A call is read by the
+signature of the class named in ``origin``; calls that do not fit it are read as (generator,
+return_dict, eta). An argument that the plan cannot use raises ArgumentError.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ PLAIN: dict[str, tuple[Any, str]] = {
 
 
 def fits(name: str, value: Any) -> bool:
-    """Whether ``value`` can be the argument ``name``."""
+    """True if ``value`` has a type that the argument ``name`` accepts."""
     return FITS.get(name, _tensor)(value)
 
 
 @cache
 def places(origin: str) -> tuple[str, ...]:
-    """The arguments of the class's ``step`` from the fourth on, in their order."""
+    """Names of the arguments of the class's ``step`` from the fourth on, in order."""
     import diffusers
 
     names = tuple(inspect.signature(getattr(diffusers, origin).step).parameters)
@@ -92,8 +92,8 @@ def places(origin: str) -> tuple[str, ...]:
 
 
 def by_place(origin: str, more: Sequence[Any]) -> dict[str, Any]:
-    """The names of positional arguments: by the class's own signature, else by ``OWN_ORDER``.
-    ArgumentError where neither fits."""
+    """Map positional arguments to names, by the class's own signature or else by ``OWN_ORDER``.
+    Raises ArgumentError if neither fits."""
     for order in (places(origin), OWN_ORDER):
         named = dict(zip(order, more, strict=False))
         if len(more) <= len(order) and all(
@@ -110,10 +110,11 @@ def by_place(origin: str, more: Sequence[Any]) -> dict[str, Any]:
 
 
 def read(origin: str, options: Any, more: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
-    """What the plan's step takes: generator, return_dict, eta, noise and tokens. ArgumentError for
-    values that it has no use for.
+    """Return the arguments that the plan's step uses: generator, return_dict, eta, noise and token
+    times.
 
-    ``named`` are the keywords of the call; ``options`` the run's own, which a call may repeat.
+    ``named`` are the keywords of the call; ``options`` are the options of the run, which a call may
+    repeat. Raises ArgumentError for values that the step cannot use.
     """
     given = by_place(origin, more)
     for name, value in named.items():

@@ -1,5 +1,5 @@
-"""The sampler that a config asks for: ``sampler=`` with its options, or the counterpart of the
-class that wrote the config."""
+"""Selects the sampler for a config: ``sampler=`` with its options, or the counterpart of the
+diffusers class that wrote the config."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[s
 
 
 def trial(config: Mapping[str, Any], settings: Settings) -> None:
-    """Try what a config asks for, so that it is refused when it is given: the sampler's options by
-    a short plan, the grid by its name.
+    """Validate a config by building what it asks for: a short plan for the sampler's options, and
+    the named grid.
 
-    ConfigError, SamplerError. A run that only its length forbids is not refused here.
+    Raises ConfigError or SamplerError. A run that is impossible only for its number of steps is not rejected here.
     """
     options = dict(config.get("sampler_options") or {})
     try:

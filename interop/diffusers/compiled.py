@@ -1,9 +1,8 @@
-"""A run under ``torch.compile``: diffusers' ``step`` as tensors alone, so that one graph serves all
+"""A run under ``torch.compile``: ``step`` in tensor operations only, so that one graph serves all
 steps of all runs of a shape.
 
-Two graphs are made: the first step's, which also makes the buffers, and the other steps'. A
-caller's generator cannot enter a graph (torch takes none there): steps that are given one run
-outside it.
+torch makes two graphs: one for the first step, which also allocates the buffers, and one for all
+other steps. A graph cannot contain a caller's generator, so a step that is given one runs eagerly.
 """
 
 from __future__ import annotations

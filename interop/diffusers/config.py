@@ -1,9 +1,9 @@
-"""The configs of diffusers' schedulers: every key of every class with its default, and the keys
-that this package adds.
+"""Configs of diffusers' schedulers: every key of every class with its default, and the keys that
+fewstep adds.
 
-What a config means is read by ``schedules.scheduler_config``, and which class it belongs to by
-``diffusers_origin``. Keys that no class has may change results and are refused; the others are kept
-and written back.
+``schedules.diffusers.config`` interprets a config, ``origin`` finds the class that it belongs to. A
+key that no class has raises ConfigError, because it may be meant to change the result; all other
+keys are kept and written back.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def known() -> frozenset[str]:
 
 @cache
 def understood() -> frozenset[str]:
-    """The keys of ``known`` that some part of this package reads, or may ignore."""
+    """Keys of ``known`` that fewstep reads or may safely ignore."""
     return frozenset(key for origin in STYLES for key in class_defaults(origin))
 
 
@@ -112,8 +112,8 @@ def complete(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
 
 
 def own_values(config: Mapping[str, Any]) -> None:
-    """ConfigError where a key of ``OWN`` holds something of another kind. What a sampler and a grid
-    make of it is checked later."""
+    """Raise ConfigError if a key of ``OWN`` holds a value of the wrong type. The sampler and the
+    grid check the values later."""
     for key in ("sampler", "grid"):
         if config.get(key) is not None and not isinstance(config[key], str):
             raise ConfigError(f"{key}={config[key]!r}: a name is wanted")
@@ -127,12 +127,13 @@ def own_values(config: Mapping[str, Any]) -> None:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values of a config are equal; arrays and tensors equal themselves only."""
+    """True if two config values are equal; arrays and tensors equal only themselves."""
     return a is b or (not hasattr(a, "shape") and not hasattr(b, "shape") and bool(a == b))
 
 
 def read(config: Mapping[str, Any]) -> Settings:
-    """The meaning of a completed config. ConfigError names key, value and what to do."""
+    """Interpret a completed config. Raises ConfigError that names the key, its value and the
+    remedy."""
     for key, (fine, instead) in REFUSED.items():
         if config.get(key) is not None and config[key] not in fine:
             raise ConfigError(f"{key}={config[key]!r} is not supported: {instead}")

@@ -1,6 +1,6 @@
-"""Which sampler of ours a diffusers scheduler class is, with the options that its config asks for.
+"""The registered sampler, with its options, that equals each diffusers scheduler class.
 
-``counterpart(config, steps)`` holds where no ``sampler`` was given. Options may depend on the
+``counterpart(config, steps)`` applies when no ``sampler`` is given. Options may depend on the
 number of steps: DPM-Solver and DEIS lower their order at the end only below 15 steps.
 """
 
@@ -38,8 +38,8 @@ _CORRECTIONS = {"midpoint": "midpoint", "heun": "taylor"}
 
 
 def counterpart(config: Mapping[str, Any], steps: int) -> Choice:
-    """The registered sampler and its options that do what the class of this config does.
-    ConfigError where none does."""
+    """Return the registered sampler and the options that reproduce the class of this config. Raises
+    ConfigError if there is none."""
     origin = config["origin"]
     if origin in ("DPMSolverMultistepScheduler", "EDMDPMSolverMultistepScheduler"):
         return _multistep(config, steps)

@@ -1,10 +1,10 @@
-"""What scripts change on a scheduler by hand: values of its config, its lists of times and levels,
-its table.
+"""Handles values that scripts change on a scheduler by hand: config values, the lists of times and
+noise levels, the table.
 
-diffusers' configs take values as attributes beside their items
-(``scheduler.config.clip_sample = False``), and its classes step with whatever their lists hold.
-Here the plan holds the numbers: a config's value is taken over, a list that was moved or cast is
-followed, and other numbers in it are refused, because no step would read them.
+diffusers accepts config values as attributes (``scheduler.config.clip_sample = False``), and its
+classes step with the current contents of their lists. fewstep's coefficients are in the plan: a
+changed config value is applied, a list that was moved to a device or cast is accepted, and a list
+with other numbers raises ArgumentError, because no step would read it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .times import tolerance
 
 
 def by_hand(config: Any) -> dict[str, Any]:
-    """The values that were set as attributes of ``config`` and are not its items."""
+    """Values that were set as attributes of ``config`` and differ from its items."""
     if not isinstance(config, Mapping) or not hasattr(config, "__dict__"):
         return {}
     return {
@@ -33,14 +33,16 @@ def by_hand(config: Any) -> dict[str, Any]:
 
 
 class Listed:
-    """A list that a scheduler shows, ``tensor``, with the numbers that the plan was made for."""
+    """A list that a scheduler exposes, as ``tensor``, with the numbers that the plan was built
+    from."""
 
     def __init__(self, tensor: Tensor, numbers: Sequence[float]) -> None:
         self.tensor, self.numbers, self.written = tensor, tuple(numbers), version(tensor)
 
     def follow(self, name: str, tensor: Tensor, remedy: str) -> None:
-        """Take ``tensor`` in the place of the list where it holds the same numbers, else
-        ArgumentError; a CUDA device is not waited for, and says RuntimeError later."""
+        """Accept ``tensor`` as the new list if it holds the same numbers; otherwise raise
+        ArgumentError. The numbers on a CUDA device are compared without waiting: a mismatch raises
+        RuntimeError later."""
         if tensor is self.tensor and self.written == version(tensor) >= 0:
             return
         words = (

@@ -19,8 +19,8 @@ from ...schedules.noise_path import NoisePath
 
 @dataclass(frozen=True)
 class Network:
-    """What a pipeline's network is to a plan. ``clip``: its x0 is clipped, so what the plan gets is
-    x0 and no longer linear in it."""
+    """The network of a pipeline as a denoiser. ``clip``: x0 is clipped, so the plan receives x0,
+    which is no longer linear in the network's output."""
 
     schedule: Schedule
     kind: str
@@ -34,8 +34,8 @@ class Network:
 
     @property
     def _scaled(self) -> bool:
-        """Whether an output is c_out's factor and none of the kinds: only with sigma_data = 1 is
-        such a v the path's own v."""
+        """True if the output is multiplied by c_out and is none of the prediction types: only with
+        sigma_data = 1 is such a v the v of the path."""
         return isinstance(self.schedule, NoisePath) and (
             self.schedule.sigma_data != 1.0 or self.kind != "v"
         )

@@ -1,9 +1,10 @@
-"""The diffusers class that a config belongs to, and which of its values somebody gave.
+"""Determines the diffusers class that a config belongs to, and which of its values were set by a
+caller.
 
-A scheduler loaded from a folder keeps the name of its class in its config (``_class_name``); one
-made by its constructor does not, and then its keys are all that is known. diffusers lists in
-``_use_default_values`` the keys that nobody gave: another class does not inherit them but uses
-defaults of its own.
+A scheduler loaded from a folder keeps the name of its class in its config (``_class_name``). A
+scheduler made by its constructor does not; its keys are then the only evidence. diffusers lists the
+keys left at their defaults in ``_use_default_values``: another class does not inherit them and uses
+its own defaults.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ REMEDY = (
 
 
 def source(config: Any) -> dict[str, Any]:
-    """A config, or the config of a scheduler object with the name of its class, as a dict.
-    ConfigError for anything else."""
+    """Return a config, or the config of a scheduler object with its class name added, as a dict.
+    Raises ConfigError for anything else."""
     if isinstance(config, SchedulerMixin):
         made = config.config  # type: ignore[attr-defined]
         config = {**made, **by_hand(made), "_class_name": type(config).__name__}
@@ -55,7 +56,8 @@ def source(config: Any) -> dict[str, Any]:
 
 
 def known_class(name: Any) -> str:
-    """The class in ``STYLES`` that ``name`` steps as. ConfigError where there is none."""
+    """Return the class in ``STYLES`` whose steps ``name`` takes. Raises ConfigError if there is
+    none."""
     found = SAME.get(name, name) if isinstance(name, str) else name
     if not isinstance(found, str) or found not in STYLES:
         raise ConfigError(unknown("scheduler class", name, STYLES))
@@ -63,11 +65,11 @@ def known_class(name: Any) -> str:
 
 
 def candidates(config: Mapping[str, Any]) -> list[str]:
-    """The classes whose configs have exactly these keys in some supported version; those of
-    ``NOT_SERVED`` are among them.
+    """Return the classes whose configs have exactly these keys in some supported version, including
+    those of ``NOT_SERVED``.
 
-    Where the classes differ in a default, a value that nobody gave (``_use_default_values``) tells
-    which it is.
+    Where the classes differ in a default value, a value that was left at its default
+    (``_use_default_values``) decides between them.
     """
     keys = {k for k in config if not k.startswith("_") and (k not in OWN or k in known())}
     whole = {
@@ -98,7 +100,7 @@ def _default(origin: str, key: str) -> Any:
 
 
 def _unset(config: Mapping[str, Any]) -> frozenset[str]:
-    """The keys that nobody gave, as diffusers lists them."""
+    """Keys left at their defaults, as diffusers lists them."""
     listed = config.get(UNSET)
     return (
         frozenset(k for k in listed if isinstance(k, str))
@@ -108,12 +110,12 @@ def _unset(config: Mapping[str, Any]) -> frozenset[str]:
 
 
 def origin_of(config: Mapping[str, Any]) -> str:
-    """The class whose conventions hold: ``_class_name``, else ``origin``, else the one class that
-    has exactly these keys.
+    """Return the class whose conventions apply: ``_class_name``, else ``origin``, else the only
+    class that has exactly these keys.
 
-    Classes with the same keys are told apart only where the run depends on it: with ``sampler=`` a
-    difference in the sampler alone, or in where its last step ends, is none. ConfigError names the
-    candidates otherwise.
+    Classes with the same keys are distinguished only if the run depends on the difference: with
+    ``sampler=``, a difference in the class's own sampler or in the end of its last step does not
+    count. Raises ConfigError that lists the candidates if more than one remains.
     """
     name, stated = config.get("_class_name"), config.get("origin")
     if name is not None and name != OURS:
@@ -138,17 +140,18 @@ def origin_of(config: Mapping[str, Any]) -> str:
 
 
 def _meaning(config: Mapping[str, Any], origin: str) -> Any:
-    """What a config of the class ``origin`` says, apart from its own sampler and its end."""
+    """Interpretation of a config as one of the class ``origin``, without its own sampler and its
+    end."""
     return dataclasses.replace(read(complete(config, origin)), origin="", end="zero")
 
 
 def given(config: Mapping[str, Any], origin: Any = None) -> tuple[dict[str, Any], str]:
-    """The values of ``config`` that somebody gave, and the class whose conventions hold:
+    """Return the values of ``config`` that a caller set, and the class whose conventions apply:
     ``origin``, else the config's own.
 
-    A key that nobody gave (``_use_default_values``) goes over to that class's default. One of them
-    that holds another value than its own class's default was given after all (some pipelines
-    replace such values): it is kept.
+    A key left at its default (``_use_default_values``) takes that class's default. If such a key
+    holds a value other than its class's default, it was set after all (some pipelines replace such
+    values) and is kept.
     """
     name = config.get("_class_name")
     ours = name == OURS or (name is None and config.keys() >= MARKS)

@@ -1,7 +1,7 @@
-"""What ``FewstepScheduler.step`` gives back: the next state and, as diffusers' classes have one, a
+"""Return values of ``FewstepScheduler.step``: the next state and, as in diffusers' classes, a
 second value.
 
-The second value is read by few, so it is worked out when it is read: the object keeps the state and
+Few callers read the second value, so it is computed on first access: the object keeps the state and
 the network's output until then.
 """
 
@@ -47,12 +47,12 @@ TRACED = {
 
 
 class Prediction:
-    """The evaluation behind a step: ``x0 = p x + q output``, and the second value ``a x + b x0``.
+    """One evaluation: ``x0 = p x + q output``, and the second value of the step ``a x + b x0``.
 
     Args:
-        x, output: the state that was evaluated and what the network said; x0 itself where p, q are
-            0, 1.
-        to_data: (p, q), or the error that says why there is no x0.
+        x, output: the evaluated state and the network's output; with (p, q) = (0, 1) the output is
+            x0 itself.
+        to_data: (p, q), or the error that explains why x0 is not defined.
         second: (a, b).
     """
 
@@ -98,10 +98,11 @@ class Prediction:
 
 
 class StepOutput(SchedulerOutput):
-    """diffusers' output of a step, made without its checks (which take as long as a small step).
+    """The output object of a step, constructed without diffusers' checks (which take as long as a
+    small step).
 
-    ``prev_sample``, and under the class's own name its second value. ``pred_original_sample``, the
-    x0 of this evaluation, is an attribute for all classes.
+    ``prev_sample`` is the next state; the second value has the class's own name.
+    ``pred_original_sample``, the x0 of this evaluation, is an attribute for all classes.
     """
 
     def __init__(
@@ -181,7 +182,7 @@ class StepOutput(SchedulerOutput):
 
 
 class Pair(tuple[Any, ...]):
-    """The two values of a step whose class has two; the second is worked out when it is read."""
+    """The two return values of a step as a tuple; the second is computed on first access."""
 
     seen: Prediction | None
     made: tuple[Tensor, Tensor] | None

@@ -1,8 +1,9 @@
-"""The diffusers pipelines that no scheduler but their own can serve, each with its reason.
+"""diffusers pipelines that work only with their own scheduler, each with the reason.
 
-A pipeline that works on its scheduler's state itself (in that class's coordinates, or through its
-private attributes) would draw a wrong picture, or fail in the middle. ``refuse_caller`` finds the
-pipeline that sets up a run, and refuses before the first network call.
+A pipeline that modifies its scheduler's state directly (in that class's coordinates, or through
+private attributes) would produce a wrong picture or fail in the middle of a run. ``refuse_caller``
+finds the pipeline that calls ``set_timesteps`` and raises ConfigError before the first network
+call.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _COSMOS = (
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a pipeline is not served. ``argument``: only where the call sets it."""
+    """The reason why a pipeline is not supported. ``argument``: it is unsupported only if the call
+    sets this argument."""
 
     reason: str
     argument: str = ""

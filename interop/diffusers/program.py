@@ -1,5 +1,5 @@
-"""From settings and a number of steps to a program: the grid, the plan of the sampler on it, and
-the list of the network's times."""
+"""Compiles settings and a number of steps to a run: the grid, the sampler's plan on it, and the
+list of times that the network is given."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ STEADY = {
 
 @dataclass(frozen=True)
 class Compiled:
-    """A run as data, shared by all schedulers of the same settings. ``labels[k]`` is what the
-    network is told at evaluation k."""
+    """A compiled run, shared by all schedulers with the same settings. ``labels[k]`` is the time
+    that the network is given at evaluation k."""
 
     grid: Grid
     plan: Plan
@@ -166,8 +166,8 @@ class Compiled:
         )
 
     def free(self, begin: int) -> bool:
-        """Whether the calls from ``begin`` on need nothing of those before: the plan of the tail
-        does what is left of this one."""
+        """True if the calls from ``begin`` on read no value of earlier calls: then the plan of the
+        tail equals the rest of this plan."""
         try:
             tail = self.tail(begin)
         except ArgumentError:
@@ -194,7 +194,7 @@ def _near(a: Node, b: Node) -> bool:
 
 
 def _idle(plan: Plan) -> Plan:
-    """``plan`` with a first call that nothing reads."""
+    """``plan`` with an additional first network call whose output is not used."""
     first = plan.evaluations[0]
     spare = 1 + max(
         v
@@ -306,8 +306,8 @@ def mismatch(settings: Settings, run: Compiled) -> float:
 
 @lru_cache(maxsize=256)
 def report(sampler: str, calls: int, gap: float) -> None:
-    """Tell, once for the same arguments and through diffusers' log, how far rounded times are from
-    the states'."""
+    """Log a warning through diffusers, once for the same arguments, about the distance between
+    rounded times and the times of the states."""
     logging.get_logger("diffusers.schedulers.fewstep").warning(
         f"round_timesteps: the {calls} network calls of {sampler} are told the nearest "
         f"entries of the table, up to {gap:.2g} entries from "

@@ -1,7 +1,8 @@
-"""Signal and noise at the network's times, on the device of the sample and without waiting for it.
+"""alpha and sigma at the network's times, on the device of the sample, without waiting for it.
 
-Times are checked: where their values are known to the host by an ArgumentError, on a device and in
-a graph by an asynchronous assertion (on CUDA the run then ends with a device-side assertion).
+Times are validated: by an ArgumentError where their values are known on the host, otherwise (on a
+device, or in a graph) by an asynchronous assertion, which on CUDA ends the run with a device-side
+assertion.
 """
 
 from __future__ import annotations

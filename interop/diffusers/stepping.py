@@ -1,5 +1,5 @@
-"""One run of a plan seen as diffusers' ``step``: a cursor, the tensor given out last, and the noise
-of the caller's generator."""
+"""One run of a plan behind diffusers' ``step``: a cursor, the last returned tensor, and the noise
+from the caller's generator."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The steps of ``FewstepScheduler``: where a run begins, which call is due, and what ``step`` does.
+"""The steps of ``FewstepScheduler``: where a run begins, which network call is due, and ``step``
+itself.
 
-A pipeline tells the time of each step. The entry that is due goes on; the entry that the run began
-with begins another run, also after one that was stopped; another entry is taken where the sampler
-needs nothing of its earlier steps (DDIM, Euler), and refused where it does.
+A pipeline passes the time of each step. The time that is due continues the run; the time that the
+run began with begins a new run, also after a run that was interrupted; any other time is accepted
+if the sampler uses no earlier steps (DDIM, Euler), and raises an error otherwise.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""What pipelines read on a scheduler beside ``step``: the table of betas, a flow's shift, and the
-rest in words.
+"""Attributes and methods that pipelines read on a scheduler besides ``step``: the table of betas, a flow's shift, and others.
 
-Attributes that hold a class's inner state (histories, variances) have no counterpart: the plan's
-coefficients replace them. Asking for one is an AttributeError that says so.
+Attributes that hold a class's internal state (histories, variances) have no counterpart, because the plan's coefficients replace them. Reading one raises an AttributeError that explains this.
 """
 
 from __future__ import annotations

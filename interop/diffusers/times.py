@@ -1,5 +1,5 @@
-"""Which entry of ``timesteps`` a caller's ``timestep`` is: by its place in memory, else by its
-value. No device is waited for in a run."""
+"""Finds the entry of ``timesteps`` that a caller's ``timestep`` is: by its address in memory, else
+by its value. No device is waited for during a run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A step with one time a token (``per_token_timesteps``, which pipelines with clean conditioning
-tokens give), as flow Euler takes it.
+"""A step with one time per token (``per_token_timesteps``, passed by pipelines with clean
+conditioning tokens), computed as by flow Euler.
 
-Token i goes from its own sigma to the next lower one of the run, ``x - (sigma_i - sigma_next) v``.
-As in diffusers the network's output comes with its sign turned.
+Token i moves from its own sigma to the next lower sigma of the run:
+``x - (sigma_i - sigma_next) v``. As in diffusers, the sign of the network's output is reversed.
 """
 
 from __future__ import annotations

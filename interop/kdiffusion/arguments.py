@@ -1,5 +1,5 @@
-"""The arguments of k-diffusion's functions: the list of noise levels, the state, and which
-arguments a function takes."""
+"""Validates the arguments of k-diffusion's functions: the list of noise levels, the state, and the
+names of further arguments."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _TENSORS = ("x", "sigmas", "sigma_min", "sigma_max")
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """A checked list of noise levels: ``values`` as floats, ``tensor`` as it was given (a list
-    becomes a float64 tensor)."""
+    """A validated list of noise levels: ``values`` as floats, ``tensor`` as given (a list becomes a
+    float64 tensor)."""
 
     values: tuple[float, ...]
     tensor: Tensor
@@ -77,7 +77,7 @@ def _remedy(values: Sequence[float]) -> str:
 
 
 def check_state(x: object) -> None:
-    """ArgumentError unless ``x`` is a floating-point tensor with a batch axis."""
+    """Raise ArgumentError unless ``x`` is a floating-point tensor with a batch axis."""
     if not isinstance(x, Tensor):
         raise ArgumentTypeError(f"x must be a tensor (batch, *shape), got {type(x).__name__}")
     if not x.is_floating_point() or x.ndim < 1:
@@ -87,7 +87,8 @@ def check_state(x: object) -> None:
 
 
 def mapping(extra_args: object) -> dict[str, Any]:
-    """The model's further arguments; ArgumentTypeError for what is no mapping of names."""
+    """Return the model's further arguments as a dict. Raises ArgumentTypeError if they are not a
+    mapping with string keys."""
     if extra_args is not None and not isinstance(extra_args, Mapping):
         raise ArgumentTypeError(
             f"extra_args={extra_args!r}: a dict of arguments for the model, or None, is wanted"
@@ -96,7 +97,7 @@ def mapping(extra_args: object) -> dict[str, Any]:
 
 
 def check_callables(**given: object) -> None:
-    """ArgumentTypeError for one that is neither None nor callable."""
+    """Raise ArgumentTypeError for a value that is neither None nor callable."""
     for name, value in given.items():
         if value is not None and not callable(value):
             raise ArgumentTypeError(f"{name}={value!r}: a function or None is wanted")
@@ -104,11 +105,11 @@ def check_callables(**given: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """Two checked noise levels, ``low`` and ``high``: the run goes from ``high`` to ``low``, toward
-    noise where ``low > high``.
+    """Two validated noise levels, ``low`` and ``high``. The run goes from ``high`` to ``low``; it
+    goes toward noise if ``low > high``.
 
-    ``t_low`` and ``t_high`` are their ``-log sigma`` as k-diffusion has it: it makes tensors of the
-    levels, and a Python number becomes one of torch's default dtype.
+    ``t_low`` and ``t_high`` are ``-log sigma`` in k-diffusion's precision: it converts the levels
+    to tensors, and a Python number to torch's default dtype.
     """
 
     low: float
@@ -171,8 +172,8 @@ def order_of(order: Any, steps: int) -> int:
 
 
 def rounded(tolerance: Any) -> Any:
-    """A tolerance in torch's default dtype, as k-diffusion has it; for 0 the least that is taken.
-    What is no number stays as it is."""
+    """A tolerance in torch's default dtype, as in k-diffusion; 0 becomes the smallest accepted
+    value. A value that is not a number is returned unchanged."""
     value = plain(tolerance)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return tolerance
@@ -180,14 +181,14 @@ def rounded(tolerance: Any) -> Any:
 
 
 def size(step: Any) -> Any:
-    """The absolute value of a step; what is no number stays as it is."""
+    """The absolute value of a step size; a value that is not a number is returned unchanged."""
     value = plain(step)
     return abs(value) if isinstance(value, int | float) else step
 
 
 def churned(s_churn: Any, s_tmin: Any, s_tmax: Any, s_noise: Any) -> dict[str, Any]:
-    """Options of ``samplers.churn``. An empty range [s_tmin, s_tmax] is no churn, ``s_churn=inf``
-    is as much as a step can have, and ``s_tmax=inf`` is no upper limit."""
+    """Options of ``samplers.singlestep.churn``. An empty range [s_tmin, s_tmax] means no churn,
+    ``s_churn=inf`` the largest churn of a step, ``s_tmax=inf`` no upper limit."""
     bounds = [plain(s) for s in (s_tmin, s_tmax)]
     if all(isinstance(s, numbers.Real) for s in bounds) and bounds[0] > bounds[1]:
         return {"s_noise": s_noise}

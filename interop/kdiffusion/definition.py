@@ -1,5 +1,5 @@
-"""What a function of k-diffusion is here: a signature, a sampler with its options, and when it asks
-for which noise."""
+"""Definition of a k-diffusion function: its signature, the sampler with its options, and the times
+at which it draws noise."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _RENAMED = ("correction", "h0")
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A function of k-diffusion: ``options`` gives those of ``sampler`` from its arguments, ``run``
+    """A k-diffusion function: ``options`` converts its arguments to options of ``sampler``, ``run``
     runs it.
 
-    ``asks``: when it asks for which noise (``kdiffusion_noise``); ``path``: these are of one
-    Brownian path by default; ``slope_first``: see ``kdiffusion_run.Shown``.
+    ``asks``: the noises that it draws (``noises``); ``path``: they are increments of one Brownian
+    path by default; ``slope_first``: see ``following.Shown``.
     """
 
     name: str
@@ -117,8 +117,8 @@ def function(
 
 
 def _asks(made: Function, plan: Plan, sigmas: Tensor, given: Mapping[str, Any]) -> Asks | None:
-    """When k-diffusion draws which noise; None where an option of ours makes another program of
-    it."""
+    """The noises that k-diffusion draws; None if an option of fewstep changes the program so that
+    they do not apply."""
     starts = {i: k for k, i in step_starts(plan).items()}
     if made.asks is None or sorted(starts) != list(range(plan.steps)):
         return None

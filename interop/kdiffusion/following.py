@@ -1,9 +1,9 @@
-"""A run of a k-diffusion function: its model as a Denoiser, and a plan followed with its callback
-and its noises at their times.
+"""Runs a k-diffusion function: its model as a denoiser, and a plan with its callback and its noises
+in k-diffusion's order.
 
-The order of events in step i is k-diffusion's: network call, callback, noises, next state. The
-callback's dictionary holds the state itself (never the caller's ``x``), which a callback may write
-to; see ``kdiffusion`` for what an edit does.
+Each step is: network call, callback, noises, next state. The callback's dictionary holds the state
+itself (never the caller's ``x``), which a callback may modify in place;
+``fewstep.interop.kdiffusion`` documents the effect of an edit.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class KDiffusionModel:
         self.shape: tuple[int, ...] | None = None
 
     def input_scale(self, t: float) -> float:
-        """1: the model scales its input itself."""
+        """Always 1: the model scales its input itself."""
         return 1.0
 
     def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
-        """The answer is the prediction."""
+        """(0, (1,)): the model's output is x0."""
         return 0.0, (1.0,)
 
     def raws(self, x_in: Tensor, t: Any, cond: Any = None) -> tuple[Tensor, ...]:
@@ -63,16 +63,16 @@ class KDiffusionModel:
         return (answer,)
 
     def __call__(self, x: Tensor, t: Any, cond: Any = None) -> Tensor:
-        """x0."""
+        """x0 at state ``x`` and noise level ``t``."""
         return self.raws(x, t)[0]
 
 
 def step_starts(plan: Plan) -> dict[int, int]:
-    """Evaluation number -> step, for the evaluation that each step begins with.
+    """Map the number of an evaluation to its step, for the evaluation that begins each step.
 
-    It is the first one after the last claim of the step's first node, unless that lies behind the
-    node already (a corrector claims the node after the evaluation there): then the last one at the
-    node.
+    It is the first evaluation after the last state declared at the step's first node, unless that
+    state precedes the node (a corrector declares a state at the node after the evaluation there):
+    then it is the last evaluation at the node.
     """
     number, evaluations = 0, []
     claimed = {plan.start: -1}

@@ -1,9 +1,9 @@
-"""k-diffusion's two functions that take a range of noise levels instead of a list: DPM-Solver-fast
-and the adaptive DPM-Solver.
+"""The two k-diffusion functions that take a range of noise levels instead of a list:
+DPM-Solver-fast and adaptive DPM-Solver.
 
-Both work on ``t = -log sigma``. k-diffusion has it in torch's default dtype (the adaptive one: in
-that of the levels, where they are tensors), and so has what a callback or a ``noise_sampler`` is
-shown. The coefficients here are those of the exact levels, in float64.
+Both integrate in ``t = -log sigma``. k-diffusion computes t in torch's default dtype (the adaptive
+function in the dtype of the levels if they are tensors), and passes such values to callbacks and to
+``noise_sampler``. The coefficients here belong to the exact levels, in float64.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def adaptive(
 
 
 class Trials:
-    """The noises and the callback of an adaptive run: one noise an accepted trial, one call of the
-    callback a trial, taken or not."""
+    """Noises and callback of an adaptive run: one noise for each accepted trial, one call of the
+    callback for each trial, accepted or rejected."""
 
     drive: Drive
 

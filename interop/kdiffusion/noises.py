@@ -1,11 +1,9 @@
-"""The noises of k-diffusion's functions: when they are asked for, for which interval, and what each
-is used for.
+"""Noises of k-diffusion's functions: when each is drawn, for which interval, and its use.
 
-k-diffusion draws more than a plan uses: Euler, Heun and DPM2 draw normals before every step,
-whether it is churned or not, and the ancestral functions ask for noise at eta = 0 too. The same
-seed gives the same picture only where these draws are made as well. ``asks`` lists them by launch
-(launch k is what happens between network calls k - 1 and k), and says which noise of the plan each
-one is.
+k-diffusion draws more noises than a plan uses: Euler, Heun and DPM2 draw normals before every step,
+churned or not, and the ancestral functions draw noise at eta = 0 too. The same seed gives the same
+sample only if these draws are made as well. ``asks`` lists them by launch (launch k lies between
+network calls k - 1 and k) with the plan's noise that each one supplies.
 """
 
 from __future__ import annotations
@@ -27,9 +25,9 @@ Between = Callable[[float, float, Tensor], Tensor]
 
 
 class Ask(NamedTuple):
-    """One noise: ``start``, ``end`` are its levels (None: normals for no interval, as churn draws
-    them), ``given`` the same levels as k-diffusion hands them to ``noise_sampler``, ``key`` the
-    noise of the plan that it is (None: drawn, and not used)."""
+    """One noise. ``start``, ``end``: its levels (None: normals without an interval, for churn).
+    ``given``: the same levels as k-diffusion passes them to ``noise_sampler``. ``key``: the plan's
+    noise that it supplies (None: drawn and not used)."""
 
     start: float
     end: float | None
@@ -96,10 +94,10 @@ def keyed(asks: Asks, plan: Plan) -> Asks | None:
 
 
 class Draws:
-    """The noise source of a run: ``before`` draws what is due at a launch, ``take`` gives the plan
-    its noises.
+    """The noise source of a run: ``before`` draws the noises of a launch, ``take`` returns the
+    plan's noises.
 
-    ``asks`` None: every noise is drawn when the plan reads it, for the interval that it stands for.
+    With ``asks=None`` each noise is drawn when the plan reads it, for its interval.
     """
 
     def __init__(
@@ -141,7 +139,7 @@ class Draws:
 
 
 def fitted(z: object, like: Tensor) -> Tensor:
-    """What a ``noise_sampler`` gave, in the state's dtype and shape (it may broadcast)."""
+    """The output of a ``noise_sampler``, cast and broadcast to the state's dtype and shape."""
     if not isinstance(z, Tensor):
         raise ArgumentTypeError(f"noise_sampler must return a tensor, got {type(z).__name__}")
     try:
