@@ -44,7 +44,7 @@ from ..models.denoiser import Condition, Denoiser, check_denoiser
 from ..plans.builder import Expression, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.running.loop import Cursor, NumericalError
-from ..samplers.singlestep.runge_kutta import TABLEAUS
+from ..samplers.singlestep.tableau import TABLEAUS
 from ..schedules import PFGMPP
 from ..schedules.base import Schedule
 from ..schedules.kinds import convert

@@ -18,19 +18,20 @@ one row a network call, and they do not. The host reads that norm once a step.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ...checks import flag, number
-from ...plans.builder import Expression, PlanBuilder
+from ...plans.builder import PlanBuilder, dot
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import register
+from ..singlestep.frames import AngleFrame, angle, at_angle, radius
+from ..singlestep.runge_kutta import stage_slopes
+from ..singlestep.tableau import Tableau
+from .dormand_prince import DORMAND_PRINCE_5, DORMAND_PRINCE_8
 from .driver import Drive, Driven, Fragment, Ran, Raws, StepSizeError, fragment
-from .embedded_pairs import DORMAND_PRINCE_5, DORMAND_PRINCE_8, Embedded, Row
 from .end_points import end_of, to_zero
 from .single_samples import by_sample
 from .step_control import PI, rms, scale
@@ -52,43 +53,16 @@ class AdaptiveODE(Driven):
         flag("per_sample", self.per_sample)
 
 
-def angle(node: Node) -> float:
-    """``phi = atan2(sigma, alpha)``."""
-    return math.atan2(node.sigma, node.alpha)
-
-
-def radius(node: Node) -> float:
-    """``r = hypot(alpha, sigma)``."""
-    return math.hypot(node.alpha, node.sigma)
-
-
-def at_angle(grid: Grid, phi: float) -> Node:
-    """The node at angle ``phi`` in (0, pi/2)."""
-    return grid.at_rho(math.tan(phi))
-
-
-def embedded_step(grid: Grid, s: Node, t: Node, pair: Embedded) -> Fragment:
+def embedded_step(grid: Grid, s: Node, t: Node, pair: Tableau) -> Fragment:
     """One step of ``pair`` from s to t; kept are its error estimates, in units of w."""
     b = PlanBuilder((s, t), "asymptotic")
-    x = b.start(s)
-    phi, h = angle(s), angle(t) - angle(s)
-    slopes: list[Expression] = []
-
-    def moved(to: Node, row: Row) -> Expression:
-        step = _sum(row, slopes) * h
-        return b.at(to, (x / radius(s) + step) * radius(to))
-
-    for c, row in zip(pair.c, pair.a, strict=True):
-        node = s if c == 0.0 else t if c == 1.0 else at_angle(grid, phi + c * h)
-        slopes.append(b.evaluate(moved(node, row) if row else x, node, "v") / radius(node))
-    y = moved(t, pair.b)
+    x, frame = b.start(s), AngleFrame(grid)
+    slopes = stage_slopes(b, x, s, t, pair, frame)
+    y = b.at(t, frame.move(x, s, t, t, 1.0, dot(pair.b, slopes)))
     if pair.fsal:
-        slopes.append(b.evaluate(y, t, "v") / radius(t))
-    return fragment(b, y, *(b.value(_sum(row, slopes) * h) for row in pair.errors))
-
-
-def _sum(row: Row, slopes: Sequence[Expression]) -> Expression:
-    return sum((slopes[j] * c for j, c in row.items()), Expression({}))
+        slopes.append(frame.slope(b.evaluate(y, t, frame.kind), t))
+    h = angle(t) - angle(s)
+    return fragment(b, y, *(b.value(dot(row, slopes) * h) for row in pair.errors))
 
 
 def error_norm(ran: Ran, before: Tensor, s: Node, t: Node, options: AdaptiveODE) -> Tensor:
@@ -101,7 +75,7 @@ def error_norm(ran: Ran, before: Tensor, s: Node, t: Node, options: AdaptiveODE)
     return five / (five + 0.01 * three).clamp_min(1e-30).sqrt()
 
 
-def integrate(drive: Drive, grid: Grid, pair: Embedded, options: AdaptiveODE) -> Tensor:
+def integrate(drive: Drive, grid: Grid, pair: Tableau, options: AdaptiveODE) -> Tensor:
     """From the grid's first node to its end."""
     end = end_of(grid)
     last = angle(end)
@@ -127,7 +101,7 @@ def integrate(drive: Drive, grid: Grid, pair: Embedded, options: AdaptiveODE) ->
     return to_zero(drive, grid, known)
 
 
-def solve(drive: Drive, grid: Grid, pair: Embedded, options: AdaptiveODE) -> Tensor:
+def solve(drive: Drive, grid: Grid, pair: Tableau, options: AdaptiveODE) -> Tensor:
     """All samples together, or each by itself."""
     if options.per_sample:
         return by_sample(drive, lambda one: integrate(one, grid, pair, options))

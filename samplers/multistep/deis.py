@@ -14,7 +14,9 @@ from ...plans.builder import PlanBuilder
 from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import register
-from ..singlestep.runge_kutta import TABLEAUS, RhoFrame, runge_kutta
+from ..singlestep.frames import RhoFrame
+from ..singlestep.runge_kutta import runge_kutta
+from ..singlestep.tableau import TABLEAUS
 from .recurrence import Step, multistep
 from .weight_rules import Interpolation
 

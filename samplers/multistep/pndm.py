@@ -17,6 +17,9 @@ from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import NoOptions, register
+from ..singlestep.frames import LabelFrame
+from ..singlestep.runge_kutta import rk_step
+from ..singlestep.tableau import TABLEAUS, Tableau
 from .compat import MisplacedAdams
 from .recurrence import StartUp, Step, multistep
 from .weight_rules import Interpolation, UniformAdams
@@ -25,14 +28,6 @@ from .weight_rules import Interpolation, UniformAdams
 def transfer(x: Expression, e: Expression, s: Node, t: Node) -> Expression:
     """``alpha_t (x / alpha_s + (rho_t - rho_s) e)``."""
     return (t.alpha / s.alpha) * x + (t.alpha * (t.rho - s.rho)) * e
-
-
-def _halfway(grid: Grid, s: Node, t: Node) -> Node | None:
-    """The node at the middle time; None where the step ends at sigma = 0 (the pseudo Runge-Kutta
-    stage there would be evaluated at it)."""
-    if t.sigma == 0.0 or s.t is None or t.t is None or not math.isfinite(t.t):
-        return None
-    return grid.at_t(0.5 * (s.t + t.t))
 
 
 @dataclass(frozen=True)
@@ -72,31 +67,25 @@ def _adams(order: int) -> Step:
     return Step(UniformAdams(), order)
 
 
-def _heun(
-    b: PlanBuilder, i: int, x: Expression, m: Expression, s: Node, t: Node
-) -> Expression | None:
-    """A pseudo Heun step first."""
-    if i > 0 or t.sigma == 0.0:
-        return None
-    ahead = b.evaluate(b.at(t, transfer(x, m, s, t)), t, "eps")
-    return b.at(t, transfer(x, 0.5 * (m + ahead), s, t))
-
-
-def _classical(grid: Grid) -> StartUp:
-    """Three pseudo Runge-Kutta steps first."""
+def _start_up(grid: Grid, tableau: Tableau, steps: int) -> StartUp:
+    """``steps`` pseudo Runge-Kutta steps first, where their stages lie above sigma = 0."""
+    frame = LabelFrame(grid)
 
     def start_up(
         b: PlanBuilder, i: int, x: Expression, m: Expression, s: Node, t: Node
     ) -> Expression | None:
-        middle = _halfway(grid, s, t) if i < 3 else None
-        if middle is None:
+        if i >= steps or t.sigma == 0.0:
             return None
-        e2 = b.evaluate(b.at(middle, transfer(x, m, s, middle)), middle, "eps")
-        e3 = b.evaluate(b.at(middle, transfer(x, e2, s, middle)), middle, "eps")
-        e4 = b.evaluate(b.at(t, transfer(x, e3, s, t)), t, "eps")
-        return b.at(t, transfer(x, (m + 2.0 * e2 + 2.0 * e3 + e4) / 6.0, s, t))
+        inner = [c for c in tableau.c if 0.0 < c < 1.0]
+        if inner and not (_timed(s) and _timed(t)):
+            return None
+        return rk_step(b, x, s, t, tableau, frame, first=m)
 
     return start_up
+
+
+def _timed(node: Node) -> bool:
+    return node.t is not None and math.isfinite(node.t)
 
 
 @register(
@@ -109,8 +98,16 @@ def pndm(b: PlanBuilder, grid: Grid, options: PNDM) -> Plan:
     """F-PNDM: three pseudo Runge-Kutta steps, then four noise predictions; N + 9 evaluations.
     S-PNDM: N + 1."""
     if options.variant == "S":
-        return multistep(b, grid, _adams(2), lower_order_final=False, start_up=_heun)
-    return multistep(b, grid, _adams(4), lower_order_final=False, start_up=_classical(grid))
+        return multistep(
+            b,
+            grid,
+            _adams(2),
+            lower_order_final=False,
+            start_up=_start_up(grid, TABLEAUS["heun"], 1),
+        )
+    return multistep(
+        b, grid, _adams(4), lower_order_final=False, start_up=_start_up(grid, TABLEAUS["rk4"], 3)
+    )
 
 
 @register(
@@ -121,7 +118,9 @@ def pndm(b: PlanBuilder, grid: Grid, options: PNDM) -> Plan:
 def plms(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     """PLMS: a Heun-like first step, then two, three and four noise predictions; N + 1 evaluations
     (1 for one step)."""
-    return multistep(b, grid, _adams(4), lower_order_final=False, start_up=_heun)
+    return multistep(
+        b, grid, _adams(4), lower_order_final=False, start_up=_start_up(grid, TABLEAUS["heun"], 1)
+    )
 
 
 @register(

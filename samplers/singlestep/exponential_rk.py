@@ -19,6 +19,7 @@ one-node step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,7 @@ from ...schedules.node import Node
 from ..multistep.recurrence import Step, multistep
 from ..multistep.weight_rules import Interpolation
 from ..registry import register
+from .tableau import Tableau
 
 #: ``f(i)`` is phi_i(z), ``f(i, c)`` is phi_i(c z)
 Phi = Callable[..., float]
@@ -44,15 +46,26 @@ Rows = tuple[tuple[float, ...], ...]
 @dataclass(frozen=True)
 class ExponentialTableau:
     """Stage positions ``c`` (the first is 0) and ``rows``, the columns after the first of stages 2,
-    3, ... and of the result."""
+    3, ... and of the result. The classical method that it becomes at z = 0 must have ``order``;
+    verified on construction."""
 
+    order: int
     c: tuple[float, ...]
     rows: Callable[[Phi], Rows]
+
+    def __post_init__(self) -> None:
+        self.classical()
+
+    def classical(self) -> Tableau:
+        """The Runge-Kutta method at z = 0, where ``phi_i = 1 / i!``."""
+        *inner, last = self.rows(lambda i, c=1.0: 1.0 / math.factorial(i))
+        stages = [(c - sum(row), *row) for c, row in zip(self.c[1:], inner, strict=True)]
+        return Tableau(self.order, self.c, ((), *stages), (1.0 - sum(last), *last))
 
 
 def second_order(c2: float) -> ExponentialTableau:
     """``b_2 = phi_2 / c_2``."""
-    return ExponentialTableau((0.0, c2), lambda f: ((), (f(2) / c2,)))
+    return ExponentialTableau(2, (0.0, c2), lambda f: ((), (f(2) / c2,)))
 
 
 def third_order(c2: float, c3: float, power: int = 2) -> ExponentialTableau:
@@ -68,7 +81,8 @@ def third_order(c2: float, c3: float, power: int = 2) -> ExponentialTableau:
         b3 = f(2) / (gamma * c2 + c3)
         return (), (gamma * c2 * f(2, c2) + c3 * c3 / c2 * f(2, c3),), (gamma * b3, b3)
 
-    return ExponentialTableau((0.0, c2, c3), rows)
+    order = 3 if power == 2 or c3 == 1.0 else 2
+    return ExponentialTableau(order, (0.0, c2, c3), rows)
 
 
 def _cox_matthews(f: Phi) -> Rows:
@@ -92,9 +106,9 @@ def _strehmel_weiner(f: Phi) -> Rows:
 
 _HALVES = (0.0, 0.5, 0.5, 1.0)
 FOURTH_ORDER = {
-    "cox_matthews": ExponentialTableau(_HALVES, _cox_matthews),
-    "krogstad": ExponentialTableau(_HALVES, _krogstad),
-    "strehmel_weiner": ExponentialTableau(_HALVES, _strehmel_weiner),
+    "cox_matthews": ExponentialTableau(4, _HALVES, _cox_matthews),
+    "krogstad": ExponentialTableau(4, _HALVES, _krogstad),
+    "strehmel_weiner": ExponentialTableau(4, _HALVES, _strehmel_weiner),
 }
 
 

@@ -30,7 +30,9 @@ from ...schedules.base import Schedule
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import register
-from .runge_kutta import TABLEAUS, TimeFrame, rk_step
+from .frames import TimeFrame
+from .runge_kutta import rk_step
+from .tableau import TABLEAUS
 
 #: w at fraction r = t / t_max of the time and noise scale sigma, in units of 1 / t_max; c is the
 #: option ``scale``

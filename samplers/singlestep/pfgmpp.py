@@ -15,7 +15,8 @@ from ...plans.instructions import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import register
 from .churn import Churn, stochastic
-from .runge_kutta import TABLEAUS, churned
+from .rho_runge_kutta import churned
+from .tableau import TABLEAUS
 
 
 @register(

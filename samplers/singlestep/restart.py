@@ -25,7 +25,9 @@ from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import register
 from .churn import lift
-from .runge_kutta import TABLEAUS, RhoFrame, rk_step
+from .frames import RhoFrame
+from .runge_kutta import rk_step
+from .tableau import TABLEAUS
 
 #: (N_R, K, rho_min, rho_max)
 Interval = tuple[int, int, float, float]

@@ -7,38 +7,10 @@ in decimals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from ..singlestep.tableau import Tableau
 
-Row = Mapping[int, float]
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """An explicit pair: stages at ``c`` with rows ``a``, weights ``b``; rows and weights by stage,
-    zeros left out.
-
-    Attributes:
-        order: of the solution that is carried on.
-        errors: one or two error estimates, by stage; of two (e5, e3) the estimate is
-            ``|e5|^2 / sqrt(|e5|^2 + |e3|^2 / 100)``.
-        power: the estimate is of order ``h^power``.
-        fsal: one stage more sits at the end of the step, with the weights as its row: it is the
-            first of the next step.
-    """
-
-    order: int
-    power: int
-    c: tuple[float, ...]
-    a: tuple[Row, ...]
-    b: Row
-    errors: tuple[Row, ...]
-    fsal: bool
-
-
-DORMAND_PRINCE_5 = Embedded(
+DORMAND_PRINCE_5 = Tableau.sparse(
     order=5,
-    power=5,
     c=(0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0),
     a=(
         {},
@@ -55,9 +27,8 @@ DORMAND_PRINCE_5 = Embedded(
     fsal=True,
 )
 
-DORMAND_PRINCE_8 = Embedded(
+DORMAND_PRINCE_8 = Tableau.sparse(
     order=8,
-    power=8,
     c=(
         0.0,
         0.05260015195876773,

@@ -1,0 +1,177 @@
+"""Frames of Runge-Kutta steps on the probability-flow ODE: the variable that is stepped, where a
+stage lies, and how a state moves along slopes.
+
+    RhoFrame      dy/drho = eps(alpha y),    y = x / alpha            Karras et al. 2022, arXiv
+                                             2206.00364, eq. 4; DEIS rho-RK, arXiv 2204.13902
+    TimeFrame     dx/dt = velocity(x, t)                              Lipman et al. 2022, arXiv
+                                                                      2210.02747, eq. 3
+    AngleFrame    dw/dphi = v / r,           w = x / r                Song et al. 2021, arXiv
+                                             2011.13456, eq. 13; Salimans & Ho 2022, arXiv
+                                             2202.00512, app. D
+    LabelFrame    as RhoFrame, with stages at fractions of t          Liu et al. 2022, arXiv
+                                                                      2202.09778, eqs. 11-12
+
+with ``r = hypot(alpha, sigma)`` and ``phi = atan2(sigma, alpha)``. In the angle nothing is infinite
+at alpha = 0 (phi = pi/2) or sigma = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from ...checks import ArgumentError
+from ...plans.builder import Expression
+from ...schedules.grids.construction import Grid
+from ...schedules.node import Node
+
+
+class Frame(Protocol):
+    """How the stages of a step from s to t are placed and moved to."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of prediction that gives the slope."""
+        ...
+
+    def stage(self, s: Node, t: Node, c: float) -> Node:
+        """The node at fraction ``c`` of the step."""
+        ...
+
+    def reaches(self, s: Node, t: Node, c: float) -> bool:
+        """Whether the schedule has a node at fraction ``c`` of the step: a table has none between
+        its first entry and sigma = 0."""
+        ...
+
+    def slope(self, m: Expression, node: Node) -> Expression:
+        """The slope of the prediction ``m`` at ``node``."""
+        ...
+
+    def move(
+        self, x: Expression, s: Node, t: Node, to: Node, c: float, slopes: Expression
+    ) -> Expression:
+        """The state at ``to``, fraction ``c`` of the step; ``slopes`` is the tableau's sum, in
+        units of the whole step."""
+        ...
+
+
+class RhoFrame:
+    """Steps of ``y = x / alpha`` in rho, slope eps."""
+
+    kind = "eps"
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+
+    def stage(self, s: Node, t: Node, c: float) -> Node:
+        """The node at ``rho_s + c (rho_t - rho_s)``."""
+        return self.grid.at_rho(s.rho + c * (t.rho - s.rho))
+
+    def reaches(self, s: Node, t: Node, c: float) -> bool:
+        """See ``Frame``."""
+        schedule = self.grid.schedule
+        return s.rho + c * (t.rho - s.rho) >= schedule.node(schedule.t_low).rho
+
+    def slope(self, m: Expression, node: Node) -> Expression:
+        """eps itself."""
+        return m
+
+    def move(
+        self, x: Expression, s: Node, t: Node, to: Node, c: float, slopes: Expression
+    ) -> Expression:
+        """``alpha_to (x / alpha_s + (rho_t - rho_s) slopes)``."""
+        return (to.alpha / s.alpha) * x + (to.alpha * (t.rho - s.rho)) * slopes
+
+
+class TimeFrame:
+    """Steps of ``x`` in t, slope velocity."""
+
+    kind = "velocity"
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+
+    def stage(self, s: Node, t: Node, c: float) -> Node:
+        """The node at ``t_s + c (t_t - t_s)``."""
+        a, b = finite_time(s), finite_time(t)
+        return self.grid.at_t(a + c * (b - a))
+
+    def reaches(self, s: Node, t: Node, c: float) -> bool:
+        """See ``Frame``."""
+        a, b = finite_time(s), finite_time(t)
+        return a + c * (b - a) >= self.grid.schedule.t_low
+
+    def slope(self, m: Expression, node: Node) -> Expression:
+        """The velocity itself."""
+        return m
+
+    def move(
+        self, x: Expression, s: Node, t: Node, to: Node, c: float, slopes: Expression
+    ) -> Expression:
+        """``x + (t_t - t_s) slopes``."""
+        return x + (finite_time(t) - finite_time(s)) * slopes
+
+
+class AngleFrame:
+    """Steps of ``w = x / r`` in the angle, slope ``v / r``."""
+
+    kind = "v"
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+
+    def stage(self, s: Node, t: Node, c: float) -> Node:
+        """The node at ``phi_s + c (phi_t - phi_s)``."""
+        return at_angle(self.grid, angle(s) + c * (angle(t) - angle(s)))
+
+    def reaches(self, s: Node, t: Node, c: float) -> bool:
+        """See ``Frame``."""
+        schedule = self.grid.schedule
+        return angle(s) + c * (angle(t) - angle(s)) >= angle(schedule.node(schedule.t_low))
+
+    def slope(self, m: Expression, node: Node) -> Expression:
+        """``v / r``."""
+        return m / radius(node)
+
+    def move(
+        self, x: Expression, s: Node, t: Node, to: Node, c: float, slopes: Expression
+    ) -> Expression:
+        """``r_to (x / r_s + (phi_t - phi_s) slopes)``."""
+        return (x / radius(s) + slopes * (angle(t) - angle(s))) * radius(to)
+
+
+class LabelFrame(RhoFrame):
+    """Steps in rho whose stages lie at fractions of the time: a stage moves the state to the rho
+    that it has there, along its mean slope."""
+
+    def stage(self, s: Node, t: Node, c: float) -> Node:
+        """The node at ``(1 - c) t_s + c t_t``."""
+        return self.grid.at_t((1.0 - c) * finite_time(s) + c * finite_time(t))
+
+    def move(
+        self, x: Expression, s: Node, t: Node, to: Node, c: float, slopes: Expression
+    ) -> Expression:
+        """``alpha_to (x / alpha_s + (rho_to - rho_s) slopes / c)``."""
+        return (to.alpha / s.alpha) * x + (to.alpha * (to.rho - s.rho)) * (slopes / c)
+
+
+def finite_time(node: Node) -> float:
+    """The time of ``node``; ArgumentError where it has none or an infinite one."""
+    if node.t is None or math.isinf(node.t):
+        raise ArgumentError(f"a step in t needs a finite time, node {node} has none")
+    return node.t
+
+
+def angle(node: Node) -> float:
+    """``phi = atan2(sigma, alpha)``."""
+    return math.atan2(node.sigma, node.alpha)
+
+
+def radius(node: Node) -> float:
+    """``r = hypot(alpha, sigma)``."""
+    return math.hypot(node.alpha, node.sigma)
+
+
+def at_angle(grid: Grid, phi: float) -> Node:
+    """The node at angle ``phi`` in (0, pi/2)."""
+    return grid.at_rho(math.tan(phi))
