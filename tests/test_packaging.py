@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from repository import NOT_SHIPPED, ROOT, files, rooms, sources
 
 import fewstep
@@ -97,9 +98,13 @@ def test_the_link_for_type_checkers_is_there():
     assert Path(os.readlink(link)) == Path("..")
 
 
-def test_the_version_is_said_once():
+def test_the_version_is_set_once():
     assert settings()["project"]["dynamic"] == ["version"]
     assert fewstep.__version__.count(".") == 2
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == fewstep.__version__
+    page = (ROOT / "docs/citation.md").read_text(encoding="utf-8")
+    assert f"version = {{{fewstep.__version__}}}" in page
 
 
 def test_the_wheel_holds_the_package_and_no_more(wheel):
