@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.denoiser import Denoiser, check_denoiser
+from ..models.base import complete
+from ..models.denoiser import Denoiser
 from ..plans.instructions import Plan
 from ..plans.running.loop import OnStep
 from ..samplers import registry
@@ -56,12 +57,12 @@ def invert(
     predictions from sigma = 0, steps in rho to alpha = 0); ConversionError where the network
     cannot.
     """
-    check_denoiser(denoiser)
+    denoiser = complete(denoiser)
     check_given(x0=x0)
     check_callable(callback=callback)
     check_progress(progress)
     # the state of a mean-reverting path is x - offset
-    offset: Tensor | None = getattr(denoiser, "offset", None)
+    offset = denoiser.offset
     x = x0 if offset is None else x0 - offset.to(x0)
     plan = inverse_plan(
         sampler,

@@ -40,7 +40,8 @@ from ..checks import (
     tensor,
 )
 from ..fused.noise.seeded import check_seeds, normals, seeds_from
-from ..models.denoiser import Condition, Denoiser, check_denoiser
+from ..models.base import BaseDenoiser, complete
+from ..models.denoiser import Condition, Denoiser
 from ..plans.builder import Expression, PlanBuilder, dot
 from ..plans.instructions import Plan
 from ..plans.running.loop import Cursor, NumericalError
@@ -172,7 +173,7 @@ def likelihood(
         choice(name, value, allowed)
     for name, count in (("steps", steps), ("probes", probes)):
         integer(name, count, 1, 1_000_000)
-    check_denoiser(denoiser)
+    denoiser = complete(denoiser)
     check_state(x0, denoiser)
     check_cond(cond, x0.shape[0])
     check_callable(prior=prior)
@@ -182,7 +183,7 @@ def likelihood(
     if prior is None and isinstance(denoiser.schedule, PFGMPP):
         raise ArgumentError("the prior of a PFGM++ path is no Gaussian: give prior=")
     # the state of a mean-reverting path is x - offset
-    offset: Tensor | None = getattr(denoiser, "offset", None)
+    offset = denoiser.offset
     x0 = x0 if offset is None else x0 - offset.to(x0)
     dims = x0[0].numel()
     exact = trace == "exact" or (trace == "auto" and dims <= EXACT_UP_TO)
@@ -269,19 +270,16 @@ def _normal(x: Tensor, scale: float) -> Tensor:
     )
 
 
-@dataclass(frozen=True)
-class _Augmented:
-    """What the loop sees: v of a wider state."""
+class _Augmented(BaseDenoiser):
+    """The model of the wider state, whose raw output is v; its calls are made in ``_integrate``."""
 
-    schedule: Schedule
-    shape: tuple[int, ...] | None = None
-    prediction: str = "v"
+    prediction = "v"
 
-    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
         return 0.0, (1.0,)
-
-    def input_scale(self, t: float) -> float:
-        return 1.0
 
 
 def _integrate(
@@ -298,7 +296,7 @@ def _integrate(
         device=x0.device,
     )
     state[:, :width] = x0.flatten(1)
-    cursor = Cursor(plan, _Augmented(denoiser.schedule), state)  # type: ignore[arg-type]
+    cursor = Cursor(plan, _Augmented(denoiser.schedule), state)
     for (a, b), e in zip(numbers, plan.evaluations, strict=True):
         x = cursor.x_in[:, :width].to(x0.dtype).view(x0.shape)
         v, traces = _v_and_traces(denoiser, x, e.node, a, b, probes, cond)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from .. import checks
 from ..fused.noise.seeded import SeededNoise, check_seeds, seeds_from
-from ..models.denoiser import Denoiser, check_denoiser
+from ..models.base import BaseDenoiser, complete
+from ..models.denoiser import Denoiser
 from ..models.wrapping import shape_of
 from ..plans.instructions import Plan
 from ..plans.running import loop
@@ -89,7 +90,7 @@ def run(
     plan's draws are refused with PlanError. ``on_step`` sees each step and may replace the next
     state. Raises NumericalError on NaN, StateError on a wrong shape.
     """
-    check_denoiser(denoiser)
+    denoiser = complete(denoiser)
     checks.instance("plan", plan, (Plan, Program), "a plan, as fewstep.plan makes it,")
     check_state(x, denoiser)
     check_cond(cond, x.shape[0])
@@ -161,7 +162,7 @@ def sample(
 
     Returns the tensor (n, *shape), with ``info=True`` and the SampleInfo.
     """
-    check_denoiser(denoiser)
+    denoiser = complete(denoiser)
     checks.flag("info", info)
     check_given(x=x, init=init)
     check_dtype(dtype)
@@ -189,14 +190,11 @@ def sample(
             "in the middle"
         )
     # the state of a mean-reverting path is x - offset
-    shift: Tensor | None = getattr(denoiser, "offset", None)
+    shift = denoiser.offset
     if shift is not None:
         x, init = (None if v is None else v - shift.to(v) for v in (x, init))
-        n = (
-            getattr(denoiser, "batch", None)
-            if n is None and seeds is None and x is None and init is None
-            else n
-        )
+    if n is None and seeds is None and x is None and init is None:
+        n = denoiser.batch
     chosen = _seeds(n, seed, seeds, x if x is not None else init)
     state = _start(denoiser, asked.grid[0], chosen, x, init, shape, device, dtype)
     began = time.perf_counter()
@@ -227,6 +225,7 @@ def execute(
 ) -> tuple[Tensor, SampleInfo]:
     """Run a request from ``x`` (B, *shape), the state at its grid's first node; plan or driver.
     ``noise`` None: from the seeds."""
+    denoiser = complete(denoiser)
     if asked.driver:
         check_state(x, denoiser)
         check_cond(cond, x.shape[0])
@@ -262,10 +261,9 @@ def execute(
     )
 
 
-def _mismatch(denoiser: Denoiser, times: Sequence[float | None]) -> float:
+def _mismatch(denoiser: BaseDenoiser, times: Sequence[float | None]) -> float:
     """The largest distance between a time and the label that the network saw there."""
-    mismatch = getattr(denoiser, "time_mismatch", None)
-    return max((abs(mismatch(t)) for t in times), default=0.0) if callable(mismatch) else 0.0
+    return max((abs(denoiser.time_mismatch(t)) for t in times if t is not None), default=0.0)
 
 
 def _seeds(
@@ -316,10 +314,11 @@ def start_state(
 ) -> Tensor:
     """``prior_scale z`` (n, *shape) at the node ``first``, z the start noise of each seed;
     StateError where no shape is known."""
+    denoiser = complete(denoiser)
     size = denoiser.shape if shape is None else shape_of(shape)
     if size is None:
         raise StateError("the model does not know the shape of a sample: give shape=")
-    where = device if device is not None else getattr(denoiser, "device", None)
+    where = device if device is not None else denoiser.device
     check_room((len(seeds), *size), where, dtype)
     z = SeededNoise(check_seeds(seeds)).start(size, where, dtype or torch.float32)
     return prior_scale(denoiser, first) * kernel_noise(denoiser.schedule, seeds, z)

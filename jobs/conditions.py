@@ -22,6 +22,8 @@ class Conditions:
     def __init__(self, file: str | None, blocks: Sequence[Block], denoiser: Denoiser) -> None:
         """Reads the file and checks it with the model. Raises ArgumentError (or the model's own
         error) for conditions that the model does not take."""
+        from ..models.base import complete
+
         self.tensors: dict[str, Any] = {} if file is None else _read(Path(file))
         self.hashes = {} if file is None else {"cond_sha256": file_hash(file)}
         self.starts = {
@@ -34,9 +36,8 @@ class Conditions:
                     f"cond={file}: {name!r} has shape {tuple(value.shape)}; its rows are "
                     f"1, or {total}: one a sample"
                 )
-        check = getattr(denoiser, "check_cond", None)
-        if callable(check) and blocks:
-            check(self.of(blocks[0], "cpu"), len(blocks[0].seeds))
+        if blocks:
+            complete(denoiser).check_cond(self.of(blocks[0], "cpu"), len(blocks[0].seeds))
 
     def of(self, block: Block, device: Any) -> Condition:
         """The condition of ``block``, one row a sample; None if there is none."""

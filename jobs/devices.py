@@ -31,6 +31,8 @@ def device_named(name: str) -> Any:
 
 def move(denoiser: Denoiser, device: Any) -> None:
     """The denoiser's network, if it has one, to the device."""
-    network = getattr(denoiser, "network", None)
-    if network is not None and hasattr(network, "to"):
+    from ..models.base import complete
+
+    network = complete(denoiser).network
+    if hasattr(network, "to"):
         network.to(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .base import BaseDenoiser, Wrapper, complete
 from .denoiser import Condition, Denoiser, ShapeError, convert_prediction
 from .empirical import Empirical
 from .errors import ModelError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .weights import names
 
 __all__ = [
+    "BaseDenoiser",
     "Condition",
     "Denoiser",
     "EDMPreconditioning",
@@ -36,6 +38,8 @@ __all__ = [
     "ShapeError",
     "VEPreconditioning",
     "VPPreconditioning",
+    "Wrapper",
+    "complete",
     "convert_prediction",
     "load",
     "names",

@@ -16,10 +16,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..checks import ArgumentError, tensor
 from ..schedules.base import Schedule
 from ..schedules.kinds import convert
+from .base import labels_like
 from .denoiser import Condition, Time, check_kind, host_times
 from .exact import Exact, Levels, blend, chosen, levels, softmax
 
@@ -67,8 +69,12 @@ class Empirical(Exact):
             f"prediction={self.prediction!r})"
         )
 
+    @override
+    def null_cond(self, cond: Condition, batch: int) -> Condition:
+        return labels_like(cond, -1, batch, self.device) if self.classes else None
+
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         """Where the data are."""
         return self.data.device
 

@@ -9,16 +9,18 @@ are used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..checks import ArgumentError, tensor
 from ..schedules.base import Schedule, check_schedule
 from ..schedules.kinds import ConversionError
-from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
+from .base import MAIN, BaseDenoiser
+from .denoiser import Condition, ShapeError, Time, check_kind, host_times
 
 
 class Levels(NamedTuple):
@@ -126,9 +128,12 @@ def chosen(cond: Condition, x: Tensor, count: int, what: str) -> Tensor | None:
     return cond.to(x.device, torch.int64)
 
 
-class Exact:
+class Exact(BaseDenoiser):
     """Base of exact models: one raw output, of the kind ``prediction`` itself. A subclass gives
     ``predict``."""
+
+    shape: tuple[int, ...]
+    preserves_input = True
 
     def __init__(self, schedule: Schedule, prediction: str, shape: tuple[int, ...]) -> None:
         """``shape`` is that of one sample. Raises UnknownName for another prediction than KINDS."""
@@ -139,21 +144,15 @@ class Exact:
         """The exact value of any kind at the state ``x`` (B, *shape), in the dtype of ``x``."""
         raise NotImplementedError
 
-    def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
-        """``(predict(prediction, x_in, t, cond),)``."""
+    @override
+    def raws(
+        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
+    ) -> tuple[Tensor, ...]:
         return (self.predict(self.prediction, x_in, t, cond),)
 
-    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
-        """``(0, (1,))``."""
+    @override
+    def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
         return 0.0, (1.0,)
-
-    def input_scale(self, t: float) -> float:
-        """1."""
-        return 1.0
-
-    def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """The value of kind ``prediction``, (B, *shape)."""
-        return call(self, x, t, cond)
 
     def rows(self, x: Tensor) -> Tensor:
         """``x`` (B, *shape) as (B, d) in the arithmetic's precision. Raises ShapeError."""

@@ -24,6 +24,7 @@ import torch
 
 from .. import checks
 from ..schedules import EDM
+from .base import BaseDenoiser, complete
 from .denoiser import Denoiser
 from .errors import ModelError
 from .mixture import GaussianMixture
@@ -43,12 +44,8 @@ def ring(components: int = 8, std: float = 0.1) -> GaussianMixture:
 
 
 def classes_of(denoiser: Denoiser) -> int:
-    """How many class labels a denoiser takes as ``cond``: its own count, the components of a
-    mixture, else 0."""
-    if isinstance(denoiser, GaussianMixture):
-        return int(denoiser.means.shape[0])
-    config = getattr(getattr(denoiser, "network", None), "config", None)
-    return int(getattr(denoiser, "classes", 0) or getattr(config, "classes", 0) or 0)
+    """How many class labels a denoiser takes as ``cond``; 0 for none."""
+    return complete(denoiser).classes
 
 
 def files_of(name_or_folder: str | Path) -> list[Path]:
@@ -81,7 +78,7 @@ def load(
     dtype: torch.dtype | None = None,
     size: int | tuple[int, int] | None = None,
     variant: str | None = None,
-) -> Denoiser:
+) -> BaseDenoiser:
     """A Denoiser from a bundled name, a folder of ours or a diffusers folder.
 
     Args:

@@ -16,18 +16,19 @@ xbar; ``fewstep.sample`` takes and returns x (the attribute ``offset``).
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..checks import ArgumentError, choice, flag, tensor
-from ..schedules.base import Schedule
 from ..schedules.mean_reverting import MeanReverting
-from .denoiser import Condition, Denoiser, ShapeError, Time, call, check_denoiser
+from .base import MAIN, BaseDenoiser, complete, read_coefficients, read_raws
+from .denoiser import Condition, Denoiser, ShapeError, Time
 
 
-class MeanReverted:
+class MeanReverted(BaseDenoiser):
     """``inner``, a Denoiser of x on a ``MeanReverting`` schedule, as one of ``x - mu``.
 
     Args:
@@ -43,10 +44,13 @@ class MeanReverted:
     does not fit.
     """
 
+    shape: tuple[int, ...]
+    preserves_input = True
+
     def __init__(
         self, inner: Denoiser, mu: Tensor, *, per_sample: bool = False, velocity: str = "own"
     ) -> None:
-        check_denoiser(inner)
+        inner = complete(inner)
         tensor("mu", mu)
         flag("per_sample", per_sample)
         choice("velocity", velocity, ("own", "mr_v"))
@@ -63,11 +67,13 @@ class MeanReverted:
             )
         if per_sample and mu.ndim == 0:
             raise ShapeError("per_sample=True, but mu has no axis: (B, *shape) is wanted")
-        self.inner, self.offset, self.velocity = inner, mu, velocity
+        self.inner, self.mu, self.velocity = inner, mu, velocity
+        self.offset = mu
+        self.network, self.classes, self.channels = inner.network, inner.classes, inner.channels
         self.path: MeanReverting = inner.schedule
-        self.schedule: Schedule = inner.schedule
+        self.schedule = inner.schedule
         self.prediction = inner.prediction
-        self.shape: tuple[int, ...] = tuple(mu.shape[1:] if per_sample else mu.shape)
+        self.shape = tuple(mu.shape[1:] if per_sample else mu.shape)
         self.batch = mu.shape[0] if per_sample else None
         if inner.shape is not None and tuple(inner.shape) != self.shape:
             raise ShapeError(
@@ -76,14 +82,35 @@ class MeanReverted:
         self._placed: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     @property
-    def device(self) -> Any:
-        """Where the network is, or mu."""
-        return getattr(self.inner, "device", None) or self.offset.device
+    def device(self) -> torch.device:  # type: ignore[override]
+        """The network's device, or that of mu."""
+        return self.inner.device or self.mu.device
 
+    @override
     def time_mismatch(self, t: float) -> float:
-        """The inner model's."""
-        mismatch = getattr(self.inner, "time_mismatch", None)
-        return float(mismatch(t)) if callable(mismatch) else 0.0
+        return self.inner.time_mismatch(t)
+
+    @override
+    def check_cond(self, cond: Condition, batch: int) -> None:
+        self.inner.check_cond(cond, batch)
+
+    @override
+    def null_cond(self, cond: Condition, batch: int) -> Condition:
+        return self.inner.null_cond(cond, batch)
+
+    @override
+    def parameters(self) -> Iterator[Tensor]:
+        return self.inner.parameters()
+
+    @override
+    def select(self, rows: Tensor) -> MeanReverted:
+        """With the selected samples of mu, where it has one a sample."""
+        inner = self.inner.select(rows)
+        if self.batch is None and inner is self.inner:
+            return self
+        bound = self.batch is not None
+        mu = self.mu[rows.to(self.mu.device)] if bound else self.mu
+        return MeanReverted(inner, mu, per_sample=bound, velocity=self.velocity)
 
     def _mu(self, x: Tensor) -> Tensor:
         """mu as a tensor like ``x`` (B, *shape)."""
@@ -91,17 +118,21 @@ class MeanReverted:
             raise ShapeError(f"mu has {self.batch} samples, the batch has {x.shape[0]}")
         key = (x.device, x.dtype)
         if key not in self._placed:
-            self._placed[key] = self.offset.to(x)
+            self._placed[key] = self.mu.to(x)
         return self._placed[key].expand_as(x)
 
-    def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
+    @override
+    def raws(
+        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
+    ) -> tuple[Tensor, ...]:
         """The inner model's raw outputs at ``x = xbar + mu``, then mu."""
         mu = self._mu(x_in)
-        return (*self.inner.raws(x_in + mu, t, cond), mu)
+        return (*read_raws(self.inner, x_in + mu, t, cond, channels), mu)
 
-    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
+    @override
+    def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
         """``(p, (q_1, ..., q_mu))`` of the prediction of xbar."""
-        p, qs = self.inner.coefficients(t)
+        p, qs = read_coefficients(self.inner, t, channel)
         c = p - 1.0 if self.prediction == "x0" else p
         if self.velocity == "own":
             return p, (*qs, c)
@@ -109,11 +140,3 @@ class MeanReverted:
         gain = (node.alpha**2 + node.sigma**2) / unit
         carry = node.alpha * node.sigma * (1.0 / unit**2 - 1.0)
         return gain * p + carry, tuple(gain * q for q in (*qs, c))
-
-    def input_scale(self, t: float) -> float:
-        """1."""
-        return 1.0
-
-    def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """The value of kind ``prediction`` for the difference ``x`` = x - mu."""
-        return call(self, x, t, cond)

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..checks import ArgumentError, integer, shown, tensor
 from ..schedules.base import Schedule
+from .base import labels_like
 from .denoiser import Condition, Time, check_kind
 from .exact import Exact, Levels, blend, chosen, fold, levels, softmax, wide
 
@@ -99,6 +101,7 @@ class GaussianMixture(Exact):
         self.means, self.stds, self.weights = m, s, w / w.sum()
         spread = s.reshape(-1, 1).expand(m.shape[0], 1) if s.ndim < 2 else s.reshape(m.shape[0], -1)
         self._numbers = (m.reshape(m.shape[0], -1), spread * spread, torch.log(self.weights))
+        self.classes = m.shape[0]
         self._placed: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __repr__(self) -> str:
@@ -106,6 +109,10 @@ class GaussianMixture(Exact):
             f"GaussianMixture(K={self.means.shape[0]}, shape={self.shape}, {self.schedule!r}, "
             f"prediction={self.prediction!r})"
         )
+
+    @override
+    def null_cond(self, cond: Condition, batch: int) -> Condition:
+        return labels_like(cond, -1, batch, torch.device("cpu"))
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Means (K, d), variances (K, d) or (K, 1) and log weights (K,) on ``device``."""

@@ -257,6 +257,11 @@ class UNet(nn.Module):
     """``F(x, c_noise, cond) -> (B, C, H, W)`` for ``x`` (B, C, H, W); see the module's
     docstring."""
 
+    @property
+    def null_label(self) -> int | None:
+        """The label that stands for "no label"; None for a network without classes."""
+        return self.config.classes or None
+
     def __init__(self, config: UNetConfig) -> None:
         """Build the layers of ``config`` with a zero last layer, so that a fresh network answers
         0."""

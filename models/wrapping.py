@@ -12,13 +12,14 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..checks import (
     ArgumentError,
@@ -31,7 +32,8 @@ from ..checks import (
     unknown,
 )
 from ..schedules.base import Real, Schedule, host_number
-from .denoiser import Condition, ShapeError, Time, call, check_kind, host_times
+from .base import MAIN, BaseDenoiser, labels_like, network_classes
+from .denoiser import Condition, ShapeError, Time, check_kind, host_times
 from .preconditioning import EDMPreconditioning, Preconditioning, scaled_log
 
 #: named ways to tell a network the time
@@ -152,30 +154,42 @@ def warn_of_training(network: torch.nn.Module) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Wrapped:
+class Wrapped(BaseDenoiser):
     """A network with its schedule; made by ``wrap``, whose arguments are its fields."""
 
-    network: Callable[..., Any]
-    schedule: Schedule
-    prediction: str
+    network: Callable[..., Any] = field()
+    schedule: Schedule = field()
+    prediction: str = field()
     time: Label
     flip_time: bool
     precondition: Preconditioning | None
-    shape: tuple[int, ...] | None
+    shape: tuple[int, ...] | None = field()
     passing: Passing
 
-    #: ``raws`` hands a copy of its input to the network, so that the caller need not make one
-    copies: ClassVar[bool] = True
+    #: ``raws`` hands a copy of its input to the network
+    preserves_input = True
 
     @property
-    def device(self) -> torch.device | None:
+    def device(self) -> torch.device | None:  # type: ignore[override]
         """Where the network's weights are; None for a plain function."""
         if not isinstance(self.network, torch.nn.Module):
             return None
         tensors: Iterator[Tensor] = chain(self.network.parameters(), self.network.buffers())
         return next((tensor.device for tensor in tensors), None)
 
-    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
+    @property
+    def classes(self) -> int:  # type: ignore[override]
+        """How many class labels the network takes, by its configuration."""
+        return network_classes(self.network)
+
+    @override
+    def null_cond(self, cond: Condition, batch: int) -> Condition:
+        """The label ``network.null_label``, where the network was trained with one for "no
+        label"."""
+        label = getattr(self.network, "null_label", None)
+        return labels_like(cond, label, batch, self.device) if isinstance(label, int) else None
+
+    def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
         """``(p, (q,))`` at time ``t``; both change sign for a velocity in flipped time."""
         sign = -1.0 if self.flip_time and self.prediction == "velocity" else 1.0
         if self.precondition is None:
@@ -238,7 +252,9 @@ class Wrapped:
             return torch.full((batch,), found.item(), dtype=found.dtype, device=like.device)
         return found.to(like.device).reshape(-1).expand(batch).contiguous()
 
-    def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
+    def raws(
+        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
+    ) -> tuple[Tensor, ...]:
         """One call of the network with ``x_in`` (B, *shape). ShapeError when it answers with
         another shape.
 
@@ -272,10 +288,6 @@ class Wrapped:
                 f"{tuple(x_in.shape)}"
             )
         return (raw,)
-
-    def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """``p x + q raw``, of kind ``prediction``, (B, *shape)."""
-        return call(self, x, t, cond)
 
 
 def host_tensor(labels: Sequence[Any], t: Time) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ...engine.planning import Request
 from ...engine.sampling import SampleInfo, execute, start_state
 from ...files import sha256
+from ...models.base import complete
 from ...models.classifier import classifier_folder
 from ...models.denoiser import Denoiser
 from ...models.errors import ModelError
@@ -69,8 +70,13 @@ class Subject:
             if isinstance(denoiser, GaussianMixture) or settings.labels == "none"
             else classes_of(denoiser)
         )
-        network = getattr(denoiser, "network", None)
-        weights = module_hash(network) if isinstance(network, nn.Module) else sha256(repr(denoiser))
+        full = complete(denoiser)
+        self.device = full.device
+        weights = (
+            module_hash(full.network)
+            if isinstance(full.network, nn.Module)
+            else sha256(repr(denoiser))
+        )
         self.facts = {
             "weights": weights,
             "schedule": repr(denoiser.schedule),
@@ -93,9 +99,8 @@ class Subject:
             ).value
             return
         asked = self.settings.features
-        where = getattr(self.denoiser, "device", None)
         found = features_for(
-            self.name if asked is None else asked, strict=asked is not None, device=where
+            self.name if asked is None else asked, strict=asked is not None, device=self.device
         )
         if found is None:
             self.note = f"no feature network is bundled for {self.name}: solver error only"
@@ -119,9 +124,8 @@ class Subject:
 
     def cond(self, seeds: Sequence[int]) -> Tensor | None:
         """A class a seed, in turn; None for a model without classes."""
-        where = getattr(self.denoiser, "device", None)
         return (
-            torch.tensor([seed % self.classes for seed in seeds], device=where)
+            torch.tensor([seed % self.classes for seed in seeds], device=self.device)
             if self.classes
             else None
         )

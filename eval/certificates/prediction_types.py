@@ -124,7 +124,7 @@ def follow(
     while (call := cursor.call) is not None:
         if known and call.node in known:
             cursor.replace(known[call.node])
-        cursor.step(denoiser.raws(cursor.lend(), float(call.node.t or 0.0), None))
+        cursor.step(denoiser.raws(cursor.x_in, float(call.node.t or 0.0), None))
     return cursor.result
 
 

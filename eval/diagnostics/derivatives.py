@@ -18,6 +18,7 @@ from ...engine.heavy_tails import kernel_noise
 from ...engine.likelihood import EXACT_UP_TO, PROBES, TRACES, GradientError, probe_vectors
 from ...engine.sampling import StateError
 from ...fused.noise.seeded import check_seeds, normals, seeds_from
+from ...models.base import complete
 from ...models.denoiser import Condition, Denoiser, convert_prediction
 from ...models.exact import wide
 from ...schedules.node import Node
@@ -66,7 +67,7 @@ def data_of(denoiser: Denoiser, x0: Tensor) -> Tensor:
         )
     if not bool(torch.isfinite(x0).all()):
         raise ScoreError("the samples hold NaN or infinity")
-    offset: Tensor | None = getattr(denoiser, "offset", None)
+    offset = complete(denoiser).offset
     x = x0.detach().to(wide(x0.device))
     return x if offset is None else x - offset.to(x)
 

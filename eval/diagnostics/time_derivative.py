@@ -17,6 +17,7 @@ import torch.autograd.forward_ad
 from torch import Tensor
 
 from ...engine.likelihood import GradientError
+from ...models.base import complete
 from ...models.denoiser import Condition, Denoiser, combine
 from ...models.exact import wide
 from ...schedules.kinds import convert
@@ -63,10 +64,8 @@ def _differences(
 
 def refuse_rounded(denoiser: Denoiser, node: Node, h: float) -> None:
     """ScoreError for a network that is told a rounded time."""
-    mismatch = getattr(denoiser, "time_mismatch", None)
-    if callable(mismatch) and any(
-        _differences(lambda place: [mismatch(float(place.t or 0.0))], denoiser, node, h)
-    ):
+    mismatch = complete(denoiser).time_mismatch
+    if any(_differences(lambda place: [mismatch(float(place.t or 0.0))], denoiser, node, h)):
         raise ScoreError(
             "the network knows its time as an index only, which is rounded: it has no "
             "derivative along the path"

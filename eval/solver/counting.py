@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from ...models.denoiser import Denoiser
+from ...models.base import MAIN, Wrapper, read_raws
+from ...models.denoiser import Condition, Denoiser, Time
 
 #: price of a product with the Jacobian beside the forward evaluation that it belongs to, in
 #: evaluations: forward mode carries one tangent along; a reverse pass costs about two forward
@@ -119,9 +121,8 @@ class _Gate(torch.autograd.Function):
 _gate: Any = _Gate.apply
 
 
-class Counting:
-    """``denoiser``, counted; whatever else it has (``offset``, ``batch``, ``device``, ...) is
-    passed on uncounted.
+class Counting(Wrapper):
+    """``denoiser`` with its calls counted.
 
     ``calls`` counts network evaluations, ``times`` keeps their times (the noisiest sample's, NaN
     inside ``torch.func.vmap``), ``cost`` has all numbers. Products made together by
@@ -130,20 +131,9 @@ class Counting:
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser = denoiser
-        self.schedule, self.prediction, self.shape = (
-            denoiser.schedule,
-            denoiser.prediction,
-            denoiser.shape,
-        )
-        self.coefficients, self.input_scale = denoiser.coefficients, denoiser.input_scale
+        super().__init__(denoiser)
         self.times: list[float] = []
         self._tally = Tally()
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "denoiser":  # before __init__, as copies are made
-            raise AttributeError(name)
-        return getattr(self.denoiser, name)
 
     @property
     def calls(self) -> int:
@@ -155,21 +145,20 @@ class Counting:
         """What was asked so far."""
         return self._tally.cost()
 
+    @override
     def raws(
-        self, x_in: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None
+        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
     ) -> tuple[Tensor, ...]:
-        """One counted evaluation."""
-        return self._counted(self.denoiser.raws, x_in, t, cond)
+        def ask(x: Tensor, t: Time, cond: Condition) -> tuple[Tensor, ...]:
+            return read_raws(self.denoiser, x, t, cond, channels)
 
-    def __call__(
-        self, x: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        """One counted evaluation, as the denoiser's own kind of prediction."""
+        return self._counted(ask, x_in, t, cond)
+
+    @override
+    def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
         return self._counted(lambda *a: (self.denoiser(*a),), x, t, cond)[0]
 
-    def _counted(
-        self, ask: Any, x: Tensor, t: Any, cond: Tensor | Mapping[str, Tensor] | None
-    ) -> tuple[Tensor, ...]:
+    def _counted(self, ask: Any, x: Tensor, t: Time, cond: Condition) -> tuple[Tensor, ...]:
         self.times.append(_number(t))
         rows = x.shape[0]
         (x,) = _gate(self._tally, rows, ("", "", "arrives"), x)

@@ -31,8 +31,6 @@ class KDiffusionModel:
     """k-diffusion's model as a Denoiser: predicts x0 on ``alpha = 1, sigma = t``."""
 
     prediction = "x0"
-    #: ``raws`` hands a copy of its input to the model
-    copies = True
 
     def __init__(self, model: Model, extra: Mapping[str, Any], schedule: EDM) -> None:
         self.model, self.extra, self.schedule = model, dict(extra), schedule

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from typing_extensions import override
 
 from ...checks import ConfigError
 from ...schedules import EDM, Flow, Grid
@@ -68,12 +69,15 @@ class Pretrained(Wrapped):
         return self.network
 
     @property
-    def classes(self) -> int:
+    @override
+    def classes(self) -> int:  # type: ignore[override]
         """How many class labels it takes."""
         return self.adapter.classes
 
+    @override
     def check_cond(self, cond: Condition, batch: int) -> None:
-        """What ``raws`` would refuse, without a call of the network: ConditionError, ShapeError."""
+        """Raises ConditionError or ShapeError where ``raws`` would, without a call of the
+        network."""
         self.adapter.given(cond, batch)
 
     def grid(

@@ -48,6 +48,8 @@ class Adapter(nn.Module):
     optional: tuple[str, ...] = ()
     #: class labels that ``cond`` may hold, 0 for none
     classes: int = 0
+    #: the label that stands for "no label", where the network was trained with one
+    null_label: int | None = None
 
     def __init__(self, network: Any) -> None:
         """``network`` of the class that the adapter is for. ModelError for a configuration that it
@@ -209,7 +211,7 @@ class LabelTransformer(Adapter):
 
     def __init__(self, network: Any) -> None:
         super().__init__(network)
-        self.classes = int(self.settings["num_embeds_ada_norm"])
+        self.classes = self.null_label = int(self.settings["num_embeds_ada_norm"])
 
     def ask(self, x: Tensor, label: Tensor, given: Given) -> Tensor:
         """``network(hidden_states, timestep, class_labels)``."""

@@ -186,24 +186,11 @@ class Cursor:
 
     @property
     def x_in(self) -> Tensor:
-        """What the network wants: ``input_scale`` times the state at ``node``."""
+        """The network's input: ``input_scale`` times the state at ``node``. It must not be written
+        into (``models.complete`` gives a network a copy)."""
         if self.call is None:
             raise PlanError("the run is over: read result")
         return self._value
-
-    def lend(self) -> Tensor:
-        """``x_in`` as a tensor that the network may write into: a copy where it is the state
-        itself, which later launches read.
-
-        An input that is only the scaled state is read by nobody else and is given as it is, as is
-        every one where the denoiser says that it copies (``copies``).
-        """
-        shared = self.call is not None and self.call.input == self.call.state
-        return (
-            self.x_in.clone()
-            if shared and not getattr(self.denoiser, "copies", False)
-            else self.x_in
-        )
 
     @property
     def node(self) -> Node:
@@ -334,7 +321,7 @@ def run(
     times = torch.tensor([call.node.t for call in calls], dtype=precision).to(x.device)
     watch = Watch(calls, x) if check else None
     while (call := cursor.call) is not None:
-        raws = denoiser.raws(cursor.lend(), times[call.number], cond)
+        raws = denoiser.raws(cursor.x_in, times[call.number], cond)
         check_raws(raws, x, cursor.program.raws)
         if watch is not None:
             watch.see(raws)

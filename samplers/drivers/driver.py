@@ -205,10 +205,7 @@ class Drive:
         count, batch = len(calls), len(inputs[0])
         if self.nfe + count > self.max_nfe:
             raise BudgetError(self.x, self.node.t, self.nfe)
-        if count > 1:
-            x_in = torch.cat(list(inputs))
-        else:  # the network may write into it
-            x_in = inputs[0] if getattr(self.denoiser, "copies", False) else inputs[0].clone()
+        x_in = torch.cat(list(inputs)) if count > 1 else inputs[0]
         times = [
             _filled(call.node.t, () if count == 1 else (batch,), x_in.device) for call in calls
         ]

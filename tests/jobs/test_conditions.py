@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from fewstep.jobs.blocks import cut
 from fewstep.jobs.conditions import Conditions
 from fewstep.jobs.processes import NAMES, machines, place
+from fewstep.models import BaseDenoiser
 
 BLOCKS = cut((9, 4, 7, 30, 31), (1, 2, 3, 4, 5), 2)
 
@@ -19,7 +20,7 @@ BLOCKS = cut((9, 4, 7, 30, 31), (1, 2, 3, 4, 5), 2)
 def test_rows_by_place_and_shared_rows(tmp_path: Path) -> None:
     each, shared = torch.arange(10.0).reshape(5, 2), torch.tensor([[7.0, 8.0, 9.0]])
     save_file({"each": each, "shared": shared}, str(tmp_path / "c.safetensors"))
-    found = Conditions(str(tmp_path / "c.safetensors"), BLOCKS, object())
+    found = Conditions(str(tmp_path / "c.safetensors"), BLOCKS, BaseDenoiser())
     for block, rows in zip(BLOCKS, (slice(0, 2), slice(2, 4), slice(4, 5)), strict=True):
         cond = found.of(block, "cpu")
         assert torch.equal(cond["each"], each[rows])
@@ -28,11 +29,11 @@ def test_rows_by_place_and_shared_rows(tmp_path: Path) -> None:
 
 
 def test_labels_where_there_is_no_file() -> None:
-    found = Conditions(None, BLOCKS, object())
+    found = Conditions(None, BLOCKS, BaseDenoiser())
     assert found.hashes == {}
     assert [found.of(block, "cpu").tolist() for block in BLOCKS] == [[1, 2], [3, 4], [5]]
     assert (
-        Conditions(None, cut((1, 2), (None, None), 2), object()).of(
+        Conditions(None, cut((1, 2), (None, None), 2), BaseDenoiser()).of(
             cut((1, 2), (None, None), 2)[0], "cpu"
         )
         is None
@@ -43,13 +44,13 @@ def test_labels_where_there_is_no_file() -> None:
 def test_other_numbers_of_rows_are_refused(rows: int, tmp_path: Path) -> None:
     save_file({"c": torch.zeros(rows, 2)}, str(tmp_path / "c.safetensors"))
     with pytest.raises(ValueError, match="cond="):
-        Conditions(str(tmp_path / "c.safetensors"), BLOCKS, object())
+        Conditions(str(tmp_path / "c.safetensors"), BLOCKS, BaseDenoiser())
 
 
 def test_the_model_is_asked_with_the_first_block() -> None:
     asked = []
 
-    class Model:
+    class Model(BaseDenoiser):
         def check_cond(self, cond: torch.Tensor, batch: int) -> None:
             asked.append((cond.tolist(), batch))
 

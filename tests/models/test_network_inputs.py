@@ -9,8 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fewstep
 from fewstep.interop import kdiffusion
-from fewstep.models import GaussianMixture, wrap
-from fewstep.plans.running.loop import Cursor
+from fewstep.models import GaussianMixture, complete, wrap
 from fewstep.samplers.drivers.driver import Drive
 from fewstep.schedules import EDM, VPLinear
 
@@ -132,13 +131,6 @@ def test_a_condition_is_a_copy_too():
     assert torch.equal(cond["label"], torch.ones(2, 1)) and float(out.abs().max()) > 0.0
 
 
-def test_a_cursor_lends_a_copy_of_what_is_read_again():
-    x = torch.ones(1, 2)
-    cursor = Cursor(fewstep.plan("ddim", VPLinear(), steps=2), Bare(clean), x)
-    cursor.lend().zero_()
-    assert torch.equal(cursor.x, x) and torch.equal(cursor.x_in, x)
-
-
 @pytest.mark.parametrize("name", ["unipc", "heun", "dpmpp_3m"])
 def test_a_network_that_returns_its_own_scaled_input(name):
     """The input is a buffer of its own until the launch that reads the answer is done."""
@@ -206,7 +198,7 @@ def copies_of(call, *args, **kwargs):
 
 
 def test_one_copy_a_call():
-    """The input of a network call is copied once, by the denoiser or by the loop, never by both."""
+    """The input of a network call is copied once, by the wrapped network or by the adapter."""
     x = torch.ones(3, 2)
 
     def still(x_in, t):
@@ -218,7 +210,9 @@ def test_one_copy_a_call():
         three, eight = (copies_of(fewstep.sample, made, "ddim", x=x, steps=n) for n in (3, 8))
         assert eight - three == 5
         drives = [
-            copies_of(Drive(made, x, VPLinear().node(1.0)).evaluate, x, VPLinear().node(1.0))
+            copies_of(
+                Drive(complete(made), x, VPLinear().node(1.0)).evaluate, x, VPLinear().node(1.0)
+            )
             for _ in range(2)
         ]
         assert drives == [1, 1]

@@ -32,7 +32,7 @@ from diffusers_pipelines import (
 
 import fewstep
 from fewstep.cli import main
-from fewstep.models import ModelError, load
+from fewstep.models import ModelError, Wrapper, complete, load
 from fewstep.models.denoiser import ShapeError
 from fewstep.models.diffusers.folders import Pretrained, assemble
 from fewstep.models.diffusers.networks import NETWORKS, ConditionError
@@ -563,3 +563,46 @@ def test_generate_with_conditions_from_a_file(tmp_path, capsys):
     ):
         assert main([*arguments, str(tmp_path / "refused"), *more]) == 3
         assert message in capsys.readouterr().err and not (tmp_path / "refused").exists()
+
+
+# --- the contract
+
+
+class Identity(Wrapper):
+    """Changes nothing."""
+
+
+class Delegating:
+    """A user's class that hands everything on."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def __call__(self, x: torch.Tensor, t: Any, cond: Any = None) -> Any:
+        return self.inner(x, t, cond)
+
+
+@pytest.mark.parametrize("make", [ddpm, dit])
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [("heun", {"steps": 3}), ("dpmpp_2m_sde", {"steps": 3}), ("picard", {"steps": 3})],
+)
+def test_an_identity_wrapper_around_a_folder_changes_no_bit(
+    make: Any, sampler: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    den = load(saved(make(ddim()), tmp_path))
+    cond = torch.tensor([3, 7]) if make is dit else None
+    want, facts = fewstep.sample(den, sampler, seeds=(1, 2), cond=cond, info=True, **options)
+    for wrapper in (Identity, Delegating):
+        made = wrapper(den)
+        found, same = fewstep.sample(made, sampler, seeds=(1, 2), cond=cond, info=True, **options)
+        assert torch.equal(found, want) and same.time_mismatch == facts.time_mismatch
+        assert made.classes == den.classes and made.device == den.device
+        if make is ddpm:
+            with pytest.raises(ConditionError):
+                complete(made).check_cond(torch.tensor([1, 2]), 2)
