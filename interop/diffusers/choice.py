@@ -99,7 +99,8 @@ def trial(config: Mapping[str, Any], settings: Settings) -> None:
     """Validate a config by building what it asks for: a short plan for the sampler's options, and
     the named grid.
 
-    Raises ConfigError or SamplerError. A run that is impossible only for its number of steps is not rejected here.
+    Raises ConfigError or SamplerError. A run that is impossible only for its number of steps is
+    not rejected here.
     """
     options = dict(config.get("sampler_options") or {})
     try:
