@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, ScheduleError, unknown
 from ..jobs.settings import FINALS, checked
 from .options import parse_options
 
@@ -16,12 +16,6 @@ NAME = "plan"
 HELP = "print the plan of a sampler: every network call and every combination, with its numbers"
 #: the model whose path is used where none is named
 DEFAULT_MODEL = "mnist"
-#: what a schedule class without a default for every parameter is made from
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "DiscreteVP": {"beta_schedule": "linear"},
-    "EDM": {"schedule": "EDM", "sigma_min": 0.002, "sigma_max": 80.0},
-    "VE": {"schedule": "VE", "sigma_min": 0.01, "sigma_max": 50.0},
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,11 +115,14 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def named_schedule(name: str) -> Schedule:
-    """The schedule class called ``name`` with its default parameters. ScheduleError with the
-    nearest match."""
-    from ..schedules.config import from_config
+    """The first example of the schedule class called ``name``: its default parameters, for
+    DiscreteVP the table of 1000 linear betas. Raises ScheduleError with the nearest match."""
+    from ..schedules.registry import SCHEDULES
 
-    return from_config(DEFAULTS.get(name, {"schedule": name}))
+    if name not in SCHEDULES:
+        raise ScheduleError(unknown("schedule", name, SCHEDULES))
+    example: Schedule = SCHEDULES[name].examples()[0]
+    return example
 
 
 def model_schedule(name_or_folder: str) -> Schedule:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from ..checks import ArgumentError, UnknownName, members, tensor, unknown
-from ..schedules.base import Schedule, check_schedule, host_number
+from ..schedules.base import Schedule, host_number
 from ..schedules.kinds import KINDS, convert
+from ..schedules.validation import check_schedule
 
 #: a time of the schedule: a number, a 0-dim tensor, or one time a sample (B,)
 Time = float | Tensor

@@ -17,8 +17,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..checks import ArgumentError, tensor
-from ..schedules.base import Schedule, check_schedule
+from ..schedules.base import Schedule
 from ..schedules.kinds import ConversionError
+from ..schedules.validation import check_schedule
 from .base import MAIN, BaseDenoiser
 from .denoiser import Condition, ShapeError, Time, check_kind, host_times
 

@@ -19,8 +19,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from ..checks import ArgumentError, number
-from ..schedules.base import Real, Schedule, check_schedule, like, namespace
+from ..schedules.base import Real, Schedule, like, namespace
 from ..schedules.node import Node
+from ..schedules.validation import check_schedule
 
 
 class Numbers(NamedTuple):

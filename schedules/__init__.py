@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..checks import GridError, ScheduleError
+from ..checks.modules import import_all
 from .base import Schedule
 from .config import from_config, to_config
 from .discrete import DiscreteVP
@@ -12,6 +13,8 @@ from .kinds import KINDS, ConversionError, convert
 from .mean_reverting import MeanReverting
 from .node import Node
 from .pfgmpp import PFGMPP
+from .registry import SCHEDULES, names, register
+from .validation import check
 from .ve import EDM, VE
 from .vp import SubVP, VPCosine, VPLinear, VPSigmoid
 
@@ -34,9 +37,16 @@ __all__ = [
     "VPCosine",
     "VPLinear",
     "VPSigmoid",
+    "check",
     "convert",
     "from_config",
     "grid",
     "grid_names",
+    "names",
+    "register",
     "to_config",
 ]
+
+# a schedule in a module of its own is a name of this package too
+import_all(__name__, __path__)
+globals().update(SCHEDULES)

@@ -22,7 +22,6 @@ from ..checks import (
     ArgumentError,
     ArgumentTypeError,
     FewstepError,
-    instance,
     is_finite,
     number,
     plain,
@@ -208,6 +207,12 @@ class Schedule:
                     raise ArgumentError(f"{field.name}={value!r}: a number is wanted")
                 object.__setattr__(self, field.name, value)
 
+    @classmethod
+    def examples(cls) -> tuple[Schedule, ...]:
+        """Instances on which a registered schedule is tested; the first one stands for the class on
+        the command line. Default: the one without arguments."""
+        return (cls(),)
+
     @property
     def t_min(self) -> float:
         """Last time of grids with ``final="sigma_min"``; with ``final="zero"`` the last before the
@@ -373,8 +378,3 @@ class Schedule:
 
 for _name in (name for name in _FUNCTIONS if name in Schedule.__dict__):
     setattr(Schedule, _name, _of_a_number(Schedule.__dict__[_name]))
-
-
-def check_schedule(schedule: Any) -> None:
-    """ArgumentTypeError unless ``schedule`` is a schedule."""
-    instance("schedule", schedule, Schedule, "a schedule such as fewstep.schedules.VPLinear()")

@@ -26,29 +26,10 @@ from .base import Schedule
 from .diffusers.classes import filled
 from .diffusers.values import checked
 from .discrete import DiscreteVP
-from .flow import Flow, Trig
-from .mean_reverting import MeanReverting
-from .pfgmpp import PFGMPP
-from .ve import EDM, VE
-from .vp import SubVP, VPCosine, VPLinear, VPSigmoid
+from .flow import Flow
+from .registry import SCHEDULES
+from .ve import EDM
 
-#: name in a config -> class
-SCHEDULES: dict[str, type[Any]] = {
-    c.__name__: c
-    for c in (
-        VPLinear,
-        VPCosine,
-        VPSigmoid,
-        SubVP,
-        DiscreteVP,
-        VE,
-        EDM,
-        Flow,
-        Trig,
-        MeanReverting,
-        PFGMPP,
-    )
-}
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
 FLOW_CLASSES = (
     "FlowMatchEulerDiscreteScheduler",

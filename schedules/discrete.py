@@ -28,10 +28,12 @@ import torch
 from ..checks import ArgumentError, choice, flag, shown
 from .base import LAM_EDGE, Host, Real, Schedule, finite_or_none, like, namespace, ratio, softplus
 from .node import Node
+from .registry import register
 
 INTERPOLATIONS = ("log_rho", "log_alpha", "alpha_bar")
 
 
+@register
 @dataclass(frozen=True, repr=False)
 class DiscreteVP(Schedule):
     """Variance-preserving path through a table of T >= 2 noise levels; build it ``from_betas`` or
@@ -59,6 +61,15 @@ class DiscreteVP(Schedule):
                 "alpha_bar must fall strictly from below 1, reaching 0 at the last entry at "
                 f"most; entry {at} does not"
             )
+
+    @classmethod
+    def examples(cls) -> tuple[Schedule, ...]:
+        """The table of 1000 linear betas (arXiv 2006.11239), with each interpolation and with zero
+        terminal SNR; a table of four entries."""
+        table = cls.from_betas(np.linspace(1e-4, 0.02, 1000).tolist())
+        others = (cls(table.log_table, word) for word in INTERPOLATIONS[1:])
+        tiny = cls.from_betas([0.1, 0.2, 0.3, 0.4])
+        return (table, *others, table.rescale_zero_snr(), tiny)
 
     @classmethod
     def from_betas(

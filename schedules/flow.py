@@ -13,10 +13,12 @@ from typing import ClassVar
 
 from ..checks import ArgumentError
 from .base import LAM_EDGE, Real, Schedule, like, namespace, pick, ratio, softplus
+from .registry import register
 
 HALF_PI = 0.5 * math.pi
 
 
+@register
 @dataclass(frozen=True)
 class Flow(Schedule):
     """Rectified flow. ``shift`` s moves the times of grids spaced in t:
@@ -33,6 +35,11 @@ class Flow(Schedule):
         self.check_numbers()
         if not 0.0 < self.shift < math.inf:
             raise ArgumentError(f"shift={self.shift!r}: allowed 0 < shift < inf")
+
+    @classmethod
+    def examples(cls) -> tuple[Schedule, ...]:
+        """Without and with a shift."""
+        return cls(), cls(3.0)
 
     @classmethod
     def dynamic(
@@ -82,6 +89,7 @@ class Flow(Schedule):
         return like(lam, namespace(lam).exp(-softplus(lam)))
 
 
+@register
 @dataclass(frozen=True)
 class Trig(Schedule):
     """The trigonometric (variance-preserving) interpolant."""

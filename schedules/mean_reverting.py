@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from ..checks import ArgumentError
 from .base import Real, Schedule
 from .discrete import DiscreteVP
+from .registry import register
 from .vp import VP, SubVP, VPLinear
 
 
+@register
 @dataclass(frozen=True)
 class MeanReverting(Schedule):
     """``sigma_inf``: the stationary standard deviation; ``base``: VPLinear, VPCosine, VPSigmoid or
@@ -38,6 +40,11 @@ class MeanReverting(Schedule):
                 f"base={self.base!r}: allowed are the variance-preserving VPLinear, "
                 "VPCosine, VPSigmoid and DiscreteVP"
             )
+
+    @classmethod
+    def examples(cls) -> tuple[Schedule, ...]:
+        """The default, and a table with another stationary deviation."""
+        return cls(), cls(0.3, DiscreteVP.examples()[0])
 
     @property
     def t_min(self) -> float:

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checks import ArgumentError, choice, plain
+from .base import Schedule
 from .passage import passage_time
+from .registry import register
 from .ve import EDM
 
 
@@ -75,6 +77,7 @@ class Augmented:
         return factor
 
 
+@register
 @dataclass(frozen=True)
 class PFGMPP(EDM, Augmented):
     """EDM's path with D added dimensions: ``PFGMPP(D, sigma_min=0.002, sigma_max=80.0)``. D = 2048
@@ -95,6 +98,11 @@ class PFGMPP(EDM, Augmented):
             raise ArgumentError(f"D={self.D!r}: allowed 0 < D < inf (EDM is its limit)")
         choice("jump", self.jump, ("exact", "authors"))
         super().__post_init__()
+
+    @classmethod
+    def examples(cls) -> tuple[Schedule, ...]:
+        """D = 2048, the paper's choice for CIFAR-10, and a heavy tail."""
+        return cls(2048.0), cls(4.0, 0.01, 30.0, "authors")
 
     def jump_scale(
         self, level: np.ndarray, tilt: np.ndarray, low: float, high: float

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from ..checks import ArgumentError
 from .base import Real, Schedule, like, namespace, pick
+from .registry import register
 
 
 class Exploding(Schedule):
@@ -44,6 +45,7 @@ def check_range(low: float, high: float) -> None:
         )
 
 
+@register
 @dataclass(frozen=True)
 class VE(Exploding):
     """Geometric sigma on t in [0, 1]; t < 0 continues below sigma_min, t = -inf is sigma = 0."""
@@ -94,6 +96,7 @@ class VE(Exploding):
         return (-lam - math.log(self.sigma_min)) / self.rate
 
 
+@register
 @dataclass(frozen=True)
 class EDM(Exploding):
     """``sigma = t``; grids end at t_min = sigma_min, smaller times down to t = 0 (no noise) are

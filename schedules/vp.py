@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from ..checks import ArgumentError
 from .base import Real, Schedule, like, namespace, pick, ratio, softplus
+from .registry import register
 
 #: VPCosine: w = pi / (2 (1 + s)), tan(w s), cos(w s)
 COSINE_RATE = 0.5 * math.pi / 1.008
@@ -80,6 +81,7 @@ class VP(Schedule):
         return self.t_of_minus_log(softplus(-2.0 * lam))
 
 
+@register
 @dataclass(frozen=True)
 class VPLinear(VP):
     """``beta(t) = beta_min + (beta_max - beta_min) t`` on [0, 1]; grids end at t_min = 1e-3 (arXiv
@@ -93,6 +95,11 @@ class VPLinear(VP):
     def __post_init__(self) -> None:
         self.check_numbers()
         check_betas(self.beta_min, self.beta_max)
+
+    @classmethod
+    def examples(cls) -> tuple[Schedule, ...]:
+        """The paper's range of beta, and one from 0."""
+        return cls(), cls(0.0, 12.0)
 
     def minus_log(self, t: Real) -> Real:
         """``beta_min t + (beta_max - beta_min) t^2 / 2``."""
@@ -110,6 +117,7 @@ class VPLinear(VP):
         return like(big_l, 2.0 * big_l / (root + self.beta_min))
 
 
+@register
 @dataclass(frozen=True)
 class SubVP(VPLinear):
     """``sigma = 1 - alpha^2`` (not its root) with the alpha of VPLinear (arXiv 2011.13456, eq. 13
@@ -138,6 +146,7 @@ class SubVP(VPLinear):
         return self.t_of_minus_log(like(lam, 2.0 * xp.arcsinh(0.5 * xp.exp(-lam))))
 
 
+@register
 @dataclass(frozen=True)
 class VPCosine(VP):
     """The cosine path, alpha^2 = cos^2; ``t <= t_max = 0.9946`` keeps alpha >= 0.0085 (arXiv
@@ -207,6 +216,7 @@ class VPCosine(VP):
         )
 
 
+@register
 @dataclass(frozen=True)
 class VPSigmoid(VP):
     """``alpha^2`` a rescaled sigmoid of t (arXiv 2212.11972, algorithm 1; s = -3, e = 3, tau = 1
@@ -232,6 +242,11 @@ class VPSigmoid(VP):
             and self.end - self.start < 100.0 * self.tau
         ):
             raise ArgumentError(f"{self!r}: allowed start < end < start + 100 tau, tau > 0")
+
+    @classmethod
+    def examples(cls) -> tuple[Schedule, ...]:
+        """Two of the paper's choices of start, end and tau."""
+        return cls(), cls(0.0, 3.0, 0.7)
 
     @property
     def _z(self) -> tuple[float, float, float]:

@@ -28,8 +28,9 @@ from ...checks import (
     shown,
     unknown,
 )
-from ..base import Schedule, check_schedule
+from ..base import Schedule
 from ..node import Node
+from ..validation import check_schedule
 from . import families as families
 from .auto import auto_choice
 from .frame import Frame
