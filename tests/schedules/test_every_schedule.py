@@ -71,7 +71,7 @@ def test_the_last_step_gives_the_data(schedule: Schedule) -> None:
     """A model that always answers x0 = 0.7 is sampled to 0.7."""
 
     class Constant:
-        prediction, shape = "x0", (2,)
+        prediction, shape, offset = "x0", (2,), None
 
         def __init__(self) -> None:
             self.schedule = schedule
