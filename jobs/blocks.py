@@ -10,7 +10,8 @@ what is there.
 
 Every file is written under a temporary name and renamed, so a killed run leaves no half file under
 a final name. A run again skips the blocks whose record and files are whole and redoes the others
-entirely, so the bytes are those of an unbroken run.
+entirely, so the bytes are those of an unbroken run. With seeds added at the end it goes on with
+them; a last block that was shorter is drawn again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import numpy as np
 from ..checks import ArgumentError
 from ..files import create, dumps, file_hash, read_json, remove_partials, sha256, write
 from . import pictures
+from .folder_settings import adds_seeds, differences
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,18 @@ class Folder:
     format: str
     shape: tuple[int, ...]
 
-    def open(self, settings: Mapping[str, Any]) -> None:
-        """Take the folder for ``settings``. ValueError where it holds samples made with others,
-        OSError where it cannot be written."""
+    def open(
+        self,
+        settings: Mapping[str, Any],
+        same_request: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> None:
+        """Take the folder for ``settings``; seeds may be added to those of the folder.
+
+        Raises ArgumentError if it holds samples made with other settings, OSError if it cannot be
+        written. ``same_request`` as for ``folder_settings.differences``.
+        """
         path, text = self.root / "settings.json", dumps(dict(settings))
-        # nobody was quick in between
+        # settings.json is looked for again: another process may have written both in between
         if (
             not os.path.lexists(path)
             and _holds_files(self.root / "samples")
@@ -78,13 +87,16 @@ class Folder:
             raise ArgumentError(
                 f"{str(path)!r} is damaged; give another folder, or remove this one"
             )
-        differ = [k for k in wanted if found.get(k) != wanted[k]]
+        differ = differences(found, wanted, same_request)
         if differ:
-            what = ", ".join(f"{k} ({found.get(k)!r} there, {wanted[k]!r} now)" for k in differ[:3])
             raise ArgumentError(
-                f"{str(self.root)!r} holds samples made with other settings: {what}; give "
-                "another folder"
+                f"{str(self.root)!r} holds samples made with other settings: "
+                f"{', '.join(differ[:3])}; give another folder"
             )
+        if adds_seeds(found, wanted):
+            # until the new blocks are there the folder is unfinished, and has no manifest
+            (self.root / "manifest.json").unlink(missing_ok=True)
+            write(path, text.encode())
 
     def names(self, block: Block) -> list[str]:
         """The files of a block, in the order of its samples (npz: one for all)."""

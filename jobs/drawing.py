@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ..checks.answers import short_of_memory
 from .blocks import Block, cut
 from .conditions import Conditions
 from .devices import device_named, move
-from .hashes import denoiser_hash, model_hash, plan_hash
+from .hashes import denoiser_hash, model_hash, request_hashes
 from .labels import labels_of
 from .memory import refuse_large
 from .processes import place
@@ -22,6 +23,7 @@ from .settings import (
     parse_seeds,
     parse_size,
     plain_option,
+    read_option,
     seeds_text,
     size_text,
 )
@@ -118,7 +120,7 @@ class Drawing:
         cond = None if settings.cond is None else str(settings.cond)
         self.conditions = Conditions(cond, self.blocks, self.denoiser)
         self.hashes = {
-            "plan_sha256": plan_hash(self.asked),
+            **request_hashes(self.asked),
             "model_sha256": _model_hash(settings.model),
             **self.conditions.hashes,
         }
@@ -134,6 +136,27 @@ class Drawing:
             "nfe": None if self.asked.driver else self.asked.plan().nfe,
             **self.hashes,
         }
+
+    def same_request(self, record: Mapping[str, Any]) -> bool:
+        """True if the settings of a folder, ``record``, ask for this sampler, with these options
+        at these times."""
+        names: dict[str, Any] = {
+            name: record.get(name) for name in ("sampler", "steps", "nfe", "grid", "final")
+        }
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # former names of options
+                there = _asked(
+                    replace(self.settings, **names, option=read_option(record.get("option") or {})),
+                    self.denoiser,
+                )
+        except FewstepError:
+            return False
+        return (there.name, there.options, there.grid.times) == (
+            self.asked.name,
+            self.asked.options,
+            self.asked.grid.times,
+        )
 
     def draw(self, block: Block) -> Any:
         """The samples of a block, a float array (B, *shape) on the host."""

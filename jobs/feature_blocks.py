@@ -33,6 +33,7 @@ from ..eval.features.image_sources import Batch, Unreadable, image_digests, join
 from ..eval.features.value_range import Values
 from ..eval.scoring.features import Collected
 from ..files import dumps, read_json, sha256, write, write_tensors
+from .folder_settings import adds_seeds, differences
 from .processes import machines, place
 from .samples import Samples
 
@@ -113,7 +114,11 @@ def idle(samples: Samples) -> bool:
     return rank > 0 and rank >= samples.blocks
 
 
-def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
+def open_work(
+    out: Path | None,
+    identity: Mapping[str, Any],
+    same_request: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> Work:
     """The folder ``out``, or one among the temporary files that the same request finds again.
     ValueError where ``out`` holds the features of another request, or several machines have no
     folder in common."""
@@ -139,11 +144,11 @@ def open_work(out: Path | None, identity: Mapping[str, Any]) -> Work:
             f"{str(file)!r} is damaged; give another folder, or remove this one"
         ) from None
     wanted = json.loads(text)
-    if found != wanted:
-        differ = [key for key in wanted if found.get(key) != wanted[key]]
+    differ = [text.partition(" (")[0] for text in differences(found, wanted, same_request)]
+    if differ or adds_seeds(found, wanted):
         raise ArgumentError(
-            f"{str(out)!r} holds features of another request (other {', '.join(differ)}); "
-            "give another folder"
+            f"{str(out)!r} holds features of another request (other "
+            f"{', '.join(differ) or 'seeds'}); give another folder"
         )
     return work
 

@@ -83,7 +83,8 @@ def generate(
     Args:
         model: a denoiser, a bundled name, or a folder. A denoiser object is recorded by its class
             and by a hash of its numbers and tensors, not of its code.
-        out: the folder. It is refused if it holds samples made with other settings.
+        out: the folder. It is refused if it holds samples made with other settings; seeds may be
+            added after those that it holds.
         seeds: one a sample: integers, or a text such as ``"0-63"`` or ``"1,4,10-12"``.
         batch: samples drawn together. A network's rounding depends on it, so it decides the bytes:
             seeds are cut into blocks of this size, and a block is drawn whole or not at all.
@@ -124,7 +125,8 @@ class Generation:
             )
         self.folder = Folder(root, kind, shape)
         chosen = {key: value for key, value in settings.record().items() if key != "device"}
-        self.folder.open({**chosen, "format": kind, **self.drawing.hashes})
+        record = {**chosen, "format": kind, **self.drawing.hashes}
+        self.folder.open(record, self.drawing.same_request)
 
     def run(self, progress: Progress) -> GenerationResult:
         """Draw the missing blocks of this process; if all blocks are there, write the manifest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,20 @@ if TYPE_CHECKING:
 PLAIN = (bool, int, float, complex, str, bytes, Path)
 
 
-def plan_hash(asked: Request) -> str:
-    """The hash of the plan; of a driver, which has none, that of its name, options and times."""
-    text = (
-        repr((asked.name, asked.options, asked.grid.times))
-        if asked.driver
-        else asked.plan().to_json()
-    )
-    return sha256(text)
+def request_hashes(asked: Request) -> dict[str, str]:
+    """``plan_sha256``, the hash of the plan; of a driver, which has no plan, ``request_sha256``:
+    its name, the options that differ from their defaults, and the times."""
+    from .plan_text import plan_text
+
+    if not asked.driver:
+        return {"plan_sha256": sha256(plan_text(asked.plan()))}
+    default = type(asked.options)()
+    options = {
+        f.name: getattr(asked.options, f.name)
+        for f in fields(asked.options)
+        if getattr(asked.options, f.name) != getattr(default, f.name)
+    }
+    return {"request_sha256": sha256(repr((asked.name, options, asked.grid.times)))}
 
 
 def model_hash(name_or_folder: str) -> str:

@@ -84,7 +84,8 @@ def check_shape(samples: Samples, network: FeatureExtractor) -> None:
 
 
 def feature_rules(network: FeatureExtractor) -> dict[str, Any]:
-    """What decides the features beside the images, for JSON."""
+    """What decides the features beside the images, for JSON, and the version, which is not
+    compared."""
     made = asdict(network.provenance())
     return {
         **{key: made[key] for key in ("extractor", "resize", "quantize", "dtype")},

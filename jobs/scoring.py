@@ -199,7 +199,7 @@ def _scored(
     """Check everything, collect the features, rate them."""
     from ..eval.scoring.scores import rate
     from .feature_blocks import clear, collect, idle, open_work
-    from .samples import samples_of
+    from .samples import DrawnSamples, samples_of
 
     samples = samples_of(source, drawing, batch=drawing.batch, value_range=chosen.value_range)
     request = Request.of(chosen, samples, drawing.device)
@@ -210,7 +210,9 @@ def _scored(
             f"out={str(out)!r} is a folder of `fewstep generate`, whose settings.json must "
             "stay: give another folder"
         )
-    work = open_work(out, {**samples.identity(), **feature_rules(request.network)})
+    identity = {**samples.identity(), **feature_rules(request.network)}
+    drawn = samples.drawing if isinstance(samples, DrawnSamples) else None
+    work = open_work(out, identity, None if drawn is None else drawn.same_request)
     report = progress or (lambda done, total: None)
     found = collect(samples, request.network, request.logits, work, chosen.keep, report)
     if found is None:

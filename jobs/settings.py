@@ -140,6 +140,15 @@ def plain_option(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def read_option(value: Any) -> Any:
+    """The inverse of ``plain_option`` for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: read_option(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [read_option(item) for item in value]
+    return float(value) if value in ("inf", "-inf") else value
+
+
 def seeds_text(seeds: str | int | Iterable[int]) -> str | int:
     """Seeds as ``parse_seeds`` reads them: ``range(64)`` is ``"0-63"``; a text or a number stays.
     Raises ArgumentError for anything but integers >= 0."""
