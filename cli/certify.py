@@ -107,7 +107,7 @@ def parts(args: argparse.Namespace) -> list[tuple[Table, list[Case]]]:
         if what == "kinds" and args.all:
             cases = [case for case in cases if not case[1]]
         return [(TABLES[what], cases)]
-    cases = chosen(args.samplers, args.all, options)
+    cases = on_every_path(chosen(args.samplers, args.all, options))
     driven = drivers()
     split = [
         (TABLES["orders"], [c for c in cases if c[0] not in driven]),
@@ -118,6 +118,17 @@ def parts(args: argparse.Namespace) -> list[tuple[Table, list[Case]]]:
 
         split.append((TABLES["floors"], [(name, {}) for name in FLOORS]))
     return [(table, rows) for table, rows in split if rows]
+
+
+def on_every_path(cases: Sequence[Case]) -> list[Case]:
+    """The cases, and each again on the further paths that its sampler is certified on."""
+    from ..samplers import get
+
+    return [
+        (name, {**options, **({"on": path} if path else {})})
+        for name, options in cases
+        for path in ("", *get(name).on[1:])
+    ]
 
 
 def drivers() -> tuple[str, ...]:

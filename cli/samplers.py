@@ -82,7 +82,7 @@ def nfe_per_step(name: str) -> float | None:
     sampler = get(name)
     if sampler.form == "driver":
         return None
-    schedule = Flow() if name.startswith("flow_") else VPLinear()
+    schedule = Flow() if sampler.on[0] == "flow" else VPLinear()
     few, many = (build(name, grid("lam", schedule, n), sampler.options()).nfe for n in (12, 18))
     return (many - few) / 6
 

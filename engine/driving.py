@@ -37,7 +37,7 @@ def run_driver(
     ``noise="brownian"`` with another stochastic one.
     """
     entry = registry.get(asked.name)
-    if noise == "brownian" and entry.tau_of(asked.options) > 0.0 and not entry.path:
+    if noise == "brownian" and entry.tau_of(asked.options) > 0.0 and not entry.brownian:
         raise ArgumentError(
             f"noise='brownian': {asked.name} draws its noises one after another; allowed: "
             "'independent', a callable, tensors by key"

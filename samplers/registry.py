@@ -38,6 +38,8 @@ RENAMED = {"noise": "noise_scale"}
 #: ``(builder, grid, options) -> Plan``, or ``(drive, grid, options) -> Tensor``
 Build = Callable[[Any, Grid, Any], Any]
 Number = float | Callable[[Any], float]
+#: the kinds of path that samplers are certified on
+PATHS = ("vp", "flow")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ class Sampler:
         form: ``plan``, or ``driver`` for what is no fixed program.
         free: a driver that chooses its own nodes between the grid's ends, so that a number of steps
             says nothing.
-        path: a driver whose noise is a Brownian path, always.
+        brownian: a driver whose noise is always a Brownian path.
+        on: the kinds of path that it is certified on, ``vp`` (variance preserving) or ``flow``
+            (straight), the usual one first. A sampler of flows alone steps in a time that must be
+            finite.
     """
 
     name: str
@@ -75,7 +80,8 @@ class Sampler:
     variants: tuple[Mapping[str, Any], ...] = ()
     form: Literal["plan", "driver"] = "plan"
     free: bool = False
-    path: bool = False
+    brownian: bool = False
+    on: tuple[str, ...] = ("vp",)
 
     def order_of(self, options: Any) -> float:
         """The declared order for these options."""
@@ -106,9 +112,13 @@ def register(
     variants: tuple[Mapping[str, Any], ...] = (),
     form: Literal["plan", "driver"] = "plan",
     free: bool = False,
-    path: bool = False,
+    brownian: bool = False,
+    on: str | tuple[str, ...] = "vp",
 ) -> Callable[[Build], Build]:
     """Register the decorated function; its ``options`` annotation names the options class."""
+    paths = (on,) if isinstance(on, str) else tuple(on)
+    for path in paths:
+        choice("on", path, PATHS)
 
     def decorate(build: Build) -> Build:
         if name in _REGISTRY:
@@ -127,7 +137,8 @@ def register(
             variants,
             form,
             free,
-            path,
+            brownian,
+            paths,
         )
         return build
 

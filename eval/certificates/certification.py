@@ -12,11 +12,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...checks import choice
 from ...plans.instructions import Exactness, Plan
 from ...plans.running.loop import Cursor, NumericalError, run
 from ...plans.walk import walked_order
@@ -85,18 +87,27 @@ def tolerance(declared: float) -> float:
     return 0.15 if declared <= 3 else 0.25
 
 
+#: the schedules of ``Sampler.on``
+PATHS: Mapping[str, Schedule] = {"vp": VPLinear(), "flow": Flow()}
+
+
 def home_schedule(name: str) -> Schedule:
-    """Velocity samplers are certified on the straight path, all others on VP."""
-    return Flow() if name.startswith("flow_") else VPLinear()
+    """The schedule that a sampler is certified on first."""
+    return PATHS[registry.get(name).on[0]]
 
 
-def certify(sampler: str, **options: Any) -> Certificate:
-    """Measure the order of ``sampler`` with ``options`` (lower-order ends are switched off)."""
+def certify(sampler: str, *, on: str | None = None, **options: Any) -> Certificate:
+    """Measure the order of ``sampler`` with ``options`` (lower-order ends are switched off).
+
+    ``on``: the path, one of the sampler's ``on``; None for the first of them.
+    """
     entry = registry.get(sampler)
+    path = entry.on[0] if on is None else choice("on", on, entry.on)
+    shown = options if on is None else {**options, "on": on}
     fields = {f.name for f in dataclasses.fields(entry.options)}
     given = {**({"lower_order_final": False} if "lower_order_final" in fields else {}), **options}
     chosen = registry.make_options(entry, given)
-    schedule = home_schedule(sampler)
+    schedule = PATHS[path]
 
     def plan_of(n: int) -> Plan:
         return registry.build(sampler, smooth_grid(schedule, n), chosen)
@@ -108,7 +119,7 @@ def certify(sampler: str, **options: Any) -> Certificate:
         none = math.nan
         return Certificate(
             sampler,
-            options,
+            shown,
             tau > 0.0,
             order,
             none,
@@ -125,7 +136,7 @@ def certify(sampler: str, **options: Any) -> Certificate:
     walked = walked_order(plan_of, kappa=getattr(chosen, "decay", 1.0 + tau * tau))
     return Certificate(
         sampler,
-        options,
+        shown,
         tau > 0.0,
         order,
         walked,
@@ -139,12 +150,14 @@ def certify(sampler: str, **options: Any) -> Certificate:
 
 
 def certify_all() -> list[Certificate]:
-    """Certificates of every registered plan sampler, defaults and variants."""
+    """Certificates of every registered plan sampler: defaults and variants, on each of its
+    paths."""
     out: list[Certificate] = []
     for name in registry.names():
         entry = registry.get(name)
         if entry.form == "plan":
-            out.extend(certify(name, **options) for options in ({}, *entry.variants))
+            cases = product((None, *entry.on[1:]), ({}, *entry.variants))
+            out.extend(certify(name, on=on, **options) for on, options in cases)
     return out
 
 

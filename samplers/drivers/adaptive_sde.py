@@ -153,7 +153,7 @@ def integrate(drive: Drive, grid: Grid, options: AdaptiveSDE) -> Tensor:
     tau=lambda o: o.tau,
     form="driver",
     free=True,
-    path=True,
+    brownian=True,
     variants=({"scheme": "sra1"}, {"tau": 0.5}, {"per_sample": True}),
 )
 def adaptive_sde(drive: Drive, grid: Grid, options: AdaptiveSDE) -> Tensor:

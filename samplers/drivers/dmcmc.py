@@ -60,7 +60,7 @@ from ..budgets import largest
 from ..registry import SamplerError, build, get, make_options, register
 from .driver import Drive, Driven
 from .end_points import end_of
-from .predictor_corrector import PC, follow
+from .predictor_corrector import PC, run_corrected
 from .sample_times import call_rows, run_rows
 
 #: the kernels at one level, and their largest eta
@@ -294,7 +294,7 @@ def dmcmc(drive: Drive, grid: Grid, options: DMCMC) -> Tensor:
 
     for k in {0, len(table.nodes) - 1}:  # refused now rather than after the chain
         lower(plan_from(k), drive.denoiser)
-    follow(drive, warm, [], PC(corrector="none"))
+    run_corrected(drive, warm, [], PC(corrector="none"))
     wide = torch.promote_types(drive.x.dtype, torch.float32)
     first = table.at(options.jump)
     end, begin = grid[-1], table.nodes[first]

@@ -189,7 +189,7 @@ def _step_size(score: Tensor, z: Tensor, share: float, options: PC) -> Tensor:
     return size.reshape(-1, *[1] * (score.ndim - 1))
 
 
-def follow(drive: Drive, plan: Plan, shares: list[float], options: PC) -> Tensor:
+def run_corrected(drive: Drive, plan: Plan, shares: list[float], options: PC) -> Tensor:
     """Run the predictor's ``plan``, its states corrected before each network call; ``shares`` by
     call."""
     cursor = Cursor(
@@ -261,4 +261,4 @@ def pc(drive: Drive, grid: Grid, options: PC) -> Tensor:
     )
     plan = build(name, grid, make_options(get(name), given))
     ends = [*(e.node for e in plan.evaluations), plan.end]
-    return follow(drive, plan, [langevin_share(s, t) for s, t in pairwise(ends)], options)
+    return run_corrected(drive, plan, [langevin_share(s, t) for s, t in pairwise(ends)], options)

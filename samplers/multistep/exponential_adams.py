@@ -181,6 +181,7 @@ class FlowAdams:
     "2210.02747",
     allow="asymptotic",
     alpha_zero=True,
+    on="flow",
     variants=tuple({"order": p} for p in (1, 3, 4)),
 )
 def flow_adams(b: PlanBuilder, grid: Grid, options: FlowAdams) -> Plan:

@@ -43,6 +43,7 @@ class FlowRK4(FlowRK):
     source="Liu et al. 2022, arXiv 2209.03003",
     allow="asymptotic",
     alpha_zero=True,
+    on="flow",
 )
 def flow_euler(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     """Euler in t on the velocity."""
@@ -55,6 +56,7 @@ def flow_euler(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     source="Heun's rule on dx/dt = u, Lipman et al. 2022, arXiv 2210.02747",
     allow="asymptotic",
     alpha_zero=True,
+    on="flow",
     variants=({"evaluate_end": True},),
 )
 def flow_heun(b: PlanBuilder, grid: Grid, options: FlowRK) -> Plan:
@@ -70,6 +72,7 @@ def flow_heun(b: PlanBuilder, grid: Grid, options: FlowRK) -> Plan:
     source="midpoint rule on dx/dt = u, Lipman et al. 2022, arXiv 2210.02747",
     allow="asymptotic",
     alpha_zero=True,
+    on="flow",
 )
 def flow_midpoint(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     """Midpoint rule in t on the velocity."""
@@ -82,6 +85,7 @@ def flow_midpoint(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     source="Kutta 1901 on dx/dt = u, Lipman et al. 2022, arXiv 2210.02747",
     allow="asymptotic",
     alpha_zero=True,
+    on="flow",
     variants=({"rule": "3/8"},),
 )
 def flow_rk4(b: PlanBuilder, grid: Grid, options: FlowRK4) -> Plan:
@@ -96,6 +100,7 @@ def flow_rk4(b: PlanBuilder, grid: Grid, options: FlowRK4) -> Plan:
     source="Heun's third-order rule on dx/dt = u, Lipman et al. 2022, arXiv 2210.02747",
     allow="asymptotic",
     alpha_zero=True,
+    on="flow",
 )
 def flow_heun3(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     """Heun's third-order rule in t on the velocity (stages at 0, 1/3 and 2/3 of the step)."""

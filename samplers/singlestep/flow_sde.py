@@ -90,6 +90,7 @@ class FlowSDE:
     tau=lambda o: o.strength,
     allow="asymptotic",
     alpha_zero=True,
+    on=("flow", "vp"),
     variants=({"order": 2}, {"tau": 1.0}, {"form": "euler"}),
 )
 def flow_sde(b: PlanBuilder, grid: Grid, options: FlowSDE) -> Plan:

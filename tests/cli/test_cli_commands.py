@@ -156,7 +156,7 @@ def test_samplers_lists_all(call):
     ]
     assert tuple(line.split()[0] for line in lines[1:]) == names()
     heun = next(line for line in lines if line.startswith("heun ")).split()
-    assert heun[1:6] == ["runge_kutta", "plan", "2", "no", "2"]
+    assert heun[1:6] == ["rho_runge_kutta", "plan", "2", "no", "2"]
     rows = {row["name"]: row for row in json.loads(call(samplers, "--json")[1])}
     assert rows["ddpm"]["stochastic"] and rows["ddim"]["nfe_per_step"] == 1.0
     assert tuple(rows) == names()

@@ -3,6 +3,7 @@ exact scores, on both sides."""
 
 import pytest
 
+from fewstep.checks import ArgumentError
 from fewstep.eval import certify
 from fewstep.eval.certificates import certification
 from fewstep.plans import walked_order
@@ -33,6 +34,21 @@ def test_order(name, monkeypatch):
     weak = get(name).tau_of(get(name).options()) > 0.0
     monkeypatch.setattr(certification, "STEPS", QUICK_WEAK if weak else QUICK)
     agrees(certify(name))
+
+
+@pytest.mark.parametrize("options", [{}, *get("flow_sde").variants], ids=str)
+def test_flow_sde_on_its_further_paths(options, monkeypatch):
+    monkeypatch.setattr(certification, "STEPS", QUICK_WEAK)
+    assert get("flow_sde").on == ("flow", "vp")
+    for path in get("flow_sde").on[1:]:
+        made = certify("flow_sde", on=path, **options)
+        agrees(made)
+        assert made.options == {**options, "on": path}
+
+
+def test_a_sampler_of_flows_has_no_certificate_elsewhere():
+    with pytest.raises(ArgumentError, match="on"):
+        certify("flow_heun", on="vp")
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def plan_cases() -> dict[str, Any]:
     out = {}
     for name in names("plan"):
         for options in ({}, *get(name).variants):
-            for path in ("flow",) if name.startswith("flow_") else ("vp", "edm", "flow"):
+            for path in ("flow",) if get(name).on[0] == "flow" else ("vp", "edm", "flow"):
                 out[f"{name} {told(options)} {path}"] = (name, dict(options), path)
     return out
 

@@ -52,7 +52,7 @@ def zero_noise(key, like):
 
 def runnable(name, schedule):
     """A velocity in t needs a finite end time."""
-    return not (name.startswith("flow_") and schedule.t_zero == -math.inf)
+    return get(name).on != ("flow",) or schedule.t_zero != -math.inf
 
 
 class Still:
@@ -74,14 +74,14 @@ class Still:
 
 
 def home(name):
-    return Flow() if name.startswith("flow_") else VPLinear()
+    return Flow() if get(name).on[0] == "flow" else VPLinear()
 
 
 def runs_to_the_end(name, options, schedule, steps, final):
     """Finite, the right NFE, never a call at sigma = 0 unless asked for."""
     case = f"{name} {options} on {schedule!r}, {steps} steps to {final}"
     entry = get(name)
-    path = grid("uniform" if name.startswith("flow_") else "lam", schedule, steps, final=final)
+    path = grid("uniform" if get(name).on[0] == "flow" else "lam", schedule, steps, final=final)
     if (
         options.get("evaluate_end")
         and path[-1].sigma == 0.0
@@ -227,7 +227,7 @@ def test_consistency(name, options):
         options.get("kind") == "eps" or name.startswith("sde_dpm_solver")
     )
     # Euler-Maruyama and the like: only steps to 0 make states
-    if get(name).allow == "asymptotic" and not name.startswith("flow_"):
+    if get(name).allow == "asymptotic" and get(name).on[0] != "flow":
         assert plan.exactness == "asymptotic"
         return
     assert plan.exactness == (

@@ -24,7 +24,7 @@ from fewstep.interop.diffusers.output import StepOutput
 from fewstep.plans import Cursor, PlanError
 from fewstep.plans.running.compiled_step import tabulate, turn
 from fewstep.plans.running.lowering import Operand, lower
-from fewstep.samplers import names
+from fewstep.samplers import get, names
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array_wrap__:DeprecationWarning",  # diffusers hands numpy functions a torch tensor
@@ -88,10 +88,14 @@ def dynamo() -> Iterator[Any]:
     torch._dynamo.reset()
 
 
+def on_flow(sampler: str) -> bool:
+    return get(sampler).on[0] == "flow"
+
+
 def made(sampler: str, **changes: Any) -> Any:
     return (
         ours(*FLOW, sampler=sampler)
-        if sampler.startswith("flow")
+        if on_flow(sampler)
         else ours("DDIM", {**CLEAN, **changes}, sampler=sampler)
     )
 
@@ -232,15 +236,11 @@ def test_a_run_set_up_again_is_not_made_again() -> None:
 )
 def test_the_table_is_the_loop(sampler: str, edit: bool) -> None:
     """Both executors of a program, in float64, states edited on the way or not."""
-    schedule = (
-        fewstep.schedules.Flow() if sampler.startswith("flow") else fewstep.schedules.VPLinear()
-    )
-    plan = fewstep.plan(
-        sampler, schedule, grid="uniform" if sampler.startswith("flow") else "lam", steps=7
-    )
+    schedule = fewstep.schedules.Flow() if on_flow(sampler) else fewstep.schedules.VPLinear()
+    plan = fewstep.plan(sampler, schedule, grid="uniform" if on_flow(sampler) else "lam", steps=7)
     program = lower(
         plan,
-        Network(schedule, "velocity" if sampler.startswith("flow") else "eps"),
+        Network(schedule, "velocity" if on_flow(sampler) else "eps"),
     )
     if program.launches[0].outs:
         with pytest.raises(PlanError, match="begins with its network call"):

@@ -23,8 +23,8 @@ from fewstep.samplers.drivers.predictor_corrector import (
     PC,
     PREDICTORS,
     correct,
-    follow,
     langevin_share,
+    run_corrected,
 )
 from fewstep.schedules import VE, DiscreteVP, Flow, Grid, SubVP, VPCosine, VPLinear
 
@@ -109,7 +109,7 @@ def test_score_sde_predictor_corrector(name):
     rules, shares = peers_rules(settings)
     end = schedule.node(schedule.t_zero)
     drive = Drive(exact_model(schedule, "eps"), case.x, nodes[0], given(case))
-    out = follow(drive, written(nodes, end, rules), shares, PC(**options_of(settings)))
+    out = run_corrected(drive, written(nodes, end, rules), shares, PC(**options_of(settings)))
     assert drive.nfe == len(case.calls)
     assert float((out - case.out).abs().max()) <= 1e-9
     ours = fewstep.sample(
