@@ -116,13 +116,13 @@ def own_values(config: Mapping[str, Any]) -> None:
     grid check the values later."""
     for key in ("sampler", "grid"):
         if config.get(key) is not None and not isinstance(config[key], str):
-            raise ConfigError(f"{key}={config[key]!r}: a name is wanted")
+            raise ConfigError(f"{key}={config[key]!r} must be a name")
     options = config.get("sampler_options")
     if options is not None and not (
         isinstance(options, Mapping) and all(isinstance(name, str) for name in options)
     ):
         raise ConfigError(
-            f"sampler_options={options!r}: a mapping from an option's name to its value is wanted"
+            f"sampler_options={options!r} must be a mapping from option names to values"
         )
 
 

@@ -47,7 +47,7 @@ def source(config: Any) -> dict[str, Any]:
         config = {**made, **by_hand(made), "_class_name": type(config).__name__}
     if not isinstance(config, Mapping):
         raise ConfigError(
-            f"config={config!r}: a scheduler or its config (a mapping) is wanted; "
+            f"config={config!r} must be a scheduler or its config (a mapping); "
             "from_pretrained takes a folder or a name"
         )
     if wrong := [key for key in config if not isinstance(key, str)]:

@@ -290,7 +290,7 @@ def as_tuple(name: str, values: Sequence[float] | Tensor | Any | None) -> tuple[
         return None
     listed = values.tolist() if hasattr(values, "tolist") else values
     if isinstance(listed, str) or not isinstance(listed, Iterable):
-        raise ArgumentError(f"{name}={values!r}: a list of numbers is wanted")
+        raise ArgumentError(f"{name}={values!r} must be a list of numbers")
     return tuple(float(number(name, plain(v), -math.inf, math.inf)) for v in listed)
 
 

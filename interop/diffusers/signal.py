@@ -84,10 +84,10 @@ def _as_times(settings: Settings, timesteps: Any, like: Tensor) -> Tensor:
             given = torch.as_tensor(timesteps)
         except (TypeError, ValueError, RuntimeError):
             raise ArgumentError(
-                f"timesteps={timesteps!r}: a number, or a list or tensor of numbers, is wanted"
+                f"timesteps={timesteps!r} must be a number, or a list or tensor of numbers"
             ) from None
     if given.dtype == torch.bool or given.is_complex():
-        raise ArgumentError(f"timesteps of dtype {given.dtype}: real numbers are wanted")
+        raise ArgumentError(f"timesteps of dtype {given.dtype} must be real numbers")
     if isinstance(settings.schedule, NoisePath) and not given.is_floating_point():
         raise ArgumentError(
             f"timesteps of dtype {given.dtype}: the times of {settings.origin} are "
@@ -151,8 +151,8 @@ def _fit(x: Tensor, noise: Any) -> None:
     samples, or 1."""
     if not isinstance(noise, Tensor):
         raise ArgumentError(
-            f"noise={type(noise).__name__}: a tensor of the shape of the samples, "
-            f"{tuple(x.shape)}, is wanted"
+            f"noise of type {type(noise).__name__} must be a tensor of the samples' shape, "
+            f"{tuple(x.shape)}"
         )
     if noise.ndim > x.ndim or any(
         n not in (1, m) for n, m in zip(reversed(noise.shape), reversed(x.shape), strict=False)

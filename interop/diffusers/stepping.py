@@ -107,7 +107,7 @@ def check_generators(generator: Any, batch: int) -> None:
         isinstance(g, torch.Generator) for g in generator
     ):
         raise ArgumentError(
-            f"step(generator={type(generator).__name__}): a torch.Generator is wanted, or a "
+            f"step(generator={type(generator).__name__}) must be a torch.Generator, or a "
             "list of them"
         )
     if len(generator) not in (1, batch):

@@ -137,7 +137,7 @@ def _value(timestep: Any) -> tuple[float, torch.dtype | None]:
             timestep = torch.as_tensor(timestep)
         except (TypeError, ValueError, RuntimeError):
             raise ArgumentError(
-                f"timestep={timestep!r}: an entry of scheduler.timesteps is wanted"
+                f"timestep={timestep!r} must be an entry of scheduler.timesteps"
             ) from None
     values = timestep.flatten().tolist()
     if not values or any(v != values[0] for v in values):

@@ -30,7 +30,7 @@ def check(run: Compiled, tokens: Tensor, sample: Tensor) -> None:
     ):
         raise ArgumentError(
             f"per_token_timesteps has shape {tuple(tokens.shape)}, the sample "
-            f"{tuple(sample.shape)}: one time a token is wanted"
+            f"{tuple(sample.shape)}: one time a token is required"
         )
 
 

@@ -42,12 +42,12 @@ class Levels:
             )
         except (TypeError, ValueError):
             raise ArgumentTypeError(
-                f"sigmas={sigmas!r}: a tensor or list of noise levels is wanted"
+                f"sigmas={sigmas!r} must be a tensor or list of noise levels"
             ) from None
         if tensor.ndim != 1 or tensor.is_complex():
             raise ArgumentError(
-                f"sigmas has shape {tuple(tensor.shape)} and dtype {tensor.dtype}: one axis "
-                "of real noise levels is wanted"
+                f"sigmas has shape {tuple(tensor.shape)} and dtype {tensor.dtype}; "
+                "it must have one axis of real noise levels"
             )
         values: list[float] = tensor.detach().cpu().double().tolist()  # one transfer
         if not values:
@@ -57,9 +57,7 @@ class Levels:
             )
         for i, level in enumerate(values):
             if not (math.isfinite(level) and level >= 0.0):
-                raise ArgumentError(
-                    f"sigmas[{i}]={level}: finite noise levels of at least 0 are wanted"
-                )
+                raise ArgumentError(f"sigmas[{i}]={level} must be a finite noise level >= 0")
         for i, (s, t) in enumerate(pairwise(values)):
             if not t < s:
                 raise ArgumentError(
@@ -91,7 +89,7 @@ def mapping(extra_args: object) -> dict[str, Any]:
     mapping with string keys."""
     if extra_args is not None and not isinstance(extra_args, Mapping):
         raise ArgumentTypeError(
-            f"extra_args={extra_args!r}: a dict of arguments for the model, or None, is wanted"
+            f"extra_args={extra_args!r} must be a dict of arguments for the model, or None"
         )
     return dict(extra_args or {})
 
@@ -100,7 +98,7 @@ def check_callables(**given: object) -> None:
     """Raise ArgumentTypeError for a value that is neither None nor callable."""
     for name, value in given.items():
         if value is not None and not callable(value):
-            raise ArgumentTypeError(f"{name}={value!r}: a function or None is wanted")
+            raise ArgumentTypeError(f"{name}={value!r} must be a function or None")
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,11 +144,11 @@ class Range:
             tensors = [torch.as_tensor(plain(s)).detach() for s in (sigma_min, sigma_max)]
         except (TypeError, ValueError, RuntimeError):
             raise ArgumentTypeError(
-                f"sigma_min={sigma_min!r}, sigma_max={sigma_max!r}: two noise levels are wanted"
+                f"sigma_min={sigma_min!r}, sigma_max={sigma_max!r} must be two noise levels"
             ) from None
         if not 0.0 < low < math.inf or not 0.0 < high < math.inf:
             raise ArgumentError(
-                f"sigma_min={low:g}, sigma_max={high:g}: finite noise levels above 0 are wanted"
+                f"sigma_min={low:g}, sigma_max={high:g} must be finite noise levels > 0"
             )
         if not low < high and eta:
             raise ArgumentError(

@@ -35,8 +35,7 @@ def fast(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
     ends = Range.of(given["sigma_min"], given["sigma_max"], given["eta"])
     if ends.low == ends.high:
         raise ArgumentError(
-            f"sigma_min={ends.low:g} and sigma_max={ends.high:g} are equal: two different "
-            "noise levels are wanted"
+            f"sigma_min={ends.low:g} and sigma_max={ends.high:g} are equal; they must differ"
         )
     schedule, x, callback = EDM(*sorted((ends.low, ends.high))), given["x"], given["callback"]
     options = {**made.options(**given), **further}

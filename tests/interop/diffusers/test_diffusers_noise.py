@@ -102,7 +102,7 @@ def test_a_time_is_one_or_one_a_sample():
         (None, "None"),
         (True, "bool"),
         (torch.tensor(1j), "complex"),
-        ([1, [2]], "wanted"),
+        ([1, [2]], "must be"),
     ):
         with pytest.raises(ArgumentError, match=word):
             s.add_noise(x, z, times)
