@@ -7,7 +7,7 @@ DDIM's inversion; Song et al. 2020, arXiv 2010.02502, eq. 14; Lu et al. 2022, ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -17,7 +17,9 @@ from ..models.denoiser import Denoiser
 from ..plans.instructions import Plan
 from ..plans.running.loop import OnStep
 from ..samplers import registry
+from ..schedules.base import Schedule
 from ..schedules.grids.construction import Grid
+from ..schedules.grids.request import GridRequest
 from .arguments import check_callable, check_given, check_progress
 from .planning import request
 from .sampling import Cond, _watcher, run
@@ -64,26 +66,17 @@ def invert(
     # the state of a mean-reverting path is x - offset
     offset = denoiser.offset
     x = x0 if offset is None else x0 - offset.to(x0)
-    plan = inverse_plan(
-        sampler,
-        denoiser,
-        options,
-        steps=steps,
-        nfe=nfe,
-        grid=grid,
-        times=times,
-        sigmas=sigmas,
-        final=final,
-        start=start,
-    )
+    where = GridRequest(steps, nfe, grid, times, sigmas, final, start)
+    plan = inverse_plan(sampler, denoiser.schedule, options, where)
     out = run(plan, denoiser, x, cond=cond, on_step=_watcher(callback, progress, plan.nfe))
     return out if offset is None else out + offset.to(out)
 
 
-def inverse_plan(sampler: str, denoiser: Denoiser, options: dict[str, Any], **where: Any) -> Plan:
-    """The plan of ``sampler`` on the grid that ``where`` describes, from its last node to its
-    first."""
-    asked = request(sampler, denoiser.schedule, options, **where)
+def inverse_plan(
+    sampler: str, schedule: Schedule, options: Mapping[str, Any], where: GridRequest
+) -> Plan:
+    """The plan of ``sampler`` on the grid ``where``, from its last node to its first."""
+    asked = request(sampler, schedule, options, where)
     if asked.driver:
         raise registry.SamplerError(
             f"{asked.name} is a driver and has no plan to run backwards; take a plan sampler "

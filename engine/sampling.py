@@ -27,6 +27,7 @@ from ..plans.running import loop
 from ..plans.running.loop import Noise, NumericalError, OnStep, StepState
 from ..plans.running.lowering import Program
 from ..schedules.grids.construction import Grid
+from ..schedules.grids.request import GridRequest
 from ..schedules.node import Node
 from .arguments import StateError as StateError
 from .arguments import (
@@ -172,18 +173,8 @@ def sample(
     if n is not None:
         n = checks.integer("n", n, 1)
     device = checks.device(device)
-    asked = request(
-        sampler,
-        denoiser.schedule,
-        options,
-        steps=steps,
-        nfe=nfe,
-        grid=grid,
-        times=times,
-        sigmas=sigmas,
-        final=final,
-        start=start,
-    )
+    where = GridRequest(steps, nfe, grid, times, sigmas, final, start)
+    asked = request(sampler, denoiser.schedule, options, where)
     if start is not None and x is None and init is None:
         raise StateError(
             f"start={start}: give init= (clean data) or x= (the state at that time) to begin "

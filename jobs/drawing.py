@@ -203,13 +203,7 @@ def _model_hash(model: Denoiser | str | Path | None) -> str:
 
 def _asked(settings: DrawingSettings, denoiser: Denoiser) -> Request:
     from ..engine.planning import request
+    from ..schedules.grids.request import GridRequest
 
-    return request(
-        settings.sampler,
-        denoiser.schedule,
-        settings.option,
-        steps=settings.steps,
-        nfe=settings.nfe,
-        grid=settings.grid,
-        final=settings.final,
-    )
+    where = GridRequest(settings.steps, settings.nfe, settings.grid, final=settings.final)
+    return request(settings.sampler, denoiser.schedule, settings.option, where)

@@ -9,6 +9,7 @@ from .config import from_config, to_config
 from .discrete import DiscreteVP
 from .flow import Flow, Trig
 from .grids.construction import Grid, grid, grid_names
+from .grids.request import GridRequest
 from .kinds import KINDS, ConversionError, convert
 from .mean_reverting import MeanReverting
 from .node import Node
@@ -28,6 +29,7 @@ __all__ = [
     "Flow",
     "Grid",
     "GridError",
+    "GridRequest",
     "MeanReverting",
     "Node",
     "Schedule",

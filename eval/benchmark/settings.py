@@ -11,10 +11,11 @@ from typing import Any
 
 from ...checks import choice, unknown
 from ...engine.planning import Request, request, resolve
-from ...samplers import fitted_steps, registry
+from ...samplers import registry
 from ...schedules.base import Schedule
-from ...schedules.grids.construction import Grid, grid, grid_names
+from ...schedules.grids.construction import grid, grid_names
 from ...schedules.grids.registry import ALIASES, option_names
+from ...schedules.grids.request import GridRequest
 from ..errors import ChoiceError, ScoreError
 
 #: deterministic methods that a table holds where nothing else is said, then one that draws noise
@@ -271,12 +272,7 @@ def fitted(
     """The largest request of at most ``budget`` network calls. A ValueError that says why where
     there is none."""
     name, options, _ = resolve(sampler.name, dict(sampler.options), "")
-    if registry.get(name).free or not spacing.options:
-        return request(name, schedule, options, nfe=budget, grid=spacing.name, final=final)
-
-    def grid_of(steps: int) -> Grid:
-        return grid(spacing.name, schedule, steps, final=final, **dict(spacing.options))
-
-    chosen = registry.make_options(registry.get(name), options)
-    steps, chosen = fitted_steps(name, budget, chosen, grid_of)
-    return Request(name, chosen, grid_of(steps))
+    own = {} if registry.get(name).free else dict(spacing.options)
+    start = own.pop("start", None)
+    where = GridRequest(None, budget, spacing.name, None, None, final, start, tuple(own.items()))
+    return request(name, schedule, options, where)

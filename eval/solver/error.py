@@ -22,6 +22,7 @@ from ...models.denoiser import Denoiser, convert_prediction
 from ...plans.instructions import Combine, Evaluate, Plan
 from ...samplers import registry
 from ...schedules.grids.construction import Grid
+from ...schedules.grids.request import GridRequest
 from ...schedules.node import Node
 from ..errors import ScoreError
 from .deviation import Deviation
@@ -67,9 +68,8 @@ def solver_error(
     Raises ScoreError for a stochastic sampler, which has no pathwise limit to compare with, and for
     a reference of another start.
     """
-    asked = request(
-        sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final
-    )
+    where = GridRequest(steps, nfe, grid, final=final)
+    asked = request(sampler, denoiser.schedule, options, where)
     refuse_noise(asked)
     chosen = seeds_from(seed, n) if seeds is None else check_seeds(seeds)
     start = (
@@ -134,9 +134,8 @@ def local_errors(
     Each step begins at the converged state, with predictions made at converged states as its
     history; its stages are its own.
     """
-    asked = request(
-        sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final
-    )
+    where = GridRequest(steps, nfe, grid, final=final)
+    asked = request(sampler, denoiser.schedule, options, where)
     refuse_noise(asked)
     plan = asked.plan()
     start = start_state(

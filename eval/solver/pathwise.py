@@ -28,6 +28,7 @@ from ...plans.instructions import Plan
 from ...samplers import registry
 from ...schedules.base import Schedule
 from ...schedules.grids.construction import Grid
+from ...schedules.grids.request import GridRequest
 from ...schedules.node import Node
 from ..certificates.strong import TOLERANCE
 from ..errors import ScoreError
@@ -114,9 +115,8 @@ def strong_error(
             f"refine={refine}: an even number is wanted, half of which measures the "
             "reference's error"
         )
-    asked = request(
-        sampler, denoiser.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final
-    )
+    where = GridRequest(steps, nfe, grid, final=final)
+    asked = request(sampler, denoiser.schedule, options, where)
     plan = path_plan(asked)
     chosen = seeds_from(seed, n) if seeds is None else check_seeds(seeds)
     start = start_state(denoiser, asked.grid[0], chosen, shape=shape, dtype=dtype)
@@ -197,7 +197,7 @@ def _finer(asked: Request, other: tuple[str, Mapping[str, Any]] | None) -> Reque
     """The reference's sampler, on the grid of ``asked``."""
     if other is None:
         return asked
-    made = request(other[0], asked.grid.schedule, other[1], grid=asked.grid)
+    made = request(other[0], asked.grid.schedule, other[1], GridRequest(grid=asked.grid))
     taus = [registry.get(r.name).tau_of(r.options) for r in (asked, made)]
     if taus[0] != taus[1]:
         raise ScoreError(

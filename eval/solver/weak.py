@@ -21,6 +21,7 @@ from ...engine.planning import request
 from ...models import GaussianMixture
 from ...models.denoiser import Denoiser
 from ...schedules.grids.construction import Grid
+from ...schedules.grids.request import GridRequest
 from ..certificates.gaussian import last_state, law_differences
 from ..errors import ScoreError
 from .error import solver_error
@@ -125,7 +126,7 @@ def _noisy(denoiser: Denoiser, sampler: str, arguments: Mapping[str, Any]) -> bo
     )
     grid = {key: arguments[key] for key in ("steps", "nfe", "grid", "final") if key in arguments}
     options = {key: value for key, value in arguments.items() if key not in (*others, *grid)}
-    asked = request(sampler, denoiser.schedule, options, **grid)
+    asked = request(sampler, denoiser.schedule, options, GridRequest(**grid))
     return not asked.driver and asked.plan().stochastic
 
 
@@ -177,9 +178,8 @@ def gaussian_weak_error(
             f"the model has {len(model.weights)} components: the law is affine for one "
             "Gaussian only; see weak_error"
         )
-    plan = request(
-        sampler, model.schedule, options, steps=steps, nfe=nfe, grid=grid, final=final
-    ).plan()
+    where = GridRequest(steps, nfe, grid, final=final)
+    plan = request(sampler, model.schedule, options, where).plan()
     means = model.means[0]
     stds = (model.stds if model.stds.ndim == 0 else model.stds[0]).expand_as(means)
     found = {

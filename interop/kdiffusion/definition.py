@@ -17,6 +17,7 @@ from ...engine.planning import request
 from ...plans.instructions import Plan
 from ...samplers import get
 from ...schedules import EDM
+from ...schedules.grids.request import GridRequest
 from .arguments import Levels, bare, bound, check_callables, check_state, floating, mapping
 from .following import KDiffusionModel, Shown, follow, step_starts
 from .noises import Asks, Between, Draws, SigmaPath, churn_asks, keyed
@@ -64,7 +65,7 @@ def along(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
     schedule = path_of(levels.values, given.get("r", 0.5))
     if schedule is None:
         return x  # type: ignore[no-any-return]
-    plan = request(made.sampler, schedule, options, times=levels.values).plan()
+    plan = request(made.sampler, schedule, options, GridRequest(times=levels.values)).plan()
     between: Between | None = None
     sampler, callback = given.get("noise_sampler"), given["callback"]
     if made.path and sampler is None:

@@ -19,6 +19,7 @@ from ...engine.planning import request
 from ...samplers import registry
 from ...samplers.drivers.driver import Drive, Trial
 from ...schedules import EDM
+from ...schedules.grids.request import GridRequest
 from ...schedules.node import Node
 from .arguments import Range, mapping
 from .definition import Function, Options
@@ -39,7 +40,8 @@ def fast(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
         )
     schedule, x, callback = EDM(*sorted((ends.low, ends.high))), given["x"], given["callback"]
     options = {**made.options(**given), **further}
-    asked = request(made.sampler, schedule, options, nfe=given["n"], grid="lam", final="sigma_min")
+    where = GridRequest(nfe=given["n"], grid="lam", final="sigma_min")
+    asked = request(made.sampler, schedule, options, where)
     plan = registry.build(asked.name, ends.along(asked.grid), asked.options)
     ts = torch.linspace(float(ends.t_high), float(ends.t_low), len(plan.nodes), device=x.device)
     sigmas = ts.neg().exp()
@@ -75,7 +77,7 @@ def adaptive(
         registry.make_options(registry.get(made.sampler), options)
         return (x, trials.counts) if given["return_info"] else x
     schedule = EDM(*sorted((ends.low, ends.high)))
-    asked = request(made.sampler, schedule, options, grid="lam", final="sigma_min")
+    asked = request(made.sampler, schedule, options, GridRequest(grid="lam", final="sigma_min"))
     den = KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule)
     grid = ends.along(asked.grid)
     drive = Drive(

@@ -16,6 +16,7 @@ from ...engine.planning import request
 from ...plans.instructions import Plan
 from ...plans.running.loop import OnStep, StepState
 from ...samplers import ALIASES, SamplerError, names
+from ...schedules.grids.request import GridRequest
 from . import noises
 from .arguments import (
     Levels,
@@ -324,7 +325,7 @@ def _registered(name: str, own: str, fixed: Options) -> Callable[..., Tensor]:
         if schedule is None:
             return x
         den = KDiffusionModel(model, mapping(extra_args), schedule)
-        asked = request(own, schedule, {**fixed, **options}, times=levels.values)
+        asked = request(own, schedule, {**fixed, **options}, GridRequest(times=levels.values))
         if not asked.driver:
             return _follow_plan(asked.plan(), den, x, levels, callback, noise_sampler)
         if noise_sampler is not None:

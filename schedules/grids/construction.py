@@ -302,7 +302,7 @@ def _explicit(
             "options, or start=, cannot be given as well"
         )
     word = "times" if times is not None else "sigmas"
-    raw = _numbers(word, times if times is not None else sigmas)
+    raw = numbers(word, times if times is not None else sigmas)
     if len(raw) < 2:
         raise GridError(f"{word} has {len(raw)} values; at least 2 are needed")
     if steps is not None and _checked(integer, "steps", steps, 1) != len(raw) - 1:
@@ -316,7 +316,7 @@ def _explicit(
     return Grid.from_times(schedule, values, "custom", (), final, f"{word}: ")
 
 
-def _numbers(word: str, values: Any) -> list[float]:
+def numbers(word: str, values: Any) -> list[float]:
     """A caller's list, array or tensor as floats; -inf is sigma = 0 of VE."""
     if getattr(values, "is_meta", False) or getattr(values, "is_sparse", False):
         raise GridError(f"{word} must be a list of numbers, got a {described(values)}")
