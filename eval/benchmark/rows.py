@@ -1,16 +1,25 @@
-"""Rows of a benchmark's table: what was measured, ranks with ties, and who wins at a budget."""
+"""Rows of a benchmark's table: what was measured, ranks with ties, and the best at a budget.
+
+A column is a field of ``Row``. ``column(by)`` names the measurement that fills it; what is kept on
+disk, and what is measured again because a record lacks it, follows from the fields.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-#: fields of a row that tables leave out
-HIDDEN = ("picture", "points", "call", "squares")
+#: the measurements: drawing the seeds of the solver error, and those of the quality
+Kind = Literal["error", "quality"]
+
+
+def column(by: Kind, default: Any = None, hidden: bool = False) -> Any:
+    """A field of ``Row`` that the measurement ``by`` fills; ``hidden`` from tables."""
+    return field(default=default, metadata={"by": by, "hidden": hidden})
 
 
 @dataclass(frozen=True)
@@ -20,18 +29,19 @@ class Row:
     Attributes:
         model, sampler, grid, budget: what was asked for, as it was written.
         nfe: network calls made, in ``steps`` grid steps; None where the row was skipped.
-        call: sampler and options as a call has them, where they are not those that were written (a
-            budget spent in unequal steps).
-        stochastic: it draws noise, so that it has no path to be compared with.
+        call: sampler and options as arguments of ``fewstep.sample``, which may differ from those
+            written (a budget spent in unequal steps).
+        stochastic: the sampler draws noise, so no converged path exists to compare it with.
         rmse, rmse_low, rmse_high: root mean square distance to the converged end points, with a 95
-            % interval over the seeds that also holds the end points' own error; ``relative`` to the
+            % interval over the seeds that includes the end points' own error; ``relative`` to the
             end points' root mean square.
-        quality, quality_low, quality_high, quality_plain: see ``bench_subject.Quality``; None where
-            it was not measured.
-        milliseconds: wall time a sample, when the row was first measured.
+        quality, quality_low, quality_high, quality_plain: see ``subject.Quality``; None where it
+            was not measured.
+        milliseconds: wall time per sample, when the row was first measured.
         squares: mean square distance of each seed.
-        rank: 1 plus the rows of the same model and budget that are better on the same seeds, see
-            ``paired_ranks``; ``quality_rank``: 1 plus those whose interval ends below this one's.
+        rank: 1 plus the number of rows of the same model and budget that are better on the same
+            seeds, see ``paired_ranks``; ``quality_rank``: 1 plus the number of those whose interval
+            ends below this one's.
         tied, quality_tied: another row has the same rank.
         skipped: why nothing was measured.
         picture: PNG of the first samples in a row, in base64; ``points``: samples of a model of
@@ -42,27 +52,27 @@ class Row:
     sampler: str
     grid: str
     budget: int
-    nfe: int | None = None
-    steps: int | None = None
-    call: str | None = None
-    stochastic: bool = False
-    rmse: float | None = None
-    rmse_low: float | None = None
-    rmse_high: float | None = None
-    relative: float | None = None
-    quality: float | None = None
-    quality_low: float | None = None
-    quality_high: float | None = None
-    quality_plain: float | None = None
-    milliseconds: float | None = None
+    nfe: int | None = column("error")
+    steps: int | None = column("error")
+    call: str | None = column("error", hidden=True)
+    stochastic: bool = column("error", default=False)
+    rmse: float | None = column("error")
+    rmse_low: float | None = column("error")
+    rmse_high: float | None = column("error")
+    relative: float | None = column("error")
+    quality: float | None = column("quality")
+    quality_low: float | None = column("quality")
+    quality_high: float | None = column("quality")
+    quality_plain: float | None = column("quality")
+    milliseconds: float | None = column("error")
     rank: int | None = None
     tied: bool = False
     quality_rank: int | None = None
     quality_tied: bool = False
     skipped: str | None = None
-    picture: str | None = None
-    points: tuple[tuple[float, float], ...] | None = None
-    squares: tuple[float, ...] | None = None
+    picture: str | None = column("error", hidden=True)
+    points: tuple[tuple[float, float], ...] | None = column("error", hidden=True)
+    squares: tuple[float, ...] | None = column("error", hidden=True)
 
     @property
     def method(self) -> tuple[str, str]:
@@ -70,8 +80,19 @@ class Row:
         return self.sampler, self.grid
 
     def numbers(self) -> dict[str, Any]:
-        """What tables show."""
-        return {k: v for k, v in asdict(self).items() if k not in HIDDEN}
+        """Return the columns that tables show."""
+        return {k: v for k, v in asdict(self).items() if k in SHOWN}
+
+
+#: columns of tables, in order
+SHOWN = tuple(f.name for f in fields(Row) if not f.metadata.get("hidden"))
+#: columns that hold a number or None, by their annotation
+NUMBERS = frozenset(f.name for f in fields(Row) if str(f.type).split(" ")[0] in ("int", "float"))
+
+
+def columns(kind: Kind) -> tuple[str, ...]:
+    """Return the columns that a measurement fills."""
+    return tuple(f.name for f in fields(Row) if f.metadata.get("by") == kind)
 
 
 def root_interval(

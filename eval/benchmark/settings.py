@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from ...checks import choice, unknown
+from ...checks import FewstepError, choice, unknown
 from ...engine.planning import Request, request, resolve
 from ...samplers import registry
 from ...schedules.base import Schedule
@@ -210,11 +210,11 @@ def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
                 raise ChoiceError(f"sampler {text!r}: {error}") from error
 
 
-def _error(make: Callable[[], Any]) -> Exception | None:
-    """What ``make()`` raises, None where it works."""
+def _error(make: Callable[[], Any]) -> FewstepError | None:
+    """The refusal that ``make()`` raises; None if it succeeds."""
     try:
         make()
-    except (ValueError, TypeError, ArithmeticError) as error:
+    except FewstepError as error:
         return error
     return None
 
@@ -269,7 +269,7 @@ def _literal(text: str) -> Any:
 def fitted(
     sampler: Choice, spacing: Choice, schedule: Schedule, budget: int, final: str = "zero"
 ) -> Request:
-    """The largest request of at most ``budget`` network calls. A ValueError that says why where
+    """The largest request of at most ``budget`` network calls. A FewstepError that says why if
     there is none."""
     name, options, _ = resolve(sampler.name, dict(sampler.options), "")
     own = {} if registry.get(name).free else dict(spacing.options)

@@ -1,40 +1,52 @@
-"""What a benchmark keeps: one JSON record a measurement, arrays of converged end points; each
-written whole or not at all.
+"""Files of a benchmark: one JSON record per measurement, and tensors of converged end points.
 
-OUT/rows/KIND-KEY.json      KEY is the hash of everything that decides the record, so other settings
-                            find other records
-CACHE/reference-KEY.safetensors
+    OUT/rows/KIND-KEY.json              KEY is the hash of the facts that decide the record
+    CACHE/reference-KEY.safetensors
+
+Each is written whole or not at all. A record has one entry for each column of its measurement
+(``rows.columns``); one that lacks a column was written before that column existed and is completed.
+A record is found by its key, or, if its plan was written in an older format or with coefficients
+that differ by rounding, by comparing the plans.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ...checks import FewstepError
 from ...files import read_json, sha256, write, write_tensors
-from .rows import Row
+from ...plans.instructions import Plan
+from .rows import NUMBERS, Kind, columns
 
 #: part of every key: another number where records of an older version must not be taken
 VERSION = 1
-#: fields of a row, those that each kind of record has, and those that are no numbers
-FIELDS = {field.name for field in fields(Row)}
-NEEDED = {
-    "error": {"nfe", "steps", "call", "stochastic"},
-    "quality": {f"quality{end}" for end in ("", "_low", "_high", "_plain")},
+#: columns that version 0.1 left out of a record where they did not apply
+LEFT_OUT: Mapping[Kind, tuple[str, ...]] = {
+    "error": ("rmse", "rmse_low", "rmse_high", "relative", "picture", "points", "squares"),
+    "quality": (),
 }
-WORDS = {"call", "stochastic", "picture", "points", "squares"}
+#: columns without which a record is damaged
+NEEDED: Mapping[Kind, set[str]] = {
+    "error": {"nfe", "steps", "call", "stochastic"},
+    "quality": {"quality", "quality_low", "quality_high", "quality_plain"},
+}
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
-    """The hash of what decides a record."""
+    """Return the hash of the facts that decide a record."""
     text = json.dumps({"version": VERSION, **facts}, sort_keys=True, allow_nan=False)
     return sha256(text)[:24]
+
+
+def missing(kind: Kind, record: Mapping[str, Any]) -> set[str]:
+    """Return the columns that a record lacks because it was written before they existed."""
+    return set(columns(kind)) - set(record)
 
 
 def _hash(record: Mapping[str, Any]) -> str:
@@ -42,11 +54,11 @@ def _hash(record: Mapping[str, Any]) -> str:
     return sha256(json.dumps(record, sort_keys=True, allow_nan=False))
 
 
-def _is_row(record: Mapping[str, Any], kind: str) -> bool:
-    """Whether a record has the fields of its kind, and numbers where a row has numbers."""
-    if not NEEDED[kind] <= set(record) <= FIELDS:
+def _is_record(record: Mapping[str, Any], kind: Kind) -> bool:
+    """Whether a record has known columns only, those needed, and numbers where numbers belong."""
+    if not NEEDED[kind] <= set(record) <= set(columns(kind)):
         return False
-    numbers = [value for key, value in record.items() if key not in WORDS]
+    numbers = [value for key, value in record.items() if key in NUMBERS]
     return all(
         isinstance(value, int | float) and not isinstance(value, bool)
         for value in numbers
@@ -54,9 +66,17 @@ def _is_row(record: Mapping[str, Any], kind: str) -> bool:
     )
 
 
+def _plan(text: str) -> Plan | None:
+    """The plan of a record's facts; None for a driver, which has none."""
+    try:
+        return Plan.from_json(text)
+    except FewstepError:
+        return None
+
+
 class Store:
     """Records below ``out`` and references below ``cache`` (``out/cache`` by default); without
-    folders nothing is kept."""
+    folders nothing is stored."""
 
     def __init__(self, out: Path | None = None, cache: Path | None = None) -> None:
         self.out = out
@@ -64,26 +84,46 @@ class Store:
         for folder in (self.out, self.cache):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
+        self._kept: dict[str, list[tuple[Path, Plan]]] | None = None
 
-    def record(self, kind: str, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-        """A record that is there and whole, or None."""
+    def record(self, kind: Kind, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return a record that is there and undamaged, or None.
+
+        It may lack columns that did not exist when it was written (``missing``).
+        """
         if self.out is None:
             return None
-        try:
-            found = read_json(self._row(kind, facts))
-        except (OSError, ValueError):
-            return None
-        record = found.get("record")
-        if (
-            not isinstance(record, dict)
-            or found.get("sha256", _hash(record)) != _hash(record)
-            or not _is_row(record, kind)
-        ):
-            return None
-        return record
+        path = self._row(kind, facts)
+        found = _read(path, kind)
+        return found if found is not None else self._by_plan(kind, facts)
 
-    def keep(self, kind: str, facts: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        """Write a record, with what decided it beside."""
+    def _by_plan(self, kind: Kind, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A record with the same facts whose plan is the same but for its format or rounding."""
+        plan = _plan(str(facts.get("plan")))
+        if plan is None:
+            return None
+        for path, other in self._plans().get(_rest(kind, facts), ()):
+            if plan.name == other.name and plan.close(other):
+                return _read(path, kind)
+        return None
+
+    def _plans(self) -> dict[str, list[tuple[Path, Plan]]]:
+        """The plans of the records that were there at the first call, by kind and other facts."""
+        if self._kept is None:
+            self._kept = {}
+            for path in sorted((self.out / "rows").glob("*.json")) if self.out else ():
+                try:
+                    facts = read_json(path)["facts"]
+                    plan = _plan(facts["plan"])
+                    rest = _rest(path.name.partition("-")[0], facts)
+                except (OSError, ValueError, TypeError, KeyError):
+                    continue  # damaged
+                if plan is not None:
+                    self._kept.setdefault(rest, []).append((path, plan))
+        return self._kept
+
+    def keep(self, kind: Kind, facts: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        """Write a record together with the facts that decide it."""
         if self.out is not None:
             body = json.dumps(
                 {"facts": dict(facts), "record": dict(record), "sha256": _hash(record)},
@@ -91,14 +131,14 @@ class Store:
             )
             write(self._row(kind, facts), body.encode())
 
-    def _row(self, kind: str, facts: Mapping[str, Any]) -> Path:
+    def _row(self, kind: Kind, facts: Mapping[str, Any]) -> Path:
         assert self.out is not None
         return self.out / "rows" / f"{kind}-{key_of(facts)}.json"
 
     def arrays(
         self, name: str, facts: Mapping[str, Any]
     ) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """Tensors and their notes, or None where there is no whole file."""
+        """Return tensors and their notes, or None where there is no undamaged file."""
         if self.cache is None:
             return None
         path = self.cache / f"{name}-{key_of(facts)}.safetensors"
@@ -123,6 +163,28 @@ class Store:
             write_tensors(self.cache / f"{name}-{key_of(facts)}.safetensors", arrays, notes)
 
     def forget_arrays(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Remove what ``keep_arrays`` wrote."""
+        """Remove the file that ``keep_arrays`` wrote."""
         if self.cache is not None:
             (self.cache / f"{name}-{key_of(facts)}.safetensors").unlink(missing_ok=True)
+
+
+def _read(path: Path, kind: Kind) -> dict[str, Any] | None:
+    """The record of one file, with None for the columns that version 0.1 left out."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return None
+    record = found.get("record")
+    if (
+        not isinstance(record, dict)
+        or found.get("sha256", _hash(record)) != _hash(record)
+        or not _is_record(record, kind)
+    ):
+        return None
+    return {**dict.fromkeys(LEFT_OUT[kind]), **record}
+
+
+def _rest(kind: str, facts: Mapping[str, Any]) -> str:
+    """The facts other than the plan, as one text."""
+    others = {key: value for key, value in facts.items() if key != "plan"}
+    return json.dumps([kind, others], sort_keys=True)

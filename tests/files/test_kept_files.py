@@ -22,6 +22,7 @@ from scoring_material import normal, pictures, save_pictures
 import fewstep
 import fewstep.eval as E
 from fewstep.checks import ArgumentError
+from fewstep.eval.benchmark.rows import columns
 from fewstep.eval.benchmark.store import Store, key_of
 from fewstep.files import remove_partials, write
 from fewstep.files.atomic import create
@@ -33,6 +34,7 @@ from fewstep.schedules import VPLinear
 # --- records of a bench
 
 ERROR = {
+    **dict.fromkeys(columns("error")),
     "nfe": 8,
     "steps": 4,
     "call": "'ddim'",

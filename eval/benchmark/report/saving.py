@@ -8,7 +8,6 @@ import io
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
@@ -16,7 +15,7 @@ from typing import Any
 
 from ....files import write
 from ..result import Bench
-from ..rows import HIDDEN, Row
+from ..rows import SHOWN, Row
 from ..settings import parse_choice
 from .escapes import code, plain, visible
 from .tables import Table, error_table, quality_table
@@ -119,8 +118,7 @@ def record_json(result: Bench, command: str = "") -> str:
 def table_csv(result: Bench) -> str:
     """One line a row, all numbers in full; empty where there is none."""
     out = io.StringIO()
-    names = [f.name for f in fields(Row) if f.name not in HIDDEN]
-    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer = csv.DictWriter(out, SHOWN, lineterminator="\n")
     writer.writeheader()
     writer.writerows(row.numbers() for row in result.rows)
     return out.getvalue()

@@ -30,6 +30,7 @@ from fewstep.eval import (
     solver_error,
 )
 from fewstep.eval.benchmark import store as bench_store
+from fewstep.eval.benchmark.measurement import call_of
 from fewstep.eval.benchmark.report.page import page
 from fewstep.eval.benchmark.report.plots import STYLES, limits, lines_svg, plots, styles_of
 from fewstep.eval.benchmark.report.saving import (
@@ -50,7 +51,6 @@ from fewstep.eval.benchmark.rows import (
     root_interval,
     winners,
 )
-from fewstep.eval.benchmark.runner import call_of
 from fewstep.eval.benchmark.settings import (
     PRESETS,
     BenchSettings,
