@@ -785,7 +785,7 @@ def test_flags_override_the_file_and_the_file_the_preset(tmp_path, capsys):
         (["--budget", "0"], "nfe=0"),
         (["--nfe", "five"], "'five' is no whole number"),
         (["--top", "some"], "'some' is no whole number"),
-        (["--device", "gpu0"], "--device 'gpu0'"),
+        (["--device", "gpu0"], "device='gpu0'"),
     ],
 )
 def test_the_command_refuses_with_3(argv, message, tmp_path, capsys):
