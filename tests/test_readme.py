@@ -12,6 +12,7 @@ from repository import ROOT
 
 from fewstep.cli import main
 from fewstep.samplers import names, registry
+from fewstep.schedules.grids import registry as grids
 
 #: the tables under docs/bench hold no code and link to nothing
 PAGES = [
@@ -74,6 +75,7 @@ def test_python_block(name, text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # what a block registers goes with it
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr(grids, "GRIDS", dict(grids.GRIDS))
     exec(compile(text, name, "exec", dont_inherit=True), {"__name__": "readme"})
 
 

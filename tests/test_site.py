@@ -98,7 +98,9 @@ def test_a_planted_load_is_found(planted):
     assert not remote_loads('<a href="https://example.org"><img src="../x.png"></a>')
 
 
-@pytest.mark.parametrize("room", ["engine", "schedules", "models", "samplers", "plans", "eval"])
+@pytest.mark.parametrize(
+    "room", ["engine", "schedules", "models", "samplers", "plans", "jobs", "eval"]
+)
 def test_every_public_name_has_an_entry(site, room):
     text = (site / "api" / room / "index.html").read_text(encoding="utf-8")
     wanted = getattr(fewstep, room).__all__
