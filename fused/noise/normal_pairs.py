@@ -39,8 +39,8 @@ _THIRTY_TWO = np.array(32, np.uint64)
 
 
 @lru_cache(maxsize=1)
-def normal_pairs() -> npt.NDArray[np.float64]:
-    """The table, (2, 2^16)."""
+def pair_table() -> npt.NDArray[np.float64]:
+    """The table of pairs, float64 of shape (2, 2^16)."""
     k = np.arange(POINTS, dtype=np.float64)
     radius = np.sqrt(-2.0 * np.log((k + 0.5) / POINTS))
     angle = 2.0 * math.pi * np.mod(k * (0.5 * (math.sqrt(5.0) - 1.0)), 1.0)
@@ -53,7 +53,7 @@ def normal_pairs() -> npt.NDArray[np.float64]:
 
 @lru_cache(maxsize=8)
 def _tables(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    first, second = (torch.from_numpy(z).to(dtype).to(device) for z in normal_pairs())
+    first, second = (torch.from_numpy(z).to(dtype).to(device) for z in pair_table())
     return first, second
 
 

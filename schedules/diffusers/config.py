@@ -110,23 +110,10 @@ class Settings:
 
 
 def read(config: Mapping[str, Any]) -> Settings:
-    """The meaning of a scheduler config. ConfigError names key, value and what to do."""
-    origin = str(config.get("origin") or config.get("_class_name"))
-    origin = SAME.get(origin, origin)
-    if origin not in STYLES:
-        raise ConfigError(unknown("scheduler class", origin, STYLES))
+    """Read a scheduler config. Raises ConfigError that names key, value and remedy."""
+    origin = _origin(config)
     config = checked(filled(config))
-    if config.get("invert_sigmas"):
-        raise ConfigError(
-            "invert_sigmas=True is not supported: the network's time runs from noise to "
-            "data, which no sampler here is told"
-        )
-    style = STYLES[origin]
-    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
-        style = "flow" if style == "flow" else "flow_levels"
-    special = [word for key, word in SPECIAL.items() if config.get(key)]
-    if len(special) > 1:
-        raise ConfigError(f"{' and '.join(special)} levels were both asked for: give one of them")
+    style, special = _style(config, origin), _special(config)
     schedule = _schedule(config, style)
     low, high = _levels(config, style, special)
     return Settings(
@@ -158,6 +145,35 @@ def read(config: Mapping[str, Any]) -> Settings:
         grid=config.get("grid"),
         round_times=bool(config.get("round_timesteps")),
     )
+
+
+def _origin(config: Mapping[str, Any]) -> str:
+    """The diffusers class whose conventions hold. Raises ConfigError for an unknown class."""
+    origin = str(config.get("origin") or config.get("_class_name"))
+    origin = SAME.get(origin, origin)
+    if origin not in STYLES:
+        raise ConfigError(unknown("scheduler class", origin, STYLES))
+    return origin
+
+
+def _style(config: Mapping[str, Any], origin: str) -> str:
+    """The kind of grid. Raises ConfigError for times that run from data to noise."""
+    if config.get("invert_sigmas"):
+        raise ConfigError(
+            "invert_sigmas=True is not supported: the network's time would run from noise to data"
+        )
+    style = STYLES[origin]
+    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        return "flow" if style == "flow" else "flow_levels"
+    return style
+
+
+def _special(config: Mapping[str, Any]) -> list[str]:
+    """The special levels (Karras and so on), at most one. Raises ConfigError for more."""
+    special = [word for key, word in SPECIAL.items() if config.get(key)]
+    if len(special) > 1:
+        raise ConfigError(f"{' and '.join(special)} levels were both asked for: give one of them")
+    return special
 
 
 def _given(config: Mapping[str, Any], key: str, default: Any) -> Any:

@@ -15,8 +15,10 @@ import fewstep
 from fewstep.engine.paths import LamPath, PlanPath, layers, noise_for
 from fewstep.eval.certificates.problem import mixture, smooth_grid
 from fewstep.eval.certificates.strong import slope, strong_errors
-from fewstep.fused.brownian.path import PATH_STREAM, BrownianPath, Piece, interval
-from fewstep.fused.noise.normal_pairs import add_pairs, draw_words, normal_pairs
+from fewstep.fused.brownian.path import PATH_STREAM, BrownianPath
+from fewstep.fused.brownian.tree import Piece, interval
+from fewstep.fused.noise import normal_pairs
+from fewstep.fused.noise.normal_pairs import add_pairs, draw_words, pair_table
 from fewstep.fused.noise.philox import philox4x32
 from fewstep.fused.noise.seeded import SeededNoise
 from fewstep.plans.instructions import Draw, PlanError
@@ -192,7 +194,7 @@ def test_no_address_is_used_twice() -> None:
 
 
 def test_layers_and_cells_are_independent_and_the_table_is_a_normal_one() -> None:
-    z = normal_pairs()
+    z = pair_table()
     assert abs(z.mean(axis=1)).max() < 1e-15 and abs(z @ z.T / z.shape[1] - np.eye(2)).max() < 1e-14
     assert abs((z**4).mean(axis=1) - 3.0).max() < 5e-3 and abs((z**3).mean(axis=1)).max() < 5e-3
     like = doubles(3, 4096)

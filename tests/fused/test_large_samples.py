@@ -11,7 +11,7 @@ import torch
 
 from fewstep.fused.brownian.path import BrownianPath
 from fewstep.fused.noise import seeded as noise
-from fewstep.fused.noise.normal_pairs import draw_words, normal_pairs
+from fewstep.fused.noise.normal_pairs import draw_words, pair_table
 from fewstep.fused.noise.philox import philox4x32
 from fewstep.fused.noise.seeded import SeededNoise, keys_of, normals
 
@@ -99,7 +99,7 @@ def test_a_path_of_a_large_sample_repeats_nothing() -> None:
     like = torch.empty((1, size), dtype=torch.float64)
     w = BrownianPath((SEED,), 0.0, 1.0, 1.0).increment(0.0, 1.0, like)[0]
     (one,), (two,) = (draw_words(keys_of([SEED]), size, [(1 << 31, k, 1 << 31)]) for k in (0, 1))
-    first = normal_pairs()[0]
+    first = pair_table()[0]
     np.testing.assert_allclose(
         w.numpy(), math.sqrt(0.5) * (first[one[0]] + first[two[0]]), rtol=0, atol=1e-12
     )
