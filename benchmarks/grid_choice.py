@@ -26,7 +26,7 @@ from torch import Tensor
 
 import fewstep
 from fewstep.models.exact import Exact
-from fewstep.plans.instructions import Plan
+from fewstep.plans.plan import Plan
 from fewstep.schedules import (
     EDM,
     VE,

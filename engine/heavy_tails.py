@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..fused.noise.seeded import normals
-from ..plans.instructions import Plan
+from ..plans.plan import Plan
 from ..plans.running.loop import Noise, NoiseSource
 from ..schedules.base import Schedule
 

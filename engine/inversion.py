@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..models.base import complete
 from ..models.denoiser import Denoiser
-from ..plans.instructions import Plan
+from ..plans.plan import Plan
 from ..plans.running.loop import OnStep
 from ..samplers import registry
 from ..schedules.base import Schedule

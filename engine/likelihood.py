@@ -43,7 +43,7 @@ from ..fused.noise.seeded import check_seeds, normals, seeds_from
 from ..models.base import BaseDenoiser, complete
 from ..models.denoiser import Condition, Denoiser
 from ..plans.builder import Expression, PlanBuilder, dot
-from ..plans.instructions import Plan
+from ..plans.plan import Plan
 from ..plans.running.loop import Cursor, NumericalError
 from ..samplers.singlestep.tableau import TABLEAUS
 from ..schedules import PFGMPP

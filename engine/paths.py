@@ -24,7 +24,8 @@ from torch import Tensor
 from ..checks import ArgumentError, instance, integer, number, unknown
 from ..fused.brownian.path import BrownianPath
 from ..fused.noise.seeded import SeededNoise, check_seeds
-from ..plans.instructions import Draw, Plan, PlanError
+from ..plans.instructions import Draw, PlanError
+from ..plans.plan import Plan
 from ..plans.running.loop import Noise
 from ..plans.weights.noise_scale import NOISE_SCALES
 from .arguments import check_tensors

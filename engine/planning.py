@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checks import unknown
-from ..plans.instructions import Plan
+from ..plans.plan import Plan
 from ..samplers import registry
 from ..samplers.aliases import ALIASES
 from ..samplers.budgets import fitted_steps

@@ -22,7 +22,7 @@ from ..fused.noise.seeded import SeededNoise, check_seeds, seeds_from
 from ..models.base import BaseDenoiser, complete
 from ..models.denoiser import Denoiser
 from ..models.wrapping import shape_of
-from ..plans.instructions import Plan
+from ..plans.plan import Plan
 from ..plans.running import loop
 from ..plans.running.loop import Noise, NumericalError, OnStep, StepState
 from ..plans.running.lowering import Program

@@ -11,7 +11,8 @@ import json
 import math
 from typing import Any
 
-from ..plans.instructions import Combine, Evaluate, Plan
+from ..plans.instructions import Combine, Evaluate
+from ..plans.plan import Plan
 from ..schedules.node import Node
 
 FORMAT = "fewstep.plan/1"

@@ -5,7 +5,8 @@ import warnings
 
 from .builder import Expression, PlanBuilder, dot
 from .densities import Transition, transitions
-from .instructions import Combine, Draw, Evaluate, Plan, PlanError
+from .instructions import Combine, Draw, Evaluate, PlanError
+from .plan import Plan
 from .running.loop import Cursor, NumericalError, RunState, StepState, advance, run
 from .running.lowering import Program, lower
 from .walk import local_defects, walked_order

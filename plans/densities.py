@@ -17,13 +17,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..checks import ArgumentError, instance
 from ..schedules.node import Node
-from .instructions import Combine, Evaluate, Plan, PlanError
+from .instructions import MAIN, Combine, Evaluate, PlanError
+from .plan import Plan
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Transition:
         index: the evaluation at its start (0-based), as in ``StepState.index``.
         start, end: nodes of x_s and x_t.
         carry: factor of x_s.
-        terms: ``(age, kind, c)``: the prediction of that kind made ``age`` evaluations before this
-            step's (0: this step's).
+        terms: ``(age, kind, channel, c)``: the prediction of that kind and channel made ``age``
+            evaluations before this step's (0: this step's).
         std: standard deviation of the noise, positive.
         draw: the key of its noise in ``Plan.draws``.
     """
@@ -44,17 +46,18 @@ class Transition:
     start: Node
     end: Node
     carry: float
-    terms: tuple[tuple[int, str, float], ...]
+    terms: tuple[tuple[int, str, str, float], ...]
     std: float
     draw: int
 
     @property
     def memory(self) -> int:
         """Number of evaluations that ``mean`` wants."""
-        return 1 + max((age for age, _, _ in self.terms), default=0)
+        return 1 + max((age for age, _, _, _ in self.terms), default=0)
 
     def mean(self, x: Tensor, *outputs: Mapping[str, Tensor]) -> Tensor:
-        """``carry x + sum c m`` (B, *shape). ``outputs[age][kind]``, newest first:
+        """``carry x + sum c m`` (B, *shape). ``outputs[age][kind]`` (``[kind, channel]`` where
+        that is not main), newest first:
         ``StepState.outputs`` are such mappings.
 
         ValueError for fewer outputs than ``memory``.
@@ -66,8 +69,10 @@ class Transition:
             )
         wide = torch.promote_types(x.dtype, torch.float32)
         out = self.carry * x.to(wide)
-        for age, kind, c in self.terms:
-            out = out + c * outputs[age][kind].to(wide)
+        for age, kind, channel, c in self.terms:
+            # a plain dict may be given for a denoiser of one channel
+            key: Any = kind if channel == MAIN else (kind, channel)
+            out = out + c * outputs[age][key].to(wide)
         return out
 
     def log_prob(self, x_next: Tensor, x: Tensor, *outputs: Mapping[str, Tensor]) -> Tensor:
@@ -92,12 +97,12 @@ def transitions(plan: Plan) -> tuple[Transition, ...]:
     state to state.
     """
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
-    known: dict[int, tuple[int, str]] = {}
+    known: dict[int, tuple[int, str, str]] = {}
     state, node, count, found = -1, plan.start, 0, []
     for i in plan.code:
         if isinstance(i, Evaluate):
             state, node, count = i.state, i.node, count + 1
-            known.update({value: (count - 1, kind) for value, kind in i.outs})
+            known.update({value: (count - 1, kind, channel) for value, kind, channel in i.outs})
         elif i.noise:
             found.append(_transition(i, state, node, count - 1, known))
     draws = [transition.draw for transition in found]
@@ -110,7 +115,7 @@ def transitions(plan: Plan) -> tuple[Transition, ...]:
 
 
 def _transition(
-    i: Combine, state: int, node: Node, index: int, known: Mapping[int, tuple[int, str]]
+    i: Combine, state: int, node: Node, index: int, known: Mapping[int, tuple[int, str, str]]
 ) -> Transition:
     if (
         len(i.noise) != 1
@@ -123,5 +128,5 @@ def _transition(
         )
     ((draw, std),) = i.noise
     carry = sum(c for v, c in i.terms if v == state)
-    terms = tuple((index - known[v][0], known[v][1], c) for v, c in i.terms if v != state)
+    terms = tuple((index - known[v][0], *known[v][1:], c) for v, c in i.terms if v != state)
     return Transition(index, node, i.node, carry, terms, abs(std), draw)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..schedules.node import Node
-from .instructions import Combine, Evaluate, Plan
+from .instructions import MAIN, Combine, Evaluate, PlanData
 
 
-def explain_plan(plan: Plan) -> str:
+def explain_plan(plan: PlanData) -> str:
     """One line an instruction: ``x`` are values, ``z`` noises; the node's t, lam and sigma stand in
     front."""
     head = (
@@ -21,18 +21,23 @@ def explain_plan(plan: Plan) -> str:
     names = {0: "x0"}
     for i in plan.code:
         if isinstance(i, Evaluate):
-            for value, kind in i.outs:
+            for value, kind, _ in i.outs:
                 names[value] = f"{kind}{value}" if kind != "x0" else f"D{value}"
-            outs = ", ".join(names[v] for v, _ in i.outs)
-            lines.append(
-                f"{_place(i.node)}  {outs} = network({names[i.state]}) as "
-                f"{'/'.join(k for _, k in i.outs)}"
-            )
+            lines.append(f"{_place(i.node)}  {_call(i, names)}")
         else:
             names[i.out] = f"x{i.out}" if i.node is not None else f"a{i.out}"
             lines.append(f"{_place(i.node)}  {names[i.out]} = {_sum(i, names)}")
     lines.append(f"{_place(plan.end)}  return {names[plan.result]}")
     return "\n".join(lines)
+
+
+def _call(i: Evaluate, names: dict[int, str]) -> str:
+    outs = ", ".join(names[value] for value, _, _ in i.outs)
+    reads = "/".join(
+        kind if channel == MAIN else f"{kind}[{channel}]" for _, kind, channel in i.outs
+    )
+    to = "" if i.to is None else f", to t={'?' if i.to.t is None else f'{i.to.t:.6g}'}"
+    return f"{outs} = network({names[i.state]}{to}) as {reads}"
 
 
 def _place(node: Node | None) -> str:

@@ -1,19 +1,20 @@
-"""A solver as data: two instructions over single-assignment values, and the plan that holds them.
+"""A solver as data: two instructions over single-assignment values, and the data of a plan.
 
 ``Evaluate`` is one network call; ``Combine`` is ``out <- sum c value + sum c z(key)`` with float64
-coefficients known beforehand. Value 0 is the start state. Nothing here computes: building is
-``builder``, running is ``loop``.
+coefficients known beforehand. Value 0 is the start state. Nothing here computes: plans
+are built in ``builder`` and run in ``running.loop``.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-from ..checks import ArgumentError, instance, number
+from ..checks import ArgumentError
 from ..schedules.node import Node
+
+#: the channel of a denoiser that has only one: its prediction
+MAIN = "main"
 
 Exactness = Literal["exact", "signal", "asymptotic"]
 #: from the strictest to the loosest
@@ -26,12 +27,24 @@ class PlanError(ArgumentError):
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """One network call on value ``state`` with the label of ``node``; ``outs`` are
-    ``(value, kind)`` pairs."""
+    """One network call on value ``state`` with the label of ``node``.
 
-    outs: tuple[tuple[int, str], ...]
+    Attributes:
+        outs: ``(value, kind, channel)`` of each prediction read from this call.
+        state: the value that the network is called on.
+        node: where the network is called.
+        to: the second time of a two-time network (a flow map from ``node`` to ``to``), else None.
+    """
+
+    outs: tuple[tuple[int, str, str], ...]
     state: int
     node: Node
+    to: Node | None = None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels read from this call, each once."""
+        return tuple(dict.fromkeys(channel for _, _, channel in self.outs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +68,8 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A compiled fixed-grid solver: frozen, hashable, compared exactly by ``==``.
+class PlanData:
+    """The fields of a plan, and what is counted from them.
 
     Attributes:
         code: instructions in order.
@@ -95,6 +108,11 @@ class Plan:
         return sum(isinstance(i, Evaluate) for i in self.code)
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels of the denoiser that the plan reads, each once."""
+        return tuple(dict.fromkeys(channel for e in self.evaluations for channel in e.channels))
+
+    @property
     def steps(self) -> int:
         """Number of steps between grid nodes."""
         return len(self.nodes) - 1
@@ -111,7 +129,7 @@ class Plan:
         rows: list[tuple[object, ...]] = []
         for i in self.code:
             if isinstance(i, Evaluate):
-                rows.append(("evaluate", i.outs, i.state))
+                rows.append(("evaluate", i.outs, i.state, i.to is not None))
             else:
                 rows.append(
                     (
@@ -130,66 +148,3 @@ class Plan:
         return tuple(
             c for i in self.code if isinstance(i, Combine) for _, c in (*i.terms, *i.noise)
         )
-
-    @property
-    def consistency(self) -> Exactness:
-        """The former name of ``exactness``; deprecated."""
-        warnings.warn("Plan.consistency is now Plan.exactness", DeprecationWarning, stacklevel=2)
-        return self.exactness
-
-    def close(self, other: Plan, rtol: float = 1e-12) -> bool:
-        """True when both plans do the same to relative tolerance ``rtol`` of each instruction's
-        largest coefficient."""
-        instance("other", other, Plan, "a plan")
-        number("rtol", rtol, 0.0)
-        if (
-            self.structure != other.structure
-            or self.result != other.result
-            or len(self.draws) != len(other.draws)
-        ):
-            return False
-        if not all(_node_close(a, b, rtol) for a, b in zip(self.nodes, other.nodes, strict=True)):
-            return False
-        for i, j in zip(self.code, other.code, strict=True):
-            if isinstance(i, Combine) and isinstance(j, Combine):
-                a, b = [[c for _, c in (*x.terms, *x.noise)] for x in (i, j)]
-                scale = max((abs(c) for c in (*a, *b)), default=0.0)
-                if any(abs(p - q) > rtol * scale for p, q in zip(a, b, strict=True)):
-                    return False
-            elif (
-                isinstance(i, Evaluate)
-                and isinstance(j, Evaluate)
-                and not _node_close(i.node, j.node, rtol)
-            ):
-                return False
-        return True
-
-    def renamed(self, name: str) -> Plan:
-        """The same plan under another label."""
-        instance("name", name, str, "a text")
-        return replace(self, name=name)
-
-    def explain(self) -> str:
-        """The plan as a table, one line an instruction."""
-        from .explain import explain_plan
-
-        return explain_plan(self)
-
-    def to_json(self) -> str:
-        """Exact and strict text form; infinities are strings, unknown numbers are null."""
-        from .serial import plan_to_json
-
-        return plan_to_json(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """Inverse of ``to_json``; PlanError on anything unexpected."""
-        from .serial import plan_from_json
-
-        return plan_from_json(text)
-
-
-def _node_close(a: Node, b: Node, rtol: float) -> bool:
-    return math.isclose(a.alpha, b.alpha, rel_tol=rtol, abs_tol=rtol) and math.isclose(
-        a.sigma, b.sigma, rel_tol=rtol, abs_tol=rtol
-    )

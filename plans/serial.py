@@ -1,8 +1,8 @@
 """Plans as JSON: exact (floats by shortest repr) and strict (an unknown or missing field is an
 error, NaN never appears).
 
-What a text says about its plan (``exactness``, ``defect``, ``off_label``) is measured again from
-the coefficients and must agree.
+``exactness``, ``defect`` and ``off_label`` are measured again by ``Plan.from_json`` and must agree
+with the text. Format 2 is written, formats 1 and 2 are read.
 """
 
 from __future__ import annotations
@@ -14,15 +14,28 @@ from typing import Any
 from ..checks import ArgumentError, is_finite, parse_json
 from ..schedules.kinds import KINDS
 from ..schedules.node import Node
-from .claims import check
-from .instructions import EXACTNESS, Combine, Draw, Evaluate, Plan, PlanError
+from .instructions import EXACTNESS, MAIN, Combine, Draw, Evaluate, PlanData, PlanError
 
-FORMAT = "fewstep.plan/1"
+FORMAT = "fewstep.plan/2"
+#: what version 0.1 wrote: one channel, no second time, and the former name of ``exactness``
+FORMAT_1 = "fewstep.plan/1"
+_FIELDS = (
+    "format",
+    "name",
+    "start",
+    "end",
+    "result",
+    "nodes",
+    "draws",
+    "defect",
+    "off_label",
+    "code",
+)
 _NODE = ("alpha", "sigma", "t", "dalpha", "dsigma")
 
 
-def plan_to_json(plan: Plan) -> str:
-    """``plan`` as text; ``plan_from_json`` gives it back bit for bit."""
+def plan_to_json(plan: PlanData) -> str:
+    """``plan`` as text; ``plan_fields`` gives its fields back bit for bit."""
     body = {
         "format": FORMAT,
         "name": plan.name,
@@ -31,7 +44,7 @@ def plan_to_json(plan: Plan) -> str:
         "result": plan.result,
         "nodes": [_node_out(n) for n in plan.nodes],
         "draws": [[_node_out(d.start), _node_out(d.end)] for d in plan.draws],
-        "consistency": plan.exactness,
+        "exactness": plan.exactness,
         "defect": plan.defect,
         "off_label": list(plan.off_label),
         "code": [_instruction_out(i) for i in plan.code],
@@ -39,45 +52,34 @@ def plan_to_json(plan: Plan) -> str:
     return json.dumps(body, allow_nan=False)
 
 
-def plan_from_json(text: str) -> Plan:
-    """Read what ``plan_to_json`` wrote, and check its claims. Raises PlanError on anything else."""
+def plan_fields(text: str) -> dict[str, Any]:
+    """The fields of the plan that ``plan_to_json`` wrote, not yet type-checked; PlanError on
+    anything else."""
     try:
         body = parse_json(text, "plan", strict=True)
     except ArgumentError as error:
         raise PlanError(f"not JSON: {error}") from error
-    fields = (
-        "format",
-        "name",
-        "start",
-        "end",
-        "result",
-        "nodes",
-        "draws",
-        "consistency",
-        "defect",
-        "off_label",
-        "code",
-    )
-    _exactly(body, fields, "plan")
-    if body["format"] != FORMAT:
-        raise PlanError(f"plan format {body['format']!r} is not {FORMAT!r}")
-    if body["consistency"] not in EXACTNESS:
-        raise PlanError(f"exactness {body['consistency']!r} is none of {', '.join(EXACTNESS)}")
+    old = isinstance(body, dict) and body.get("format") == FORMAT_1
+    exactness = "consistency" if old else "exactness"
+    _exactly(body, (*_FIELDS, exactness), "plan")
+    if body["format"] not in (FORMAT, FORMAT_1):
+        raise PlanError(f"plan format {body['format']!r}; allowed: {FORMAT}, {FORMAT_1}")
+    if body[exactness] not in EXACTNESS:
+        raise PlanError(f"exactness {body[exactness]!r}; allowed: {', '.join(EXACTNESS)}")
     if not isinstance(body["name"], str):
         raise PlanError(f"the plan's name is {body['name']!r}; a text is wanted")
-    plan = Plan(
-        code=tuple(_instruction_in(i) for i in _list(body["code"])),
-        start=_node_in(body["start"]),
-        end=_node_in(body["end"]),
-        result=_int(body["result"]),
-        nodes=tuple(_node_in(n) for n in _list(body["nodes"])),
-        draws=tuple(Draw(*(_node_in(n) for n in _pair(d))) for d in _list(body["draws"])),
-        exactness=body["consistency"],
-        defect=_finite(body["defect"]),
-        off_label=tuple(_int(k) for k in _list(body["off_label"])),
-        name=body["name"],
-    )
-    return check(plan)
+    return {
+        "code": tuple(_instruction_in(i, old) for i in _list(body["code"])),
+        "start": _node_in(body["start"]),
+        "end": _node_in(body["end"]),
+        "result": _int(body["result"]),
+        "nodes": tuple(_node_in(n) for n in _list(body["nodes"])),
+        "draws": tuple(Draw(*(_node_in(n) for n in _pair(d))) for d in _list(body["draws"])),
+        "exactness": body[exactness],
+        "defect": _finite(body["defect"]),
+        "off_label": tuple(_int(k) for k in _list(body["off_label"])),
+        "name": body["name"],
+    }
 
 
 def _node_out(node: Node) -> dict[str, float | str | None]:
@@ -94,7 +96,12 @@ def _number_out(value: float | None) -> float | str | None:
 
 def _instruction_out(i: Evaluate | Combine) -> dict[str, Any]:
     if isinstance(i, Evaluate):
-        return {"evaluate": [list(o) for o in i.outs], "state": i.state, "node": _node_out(i.node)}
+        return {
+            "evaluate": [list(o) for o in i.outs],
+            "state": i.state,
+            "node": _node_out(i.node),
+            "to": None if i.to is None else _node_out(i.to),
+        }
     node = None if i.node is None else _node_out(i.node)
     return {
         "combine": i.out,
@@ -104,11 +111,9 @@ def _instruction_out(i: Evaluate | Combine) -> dict[str, Any]:
     }
 
 
-def _instruction_in(body: Any) -> Evaluate | Combine:
+def _instruction_in(body: Any, old: bool) -> Evaluate | Combine:
     if isinstance(body, dict) and "evaluate" in body:
-        _exactly(body, ("evaluate", "state", "node"), "Evaluate")
-        outs = tuple((_int(v), _kind(k)) for v, k in map(_pair, _list(body["evaluate"])))
-        return Evaluate(outs, _int(body["state"]), _node_in(body["node"]))
+        return _evaluate_in(body, old)
     _exactly(body, ("combine", "terms", "noise", "node"), "Combine")
     terms, noise = (
         tuple((_int(v), _finite(c)) for v, c in map(_pair, _list(body[key])))
@@ -120,6 +125,19 @@ def _instruction_in(body: Any) -> Evaluate | Combine:
         noise,
         None if body["node"] is None else _node_in(body["node"]),
     )
+
+
+def _evaluate_in(body: dict[str, Any], old: bool) -> Evaluate:
+    outs = _list(body["evaluate"])
+    if old:
+        _exactly(body, ("evaluate", "state", "node"), "Evaluate")
+        rows = [(*_pair(out), MAIN) for out in outs]
+    else:
+        _exactly(body, ("evaluate", "state", "node", "to"), "Evaluate")
+        rows = [_triple(out) for out in outs]
+    to = None if old or body["to"] is None else _node_in(body["to"])
+    reads = tuple((_int(v), _kind(kind), _channel(channel)) for v, kind, channel in rows)
+    return Evaluate(reads, _int(body["state"]), _node_in(body["node"]), to)
 
 
 def _node_in(body: Any) -> Node:
@@ -163,6 +181,12 @@ def _kind(value: Any) -> str:
     return str(value)
 
 
+def _channel(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise PlanError(f"{value!r} is not the name of a channel")
+    return value
+
+
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise PlanError(f"expected a list, found {type(value).__name__}")
@@ -173,3 +197,9 @@ def _pair(value: Any) -> tuple[Any, Any]:
     if not isinstance(value, list) or len(value) != 2:
         raise PlanError(f"expected a pair, found {value!r}")
     return value[0], value[1]
+
+
+def _triple(value: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise PlanError(f"expected a value, a kind and a channel, found {value!r}")
+    return value[0], value[1], value[2]

@@ -24,7 +24,8 @@ import numpy as np
 from ..checks import ArgumentError, instance, integer, number, shown
 from ..schedules.kinds import parts
 from ..schedules.node import Node
-from .instructions import Combine, Evaluate, Plan
+from .instructions import Combine, Evaluate
+from .plan import Plan
 
 #: the highest monomial, and the most steps of a plan that is walked
 MOST_DEGREE, MOST_STEPS = 64, 100_000
@@ -118,7 +119,7 @@ def local_defects(plan: Plan, degree: int, kappa: float | Decay = 1.0) -> np.nda
             x, node = values[i.state], i.node
             x0 = (node.lam - centre) ** np.arange(degree + 1)
             eps = (x - node.alpha * x0) / node.sigma
-            for value, kind in i.outs:
+            for value, kind, _ in i.outs:
                 u, w = parts(kind, node)
                 values[value] = u * x0 + w * eps
             continue

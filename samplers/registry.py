@@ -15,7 +15,8 @@ from typing import Any, Literal
 from ..checks import ArgumentError, choice, instance, plain, shown, unknown
 from ..checks.option_values import check_types, plainly
 from ..plans.builder import PlanBuilder
-from ..plans.instructions import Exactness, Plan
+from ..plans.instructions import Exactness
+from ..plans.plan import Plan
 from ..plans.transforms.analytic_first_step import RULES, analytic_first_step
 from ..schedules.grids.construction import Grid
 
@@ -66,6 +67,7 @@ class Sampler:
         on: the kinds of path that it is certified on, ``vp`` (variance preserving) or ``flow``
             (straight), the usual one first. A sampler of flows alone steps in a time that must be
             finite.
+        channels: the channels of the denoiser that its plans read.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Sampler:
     free: bool = False
     brownian: bool = False
     on: tuple[str, ...] = ("vp",)
+    channels: tuple[str, ...] = ("main",)
 
     def order_of(self, options: Any) -> float:
         """The declared order for these options."""
@@ -114,6 +117,7 @@ def register(
     free: bool = False,
     brownian: bool = False,
     on: str | tuple[str, ...] = "vp",
+    channels: tuple[str, ...] = ("main",),
 ) -> Callable[[Build], Build]:
     """Register the decorated function; its ``options`` annotation names the options class."""
     paths = (on,) if isinstance(on, str) else tuple(on)
@@ -139,6 +143,7 @@ def register(
             free,
             brownian,
             paths,
+            channels,
         )
         return build
 

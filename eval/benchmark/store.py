@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ...checks import FewstepError
 from ...files import read_json, sha256, write, write_tensors
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from .rows import NUMBERS, Kind, columns
 
 #: part of every key: another number where records of an older version must not be taken

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ...checks import choice
-from ...plans.instructions import Exactness, Plan
+from ...plans.instructions import Exactness
+from ...plans.plan import Plan
 from ...plans.running.loop import Cursor, NumericalError, run
 from ...plans.walk import walked_order
 from ...samplers import registry

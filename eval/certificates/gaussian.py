@@ -15,7 +15,8 @@ import math
 from collections import defaultdict
 from typing import NamedTuple
 
-from ...plans.instructions import Evaluate, Plan
+from ...plans.instructions import Evaluate
+from ...plans.plan import Plan
 from ...schedules.kinds import parts
 from ...schedules.node import Node
 
@@ -48,7 +49,7 @@ def last_state(plan: Plan, mean: float = MEAN, std: float = STD) -> Affine:
     offsets = []
     for i in reversed(plan.code):
         if isinstance(i, Evaluate):
-            for value, kind in i.outs:
+            for value, kind, _ in i.outs:
                 gain, offset = prediction(kind, i.node, mean, std)
                 w = weight.pop(value, 0.0)
                 weight[i.state] += w * gain

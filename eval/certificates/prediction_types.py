@@ -23,7 +23,8 @@ from torch import Tensor
 
 from ...models import GaussianMixture
 from ...models.denoiser import Denoiser
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
+from ...plans.running.channels import network_raws
 from ...plans.running.loop import Cursor
 from ...samplers import registry
 from ...schedules.base import Schedule
@@ -124,7 +125,8 @@ def follow(
     while (call := cursor.call) is not None:
         if known and call.node in known:
             cursor.replace(known[call.node])
-        cursor.step(denoiser.raws(cursor.x_in, float(call.node.t or 0.0), None))
+        t, to = float(call.node.t or 0.0), None if call.to is None else call.to.t
+        cursor.step(network_raws(denoiser, cursor.x_in, t, None, call.channels, to))
     return cursor.result
 
 

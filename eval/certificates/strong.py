@@ -27,7 +27,7 @@ from ...checks import ArgumentError
 from ...engine.paths import LAM_LIMIT, LamPath, PlanPath
 from ...fused.noise.seeded import SeededNoise, seeds_from
 from ...models import GaussianMixture
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.running.loop import run
 from ...schedules.base import Schedule
 from ...schedules.node import Node

@@ -18,8 +18,11 @@ from torch import Tensor
 from ...engine.planning import Request, request
 from ...engine.sampling import execute, start_state
 from ...fused.noise.seeded import check_seeds, seeds_from
-from ...models.denoiser import Denoiser, convert_prediction
-from ...plans.instructions import Combine, Evaluate, Plan
+from ...models.denoiser import Denoiser
+from ...plans.instructions import Combine, Evaluate
+from ...plans.plan import Plan
+from ...plans.running.channels import network_raws
+from ...plans.running.loop import Outputs
 from ...samplers import registry
 from ...schedules.grids.construction import Grid
 from ...schedules.grids.request import GridRequest
@@ -184,9 +187,9 @@ def defects(
 def _predictions(i: Evaluate, x: Tensor, denoiser: Denoiser, cond: Cond) -> dict[int, Tensor]:
     if i.node.t is None:
         raise ScoreError(f"{i.node} has no time: the model cannot be asked there")
-    value = denoiser(x, i.node.t, cond).double()
-    schedule = denoiser.schedule
-    return {
-        out: convert_prediction(value, x, i.node.t, denoiser.prediction, kind, schedule)
-        for out, kind in i.outs
-    }
+    scale = denoiser.input_scale(i.node.t)
+    to = None if i.to is None else i.to.t
+    x_in = x if scale == 1.0 else x * scale
+    raws = network_raws(denoiser, x_in, i.node.t, cond, i.channels, to)
+    outputs = Outputs(denoiser, i.node, x, raws, i.channels)
+    return {value: outputs[kind, channel] for value, kind, channel in i.outs}

@@ -24,7 +24,7 @@ from ...engine.planning import Request, request
 from ...engine.sampling import run, start_state
 from ...fused.noise.seeded import check_seeds, seeds_from
 from ...models.denoiser import Denoiser
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...samplers import registry
 from ...schedules.base import Schedule
 from ...schedules.grids.construction import Grid

@@ -15,7 +15,8 @@ from diffusers.utils import logging
 from torch import Tensor
 
 from ...checks import ArgumentError, number, plain
-from ...plans.instructions import Combine, Evaluate, Plan
+from ...plans.instructions import Combine, Evaluate
+from ...plans.plan import Plan
 from ...plans.running.compiled_step import tabulate
 from ...plans.running.lowering import Program, lower
 from ...samplers import fitted_steps, registry
@@ -199,10 +200,10 @@ def _idle(plan: Plan) -> Plan:
     spare = 1 + max(
         v
         for i in plan.code
-        for v in ([i.out] if isinstance(i, Combine) else [v for v, _ in i.outs])
+        for v in ([i.out] if isinstance(i, Combine) else [v for v, _, _ in i.outs])
     )
     return dataclasses.replace(
-        plan, code=(Evaluate(((spare, first.outs[0][1]),), 0, first.node), *plan.code)
+        plan, code=(Evaluate(((spare, *first.outs[0][1:]),), 0, first.node), *plan.code)
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...engine.planning import request
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...samplers import get
 from ...schedules import EDM
 from ...schedules.grids.request import GridRequest

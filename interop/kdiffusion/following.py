@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentTypeError
-from ...plans.instructions import Combine, Evaluate, Plan
+from ...plans.instructions import Combine, Evaluate
+from ...plans.plan import Plan
 from ...plans.running.finiteness import Watch, check_raws
 from ...plans.running.loop import Cursor
 from ...schedules import EDM

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...checks import ArgumentError, ArgumentTypeError
 from ...fused.brownian.path import BrownianPath
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
 #: noise for the interval between two levels, shaped like a state

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...checks import ArgumentError, ArgumentTypeError, choice, unknown
 from ...engine import run, sample
 from ...engine.planning import request
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.running.loop import OnStep, StepState
 from ...samplers import ALIASES, SamplerError, names
 from ...schedules.grids.request import GridRequest

@@ -39,8 +39,8 @@ class Descent:
     def evaluate(self, e: Evaluate, number: int) -> None:
         """An evaluated state carries the edit made there."""
         self._carriers[number] = {e.state}
-        for out in e.outs:
-            self._roots[out[0]] = Roots((), (e.state,))
+        for value, _, _ in e.outs:
+            self._roots[value] = Roots((), (e.state,))
 
     def combine(self, i: Combine) -> None:
         """A value and what it is made of."""

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError, described, flag, members, shown, tensor
+from ...checks import ArgumentError, described, flag, members, shown, tensor, unknown
 from ...fused.linear.eager import linear_combination, linear_new, linear_step
 from ...schedules.kinds import KINDS, convert
 from ...schedules.node import Node
-from ..instructions import Plan, PlanError
+from ..instructions import MAIN, PlanError
+from ..plan import Plan
+from .channels import channel_numbers, network_raws
 from .finiteness import NumericalError as NumericalError
 from .finiteness import Watch, check_count, check_noise, check_raws
 from .lowering import Call, Program, lower
@@ -37,16 +39,30 @@ Noise = NoiseSource | Mapping[int, Tensor] | Sequence[Tensor] | None
 
 
 class Outputs(Mapping[str, Tensor]):
-    """The evaluation just made, as any kind: ``outputs["x0"]``, ``outputs["eps"]``, ... computed
-    when asked for."""
+    """The evaluation just made, as any kind, computed when asked for.
 
-    def __init__(self, denoiser: Denoiser, node: Node, x: Tensor, raws: Sequence[Tensor]) -> None:
+    ``outputs["x0"]``, ``outputs["eps"]``, ... are of the main channel,
+    ``outputs["x0", "uncond"]`` of another; ``channels`` are those that were read.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        node: Node,
+        x: Tensor,
+        raws: Sequence[Tensor],
+        channels: tuple[str, ...] = (MAIN,),
+    ) -> None:
         self._denoiser, self._node, self._x, self.raws = denoiser, node, x, tuple(raws)
+        self.channels = channels
 
-    def __getitem__(self, kind: str) -> Tensor:
+    def __getitem__(self, key: str | tuple[str, str]) -> Tensor:
+        kind, channel = (key, MAIN) if isinstance(key, str) else key
         if kind not in KINDS:
             raise KeyError(kind)
-        p, qs = self._denoiser.coefficients(float(self._node.t or 0.0))
+        if channel not in self.channels:
+            raise KeyError(unknown("channel", channel, self.channels))
+        p, qs = channel_numbers(self._denoiser, float(self._node.t or 0.0), channel)
         a, b = convert(self._denoiser.prediction, kind, self._node)
         return linear_combination(
             [self._x, *self.raws], [a + b * p, *(b * q for q in qs)], self._x.dtype
@@ -319,9 +335,11 @@ def run(
     calls = cursor.program.calls
     precision = torch.float32 if x.device.type == "mps" else torch.float64
     times = torch.tensor([call.node.t for call in calls], dtype=precision).to(x.device)
+    ends = _second_times(calls, times)
     watch = Watch(calls, x) if check else None
     while (call := cursor.call) is not None:
-        raws = denoiser.raws(cursor.x_in, times[call.number], cond)
+        to = None if call.to is None else ends[call.number]
+        raws = network_raws(denoiser, cursor.x_in, times[call.number], cond, call.channels, to)
         check_raws(raws, x, cursor.program.raws)
         if watch is not None:
             watch.see(raws)
@@ -332,6 +350,14 @@ def run(
     if watch is not None:
         watch.close(cursor.result)
     return cursor.result
+
+
+def _second_times(calls: Sequence[Call], times: Tensor) -> Tensor:
+    """The second time of each call, as ``times``; 0 where a call has none."""
+    if not any(call.to is not None for call in calls):
+        return times
+    ends = [0.0 if call.to is None else float(call.to.t or 0.0) for call in calls]
+    return torch.tensor(ends, dtype=times.dtype).to(times.device)
 
 
 def _offer(
@@ -350,7 +376,7 @@ def _offer(
         cursor.node,
         x,
         seen,
-        Outputs(denoiser, call.node, x, raws),
+        Outputs(denoiser, call.node, x, raws, call.channels),
         call.number + 1,
     )
     answer = on_step(step)

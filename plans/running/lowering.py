@@ -22,7 +22,9 @@ from torch import Tensor
 from ...checks import instance, members
 from ...schedules.kinds import convert, parts
 from ...schedules.node import Node
-from ..instructions import Combine, Evaluate, Plan, PlanError
+from ..instructions import MAIN, Combine, Evaluate, PlanError
+from ..plan import Plan
+from .channels import channel_numbers, check_reads
 from .edits import Descent
 
 if TYPE_CHECKING:
@@ -53,14 +55,24 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The network call after a launch: state in ``state``, its input in ``input`` (``input_scale``
-    times the state)."""
+    """The network call after a launch.
+
+    Attributes:
+        number: which of the plan's calls it is, from 0.
+        node: where the network is called.
+        state, input: the buffers of the state and of the network's input, ``scale`` times it.
+        scale: the denoiser's ``input_scale``.
+        channels: the channels that are read.
+        to: the second time of a two-time network.
+    """
 
     number: int
     node: Node
     state: int
     input: int
     scale: float
+    channels: tuple[str, ...] = (MAIN,)
+    to: Node | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +177,11 @@ def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program
 
     ``keep`` are values to be there at the end beside the result (an error estimate, a second
     solution). Raises ConversionError where the network cannot give the kind that the plan asks for,
-    naming the remedy.
+    naming the remedy, and PlanError where the denoiser has no such channel or no second time.
     """
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     members("denoiser", denoiser, ("prediction", "coefficients", "input_scale"), "a denoiser")
+    check_reads(plan, denoiser)
     return _Lowering(plan, denoiser, keep).program()
 
 
@@ -232,10 +245,11 @@ class _Lowering:
             raise PlanError(
                 f"evaluation {k - 1} has no time; only a plan whose nodes carry t can be run"
             )
-        p, qs = self.denoiser.coefficients(e.node.t)
-        self.raws = max(self.raws, len(qs))
+        numbers = {name: channel_numbers(self.denoiser, e.node.t, name) for name in e.channels}
+        self.raws = max(self.raws, *(len(qs) for _, qs in numbers.values()))
         state = self.expressions[e.state]
-        for value, kind in e.outs:
+        for value, kind, channel in e.outs:
+            p, qs = numbers[channel]
             a, b = convert(self.denoiser.prediction, kind, e.node)
             expression = {o: c * (a + b * p) for o, c in state.items()} if a + b * p != 0.0 else {}
             for j, q in enumerate(qs):
@@ -295,12 +309,12 @@ class _Lowering:
             )
         scale, state = self.denoiser.input_scale(e.node.t), self.slot_of[e.state]
         if scale == 1.0:
-            return Call(k, e.node, state, state, 1.0)
+            return Call(k, e.node, state, state, 1.0, e.channels, e.to)
         source = next((r for r in rows if r.slot == state), None)
         terms = source.terms if source else {Operand("slot", state): 1.0}
         slot = self._allocate(k + 1)  # through the next launch: a network may return its own input
         rows.append(Row(slot, {o: c * scale for o, c in terms.items()}))
-        return Call(k, e.node, state, slot, scale)
+        return Call(k, e.node, state, slot, scale, e.channels, e.to)
 
     def _allocate(self, until: int) -> int:
         if self.free:
@@ -320,7 +334,7 @@ def _segments(plan: Plan) -> tuple[list[list[Combine]], list[Evaluate]]:
     sizes = {0: math.hypot(plan.start.alpha, plan.start.sigma)}
     for i in plan.code:
         if isinstance(i, Evaluate):
-            sizes |= {value: math.hypot(*parts(kind, i.node)) for value, kind in i.outs}
+            sizes |= {value: math.hypot(*parts(kind, i.node)) for value, kind, _ in i.outs}
             evaluations.append(i)
             segments.append([])
         else:

@@ -22,7 +22,8 @@ from ...checks import ArgumentError, unknown
 from ...schedules.kinds import parts
 from ...schedules.node import Node
 from ..builder import Expression, PlanBuilder
-from ..instructions import Evaluate, Plan, PlanError
+from ..instructions import Evaluate, PlanError
+from ..plan import Plan
 
 RULES = ("prior", "unit", "zero")
 
@@ -48,10 +49,13 @@ def analytic_first_step(plan: Plan, rule: str = "prior") -> Plan:
             b.value(x) if i.node is None else b.at(i.node, x)
         elif first:
             first = False
-            for _, kind in i.outs:
+            if i.to is not None:
+                raise PlanError(f"{plan.name or 'plan'}: afs has no rule for a call with two times")
+            for _, kind, _ in i.outs:
                 b.value(Expression({i.state: _share(kind, i.node, rule)}))
         else:
-            b.evaluate_kinds(Expression({i.state: 1.0}), i.node, tuple(kind for _, kind in i.outs))
+            reads = tuple((kind, channel) for _, kind, channel in i.outs)
+            b.evaluate_kinds(Expression({i.state: 1.0}), i.node, reads, i.to)
     return b.finish(Expression({plan.result: 1.0}))
 
 

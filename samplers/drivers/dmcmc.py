@@ -49,7 +49,7 @@ from torch import Tensor
 
 from ...checks import ArgumentError, choice, integer, number
 from ...checks.option_values import pairs
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.running.lowering import lower
 from ...schedules.grids.construction import Grid
 from ...schedules.grids.construction import grid as make_grid

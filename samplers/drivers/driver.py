@@ -25,7 +25,9 @@ from torch import Tensor
 
 from ...checks import ArgumentError, FewstepError, integer, tensor
 from ...plans.builder import Expression, PlanBuilder
-from ...plans.instructions import Plan, PlanError
+from ...plans.instructions import PlanError
+from ...plans.plan import Plan
+from ...plans.running.channels import network_raws
 from ...plans.running.finiteness import NumericalError, Watch, check_noise, check_raws
 from ...plans.running.loop import Cursor, NoiseSource, OnStep, Outputs, StepState
 from ...plans.running.lowering import Call, lower
@@ -206,11 +208,17 @@ class Drive:
         if self.nfe + count > self.max_nfe:
             raise BudgetError(self.x, self.node.t, self.nfe)
         x_in = torch.cat(list(inputs)) if count > 1 else inputs[0]
-        times = [
-            _filled(call.node.t, () if count == 1 else (batch,), x_in.device) for call in calls
-        ]
         cond = self.cond if count == 1 else _repeated(self.cond, count)
-        raws = self.denoiser.raws(x_in, times[0] if count == 1 else torch.cat(times), cond)
+        raws = network_raws(
+            self.denoiser,
+            x_in,
+            _times([call.node.t for call in calls], batch, x_in.device),
+            cond,
+            tuple(dict.fromkeys(name for call in calls for name in call.channels)),
+            None
+            if any(call.to is None for call in calls)
+            else _times([call.to.t for call in calls if call.to], batch, x_in.device),
+        )
         check_raws(raws, x_in, len(raws))
         self.nfe += count
         self.passes += 1
@@ -302,6 +310,13 @@ class Drive:
         base, source = self.draws, self.noise
         self.draws += len(plan.draws)
         return None if source is None else lambda key, like: source(base + key, like)
+
+
+def _times(times: Sequence[float | None], batch: int, device: torch.device) -> Tensor:
+    """The time of one call (), or those of several calls for each of their samples (K B,)."""
+    if len(times) == 1:
+        return _filled(times[0], (), device)
+    return torch.cat([_filled(t, (batch,), device) for t in times])
 
 
 def _filled(t: float | None, shape: tuple[int, ...], device: torch.device) -> Tensor:

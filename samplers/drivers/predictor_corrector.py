@@ -42,7 +42,7 @@ from torch import Tensor
 
 from ...checks import ArgumentError, choice, integer, number
 from ...plans.builder import Expression, PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.running.loop import Cursor
 from ...plans.running.lowering import lower
 from ...schedules.grids.construction import Grid

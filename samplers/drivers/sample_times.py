@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...plans.instructions import Plan, PlanError
+from ...plans.instructions import PlanError
+from ...plans.plan import Plan
 from ...plans.running.finiteness import check_raws
 from ...plans.running.loop import Cursor
 from ...plans.running.lowering import Call, lower

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...checks import choice, flag, integer
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import register
 from ..singlestep.frames import RhoFrame

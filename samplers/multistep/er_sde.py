@@ -17,7 +17,7 @@ import numpy as np
 
 from ...checks import choice, flag, integer, number
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.weights.noise_scale import NOISE_SCALES
 from ...schedules.grids.construction import Grid
 from ..registry import register

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ...checks import ArgumentError, choice, flag, integer
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.weights.exponential import KINDS, MAX_NODES, MOMENTS, VARIABLES, Map
 from ...schedules.grids.construction import Grid
 from ..registry import register

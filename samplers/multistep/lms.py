@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...checks import flag, integer
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.weights.exponential import MAX_POLYNOMIAL
 from ...schedules.grids.construction import Grid
 from ..registry import register

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ...checks import ArgumentError, choice, flag, integer, number
 from ...plans.builder import Expression, PlanBuilder, dot
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.weights.exponential import adams, weights
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...checks import choice, flag, integer
 from ...plans.builder import Expression, PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import NoOptions, register

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ...plans.builder import Expression, PlanBuilder, dot
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.weights.lagrange import Weights
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ...checks import ArgumentError, choice, flag, integer, number
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import register
 from .recurrence import Step, multistep

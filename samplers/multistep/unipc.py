@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ...checks import ArgumentError, choice, flag, integer
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import MAX_STEPS, Grid
 from ..registry import register
 from .compat import OneRowCorrector

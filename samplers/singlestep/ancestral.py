@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ...checks import ArgumentError, choice, number
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import register

@@ -21,7 +21,7 @@ from itertools import pairwise
 
 from ...checks import ArgumentError, choice, integer, number
 from ...plans.builder import Expression, PlanBuilder, dot
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node

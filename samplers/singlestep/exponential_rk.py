@@ -26,7 +26,7 @@ from functools import cache
 
 from ...checks import ArgumentError, choice, flag, number
 from ...plans.builder import Expression, PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.weights.exponential import weights
 from ...plans.weights.node_distances import lam_gap
 from ...plans.weights.phi import phi

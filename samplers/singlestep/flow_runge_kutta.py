@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...checks import choice, flag
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import NoOptions, register
 from .frames import TimeFrame

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from ...checks import ArgumentError, choice, integer, number
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ..multistep.recurrence import Step, multistep
 from ..multistep.weight_rules import Interpolation

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 
 from ...checks import choice, number
 from ...plans.builder import Expression, PlanBuilder
-from ...plans.instructions import Plan, PlanError
+from ...plans.instructions import PlanError
+from ...plans.plan import Plan
 from ...schedules.base import Schedule
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node

@@ -11,7 +11,7 @@ dimensions (``PFGMPP(..., jump="authors")``). Both are made from the seeds by ``
 from __future__ import annotations
 
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import register
 from .churn import Churn, stochastic

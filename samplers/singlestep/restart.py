@@ -20,7 +20,7 @@ from itertools import pairwise
 
 from ...checks import ArgumentError, choice, integer, number
 from ...plans.builder import Expression, PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import register

@@ -4,7 +4,7 @@ midpoint rule (Karras et al. 2022, arXiv 2206.00364, eq. 4 and Alg. 2)."""
 from __future__ import annotations
 
 from ...plans.builder import PlanBuilder
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ..registry import NoOptions, register
 from .churn import Churn, lifter, stochastic

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...plans.builder import Expression, PlanBuilder, dot
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from .frames import Frame

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ...checks import choice, number
 from ...plans.builder import Expression, PlanBuilder, dot
-from ...plans.instructions import Plan
+from ...plans.plan import Plan
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
 from ..registry import register

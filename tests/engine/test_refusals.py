@@ -28,9 +28,9 @@ from fewstep.files.atomic import create
 from fewstep.files.pictures import read_picture
 from fewstep.fused.brownian.path import BrownianPath
 from fewstep.jobs.settings import checked, parse_seeds, parse_size
+from fewstep.plans import Plan
 from fewstep.plans.densities import transitions
 from fewstep.plans.instructions import PlanError
-from fewstep.plans.serial import plan_from_json, plan_to_json
 from fewstep.schedules import VPLinear
 
 #: setting of a command -> (least, largest); None: any larger one is taken
@@ -179,7 +179,7 @@ def test_paths_that_cannot_be(given: dict[str, Any], words: str) -> None:
 
 
 def changed(change: Callable[[dict[str, Any]], None], **options: Any) -> str:
-    body = json.loads(plan_to_json(fewstep.plan("ddim", VPLinear(), steps=3, **options)))
+    body = json.loads(fewstep.plan("ddim", VPLinear(), steps=3, **options).to_json())
     change(body)
     return json.dumps(body)
 
@@ -200,7 +200,7 @@ def test_noise_that_a_plan_does_not_have() -> None:
         (twice, "reads draw 0 twice"),
     ):
         with pytest.raises(PlanError, match=words):
-            plan_from_json(changed(change, eta=1.0))
+            Plan.from_json(changed(change, eta=1.0))
 
 
 def test_transitions_want_what_they_read() -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 import fewstep
 from fewstep.models import GaussianMixture
 from fewstep.plans.builder import PlanBuilder
-from fewstep.plans.instructions import Plan
+from fewstep.plans.plan import Plan
 from fewstep.samplers import registry
 from fewstep.schedules import (
     EDM,

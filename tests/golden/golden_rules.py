@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewstep.models import GaussianMixture
 from fewstep.plans.builder import Expression, PlanBuilder, dot
-from fewstep.plans.instructions import Plan
+from fewstep.plans.plan import Plan
 from fewstep.plans.weights.exponential import adams, weights
 from fewstep.samplers.multistep.compat import HalvedDifference
 from fewstep.samplers.multistep.recurrence import Step, multistep

@@ -9,7 +9,7 @@ import pytest
 
 import fewstep
 from fewstep.plans import Plan, PlanError
-from fewstep.plans.claims import measure
+from fewstep.plans.type_check import measure
 from fewstep.samplers import get, names
 from fewstep.schedules import EDM, VE, Flow, VPLinear
 
@@ -119,7 +119,7 @@ def test_what_was_written_is_read(name):
         lambda d: d["code"][1]["terms"][0].__setitem__(1, "0.5"),
         lambda d: d["code"][1]["terms"].append(d["code"][1]["terms"][0]),
         lambda d: d.__setitem__("name", None),
-        lambda d: d.__setitem__("consistency", "signal"),
+        lambda d: d.__setitem__("exactness", "signal"),
         lambda d: d.__setitem__("defect", 0.3),
         lambda d: d.__setitem__("defect", "inf"),
         lambda d: d.__setitem__("off_label", [0]),
@@ -163,7 +163,7 @@ def test_what_is_no_plan(text):
 def test_a_stochastic_plan_keeps_its_level():
     for name, level in (("euler_maruyama", "asymptotic"), ("ddpm", "exact")):
         found = body(name, VPLinear(), 5)
-        assert found["consistency"] == level == Plan.from_json(json.dumps(found)).exactness
+        assert found["exactness"] == level == Plan.from_json(json.dumps(found)).exactness
     found["code"][1]["noise"][0][1] *= 1.5
     with pytest.raises(PlanError, match="signal"):
         Plan.from_json(json.dumps(found))

@@ -70,7 +70,7 @@ def interpret(plan, denoiser, x, noise):
     for i in plan.code:
         if isinstance(i, Evaluate):
             value = denoiser.value(values[i.state], i.node.t)
-            for out, kind in i.outs:
+            for out, kind, _ in i.outs:
                 a, b = convert(denoiser.prediction, kind, i.node)
                 values[out] = a * values[i.state] + b * value
         else:
@@ -218,9 +218,9 @@ def test_json_keeps_infinities_and_unknown_times():
         ('"format"', '"farmat"', "expected the fields"),
         ('"x0"', '"x1"', "unknown prediction kind"),
         ('"result": ', '"result": 9', "never made"),
-        ('"consistency": "exact"', '"consistency": "good"', "none of"),
+        ('"exactness": "exact"', '"exactness": "good"', "allowed"),
         ('"alpha": ', '"alpha": NaN, "beta": ', "NaN"),
-        ("fewstep.plan/1", "fewstep.plan/0", "format"),
+        ("fewstep.plan/2", "fewstep.plan/0", "format"),
         ("{", "", "not JSON"),
     ],
 )

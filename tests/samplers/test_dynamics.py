@@ -40,7 +40,7 @@ def test_the_exact_transition():
         assert (step.start, step.end, step.memory) == (s, t, 1)
         assert step.carry == pytest.approx(t.sigma / s.sigma * math.exp(-tau2 * h), rel=1e-12)
         assert step.terms == (
-            (0, "x0", pytest.approx(t.alpha * -math.expm1(-(1.0 + tau2) * h), rel=1e-12)),
+            (0, "x0", "main", pytest.approx(t.alpha * -math.expm1(-(1.0 + tau2) * h), rel=1e-12)),
         )
         assert step.std == pytest.approx(
             t.sigma * math.sqrt(-math.expm1(-2.0 * tau2 * h)), rel=1e-12
@@ -94,7 +94,7 @@ def test_noise_in_a_window_of_steps():
     assert [t.index for t in transitions(single)] == [3]
     own = fewstep.plan("flow_sde", Flow(), grid=path, taus=(0.0, 0.0, 0.5, 1.0, 0.0, 0.0))
     assert [t.index for t in transitions(own)] == [2, 3]
-    assert own.consistency == "exact"
+    assert own.exactness == "exact"
     model, x = gaussian(Flow(), "velocity"), normals(0, 3, 2)
     none = fewstep.plan("flow_sde", Flow(), grid=path, tau=0.0)
     torch.testing.assert_close(
@@ -154,7 +154,7 @@ def test_log_probabilities_are_differentiable():
     data = normals(0, 3, 2).requires_grad_()
     x, y = normals(1, 3, 2), normals(2, 3, 2)
     step.log_prob(y, x, {"x0": data}).sum().backward()
-    c = step.terms[0][2]
+    c = step.terms[0][3]
     torch.testing.assert_close(
         data.grad, c * (y - step.mean(x, {"x0": data.detach()})) / step.std**2
     )

@@ -18,7 +18,8 @@ from fewstep.eval.benchmark.rows import NUMBERS, SHOWN, Row, columns
 from fewstep.eval.benchmark.store import LEFT_OUT, NEEDED, Store, key_of, missing
 from fewstep.files import sha256
 from fewstep.models.errors import ModelError
-from fewstep.plans.instructions import Combine, Plan
+from fewstep.plans.instructions import Combine
+from fewstep.plans.plan import Plan
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "version_0_1" / "bench"
 SETTINGS = json.loads((GOLDEN / "bench.json").read_text())["settings"]

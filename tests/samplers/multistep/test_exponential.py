@@ -254,7 +254,7 @@ def test_one_call_serves_every_kind_that_is_asked_of_it():
     assert plan.nfe == 6
     # node 2 serves step 2 as x0 and step 4, which reaches back over three nodes, as eps
     served = [("x0", "eps"), ("eps", "x0"), ("x0", "eps"), ("x0", "eps"), ("eps",), ("x0",)]
-    assert [tuple(kind for _, kind in e.outs) for e in plan.evaluations] == served
+    assert [tuple(kind for _, kind, _ in e.outs) for e in plan.evaluations] == served
     assert bool(torch.isfinite(sampled(plan, VP)).all())
 
 

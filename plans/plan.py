@@ -1,0 +1,81 @@
+"""A compiled fixed-grid solver: built, compared, printed and saved without a network."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+
+from ..checks import instance, number
+from ..schedules.node import Node
+from .explain import explain_plan
+from .instructions import Combine, Evaluate, Exactness, PlanData
+from .serial import plan_fields, plan_to_json
+from .type_check import check
+
+
+@dataclass(frozen=True)
+class Plan(PlanData):
+    """A compiled fixed-grid solver: frozen, hashable, compared exactly by ``==``."""
+
+    @property
+    def consistency(self) -> Exactness:
+        """The former name of ``exactness``; deprecated."""
+        warnings.warn("Plan.consistency is now Plan.exactness", DeprecationWarning, stacklevel=2)
+        return self.exactness
+
+    def close(self, other: Plan, rtol: float = 1e-12) -> bool:
+        """True when both plans do the same to relative tolerance ``rtol`` of each instruction's
+        largest coefficient."""
+        instance("other", other, Plan, "a plan")
+        number("rtol", rtol, 0.0)
+        if (
+            self.structure != other.structure
+            or self.result != other.result
+            or len(self.draws) != len(other.draws)
+        ):
+            return False
+        if not all(_node_close(a, b, rtol) for a, b in zip(self.nodes, other.nodes, strict=True)):
+            return False
+        for i, j in zip(self.code, other.code, strict=True):
+            if isinstance(i, Combine) and isinstance(j, Combine):
+                a, b = [[c for _, c in (*x.terms, *x.noise)] for x in (i, j)]
+                scale = max((abs(c) for c in (*a, *b)), default=0.0)
+                if any(abs(p - q) > rtol * scale for p, q in zip(a, b, strict=True)):
+                    return False
+            elif (
+                isinstance(i, Evaluate)
+                and isinstance(j, Evaluate)
+                and not (
+                    _node_close(i.node, j.node, rtol)
+                    and (i.to is None or j.to is None or _node_close(i.to, j.to, rtol))
+                )
+            ):
+                return False
+        return True
+
+    def renamed(self, name: str) -> Plan:
+        """The same plan under another label."""
+        instance("name", name, str, "a text")
+        return replace(self, name=name)
+
+    def explain(self) -> str:
+        """The plan as a table, one line an instruction."""
+        return explain_plan(self)
+
+    def to_json(self) -> str:
+        """The plan as JSON, exact and strict; infinities are strings, unknown numbers are null."""
+        return plan_to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan that ``to_json`` wrote, type-checked again; PlanError on anything else."""
+        plan = cls(**plan_fields(text))
+        check(plan)
+        return plan
+
+
+def _node_close(a: Node, b: Node, rtol: float) -> bool:
+    return math.isclose(a.alpha, b.alpha, rel_tol=rtol, abs_tol=rtol) and math.isclose(
+        a.sigma, b.sigma, rel_tol=rtol, abs_tol=rtol
+    )
