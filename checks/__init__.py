@@ -10,6 +10,7 @@ from .arguments import integer as integer
 from .arguments import is_finite as is_finite
 from .arguments import number as number
 from .arguments import plain as plain
+from .arguments import takes as takes
 from .devices import device as device
 from .devices import present_devices as present_devices
 from .errors import ArgumentError as ArgumentError

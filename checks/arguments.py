@@ -3,6 +3,7 @@ are as good as Python's."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import operator
@@ -19,6 +20,15 @@ def plain(value: Any) -> Any:
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
+
+
+def takes(function: Any, name: str) -> bool:
+    """Whether ``function`` takes an argument called ``name``; False where that is unknown."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a builtin without a signature
+        return False
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> str:

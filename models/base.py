@@ -16,6 +16,7 @@ each with its default:
     null_cond(cond, batch)  the condition that means "unconditional"; None where there is none
     select(rows)            the model for those rows of its batch
     parameters()            the tensors that training changes
+    two_times               ``raws`` takes ``to``, a second time (flow maps)
     preserves_input         ``raws`` never writes into ``x_in``
 
 ``complete`` is called by every public function that takes a denoiser; all code behind it reads the
@@ -32,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, takes
 from ..schedules.base import Schedule
 from ..schedules.mean_reverting import MeanReverting
 from .denoiser import Condition, Denoiser, Time, call, check_denoiser
@@ -56,6 +57,8 @@ class BaseDenoiser:
     batch: int | None = None
     classes: int = 0
     channels: tuple[str, ...] = MAIN
+    #: ``raws`` takes ``to: Time``, the second time of a flow map from ``t`` to it
+    two_times: bool = False
     #: where False, ``complete`` puts a copy of ``x_in`` in front of ``raws``
     preserves_input: bool = False
 
@@ -140,13 +143,19 @@ class Wrapper(BaseDenoiser):
     batch = _forwarded()
     classes = _forwarded()
     channels = _forwarded()
+    two_times = _forwarded()
     preserves_input = _forwarded()
 
     @override
     def raws(
-        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
+        self,
+        x_in: Tensor,
+        t: Time,
+        cond: Condition = None,
+        channels: Sequence[str] = MAIN,
+        to: Time | None = None,
     ) -> tuple[Tensor, ...]:
-        return read_raws(self.denoiser, x_in, t, cond, channels)
+        return read_raws(self.denoiser, x_in, t, cond, channels, to)
 
     @override
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
@@ -201,13 +210,20 @@ def network_classes(network: Any) -> int:
 
 
 def read_raws(
-    denoiser: Denoiser, x_in: Tensor, t: Time, cond: Condition, channels: Sequence[str] = MAIN
+    denoiser: Denoiser,
+    x_in: Tensor,
+    t: Time,
+    cond: Condition,
+    channels: Sequence[str] = MAIN,
+    to: Time | None = None,
 ) -> tuple[Tensor, ...]:
-    """``denoiser.raws``; ``channels`` is handed on only where more than the main channel is read,
-    so that a ``raws(x_in, t, cond)`` without that argument is legal."""
-    if tuple(channels) == MAIN:
-        return denoiser.raws(x_in, t, cond)
-    return denoiser.raws(x_in, t, cond, channels)  # type: ignore[call-arg]
+    """``denoiser.raws``; ``channels`` is handed on only where more than the main channel is read
+    and ``raws`` takes it, ``to`` only where there is a second time, so that a
+    ``raws(x_in, t, cond)`` is legal."""
+    further: dict[str, Any] = {} if to is None else {"to": to}
+    if tuple(channels) != MAIN and takes(denoiser.raws, "channels"):
+        further["channels"] = channels
+    return denoiser.raws(x_in, t, cond, **further)
 
 
 def read_coefficients(
@@ -243,9 +259,14 @@ class _Preserving(Wrapper):
 
     @override
     def raws(
-        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
+        self,
+        x_in: Tensor,
+        t: Time,
+        cond: Condition = None,
+        channels: Sequence[str] = MAIN,
+        to: Time | None = None,
     ) -> tuple[Tensor, ...]:
-        return read_raws(self.denoiser, x_in.clone(), t, cond, channels)
+        return read_raws(self.denoiser, x_in.clone(), t, cond, channels, to)
 
     @override
     def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
@@ -266,6 +287,7 @@ class _Completed(BaseDenoiser):
         self.classes = self._member("classes", int, 0) or network_classes(self.network)
         channels = self._member("channels", tuple, MAIN)
         self.channels = channels if channels[:1] == MAIN else MAIN
+        self.two_times = takes(own.raws, "to")
         self.offset = self._member("offset", Tensor, None)
         if isinstance(own.schedule, MeanReverting) and not hasattr(own, "offset"):
             raise ArgumentError(
@@ -290,9 +312,14 @@ class _Completed(BaseDenoiser):
 
     @override
     def raws(
-        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
+        self,
+        x_in: Tensor,
+        t: Time,
+        cond: Condition = None,
+        channels: Sequence[str] = MAIN,
+        to: Time | None = None,
     ) -> tuple[Tensor, ...]:
-        return read_raws(self.own, x_in.clone(), t, cond, channels)
+        return read_raws(self.own, x_in.clone(), t, cond, channels, to)
 
     @override
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:

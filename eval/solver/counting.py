@@ -147,10 +147,15 @@ class Counting(Wrapper):
 
     @override
     def raws(
-        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
+        self,
+        x_in: Tensor,
+        t: Time,
+        cond: Condition = None,
+        channels: Sequence[str] = MAIN,
+        to: Time | None = None,
     ) -> tuple[Tensor, ...]:
         def ask(x: Tensor, t: Time, cond: Condition) -> tuple[Tensor, ...]:
-            return read_raws(self.denoiser, x, t, cond, channels)
+            return read_raws(self.denoiser, x, t, cond, channels, to)
 
         return self._counted(ask, x_in, t, cond)
 

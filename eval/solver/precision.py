@@ -29,7 +29,12 @@ class InOwnPrecision(Wrapper):
 
     @override
     def raws(
-        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
+        self,
+        x_in: Tensor,
+        t: Time,
+        cond: Condition = None,
+        channels: Sequence[str] = MAIN,
+        to: Time | None = None,
     ) -> tuple[Tensor, ...]:
-        raws = super().raws(x_in.to(self.dtype), t, cond, channels)
+        raws = super().raws(x_in.to(self.dtype), t, cond, channels, to)
         return tuple(raw.to(x_in.dtype) for raw in raws)

@@ -158,10 +158,14 @@ def linear_combination(
 
 
 def linear_new(
-    inputs: Sequence[Tensor], rows: Sequence[Terms], firsts: Sequence[Tensor], dtype: torch.dtype
-) -> list[Tensor]:
-    """:func:`linear_step` into new tensors of ``dtype``, for launches checked beforehand:
-    ``rows[j]`` lists (input, number other than 0).
+    inputs: Sequence[Tensor],
+    rows: Sequence[Terms],
+    firsts: Sequence[Tensor],
+    dtype: torch.dtype,
+    outputs: Sequence[Tensor] | None = None,
+) -> Sequence[Tensor]:
+    """:func:`linear_step` into new tensors of ``dtype``, or into ``outputs`` of that dtype, for
+    launches checked beforehand: ``rows[j]`` lists (input, number other than 0).
 
     ``firsts[j]`` is row j's first number as a host tensor of no axes in ``dtype`` (a float would
     become one at each call). Nothing is checked here: inputs share shape and device. The bits of
@@ -171,32 +175,37 @@ def linear_new(
     for x in inputs:
         plain = plain and x.dtype == dtype
     if plain:
-        return [_new(inputs, row, first) for row, first in zip(rows, firsts, strict=True)]
-    if torch.is_grad_enabled():
+        if outputs is None:
+            return [_new(inputs, row, first) for row, first in zip(rows, firsts, strict=True)]
+        for out, row, first in zip(outputs, rows, firsts, strict=True):
+            _new(inputs, row, first, out)
+        return outputs
+    if outputs is None and torch.is_grad_enabled():
         return [
             linear_combination(
                 [inputs[i] for i, _ in row] or inputs[:1], [c for _, c in row] or [0.0], dtype
             )
             for row in rows
         ]
-    outputs = [torch.empty_like(inputs[0], dtype=dtype) for _ in rows]
+    if outputs is None:
+        outputs = [torch.empty_like(inputs[0], dtype=dtype) for _ in rows]
     for out, row in zip(outputs, rows, strict=True):
         _accumulate_blocks(out, [(inputs[i], c) for i, c in row])
     return outputs
 
 
-def _new(inputs: Sequence[Tensor], row: Terms, first: Tensor) -> Tensor:
-    """:func:`_accumulate` into a tensor of its own."""
+def _new(inputs: Sequence[Tensor], row: Terms, first: Tensor, out: Tensor | None = None) -> Tensor:
+    """:func:`_accumulate` into a tensor of its own, or into ``out``."""
     if not row:
-        return torch.zeros_like(inputs[0])
+        return torch.zeros_like(inputs[0]) if out is None else out.zero_()
     (i, c), rest = row[0], row[1:]
     if c != 1.0:
-        acc = inputs[i] * first
+        acc = torch.mul(inputs[i], first, out=out)
     elif rest:
         (j, d), rest = rest[0], rest[1:]
-        acc = torch.add(inputs[i], inputs[j], alpha=d)
+        acc = torch.add(inputs[i], inputs[j], alpha=d, out=out)
     else:
-        acc = inputs[i].clone()
+        acc = inputs[i].clone() if out is None else out.copy_(inputs[i])
     for i, c in rest:
         acc.add_(inputs[i], alpha=c)
     return acc

@@ -7,13 +7,12 @@ attribute; then ``coefficients`` and ``raws`` need no further arguments.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ...checks import unknown
+from ...checks import takes, unknown
 from ..instructions import MAIN, PlanData, PlanError
 
 if TYPE_CHECKING:
@@ -22,9 +21,22 @@ if TYPE_CHECKING:
 _ONLY_MAIN = (MAIN,)
 
 
-def channels_of(denoiser: Denoiser) -> tuple[str, ...]:
-    """The channels of ``denoiser``."""
-    return tuple(getattr(denoiser, "channels", _ONLY_MAIN))
+def channels_of(denoiser: Any) -> tuple[str, ...]:
+    """The channels of ``denoiser``; main alone for an object with the six members of the Denoiser
+    protocol."""
+    try:
+        return tuple(denoiser.channels)
+    except AttributeError:
+        return _ONLY_MAIN
+
+
+def takes_second_time(denoiser: Any) -> bool:
+    """Whether ``denoiser`` is a two-time network: its ``raws`` takes ``to``, and, where it declares
+    ``two_times``, that is True."""
+    try:
+        return bool(denoiser.two_times) and takes(denoiser.raws, "to")
+    except AttributeError:
+        return takes(denoiser.raws, "to")
 
 
 def channel_numbers(
@@ -41,30 +53,19 @@ def channel_numbers(
 def check_reads(plan: PlanData, denoiser: Denoiser) -> None:
     """PlanError unless ``denoiser`` has every channel that ``plan`` reads, and takes a second time
     where the plan gives one."""
-    given = channels_of(denoiser)
-    for channel in plan.channels:
-        if channel not in given:
-            raise PlanError(f"{plan.name or 'plan'}: " + unknown("channel", channel, given))
-    for e in plan.evaluations:
-        if e.to is None:
-            continue
-        if e.to.t is None:
-            raise PlanError(f"{plan.name or 'plan'}: the second time of a call must have a t")
-        if not takes(denoiser.raws, "to"):
-            raise PlanError(
-                f"{plan.name or 'plan'} calls the network with a second time; raws() of this "
-                "denoiser must take to= (a flow map)"
-            )
-        return
-
-
-def takes(function: Callable[..., Any], name: str) -> bool:
-    """Whether ``function`` takes an argument called ``name``."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a builtin without a signature
-        return False
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if plan.channels != _ONLY_MAIN:
+        given = channels_of(denoiser)
+        for channel in plan.channels:
+            if channel not in given:
+                raise PlanError(f"{plan.name or 'plan'}: " + unknown("channel", channel, given))
+    ends = [e.to for e in plan.evaluations if e.to is not None]
+    if any(node.t is None for node in ends):
+        raise PlanError(f"{plan.name or 'plan'}: the second time of a call must have a t")
+    if ends and not takes_second_time(denoiser):
+        raise PlanError(
+            f"{plan.name or 'plan'} calls the network with a second time: the denoiser must be a "
+            "flow map, whose raws() takes to="
+        )
 
 
 def network_raws(

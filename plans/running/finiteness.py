@@ -3,6 +3,7 @@ finite."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -65,35 +66,55 @@ def _real(value: Tensor) -> bool:
 
 
 class Watch:
-    """Finds the first call with a non-finite output: at once on the CPU, after the loop
-    elsewhere."""
+    """Finds the first call with a non-finite output: at once on the CPU, after the loop elsewhere.
+
+    On the CPU a call costs one sum for each output: the sum of numbers one of which is NaN or
+    infinite is never finite. Rows are looked at only where it is not. Elsewhere one number a sample
+    is kept on the device, and all are read together at the end.
+    """
 
     def __init__(self, calls: Sequence[Call], x: Tensor) -> None:
         self.calls, self.eager = calls, x.device.type == "cpu"
-        self.flags: list[Tensor] = []
+        self.count = 0
+        self._late: list[Tensor] = []
 
     def see(self, raws: Sequence[Tensor]) -> None:
-        """Look at the outputs of the next call."""
-        self.flags.append(_bad_rows(raws))
-        if self.eager:
-            self._raise(len(self.flags) - 1)
+        """Check the outputs of the next call."""
+        self.count += 1
+        if not self.eager:
+            self._late.append(_marks(raws))
+        elif not _finite(raws):
+            self._raise(self.count - 1, _marks(raws).isnan().tolist())
 
     def close(self, result: Tensor) -> None:
-        """Look at the result, and at what was put off."""
-        if not self.eager:
-            for k in range(len(self.flags)):
-                self._raise(k)
-        bad = _bad_rows([result])
-        if bool(bad.any()):
-            last = self.calls[-1] if self.calls else None
-            rows = tuple(bad.nonzero().flatten().tolist())
-            raise NumericalError("the result", len(self.calls), last.node.t if last else None, rows)
+        """Check the result, and before it the calls that were put off."""
+        if self.eager:
+            if not _finite([result]):
+                self._raise(self.count, _marks([result]).isnan().tolist())
+            return
+        marks = [*self._late, _marks([result])]
+        bad = torch.cat(marks).isnan().tolist()
+        for k, mark in enumerate(marks):
+            self._raise(k, bad[: len(mark)])
+            del bad[: len(mark)]
 
-    def _raise(self, k: int) -> None:
-        if bool(self.flags[k].any()):
-            rows = tuple(self.flags[k].nonzero().flatten().tolist())
+    def _raise(self, k: int, bad: list[bool]) -> None:
+        """NumericalError where a sample of call ``k`` (of the result after the last) is bad."""
+        rows = tuple(i for i, wrong in enumerate(bad) if wrong)
+        if rows and k < self.count:
             raise NumericalError("the network output", k, self.calls[k].node.t, rows)
+        if rows:
+            last = self.calls[-1] if self.calls else None
+            t = last.node.t if last else None
+            raise NumericalError("the result", len(self.calls), t, rows)
 
 
-def _bad_rows(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([~torch.isfinite(t).unsqueeze(-1).flatten(1).all(1) for t in tensors]).any(0)
+def _finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether the sum of each is finite; False may be an overflow of finite numbers."""
+    return all(math.isfinite(t.sum().item()) for t in tensors)
+
+
+def _marks(tensors: Sequence[Tensor]) -> Tensor:
+    """One number a sample: NaN where a number of it, in any of ``tensors``, is not finite, else
+    0."""
+    return sum((t.detach() * 0.0).unsqueeze(-1).flatten(1).sum(1) for t in tensors)  # type: ignore[return-value]

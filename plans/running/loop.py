@@ -9,7 +9,8 @@ without which a corrector would undo it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,88 +18,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError, described, flag, members, shown, tensor, unknown
-from ...fused.linear.eager import linear_combination, linear_new, linear_step
-from ...schedules.kinds import KINDS, convert
+from ...checks import ArgumentError, flag, members, shown, tensor
+from ...fused.linear.eager import linear_new
 from ...schedules.node import Node
-from ..instructions import MAIN, PlanError
+from ..instructions import PlanError
 from ..plan import Plan
-from .channels import channel_numbers, network_raws
+from .channels import network_raws
 from .finiteness import NumericalError as NumericalError
 from .finiteness import Watch, check_count, check_noise, check_raws
 from .lowering import Call, Program, lower
+from .noise_sources import Noise as Noise
+from .noise_sources import NoiseSource as NoiseSource
+from .noise_sources import noise_source as noise_source
+from .step_state import OnStep as OnStep
+from .step_state import Outputs as Outputs
+from .step_state import StepState as StepState
 from .tensor_versions import edited, version
 
 if TYPE_CHECKING:
     # what else drives a plan takes its type from here
     from ...models.denoiser import Denoiser as Denoiser
-
-#: ``noise(key, like)`` gives the unit normal of draw ``key``, shaped like ``like``
-NoiseSource = Callable[[int, Tensor], Tensor]
-Noise = NoiseSource | Mapping[int, Tensor] | Sequence[Tensor] | None
-
-
-class Outputs(Mapping[str, Tensor]):
-    """The evaluation just made, as any kind, computed when asked for.
-
-    ``outputs["x0"]``, ``outputs["eps"]``, ... are of the main channel,
-    ``outputs["x0", "uncond"]`` of another; ``channels`` are those that were read.
-    """
-
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        node: Node,
-        x: Tensor,
-        raws: Sequence[Tensor],
-        channels: tuple[str, ...] = (MAIN,),
-    ) -> None:
-        self._denoiser, self._node, self._x, self.raws = denoiser, node, x, tuple(raws)
-        self.channels = channels
-
-    def __getitem__(self, key: str | tuple[str, str]) -> Tensor:
-        kind, channel = (key, MAIN) if isinstance(key, str) else key
-        if kind not in KINDS:
-            raise KeyError(kind)
-        if channel not in self.channels:
-            raise KeyError(unknown("channel", channel, self.channels))
-        p, qs = channel_numbers(self._denoiser, float(self._node.t or 0.0), channel)
-        a, b = convert(self._denoiser.prediction, kind, self._node)
-        return linear_combination(
-            [self._x, *self.raws], [a + b * p, *(b * q for q in qs)], self._x.dtype
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(KINDS)
-
-    def __len__(self) -> int:
-        return len(KINDS)
-
-
-@dataclass
-class StepState:
-    """What ``on_step`` sees after each network call; return a tensor (or assign ``x_next``) to
-    replace the next state.
-
-    Attributes:
-        index: evaluation number, from 0.
-        node, next_node: where ``x`` was evaluated and where ``x_next`` will be (or has arrived,
-            after the last call).
-        x, x_next: copies, safe to keep, (B, *shape).
-        outputs: the prediction as any kind.
-        nfe: network calls so far.
-    """
-
-    index: int
-    node: Node
-    next_node: Node
-    x: Tensor
-    x_next: Tensor
-    outputs: Mapping[str, Tensor]
-    nfe: int
-
-
-OnStep = Callable[[StepState], Tensor | None]
 
 
 @dataclass
@@ -119,11 +58,10 @@ class RunState:
     firsts: Sequence[Sequence[Tensor]] = ()
 
     def __post_init__(self) -> None:
-        if self.fresh:
-            self.dtype = self.slot(0).dtype
-            self.firsts = self.program.firsts(
-                torch.float64 if self.dtype == torch.float64 else torch.float32
-            )
+        self.dtype = self.slot(0).dtype
+        self.firsts = self.program.firsts(
+            torch.float64 if self.dtype == torch.float64 else torch.float32
+        )
 
     def slot(self, index: int) -> Tensor:
         """Buffer ``index``, allocated at its first use."""
@@ -153,19 +91,34 @@ def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
         slots[i] if kind == "slot" else raws[i] if kind == "raw" else state.z(i, k)
         for kind, i in launch.operands
     ]
-    if not launch.outs:
-        pass
-    elif state.fresh:
-        outputs = linear_new(inputs, state.program.terms[k], state.firsts[k], state.dtype)
-        for index, out in zip(launch.outs, outputs, strict=True):
-            slots[index] = out
-    else:
-        outputs = [state.slot(index) for index in launch.outs]
-        linear_step(outputs, inputs, launch.matrix)
+    if launch.outs:
+        rows, firsts = state.program.terms[k], state.firsts[k]
+        if state.fresh:
+            outputs = linear_new(inputs, rows, firsts, state.dtype)
+            for index, out in zip(launch.outs, outputs, strict=True):
+                slots[index] = out
+        else:
+            outputs = [state.slot(index) for index in launch.outs]
+            _check_apart(raws, outputs)
+            with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
+                linear_new(inputs, rows, firsts, state.dtype, outputs)
     for row, number, c in launch.edits:
         if number in state.edits:
             outputs[row].add_(state.edits[number], alpha=c)
     return state.slot(state.program.result if launch.call is None else launch.call.input)
+
+
+def _check_apart(raws: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    """ArgumentError where a raw output shares memory with a buffer that is about to be written."""
+    for raw in raws:
+        start = raw.data_ptr()
+        for out in outputs:
+            distance = start - out.data_ptr()
+            if -raw.nbytes < distance < out.nbytes:
+                raise ArgumentError(
+                    "the network returned memory of this run, which later steps write into (an "
+                    "input of an earlier call?); it must return tensors of its own"
+                )
 
 
 class Cursor:
@@ -246,7 +199,14 @@ class Cursor:
         """Take the raw outputs of the network call that was due."""
         if self.index + 1 == len(self.program.launches):
             raise PlanError("the run is over")
-        check_count(raws, self.program.raws)
+        if self.state.fresh:
+            check_count(raws, self.program.raws)
+        else:
+            check_raws(raws, self.state.slot(0), self.program.raws)
+        self.advance(raws)
+
+    def advance(self, raws: Sequence[Tensor]) -> None:
+        """``step`` with raw outputs that were checked."""
         self.index += 1
         self._value = advance(self.state, self.index, raws)
 
@@ -273,38 +233,6 @@ class Cursor:
             current.copy_(x)
         if call is not None and call.input != call.state:
             torch.mul(current, call.scale, out=self.state.slot(call.input))
-
-
-def noise_source(noise: Noise) -> NoiseSource | None:
-    """A callable ``(key, like) -> z`` from a callable, a mapping by key or a sequence by key."""
-    if noise is None or callable(noise):
-        return noise
-    given: Any = noise
-    if (
-        isinstance(given, str)
-        or not hasattr(given, "__getitem__")
-        or not hasattr(given, "__len__")
-        or getattr(given, "ndim", 1) == 0
-    ):
-        raise ArgumentError(
-            f"noise={shown(noise)}: a function (key, like), or tensors by key, is wanted"
-        )
-
-    def source(key: int, like: Tensor) -> Tensor:
-        try:
-            z = given[key]
-        except (KeyError, IndexError):
-            raise PlanError(f"the plan wants noise {key}, {len(given)} given") from None
-        if tuple(getattr(z, "shape", ())) != tuple(like.shape):
-            raise ArgumentError(
-                f"noise {key} must be of the state's shape {tuple(like.shape)}, got {described(z)}"
-            )
-        try:
-            return torch.as_tensor(z, dtype=like.dtype, device=like.device)
-        except (TypeError, ValueError, RuntimeError, NotImplementedError):
-            raise ArgumentError(f"noise {key} must hold real numbers, got {described(z)}") from None
-
-    return source
 
 
 @torch.no_grad()
@@ -335,16 +263,16 @@ def run(
     calls = cursor.program.calls
     precision = torch.float32 if x.device.type == "mps" else torch.float64
     times = torch.tensor([call.node.t for call in calls], dtype=precision).to(x.device)
-    ends = _second_times(calls, times)
+    starts, ends = times.unbind(0), _second_times(calls, times).unbind(0)
     watch = Watch(calls, x) if check else None
     while (call := cursor.call) is not None:
         to = None if call.to is None else ends[call.number]
-        raws = network_raws(denoiser, cursor.x_in, times[call.number], cond, call.channels, to)
+        raws = network_raws(denoiser, cursor.x_in, starts[call.number], cond, call.channels, to)
         check_raws(raws, x, cursor.program.raws)
         if watch is not None:
             watch.see(raws)
         before = cursor.x.clone() if on_step is not None else x
-        cursor.step(raws)
+        cursor.advance(raws)
         if on_step is not None:
             _offer(on_step, cursor, denoiser, call, before, raws)
     if watch is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -182,12 +182,56 @@ def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     members("denoiser", denoiser, ("prediction", "coefficients", "input_scale"), "a denoiser")
     check_reads(plan, denoiser)
-    return _Lowering(plan, denoiser, keep).program()
+    numbers = tuple(_numbers(k, e, denoiser) for k, e in enumerate(plan.evaluations))
+    return _lowered(_Same(plan), denoiser.prediction, numbers, tuple(keep))
+
+
+class Numbers(NamedTuple):
+    """What a denoiser says about one call: its ``input_scale``, and ``(p, (q_1, ...))`` of each
+    channel that is read."""
+
+    scale: float
+    channels: tuple[tuple[str, float, tuple[float, ...]], ...]
+
+
+def _numbers(k: int, e: Evaluate, denoiser: Denoiser) -> Numbers:
+    if e.node.t is None:
+        raise PlanError(f"evaluation {k} has no time; only a plan whose nodes carry t can be run")
+    rows = []
+    for channel in e.channels:
+        p, qs = channel_numbers(denoiser, e.node.t, channel)
+        rows.append((channel, float(p), tuple(map(float, qs))))
+    return Numbers(float(denoiser.input_scale(e.node.t)), tuple(rows))
+
+
+class _Same:
+    """A plan compared by identity: its hash would visit every number."""
+
+    __slots__ = ("plan",)
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def __hash__(self) -> int:
+        return id(self.plan)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.plan is other.plan
+
+
+@lru_cache(maxsize=64)
+def _lowered(
+    same: _Same, prediction: str, numbers: tuple[Numbers, ...], keep: tuple[int, ...]
+) -> Program:
+    """The program (memoised: programs are immutable)."""
+    return _Lowering(same.plan, prediction, numbers, keep).program()
 
 
 class _Lowering:
-    def __init__(self, plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> None:
-        self.plan, self.denoiser, self.keep = plan, denoiser, keep
+    def __init__(
+        self, plan: Plan, prediction: str, numbers: tuple[Numbers, ...], keep: tuple[int, ...]
+    ) -> None:
+        self.plan, self.prediction, self.numbers, self.keep = plan, prediction, numbers, keep
         self.segments, self.evaluations = _segments(plan)
         self.last = self._last_uses()
         self.expressions: dict[int, Expression] = {0: {Operand("slot", 0): 1.0}}
@@ -195,7 +239,7 @@ class _Lowering:
         self.free: list[int] = []
         self.busy: list[tuple[int, int]] = []  # (last launch that reads it, slot)
         self.slots = 1
-        self.raws = 1
+        self.raws = max((len(qs) for n in numbers for _, _, qs in n.channels), default=1)
         self.evaluated: dict[Node, list[int]] = {}
         for k, e in enumerate(self.evaluations):
             self.evaluated.setdefault(e.node, []).append(k)
@@ -241,16 +285,11 @@ class _Lowering:
         """The predictions of call k - 1 as expressions in its state and raw outputs."""
         e = self.evaluations[k - 1]
         self.descent.evaluate(e, k - 1)
-        if e.node.t is None:
-            raise PlanError(
-                f"evaluation {k - 1} has no time; only a plan whose nodes carry t can be run"
-            )
-        numbers = {name: channel_numbers(self.denoiser, e.node.t, name) for name in e.channels}
-        self.raws = max(self.raws, *(len(qs) for _, qs in numbers.values()))
+        numbers = {channel: (p, qs) for channel, p, qs in self.numbers[k - 1].channels}
         state = self.expressions[e.state]
         for value, kind, channel in e.outs:
             p, qs = numbers[channel]
-            a, b = convert(self.denoiser.prediction, kind, e.node)
+            a, b = convert(self.prediction, kind, e.node)
             expression = {o: c * (a + b * p) for o, c in state.items()} if a + b * p != 0.0 else {}
             for j, q in enumerate(qs):
                 if b * q != 0.0:
@@ -303,11 +342,7 @@ class _Lowering:
             self.expressions[value] = {Operand("slot", slot): 1.0}
 
     def _call(self, k: int, e: Evaluate, rows: list[Row]) -> Call:
-        if e.node.t is None:
-            raise PlanError(
-                f"evaluation {k} has no time; only a plan whose nodes carry t can be run"
-            )
-        scale, state = self.denoiser.input_scale(e.node.t), self.slot_of[e.state]
+        scale, state = self.numbers[k].scale, self.slot_of[e.state]
         if scale == 1.0:
             return Call(k, e.node, state, state, 1.0, e.channels, e.to)
         source = next((r for r in rows if r.slot == state), None)

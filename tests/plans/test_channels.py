@@ -17,6 +17,7 @@ from torch import Tensor
 import fewstep
 from fewstep.checks import ArgumentTypeError
 from fewstep.eval.certificates.gaussian import last_state
+from fewstep.eval.solver.counting import Counting
 from fewstep.eval.solver.error import defects
 from fewstep.plans import (
     Evaluate,
@@ -104,6 +105,9 @@ class Guided:
     def input_scale(self, t: float) -> float:
         return 1.0
 
+    def __call__(self, x: Tensor, t: Any, cond: Any = None) -> Tensor:
+        raise AssertionError("plans ask for raw outputs")
+
 
 class Untold(Guided):
     """The same network; ``raws`` gives all outputs and is not told what is read."""
@@ -138,6 +142,9 @@ class FlowMap:
 
     def input_scale(self, t: float) -> float:
         return 1.0
+
+    def __call__(self, x: Tensor, t: Any, cond: Any = None) -> Tensor:
+        raise AssertionError("a flow map has two times")
 
 
 def read_again(plan: Plan, every: int = 1) -> Plan:
@@ -236,6 +243,8 @@ def test_channels_that_differ(kind: type[Guided], scale: float) -> None:
         factor *= e.alpha * (1.0 - s.sigma * guided) / s.alpha + e.sigma * b
     out = run(plan, denoiser, start())
     torch.testing.assert_close(out, factor * start(), rtol=1e-12, atol=1e-12)
+    wrapped = fewstep.models.Wrapper(Counting(kind(scale, a, b)))  # type: ignore[arg-type]
+    assert torch.equal(fewstep.run(plan, wrapped, start()), out)
     assert denoiser.read == [("main", "uncond") if kind is Guided else ()] * 4
     # one launch reads both raw outputs once
     launch = lower(plan, denoiser).launches[1]
@@ -267,6 +276,8 @@ def test_a_missing_channel_is_refused_before_any_call() -> None:
         run(cfg_pp([1.0, 0.5, 0.0]), Twice(VP), start())
     with pytest.raises(PlanError, match=r"second time.*to="):
         run(flow_map([1.0, 0.0]), denoiser, start())
+    with pytest.raises(PlanError, match=r"second time.*to="):
+        fewstep.run(flow_map([1.0, 0.0]), fewstep.models.Wrapper(denoiser), start())
     nodes = (VP.node(1.0), VP.node(0.5))
     timeless = dataclasses.replace(nodes[1], t=None)
     b = PlanBuilder(nodes)
@@ -287,6 +298,11 @@ def test_an_exact_flow_map_reaches_the_end(times: list[float]) -> None:
     assert plan.nfe == len(times) - 1
     out = run(plan, denoiser, start())  # type: ignore[arg-type]
     torch.testing.assert_close(out, wanted, rtol=1e-12, atol=1e-12)
+    # through the public function, and through wrappers
+    wrapped = fewstep.models.Wrapper(Counting(denoiser))  # type: ignore[arg-type]
+    assert torch.equal(fewstep.run(plan, denoiser, start()), out)  # type: ignore[arg-type]
+    assert torch.equal(fewstep.run(plan, wrapped, start()), out)
+    assert wrapped.two_times and wrapped.denoiser.calls == plan.nfe
     model = fewstep.models.GaussianMixture([[0.7]], [0.5], [1.0], VP, "x0")
     one_time = run(fewstep.plan("ddim", VP, times=times), model, start()[:, :1])
     assert (one_time - wanted[:, :1]).abs().max() > 0.05

@@ -1,0 +1,48 @@
+"""Where a run takes its noise from: a callable, or tensors by the plan's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...checks import ArgumentError, described, shown
+from ..instructions import PlanError
+
+#: ``noise(key, like)`` gives the unit normal of draw ``key``, shaped like ``like``
+NoiseSource = Callable[[int, Tensor], Tensor]
+Noise = NoiseSource | Mapping[int, Tensor] | Sequence[Tensor] | None
+
+
+def noise_source(noise: Noise) -> NoiseSource | None:
+    """A callable ``(key, like) -> z`` from a callable, a mapping by key or a sequence by key."""
+    if noise is None or callable(noise):
+        return noise
+    given: Any = noise
+    if (
+        isinstance(given, str)
+        or not hasattr(given, "__getitem__")
+        or not hasattr(given, "__len__")
+        or getattr(given, "ndim", 1) == 0
+    ):
+        raise ArgumentError(
+            f"noise={shown(noise)}: a function (key, like), or tensors by key, is wanted"
+        )
+
+    def source(key: int, like: Tensor) -> Tensor:
+        try:
+            z = given[key]
+        except (KeyError, IndexError):
+            raise PlanError(f"the plan wants noise {key}, {len(given)} given") from None
+        if tuple(getattr(z, "shape", ())) != tuple(like.shape):
+            raise ArgumentError(
+                f"noise {key} must be of the state's shape {tuple(like.shape)}, got {described(z)}"
+            )
+        try:
+            return torch.as_tensor(z, dtype=like.dtype, device=like.device)
+        except (TypeError, ValueError, RuntimeError, NotImplementedError):
+            raise ArgumentError(f"noise {key} must hold real numbers, got {described(z)}") from None
+
+    return source
