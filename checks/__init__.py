@@ -21,6 +21,7 @@ from .errors import GridError as GridError
 from .errors import ScheduleError as ScheduleError
 from .errors import UnknownName as UnknownName
 from .errors import UsageError as UsageError
+from .immutability import immutable as immutable
 from .json_text import parse_json as parse_json
 from .messages import shown as shown
 from .messages import unknown as unknown

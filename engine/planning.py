@@ -15,6 +15,7 @@ from ..samplers.floors import warn_of_floor
 from ..schedules.base import Schedule
 from ..schedules.grids.construction import MAX_STEPS, Grid
 from ..schedules.grids.request import GridRequest, count
+from .programs import grid_for
 
 
 def plan(
@@ -95,9 +96,9 @@ def request(
     elif where.nfe is not None:
         nfe = count("nfe", where.nfe, MAX_STEPS)
         steps, chosen = fitted_steps(
-            name, nfe, chosen, lambda n: where.build(schedule, n or None), where.given
+            name, nfe, chosen, lambda n: grid_for(where, schedule, n or None), where.given
         )
-    return Request(name, chosen, where.build(schedule, steps))
+    return Request(name, chosen, grid_for(where, schedule, steps))
 
 
 def resolve(

@@ -8,14 +8,12 @@ itself; with it see ``preconditioning``. A network whose time runs from noise to
 
 from __future__ import annotations
 
-import inspect
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -26,6 +24,7 @@ from ..checks import (
     ArgumentTypeError,
     UnknownName,
     flag,
+    immutable,
     integer,
     number,
     tensor,
@@ -33,124 +32,17 @@ from ..checks import (
 )
 from ..schedules.base import Real, Schedule, host_number
 from .base import MAIN, BaseDenoiser, labels_like, network_classes
+from .calls import Passing, copied, first_tensor, passing, warn_of_training
 from .denoiser import Condition, ShapeError, Time, check_kind, host_times
-from .preconditioning import EDMPreconditioning, Preconditioning, scaled_log
+from .preconditioning import EDMPreconditioning, Numbers, Preconditioning, scaled_log
 
 #: named ways to tell a network the time
 TIMES = ("t", "index", "sigma", "c_noise")
 PRECONDITIONS = ("edm",)
+#: times whose numbers and labels a wrapped network keeps
+MOST_KEPT = 4096
 
 Label = Literal["t", "index", "sigma", "c_noise"] | Callable[[Real], Real]
-
-
-@dataclass(frozen=True)
-class Passing:
-    """How a network takes its condition: ``style`` is "positional", "keyword" or "none"; ``always``
-    also when it is None."""
-
-    style: str
-    always: bool
-
-
-def passing(network: Callable[..., Any]) -> Passing:
-    """Read from the signature whether ``network`` takes a condition besides ``(x, label)``.
-
-    A parameter called ``cond`` is always given, by name. Otherwise a third positional parameter
-    without a default, or with the default None, is always given, by position. ``*args``,
-    ``**kwargs`` and signatures that cannot be read are given a condition only when there is one.
-    """
-    try:
-        parameters = list(inspect.signature(forward(network)).parameters.values())
-    except (TypeError, ValueError):
-        return Passing("positional", False)
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if any(p.name == "cond" and p.kind is not p.POSITIONAL_ONLY for p in named[2:]) or any(
-        p.name == "cond" and p.kind is p.KEYWORD_ONLY for p in parameters
-    ):
-        return Passing("keyword", True)
-    if len(named) > 2 and named[2].default in (inspect.Parameter.empty, None):
-        return Passing("positional", True)
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return Passing("positional", False)
-    return (
-        Passing("keyword", False)
-        if any(p.kind is p.VAR_KEYWORD for p in parameters)
-        else Passing("none", False)
-    )
-
-
-def forward(network: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that carries the signature: a module's ``forward``, seen through compilation and
-    data-parallel shells."""
-    if not isinstance(network, torch.nn.Module):
-        return network
-    for shell in ("_orig_mod", "module"):
-        inner = getattr(network, shell, None)
-        if isinstance(inner, torch.nn.Module) and type(network).__module__.startswith("torch."):
-            return forward(inner)
-    return network.forward
-
-
-def first_tensor(output: Any) -> Tensor:
-    """The tensor in a network's answer: itself, its ``.sample``, or the first item of a tuple or
-    list. TypeError otherwise."""
-    if isinstance(output, Tensor):
-        return output
-    inner = (
-        output[0]
-        if isinstance(output, (tuple, list)) and output
-        else getattr(output, "sample", None)
-    )
-    if isinstance(inner, Tensor):
-        return inner
-    raise ArgumentTypeError(
-        f"the network returned {type(output).__name__}; allowed: a tensor, an object with a "
-        "tensor .sample, or a tuple or list "
-        "whose first item is a tensor"
-    )
-
-
-def copied(cond: Condition) -> Condition:
-    """``cond`` with copies of its tensors."""
-    if isinstance(cond, Mapping):
-        return {
-            name: value.clone() if isinstance(value, Tensor) else value
-            for name, value in cond.items()
-        }
-    return cond.clone() if isinstance(cond, Tensor) else cond
-
-
-#: networks in training mode that were looked at, so that each is reported once
-_LOOKED_AT: WeakSet[torch.nn.Module] = WeakSet()
-_RANDOM = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._BatchNorm)
-
-
-def warn_of_training(network: torch.nn.Module) -> None:
-    """UserWarning, once a network, where it is in training mode and that changes its answers.
-
-    It does where a part in training mode is a dropout with p > 0 (samples are random) or a batch
-    norm (they depend on the batch, and its running statistics are changed). Networks without such
-    parts are not reported: only modules are looked at, so a network that calls
-    ``torch.nn.functional.dropout(x, training=self.training)`` in its ``forward`` is not seen. Call
-    ``network.eval()`` yourself.
-    """
-    if torch.compiler.is_compiling() or network in _LOOKED_AT:
-        return
-    _LOOKED_AT.add(network)
-    found = (
-        m
-        for m in network.modules()
-        if isinstance(m, _RANDOM) and m.training and getattr(m, "p", 1.0) > 0.0
-    )
-    part = next(found, None)
-    if part is not None:
-        warnings.warn(
-            f"the network {type(network).__name__} is in training mode and has "
-            f"{type(part).__name__}: its answers are random or depend "
-            "on the batch; call network.eval() before sampling",
-            UserWarning,
-            stacklevel=3,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,16 +86,12 @@ class Wrapped(BaseDenoiser):
         sign = -1.0 if self.flip_time and self.prediction == "velocity" else 1.0
         if self.precondition is None:
             return 0.0, (sign,)
-        numbers = self.precondition.numbers(self.schedule.node(t))
+        numbers = self._numbers(t)
         return sign * numbers.p, (sign * numbers.q,)
 
     def input_scale(self, t: float) -> float:
         """1, or the preconditioning's."""
-        return (
-            1.0
-            if self.precondition is None
-            else self.precondition.numbers(self.schedule.node(t)).input_scale
-        )
+        return 1.0 if self.precondition is None else self._numbers(t).input_scale
 
     def exact_label(self, t: Real) -> Real:
         """The network's time at the schedule's time ``t`` before any rounding; answers in kind
@@ -238,6 +126,10 @@ class Wrapped(BaseDenoiser):
         is not finite.
         """
         batch = like.shape[0]
+        if isinstance(self.time, str) and (not isinstance(t, Tensor) or (t.ndim == 0 and t.is_cpu)):
+            label = self._label(t.item() if isinstance(t, Tensor) else host_number(t))
+            whole = torch.int64 if isinstance(label, int) else wide_or_single(like.dtype)
+            return torch.full((batch,), label, dtype=whole, device=like.device)
         if isinstance(t, Tensor) and t.device.type != "cpu":
             found: Tensor = self.exact_label(
                 t.to(torch.float32 if t.device.type == "mps" else torch.float64)
@@ -247,10 +139,40 @@ class Wrapped(BaseDenoiser):
         if self.time == "index":
             found = found.round().clamp(0.0, self.schedule.t_max).to(torch.int64)
         elif found.is_floating_point():
-            found = found.to(torch.float64 if like.dtype == torch.float64 else torch.float32)
+            found = found.to(wide_or_single(like.dtype))
         if found.device.type == "cpu" and found.numel() == 1:  # a fill needs no transfer
             return torch.full((batch,), found.item(), dtype=found.dtype, device=like.device)
         return found.to(like.device).reshape(-1).expand(batch).contiguous()
+
+    def _label(self, t: float) -> float | int:
+        """The label at one time on the host, for the named kinds of ``time``: an integer for
+        "index". Raises ArgumentError where it is not finite."""
+        kept = None if self._kept is None else self._kept[1]
+        if kept is not None and t in kept:
+            return kept[t]
+        label: float | int = host_tensor([self.exact_label(t)], t).item()
+        if self.time == "index":
+            label = int(min(max(round(label), 0), self.schedule.t_max))
+        if kept is not None and len(kept) < MOST_KEPT:
+            kept[t] = label
+        return label
+
+    @cached_property
+    def _kept(self) -> tuple[dict[float, Numbers], dict[float, float | int]] | None:
+        """Numbers of the preconditioning and labels by time, of those computed so far; None where
+        the schedule or the preconditioning may change."""
+        return ({}, {}) if immutable(self.schedule) and immutable(self.precondition) else None
+
+    def _numbers(self, t: float) -> Numbers:
+        """The preconditioning's numbers at ``t``."""
+        assert self.precondition is not None
+        kept = None if self._kept is None else self._kept[0]
+        if kept is not None and t in kept:
+            return kept[t]
+        found = self.precondition.numbers(self.schedule.node(t))
+        if kept is not None and len(kept) < MOST_KEPT:
+            kept[t] = found
+        return found
 
     def raws(
         self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
@@ -288,6 +210,11 @@ class Wrapped(BaseDenoiser):
                 f"{tuple(x_in.shape)}"
             )
         return (raw,)
+
+
+def wide_or_single(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, float32 for all other dtypes."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def host_tensor(labels: Sequence[Any], t: Time) -> Tensor:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -170,7 +170,7 @@ def assemble(
     elif adapter.settings.get("time_embedding_type") == "learned" or settings.round_times:
         time = "index"  # a table
     made = wrap(adapter, schedule, prediction, time, precondition=precondition, shape=shape)
-    return Pretrained(**vars(made), settings=settings)
+    return Pretrained(**{f.name: getattr(made, f.name) for f in fields(made)}, settings=settings)
 
 
 @dataclass(frozen=True)

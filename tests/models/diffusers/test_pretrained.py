@@ -508,7 +508,7 @@ def test_generate_needs_the_size_of_flux(tmp_path, capsys):
         str(tmp_path / "a"),
     ]
     arguments += ["--cond", str(tmp_path / "words.safetensors"), "--format", "npz"]
-    assert main(arguments) == 3 and "--size" in capsys.readouterr().err
+    assert main(arguments) == 3 and "size" in capsys.readouterr().err
     assert (
         main([*arguments, "--size", "8 by 8"]) == 3 and "--size '8 by 8'" in capsys.readouterr().err
     )
