@@ -510,7 +510,7 @@ def test_generate_needs_the_size_of_flux(tmp_path, capsys):
     arguments += ["--cond", str(tmp_path / "words.safetensors"), "--format", "npz"]
     assert main(arguments) == 3 and "size" in capsys.readouterr().err
     assert (
-        main([*arguments, "--size", "8 by 8"]) == 3 and "--size '8 by 8'" in capsys.readouterr().err
+        main([*arguments, "--size", "8 by 8"]) == 3 and "size='8 by 8'" in capsys.readouterr().err
     )
     assert main([*arguments, "--size", "4x8"]) == 0
     made = np.load(next((tmp_path / "a" / "samples").glob("*.npz")))
