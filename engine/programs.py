@@ -15,7 +15,7 @@ from typing import Any
 
 from ..checks import immutable
 from ..models.base import BaseDenoiser, read_coefficients
-from ..plans.instructions import Plan
+from ..plans.plan import Plan
 from ..plans.running.lowering import Program, lower
 from ..schedules.base import Schedule
 from ..schedules.grids.construction import Grid
