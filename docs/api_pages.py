@@ -1,4 +1,4 @@
-"""Write the API pages: one a public room, and one row a registered sampler.
+"""Write the API pages, one a public room; the table of all samplers; the changelog.
 
 mkdocs runs this file at each build (plugin gen-files). The names are those of each room's
 ``__all__``, so that a new public name or sampler is on its page without an edit here.
@@ -115,13 +115,16 @@ def sampler_table() -> str:
 
 
 def write() -> None:
-    """Write all pages and the order in which the navigation lists them."""
+    """Write all pages, and a copy of CHANGELOG.md."""
     for name, (title, room, first) in ROOMS.items():
         if PACKAGE.joinpath("fewstep", *room.split("."), "__init__.py").exists():
             with mkdocs_gen_files.open(f"api/{name}.md", "w") as file:
                 file.write(page(title, room, first))
     with mkdocs_gen_files.open("api/all_samplers.md", "w") as file:
         file.write(sampler_table())
+    changes = Path(__file__).resolve().parent.parent / "CHANGELOG.md"
+    with mkdocs_gen_files.open("changelog.md", "w") as file:
+        file.write(changes.read_text(encoding="utf-8"))
 
 
 write()
