@@ -301,23 +301,28 @@ def refusals(refused: Refused) -> str:
     )
 
 
-PAGE = """# Grids: what `"auto"` is, and why
+PAGE = """# The default grid, `"auto"`
 
-Written by `python benchmarks/grid_choice.py --write docs/grids.md`; the choices are in `schedules/grids/auto.py`.
+Written by `python benchmarks/grid_choice.py --write docs/grids.md`; the choice is coded in
+`schedules/grids/auto.py`.
 
-Three exact models, data in about [-1, 1]: `blobs` (12 round components in 48 dimensions, widths 0.05 to 0.3), `spectra` (4 components
-in 64 dimensions, widths falling as a power law from 0.5 to 0.02) and `strokes` (200 synthetic 8 x 8 pen strokes, pixel noise 0.05).
-{batch} states `prior_scale z`, `final="zero"`, budgets of {budgets} network calls.
-Samplers: {samplers}.
-The error is the RMSE to the end point at sigma = 0 of the probability-flow ODE from the same state (which moved by at most {own:.0e} on
-doubling its steps). A figure is the geometric mean, over problems, samplers and budgets, of a grid's error divided by the least error of
-any grid there: 1 would be the best everywhere. DiscreteVP pools the tables of DDPM (linear) and Stable Diffusion (scaled linear).
+Three exact models with data in about [-1, 1]: `blobs` (12 round components in 48 dimensions,
+widths 0.05 to 0.3), `spectra` (4 components in 64 dimensions, widths falling as a power law from
+0.5 to 0.02) and `strokes` (200 synthetic 8 x 8 pen strokes, pixel noise 0.05). {batch} states
+`prior_scale z`, `final="zero"`, and budgets of {budgets} network calls. Samplers: {samplers}. The
+error is the RMSE to the end point at sigma = 0 of the probability-flow ODE from the same state
+(which moved by at most {own:.0e} on doubling its steps). Each number is the geometric mean, over
+problems, samplers and budgets, of the error of a grid divided by the smallest error of any grid:
+a grid that is always best has 1. DiscreteVP pools the tables of DDPM (linear) and Stable
+Diffusion (scaled linear).
 
 ## The choice
 
-The choice, and beside it the best other grid: its error over that of the choice, for the multisteps (dpmpp_2m, unipc) and for all
-samplers. No grid is best for both: `heun` wants more steps near the data than multisteps do. The choice is nowhere more than 30 % behind
-the best of either, and simple. `ays` is not eligible: it ends at its own last noise level, so that its error stops falling.
+The chosen grid, and the best other grid with the ratio of its error to that of the chosen one,
+for the multistep samplers (dpmpp_2m, unipc) and for all samplers. No grid is best for both,
+because `heun` needs more steps near the data than multistep samplers do. The chosen grid is
+simple, and at most 30 % behind the best grid of either group. `ays` is excluded: it ends at its
+own last noise level, so its error does not converge to 0.
 
 {choices}
 

@@ -20,51 +20,63 @@ if TYPE_CHECKING:
 
 ORDERS_PREFACE = """# Order certificates
 
-What every sampler declares, and what was found: the order walked without a network, and the slope of the error against exact solutions
-(a mixture for deterministic samplers, the law of Gaussian data for stochastic ones, whose orders are weak orders) over the finest three
-step counts whose error is above rounding. The constant is the error at the finest of them times N^declared. NFE is the number of network
-calls of 10 steps to sigma = 0, predicted = counted. A verdict is `pass` where all orders are within 0.15 of the declared one (0.25 above
-order 3) and the calls agree; the walked order of a stochastic sampler may be higher. A sampler that declares 0 claims no order (its noise
-does not vanish with the step): only its calls are counted. This page is made by
+The declared order of every sampler, compared with two measurements: the *walked* order, found
+from the plan without a network, and the *measured* order, the slope of the error against exact
+solutions over the finest three step counts N whose error is above rounding. The exact solutions
+are a Gaussian mixture for deterministic samplers and the law of Gaussian data for stochastic
+ones, whose orders are weak orders. The constant is the error at the finest N times N^declared.
+NFE is the number of network calls of 10 steps to sigma = 0, predicted and counted. The verdict is
+`pass` where both orders are within 0.15 of the declared one (0.25 above order 3) and the calls
+agree; the walked order of a stochastic sampler may be higher. A sampler that declares 0 has no
+order, because its noise does not vanish with the step: only its calls are counted. This page is
+made by
 
     fewstep certify --all --markdown > docs/certificates.md
 """
-KINDS_PREFACE = """# Orders by the network's prediction, and rounding
+KINDS_PREFACE = """# Orders by prediction type, and rounding
 
-The measured order of every sampler with its default options (weak order of a stochastic one) when the exact network answers as x0, eps, v,
-velocity or score: the slope between 160 and 320 steps (weak orders: 640 and 1280), or between the next coarser pair where that is
-rounding. fp32 and bf16: the largest difference of a run with such states to the same run in float64, over 20 steps to sigma = 0. A
-verdict is `pass` where the kinds agree within 0.05 and all lie within twice the certificate's tolerance of the declared order. This page
-is made by
+The measured order of every sampler with its default options (weak order for stochastic samplers)
+when the exact network predicts x0, eps, v, velocity or score: the slope between 160 and 320 steps
+(weak orders: 640 and 1280), or between the next coarser pair where the error is dominated by
+rounding. fp32, bf16: the largest difference between a run with states of that dtype and the same
+run in float64, over 20 steps to sigma = 0. The verdict is `pass` where the prediction types agree
+within 0.05 and all orders are within twice the tolerance of the certificate. This page is made by
 
     fewstep certify --all --kinds --markdown > docs/certificates_kinds.md
 """
 DIFFUSERS_PREFACE = """# Orders of diffusers' schedulers
 
-The measured order of scheduler objects of diffusers, their own code run in float64 against exact scores with exact
-states at the first eight calls and before the steps to sigma = 0. Claimed is `solver_order` where a class has one; UniPC's counts
-the nodes of its predictor, and its corrector adds an order. The third order of DPM-Solver's multisteps and singlesteps is a second one:
-`dpmpp_3m` and `dpmpp_3s` are the third-order methods (see [certificates](certificates.md)). This page is made by
+The measured order of the scheduler classes of diffusers. Their own code is run in float64 against
+exact scores, with exact states at the first eight calls and before the steps to sigma = 0.
+`claimed` is `solver_order` where a class has one; that of UniPC counts the nodes of the
+predictor, and the corrector adds one order. The multistep and singlestep DPM-Solver schedulers
+with `solver_order=3` measure as second order; `dpmpp_3m` and `dpmpp_3s` are the third-order
+methods (see [certificates](certificates.md)). This page is made by
 
     fewstep certify --diffusers --all --markdown > docs/certificates_diffusers.md
 """
 DRIVERS_PREFACE = """## Drivers
 
-Adaptive samplers have no order in steps: the slope of their error against the tolerance is measured, on the exact mixture or, for the SDE,
-against the exact solution along one Brownian path. `picard` with tol = 0 and `pc` without a corrector have to give the samples of a plan.
+Adaptive samplers have no order in steps. The slope of their error against the tolerance is
+measured instead: on the exact mixture, and for the SDE against the exact solution along one
+Brownian path. `picard` with tol = 0 and `pc` without a corrector must give the samples of a plan.
 """
 FLOORS_PREFACE = """## Steps in t on a table
 
-A table of noise levels has slopes that jump at its entries, so the error of a sampler that steps in t stops falling with its order: the
-root mean square error against the exact flow on 1,000 entries, by the number of steps, and the floor that `describe` and a warning state.
-A verdict is `pass` where the error at 160 steps is that within a factor of 5. Samplers that step in rho or lam have no floor.
+On a table of noise levels (`DiscreteVP`) the derivative of the path jumps at each entry, so the
+error of a sampler that steps in t reaches a floor. The columns are the root mean square error
+against the exact flow on a table of 1,000 entries, by the number of steps, and the floor stated
+by `describe` and by a warning. The verdict is `pass` where the error at 160 steps is within a
+factor of 5 of the stated floor. Samplers that step in rho or lam have no floor.
 """
 STRONG_PREFACE = """# Strong orders of stochastic samplers
 
-Strong: the slope of the root-mean-square error against the exact solution on the same Brownian path (`noise="brownian"`), on Gaussian data,
-over 40 to 320 steps. Independent: the same slope with noise that follows no path, the control. Error: on the path, at 320 steps. A
-verdict is `pass` where the path is followed (0.5 or more) and the control does not converge. Left out are samplers whose strength varies
-with the noise level or whose noise comes in jumps. This page is made by
+`strong`: the slope of the root mean square error against the exact solution on the same Brownian
+path (`noise="brownian"`), on Gaussian data, over 40 to 320 steps. `independent`: the same slope
+with independent noise, as a control. `error`: on the path, at 320 steps. The verdict is `pass`
+where the strong order is 0.5 or more and the control does not converge. Samplers whose noise
+strength varies with the noise level, or whose noise comes in jumps, are not listed. This page is
+made by
 
     fewstep certify --all --strong --markdown > docs/certificates_strong.md
 """
