@@ -57,8 +57,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--metrics",
-        help="of fd, fd_infinity, kid, is, precision, recall, density, coverage, cmmd, "
-        "memorization (default fd)",
+        help="separated by commas, such as fd,kid,precision,recall (default fd); an unknown name "
+        "lists all of them",
     )
     p.add_argument(
         "--extractor", help="the feature network, as for `fewstep ref` (default: the reference's)"

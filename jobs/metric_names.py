@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def title(metric: str, provenance: Provenance) -> str:
     """The name of a metric: FD-mnist with the bundled network fd-mnist; FID only with InceptionV3
     and the resizing of its graph."""
-    from ..eval.scoring.ratings import METRICS
+    from ..eval.scoring.rated_metrics import METRICS
 
     network, rule = (provenance.extractor or "features").partition(" ")[0], provenance.resize
     name = METRICS[metric].title

@@ -246,7 +246,7 @@ class Request:
     def of(cls, chosen: ScoringSettings, samples: Samples, device: Any) -> Request:
         """Load what the settings name. Raises FewstepError for what does not fit, before an image
         is read."""
-        from ..eval.scoring.ratings import METRICS
+        from ..eval.scoring.rated_metrics import METRICS
         from ..eval.scoring.scores import check_request, extractors, metric_names
 
         metrics, options = metric_names(chosen.metrics), _options(chosen)

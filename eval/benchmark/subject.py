@@ -37,8 +37,8 @@ from ..solver.trajectory import Reference, doubled_reference, reference_states
 from .settings import BenchSettings
 from .store import Store
 
-#: independent parts of a mixture's samples, and Student's t of their mean at 95 %
-PARTS, STUDENT = 10, 2.2622
+#: independent parts of a mixture's samples, whose mean has a 95 % interval by Student's t
+PARTS = 10
 #: RMS change of the end at which fixed steps are no longer doubled, and tolerance of exact models
 TOLERANCE, EXACT = 1e-3, 1e-8
 
@@ -200,6 +200,8 @@ class Subject:
 
     def _sliced(self, points: Tensor) -> Quality:
         """Mean over disjoint parts against as many exact draws each, with Student's interval."""
+        from scipy.stats import t  # type: ignore[import-untyped]
+
         assert isinstance(self.denoiser, GaussianMixture)
         size = len(points) // PARTS
         real = self.denoiser.sample(size * PARTS, 1).flatten(1)
@@ -207,7 +209,8 @@ class Subject:
         values = torch.tensor(
             [sliced_wasserstein(a, b, directions=100).value for a, b in pairs], dtype=torch.float64
         )
-        mean, wide = float(values.mean()), STUDENT * float(values.std()) / PARTS**0.5
+        student = float(t.ppf(0.975, PARTS - 1))
+        mean, wide = float(values.mean()), student * float(values.std()) / PARTS**0.5
         return Quality(mean, mean - wide, mean + wide, mean)
 
 

@@ -30,10 +30,9 @@ from ...schedules.grids.construction import grid
 from ..solver.counting import Counting
 from .gaussian import weak_errors
 from .problem import exact_states, mixture, mixture_eps, smooth_grid
+from .slopes import FLOOR, slope
 
 STEPS = (40, 80, 160, 320, 640, 1280, 2560)
-#: errors below this are rounding
-FLOOR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -97,56 +96,52 @@ def home_schedule(name: str) -> Schedule:
     return PATHS[registry.get(name).on[0]]
 
 
-def certify(sampler: str, *, on: str | None = None, **options: Any) -> Certificate:
-    """Measure the order of ``sampler`` with ``options`` (lower-order ends are switched off).
-
-    ``on``: the path, one of the sampler's ``on``; None for the first of them.
-    """
+def certified_options(sampler: str, options: Mapping[str, Any]) -> Any:
+    """The sampler's options dataclass from ``options``, with lower-order final steps off."""
     entry = registry.get(sampler)
-    path = entry.on[0] if on is None else choice("on", on, entry.on)
-    shown = options if on is None else {**options, "on": on}
     fields = {f.name for f in dataclasses.fields(entry.options)}
-    given = {**({"lower_order_final": False} if "lower_order_final" in fields else {}), **options}
-    chosen = registry.make_options(entry, given)
-    schedule = PATHS[path]
+    off = {"lower_order_final": False} if "lower_order_final" in fields else {}
+    return registry.make_options(entry, {**off, **options})
+
+
+def certify(sampler: str, *, on: str | None = None, **options: Any) -> Certificate:
+    """Measure the order of ``sampler`` with ``options`` (lower-order final steps off).
+
+    ``on``: the path, one of the sampler's ``on``; default the first of them.
+    """
+    entry, chosen = registry.get(sampler), certified_options(sampler, options)
+    schedule = PATHS[entry.on[0] if on is None else choice("on", on, entry.on)]
+    tau, order = entry.tau_of(chosen), entry.order_of(chosen)
+    plan, counted = _count(sampler, schedule, chosen)
+    counted_only = Certificate(
+        sampler,
+        options if on is None else {**options, "on": on},
+        stochastic=tau > 0.0,
+        declared=order,
+        walked=math.nan,
+        measured=math.nan,
+        error_constant=math.nan,
+        nfe=plan.nfe,
+        counted=counted,
+        errors=(),
+        exactness=plan.exactness,
+    )
+    if not order:
+        return counted_only
 
     def plan_of(n: int) -> Plan:
         return registry.build(sampler, smooth_grid(schedule, n), chosen)
 
-    tau = entry.tau_of(chosen)
-    order = entry.order_of(chosen)
-    plan, counted = _count(sampler, schedule, chosen)
-    if not order:
-        none = math.nan
-        return Certificate(
-            sampler,
-            shown,
-            tau > 0.0,
-            order,
-            none,
-            none,
-            none,
-            plan.nfe,
-            counted,
-            (),
-            plan.exactness,
-        )
     errors = _errors(plan_of, schedule, stochastic=tau > 0.0, warm=math.ceil(order) + 2)
     measured, constant = _slope(errors, order)
-    # a strength that varies gives its decay
+    # kappa = 1 + tau^2; samplers whose strength varies give theirs as `decay`
     walked = walked_order(plan_of, kappa=getattr(chosen, "decay", 1.0 + tau * tau))
-    return Certificate(
-        sampler,
-        shown,
-        tau > 0.0,
-        order,
-        walked,
-        measured,
-        constant,
-        plan.nfe,
-        counted,
-        tuple(errors),
-        plan.exactness,
+    return dataclasses.replace(
+        counted_only,
+        walked=walked,
+        measured=measured,
+        error_constant=constant,
+        errors=tuple(errors),
     )
 
 
@@ -197,15 +192,11 @@ def final_states(plan: Plan, schedule: Schedule, warm: int = 0) -> Tensor:
 
 
 def _slope(errors: list[tuple[int, float]], order: float) -> tuple[float, float]:
-    """Least-squares slope over the finest three step counts of at least 160 (coarser ones where the
-    error is rounding there)."""
+    """Order and error constant: the slope over the finest three step counts whose error is above
+    rounding, and the finest error times ``N^order``."""
     if not errors:
         return math.inf, 0.0
-    tail = [(math.log(n), math.log(e)) for n, e in errors[-3:]]
-    mean_n, mean_e = (sum(v) / len(tail) for v in zip(*tail, strict=True))
-    spread = sum((n - mean_n) ** 2 for n, _ in tail)
-    slope = -sum((n - mean_n) * (e - mean_e) for n, e in tail) / spread if spread else math.nan
-    return slope, errors[-1][1] * errors[-1][0] ** order
+    return slope(errors[-3:]), errors[-1][1] * errors[-1][0] ** order
 
 
 def _count(sampler: str, schedule: Schedule, options: Any) -> tuple[Plan, int]:

@@ -23,7 +23,8 @@ from ...schedules import VPLinear
 from ...schedules.grids.construction import Grid, grid
 from .gaussian import MEAN, STD
 from .problem import exact_states, mixture, smooth_grid
-from .strong import exact_end, slope
+from .slopes import slope
+from .strong import exact_end
 
 SEEDS = tuple(range(16))
 

@@ -11,7 +11,6 @@ run in float64, over 20 steps to sigma = 0.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,9 +29,10 @@ from ...samplers import registry
 from ...schedules.base import Schedule
 from ...schedules.grids.construction import grid
 from ...schedules.kinds import KINDS
-from .certification import FLOOR, home_schedule, tolerance
+from .certification import certified_options, home_schedule, tolerance
 from .gaussian import MEAN, STD, Affine, law_errors
 from .problem import exact_states, mixture, smooth_grid
+from .slopes import FLOOR
 
 #: pairs of step counts, the first whose finer error is above rounding counts; weak errors reach
 #: their slope later
@@ -72,12 +72,7 @@ class Kinds:
 def certify_kinds(sampler: str, **options: Any) -> Kinds:
     """Measure ``sampler`` with ``options`` for every kind of network and for fp32 and bf16 states
     (lower-order ends switched off)."""
-    entry = registry.get(sampler)
-    fields = {f.name for f in dataclasses.fields(entry.options)}
-    chosen = registry.make_options(
-        entry,
-        {**({"lower_order_final": False} if "lower_order_final" in fields else {}), **options},
-    )
+    entry, chosen = registry.get(sampler), certified_options(sampler, options)
     schedule = home_schedule(sampler)
     order = entry.order_of(chosen)
     stochastic = entry.tau_of(chosen) > 0.0

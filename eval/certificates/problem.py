@@ -71,27 +71,18 @@ def exact_states(node: Node, levels: tuple[float, ...] = QUANTILES) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def _quantile(node: Node, level: float) -> float:
+    from scipy.optimize import brentq  # type: ignore[import-untyped]
+
     centres = [node.alpha * m for m in MEANS]
     widths = [math.hypot(node.alpha * s, node.sigma) for s in STDS]
     parts = list(zip(WEIGHTS, centres, widths, strict=True))
-    low = min(c - 12.0 * w for c, w in zip(centres, widths, strict=True))
-    high = max(c + 12.0 * w for c, w in zip(centres, widths, strict=True))
-    x = 0.5 * (low + high)
-    for _ in range(200):
-        upper = level > 0.5  # measured from the nearer tail, so that nothing cancels
-        tail = sum(
-            p * 0.5 * math.erfc((x - c if upper else c - x) / (w * math.sqrt(2.0)))
-            for p, c, w in parts
-        )
-        excess = (1.0 - level) - tail if upper else tail - level
-        low, high = (low, x) if excess > 0.0 else (x, high)
-        density = sum(
-            p * math.exp(-0.5 * ((x - c) / w) ** 2) / (w * math.sqrt(2.0 * math.pi))
-            for p, c, w in parts
-        )
-        step = x - excess / density if density > 0.0 else math.nan
-        following = step if low < step < high else 0.5 * (low + high)
-        if abs(following - x) <= 1e-16 * abs(x) + 1e-18:
-            return following
-        x = following
-    return x
+    low = min(c - 12.0 * w for _, c, w in parts)
+    high = max(c + 12.0 * w for _, c, w in parts)
+    side, tail = (-1.0, 1.0 - level) if level > 0.5 else (1.0, level)
+
+    def excess(x: float) -> float:
+        """The mass of the nearer tail, where nothing cancels, less the mass wanted there."""
+        z = ((p, side * (c - x) / (w * math.sqrt(2.0))) for p, c, w in parts)
+        return sum(p * 0.5 * math.erfc(v) for p, v in z) - tail
+
+    return float(brentq(excess, low, high, xtol=1e-18, rtol=4.0 * np.finfo(np.float64).eps))

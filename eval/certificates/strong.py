@@ -32,6 +32,7 @@ from ...plans.running.loop import run
 from ...schedules.base import Schedule
 from ...schedules.node import Node
 from .gaussian import MEAN, STD
+from .slopes import slope
 
 #: resolution of the paths used here: below the smallest step
 TOLERANCE = 2.0**-12
@@ -115,13 +116,3 @@ def strong_errors(
             (n, float((run(plan, model, x, noise=source) - wanted).square().mean().sqrt()))
         )
     return Strong(tuple(errors), slope(errors))
-
-
-def slope(errors: Sequence[tuple[float, float]]) -> float:
-    """Least squares of -log error against the log of the first number (steps, a tolerance)."""
-    logs = [(math.log(n), math.log(e)) for n, e in errors]
-    mean_n, mean_e = (sum(v) / len(logs) for v in zip(*logs, strict=True))
-    found: float = -sum((n - mean_n) * (e - mean_e) for n, e in logs) / sum(
-        (n - mean_n) ** 2 for n, _ in logs
-    )
-    return found

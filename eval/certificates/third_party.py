@@ -25,6 +25,7 @@ from ...checks import ArgumentError, unknown
 from ...schedules import DiscreteVP, Flow, VPLinear
 from ...schedules.node import Node
 from .problem import exact_states, mixture_eps
+from .slopes import FLOOR, slope
 
 #: numbers of steps; one more than a multiple of 40, so that evenly spaced tables have common nodes
 STEPS = (41, 81, 161, 321)
@@ -98,12 +99,9 @@ def certify_diffusers(name: str, **config: Any) -> ThirdParty:
                     "schedulers have a pathwise order here"
                 )
             errors.append((steps, first))
-    counts, values = zip(
-        *[(math.log(n), math.log(e)) for n, e in errors if e > 1e-12][-3:], strict=True
-    )
-    slope = -float(np.polyfit(counts, values, 1)[0])
+    order = slope([(n, e) for n, e in errors if e > FLOOR][-3:])
     default = accepted["solver_order"].default if "solver_order" in accepted else None
-    return ThirdParty(name, config, config.get("solver_order", default), slope, tuple(errors))
+    return ThirdParty(name, config, config.get("solver_order", default), order, tuple(errors))
 
 
 def _scheduler(name: str) -> Any:

@@ -9,7 +9,6 @@ bias off to first order.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,12 +132,10 @@ def frechet_infinity(
 
 def line(x: Tensor, y: Tensor) -> tuple[float, float]:
     """Intercept of the least-squares line through (x, y), and its standard error."""
-    spread = x - x.mean()
-    squares = float(spread.square().sum())
-    slope = float((spread * y).sum()) / squares
-    intercept = float(y.mean()) - slope * float(x.mean())
-    residual = float((y - intercept - slope * x).square().sum()) / (len(x) - 2)
-    return intercept, math.sqrt(residual * (1.0 / len(x) + float(x.mean()) ** 2 / squares))
+    from scipy.stats import linregress  # type: ignore[import-untyped]
+
+    found = linregress(x.numpy(), y.numpy())
+    return float(found.intercept), float(found.intercept_stderr)
 
 
 def finite_sample_bias(stats: FeatureStats, count: int) -> float:

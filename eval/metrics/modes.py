@@ -43,6 +43,8 @@ def mode_coverage(
     A sample belongs to the mode that is nearest in deviations. ``expected`` is
     ``P(chi_q <= radius)``: 0.989 for 3 deviations in the plane.
     """
+    from scipy.stats import chi  # type: ignore[import-untyped]
+
     centres, x = couple(means, generated, ("means", "generated"))
     k = len(centres)
     width = numbers(std, "std")
@@ -71,9 +73,7 @@ def mode_coverage(
     counts = torch.bincount(owner, minlength=k).double()
     held = torch.bincount(owner[good], minlength=k).double()
     found = counts / len(x)
-    expected = float(
-        torch.special.gammainc(torch.tensor(x.shape[1] / 2.0), torch.tensor(radius**2 / 2.0))
-    )
+    expected = float(chi.cdf(radius, x.shape[1]))
     real = target > 0.0
     covered = int((held[real] >= 0.01 * target[real] * len(x)).sum())
     kl = torch.where(found > 0.0, found * (found / target).log(), 0.0).sum()

@@ -23,8 +23,10 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
 def normal_quantile(level: float) -> float:
-    """z with ``P(|N(0, 1)| < z) = level``."""
-    return math.sqrt(2.0) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
+    """The two-sided normal quantile: z with ``P(|N(0, 1)| < z) = level``."""
+    from scipy.stats import norm  # type: ignore[import-untyped]
+
+    return float(norm.isf(0.5 * (1.0 - level)))
 
 
 def jackknife_error(without: Tensor) -> float:
@@ -34,12 +36,13 @@ def jackknife_error(without: Tensor) -> float:
 
 
 def wilson(share: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson's interval of a share of ``n`` independent samples (Wilson 1927, doi
-    10.1080/01621459.1927.10502953): sane at 0 and 1."""
-    z = normal_quantile(level)
-    middle = (share + z * z / (2 * n)) / (1.0 + z * z / n)
-    half = z / (1.0 + z * z / n) * math.sqrt(share * (1.0 - share) / n + (z / (2 * n)) ** 2)
-    return min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share)
+    """Wilson interval for a share of ``n`` independent samples (Wilson 1927, doi
+    10.1080/01621459.1927.10502953). Unlike the normal interval it stays in [0, 1] and has a
+    positive width at shares of 0 and 1."""
+    from scipy.stats import binomtest
+
+    found = binomtest(round(share * n), n).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def row_sums(rows: Tensor, columns: Tensor, kernel: Kernel, skip_diagonal: bool = False) -> Tensor:

@@ -28,7 +28,8 @@ from ..features.loading import load_extractor
 from ..features.moments import Provenance
 from ..features.value_range import Range, Values, check_range
 from .features import KEEP, Collected
-from .ratings import METRICS, Material, Rating, RatingOptions
+from .rated_metrics import METRICS
+from .ratings import Rating, RatingInput, RatingOptions
 from .reference import FeatureSet, extractor_of, load_reference
 
 
@@ -127,8 +128,8 @@ def rate(
     made = provenance or Provenance()
     names = metric_names(metrics)
     check_request(names, reference, collected.count, made, options.strict)
-    material = Material(collected, reference, held_out, options)
-    ratings = {name: METRICS[name].compute(material) for name in names}
+    features = RatingInput(collected, reference, held_out, options)
+    ratings = {name: METRICS[name].compute(features) for name in names}
     for name, rating in ratings.items():
         if not math.isfinite(rating.value):
             raise ScoreError(f"{name} is {rating.value}: the features cannot be scored")

@@ -14,7 +14,8 @@ import torch
 import fewstep
 from fewstep.engine.paths import LamPath, PlanPath, layers, noise_for
 from fewstep.eval.certificates.problem import mixture, smooth_grid
-from fewstep.eval.certificates.strong import slope, strong_errors
+from fewstep.eval.certificates.slopes import slope
+from fewstep.eval.certificates.strong import strong_errors
 from fewstep.fused.brownian.path import PATH_STREAM, BrownianPath
 from fewstep.fused.brownian.tree import Piece, interval
 from fewstep.fused.noise import normal_pairs

@@ -127,7 +127,7 @@ def test_how_often_a_wide_distance_is_resampled(monkeypatch: pytest.MonkeyPatch)
         asked.append(resamples)
         return E.Estimate(1.0, low=0.0, high=2.0, std=0.5)
 
-    monkeypatch.setattr("fewstep.eval.scoring.ratings.frechet_interval", counted)
+    monkeypatch.setattr("fewstep.eval.scoring.rated_metrics.frechet_interval", counted)
     for dim in (256, 257):
         rated("fd", normal(260, dim, 1), normal(8, dim, 0))
     assert asked == [200, 20]

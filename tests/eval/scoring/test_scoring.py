@@ -21,7 +21,8 @@ from fewstep.eval.scoring.intervals import (
     wilson,
 )
 from fewstep.eval.scoring.neighbours import neighbourhood
-from fewstep.eval.scoring.ratings import METRICS, RatingOptions
+from fewstep.eval.scoring.rated_metrics import METRICS
+from fewstep.eval.scoring.ratings import RatingOptions
 from fewstep.eval.scoring.scores import check_request, metric_names, rate
 
 F64 = torch.float64
