@@ -13,7 +13,7 @@ from .options import option_text
 if TYPE_CHECKING:
     from ..eval import Certificate
     from ..eval.certificates.drivers import DriverCertificate
-    from ..eval.certificates.prediction_types import Kinds
+    from ..eval.certificates.prediction_types import PredictionTypes
     from ..eval.certificates.strong_orders import StrongCertificate
     from ..eval.certificates.table_floors import FloorCertificate
     from ..eval.certificates.third_party import ThirdParty
@@ -152,7 +152,7 @@ def order_record(c: Certificate) -> dict[str, Any]:
     return {**out, "errors": [list(pair) for pair in c.errors]}
 
 
-def kinds_cells(k: Kinds) -> tuple[str, ...]:
+def prediction_types_cells(k: PredictionTypes) -> tuple[str, ...]:
     """One row of the table by kind."""
     orders = tuple(f"{order:.2f}" for order in k.orders.values()) or ("-",) * 5
     return (
@@ -164,7 +164,7 @@ def kinds_cells(k: Kinds) -> tuple[str, ...]:
     )
 
 
-def kinds_record(k: Kinds) -> dict[str, Any]:
+def prediction_types_record(k: PredictionTypes) -> dict[str, Any]:
     """The same as strict JSON."""
     return {
         "sampler": k.name,
@@ -281,9 +281,9 @@ def _orders(name: str, options: dict[str, Any]) -> Any:
 
 
 def _kinds(name: str, options: dict[str, Any]) -> Any:
-    from ..eval.certificates.prediction_types import certify_kinds
+    from ..eval.certificates.prediction_types import certify_prediction_types
 
-    return certify_kinds(name, **options)
+    return certify_prediction_types(name, **options)
 
 
 def _third_party(name: str, options: dict[str, Any]) -> Any:
@@ -317,8 +317,8 @@ TABLES = {
         (46, 8, 5, 5, 5, 8, 5, 7, 7, 7),
         KINDS_PREFACE,
         _kinds,
-        kinds_cells,
-        kinds_record,
+        prediction_types_cells,
+        prediction_types_record,
         lambda k: bool(k.passed),
     ),
     "diffusers": Table(

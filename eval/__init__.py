@@ -35,12 +35,12 @@ __all__ = [
     "ProvenanceError",
     "Rating",
     "RatingOptions",
-    "Reference",
     "ScoreError",
     "Scores",
     "SolverError",
     "Straightness",
     "StrongError",
+    "TrajectoryReference",
     "TwoSample",
     "WeakDifference",
     "WeakError",
@@ -128,8 +128,8 @@ if TYPE_CHECKING:
     from .solver.error import LocalErrors, SolverError, local_errors, solver_error
     from .solver.pathwise import PathReference, StrongError, strong_error
     from .solver.trajectory import (
-        Reference,
         Straightness,
+        TrajectoryReference,
         doubled_reference,
         reference_states,
         straightness,
@@ -187,7 +187,7 @@ else:
         "solver.error": ("LocalErrors", "SolverError", "local_errors", "solver_error"),
         "features.storage": ("data_hash", "load_features", "load_stats", "save_stats"),
         "solver.trajectory": (
-            "Reference",
+            "TrajectoryReference",
             "Straightness",
             "doubled_reference",
             "reference_states",
@@ -201,6 +201,8 @@ else:
             "weak_error",
         ),
     }
+    #: former name -> present name
+    _RENAMED = {"Reference": "TrajectoryReference"}
     #: name -> the module that it comes from
     _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -208,6 +210,12 @@ else:
     def __getattr__(name: str) -> object:
         from importlib import import_module
 
+        if name in _RENAMED:
+            from warnings import warn
+
+            present = _RENAMED[name]
+            warn(f"eval.{name} is now eval.{present}", DeprecationWarning, stacklevel=2)
+            return getattr(import_module(f".{_HOME[present]}", __name__), present)
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -21,7 +21,7 @@ from ...engine.planning import Request
 from ...samplers import registry
 from ..errors import ScoreError
 from ..solver.error import refuse_noise
-from ..solver.trajectory import Reference
+from ..solver.trajectory import TrajectoryReference
 from .report.samples import shown
 from .result import ModelFacts
 from .rows import Kind, Row, columns, root_interval
@@ -48,7 +48,7 @@ class Measurement:
         self.subject, self.store, self.report = subject, store, report
         self.settings = subject.settings
         self.tell(f"reference end points of {self.settings.n} seeds")
-        self.reference: Reference = subject.reference(store)
+        self.reference: TrajectoryReference = subject.reference(store)
         self.warm = False
 
     def tell(self, text: str) -> None:

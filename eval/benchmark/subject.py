@@ -33,7 +33,7 @@ from ..metrics.distances import sliced_wasserstein
 from ..metrics.frechet import frechet_distance
 from ..metrics.intervals import frechet_interval
 from ..solver.precision import InOwnPrecision, own_dtype
-from ..solver.trajectory import Reference, doubled_reference, reference_states
+from ..solver.trajectory import TrajectoryReference, doubled_reference, reference_states
 from .settings import BenchSettings
 from .store import Store
 
@@ -130,7 +130,7 @@ class Subject:
             else None
         )
 
-    def reference(self, store: Store) -> Reference:
+    def reference(self, store: Store) -> TrajectoryReference:
         """Converged end points of all seeds, from the cache where they are there."""
         s, exact = self.settings, own_dtype(self.denoiser) == torch.float64
         tolerance = s.tolerance if s.tolerance is not None else EXACT if exact else TOLERANCE
@@ -159,9 +159,9 @@ class Subject:
             {"start": start, "end": end},
             {"error": repr(error), "nfe": str(nfe)},
         )
-        return Reference((), (start, end), error, nfe)
+        return TrajectoryReference((), (start, end), error, nfe)
 
-    def _followed(self, seeds: Sequence[int], tolerance: float, exact: bool) -> Reference:
+    def _followed(self, seeds: Sequence[int], tolerance: float, exact: bool) -> TrajectoryReference:
         from ...schedules.grids.construction import grid
 
         ends = grid("lam", self.denoiser.schedule, 2, final=self.settings.final)
@@ -216,7 +216,7 @@ class Subject:
 
 def _reference_of(
     arrays: Mapping[str, Tensor], notes: Mapping[str, str], count: int
-) -> Reference | None:
+) -> TrajectoryReference | None:
     """The end points that the cache kept; None where they are of another form."""
     try:
         start, end, error, nfe = (
@@ -228,7 +228,7 @@ def _reference_of(
     except (KeyError, ValueError):
         return None
     return (
-        Reference((), (start, end), error, nfe)
+        TrajectoryReference((), (start, end), error, nfe)
         if start.shape == end.shape and start.ndim and len(start) == count
         else None
     )

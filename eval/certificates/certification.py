@@ -133,7 +133,7 @@ def certify(sampler: str, *, on: str | None = None, **options: Any) -> Certifica
         return registry.build(sampler, smooth_grid(schedule, n), chosen)
 
     errors = _errors(plan_of, schedule, stochastic=tau > 0.0, warm=math.ceil(order) + 2)
-    measured, constant = _slope(errors, order)
+    measured, constant = _order_and_constant(errors, order)
     # kappa = 1 + tau^2; samplers whose strength varies give theirs as `decay`
     walked = walked_order(plan_of, kappa=getattr(chosen, "decay", 1.0 + tau * tau))
     return dataclasses.replace(
@@ -191,7 +191,7 @@ def final_states(plan: Plan, schedule: Schedule, warm: int = 0) -> Tensor:
     return cursor.result
 
 
-def _slope(errors: list[tuple[int, float]], order: float) -> tuple[float, float]:
+def _order_and_constant(errors: list[tuple[int, float]], order: float) -> tuple[float, float]:
     """Order and error constant: the slope over the finest three step counts whose error is above
     rounding, and the finest error times ``N^order``."""
     if not errors:

@@ -44,7 +44,7 @@ AGREEMENT = 0.05
 
 
 @dataclass(frozen=True)
-class Kinds:
+class PredictionTypes:
     """What was measured for one sampler with one set of options.
 
     Attributes:
@@ -69,7 +69,7 @@ class Kinds:
         return near and max(orders) - min(orders) <= AGREEMENT
 
 
-def certify_kinds(sampler: str, **options: Any) -> Kinds:
+def certify_prediction_types(sampler: str, **options: Any) -> PredictionTypes:
     """Measure ``sampler`` with ``options`` for every kind of network and for fp32 and bf16 states
     (lower-order ends switched off)."""
     entry, chosen = registry.get(sampler), certified_options(sampler, options)
@@ -86,19 +86,19 @@ def certify_kinds(sampler: str, **options: Any) -> Kinds:
         )
 
     plan = registry.build(sampler, grid("lam", schedule, ROUNDING_STEPS), chosen)
-    return Kinds(
+    return PredictionTypes(
         sampler,
         options,
         stochastic,
         order,
-        {kind: _slope(partial(error, kind), WEAK_PAIRS if stochastic else PAIRS) for kind in KINDS}
+        {kind: _order(partial(error, kind), WEAK_PAIRS if stochastic else PAIRS) for kind in KINDS}
         if order
         else {},
         {name: rounding(plan, schedule, dtype) for name, dtype in DTYPES.items()},
     )
 
 
-def _slope(error: Callable[[int], float], pairs: Sequence[tuple[int, int]]) -> float:
+def _order(error: Callable[[int], float], pairs: Sequence[tuple[int, int]]) -> float:
     """``log2`` of the error ratio of the finest pair whose finer error is above rounding."""
     for fine, coarse in pairs:
         e = error(fine)
@@ -107,7 +107,7 @@ def _slope(error: Callable[[int], float], pairs: Sequence[tuple[int, int]]) -> f
     return math.inf
 
 
-def follow(
+def loop_result(
     plan: Plan,
     denoiser: Denoiser,
     x: Tensor,
@@ -129,7 +129,7 @@ def path_error(plan: Plan, schedule: Schedule, kind: str, warm: int) -> float:
     """Largest error of the final states on the mixture; the states at the first ``warm`` step
     boundaries are made exact."""
     known = {node: exact_states(node) for node in plan.nodes[1 : warm + 1]}
-    out = follow(plan, mixture(schedule, kind), exact_states(plan.start), known)
+    out = loop_result(plan, mixture(schedule, kind), exact_states(plan.start), known)
     return float((out - exact_states(plan.end)).abs().max())
 
 
@@ -146,7 +146,7 @@ def law_error(plan: Plan, schedule: Schedule, kind: str) -> float:
     x[1] = 1.0
     rows = torch.eye(2 + draws, dtype=torch.float64)
     out = (
-        follow(plan, model, x, noise=lambda key, like: rows[:, 2 + key : 3 + key])
+        loop_result(plan, model, x, noise=lambda key, like: rows[:, 2 + key : 3 + key])
         .flatten()
         .tolist()
     )
@@ -160,9 +160,12 @@ def rounding(plan: Plan, schedule: Schedule, dtype: torch.dtype) -> float:
     start = 1.0 if schedule.prior_scale == 1.0 else schedule.prior_scale
     x = (start * torch.linspace(-1.5, 1.5, 8, dtype=torch.float64)[:, None]).to(dtype)
     model = mixture(schedule, "v")
-    exact = follow(plan, model, x.double(), noise=lambda key, like: torch.ones_like(like))
+    exact = loop_result(plan, model, x.double(), noise=lambda key, like: torch.ones_like(like))
     return float(
-        (follow(plan, model, x, noise=lambda key, like: torch.ones_like(like)).double() - exact)
+        (
+            loop_result(plan, model, x, noise=lambda key, like: torch.ones_like(like)).double()
+            - exact
+        )
         .abs()
         .max()
     )

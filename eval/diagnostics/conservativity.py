@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ...models.denoiser import Condition, Denoiser
 from ...schedules.node import Node
-from ..solver.batches import slices
+from ..solver.batches import row_batches
 from ..solver.precision import InOwnPrecision
 from .derivatives import (
     data_of,
@@ -33,7 +33,7 @@ from .derivatives import (
     push,
     score_graph,
     seeds_of,
-    unit,
+    unit_vector,
 )
 
 
@@ -94,7 +94,7 @@ def score_asymmetry(
     found = torch.zeros(len(nodes), 2, len(data), dtype=torch.float64)
     count = 0
     for i, node in enumerate(nodes):
-        for rows, own in slices(len(data), batch, cond):
+        for rows, own in row_batches(len(data), batch, cond):
             x = noised(denoiser, data[rows], node, chosen[rows])
             vectors = directions(x, trace, probes, probe, chosen[rows])
             count = 0 if vectors is None else len(vectors)
@@ -119,7 +119,7 @@ def _norms(
     x, score = score_graph(model, x, node, cond)
     if vectors is None:
         jacobian = torch.stack(
-            [pull(score, x, unit(x, k)).flatten(1) for k in range(x[0].numel())], dim=1
+            [pull(score, x, unit_vector(x, k)).flatten(1) for k in range(x[0].numel())], dim=1
         )
         return (jacobian - jacobian.mT).square().sum(dim=(1, 2)), jacobian.square().sum(dim=(1, 2))
     odd, all_ = x.new_zeros(len(x)), x.new_zeros(len(x))

@@ -162,7 +162,7 @@ def directions(
     return probe_vectors(seeds, x, probes, probe)
 
 
-def unit(x: Tensor, k: int) -> Tensor:
+def unit_vector(x: Tensor, k: int) -> Tensor:
     """The k-th unit vector for every sample of ``x``."""
     e = torch.zeros_like(x)
     e.flatten(1)[:, k] = 1.0

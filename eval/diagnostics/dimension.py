@@ -27,7 +27,7 @@ from ...fused.noise.seeded import normals
 from ...models.denoiser import Condition, Denoiser
 from ...schedules.node import Node
 from ..errors import ScoreError
-from ..solver.batches import condition, slices
+from ..solver.batches import condition, row_batches
 from ..solver.precision import InOwnPrecision
 from .derivatives import data_of, directions, noisy_node, score_graph, score_of, seeds_of
 
@@ -133,7 +133,7 @@ def _cloud(
     )[0]
     x = node.alpha * x0 + node.sigma * z
     parts = []
-    for rows, _ in slices(count, batch):
+    for rows, _ in row_batches(count, batch):
         part = x[rows]
         parts.append(score_of(model, part, node, _repeated(cond, len(part))).flatten(1))
     scores = torch.cat(parts)
@@ -173,7 +173,7 @@ def flipd(
     node = _small(denoiser, t)
     chosen = seeds_of(len(data), seed, seeds)
     parts = []
-    for rows, own in slices(len(data), batch, cond):
+    for rows, own in row_batches(len(data), batch, cond):
         at = node.alpha * data[rows]
         vectors = directions(at, trace, probes, probe, chosen[rows])
         x, score = score_graph(model, at, node, own)

@@ -25,7 +25,7 @@ from ...models.denoiser import Condition, Denoiser
 from ...schedules import PFGMPP
 from ...schedules.node import Node
 from ..errors import ScoreError
-from ..solver.batches import condition, slices
+from ..solver.batches import condition, row_batches
 from ..solver.precision import InOwnPrecision
 from .derivatives import (
     NOT_TWICE,
@@ -37,7 +37,7 @@ from .derivatives import (
     pull,
     score_graph,
     seeds_of,
-    unit,
+    unit_vector,
 )
 from .time_derivative import WAYS, by_jvp, central, chosen_way, refuse_rounded, step_of
 
@@ -119,7 +119,7 @@ def fokker_planck_residual(
     way = chosen_way(derivative, model, first, nodes[0], h, condition(cond, slice(0, 1)))
     found = torch.zeros(len(nodes), 3, len(data), dtype=torch.float64)
     for i, node in enumerate(nodes):
-        for rows, own in slices(len(data), batch, cond):
+        for rows, own in row_batches(len(data), batch, cond):
             x = noised(denoiser, data[rows], node, chosen[rows])
             vectors = directions(x, trace, probes, probe, chosen[rows])
             slope = (
@@ -182,7 +182,7 @@ def _bends(score: Tensor, x: Tensor, vectors: Tensor | None) -> Iterator[Tensor]
     ``J^T v`` depends on v, unless an operation of the network ends the graph there; then it is no
     constant but unknown.
     """
-    for v in [unit(x, k) for k in range(x[0].numel())] if vectors is None else vectors:
+    for v in [unit_vector(x, k) for k in range(x[0].numel())] if vectors is None else vectors:
         cotangent = v.detach().clone().requires_grad_()
         product = pull(score, x, cotangent, twice=True)
         bend, linear = derivatives((product * v).sum(), (x, cotangent))

@@ -21,7 +21,7 @@ from ...files import sha256
 from ..errors import ScoreError
 from .grey_levels import QUANTIZE, levels, one_of
 from .moments import FeatureStats, Moments, Provenance
-from .resizing import RESIZERS, fitted
+from .resizing import RESIZERS, network_input
 from .value_range import Range, Values
 
 #: where a network runs; None: where it is
@@ -147,7 +147,7 @@ def wrap_extractor(
         )
     first = next(iter(network.parameters()), None)
     device = None if first is None else first.device
-    ready = unit if prepare is None else prepare
+    ready = to_signed if prepare is None else prepare
     if resize in RESIZERS:
         ready, shape = sized(ready, name, shape, resize), None
     return FeatureExtractor(
@@ -170,10 +170,12 @@ def sized(
             f"{name}: the rule {rule!r} wants the shape (c, h, w) that images are brought to"
         )
     channels, height, width = shape
-    return lambda image: ready(fitted(image, channels, (height, width), rule).to(image.device))
+    return lambda image: ready(
+        network_input(image, channels, (height, width), rule).to(image.device)
+    )
 
 
-def unit(image: Tensor) -> Tensor:
+def to_signed(image: Tensor) -> Tensor:
     """0..255 to float32 in [-1, 1]."""
     return image.to(torch.float32) / 127.5 - 1.0
 

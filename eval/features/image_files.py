@@ -141,7 +141,7 @@ def packed_arrays(part: Part) -> dict[str, Any] | str:
         return str(error).strip() or type(error).__name__
 
 
-def picture(data: bytes, value_range: Range = None) -> Any:
+def read_image(data: bytes, value_range: Range = None) -> Any:
     """One picture's file as uint8 (c, h, w); a floating point npy file is judged by its values, as
     a source of one image. Raises ArgumentError (ScoreError, PictureError or ArrayError) for what is
     not read."""

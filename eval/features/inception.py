@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...models.errors import ModelError
-from .extractors import Device, FeatureExtractor, module_hash, placed, unit
-from .resizing import check_rule, fitted
+from .extractors import Device, FeatureExtractor, module_hash, placed, to_signed
+from .resizing import check_rule, network_input
 
 SIDE = 299
 
@@ -49,8 +49,8 @@ def inception_extractor(
     weight: Any = last.weight
 
     def compute(image: Tensor) -> Tensor:
-        x = fitted(image, 3, (SIDE, SIDE), rule).to(image.device)
-        x = unit(x) if rule == "torch" else (x - 128.0) / 128.0
+        x = network_input(image, 3, (SIDE, SIDE), rule).to(image.device)
+        x = to_signed(x) if rule == "torch" else (x - 128.0) / 128.0
         for stage in stages:
             x = stage(x)
         pooled = x.flatten(1)

@@ -12,7 +12,7 @@ from ...checks import unknown
 from ...models.classifier import classifier_folder, load_classifier
 from ...models.errors import ModelError
 from ..errors import ScoreError
-from .extractors import Device, FeatureExtractor, placed, sized, unit
+from .extractors import Device, FeatureExtractor, placed, sized, to_signed
 from .grey_levels import one_of
 from .moments import FeatureStats
 from .resizing import check_rule
@@ -89,7 +89,7 @@ def _classifier(
     size = network.config.image_size
     shape = (network.config.channels, size, size)
     known = str(config.get("name", "classifier")) + ("-logits" if logits else "")
-    ready = unit if rule == "none" else sized(unit, known, shape, rule)
+    ready = to_signed if rule == "none" else sized(to_signed, known, shape, rule)
     compute = _channels_last(network.forward if logits else network.features, ready)
     return FeatureExtractor(
         compute, known, digest, shape if rule == "none" else None, rule, quantize, where

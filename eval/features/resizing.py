@@ -104,7 +104,7 @@ def resized(image: Tensor, size: Size, rule: str) -> Tensor:
     return make(image, size)
 
 
-def fitted(image: Tensor, channels: int, size: Size, rule: str) -> Tensor:
+def network_input(image: Tensor, channels: int, size: Size, rule: str) -> Tensor:
     """``resized`` images with ``channels`` channels; a grey image is repeated for each. ScoreError
     for other numbers of channels."""
     if image.ndim == 4 and image.shape[1] not in (1, channels):

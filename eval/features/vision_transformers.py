@@ -23,7 +23,7 @@ from ...models.errors import ModelError
 from ...models.weights import CONFIG, read_json
 from ..errors import ScoreError
 from .extractors import Device, FeatureExtractor, module_hash, placed
-from .resizing import check_rule, fitted
+from .resizing import check_rule, network_input
 
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor"
@@ -61,7 +61,7 @@ def vision_extractor(
 
     def prepare(image: Tensor) -> Tensor:
         if rule != PROCESSOR:
-            return (fitted(image, 3, shape, rule).cpu() / 255.0 - mean) / std
+            return (network_input(image, 3, shape, rule).cpu() / 255.0 - mean) / std
         colour = image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image
         pictures = [picture.permute(1, 2, 0).cpu().numpy() for picture in colour]
         found: Tensor = processor(

@@ -44,7 +44,7 @@ def classifier_test(reference: Any, generated: Any, *, folds: int = 5, seed: int
     # (folds, rows, q), the reference's rows first
     train, test = others.flatten(1, 2), parts.flatten(1, 2)
     mean, std = train.mean(dim=1, keepdim=True), train.std(dim=1, keepdim=True).clamp_min(1e-12)
-    guess = _fitted((train - mean) / std, (test - mean) / std, generator)
+    guess = _trained_logits((train - mean) / std, (test - mean) / std, generator)
     half = n // folds
     found = 0.5 * (
         (guess[:, :half] <= 0.0).double().mean(dim=1) + (guess[:, half:] > 0.0).double().mean(dim=1)
@@ -54,7 +54,7 @@ def classifier_test(reference: Any, generated: Any, *, folds: int = 5, seed: int
     )
 
 
-def _fitted(x: Tensor, test: Tensor, generator: torch.Generator) -> Tensor:
+def _trained_logits(x: Tensor, test: Tensor, generator: torch.Generator) -> Tensor:
     """Logits on ``test`` of one network a fold, trained on ``x`` (folds, rows, q), whose second
     half is labelled 1."""
     x, test = x.float(), test.float()

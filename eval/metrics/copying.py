@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ScoreError
-from .matrices import blocks, couple
+from .matrices import couple, distance_blocks
 
 #: a sample counts as copied where its nearest training point is this much nearer than the second
 RATIO = 1.0 / 3.0
@@ -78,7 +78,7 @@ def two_nearest(x: Tensor, points: Tensor, skip_self: bool = False) -> tuple[Ten
     nearest. ``skip_self``: x is points."""
     count = min(2, len(points) - skip_self)
     found, index = torch.empty(len(x), count, dtype=x.dtype), torch.empty(len(x), dtype=torch.int64)
-    for rows, distance in blocks(x, points):
+    for rows, distance in distance_blocks(x, points):
         if skip_self:
             distance[torch.arange(len(distance)), torch.arange(rows.start, rows.stop)] = torch.inf
         best = distance.topk(count, largest=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ScoreError
 from .intervals import Estimate
-from .matrices import at_least_one, blocks, couple, permutation, positive, seeded
+from .matrices import at_least_one, couple, distance_blocks, permutation, positive, seeded
 
 #: quantile levels on which slices of unequal sizes are compared
 LEVELS = 1024
@@ -39,7 +39,7 @@ def sliced_wasserstein(
         else torch.randn(dim, directions, generator=generator, dtype=x.dtype)
     )
     u = u / u.norm(dim=0, keepdim=True)
-    costs = slices(x @ u, y @ u, order)
+    costs = sliced_costs(x @ u, y @ u, order)
     mean = float(costs.mean())
     value = mean ** (1.0 / order)
     count = len(costs)
@@ -48,7 +48,7 @@ def sliced_wasserstein(
     return Estimate(value, std=error, n_ref=len(x), n_gen=len(y), seed=seed)
 
 
-def slices(a: Tensor, b: Tensor, order: float) -> Tensor:
+def sliced_costs(a: Tensor, b: Tensor, order: float) -> Tensor:
     """``W_p^p`` of each column of two matrices."""
     a, b = a.sort(dim=0).values, b.sort(dim=0).values
     if len(a) != len(b):
@@ -79,7 +79,7 @@ def wasserstein(
         )
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
-    cost = torch.cat([distance for _, distance in blocks(x, y)]).pow(order)
+    cost = torch.cat([distance for _, distance in distance_blocks(x, y)]).pow(order)
     rows, columns = linear_sum_assignment(cost.numpy())
     return Estimate(float(cost[rows, columns].mean()) ** (1.0 / order), n_ref=len(x), n_gen=len(y))
 
@@ -92,7 +92,7 @@ def energy_distance(reference: Any, generated: Any) -> Estimate:
     """
     x, y = couple(reference, generated, least=2)
     across, own_x, own_y = (
-        sum(float(d.sum()) for _, d in blocks(a, b)) for a, b in ((x, y), (x, x), (y, y))
+        sum(float(d.sum()) for _, d in distance_blocks(a, b)) for a, b in ((x, y), (x, x), (y, y))
     )
     m, n = len(x), len(y)
     value = 2.0 * across / (m * n) - own_x / (m * (m - 1)) - own_y / (n * (n - 1))

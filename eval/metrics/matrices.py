@@ -101,7 +101,7 @@ def fraction(name: str, value: Any) -> float:
     return found
 
 
-def blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def distance_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """``(rows, |x_i - y_j|)`` for blocks of rows of ``x``; exact differences' norms, not those of
     the expanded square."""
     rows = max(BLOCK // max(len(y), 1), 1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ScoreError
-from .matrices import blocks, couple, matrix, numbers, positive
+from .matrices import couple, distance_blocks, matrix, numbers, positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def mode_coverage(
     radius = positive("radius", radius)
     target = shares / shares.sum()
     owner, good = torch.empty(len(x), dtype=torch.int64), torch.empty(len(x), dtype=torch.bool)
-    for rows, distance in blocks(x, centres):
+    for rows, distance in distance_blocks(x, centres):
         nearest = (distance / widths).min(dim=1)
         owner[rows], good[rows] = nearest.indices, nearest.values < radius
     counts = torch.bincount(owner, minlength=k).double()

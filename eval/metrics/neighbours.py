@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .matrices import at_least_one, blocks, couple
+from .matrices import at_least_one, couple, distance_blocks
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def precision_recall(
     (own,) = radii(g, (k,))
     inside = torch.zeros(len(g), dtype=torch.bool)
     recalled, covered, hits = 0, 0, 0
-    for rows, distance in blocks(r, g):
+    for rows, distance in distance_blocks(r, g):
         inside |= (distance <= radius[rows, None]).any(dim=0)
         recalled += int((distance <= own[None, :]).any(dim=1).sum())
         close = distance < wide[rows, None]
@@ -69,7 +69,7 @@ def radii(x: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
     """``rho_k`` of every row of ``x`` for each k."""
     most = max(ks)
     found = torch.empty(len(x), most, dtype=x.dtype)
-    for rows, distance in blocks(x, x):
+    for rows, distance in distance_blocks(x, x):
         distance[torch.arange(len(distance)), torch.arange(rows.start, rows.stop)] = torch.inf
         found[rows] = distance.topk(most, largest=False).values
     return [found[:, k - 1] for k in ks]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ...checks import unknown
 from ...models.errors import ModelError
 from ..errors import ScoreError
-from ..features.extractors import module_hash, unit
+from ..features.extractors import module_hash, to_signed
 from ..features.inception import read_state
 
 #: convolutions (channels, side, stride, padding) and maximum pools (side, stride); outputs are
@@ -83,7 +83,9 @@ class Lpips:
             x, y = layer(x), layer(y)
             if index in self.taps:
                 total += (
-                    (self.heads[taken] * (_unit(x) - _unit(y)).square()).sum(dim=1).mean(dim=(1, 2))
+                    (self.heads[taken] * (_normalised(x) - _normalised(y)).square())
+                    .sum(dim=1)
+                    .mean(dim=(1, 2))
                 )
                 taken += 1
         return total
@@ -99,7 +101,7 @@ class Lpips:
             raise ScoreError(
                 f"images must be uint8 or floating point in [-1, 1], got {given.dtype}"
             )
-        x = unit(given) if given.dtype == torch.uint8 else given.to(torch.float32)
+        x = to_signed(given) if given.dtype == torch.uint8 else given.to(torch.float32)
         if not bool(torch.isfinite(x).all()) or float(x.abs().max() if x.numel() else 0.0) > 1.01:
             raise ScoreError("images must be finite and in [-1, 1]")
         shift, scale = (
@@ -196,5 +198,5 @@ def _heads(path: Path, widths: tuple[int, ...]) -> list[Tensor]:
     return [row.float() for row in rows if row is not None]
 
 
-def _unit(features: Tensor) -> Tensor:
+def _normalised(features: Tensor) -> Tensor:
     return features / (features.square().sum(dim=1, keepdim=True) + 1e-8).sqrt()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..metrics.matrices import at_least_one, blocks, couple
+from ..metrics.matrices import at_least_one, couple, distance_blocks
 from ..metrics.neighbours import radii
 from .intervals import jackknife_error
 
@@ -50,7 +50,7 @@ def neighbourhood(
     inside, hits = torch.zeros(m, dtype=torch.bool), torch.zeros(m, dtype=torch.float64)
     alone, change = torch.zeros(m, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
     covered, recalled = 0, 0
-    for rows, distance in blocks(r, g):
+    for rows, distance in distance_blocks(r, g):
         inside |= (distance <= radius[rows, None]).any(dim=0)
         close = distance < wide[rows, None]
         hits += close.sum(dim=0)
@@ -73,7 +73,7 @@ def neighbourhood(
 def _balls(g: Tensor, k: int) -> Balls:
     radius, wider = (torch.empty(len(g), dtype=g.dtype) for _ in range(2))
     nearest = torch.empty(len(g), k, dtype=torch.int64)
-    for rows, distance in blocks(g, g):
+    for rows, distance in distance_blocks(g, g):
         distance[torch.arange(len(distance)), torch.arange(rows.start, rows.stop)] = torch.inf
         best = distance.topk(k + 1, largest=False)
         radius[rows], wider[rows], nearest[rows] = (

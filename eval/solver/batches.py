@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from torch import Tensor
-
 from ...checks import integer
+from ...models.denoiser import Condition
 
-Cond = Tensor | Mapping[str, Tensor] | None
 
-
-def slices(n: int, batch: int | None, cond: Cond = None) -> Iterator[tuple[slice, Cond]]:
+def row_batches(
+    n: int, batch: int | None, cond: Condition = None
+) -> Iterator[tuple[slice, Condition]]:
     """The rows of ``n`` samples, at most ``batch`` at a time (all for None), with their conditions.
     ValueError for batch < 1."""
     size = n if batch is None else batch
@@ -22,7 +21,7 @@ def slices(n: int, batch: int | None, cond: Cond = None) -> Iterator[tuple[slice
         yield rows, condition(cond, rows)
 
 
-def condition(cond: Cond, rows: slice) -> Cond:
+def condition(cond: Condition, rows: slice) -> Condition:
     """The conditions of some samples."""
     if isinstance(cond, Mapping):
         return {name: value[rows] for name, value in cond.items()}

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...engine.planning import Request, request
 from ...engine.sampling import execute, start_state
 from ...fused.noise.seeded import check_seeds, seeds_from
-from ...models.denoiser import Denoiser
+from ...models.denoiser import Condition, Denoiser
 from ...plans.instructions import Combine, Evaluate
 from ...plans.plan import Plan
 from ...plans.running.channels import network_raws
@@ -30,10 +30,10 @@ from ...schedules.node import Node
 from ..errors import ScoreError
 from .deviation import Deviation
 from .precision import InOwnPrecision
-from .trajectory import Cond, Reference, reference_states, rms
+from .trajectory import TrajectoryReference, reference_states, rms
 
 
-class SolverError(Deviation[Reference]):
+class SolverError(Deviation[TrajectoryReference]):
     """Error of a solver: the distance to the model's converged probability-flow end points."""
 
 
@@ -50,8 +50,8 @@ def solver_error(
     seeds: Sequence[int] | None = None,
     x: Tensor | None = None,
     shape: Sequence[int] | None = None,
-    cond: Cond = None,
-    reference: Reference | None = None,
+    cond: Condition = None,
+    reference: TrajectoryReference | None = None,
     tolerance: float | None = None,
     dtype: torch.dtype = torch.float64,
     **options: Any,
@@ -112,7 +112,7 @@ class LocalErrors:
 
     nodes: tuple[Node, ...]
     error: tuple[float, ...]
-    reference: Reference
+    reference: TrajectoryReference
 
 
 def local_errors(
@@ -126,8 +126,8 @@ def local_errors(
     n: int = 16,
     seed: int = 0,
     shape: Sequence[int] | None = None,
-    cond: Cond = None,
-    reference: Reference | None = None,
+    cond: Condition = None,
+    reference: TrajectoryReference | None = None,
     tolerance: float | None = None,
     **options: Any,
 ) -> LocalErrors:
@@ -159,7 +159,7 @@ def local_errors(
 
 @torch.no_grad()
 def defects(
-    plan: Plan, denoiser: Denoiser, exact: Sequence[Tensor], cond: Cond = None
+    plan: Plan, denoiser: Denoiser, exact: Sequence[Tensor], cond: Condition = None
 ) -> list[float]:
     """RMS difference between each boundary state of ``plan``, as its last Combine there makes it,
     and ``exact``, which replaces it: the order walk (``plans.walk``) with a network."""
@@ -184,7 +184,7 @@ def defects(
     return found
 
 
-def _predictions(i: Evaluate, x: Tensor, denoiser: Denoiser, cond: Cond) -> dict[int, Tensor]:
+def _predictions(i: Evaluate, x: Tensor, denoiser: Denoiser, cond: Condition) -> dict[int, Tensor]:
     if i.node.t is None:
         raise ScoreError(f"{i.node} has no time: the model cannot be asked there")
     scale = denoiser.input_scale(i.node.t)

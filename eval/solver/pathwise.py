@@ -23,7 +23,7 @@ from ...engine.paths import PlanPath, clipped
 from ...engine.planning import Request, request
 from ...engine.sampling import run, start_state
 from ...fused.noise.seeded import check_seeds, seeds_from
-from ...models.denoiser import Denoiser
+from ...models.denoiser import Condition, Denoiser
 from ...plans.plan import Plan
 from ...samplers import registry
 from ...schedules.base import Schedule
@@ -32,10 +32,10 @@ from ...schedules.grids.request import GridRequest
 from ...schedules.node import Node
 from ..certificates.strong import TOLERANCE
 from ..errors import ScoreError
-from .batches import slices
+from .batches import row_batches
 from .deviation import Deviation
 from .precision import InOwnPrecision
-from .trajectory import Cond, rms
+from .trajectory import rms
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def strong_error(
     seed: int = 0,
     seeds: Sequence[int] | None = None,
     shape: Sequence[int] | None = None,
-    cond: Cond = None,
+    cond: Condition = None,
     refine: int = 32,
     reference: PathReference | None = None,
     reference_sampler: tuple[str, Mapping[str, Any]] | None = None,
@@ -127,7 +127,7 @@ def strong_error(
             model, fine, asked, refine, chosen, start, cond, batch, shortest(plan)
         )
     _fits(reference, asked, plan, chosen, start)
-    x = follow(plan, model, start, chosen, reference.tol, cond, batch)
+    x = run_on_paths(plan, model, start, chosen, reference.tol, cond, batch)
     return StrongError.of(x, reference, plan.nfe)
 
 
@@ -156,19 +156,19 @@ def shortest(plan: Plan) -> float:
     return min(clipped(draw.end.lam) - clipped(draw.start.lam) for draw in plan.draws)
 
 
-def follow(
+def run_on_paths(
     plan: Plan,
     model: Denoiser,
     start: Tensor,
     seeds: Sequence[int],
     tol: float,
-    cond: Cond,
+    cond: Condition,
     batch: int | None,
 ) -> Tensor:
     """The result of ``plan`` from ``start`` (B, *shape) on the paths of ``seeds``, ``batch``
     samples at a time."""
     parts = []
-    for rows, own in slices(len(seeds), batch, cond):
+    for rows, own in row_batches(len(seeds), batch, cond):
         some = tuple(seeds[rows])
         parts.append(
             run(plan, model, start[rows], noise=PlanPath(plan, some, tol=tol), seeds=some, cond=own)
@@ -214,7 +214,7 @@ def _reference(
     refine: int,
     seeds: tuple[int, ...],
     start: Tensor,
-    cond: Cond,
+    cond: Condition,
     batch: int | None,
     least: float,
 ) -> PathReference:
@@ -223,7 +223,7 @@ def _reference(
         for parts in (refine, refine // 2)
     ]
     tol = min(TOLERANCE, 2.0 ** math.floor(math.log2(min(least, *(shortest(p) for p in plans)))))
-    end, half = (follow(p, model, start, seeds, tol, cond, batch) for p in plans)
+    end, half = (run_on_paths(p, model, start, seeds, tol, cond, batch) for p in plans)
     tau = registry.get(fine.name).tau_of(fine.options)
     return PathReference(
         _ends(asked.grid),

@@ -11,7 +11,7 @@ still.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...engine.planning import Request
 from ...engine.sampling import execute
-from ...models.denoiser import Denoiser
+from ...models.denoiser import Condition, Denoiser
 from ...samplers import registry
 from ...schedules.grids.construction import Grid
 from ...schedules.grids.construction import grid as make_grid
@@ -34,11 +34,10 @@ TOLERANCE, COARSE = 1e-8, 1e-6
 LOOSER = 10.0
 #: steps with which doubling begins and ends, and its method
 FIRST, LAST, DOUBLED = 32, 512, ("unipc", {"order": 3})
-Cond = Tensor | Mapping[str, Tensor] | None
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class TrajectoryReference:
     """Converged states from one start.
 
     Attributes:
@@ -65,9 +64,9 @@ def reference_states(
     grid: Grid,
     *,
     tolerance: float | None = None,
-    cond: Cond = None,
+    cond: Condition = None,
     every: bool = True,
-) -> Reference:
+) -> TrajectoryReference:
     """The probability-flow trajectory through ``x`` (B, *shape), a state at the grid's first node,
     at its nodes (``every``) or its end.
 
@@ -82,9 +81,9 @@ def reference_states(
         raise ScoreError(f"tolerance={tolerance!r}: allowed are numbers from 1e-12 to 1e-3")
     nodes = _ends(grid) if not every else grid.nodes
     x = x.to(torch.float64)
-    tight, nfe = _follow(model, x, nodes, grid, tolerance, cond)
-    loose, _ = _follow(model, x, nodes, grid, tolerance * LOOSER, cond)
-    return Reference(nodes, tight, rms(tight[-1] - loose[-1]), nfe)
+    tight, nfe = _converged_states(model, x, nodes, grid, tolerance, cond)
+    loose, _ = _converged_states(model, x, nodes, grid, tolerance * LOOSER, cond)
+    return TrajectoryReference(nodes, tight, rms(tight[-1] - loose[-1]), nfe)
 
 
 def doubled_reference(
@@ -92,10 +91,10 @@ def doubled_reference(
     x: Tensor,
     *,
     tolerance: float = 1e-3,
-    cond: Cond = None,
+    cond: Condition = None,
     final: str = "zero",
     most: int = LAST,
-) -> Reference:
+) -> TrajectoryReference:
     """The probability-flow end point from ``x`` (B, *shape), a state at t_max: UniPC-3 on the grid
     ``lam``, its steps doubled from 32 until the RMS change of the end is at most ``tolerance``, or
     ``most`` steps are reached. ``error`` is the last change, an upper estimate of the error of the
@@ -117,7 +116,7 @@ def doubled_reference(
         )
         error = rms(end - ends[-1]) if ends else math.inf
         ends, nfe = [end], nfe + facts.nfe
-    return Reference((grid[0], grid[-1]), (x, ends[-1]), error, nfe)
+    return TrajectoryReference((grid[0], grid[-1]), (x, ends[-1]), error, nfe)
 
 
 def _ends(grid: Grid) -> tuple[Node, ...]:
@@ -127,8 +126,13 @@ def _ends(grid: Grid) -> tuple[Node, ...]:
     return tuple(node for k, node in enumerate(nodes) if k == 0 or node != nodes[k - 1])
 
 
-def _follow(
-    denoiser: Denoiser, x: Tensor, nodes: Sequence[Node], grid: Grid, tolerance: float, cond: Cond
+def _converged_states(
+    denoiser: Denoiser,
+    x: Tensor,
+    nodes: Sequence[Node],
+    grid: Grid,
+    tolerance: float,
+    cond: Condition,
 ) -> tuple[tuple[Tensor, ...], int]:
     """States at ``nodes`` and the network calls made."""
     options = registry.make_options(
@@ -178,7 +182,7 @@ class Straightness:
 
 def straightness(nodes: Sequence[Node], states: Sequence[Tensor]) -> Straightness:
     """From the states (B, *shape) of a trajectory at ``nodes``, at least three, such as a
-    ``Reference`` on a fine grid."""
+    ``TrajectoryReference`` on a fine grid."""
     if len(nodes) != len(states) or len(nodes) < 3:
         raise ScoreError(
             f"{len(nodes)} nodes and {len(states)} states: as many of both, at least 3"

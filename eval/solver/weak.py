@@ -26,7 +26,7 @@ from ..certificates.gaussian import last_state, law_differences
 from ..errors import ScoreError
 from .error import solver_error
 from .pathwise import PathReference, strong_error
-from .trajectory import Reference
+from .trajectory import TrajectoryReference
 
 #: (B, *shape) -> (B,)
 TestFunction = Callable[[Tensor], Tensor]
@@ -64,7 +64,7 @@ class WeakError:
 
     differences: Mapping[str, WeakDifference]
     nfe: int
-    reference: PathReference | Reference
+    reference: PathReference | TrajectoryReference
 
     def __getitem__(self, name: str) -> WeakDifference:
         return self.differences[name]

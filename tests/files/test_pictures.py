@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from fewstep.eval import open_source
-from fewstep.eval.features.image_files import picture
+from fewstep.eval.features.image_files import read_image
 from fewstep.files import pictures as reader
 from fewstep.files.pictures import PictureError, read_picture
 from fewstep.train.data import DataError, load_images
@@ -315,10 +315,10 @@ def test_npy_images():
         signed.astype(">f8"),
         signed.astype(np.float16),
     ):
-        assert np.array_equal(picture(stored(array)), first(COLOUR)), array.dtype
-    assert np.array_equal(picture(stored(GREY)), first(GREY))
+        assert np.array_equal(read_image(stored(array)), first(COLOUR)), array.dtype
+    assert np.array_equal(read_image(stored(GREY)), first(GREY))
     assert np.array_equal(
-        picture(stored(first(COLOUR).astype(np.float32)), value_range=(0, 255)), first(COLOUR)
+        read_image(stored(first(COLOUR).astype(np.float32)), value_range=(0, 255)), first(COLOUR)
     )
 
 
@@ -342,4 +342,4 @@ def test_npy_images():
 )
 def test_npy_files_that_are_no_images(array, match):
     with pytest.raises(ValueError, match=match):
-        picture(stored(array))
+        read_image(stored(array))

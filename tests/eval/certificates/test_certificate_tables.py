@@ -11,7 +11,7 @@ from fewstep.cli.certify_tables import TABLES, finite, shown, title
 from fewstep.eval import Certificate
 from fewstep.eval.certificates.certification import tolerance
 from fewstep.eval.certificates.drivers import DriverCertificate
-from fewstep.eval.certificates.prediction_types import Kinds
+from fewstep.eval.certificates.prediction_types import PredictionTypes
 from fewstep.eval.certificates.strong_orders import StrongCertificate
 from fewstep.eval.certificates.third_party import ThirdParty
 
@@ -100,7 +100,7 @@ def test_rows_of_the_other_tables() -> None:
     third = ThirdParty("DDIMScheduler", {"eta": 0.0}, None, 1.02, ((40, 0.2), (80, 0.1)))
     assert TABLES["diffusers"].cells(third) == ("DDIMScheduler eta=0.0", "-", "1.02", "1.0e-01")
     assert TABLES["diffusers"].cells(ThirdParty("X", {}, 3, 2.0, ((40, 0.2),)))[1] == "3"
-    kinds = Kinds(
+    kinds = PredictionTypes(
         "heun",
         {},
         False,
@@ -127,7 +127,9 @@ def test_rows_of_the_other_tables() -> None:
         (2.31, 2.31, False),
         (1.69, 1.69, False),
     ):
-        assert Kinds("heun", {}, False, 2.0, {"x0": low, "eps": high}, {}).passed is passed
+        assert (
+            PredictionTypes("heun", {}, False, 2.0, {"x0": low, "eps": high}, {}).passed is passed
+        )
     for name, row in (
         ("strong", strong),
         ("drivers", driver),

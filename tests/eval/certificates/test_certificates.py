@@ -12,8 +12,8 @@ from fewstep.cli import certify
 from fewstep.eval.certificates.drivers import MEASURES, certify_driver
 from fewstep.eval.certificates.prediction_types import (
     KINDS,
-    Kinds,
-    certify_kinds,
+    PredictionTypes,
+    certify_prediction_types,
     law_error,
     path_error,
     rounding,
@@ -48,7 +48,7 @@ def test_every_kind_of_network_gives_the_same_error(name, options):
 
 
 def test_kinds_of_a_second_order_method():
-    k = certify_kinds("dpmpp_2m")
+    k = certify_prediction_types("dpmpp_2m")
     assert list(k.orders) == list(KINDS)
     assert all(abs(order - 2.0) < 0.1 for order in k.orders.values())
     assert 1e-9 < k.rounding["fp32"] < 1e-5 < 1e-3 < k.rounding["bf16"] < 0.2
@@ -59,8 +59,8 @@ def test_kinds_of_a_second_order_method():
     "orders", [{"x0": 2.0, "eps": 1.9}, {"x0": 1.0, "eps": 1.0}, {"x0": 3.0, "eps": 3.0}]
 )
 def test_kinds_that_disagree_or_miss_do_not_pass(orders):
-    assert Kinds("a", {}, False, 2, {"x0": 2.0, "eps": 2.02}, {}).passed
-    assert not Kinds("a", {}, False, 2, orders, {}).passed
+    assert PredictionTypes("a", {}, False, 2, {"x0": 2.0, "eps": 2.02}, {}).passed
+    assert not PredictionTypes("a", {}, False, 2, orders, {}).passed
 
 
 def test_rounding_is_zero_without_rounding():

@@ -28,7 +28,7 @@ from fewstep.eval import (
 )
 from fewstep.eval.features.inception import read_state
 from fewstep.eval.features.loading import KINDS
-from fewstep.eval.features.resizing import RESIZERS, fitted, resized
+from fewstep.eval.features.resizing import RESIZERS, network_input, resized
 from fewstep.eval.metrics.perceptual import NETS, WIDTHS
 from fewstep.models import ModelError
 
@@ -122,10 +122,11 @@ def test_no_two_rules_are_the_same():
 def test_grey_images_become_three_channels_and_other_numbers_are_refused():
     grey = images(2, 1, 8)
     assert torch.equal(
-        fitted(grey, 3, (5, 5), "clean"), resized(grey.expand(-1, 3, -1, -1), (5, 5), "clean")
+        network_input(grey, 3, (5, 5), "clean"),
+        resized(grey.expand(-1, 3, -1, -1), (5, 5), "clean"),
     )
     with pytest.raises(ScoreError, match="2 channels: 3, or 1"):
-        fitted(images(2, 2, 8), 3, (5, 5), "clean")
+        network_input(images(2, 2, 8), 3, (5, 5), "clean")
     with pytest.raises(ScoreError, match="did you mean 'clean'"):
         resized(grey, (5, 5), "cleen")
     with pytest.raises(ScoreError, match="sizes of at least 1"):

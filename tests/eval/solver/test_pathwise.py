@@ -175,7 +175,7 @@ def test_a_reference_serves_its_own_start_and_strength():
     assert again.reference is first.reference
     for sampler, change, message in (
         ("ddpm", {"n": 4}, "other seeds"),
-        ("ddpm", {"final": "zero"}, "ends elsewhere"),
+        ("ddpm", {"final": "zero"}, "differs from the sampler"),
         ("dpmpp_2m_sde", {"eta": 0.5}, "tau"),
     ):
         arguments = {"steps": 4, "n": 3, "reference": first.reference, **COMMON, **change}

@@ -103,3 +103,11 @@ def test_three_nodes_are_the_least() -> None:
     assert straightness(nodes, points).length > 1.0
     with pytest.raises(ScoreError):
         straightness(nodes[:2], points[:2])
+
+
+def test_the_former_name_of_a_trajectory_warns():
+    import fewstep.eval
+
+    with pytest.warns(DeprecationWarning, match="eval.TrajectoryReference"):
+        former = fewstep.eval.Reference
+    assert former is fewstep.eval.TrajectoryReference
