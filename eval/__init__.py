@@ -1,5 +1,5 @@
-"""Scoring: certificates of solvers against exact solutions, solver error on a model, distances of
-samples and of their features.
+"""Evaluation: order certificates of samplers, solver error on a model, diagnostics of scores,
+metrics and scores of samples, benchmarks.
 
 Names are imported at first use.
 """

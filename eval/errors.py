@@ -1,4 +1,4 @@
-"""What can be wrong with the material of a score."""
+"""Errors of scores, and of the samples, features and statistics they are computed from."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from ..checks import ArgumentError, UsageError
 
 
 class ScoreError(ArgumentError):
-    """Features, samples or statistics that cannot be scored: too few, NaN, of other dimensions, or
-    damaged files."""
+    """Features, samples or statistics that cannot be scored: too few samples, NaN, mismatched
+    dimensions, or a damaged file."""
 
 
 class ChoiceError(ScoreError, UsageError):
-    """An option of a sampler or a grid of a benchmark that it does not have, or a value that it
-    does not take."""
+    """A benchmark was given an option that its sampler or grid does not have, or a value that the
+    option does not allow."""
 
 
 class ProvenanceError(ScoreError):
-    """Statistics made by different rules (extractor, resizing, grey levels): their distance means
-    nothing."""
+    """Statistics computed with different extractors, resize rules or rounding to grey levels, which
+    must not be compared."""

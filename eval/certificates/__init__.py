@@ -1,1 +1,1 @@
-"""Certificates: the measured order of every sampler against exact scores."""
+"""Certificates: measured orders of samplers against exact solutions."""

@@ -1,9 +1,9 @@
-"""Certificates: the order of a sampler, walked without a network and measured against exact
-solutions.
+"""Order certificates: a sampler's order from the order walk (without a network) and measured
+against exact solutions.
 
-Deterministic samplers run on the mixture of ``problem`` with exact start-up states; the slope is
-that of the largest error over the finest three step counts whose error is above rounding.
-Stochastic samplers are measured by the weak error of ``gaussian``.
+Deterministic samplers run on the mixture of ``problem`` with exact start-up states; the measured
+order is the slope of the largest error over the finest three step counts whose error is above
+rounding. Stochastic samplers are measured by the weak error of ``gaussian``.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ STEPS = (40, 80, 160, 320, 640, 1280, 2560)
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was declared, walked and measured for one sampler with one set of options.
+    """Declared, walked and measured order of one sampler with one set of options.
 
     Attributes:
-        declared, walked, measured: orders (weak orders when ``stochastic``). A sampler that claims
-            no order declares 0: nothing is walked or measured then, and both are NaN.
-        error_constant: error at the finest step count used, times N^declared.
-        nfe: network calls of 10 steps to sigma = 0 on the sampler's home schedule, predicted;
-            ``counted`` the calls really made.
+        name, options: of the sampler; ``on`` among the options is the path.
+        stochastic: whether the orders are weak orders.
+        declared, walked, measured: orders; a declared 0 means no order, and the others are NaN.
+        error_constant: error at the finest step count used, times ``N^declared``.
+        nfe: network calls predicted for 10 steps to sigma = 0; ``counted``: calls actually made.
         errors: (N, error) pairs.
-        exactness: what the type check found of the plan behind ``nfe``.
+        exactness: level that the type check measured for the plan of 10 steps.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Certificate:
 
     @property
     def tolerance(self) -> float:
-        """How far walked and measured may be from declared, on both sides."""
+        """Allowed difference of walked and measured from declared, on both sides."""
         return tolerance(self.declared)
 
     @property
     def passed(self) -> bool:
-        """Everything agrees."""
+        """Whether orders and calls agree. A stochastic sampler may walk above what it declares."""
         if not self.declared:
             return self.nfe == self.counted
         orders = (
@@ -83,7 +83,7 @@ class Certificate:
 
 
 def tolerance(declared: float) -> float:
-    """How far an order may be from ``declared``, on both sides."""
+    """Allowed difference of an order from ``declared``, on both sides."""
     return 0.15 if declared <= 3 else 0.25
 
 
@@ -171,8 +171,8 @@ def _errors(
 
 
 def trajectory_error(plan: Plan, schedule: Schedule, warm: int = 0) -> float:
-    """Largest error of the final states on the mixture; the states at the first ``warm`` step
-    boundaries are made exact."""
+    """Largest error of the final states on the mixture, with exact states at the first ``warm``
+    step boundaries."""
     error = float((final_states(plan, schedule, warm) - exact_states(plan.end)).abs().max())
     if not math.isfinite(error):
         raise NumericalError("the result", plan.nfe, plan.end.t, ())
@@ -180,8 +180,8 @@ def trajectory_error(plan: Plan, schedule: Schedule, warm: int = 0) -> float:
 
 
 def final_states(plan: Plan, schedule: Schedule, warm: int = 0) -> Tensor:
-    """The states of ``problem`` at the end of ``plan``, (n, 1): the loop itself, with the eight
-    exact predictions made in numpy."""
+    """The states of ``problem`` at the end of ``plan``, (n, 1), by the loop itself, with exact
+    predictions computed in numpy."""
     cursor = Cursor(plan, mixture(schedule), exact_states(plan.start))
     known = set(plan.nodes[1 : warm + 1])
     while not cursor.done:

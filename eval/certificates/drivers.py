@@ -1,9 +1,9 @@
-"""Certificates of drivers, which have no fixed plan and so no order in steps.
+"""Certificates of drivers, which have no fixed plan and hence no order in steps.
 
-Adaptive ones: the slope of the error against the tolerance, on the exact mixture (probability flow)
-or on Gaussian data along one Brownian path (SDE). Picard and predictor-corrector: the largest
-difference from the plan that they must reduce to (tol = 0; no corrector). Denoising MCMC: the
-variance of its chain at one level.
+Adaptive drivers: slope of the error against the tolerance, on the exact mixture (probability flow)
+or on Gaussian data along one Brownian path (SDE). Picard and predictor-corrector: largest
+difference from the plan that they reduce to (tol = 0; no corrector). Denoising MCMC: variance of
+its chain at one level.
 """
 
 from __future__ import annotations
@@ -31,8 +31,15 @@ SEEDS = tuple(range(16))
 
 @dataclass(frozen=True)
 class DriverCertificate:
-    """``quantity`` was found to be ``found`` and has to lie within ``wanted``; ``errors`` are
-    (tolerance, error) pairs."""
+    """A measured quantity of a driver and its allowed range.
+
+    Attributes:
+        name: of the driver.
+        quantity: description of the measured quantity.
+        found: its value.
+        wanted: smallest and largest allowed value.
+        errors: (tolerance, error) pairs, for adaptive drivers.
+    """
 
     name: str
     quantity: str
@@ -42,12 +49,12 @@ class DriverCertificate:
 
     @property
     def passed(self) -> bool:
-        """Within the bounds."""
+        """Whether the value lies in the allowed range."""
         return self.wanted[0] <= self.found <= self.wanted[1]
 
 
 def certify_driver(name: str) -> DriverCertificate:
-    """Measure the driver ``name``; SamplerError for one that has no certificate."""
+    """Measure the driver ``name``. SamplerError for a driver without a certificate."""
     if name not in MEASURES:
         raise SamplerError(unknown("driver with a certificate", name, MEASURES))
     return MEASURES[name](name)
@@ -63,8 +70,8 @@ def _against_tolerance(
 
 
 def _flow(name: str) -> DriverCertificate:
-    """On the whole VP path; the order of a step is 5 or 8 (3 for DPM-Solver-23, whose estimate is
-    that of its second order)."""
+    """Adaptive ODE drivers on the whole VP path; steps have order 5 or 8 (DPM-Solver-23: order 3,
+    with the error estimate of order 2)."""
     schedule = VPLinear()
     start, end = schedule.node(schedule.t_max), end_of(grid("lam", schedule, 3))
     path = Grid.from_nodes([start, end], schedule)
@@ -83,7 +90,7 @@ def _flow(name: str) -> DriverCertificate:
 
 
 def _path(name: str) -> DriverCertificate:
-    """Root mean square error to the exact strong solution, tau = 1."""
+    """Adaptive SDE driver: RMS error against the exact strong solution, tau = 1."""
     schedule = VPLinear()
     inner = smooth_grid(schedule, 2)
     start, end = inner[0], inner[-1]
@@ -109,7 +116,7 @@ def _path(name: str) -> DriverCertificate:
 
 
 def _as_plan(name: str) -> DriverCertificate:
-    """``picard`` with tol = 0 and ``pc`` without a corrector are plans of theirs."""
+    """Difference of ``picard`` with tol = 0, or ``pc`` without a corrector, from the equal plan."""
     model = mixture(VPLinear(), "v")
     if name == "picard":
         ours = sample(
@@ -133,8 +140,8 @@ def _as_plan(name: str) -> DriverCertificate:
 
 
 def _chain(name: str) -> DriverCertificate:
-    """Langevin steps at one level of Gaussian data leave ``v / (1 - eta rho^2 / (4 v))``; the last
-    step is linear."""
+    """Variance of Langevin steps at one level of Gaussian data over its closed form
+    ``v / (1 - eta rho^2 / (4 v))``, mapped by the linear last step."""
     ones, rho, eta = torch.ones(1, 64, dtype=torch.float64), 0.5, 0.4
     model = GaussianMixture(MEAN * ones, STD, torch.ones(1), VPLinear())
     out = sample(

@@ -1,12 +1,12 @@
-"""Weak order without Monte Carlo: the law of a stochastic plan on Gaussian data, propagated
-exactly.
+"""Weak order without Monte Carlo: the exact distribution of a stochastic plan's result on Gaussian
+data.
 
 For ``x0 ~ N(m, s^2)`` the prediction ``D = m + alpha s^2 / v (x - alpha m)``,
 ``v = alpha^2 s^2 + sigma^2``, is affine in the state, so the last state is
 ``offset + gain x_T + sum_k c_k z_k``. The coefficients come from the transposed plan: one pass over
-its instructions from the last to the first carries the derivative of the result, which costs as
-much as one run instead of one run a noise. Mean and variance of the last state follow exactly and
-are compared with ``alpha m`` and ``v``.
+its instructions from the last to the first carries the derivative of the result, at the cost of
+one run instead of one run per noise. Mean and variance of the last state follow exactly and are
+compared with ``alpha m`` and ``v``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def prediction(kind: str, node: Node, mean: float = MEAN, std: float = STD) -> t
 
 
 def last_state(plan: Plan, mean: float = MEAN, std: float = STD) -> Affine:
-    """The result of ``plan`` on the data ``N(mean, std^2)``, by the transposed plan."""
+    """The result of ``plan`` on data ``N(mean, std^2)`` as an affine function, by the transposed
+    plan."""
     weight: dict[int, float] = defaultdict(float, {plan.result: 1.0})
     noise = [0.0] * len(plan.draws)
     offsets = []

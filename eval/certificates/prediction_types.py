@@ -1,12 +1,12 @@
-"""Orders and rounding through the loop itself: the same plan with a network of every kind, and with
+"""Orders and rounding through the loop: one plan with networks of every prediction type, and with
 states of lower precision.
 
-A plan asks for x0, eps or velocities; what the network predicts is folded into the coefficients
-when the plan is lowered. So the order must be the same for every kind of network. It is measured
-here between two step counts, with the exact mixture of ``problem`` answering as eps, x0, v,
-velocity or score (a stochastic plan: the weak error on Gaussian data, whose law is read off one run
-of a batch of unit inputs). Rounding: the largest difference of a run in fp32 or bf16 to the same
-run in float64, over 20 steps to sigma = 0.
+A plan asks for x0, eps or velocities; the network's prediction type is folded into the coefficients
+when the plan is lowered, so the order must be the same for all types. It is measured between two
+step counts, with the exact mixture of ``problem`` predicting eps, x0, v, velocity or score
+(stochastic plans: the weak error on Gaussian data, from one run of a batch of unit inputs).
+Rounding is the largest difference between a run in fp32 or bf16 and the same run in float64, over
+20 steps to sigma = 0.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from .gaussian import MEAN, STD, Affine, law_errors
 from .problem import exact_states, mixture, smooth_grid
 from .slopes import FLOOR
 
-#: pairs of step counts, the first whose finer error is above rounding counts; weak errors reach
-#: their slope later
+#: pairs (fine, coarse) of step counts; the first pair whose finer error is above rounding is used.
+#: Weak errors need more steps to reach their slope.
 PAIRS, WEAK_PAIRS = ((320, 160), (160, 80), (80, 40)), ((1280, 640), (640, 320))
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ROUNDING_STEPS = 20
-#: orders by kind may differ by this much, which is rounding of the finest error
+#: allowed spread of the orders over prediction types, due to rounding of the finest error
 AGREEMENT = 0.05
 
 
 @dataclass(frozen=True)
 class PredictionTypes:
-    """What was measured for one sampler with one set of options.
+    """Orders by prediction type, and rounding, of one sampler with one set of options.
 
     Attributes:
-        orders: measured order by kind of the network's prediction (weak order when ``stochastic``);
-            empty where none is declared.
-        rounding: largest difference to the run in float64, by dtype.
+        orders: measured order by the network's prediction type (weak order when ``stochastic``);
+            empty where no order is declared.
+        rounding: largest difference from the run in float64, by dtype.
     """
 
     name: str
@@ -62,8 +62,8 @@ class PredictionTypes:
 
     @property
     def passed(self) -> bool:
-        """All kinds agree, and with the declared order within twice the certificate's tolerance:
-        these step counts are coarse."""
+        """Whether all orders agree, and lie within twice the certificate's tolerance of the
+        declared order (the step counts are coarse)."""
         orders = list(self.orders.values()) or [self.declared]
         near = all(abs(order - self.declared) <= 2.0 * tolerance(self.declared) for order in orders)
         return near and max(orders) - min(orders) <= AGREEMENT
@@ -114,8 +114,8 @@ def loop_result(
     known: Mapping[Any, Tensor] | None = None,
     noise: Any = None,
 ) -> Tensor:
-    """Run ``plan`` on ``denoiser`` from ``x``; states at the nodes of ``known`` are replaced by
-    what is given."""
+    """Run ``plan`` on ``denoiser`` from ``x``, with the states at the nodes of ``known`` replaced
+    by its values."""
     cursor = Cursor(plan, denoiser, x, noise)
     while (call := cursor.call) is not None:
         if known and call.node in known:
@@ -126,8 +126,8 @@ def loop_result(
 
 
 def path_error(plan: Plan, schedule: Schedule, kind: str, warm: int) -> float:
-    """Largest error of the final states on the mixture; the states at the first ``warm`` step
-    boundaries are made exact."""
+    """Largest error of the final states on the mixture, with exact states at the first ``warm``
+    step boundaries."""
     known = {node: exact_states(node) for node in plan.nodes[1 : warm + 1]}
     out = loop_result(plan, mixture(schedule, kind), exact_states(plan.start), known)
     return float((out - exact_states(plan.end)).abs().max())
@@ -136,7 +136,7 @@ def path_error(plan: Plan, schedule: Schedule, kind: str, warm: int) -> float:
 def law_error(plan: Plan, schedule: Schedule, kind: str) -> float:
     """Weak error of a stochastic plan on Gaussian data, from one run through the loop.
 
-    The last state is affine in the start state and the noises; row 0 of the batch has none of them,
+    The last state is affine in the start state and the noises: row 0 of the batch has zero inputs,
     row 1 a unit start state, row 2 + k a unit noise k.
     """
     draws = len(plan.draws)
@@ -155,8 +155,8 @@ def law_error(plan: Plan, schedule: Schedule, kind: str) -> float:
 
 
 def rounding(plan: Plan, schedule: Schedule, dtype: torch.dtype) -> float:
-    """Largest difference of the run with states of ``dtype`` to the run in float64, from the same
-    states; noises are 1."""
+    """Largest difference between the runs with states of ``dtype`` and in float64, from the same
+    states; all noises are 1."""
     start = 1.0 if schedule.prior_scale == 1.0 else schedule.prior_scale
     x = (start * torch.linspace(-1.5, 1.5, 8, dtype=torch.float64)[:, None]).to(dtype)
     model = mixture(schedule, "v")

@@ -1,8 +1,9 @@
-"""The exact problem on which orders are measured: a one-dimensional Gaussian mixture.
+"""The exact problem that orders are measured on: a one-dimensional Gaussian mixture.
 
-On the line the probability-flow ODE is the monotone map that keeps the cumulative distribution,
-``F_t(x_t) = F_s(x_s)`` with ``F(x) = sum_k w_k Phi((x - alpha mu_k) / sqrt(alpha^2 s_k^2 +
-sigma^2))``, so the exact state at any node is a root, to rounding.
+In one dimension the probability-flow ODE is the monotone map that preserves the cumulative
+distribution, ``F_t(x_t) = F_s(x_s)`` with
+``F(x) = sum_k w_k Phi((x - alpha mu_k) / sqrt(alpha^2 s_k^2 + sigma^2))``, so the exact state at
+any node is a root of F, found to rounding.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ...schedules.node import Node
 
 MEANS, STDS, WEIGHTS = (-1.3, 0.4, 1.7), (0.3, 0.2, 0.4), (0.3, 0.5, 0.2)
 LAM_RANGE = (-2.0, 1.6)
-#: cumulative probabilities of the states that are followed
+#: cumulative probabilities of the states used
 QUANTILES = (0.04, 0.17, 0.31, 0.46, 0.58, 0.71, 0.83, 0.96)
 _MEANS, _STDS, _LOGS = np.array(MEANS), np.array(STDS), np.log(np.array(WEIGHTS) / sum(WEIGHTS))
 
@@ -39,9 +40,8 @@ def mixture(schedule: Schedule, prediction: str = "eps") -> GaussianMixture:
 
 
 def mixture_eps(node: Node, x: np.ndarray) -> np.ndarray:
-    """``E[eps | x]`` of the mixture at ``node`` for states ``x`` (n, 1): what ``mixture(schedule)``
-    gives, to rounding, and 20 times faster on a few states, where a tensor operation costs its
-    overhead only."""
+    """``E[eps | x]`` of the mixture at ``node`` for states ``x`` (n, 1), in numpy: equal to
+    ``mixture(schedule)`` to rounding, and 20 times faster on a few states."""
     variance = (node.alpha * _STDS) ** 2 + node.sigma**2
     difference = x - node.alpha * _MEANS
     z = difference / variance
@@ -55,7 +55,7 @@ def mixture_eps(node: Node, x: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def smooth_grid(schedule: Schedule, steps: int, lam_range: tuple[float, float] = LAM_RANGE) -> Grid:
-    """Smooth non-uniform grid between finite lam: ``u + sin(2 pi u) / (4 pi)`` mapped to
+    """A smooth non-uniform grid between finite lam: ``u + sin(2 pi u) / (4 pi)`` mapped to
     ``lam_range``."""
     u = np.arange(steps + 1) / steps
     q = u + 0.5 * np.sin(2.0 * np.pi * u) / (2.0 * np.pi)
@@ -64,8 +64,7 @@ def smooth_grid(schedule: Schedule, steps: int, lam_range: tuple[float, float] =
 
 
 def exact_states(node: Node, levels: tuple[float, ...] = QUANTILES) -> Tensor:
-    """The states at ``node`` with the given cumulative probabilities, (n, 1) float64: one orbit a
-    level."""
+    """The exact states at ``node`` with the given cumulative probabilities, (n, 1) float64."""
     return torch.tensor([[_quantile(node, level)] for level in levels], dtype=torch.float64)
 
 
@@ -81,7 +80,7 @@ def _quantile(node: Node, level: float) -> float:
     side, tail = (-1.0, 1.0 - level) if level > 0.5 else (1.0, level)
 
     def excess(x: float) -> float:
-        """The mass of the nearer tail, where nothing cancels, less the mass wanted there."""
+        """Mass of the nearer tail minus its target; the nearer tail avoids cancellation."""
         z = ((p, side * (c - x) / (w * math.sqrt(2.0))) for p, c, w in parts)
         return sum(p * 0.5 * math.erfc(v) for p, v in z) - tail
 

@@ -1,16 +1,16 @@
-"""Strong error of stochastic samplers: every step count follows the same Brownian path, and so does
-the reference.
+"""Strong error of stochastic samplers: all step counts and the reference follow the same Brownian
+path.
 
 In ``y = x / alpha`` and lam the reverse SDE with diffusion strength tau is
 ``dy = -kappa (y - D) dlam + sqrt(2) tau rho dW``, kappa = 1 + tau^2, rho = e^{-lam} (Xue et al.
 2023, arXiv 2309.05019, eq. 8). On Gaussian data ``N(m, s^2)``, with ``v = s^2 + rho^2``, its strong
 solution is
 
-    y_t - m = (v_t / v_s)^{kappa/2} (y_s - m) + sqrt(2) tau int_s^t (v_t / v_r)^{kappa/2} rho_r
-        dW_r,
+    y_t - m = (v_t / v_s)^{kappa/2} (y_s - m)
+              + sqrt(2) tau int_s^t (v_t / v_r)^{kappa/2} rho_r dW_r.
 
-and with W and H of small intervals of length h the integral of a smooth g is
-``g_a W + (g_b - g_a) (W/2 - H)`` to O(h^2): the reference.
+The reference integrates with the increments W and space-time integrals H of small intervals of
+length h, where the integral of a smooth g is ``g_a W + (g_b - g_a) (W/2 - H)`` to O(h^2).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from ...schedules.node import Node
 from .gaussian import MEAN, STD
 from .slopes import slope
 
-#: resolution of the paths used here: below the smallest step
+#: resolution of the paths, below the smallest step
 TOLERANCE = 2.0**-12
-#: intervals of the reference
+#: number of intervals of the reference
 REFERENCE = 256
 
 
 class Strong(NamedTuple):
-    """``errors``: (N, root mean square of the last state's error); ``slope``: least squares of -log
-    error against log N."""
+    """Strong errors (N, RMS error of the last state) and their order, the slope of -log error over
+    log N."""
 
     errors: tuple[tuple[int, float], ...]
     slope: float
@@ -85,12 +85,11 @@ def strong_errors(
     data.
 
     Args:
-        tau: diffusion strength that the plans declare.
-        noise: ``brownian``, or ``independent`` draws (which do not converge: the control).
-        seeds: one a sample of ``width`` elements, each with a path of its own (32 seeds by
-            default).
+        tau: declared diffusion strength of the plans.
+        noise: ``brownian``, or ``independent`` draws (a control, which does not converge).
+        seeds: one per sample of ``width`` elements, each with its own path (default 32 seeds).
 
-    Raises ValueError for plans that draw nothing, or whose ends are beyond the path.
+    Raises ValueError for plans without noise, and for ends outside the range of the path.
     """
     chosen = tuple(seeds) if seeds is not None else seeds_from(0, 32)
     first = plan_of(steps[0])

@@ -1,5 +1,4 @@
-"""Strong-order certificates: the slope of ``strong.strong_errors`` for a registered stochastic
-sampler."""
+"""Strong-order certificates of registered stochastic samplers: the slope of ``strong_errors``."""
 
 from __future__ import annotations
 
@@ -16,19 +15,22 @@ from .strong import strong_errors
 
 #: step counts
 STEPS = (40, 80, 160, 320)
-#: no step at the end is of lower order, or without its noise (which would be missing from the path:
-#: strong order 1/2)
+#: no final step of lower order, or without noise (noise missing from the path gives strong order
+#: 1/2)
 ENDS = {"lower_order_final": False, "end_noise": True}
-#: where a slope counts as convergence on the path: half an order or more, as Euler-Maruyama for
-#: general noise
+#: smallest slope that counts as convergence on the path: 1/2, as Euler-Maruyama with general noise
 CONVERGES = 0.5
 
 
 @dataclass(frozen=True)
 class StrongCertificate:
-    """``measured``: strong order on one Brownian path a sample; ``independent``: the same slope
-    with noise that follows no path, the control, which is about 0; ``errors``: (steps, root mean
-    square error) on the path."""
+    """Strong order of one sampler with one set of options.
+
+    Attributes:
+        measured: strong order with one Brownian path per sample.
+        independent: the same slope with independent noise, a control of about 0.
+        errors: (steps, RMS error) pairs on the path.
+    """
 
     name: str
     options: Mapping[str, Any]
@@ -38,12 +40,12 @@ class StrongCertificate:
 
     @property
     def passed(self) -> bool:
-        """The path is followed, and nothing else is."""
+        """Whether the error converges on the path and does not for independent noise."""
         return self.measured >= CONVERGES and abs(self.independent) < 0.5 * CONVERGES
 
 
 def no_strong_order(sampler: str, chosen: Any) -> str:
-    """Why there is nothing to measure, empty where there is."""
+    """Why the sampler has no strong order; empty where it has one."""
     entry = registry.get(sampler)
     tau = entry.tau_of(chosen)
     if entry.form == "driver":
@@ -51,20 +53,20 @@ def no_strong_order(sampler: str, chosen: Any) -> str:
     if not tau:
         return "it draws no noise"
     if not entry.order_of(chosen):
-        return "it claims no order"
+        return "it declares no order"
     if hasattr(chosen, "decay"):
         return "its strength varies with the noise level"
     plan = registry.build(sampler, smooth_grid(home_schedule(sampler), STEPS[0]), chosen)
     if any(draw.end.rho >= draw.start.rho for draw in plan.draws):
-        return "its noise comes in jumps to a higher level, which are no increments of a path"
+        return "its noise comes in jumps to a higher level, which are not increments of a path"
     return ""
 
 
 def certify_strong(sampler: str, **options: Any) -> StrongCertificate:
-    """Measure the strong order of ``sampler`` with ``options`` (lower-order ends switched off) on
+    """Measure the strong order of ``sampler`` with ``options`` (lower-order final steps off) on
     Gaussian data.
 
-    Raises SamplerError where there is none, with the reason of ``no_strong_order``.
+    Raises SamplerError, with the reason of ``no_strong_order``, where it has none.
     """
     entry = registry.get(sampler)
     fields = {f.name for f in dataclasses.fields(entry.options)}

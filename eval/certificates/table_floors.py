@@ -1,11 +1,11 @@
-"""The error that samplers which step in t keep on a table, where the slopes of alpha and sigma jump
-at every entry.
+"""Error floors of samplers that step in t on a discrete schedule, where the slopes of alpha and
+sigma jump at every table entry.
 
-Between the entries of ``DiscreteVP`` log rho is linear in t. A step in rho or lam does not feel
-that; a step in t integrates a kinked function, and its error stops falling with its order.
-Measured: the root mean square distance of end points at the table's first entry from those of
-``dpm_solver_3`` with 1,200 steps (good to 5e-9), for a mixture of two Gaussians in two dimensions,
-64 start states, 1,000 entries with beta from 1e-4 to 0.02, on the uniform grid.
+Between the entries of ``DiscreteVP`` log rho is linear in t. A step in rho or lam is not affected,
+but a step in t integrates a function with kinks, and its error stops falling with its order. The
+certificate is the RMS distance of end points at the table's first entry from those of
+``dpm_solver_3`` with 1,200 steps (accurate to 5e-9), for a mixture of two Gaussians in two
+dimensions, 64 start states, 1,000 entries with beta from 1e-4 to 0.02, on the uniform grid.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from ...samplers import SamplerError, get
 from ...samplers.floors import FLOORS, quietly
 from ...schedules import DiscreteVP
 
-#: where the error is measured; the verdict looks at the middle one
+#: step counts of the measurement; the verdict uses the middle one
 STEPS = (40, 160, 640)
 ENTRIES = 1000
-#: the stated floor is an order of magnitude
+#: allowed ratio of the error to the stated floor, which is an order of magnitude
 FACTOR = 5.0
 
 
 @dataclass(frozen=True)
 class FloorCertificate:
-    """``stated`` is what ``describe`` says of the sampler, ``errors`` are (steps, error) pairs."""
+    """Error floor of one sampler: ``stated`` by ``describe``, measured ``errors`` (steps,
+    error)."""
 
     name: str
     order: float
@@ -41,13 +42,12 @@ class FloorCertificate:
 
     @property
     def passed(self) -> bool:
-        """True where the error at ``STEPS[1]`` is the stated floor within a factor of 5, above and
-        below."""
+        """Whether the error at ``STEPS[1]`` is within a factor of 5 of the stated floor."""
         return self.stated / FACTOR <= self.errors[1][1] <= self.stated * FACTOR
 
 
 def certify_floor(name: str) -> FloorCertificate:
-    """Measure the sampler ``name``. SamplerError for one that has no floor."""
+    """Measure the sampler ``name``. SamplerError for a sampler without a floor."""
     if name not in FLOORS:
         raise SamplerError(unknown("sampler with an error floor on tables", name, FLOORS))
     exact = _ends("dpm_solver_3", 1200, "lam")

@@ -1,10 +1,10 @@
-"""The measured order of somebody else's scheduler: any diffusers class, its own code in float64,
-against exact scores.
+"""Measured order of a diffusers scheduler class: its own code in float64, against exact scores.
 
-The class gets a fine table of the VP path (or its flow or EDM grid), answers of the exact mixture
-of ``problem`` at the level of each of its timesteps, and exact states at its first calls, so that a
-multistep's history is right. Its state is compared with the exact one at the first timestep past
-``MEASURED_AT`` of its range, before the steps to sigma = 0, whose length in lam does not shrink.
+The class gets a fine table of the VP path (or its flow or EDM grid), predictions of the exact
+mixture of ``problem`` at the level of each of its timesteps, and exact states at its first calls,
+so that a multistep's history is right. Its state is compared with the exact one at the first
+timestep past ``MEASURED_AT`` of its range, before the steps to sigma = 0, whose length in lam does
+not shrink.
 """
 
 from __future__ import annotations
@@ -27,20 +27,25 @@ from ...schedules.node import Node
 from .problem import exact_states, mixture_eps
 from .slopes import FLOOR, slope
 
-#: numbers of steps; one more than a multiple of 40, so that evenly spaced tables have common nodes
+#: step counts; one more than a multiple of 40, so that evenly spaced tables share nodes
 STEPS = (41, 81, 161, 321)
-#: entries of the table: evenly spaced times fall on it (some classes spend the square of this when
-#: they are made)
+#: entries of the table: evenly spaced times fall on it (the constructor of some classes is
+#: quadratic in this)
 TRAIN_STEPS = 8_001
 MEASURED_AT = 0.1
-#: network calls that see an exact state
+#: number of first calls with exact states
 WARM = 8
 
 
 @dataclass(frozen=True)
 class ThirdParty:
-    """What was measured: ``claimed`` is the class's ``solver_order`` where it has one; ``errors``
-    are (steps, error) pairs."""
+    """Measured order of a diffusers scheduler.
+
+    Attributes:
+        claimed: the class's ``solver_order``; None where it has none.
+        measured: measured order.
+        errors: (steps, error) pairs.
+    """
 
     name: str
     config: Mapping[str, Any]
@@ -51,8 +56,14 @@ class ThirdParty:
 
 @dataclass(frozen=True)
 class _Path:
-    """How a family of schedulers speaks: extra configuration, the node of a timestep, and the
-    network's raw output."""
+    """Conventions of a family of schedulers.
+
+    Attributes:
+        config: extra configuration.
+        node: node of a timestep.
+        answer: the network's raw output at a node.
+        end: timestep past which the error is measured.
+    """
 
     config: Mapping[str, Any]
     node: Callable[[float], Node]
@@ -63,9 +74,9 @@ class _Path:
 def certify_diffusers(name: str, **config: Any) -> ThirdParty:
     """Measure the diffusers scheduler class ``name`` with ``config``.
 
-    Raises ValueError for an unknown class, a stochastic one (its states differ from run to run),
-    and options that round or move the times (``use_karras_sigmas`` and its like): there the network
-    is not asked at the level of the state, and no order can be claimed.
+    Raises ArgumentError for an unknown class, for a stochastic one (its states differ from run to
+    run), and for options that round or move the times, such as ``use_karras_sigmas``: the network
+    is then not evaluated at the level of the state, so there is no order to measure.
     """
     cls = _scheduler(name)
     accepted = inspect.signature(cls).parameters
@@ -74,8 +85,8 @@ def certify_diffusers(name: str, **config: Any) -> ThirdParty:
             raise ArgumentError(f"{name}: " + unknown("configuration key", key, sorted(accepted)))
         if key.startswith("use_") and key.endswith("_sigmas") and value:
             raise ArgumentError(
-                f"{key}={value!r}: {name} rounds its timesteps there, so the network is not "
-                "asked where the state is"
+                f"{key}={value!r}: {name} rounds its timesteps then, so the network is not "
+                "evaluated at the level of the state"
             )
     errors = []
     path = _path(cls, accepted)
@@ -119,7 +130,7 @@ def _scheduler(name: str) -> Any:
 
 @contextmanager
 def _double(cls: Any) -> Iterator[None]:
-    """The class's module with float64 wherever it says float32, whose rounding would hide a third
+    """Replace float32 by float64 in the class's module; float32 rounding would hide a third
     order."""
     module = importlib.import_module(cls.__module__)
     kept = {name: getattr(module, name) for name in ("torch", "np") if hasattr(module, name)}
@@ -133,7 +144,7 @@ def _double(cls: Any) -> Iterator[None]:
 
 
 class _Doubled:
-    """A library whose float32 is float64."""
+    """A proxy of torch or numpy whose ``float32`` is ``float64``."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
@@ -175,8 +186,8 @@ def _eps(node: Node, x_in: Tensor) -> Tensor:
 
 
 def _velocity(node: Node, x_in: Tensor) -> Tensor:
-    """``eps - x0`` with ``x0 = (x - t eps) / (1 - t)``; at t = 1 the mean of the data is what x0 is
-    known of."""
+    """``eps - x0`` with ``x0 = (x - t eps) / (1 - t)``; at t = 1 the x0 prediction is the mean of
+    the data."""
     eps = _eps(node, x_in)
     return (eps - x_in) / node.alpha if node.alpha else eps - _mean_of_data()
 
@@ -197,14 +208,14 @@ def _mean_of_data() -> float:
 
 
 def _error(scheduler: Any, path: _Path, steps: int) -> float:
-    """Largest error of the scheduler's state at the node where it is measured."""
+    """Largest error of the scheduler's state at the timestep of measurement."""
     scheduler.set_timesteps(steps)
     labels = list(scheduler.timesteps)
     landing = next((t for t in map(float, labels) if t <= path.end), float(labels[-1]))
     last = max(k for k, t in enumerate(labels) if float(t) == landing)
     if last <= WARM:
         raise ArgumentError(
-            f"{type(scheduler).__name__} has timesteps of its own ({labels[0]:.4g}, "
+            f"{type(scheduler).__name__} uses its own timesteps ({labels[0]:.4g}, "
             f"{labels[1]:.4g}, ...), not those of the path"
         )
     grows = (
@@ -213,7 +224,7 @@ def _error(scheduler: Any, path: _Path, steps: int) -> float:
     )
 
     def exact(node: Node) -> Tensor:
-        """In the class's coordinates: those of VE where it scales the network's input."""
+        """The exact states in the class's coordinates: VE where it scales the network's input."""
         return exact_states(node) / node.alpha if grows else exact_states(node)
 
     x = exact(path.node(float(labels[0])))

@@ -1,2 +1,3 @@
 """Diagnostics of a model's score: Fokker-Planck residual, symmetry of the Jacobian, intrinsic
-dimension."""
+dimension.
+"""

@@ -1,14 +1,16 @@
-"""Is the model's score a gradient? The antisymmetric part of its Jacobian (Chao et al. 2022, arXiv
-2209.12753, sec. 3).
+"""Conservativity of a model's score: the antisymmetric part of its Jacobian (Chao et al. 2022,
+arXiv 2209.12753, sec. 3).
 
-``J = ds/dx`` of a gradient is symmetric. With ``|.|`` the Frobenius norm, at each noised sample,
+The Jacobian ``J = ds/dx`` of a gradient is symmetric. With ``|.|`` the Frobenius norm, at each
+noised sample,
 
-    Asym  = |J - J^T|^2 / 2 = tr J J^T - tr J J                NAsym = |J - J^T|^2 / (4 |J|^2)   in [0, 1],
+    Asym  = |J - J^T|^2 / 2 = tr J J^T - tr J J
+    NAsym = |J - J^T|^2 / (4 |J|^2)   in [0, 1],
 
-0 for a gradient and 1 for a rotation; by Hutchinson's estimator ``E |J v - J^T v|^2 = |J - J^T|^2``
-and ``E |J v|^2 = |J|^2``. Neither necessary nor sufficient for right samples: a field R with
-``div(p R) = 0`` beside the score changes no marginal (Horvat and Pfister 2024, ICLR, "On gauge
-freedom, conservativity and intrinsic dimensionality estimation in diffusion models").
+0 for a gradient and 1 for a rotation; estimated by Hutchinson's ``E |J v - J^T v|^2 = |J - J^T|^2``
+and ``E |J v|^2 = |J|^2``. Conservativity is neither necessary nor sufficient for correct samples: a
+field R with ``div(p R) = 0`` added to the score changes no marginal (Horvat and Pfister 2024, ICLR,
+"On gauge freedom, conservativity and intrinsic dimensionality estimation in diffusion models").
 """
 
 from __future__ import annotations
@@ -39,16 +41,16 @@ from .derivatives import (
 
 @dataclass(frozen=True, eq=False)
 class Asymmetry:
-    """Of T times and n samples.
+    """Asymmetry of the score's Jacobian at T times and n samples.
 
     Attributes:
-        times: where.
+        times: times of the schedule.
         asym, nasym: mean over the samples at each time, (T,) float64.
         standard_error: of ``nasym`` over the samples, (T,); NaN for one sample.
-        pooled: ``mean |J - J^T|^2 / (4 mean |J|^2)``, (T,): with few probes the mean of ratios is
-            biased, this is not.
+        pooled: ``mean |J - J^T|^2 / (4 mean |J|^2)``, (T,); unlike the mean of ratios it is not
+            biased for few probes.
         per_sample: NAsym of each sample, (T, n).
-        probes: probes of a sample; 0 where the Jacobian is exact.
+        probes: probes per sample; 0 where the Jacobian is exact.
     """
 
     times: tuple[float, ...]
@@ -76,17 +78,17 @@ def score_asymmetry(
     """Asym and NAsym of the score at ``x0`` noised to each of ``times``.
 
     Args:
-        denoiser: any model that autograd sees through; it computes in its own dtype.
+        denoiser: any model that autograd can differentiate; it computes in its own dtype.
         x0: clean samples (n, *shape).
         times: of the schedule, with sigma > 0.
-        trace: ``exact`` (a reverse pass an element), ``hutchinson`` (one reverse pass, and two
-            through its graph, a probe), or ``auto``: exact up to 64 elements.
+        trace: ``exact`` (a reverse pass per element), ``hutchinson`` (per probe one reverse pass,
+            and two through its graph), or ``auto``: exact up to 64 elements.
         probes, probe: as in ``log_prob``.
         seed, seeds: of noise and probes, one a sample.
-        cond, batch: of the model; samples in one network call.
+        cond, batch: conditions of the model; samples in one network call.
 
-    Raises GradientError where the network has no derivative (for probes: no second one), with what
-    to do about it.
+    Raises GradientError, with a remedy, where the network has no derivative (for probes: no second
+    derivative).
     """
     data, model = data_of(denoiser, x0), InOwnPrecision(denoiser)
     chosen = seeds_of(len(data), seed, seeds)
@@ -115,7 +117,7 @@ def score_asymmetry(
 def _norms(
     model: Denoiser, x: Tensor, node: Node, cond: Condition, vectors: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """``|J - J^T|^2`` and ``|J|^2`` of each sample, (B,), or their estimates."""
+    """``|J - J^T|^2`` and ``|J|^2`` of each sample, (B,), exact or estimated by ``vectors``."""
     x, score = score_graph(model, x, node, cond)
     if vectors is None:
         jacobian = torch.stack(

@@ -1,9 +1,9 @@
-"""Derivatives of a model's score by its state: the score with its graph, products with the Jacobian
-and its transpose.
+"""Derivatives of a model's score with respect to its state: the score with its graph, and products
+with the Jacobian and its transpose.
 
 With ``J = ds/dx`` a reverse pass gives ``J^T v``; that product is linear in v, so a reverse pass
-through it gives ``J w``: the network must be twice differentiable by reverse mode, and nothing
-else.
+through it gives ``J w``. The network must therefore be twice differentiable in reverse mode;
+forward mode is not used.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from ...models.exact import wide
 from ...schedules.node import Node
 from ..errors import ScoreError
 
-#: stream of the noise that is added to data here
+#: random stream of the noise added to data
 DATA_STREAM = (1 << 30) + 1
 
 NO_GRADIENT = (
-    "the score's derivative by the state is wanted, and autograd finds none: the network "
+    "autograd finds no derivative of the score with respect to the state: the network "
     "detaches its input, runs without gradients "
-    "(no_grad, inference_mode), or works outside of torch; let it compute with gradients, or "
+    "(no_grad, inference_mode), or computes outside of torch; let it compute with gradients, or "
     "use intrinsic_dimension, which needs none"
 )
 NOT_TWICE = (
-    "the score's second derivative by the state is wanted, and an operation of the network "
-    "has none: fused attention is one such, run the "
+    "the score has no second derivative with respect to the state, because an operation of the "
+    "network has none: for fused attention run the "
     "network in torch.nn.attention.sdpa_kernel(SDPBackend.MATH); others are torch.cdist and "
     "custom functions that are differentiable once"
 )
-#: what torch says where an operation has no (second) derivative
+#: words of torch's errors for an operation without a (second) derivative
 MISSING = ("derivative", "differentiate twice")
 
 
 def seeds_of(n: int, seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
-    """One seed a sample. StateError for another number of them."""
+    """One seed per sample. StateError for another number of seeds."""
     chosen = seeds_from(seed, n) if seeds is None else check_seeds(seeds)
     if len(chosen) != n:
         raise StateError(f"{len(chosen)} seeds, but the batch is {n}")
@@ -52,10 +52,10 @@ def seeds_of(n: int, seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
 
 
 def data_of(denoiser: Denoiser, x0: Tensor) -> Tensor:
-    """Clean samples ``x0`` (B, *shape) in float64 (float32 on devices without it), less the offset
+    """Clean samples ``x0`` (B, *shape) in float64 (float32 on devices without it), minus the offset
     of a mean-reverting path.
 
-    StateError for another shape than the model's, ScoreError for data that are not finite.
+    StateError for a shape other than the model's, ScoreError for values that are not finite.
     """
     if not x0.is_floating_point() or x0.ndim < 2 or not len(x0):
         raise StateError(
@@ -63,7 +63,7 @@ def data_of(denoiser: Denoiser, x0: Tensor) -> Tensor:
         )
     if denoiser.shape is not None and tuple(x0.shape[1:]) != tuple(denoiser.shape):
         raise StateError(
-            f"the samples have shape {tuple(x0.shape[1:])}, the model wants {tuple(denoiser.shape)}"
+            f"the samples have shape {tuple(x0.shape[1:])}, the model's is {tuple(denoiser.shape)}"
         )
     if not bool(torch.isfinite(x0).all()):
         raise ScoreError("the samples hold NaN or infinity")
@@ -73,8 +73,8 @@ def data_of(denoiser: Denoiser, x0: Tensor) -> Tensor:
 
 
 def noisy_node(denoiser: Denoiser, t: float) -> Node:
-    """The node at ``t``. ScoreError where there is no score: at sigma = 0, or no time that the
-    model can be asked at."""
+    """The node at ``t``. ScoreError where the score is undefined (sigma = 0) or the node has no
+    time."""
     node = denoiser.schedule.node(t)
     if not node.sigma > 0.0 or node.t is None:
         raise ScoreError(f"t={t}: the score needs sigma > 0")
@@ -90,8 +90,7 @@ def noised(denoiser: Denoiser, data: Tensor, node: Node, seeds: Sequence[int]) -
 
 
 def score_of(denoiser: Denoiser, x: Tensor, node: Node, cond: Condition = None) -> Tensor:
-    """``grad log p_t(x)`` as the model sees it, (B, *shape), from its prediction of whatever
-    kind."""
+    """The model's score ``grad log p_t(x)``, (B, *shape), converted from its prediction."""
     t = float(node.t or 0.0)
     return convert_prediction(
         denoiser(x, t, cond), x, t, denoiser.prediction, "score", denoiser.schedule
@@ -101,8 +100,8 @@ def score_of(denoiser: Denoiser, x: Tensor, node: Node, cond: Condition = None) 
 def score_graph(
     denoiser: Denoiser, x: Tensor, node: Node, cond: Condition = None
 ) -> tuple[Tensor, Tensor]:
-    """A copy of ``x`` (B, *shape) that collects gradients, and the score there. GradientError where
-    autograd does not see the network."""
+    """A copy of ``x`` (B, *shape) that requires grad, and the score there with its graph.
+    GradientError where the network is not differentiable by autograd."""
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()
         t = float(node.t or 0.0)
@@ -113,8 +112,8 @@ def score_graph(
 
 
 def pull(value: Tensor, x: Tensor, v: Tensor, twice: bool = False) -> Tensor:
-    """``J^T v`` for ``value`` of ``x``, v shaped as the value; with its graph where ``twice``.
-    GradientError where there is none."""
+    """``J^T v`` for ``value`` as a function of ``x``, v shaped as the value; with its graph if
+    ``twice``. GradientError where there is no derivative."""
     (found,) = derivatives(value, (x,), v, twice)
     if found is None:
         raise GradientError(NO_GRADIENT)
@@ -134,8 +133,8 @@ def push(value: Tensor, x: Tensor, v: Tensor) -> Tensor:
 def derivatives(
     value: Tensor, xs: Sequence[Tensor], v: Tensor | None = None, twice: bool = False
 ) -> tuple[Tensor | None, ...]:
-    """The reverse pass from ``value`` to each of ``xs``, None where it does not arrive.
-    GradientError where an operation has none."""
+    """Gradients of ``value`` with respect to each of ``xs``; None where it does not depend on it.
+    GradientError where an operation has no derivative."""
     if not value.requires_grad:
         return (None,) * len(xs)
     try:
@@ -152,8 +151,8 @@ def derivatives(
 def directions(
     x: Tensor, trace: str, probes: int, probe: str, seeds: Sequence[int]
 ) -> Tensor | None:
-    """The probes of an estimate, (K, B, *shape); None where the trace is exact (up to 64 elements a
-    sample by default)."""
+    """Probe vectors (K, B, *shape) of an estimate; None where the trace is exact (default for
+    samples of up to 64 elements)."""
     choice("trace", trace, TRACES)
     choice("probe", probe, PROBES)
     integer("probes", probes, 1, 1_000_000)

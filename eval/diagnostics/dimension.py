@@ -2,9 +2,9 @@
 
 Near a manifold of dimension k the score at small noise points along the normals. Of the singular
 values of many scores around a point, d - k are then large (about sqrt(points) / sigma) and the rest
-small: the dimension is where they drop most (Stanczuk et al. 2022, arXiv 2212.12611, algorithm 1:
-the largest absolute drop ``s_i - s_{i+1}``; the largest ratio would fall behind the constant
-tangential part).
+small, and the dimension is read off the largest drop (Stanczuk et al. 2022, arXiv 2212.12611,
+algorithm 1: the largest absolute drop ``s_i - s_{i+1}``; the largest ratio would lie behind the
+constant tangential part).
 
 FLIPD needs one point and a trace (Kamkari et al. 2024, arXiv 2406.03537, sec. 3), with the score at
 ``x = alpha x0``:
@@ -31,23 +31,23 @@ from ..solver.batches import condition, row_batches
 from ..solver.precision import InOwnPrecision
 from .derivatives import data_of, directions, noisy_node, score_graph, score_of, seeds_of
 
-#: stream of the noise around a base point
+#: random stream of the noise around a base point
 CLOUD_STREAM = (1 << 30) + 2
-#: scores around a base point, at least
+#: smallest default number of scores around a base point
 FEWEST = 200
 
 
 @dataclass(frozen=True, eq=False)
 class IntrinsicDimension:
-    """Of n base points in d dimensions.
+    """Intrinsic dimension at n base points in d dimensions.
 
     Attributes:
-        dimension: of each base point, (n,) int64, between 1 and d - 1: without a manifold there is
-            a drop all the same, see ``ratio``.
+        dimension: at each base point, (n,) int64, between 1 and d - 1. Data without a manifold also
+            give a value; check ``ratio``.
         spectrum: singular values over sqrt(points), descending, (n, d) float64; normal ones are
             about 1 / sigma.
         gap: the largest drop, (n,); ``ratio``: the value before it over the value after it.
-        sigma, points: noise level and scores of a base point.
+        sigma, points: noise level, and number of scores per base point.
     """
 
     dimension: Tensor
@@ -76,15 +76,16 @@ def intrinsic_dimension(
     Args:
         denoiser: any model; it computes in its own dtype.
         x0: clean samples (n, *shape), the base points.
-        t: small noise, still resolved by the network; t_min of the schedule by default.
-        points: scores around each base point, at least d; by default 4 d, the paper's, but no fewer
-            than 200: in few dimensions 4 d points leave the normal values further apart than the
+        t: time of small noise, still resolved by the network; default t_min of the schedule.
+        points: scores around each base point, at least d; default 4 d as in the paper, but no fewer
+            than 200, because with few points the normal singular values spread further than the
             drop.
-        center: subtract the mean score first. The paper does not; but around a base point that lies
-            off the model's manifold all scores share a large part, which stands alone as the first
-            singular value (then the answer without it is d - 1).
-        seed, seeds: of the noise, one a base point.
-        cond, batch: of the model; rows in one network call, all points of a base point by default.
+        center: subtract the mean score first (the paper does not). Around a base point off the
+            model's manifold all scores share a large component, which dominates the first singular
+            value and gives the answer d - 1 if it is not subtracted.
+        seed, seeds: of the noise, one per base point.
+        cond, batch: conditions of the model; rows in one network call, default all points of a base
+            point.
 
     Raises ScoreError for one dimension, for too few points, and where sigma(t) = 0.
     """
@@ -92,7 +93,7 @@ def intrinsic_dimension(
     node = _small(denoiser, t)
     d = data[0].numel()
     if d < 2:
-        raise ScoreError("samples of one entry have no normal space: at least 2 entries are wanted")
+        raise ScoreError("samples of one entry have no normal space: must have at least 2 entries")
     count = max(4 * d, FEWEST) if points is None else points
     integer("points", count, d, 1 << 31)
     chosen = seeds_of(len(data), seed, seeds)

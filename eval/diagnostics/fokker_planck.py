@@ -1,14 +1,14 @@
-"""Does a score belong to a density that diffuses? The residual of the score Fokker-Planck equation.
+"""Residual of the score Fokker-Planck equation.
 
 The scores of ``dx = f x dt + g dw`` satisfy (Lai et al. 2023, FP-Diffusion, arXiv 2210.04296,
 theorem on the score FPE)
 
-    r = d_t s - grad [ g^2/2 (div s + |s|^2) - f <x, s> ] = 0,
+    r = d_t s - grad [ g^2/2 (div s + |s|^2) - f <x, s> ] = 0.
 
-reported per dimension as there, ``E |r| / d`` in the schedule's time, and over the size of d_t s,
-which is the same in any time. Here it is computed in half log-SNR, where
-``g^2/2 dt/dlam = -sigma^2``. A residual of 0 at the right end makes ODE and SDE samples agree in
-law.
+Reported are ``E |r| / d`` in the schedule's time, as in the paper, and the residual relative to
+d_t s, which does not depend on the choice of time. It is computed in half log-SNR, where
+``g^2/2 dt/dlam = -sigma^2``. If r = 0 and the score is right at the end, ODE and SDE samples have
+the same distribution.
 """
 
 from __future__ import annotations
@@ -44,19 +44,20 @@ from .time_derivative import WAYS, by_jvp, central, chosen_way, refuse_rounded, 
 
 @dataclass(frozen=True, eq=False)
 class FokkerPlanck:
-    """Of T times and n samples.
+    """Fokker-Planck residuals at T times and n samples.
 
     Attributes:
-        times: where.
+        times: times of the schedule.
         per_dimension: ``mean |r| / d`` in the schedule's time, (T,) float64.
         relative: root mean square of r over that of d_t s, (T,).
-        square: the square of ``relative`` less the noise of the probes, unbiased, hence sometimes
-            below 0; NaN for one probe, (T,).
+        square: the square of ``relative`` minus the variance of the probes, (T,); unbiased, so it
+            may be negative; NaN for one probe.
         per_sample: ``|r| / d`` of each sample, (T, n).
-        probe_error: the part of ``per_dimension`` that is noise of the probes,
+        probe_error: the part of ``per_dimension`` due to the probes,
             ``mean sqrt(sum_k |r_k - r|^2 / (K (K - 1))) / d``, (T,); 0 for exact traces, NaN for
             one probe.
-        derivative, step: how d_t was taken; of the differences, in half log-SNR.
+        derivative: how d_t was computed, ``central`` or ``jvp``.
+        step: of the differences, in half log-SNR.
     """
 
     times: tuple[float, ...]
@@ -90,17 +91,17 @@ def fokker_planck_residual(
         denoiser: any model on a Gaussian path, twice differentiable by its state; it computes in
             its own dtype.
         x0: clean samples (n, *shape).
-        times: of the schedule, inside it by two steps of the differences.
-        trace, probes, probe: ``div s`` exactly (two reverse passes an element) or by probes (two a
-            probe), as in ``log_prob``.
-        derivative: ``central``, ``jvp`` or ``auto``, see ``eval.time_derivative``; ``step`` of the
-            differences, by its rule by default.
+        times: of the schedule, at least two difference steps away from its ends.
+        trace, probes, probe: ``div s`` exactly (two reverse passes per element) or by probes (two
+            per probe), as in ``log_prob``.
+        derivative: ``central``, ``jvp`` or ``auto``, see ``diagnostics.time_derivative``.
+        step: of the differences; default by the rule there.
         seed, seeds: of noise and probes, one a sample.
-        cond, batch: of the model; samples in one network call.
+        cond, batch: conditions of the model; samples in one network call.
 
-    Raises GradientError where a derivative is missing, with what to do about it; ScoreError for a
-    PFGM++ path, whose densities do not diffuse, for times at the ends, and for a network that knows
-    its time as a rounded index.
+    Raises GradientError, with a remedy, where a derivative is missing; ScoreError for a PFGM++
+    path, whose densities satisfy no Fokker-Planck equation, for times at the ends, and for a
+    network that rounds its time to an index.
     """
     choice("derivative", derivative, WAYS)
     if isinstance(denoiser.schedule, PFGMPP):
@@ -110,7 +111,7 @@ def fokker_planck_residual(
     data, model = data_of(denoiser, x0), InOwnPrecision(denoiser)
     h = step_of(model.dtype) if step is None else step
     if not 0.0 < h < 1.0:
-        raise ScoreError(f"step={h!r}: a number between 0 and 1 is wanted")
+        raise ScoreError(f"step={h!r}: must be between 0 and 1")
     chosen = seeds_of(len(data), seed, seeds)
     nodes = [noisy_node(denoiser, t) for t in times]
     for node in nodes:
@@ -145,7 +146,8 @@ def fokker_planck_residual(
 def _sure(slope: Tensor | None) -> Tensor:
     if slope is None:
         raise ScoreError(
-            "forward mode sees the time in some calls of the network only: use derivative='central'"
+            "forward mode finds the time in some calls of the network only: use "
+            "derivative='central'"
         )
     return slope
 
@@ -176,11 +178,11 @@ def _norms(
 
 
 def _bends(score: Tensor, x: Tensor, vectors: Tensor | None) -> Iterator[Tensor]:
-    """Gradient by x of each diagonal entry of the Jacobian, or of ``v^T J v`` for each probe: (B,
-    *shape) each.
+    """Gradient with respect to x of each diagonal entry of the Jacobian, or of ``v^T J v`` for each
+    probe, (B, *shape) each.
 
-    ``J^T v`` depends on v, unless an operation of the network ends the graph there; then it is no
-    constant but unknown.
+    ``J^T v`` depends on v, so a missing gradient with respect to v means that an operation of the
+    network cuts the graph: GradientError, not a gradient of zero.
     """
     for v in [unit_vector(x, k) for k in range(x[0].numel())] if vectors is None else vectors:
         cotangent = v.detach().clone().requires_grad_()

@@ -1,9 +1,10 @@
 """The score's derivative along the path at a fixed state, ``d s(x, lam) / d lam``.
 
-Central differences of fourth order in half log-SNR, ``(8 (s_1 - s_-1) - (s_2 - s_-2)) / (12 h)``,
-``h = eps^(1/5)`` of the precision that the network computes in, where truncation and rounding are
-alike: 7.4e-4 in float64, 0.041 in float32. Or the network's own derivative by its time, forward
-mode, with the schedule's numbers (host floats) differentiated in the same way in float64.
+``central``: differences of fourth order in half log-SNR,
+``(8 (s_1 - s_-1) - (s_2 - s_-2)) / (12 h)``, with ``h = eps^(1/5)`` of the network's precision,
+where truncation and rounding errors balance: 7.4e-4 in float64, 0.041 in float32. ``jvp``: the
+network's own derivative with respect to its time in forward mode; the schedule's numbers (host
+floats) are differentiated by the same differences in float64.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ from ...schedules.node import Node
 from ..errors import ScoreError
 from .derivatives import score_of
 
-#: ways to differentiate; ``auto``: jvp where autograd sees the time and the first sample agrees
+#: ways to differentiate; ``auto``: jvp where autograd finds the time and the first sample agrees
 #: with differences, else central
 WAYS = ("auto", "central", "jvp")
-#: what the two ways may differ by on one sample, over the norm of the derivative
+#: largest difference of the two ways on one sample, relative to the norm of the derivative
 AGREE = 0.01
-#: of a difference of fourth order, at 1 and 2 steps to each side, over the step
+#: (offset in steps, weight over the step) of the fourth-order central difference
 WEIGHTS = ((-2, 1.0 / 12.0), (-1, -2.0 / 3.0), (1, 2.0 / 3.0), (2, -1.0 / 12.0))
 NO_TIME = (
-    "derivative='jvp': forward mode sees no dependence on the time; use 'central', or a network "
-    "of a tensor t that has forward mode"
+    "derivative='jvp': forward mode finds no dependence on the time; use 'central', or a network "
+    "that takes t as a tensor and supports forward mode"
 )
 T = TypeVar("T", float, Tensor)
 _forward: Any = torch.autograd.forward_ad
 
 
 def step_of(dtype: torch.dtype) -> float:
-    """``eps^(1/5)``."""
+    """The default step of the differences, ``eps^(1/5)``."""
     return float(torch.finfo(dtype).eps ** 0.2)
 
 
@@ -63,18 +64,18 @@ def _differences(
 
 
 def refuse_rounded(denoiser: Denoiser, node: Node, h: float) -> None:
-    """ScoreError for a network that is told a rounded time."""
+    """Raise ScoreError for a network whose time is rounded to an index."""
     mismatch = complete(denoiser).time_mismatch
     if any(_differences(lambda place: [mismatch(float(place.t or 0.0))], denoiser, node, h)):
         raise ScoreError(
-            "the network knows its time as an index only, which is rounded: it has no "
-            "derivative along the path"
+            "the network takes its time as a rounded index, so it has no derivative along the path"
         )
 
 
 @torch.no_grad()
 def central(model: Denoiser, x: Tensor, node: Node, h: float, cond: Condition = None) -> Tensor:
-    """By differences of the score: four evaluations. ScoreError near the ends of the path."""
+    """The derivative by central differences: four evaluations. ScoreError near the ends of the
+    path."""
     return _differences(lambda place: [score_of(model, x, place, cond)], model, node, h)[0]
 
 
@@ -87,8 +88,8 @@ def _numbers(model: Denoiser, node: Node) -> list[float]:
 
 
 def sees_time(model: Denoiser, x: Tensor, node: Node, cond: Condition = None) -> bool:
-    """Whether autograd sees the time in the network's outputs at ``x`` (B, *shape): one evaluation
-    and one reverse pass."""
+    """Whether the network's outputs at ``x`` (B, *shape) depend on its time according to autograd:
+    one evaluation and one reverse pass."""
     with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
         # a network that reads the time as a number
         warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
@@ -104,8 +105,8 @@ def sees_time(model: Denoiser, x: Tensor, node: Node, cond: Condition = None) ->
 
 @torch.no_grad()
 def by_jvp(model: Denoiser, x: Tensor, node: Node, cond: Condition = None) -> Tensor | None:
-    """By the network's derivative by its time; None where forward mode sees no time in its
-    outputs."""
+    """The derivative by forward mode through the network's time; None where forward mode finds no
+    dependence on it."""
     numbers, slopes = (
         _numbers(model, node),
         _differences(lambda place: _numbers(model, place), model, node, step_of(torch.float64)),
@@ -142,8 +143,8 @@ def by_jvp(model: Denoiser, x: Tensor, node: Node, cond: Condition = None) -> Te
 def chosen_way(
     way: str, model: Denoiser, x: Tensor, node: Node, h: float, cond: Condition = None
 ) -> str:
-    """``central`` or ``jvp`` for this model, from a first sample ``x`` (1, *shape). GradientError
-    where jvp is asked for and impossible."""
+    """Choose ``central`` or ``jvp`` for this model from a first sample ``x`` (1, *shape).
+    GradientError where jvp is requested and impossible."""
     if way == "central" or (way == "auto" and not sees_time(model, x, node, cond)):
         return "central"
     own = by_jvp(model, x, node, cond)

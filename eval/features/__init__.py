@@ -1,1 +1,1 @@
-"""Image features: sources of images, feature networks, moments, files of statistics."""
+"""Image features: image sources, feature networks, moments, and files of statistics."""

@@ -1,8 +1,8 @@
-"""Make the reference statistics that lie beside a bundled feature network.
+"""Write the reference statistics of a bundled feature network into its folder.
 
     python -m fewstep.eval.features.bundling mnist --train mnist_train.npz --test mnist_test.npz
 
-Each npz holds ``image`` uint8 (n, h, w[, c]), or ``jpeg`` and ``offset`` (``image_sources``);
+Each npz file holds ``image`` uint8 (n, h, w[, c]), or ``jpeg`` and ``offset`` (``image_files``);
 folders of pictures are read too.
 """
 
@@ -29,8 +29,8 @@ KEPT = 2000
 
 
 def read_images(path: str | Path) -> Tensor:
-    """All images of a folder or an npz file, uint8 (n, c, h, w). Raises ScoreError, for one that
-    cannot be read too."""
+    """All images of a folder or an npz file, uint8 (n, c, h, w). Raises ScoreError, also where a
+    single image cannot be read."""
     source = open_source(path)
     found = source.read(0, source.count)
     if found.bad:
@@ -39,9 +39,12 @@ def read_images(path: str | Path) -> Tensor:
 
 
 def bundle(name: str, train: str | Path, test: str | Path) -> float:
-    """Write train.safetensors and test.safetensors into the network's folder, the first with the
-    features of ``KEPT`` of its images, which kernel and neighbour metrics need; returns the
-    distance of the two."""
+    """Write train.safetensors and test.safetensors into the network's folder and return the Frechet
+    distance between them.
+
+    The training file also keeps the features of ``KEPT`` images, which kernel and neighbour metrics
+    need.
+    """
     extractor = load_extractor(name)
     made: list[FeatureStats] = []
     for split, path in (("train", train), ("test", test)):
@@ -54,7 +57,8 @@ def bundle(name: str, train: str | Path, test: str | Path) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write, and say the distance between the two splits on stderr; returns the exit code."""
+    """Write the files and print the distance between the two splits on stderr; returns the exit
+    code."""
     form = argparse.RawDescriptionHelpFormatter
     p = argparse.ArgumentParser(
         prog="python -m fewstep.eval.features.bundling", description=__doc__, formatter_class=form

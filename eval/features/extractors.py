@@ -24,7 +24,7 @@ from .moments import FeatureStats, Moments, Provenance
 from .resizing import RESIZERS, network_input
 from .value_range import Range, Values
 
-#: where a network runs; None: where it is
+#: device that a network runs on; None: the one it is on
 Device = str | torch.device | None
 
 
@@ -42,16 +42,16 @@ def module_hash(network: nn.Module) -> str:
 
 @dataclass(frozen=True, eq=False)
 class FeatureExtractor:
-    """A network with what must be known to compare its numbers.
+    """A feature network with the facts that its statistics must record to be comparable.
 
     Attributes:
-        network: uint8 (n, c, h, w) to (n, q).
-        name, digest: what its distances are called, and the SHA-256 of its weights.
-        shape: (c, h, w) that it takes; None where any will do.
-        resize: the rule by which images are brought to the network's size; ``none``: images of
-            another size are refused.
-        quantize: how floating point images become grey levels.
-        device: where the images are sent; None: nowhere.
+        network: function from uint8 images (n, c, h, w) to features (n, q).
+        name, digest: name that its distances carry, and the SHA-256 of its weights.
+        shape: required image shape (c, h, w); None: any.
+        resize: rule that resizes images to the network's size; ``none``: images of another size
+            are refused.
+        quantize: rule that rounds floating point images to grey levels.
+        device: device that images are moved to; None: they stay.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -63,7 +63,7 @@ class FeatureExtractor:
     device: torch.device | None = None
 
     def provenance(self, data: str | None = None, note: str | None = None) -> Provenance:
-        """What statistics of these features carry."""
+        """The provenance of statistics of these features."""
         return Provenance(
             data, f"{self.name} sha256:{self.digest}", self.resize, self.quantize, "float32", note
         )
@@ -71,8 +71,11 @@ class FeatureExtractor:
     @torch.no_grad()
     def batches(self, images: Any, batch: int = 256, value_range: Range = None) -> Iterator[Tensor]:
         """Features of ``images`` (a tensor, an array, or an iterable of batches), (n, q) float32 on
-        the CPU. ``value_range``: the range of floating point images (low, high); None: [-1, 1],
-        which all values together must agree with. ScoreError for bad input."""
+        the CPU.
+
+        ``value_range``: range (low, high) of floating point images; None: [-1, 1], and all values
+        together must be consistent with it. Raises ScoreError for images that do not fit.
+        """
         width: int | None = None
         for image, _ in levels(images, batch, self.quantize, value_range):
             if self.shape is not None and tuple(image.shape[1:]) != self.shape:
@@ -86,8 +89,8 @@ class FeatureExtractor:
             )
             if found.ndim != 2 or len(found) != len(image) or width not in (None, found.shape[1]):
                 raise ScoreError(
-                    f"{self.name} gave {tuple(found.shape)} for {len(image)} images: "
-                    f"({len(image)}, q) is wanted"
+                    f"{self.name} gave {tuple(found.shape)} for {len(image)} images; it must give "
+                    f"({len(image)}, q)"
                 )
             if not bool(torch.isfinite(found).all()):
                 raise ScoreError(f"{self.name} gave NaN or infinity")
@@ -110,8 +113,11 @@ class FeatureExtractor:
         note: str | None = None,
         value_range: Range = None,
     ) -> FeatureStats:
-        """Mean and covariance, in one pass that keeps nothing; ``data`` is the hash of the images
-        (``storage.data_hash``). Images that are uint8 already have no rule of rounding."""
+        """Mean and covariance of all features, in one pass that keeps no features.
+
+        ``data`` is the hash of the images (``storage.data_hash``). The provenance of uint8 images
+        has no rounding rule.
+        """
         parts, seen = Moments(), Values()
         for image, seen in levels(images, batch, self.quantize, value_range):  # noqa: B007 (the last one counts)
             for found in self.batches(image, batch):
@@ -129,17 +135,23 @@ def wrap_extractor(
     resize: str = "none",
     quantize: str = "round",
 ) -> FeatureExtractor:
-    """Any module as an extractor. ``prepare`` makes its input from 0..255 (by default
-    ``x / 127.5 - 1``, float32).
+    """Make a feature extractor from any module.
 
-    With a rule of ``resizing`` in ``resize``, images of any size are brought to ``shape`` (c, h, w)
-    before that; any other text there says what ``prepare`` does to the size. The module is used as
-    it is: put it in evaluation mode first, ScoreError otherwise.
+    Args:
+        network: maps prepared images to features (n, q); must be in evaluation mode.
+        name: of the extractor, recorded with its statistics.
+        shape: image shape (c, h, w) that the network takes; None: any.
+        prepare: maps images in 0..255 to the network's input; default ``x / 127.5 - 1`` in float32.
+        resize: a rule of ``resizing``, which resizes images of any size to ``shape`` before
+            ``prepare``; any other text only describes what ``prepare`` does.
+        quantize: rule that rounds floating point images to grey levels.
+
+    Raises ScoreError for a module in training mode and for a resize rule without a shape.
     """
     instance("network", network, nn.Module, "a torch.nn.Module")
     for what, text in (("name", name), ("resize", resize)):
         if not isinstance(text, str):
-            raise ScoreError(f"{what}={shown(text)}: a text is wanted")
+            raise ScoreError(f"{what}={shown(text)}: must be a text")
     one_of("quantize", quantize, QUANTIZE)
     if network.training:
         raise ScoreError(
@@ -167,7 +179,7 @@ def sized(
     """``ready`` after a resize to ``shape`` (c, h, w) by ``rule``. ScoreError without a shape."""
     if shape is None:
         raise ScoreError(
-            f"{name}: the rule {rule!r} wants the shape (c, h, w) that images are brought to"
+            f"{name}: the rule {rule!r} needs shape=(c, h, w), the shape after resizing"
         )
     channels, height, width = shape
     return lambda image: ready(
@@ -181,8 +193,8 @@ def to_signed(image: Tensor) -> Tensor:
 
 
 def placed(network: nn.Module, device: Device) -> torch.device:
-    """``network`` on ``device`` (None: where it is), and that device. ScoreError where there is
-    none of that name."""
+    """Move ``network`` to ``device`` (None: leave it) and return the device it is on. ScoreError
+    for an unavailable device."""
     try:
         if device is not None:
             network.to(device)

@@ -27,9 +27,12 @@ QUANTIZE = ("round", "floor")
 
 
 def to_uint8(image: Any, quantize: str = "round", value_range: Range = None) -> Tensor:
-    """Grey levels of ``image`` (n, c, h, w): uint8 as it is, floating point from ``value_range``,
-    by default [-1, 1]; values outside are clamped. One batch is not judged by its values, as a
-    source is. Raises ScoreError for anything else."""
+    """Round a batch of images (n, c, h, w) to grey levels.
+
+    uint8 images are returned as they are; floating point images lie in ``value_range``, by default
+    [-1, 1], and values outside are clamped. The range of a single batch is not checked (``levels``
+    checks all batches together). Raises ScoreError for anything else.
+    """
     one_of("quantize", quantize, QUANTIZE)
     limits = check_range(value_range)
     given = image_batch(image)
@@ -51,8 +54,8 @@ def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
 
 
 def image_batch(image: Any) -> Tensor:
-    """``image`` as a tensor if it is a batch of images (n, c, h, w), uint8 or finite floating
-    point. Raises ScoreError."""
+    """``image`` as a tensor (n, c, h, w), uint8 or finite floating point. Raises ScoreError for
+    anything else."""
     try:
         given = torch.as_tensor(image).detach()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -75,9 +78,11 @@ def image_batch(image: Any) -> Tensor:
 def levels(
     images: Any, batch: int, quantize: str, value_range: Any = None
 ) -> Iterator[tuple[Tensor, Values]]:
-    """Batches of grey levels, uint8, each with the values of all images so far. Raises ScoreError
-    at the end where these are in another convention than [-1, 1] (before the first batch where all
-    images are in one tensor)."""
+    """Iterate over batches of grey levels (uint8), each with the ``Values`` of all images so far.
+
+    Raises ScoreError where the values of all images are not consistent with ``value_range``: before
+    the first batch for a single tensor, after the last one for an iterable of batches.
+    """
     limits = check_range(value_range)
     at_least_one("batch", batch)
     if hasattr(images, "shape"):

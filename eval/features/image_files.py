@@ -28,14 +28,20 @@ from .value_range import Range, Values, check_range
 PICTURES = (*SUFFIXES, ".npy")
 
 
-#: what a file that cannot be read raises (MemoryError: it says that it is very large)
+#: errors raised by a file that cannot be read (MemoryError: a header with a very large size)
 DAMAGE = (OSError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file with ``count`` images; ``digest`` is the SHA-256 that a manifest gives it; ``why``
-    it cannot be read (it counts as one)."""
+    """One file of images.
+
+    Attributes:
+        path: of the file.
+        count: number of images in it; 1 for a file that cannot be read.
+        digest: its SHA-256 according to a manifest; None without one.
+        why: why it cannot be read; None where it can.
+    """
 
     path: Path
     count: int
@@ -49,7 +55,7 @@ class Part:
 
 
 def part_of(path: Path, digest: str | None = None) -> Part:
-    """A file with the number of its images, which an npz file tells without being unpacked."""
+    """The ``Part`` of a file; images in an npz file are counted from its headers alone."""
     if path.suffix.lower() != ".npz":
         return Part(path, 1, digest)
     try:
@@ -58,7 +64,7 @@ def part_of(path: Path, digest: str | None = None) -> Part:
         return Part(path, 1, digest, str(error))
     if "image" not in names and not {"jpeg", "offset"} <= set(names):
         raise ScoreError(
-            f"{str(path)!r} holds {sorted(names)}; wanted 'image', or 'jpeg' and 'offset'"
+            f"{str(path)!r} holds {sorted(names)}; it must hold 'image', or 'jpeg' and 'offset'"
         )
     try:
         return Part(path, _image_count(path) if "image" in names else _stream_count(path), digest)
@@ -69,7 +75,7 @@ def part_of(path: Path, digest: str | None = None) -> Part:
 
 
 def _image_count(path: Path) -> int:
-    """How many images ``image`` holds."""
+    """Number of images in the array ``image``."""
     found = npz_header(path, "image")
     if found.dtype != np.uint8 or len(found.shape) not in (3, 4):
         other = (
@@ -85,13 +91,13 @@ def _image_count(path: Path) -> int:
         raise ScoreError(f"{str(path)!r} holds no image: 'image' has the shape {found.shape}")
     if len(found.shape) == 4 and found.shape[3] not in (1, 3) and found.shape[1] in (1, 3):
         raise ScoreError(
-            f"{str(path)!r}: 'image' {found.shape} has its channels second; (n, h, w, c) is wanted"
+            f"{str(path)!r}: 'image' {found.shape} has its channels second; it must be (n, h, w, c)"
         )
     return found.shape[0]
 
 
 def _stream_count(path: Path) -> int:
-    """How many images a stream of files holds, whose offsets must lie in it and rise."""
+    """Number of images in a stream of files. ScoreError unless its offsets rise within it."""
     jpeg, offset = npz_header(path, "jpeg"), read_npz(path, ("offset",))["offset"]
     if (
         jpeg.dtype != np.uint8
@@ -106,19 +112,19 @@ def _stream_count(path: Path) -> int:
         )
     if len(offset) < 2:
         raise ScoreError(
-            f"{str(path)!r} holds no image: 'offset' has {len(offset)} entries, n + 1 are wanted"
+            f"{str(path)!r} holds no image: 'offset' has {len(offset)} entries, must be n + 1"
         )
     edges = [int(edge) for edge in offset]
     if edges[0] < 0 or edges[-1] > jpeg.shape[0] or any(b < a for a, b in pairwise(edges)):
         raise ScoreError(
             f"{str(path)!r}: 'offset' must rise from 0 to at most {jpeg.shape[0]}, the bytes "
-            "of 'jpeg'; it does not"
+            "of 'jpeg'"
         )
     return len(edges) - 1
 
 
 def checked_bytes(part: Part) -> bytes:
-    """The file's bytes, which must be those of the manifest."""
+    """The file's bytes. ArgumentError where their SHA-256 differs from the manifest's."""
     if part.path.stat().st_size > MOST_BYTES and not part.packed:
         raise ArgumentError(
             f"a file of {part.path.stat().st_size} bytes: at most {MOST_BYTES} are read"
@@ -130,8 +136,8 @@ def checked_bytes(part: Part) -> bytes:
 
 
 def packed_arrays(part: Part) -> dict[str, Any] | str:
-    """An npz file's arrays, or why they cannot be read, which is found out once and not for each of
-    its images."""
+    """The arrays of an npz file, or the reason why they cannot be read (returned, so that it is
+    found once and not for each image)."""
     try:
         return read_npz(
             io.BytesIO(checked_bytes(part)) if part.digest else part.path,
@@ -142,21 +148,23 @@ def packed_arrays(part: Part) -> dict[str, Any] | str:
 
 
 def read_image(data: bytes, value_range: Range = None) -> Any:
-    """One picture's file as uint8 (c, h, w); a floating point npy file is judged by its values, as
-    a source of one image. Raises ArgumentError (ScoreError, PictureError or ArrayError) for what is
-    not read."""
+    """Decode one picture or npy file to uint8 (c, h, w).
+
+    The values of a floating point npy file must be consistent with ``value_range``. Raises
+    ArgumentError (ScoreError, PictureError or ArrayError) for a file that cannot be read.
+    """
     found, values = decoded(data, check_range(value_range), data.startswith(MAGIC))
     values.judge(value_range)
     return found
 
 
 def decoded(data: bytes, limits: Range, array: bool) -> tuple[Any, Values]:
-    """The image of a picture's file or of an ``array``'s, uint8 (c, h, w), and its values where
-    they were floating point."""
+    """The image of a picture, or of an npy file (``array``), as uint8 (c, h, w), and its ``Values``
+    where it was floating point."""
     if not array:
         return read_picture(data), Values()
     if not data.startswith(MAGIC):
-        raise ArrayError("named .npy, but no numpy array")
+        raise ArrayError("named .npy, but not a numpy array")
     found = image_array(read_npy(data))
     if found.dtype == np.uint8:
         return channels_first(found), Values()
@@ -167,8 +175,8 @@ def decoded(data: bytes, limits: Range, array: bool) -> tuple[Any, Values]:
 
 
 def image_array(array: Any) -> Any:
-    """An array that is an image: uint8 (h, w[, c]) as it is, floating point (c, h, w) in a dtype
-    that torch has."""
+    """Check that an array is an image: uint8 (h, w[, c]) as it is, floating point (c, h, w) in a
+    dtype that torch supports. ArgumentError otherwise."""
     if array.size and array.dtype == np.uint8 and array.ndim in (2, 3):
         return array
     if (
@@ -179,8 +187,8 @@ def image_array(array: Any) -> Any:
     ):
         return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
     raise ArgumentError(
-        f"{array.dtype} {array.shape}: uint8 (h, w[, c]), or floating point (c, h, w) in "
-        "[-1, 1], is wanted"
+        f"{array.dtype} {array.shape}: must be uint8 (h, w[, c]), or floating point (c, h, w) in "
+        "[-1, 1]"
     )
 
 
@@ -188,5 +196,5 @@ def channels_first(pixels: Any) -> Any:
     """uint8 (h, w[, c]) as (c, h, w). ArgumentError where the channels are first already."""
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.shape[2] not in (1, 3) and pixels.shape[0] in (1, 3):
-        raise ArgumentError(f"uint8 {pixels.shape} has its channels first; (h, w[, c]) is wanted")
+        raise ArgumentError(f"uint8 {pixels.shape} has its channels first; must be (h, w[, c])")
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))

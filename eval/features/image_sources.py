@@ -1,12 +1,8 @@
-"""Images to be scored, as files hold them: a folder of pictures, npz files, or what
-``fewstep generate`` wrote; read in any order.
+"""Sources of images: a folder of pictures or npz files, one npz file, or a folder of ``fewstep
+generate``, read in any order.
 
-A picture is a png, jpg, webp or bmp file, grey or RGB (``files.pictures`` has the rules), or an npy
-file: uint8 (h, w[, c]), or floating point (c, h, w) in [-1, 1], or in the ``value_range`` that is
-given (``value_range`` has the rule by which another one is noticed). An npz file holds ``image``
-uint8 (n, h, w[, c]), or ``jpeg`` (all files one after another) with ``offset`` (n + 1). Nothing is
-unpickled, hidden files are no data (``files.listing``). All images must have one size and one
-number of channels; they come as uint8 (n, c, h, w).
+All images must have one size and one number of channels; they are returned as uint8 (n, c, h, w).
+``image_files`` describes the formats; hidden files are skipped (``files.listing``).
 """
 
 from __future__ import annotations
@@ -44,8 +40,8 @@ from .value_range import ROUNDING, Range, Values, check_range
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image, or a whole npz file, that cannot be read: its place in the source, its name, and
-    why."""
+    """An image, or a whole npz file, that cannot be read: its index in the source, its name, and
+    the reason."""
 
     index: int
     name: str
@@ -54,8 +50,14 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images ``image`` uint8 (n, c, h, w) with their places ``index`` in the source, those that
-    could not be read, and the ``values`` of those that were floating point."""
+    """A batch of images.
+
+    Attributes:
+        image: uint8 (n, c, h, w).
+        index: their indices in the source.
+        bad: images that could not be read.
+        values: range of the images that were floating point.
+    """
 
     image: Tensor
     index: tuple[int, ...]
@@ -65,16 +67,16 @@ class Batch:
 
 @dataclass(eq=False)
 class ImageSource:
-    """Images of a folder or a file, by their places 0..count-1: files by name (of a manifest: as it
-    lists them), within a file by row.
+    """Images of a folder or a file, indexed 0..count-1: files sorted by name (or in the order of
+    the manifest), rows within a file.
 
     Attributes:
-        name: as given.
+        name: as given by the user.
         parts: the files.
-        manifest: what ``fewstep generate`` wrote beside them; empty where it did not.
-        value_range: of floating point images; None: [-1, 1].
-        left_out: files of the folder that are no data.
-        shape: (c, h, w) of the first image that can be read.
+        manifest: manifest of ``fewstep generate``; empty for other folders.
+        value_range: range of floating point images; None: [-1, 1].
+        left_out: files of the folder that were skipped.
+        shape: (c, h, w) of the first readable image.
     """
 
     name: str
@@ -98,12 +100,12 @@ class ImageSource:
 
     @property
     def count(self) -> int:
-        """How many images there are, damaged ones included."""
+        """Number of images, damaged ones included."""
         return int(self.starts[-1])
 
     def facts(self) -> list[list[Any]]:
-        """Name, images, size and time of change of every file: what tells that a source is the one
-        of before."""
+        """Name, number of images, size and modification time of every file, from which a resumed
+        run recognises the source."""
         found = []
         for part in self.parts:
             stat = part.path.stat() if part.path.exists() else None
@@ -118,12 +120,11 @@ class ImageSource:
         return found
 
     def read(self, start: int, stop: int) -> Batch:
-        """The images ``start`` to ``stop - 1``. ScoreError where one has another size or number of
-        channels than the first, and for places that there are not."""
+        """The images ``start`` to ``stop - 1``. ScoreError where the shape of one differs from the
+        first image's, and for indices out of range."""
         if not 0 <= start <= stop <= self.count:
             raise ScoreError(
-                f"images {start} to {stop} of {self.name!r}: places from 0 to {self.count} "
-                "are wanted"
+                f"images {start} to {stop} of {self.name!r}: allowed are 0 to {self.count}"
             )
         good, index, bad, values = [], [], [], Values()
         for k, found in self._rows(start, stop):
@@ -144,7 +145,8 @@ class ImageSource:
         return Batch(torch.from_numpy(pixels), tuple(index), tuple(bad), values)
 
     def _rows(self, start: int, stop: int) -> Iterator[tuple[int, Any]]:
-        """Place, and uint8 (c, h, w) array with its values, or Unreadable, of each image."""
+        """Index of each image with its uint8 (c, h, w) array and ``Values``, or with
+        ``Unreadable``."""
         for k in range(start, stop):
             which = int(np.searchsorted(self.starts, k, side="right")) - 1
             part = self.parts[which]
@@ -178,11 +180,13 @@ class ImageSource:
 
 
 def open_source(path: str | Path, value_range: Range = None) -> ImageSource:
-    """The images under ``path``: a folder (with sub-folders, linked ones too), one npz file, or the
-    folder of ``fewstep generate``, whose manifest is followed. ``value_range``: what is black and
-    white in floating point npy files; None: [-1, 1]. Raises ScoreError where there are none, where
-    the values of all npy files together are in another convention, or the run that writes the
-    folder has not ended."""
+    """Open the images under ``path``: a folder (with sub-folders and links), one npz file, or a
+    folder of ``fewstep generate``, whose manifest is followed.
+
+    ``value_range``: values of black and white in floating point npy files; None: [-1, 1]. Raises
+    ScoreError where there are no images, where the values of all npy files together are not
+    consistent with the range, and for the folder of an unfinished run.
+    """
     path, limits, left = Path(path), check_range(value_range), LeftOut()
     if path.is_file() and path.suffix.lower() == ".npz":
         parts = [part_of(path)]
@@ -218,8 +222,8 @@ def open_source(path: str | Path, value_range: Range = None) -> ImageSource:
 
 
 def _judge(parts: Sequence[Part], limits: Range, name: str) -> None:
-    """Refuse npy files whose values, all together, are in another convention. One value below 0
-    says that they are not: most sources are known after their first file."""
+    """Raise ScoreError where the values of all npy files together are not consistent with
+    ``limits``. Stops at the first value below 0, so most sources need one file."""
     seen, floating = Values(), False
     for part in parts:
         if (
@@ -245,7 +249,7 @@ def _judge(parts: Sequence[Part], limits: Range, name: str) -> None:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    """The manifest of ``fewstep generate``; empty where another program wrote the folder."""
+    """The manifest of ``fewstep generate``; empty for a folder written by another program."""
     file = path / "manifest.json"
     if not file.is_file():
         if (path / "settings.json").is_file() and (path / "samples").is_dir():
@@ -265,7 +269,7 @@ def _manifest(path: Path) -> dict[str, Any]:
             )
     except (OSError, ValueError) as error:
         raise ScoreError(
-            f"{str(file)!r} is no manifest of `fewstep generate`: {error!s}; score the "
+            f"{str(file)!r} is not a manifest of `fewstep generate`: {error!s}; score the "
             "folder of the pictures"
         ) from error
     return found
@@ -289,8 +293,8 @@ def _sample(row: Any) -> bool:
 
 
 def image_digests(image: Tensor) -> Tensor:
-    """SHA-256 of each image's shape and pixels, uint8 (n, 32): the same from a folder and from an
-    npz file."""
+    """SHA-256 of each image's shape and pixels, uint8 (n, 32). It does not depend on the file
+    format."""
     head = f"{tuple(image.shape[1:])}".encode()
     rows = [
         np.frombuffer(hashlib.sha256(head + row.tobytes()).digest(), dtype=np.uint8)
@@ -300,6 +304,6 @@ def image_digests(image: Tensor) -> Tensor:
 
 
 def joint_digest(parts: Sequence[Tensor]) -> str:
-    """SHA-256 of the digests of all images, in order: what ``Provenance.data`` says of images that
-    were streamed."""
+    """SHA-256 of the digests of all images, in order: the value of ``Provenance.data`` for streamed
+    images."""
     return sha256(*(np.ascontiguousarray(part.numpy()) for part in parts))

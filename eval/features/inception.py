@@ -1,11 +1,11 @@
-"""The network of FID: InceptionV3 as TensorFlow's graph of 2015-12-05 has it, by torch-fidelity's
-port, with weights from a local file.
+"""InceptionV3 of FID: TensorFlow's graph of 2015-12-05 in torch-fidelity's port, with weights from
+a local file.
 
-Its average pools do not count padding, its last block pools by the maximum, and it has 1008
-outputs: torchvision's InceptionV3 is another network (Heusel et al. 2017, arXiv 1706.08500;
+Its average pools do not count padding, its last block uses a maximum pool, and it has 1008 outputs:
+torchvision's InceptionV3 is a different network (Heusel et al. 2017, arXiv 1706.08500;
 torch-fidelity, ``weights-inception-2015-12-05-6726825d.pth``). Grey levels enter as
-``(x - 128) / 128``; with the rule ``torch`` as ``x / 127.5 - 1``, which is what pytorch-fid does,
-and the name says so.
+``(x - 128) / 128``; with the rule ``torch`` as ``x / 127.5 - 1``, which is pytorch-fid's
+preprocessing, and the extractor is then named ``inception-pytorch-fid``.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def inception_extractor(
     logits: bool = False,
     device: Device = None,
 ) -> FeatureExtractor:
-    """The 2048 pooled features of images of any size, grey or RGB; ``logits``: the 1008 logits
-    without bias, as the Inception Score wants.
+    """The 2048 pooled features of images of any size, grey or RGB; with ``logits`` the 1008 logits
+    without bias, the input of the Inception Score.
 
-    Raises ModelError where the file or torch-fidelity is missing, or the file is not this
-    network's; ScoreError for an unknown rule.
+    Raises ModelError where the file or torch-fidelity is missing, or the file holds another
+    network's weights; ScoreError for an unknown rule.
     """
     check_rule(rule)
     network = inception_network(path)
@@ -71,8 +71,7 @@ def inception_network(path: str | Path) -> nn.Module:
         raise ModelError(
             f"the Inception network needs torch-fidelity (pip install torch-fidelity): {error}"
         ) from error
-    # torch-fidelity would unpickle the file; what it reads instead was written here, from tensors
-    # alone
+    # torch-fidelity unpickles the file it is given, so it gets a copy that holds tensors alone
     plain = io.BytesIO()
     torch.save(state, plain)
     plain.seek(0)
@@ -89,7 +88,7 @@ def inception_network(path: str | Path) -> nn.Module:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file or of a PyTorch state dict, which is read with
+    """The tensors of a ``.safetensors`` file or of a PyTorch state dict, read with
     ``weights_only=True``. Raises ModelError."""
     path = Path(path)
     if not path.is_file():

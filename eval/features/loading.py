@@ -21,7 +21,7 @@ from .storage import load_stats
 SPLITS = ("train", "test")
 
 
-#: extractors whose weights the user brings -> what follows the colon
+#: extractors with weights of the user: name -> what follows the colon in the spec
 KINDS = {"inception": "FILE", "dinov2": "FOLDER", "clip": "FOLDER"}
 
 
@@ -33,22 +33,25 @@ def load_extractor(
     logits: bool = False,
     device: Device = None,
 ) -> FeatureExtractor:
-    """The extractor that ``spec`` names; nothing is ever downloaded.
+    """Load a feature extractor by name; nothing is ever downloaded.
 
-    ``mnist``: the bundled network; or the folder of a classifier made by
-    ``fewstep.train.classifier``. ``inception:FILE``: the TensorFlow port of InceptionV3 (needs
-    torch-fidelity); ``dinov2:FOLDER``, ``clip:FOLDER``: models as transformers saves them.
-    ``resize`` is a rule of ``resizing``, which may also be written into the name, as in
-    ``mnist@clean`` or ``inception@clean:FILE``; by default bundled networks refuse other sizes
-    (``none``), Inception's rule is ``tf``, and the others do what their folder's processor says
-    (``processor``). ``logits``: class logits instead, for ``inception_score``. ``device``: where
-    the network runs; features come back to the CPU, and images may be anywhere. Raises ModelError
-    (a ValueError) for what is not there, damaged, or needs a package that is not installed;
-    ScoreError for a rule.
+    Args:
+        spec: ``mnist`` (bundled); the folder of a classifier made by ``fewstep.train.classifier``;
+            ``inception:FILE``, the TensorFlow port of InceptionV3 (needs torch-fidelity); or
+            ``dinov2:FOLDER``, ``clip:FOLDER``, models as transformers saves them. A resize rule may
+            be part of the name, as in ``mnist@clean`` or ``inception@clean:FILE``.
+        resize: a rule of ``resizing``. Default: bundled networks refuse images of another size
+            (``none``), Inception uses ``tf``, the others their folder's processor (``processor``).
+        quantize: rule that rounds floating point images to grey levels.
+        logits: return class logits instead of features, for ``inception_score``.
+        device: where the network runs; images may be on any device, features are on the CPU.
+
+    Raises ModelError (a ValueError) for weights that are missing or damaged, or need a package that
+    is not installed; ScoreError for an unknown or contradictory rule.
     """
     kind, name, rule = split_spec(spec)
     if rule is not None and resize is not None and rule != resize:
-        raise ScoreError(f"{str(spec)!r} and resize={resize!r}: two rules")
+        raise ScoreError(f"{str(spec)!r} and resize={resize!r} name two rules: give one")
     rule = resize if rule is None else rule
     if kind == "inception":
         from .inception import inception_extractor
@@ -62,8 +65,8 @@ def load_extractor(
 
 
 def split_spec(spec: str | Path) -> tuple[str | None, str, str | None]:
-    """``kind@rule:path``, ``name@rule`` or a path: kind (None: a network of ours), name or path,
-    and rule. ModelError for another kind."""
+    """Split ``kind@rule:path``, ``name@rule`` or a path into kind (None: a classifier of fewstep),
+    name or path, and rule. ModelError for an unknown kind."""
     text = str(spec)
     if isinstance(spec, Path) or Path(text).exists():
         return None, text, None
@@ -103,7 +106,7 @@ def _channels_last(
 
 
 def bundled_stats(name: str, split: str = "train") -> FeatureStats:
-    """Statistics of a bundled network's own data set: ``bundled_stats("mnist", "train")``.
-    ScoreError for another split."""
+    """Statistics of the data set that a bundled network was trained on:
+    ``bundled_stats("mnist", "train")``. ScoreError for an unknown split."""
     one_of("split", split, SPLITS)
     return load_stats(classifier_folder(name) / f"{split}.safetensors")

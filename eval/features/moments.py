@@ -1,12 +1,12 @@
-"""Mean and covariance of features: accumulated in float64, merged over shards, kept in files with
-what they were made of.
+"""Mean and covariance of features, accumulated in float64 and merged over shards, with their
+provenance.
 
 The accumulator holds ``n``, the mean ``mu`` and ``M = sum (f - mu)(f - mu)^T``; two parts merge by
 (Chan, Golub & LeVeque 1983, doi 10.1080/00031305.1983.10483115)
 
     delta = mu_b - mu_a,   mu = mu_a + delta n_b / n,   M = M_a + M_b + delta delta^T n_a n_b / n,
 
-which does not cancel where the mean is large against the deviations, as sums of squares do. The
+which, unlike sums of squares, does not cancel where the mean is large against the deviations. The
 covariance is ``M / (n - 1)``.
 """
 
@@ -29,15 +29,15 @@ RULES = ("extractor", "resize", "quantize")
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where statistics come from; None is unknown.
+    """The data and rules that statistics were computed with; None: unknown.
 
     Attributes:
-        data: SHA-256 of the images (or samples) as they were read.
-        extractor: name and hash of the feature network.
-        resize: how images were brought to the network's size.
-        quantize: how images became grey levels.
-        dtype: in which the network ran.
-        note: anything else.
+        data: SHA-256 of the images (or samples) as read.
+        extractor: name and SHA-256 of the feature network.
+        resize: rule that resized images to the network's size.
+        quantize: rule that rounded images to grey levels.
+        dtype: of the network.
+        note: free text.
     """
 
     data: str | None = None
@@ -51,10 +51,10 @@ class Provenance:
         for item in fields(self):
             value = getattr(self, item.name)
             if value is not None and not isinstance(value, str):
-                raise ScoreError(f"provenance {item.name}={value!r}: text or None is wanted")
+                raise ScoreError(f"provenance {item.name}={value!r}: must be a text or None")
 
     def check(self, other: Provenance) -> None:
-        """Raise ProvenanceError where both know a rule and they differ."""
+        """Raise ProvenanceError where a rule is known on both sides and differs."""
         instance("other", other, Provenance, "a Provenance")
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in RULES]
         wrong = [
@@ -95,7 +95,7 @@ class FeatureStats:
         if torch.as_tensor(mean).ndim > 1 or sigma.shape != (len(mu), len(mu)):
             raise ScoreError(
                 f"mean {tuple(torch.as_tensor(mean).shape)} and cov {tuple(sigma.shape)}: "
-                "(q,) and (q, q) are wanted"
+                "must be (q,) and (q, q)"
             )
         if count is not None:
             count = _count(count)
@@ -112,8 +112,8 @@ class FeatureStats:
 
     @classmethod
     def from_features(cls, features: Any, provenance: Provenance | None = None) -> FeatureStats:
-        """From a matrix (n, q), or from an iterable of such batches, which are seen once and not
-        kept. At least 2 samples."""
+        """From a matrix (n, q), or an iterable of such batches, which are read once and not kept.
+        At least 2 samples in all."""
         parts = Moments()
         batches = [features] if hasattr(features, "shape") else features
         if not isinstance(batches, Iterable):
@@ -141,7 +141,7 @@ class FeatureStats:
 
 
 class Moments:
-    """A running mean and scatter matrix. One sample, or none, is fine here; ``stats`` wants two."""
+    """A running mean and scatter matrix; ``stats`` needs at least two samples."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -150,8 +150,8 @@ class Moments:
 
     @classmethod
     def of(cls, stats: FeatureStats) -> Moments:
-        """The accumulator that would have given ``stats``; ScoreError for exact moments, which have
-        no count."""
+        """The accumulator with the moments ``stats``. ScoreError for exact moments, which have no
+        count."""
         instance("stats", stats, FeatureStats, "FeatureStats")
         if stats.count is None:
             raise ScoreError("moments without a count cannot be merged")
@@ -160,7 +160,7 @@ class Moments:
         return made
 
     def update(self, features: Any) -> None:
-        """Take a batch (n, q), which may be empty."""
+        """Add a batch (n, q), which may be empty."""
         if hasattr(features, "shape") and len(features.shape) > 1 and features.shape[0] == 0:
             return
         f = matrix(features)
@@ -171,7 +171,7 @@ class Moments:
         self.merge(part)
 
     def merge(self, other: Moments) -> None:
-        """Take the samples of ``other``."""
+        """Add the samples of ``other``."""
         instance("other", other, Moments, "Moments")
         if not other.count:
             return
@@ -197,15 +197,15 @@ class Moments:
         self.count = n
 
     def stats(self, provenance: Provenance | None = None) -> FeatureStats:
-        """What was seen so far. ScoreError for fewer than 2 samples."""
+        """Mean and covariance of all samples so far. ScoreError for fewer than 2 samples."""
         if self.count < 2:
-            raise ScoreError(f"{self.count} samples have no covariance: at least 2 are wanted")
+            raise ScoreError(f"{self.count} samples have no covariance: at least 2 are needed")
         cov = self.scatter / (self.count - 1)
         return FeatureStats(self.mean.clone(), 0.5 * (cov + cov.T), self.count, _known(provenance))
 
 
 def _known(provenance: Provenance | None) -> Provenance:
-    """``provenance``, or one that knows nothing."""
+    """``provenance``, or an empty one for None."""
     if provenance is None:
         return Provenance()
     instance("provenance", provenance, Provenance, "a Provenance")
@@ -213,8 +213,8 @@ def _known(provenance: Provenance | None) -> Provenance:
 
 
 def _count(count: Any) -> int:
-    """``count`` as an integer of at least 2; floats that are whole are integers here, as files of
-    other tools have them."""
+    """``count`` as an integer >= 2. Whole floats are accepted, since files of other tools hold
+    them."""
     try:
         found = plain(count)
         return integer(
@@ -222,5 +222,5 @@ def _count(count: Any) -> int:
         )
     except ArgumentError:
         raise ScoreError(
-            f"count={shown(count)}: an integer of at least 2, or None for exact moments"
+            f"count={shown(count)}: must be an integer >= 2, or None for exact moments"
         ) from None

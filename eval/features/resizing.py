@@ -1,14 +1,15 @@
-"""Rules by which images are brought to a feature network's size. Distances of features of two
-different rules mean nothing.
+"""Rules that resize images to a feature network's size. Features of different rules must not be
+compared.
 
-| rule | how | who uses it | |---|---|---| | ``clean`` | Pillow's bicubic on each channel in float,
-clipped to 0..255, not rounded | clean-fid (Parmar et al. 2021, arXiv 2104.11222) | | ``tf`` |
-bilinear at ``i h / H``, without half a pixel's shift or antialiasing (TensorFlow 1) | the first
-FID, torch-fidelity, EDM | | ``torch`` | bilinear at pixels' centres, not antialiased | pytorch-fid
-| | ``torch-antialias`` | bilinear at pixels' centres, antialiased | torchmetrics | |
-``torch-bicubic`` | bicubic (a = -0.75) at pixels' centres, not antialiased | the PyTorch port of
-CMMD | | ``pil`` | Pillow's bicubic on grey levels, rounded to grey levels | FD-DINOv2 (arXiv
-2306.04675) |
+    rule              resampling                                               used by
+    clean             Pillow's bicubic on each channel in float, clipped to    clean-fid
+                      0..255, not rounded (Parmar et al. 2021, 2104.11222)
+    tf                bilinear at ``i h / H``, no half-pixel shift and no      TensorFlow 1's FID,
+                      antialiasing                                             torch-fidelity, EDM
+    torch             bilinear at pixel centres, not antialiased               pytorch-fid
+    torch-antialias   bilinear at pixel centres, antialiased                   torchmetrics
+    torch-bicubic     bicubic (a = -0.75) at pixel centres, not antialiased    CMMD in PyTorch
+    pil               Pillow's bicubic on grey levels, rounded to grey levels  FD-DINOv2
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def _pil(image: Tensor, size: Size) -> Tensor:
 
 
 def _pillow(image: Tensor, size: Size) -> Tensor:
-    """Each channel by itself, which is what Pillow does with RGB too; its bicubic is antialiased, a
-    = -0.5."""
+    """Resize each channel by itself, as Pillow does with RGB; its bicubic is antialiased, with
+    a = -0.5."""
     planes = image.cpu().numpy().reshape(-1, *image.shape[2:])
     shrunk = [
         np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BICUBIC))
@@ -81,7 +82,7 @@ RESIZERS: dict[str, Callable[[Tensor, Size], Tensor]] = {
 
 
 def check_rule(rule: str, others: tuple[str, ...] = ()) -> str:
-    """``rule`` where it is known, or one of ``others``; ScoreError with the nearest match."""
+    """``rule``, if it is a resize rule or one of ``others``. ScoreError otherwise."""
     if rule not in RESIZERS and rule not in others:
         raise ScoreError(unknown("resize rule", rule, (*RESIZERS, *others)))
     return rule
@@ -96,8 +97,7 @@ def resized(image: Tensor, size: Size, rule: str) -> Tensor:
     make = RESIZERS[check_rule(rule)]
     if image.ndim != 4 or min(image.shape[1:]) < 1 or min(size) < 1:
         raise ScoreError(
-            f"images {tuple(image.shape)} to {size}: (n, c, h, w) and sizes of at least 1 "
-            "are wanted"
+            f"images {tuple(image.shape)} to {size}: must be (n, c, h, w) and sizes >= 1"
         )
     if not len(image):
         return torch.empty(0, image.shape[1], *size)
@@ -105,9 +105,9 @@ def resized(image: Tensor, size: Size, rule: str) -> Tensor:
 
 
 def network_input(image: Tensor, channels: int, size: Size, rule: str) -> Tensor:
-    """``resized`` images with ``channels`` channels; a grey image is repeated for each. ScoreError
-    for other numbers of channels."""
+    """``resized`` images with ``channels`` channels; grey images are repeated. ScoreError for any
+    other number of channels."""
     if image.ndim == 4 and image.shape[1] not in (1, channels):
-        raise ScoreError(f"images of {image.shape[1]} channels: {channels}, or 1, are wanted")
+        raise ScoreError(f"images of {image.shape[1]} channels: must have {channels}, or 1")
     made = resized(image, size, rule)
     return made.expand(-1, channels, -1, -1)

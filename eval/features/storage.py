@@ -1,10 +1,10 @@
-"""Statistics files: exact, strict, never unpickled.
+"""Files of statistics: ``.npz`` or ``.safetensors``, exact, validated, never unpickled.
 
-``.npz`` holds ``mu`` (q,) and ``sigma`` (q, q), the names of EDM, pytorch-fid and clean-fid, and
-beside them ``format``, ``count`` (-1: no count) and ``provenance`` (JSON). ``.safetensors`` holds
-the tensors, and the rest as JSON in the metadata ``statistics``. Either may hold ``features`` (n,
-q) float32 too, of all the samples or of some, for the metrics that moments do not give. A file of
-another tool, with ``mu`` and ``sigma`` only, is read as moments without count and provenance.
+``.npz`` holds ``mu`` (q,) and ``sigma`` (q, q), the names of EDM, pytorch-fid and clean-fid, with
+``format``, ``count`` (-1: no count) and ``provenance`` (JSON). ``.safetensors`` holds the tensors,
+and the rest as JSON in the metadata key ``statistics``. Either may hold ``features`` (n, q)
+float32 of all or some samples, for metrics that need more than moments. Files of other tools with
+``mu`` and ``sigma`` only are read as moments without count and provenance.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ SUFFIXES = (".npz", ".safetensors")
 
 
 def data_hash(values: Any) -> str:
-    """SHA-256 of an array's dtype, shape and bytes: what ``Provenance.data`` says of a data set in
-    memory."""
+    """SHA-256 of an array's dtype, shape and bytes: the value of ``Provenance.data`` for a data set
+    in memory."""
     if isinstance(values, Tensor):
         tensor("values", values, floating=False, error=ScoreError)
         values = values.detach().cpu()
         values = (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()
     array = np.ascontiguousarray(values)
     if array.dtype.hasobject or not array.size:
-        raise ScoreError(f"values={shown(values)}: an array of numbers is wanted")
+        raise ScoreError(f"values={shown(values)}: must be an array of numbers")
     return sha256(f"{array.dtype.str} {array.shape}", array)
 
 
 def save_stats(stats: FeatureStats, path: str | Path, features: Tensor | None = None) -> None:
-    """Write to ``path`` (.npz or .safetensors), whole or not at all. The same statistics give the
-    same bytes. ``features`` (n, q) are kept beside them, in float32."""
+    """Write statistics to ``path`` (.npz or .safetensors), whole or not at all; equal statistics
+    give equal bytes. ``features`` (n, q) are stored with them in float32."""
     instance("stats", stats, FeatureStats, "FeatureStats")
     path = path_of(path)
     _suffix(path)
@@ -75,16 +75,16 @@ def save_stats(stats: FeatureStats, path: str | Path, features: Tensor | None = 
 
 
 def path_of(path: Any) -> Path:
-    """``path`` as a Path. Raises ScoreError for what is none."""
+    """``path`` as a Path. ScoreError for a value that is not a path."""
     try:
         return Path(path)
     except TypeError:
-        raise ScoreError(f"path={shown(path)}: the name of a file is wanted") from None
+        raise ScoreError(f"path={shown(path)}: must be the name of a file") from None
 
 
 def load_stats(path: str | Path) -> FeatureStats:
-    """Read what ``save_stats`` wrote, to the last bit, or another tool's ``mu`` and ``sigma``.
-    Raises ScoreError for anything else."""
+    """Read statistics that ``save_stats`` wrote (bit-exact), or another tool's ``mu`` and
+    ``sigma``. Raises ScoreError for anything else."""
     arrays, facts = _read(path_of(path), ("mu", "sigma"))
     try:
         count, provenance = _facts(facts)
@@ -94,8 +94,8 @@ def load_stats(path: str | Path) -> FeatureStats:
 
 
 def load_features(path: str | Path) -> Tensor | None:
-    """The features that a statistics file keeps, (n, q) float32; None where it keeps none. Raises
-    ScoreError."""
+    """The features in a statistics file, (n, q) float32; None where it holds none. Raises
+    ScoreError for a damaged file."""
     found = _read(path_of(path), ("features",))[0].get("features")
     if found is not None and (
         found.ndim != 2 or not found.numel() or not bool(torch.isfinite(found).all())
@@ -107,35 +107,35 @@ def load_features(path: str | Path) -> Tensor | None:
 
 
 def _read(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """The arrays of these names, and the facts, of a file that holds nothing but statistics."""
+    """The arrays named ``keys``, and the metadata. ScoreError for a file with other contents."""
     _suffix(path)
     if not path.is_file():
         raise ScoreError(f"no statistics at {str(path)!r}")
     names, arrays, facts = (_npz if path.suffix == ".npz" else _safetensors)(path, keys)
     if names - {"features"} != {"mu", "sigma"}:
         raise ScoreError(
-            f"{str(path)!r} holds {sorted(names)}; statistics are 'mu' and 'sigma' (and 'features')"
+            f"{str(path)!r} holds {sorted(names)}; it must hold 'mu' and 'sigma' (and 'features')"
         )
     if any(not value.is_floating_point() for value in arrays.values()):
-        raise ScoreError(f"{str(path)!r}: statistics are floating point arrays")
+        raise ScoreError(f"{str(path)!r}: statistics must be floating point")
     return arrays, facts
 
 
 def _suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
-        raise ScoreError(f"{path.name!r}: statistics are kept in {' or '.join(SUFFIXES)} files")
+        raise ScoreError(f"{path.name!r}: files of statistics end in {' or '.join(SUFFIXES)}")
 
 
 def _facts(facts: dict[str, Any] | None) -> tuple[int | None, Provenance]:
-    """Count and provenance; nothing is known of a file without facts (None)."""
+    """Count and provenance from the metadata; both unknown for None."""
     if facts is None:
         return None, Provenance()
     wanted = ("format", "count", "provenance")
     if not all(isinstance(value, str) for value in facts.values()):
-        raise ScoreError(f"its facts must be the texts {', '.join(wanted)}")
+        raise ScoreError(f"its metadata must be the texts {', '.join(wanted)}")
     if facts.get("format") != FORMAT or set(facts) != set(wanted):
         raise ScoreError(
-            f"format {facts.get('format')!r} with {sorted(facts)}; wanted {FORMAT!r} with "
+            f"format {facts.get('format')!r} with {sorted(facts)}; must be {FORMAT!r} with "
             "count and provenance"
         )
     try:
@@ -148,14 +148,14 @@ def _facts(facts: dict[str, Any] | None) -> tuple[int | None, Provenance]:
     known = [item.name for item in fields(Provenance)]
     for key in provenance:
         if key not in known:
-            raise ScoreError(unknown("fact of provenance", key, known))
+            raise ScoreError(unknown("field of provenance", key, known))
     return (None if count == -1 else count), Provenance(**provenance)
 
 
 def _object(value: Any) -> dict[str, Any]:
     """A JSON object. ScoreError for any other JSON."""
     if not isinstance(value, dict):
-        raise ScoreError(f"a JSON object is wanted, found {type(value).__name__}")
+        raise ScoreError(f"must be a JSON object, found {type(value).__name__}")
     return value
 
 

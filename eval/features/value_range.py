@@ -1,11 +1,11 @@
-"""What floating point images mean: the two values that are black and white, and whether a source's
-values agree with them.
+"""The value range of floating point images, and the check that the values of a source are
+consistent with it.
 
-By default images lie in [-1, 1], as samples do. A source that has no value below 0 and lies in [0,
-1], or reaches beyond 1.5, is in another convention, [0, 1] or [0, 255], and is refused unless
-``value_range=(low, high)`` says what it is in. The whole source is judged, never an image: one
-bright image of a source may well have no value below 0. Values outside the range are clamped, and
-their share is reported: a sampler of few steps reaches far beyond 1 on both sides.
+Images lie in [-1, 1] by default, as samples do. A source without a value below 0 that lies in
+[0, 1], or has values above 1.5, uses another convention, [0, 1] or [0, 255], and is refused unless
+``value_range=(low, high)`` is given. The check is on the whole source, since a single bright image
+may have no value below 0. Values outside the range are clamped, and their share is reported:
+samplers with few steps often go far beyond 1.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from torch import Tensor
 from ...checks import plain
 from ..errors import ScoreError
 
-#: low and high; None: [-1, 1], and the source is judged
+#: (low, high); None: [-1, 1], with a check of the source
 Range = tuple[float, float] | None
 SIGNED = (-1.0, 1.0)
-#: what a rounded 0, 1 may be off by, and the greatest value that is still taken for a bright image
-#: in [-1, 1]
+#: tolerance for a rounded 0 or 1, and the largest value accepted from bright images in [-1, 1]
 ROUNDING, BRIGHT = 1e-3, 1.5
 
 
@@ -58,8 +57,8 @@ def check_range(given: Any) -> Range:
 
 @dataclass(frozen=True)
 class Values:
-    """Of floating point images: how many values, how many of them outside the range (they are
-    clamped), the least and the greatest."""
+    """Range of floating point images: number of values, number outside the range (clamped),
+    smallest and largest value."""
 
     count: int = 0
     outside: int = 0
@@ -68,7 +67,7 @@ class Values:
 
     @classmethod
     def of(cls, x: Tensor, given: Range = None) -> Values:
-        """Those of one batch of finite values."""
+        """The range of one batch of finite values."""
         low, high = given or SIGNED
         if not x.numel() or not x.is_floating_point():
             return cls()
@@ -81,8 +80,8 @@ class Values:
         return Values(self.count + other.count, self.outside + other.outside, *both)
 
     def judge(self, given: Range, name: str = "the images", flag: str = "value_range=") -> None:
-        """Raise ScoreError where no range is given and the values of the whole source are in
-        another convention than [-1, 1]."""
+        """Raise ScoreError where no range is given and the values of the whole source are not
+        consistent with [-1, 1]."""
         if given is not None or not self.count or self.least < -ROUNDING:
             return
         unit = self.greatest <= 1.0 + ROUNDING
@@ -91,17 +90,17 @@ class Values:
             raise ScoreError(
                 f"{name}: floating point values from {self.least:.6g} to "
                 f"{self.greatest:.6g}, none below 0: images in [-1, 1] have some. "
-                f"Say which values are black and white: {flag}{_said(likely, flag)}, or "
+                f"Give the values of black and white: {flag}{_said(likely, flag)}, or "
                 f"{flag}{_said('-1,1', flag)} if they are in [-1, 1]"
             )
 
     @property
     def clamped(self) -> float:
-        """The share of values outside the range."""
+        """Share of values outside the range."""
         return self.outside / self.count if self.count else 0.0
 
     def to_dict(self, given: Range = None) -> dict[str, Any] | None:
-        """For JSON; None where there was no floating point value."""
+        """As JSON; None without floating point values."""
         if not self.count:
             return None
         return {
@@ -112,7 +111,7 @@ class Values:
         }
 
     def text(self, given: Range = None) -> str:
-        """For people; empty where nothing was clamped."""
+        """As a sentence; empty where nothing was clamped."""
         low, high = given or SIGNED
         share = f"{100.0 * self.clamped:.2g}" if self.clamped >= 1e-4 else "less than 0.01"
         reach = f"from {self.least:.4g} to {self.greatest:.4g}"

@@ -1,12 +1,12 @@
-"""DINOv2 and CLIP as feature extractors, from local folders that transformers wrote; nothing is
+"""DINOv2 and CLIP as feature extractors, from local folders written by transformers; nothing is
 downloaded.
 
 DINOv2 gives the class token after the last normalisation (Oquab et al. 2023, arXiv 2304.07193;
 FD-DINOv2: Stein et al. 2023, arXiv 2306.04675), CLIP the projected image embedding (Radford et al.
 2021, arXiv 2103.00020; CMMD: arXiv 2401.09603). The rule ``processor`` resizes, crops and
-normalises as the folder's ``preprocessor_config.json`` says, and is spelt out in the provenance;
-any other rule brings the whole image straight to the network's size and keeps that file's mean and
-deviation.
+normalises according to the folder's ``preprocessor_config.json``, and the provenance lists these
+steps; any other rule resizes the whole image to the network's size and keeps that file's mean and
+standard deviation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .resizing import check_rule, network_input
 
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor"
-#: kind -> the model types of config.json that it takes
+#: kind -> accepted ``model_type`` values of config.json
 TYPES = {"dinov2": ("dinov2", "dinov2_with_registers"), "clip": ("clip", "clip_vision_model")}
 RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
@@ -40,12 +40,12 @@ def vision_extractor(
     logits: bool = False,
     device: Device = None,
 ) -> FeatureExtractor:
-    """Features of ``kind`` (``dinov2`` or ``clip``) from ``folder``, of images of any size, grey or
-    RGB.
+    """The extractor ``kind`` (``dinov2`` or ``clip``) from ``folder``, for images of any size, grey
+    or RGB.
 
     Raises ModelError where the folder, a file in it, or transformers is missing, and where the
-    folder holds another model; ScoreError for an unknown rule, and for ``logits``, which these
-    networks do not have.
+    folder holds another model; ScoreError for an unknown rule, and for ``logits``, since these
+    networks have none.
     """
     check_rule(rule, (PROCESSOR,))
     if logits:
@@ -136,7 +136,7 @@ def _network(kind: str, folder: Path) -> nn.Module:
 
 @contextmanager
 def _silent(logging: Any) -> Iterator[None]:
-    """No progress bar, and no report that CLIP's text half was left out."""
+    """Silence transformers: no progress bar, no report of the unused text weights of CLIP."""
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -149,8 +149,8 @@ def _silent(logging: Any) -> Iterator[None]:
 
 
 def _processor(folder: Path) -> Any:
-    """The folder's image processor on Pillow: the same pixels whether torchvision is installed or
-    not."""
+    """The folder's image processor with the Pillow backend, so that the pixels do not depend on
+    whether torchvision is installed."""
     transformers = _transformers()
     how: dict[str, Any] = (
         {"backend": "pil"}
@@ -163,13 +163,13 @@ def _processor(folder: Path) -> Any:
         )
     except Exception as error:
         raise ModelError(
-            f"{str(folder / PREPROCESSOR)!r} is not understood: "
+            f"{str(folder / PREPROCESSOR)!r} cannot be read: "
             f"{str(error).splitlines()[0] if str(error) else error!r}"
         ) from error
 
 
 def _size(processor: Any) -> tuple[int, int]:
-    """Height and width of what the network gets."""
+    """Height and width of the network's input."""
     size = _plain(
         processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
     )
@@ -182,7 +182,7 @@ def _plain(size: Any) -> dict[str, int]:
 
 
 def described(processor: Any) -> str:
-    """The processor's steps in words, for the provenance."""
+    """Text listing the processor's steps, for the provenance."""
     steps = []
     if getattr(processor, "do_resize", False):
         size = _plain(processor.size)

@@ -1,5 +1,6 @@
-"""The classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv 1610.06545): can a small network
-tell two samples apart?"""
+"""The classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv 1610.06545): held-out accuracy of a
+small network that separates two samples.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +13,24 @@ from ..errors import ScoreError
 from .intervals import Estimate
 from .matrices import at_least_one, couple, permutation, seeded
 
-#: full-batch Adam steps of a fold, and their learning rate and weight decay
+#: full-batch AdamW steps of a fold, their learning rate and weight decay
 STEPS, RATE, DECAY = 200, 1e-2, 1e-3
+#: largest hidden width
 WIDEST = 256
 
 
 def classifier_test(reference: Any, generated: Any, *, folds: int = 5, seed: int = 0) -> Estimate:
-    """Held-out accuracy of a two-layer network (hidden width 10 q, ReLU), mean and deviation over
-    ``folds``; 0.5 is indistinguishable.
+    """Held-out accuracy of a network with two hidden layers (width 10 q, ReLU), mean and standard
+    deviation over ``folds``; 0.5 means that the samples cannot be told apart.
 
-    The larger sample is cut to the smaller one's size (a multiple of ``folds``), coordinates are
-    scaled by the training folds. Two unit normals whose means are m apart give ``Phi(m / 2)`` at
-    best. ScoreError for fewer than two rows a fold.
+    The larger sample is cut to the smaller one's size (a multiple of ``folds``), and coordinates
+    are standardised by the training folds. The best accuracy for two unit normals whose means are m
+    apart is ``Phi(m / 2)``. ScoreError for fewer than two rows a fold.
     """
     x, y = couple(reference, generated, least=2)
     at_least_one("folds", folds, min(len(x), len(y)) // 2)
     if folds < 2:
-        raise ScoreError("folds=1: at least 2 are wanted, one to train on and one to test")
+        raise ScoreError("folds=1: must be >= 2, one fold is held out for the test")
     n = min(len(x), len(y)) // folds * folds
     generator = seeded(seed)
     parts = torch.stack(
@@ -55,8 +57,8 @@ def classifier_test(reference: Any, generated: Any, *, folds: int = 5, seed: int
 
 
 def _trained_logits(x: Tensor, test: Tensor, generator: torch.Generator) -> Tensor:
-    """Logits on ``test`` of one network a fold, trained on ``x`` (folds, rows, q), whose second
-    half is labelled 1."""
+    """Train one network per fold on ``x`` (folds, rows, q), whose second half has label 1, and
+    return its logits on ``test``."""
     x, test = x.float(), test.float()
     folds, rows, width = x.shape
     label = (torch.arange(rows) >= rows // 2).float().expand(folds, rows)

@@ -1,6 +1,6 @@
-"""Does a model repeat its training data? Nearest neighbours, alone and calibrated by held-out data.
+"""Memorization of the training data: nearest neighbours, optionally calibrated by held-out data.
 
-No single number isolates memorization; look at the nearest neighbours (``nearest``) too.
+No single number isolates memorization; look at the nearest neighbours (``nearest``) as well.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from torch import Tensor
 from ..errors import ScoreError
 from .matrices import couple, distance_blocks
 
-#: a sample counts as copied where its nearest training point is this much nearer than the second
+#: a sample counts as a copy where its nearest training point is this much nearer than the second
 RATIO = 1.0 / 3.0
 
 
 @dataclass(frozen=True, eq=False)
 class Memorization:
-    """What the nearest training points say.
+    """Memorization statistics from nearest training points.
 
     Attributes:
-        fraction: share of samples with ``d_1 / d_2 < 1/3`` (Yoon et al. 2023): distances to the
-            first and second nearest training point.
-        authentic: share of samples that are farther from their nearest training point than that is
-            from its own nearest one (Alaa et al. 2022, arXiv 2102.08921).
-        z: how much nearer to the training data than held-out data the samples are: the Mann-Whitney
-            statistic of their nearest distances in standard deviations, negative for copies (Meehan
-            et al. 2020, arXiv 2004.05675, with one cell); None without held-out data.
+        fraction: share of samples with ``d_1 / d_2 < 1/3``, the distances to the nearest and second
+            nearest training point (Yoon et al. 2023).
+        authentic: share of samples farther from their nearest training point than that point is
+            from its own nearest neighbour (Alaa et al. 2022, arXiv 2102.08921).
+        z: Mann-Whitney z-score of the samples' nearest distances against those of held-out data;
+            negative where samples are nearer to the training data (Meehan et al. 2020, arXiv
+            2004.05675, with one cell). None without held-out data.
         held_out_fraction: ``fraction`` of the held-out data.
-        nearest, distance: index of each sample's nearest training point, and how far it is.
+        nearest, distance: index of each sample's nearest training point, and its distance.
     """
 
     fraction: float
@@ -44,11 +44,11 @@ class Memorization:
 
 
 def memorization(generated: Any, train: Any, held_out: Any = None) -> Memorization:
-    """Nearest-neighbour memorization of ``generated`` (m, q) against ``train`` (n, q), in pixels or
-    features; at least 2 of these."""
+    """Memorization of ``train`` (n, q) by ``generated`` (m, q), in pixels or features. ScoreError
+    for fewer than 2 training rows."""
     points, samples = couple(train, generated, ("train", "generated"))
     if len(points) < 2:
-        raise ScoreError("train: 1 row, at least 2 wanted")
+        raise ScoreError("train: 1 row, must have at least 2")
     distance, nearest = two_nearest(samples, points)
     own, _ = two_nearest(points, points, skip_self=True)
     authentic = distance[:, 0] > own[nearest, 0]
@@ -66,8 +66,8 @@ def memorization(generated: Any, train: Any, held_out: Any = None) -> Memorizati
 
 
 def _copied(distance: Tensor) -> float:
-    """Share of rows whose first distance is below a third of the second; a distance of 0 is a copy,
-    of duplicated data too."""
+    """Share of rows whose first distance is below a third of the second. A distance of 0 is a copy
+    even where the training data hold duplicates."""
     return float(
         ((distance[:, 0] < RATIO * distance[:, 1]) | (distance[:, 0] == 0.0)).double().mean()
     )
@@ -87,7 +87,7 @@ def two_nearest(x: Tensor, points: Tensor, skip_self: bool = False) -> tuple[Ten
 
 
 def mann_whitney(a: Tensor, b: Tensor) -> float:
-    """z-score of the share of pairs with ``a > b`` (ties count half), with the tie correction; 0
+    """z-score of the number of pairs with ``a > b`` (ties count half), with the tie correction; 0
     where all values are equal."""
     from scipy.stats import mannwhitneyu, rankdata, tiecorrect  # type: ignore[import-untyped]
 

@@ -1,4 +1,4 @@
-"""Distances between clouds of vectors: sliced and exact Wasserstein, energy."""
+"""Distances between samples of vectors: sliced and exact Wasserstein, energy distance."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ..errors import ScoreError
 from .intervals import Estimate
 from .matrices import at_least_one, couple, distance_blocks, permutation, positive, seeded
 
-#: quantile levels on which slices of unequal sizes are compared
+#: quantile levels at which projections of unequal sizes are compared
 LEVELS = 1024
-#: most directions of slices, and the highest order of a distance: powers above it leave float64
+#: largest number of directions, and largest order of a distance (higher powers overflow float64)
 MOST_DIRECTIONS, HIGHEST = 1_000_000, 64.0
-#: most points of an exact assignment, whose time grows with the cube
+#: default limit on the points of an exact assignment, whose time is cubic
 MOST = 5000
 
 
 def sliced_wasserstein(
     reference: Any, generated: Any, *, directions: int = 500, order: float = 2.0, seed: int = 0
 ) -> Estimate:
-    """``SW_p = (mean_u W_p(u.x, u.y)^p)^{1/p}`` over random unit directions u (Bonneel et al. 2015,
-    doi 10.1007/s10851-014-0506-3).
+    """Sliced Wasserstein distance ``SW_p = (mean_u W_p(u.x, u.y)^p)^{1/p}`` over random unit
+    directions u (Bonneel et al. 2015, doi 10.1007/s10851-014-0506-3).
 
-    In one dimension one direction says all. Samples of unequal sizes are compared on 1,024 quantile
-    levels. ``std`` is the standard error of the value from the directions drawn.
+    One-dimensional samples use a single direction. Samples of unequal sizes are compared at 1,024
+    quantile levels. ``std`` is the standard error due to the random directions.
     """
     x, y = couple(reference, generated)
     at_least_one("directions", directions, MOST_DIRECTIONS)
@@ -53,7 +53,7 @@ def sliced_costs(a: Tensor, b: Tensor, order: float) -> Tensor:
     a, b = a.sort(dim=0).values, b.sort(dim=0).values
     if len(a) != len(b):
         levels = (torch.arange(LEVELS, dtype=a.dtype) + 0.5) / LEVELS
-        # the quantile function of a sample is a staircase
+        # the quantile function of a sample is a step function
         a, b = (v[(levels * len(v)).long().clamp_max(len(v) - 1)] for v in (a, b))
     return (a - b).abs().pow(order).mean(dim=0)
 
@@ -61,20 +61,20 @@ def sliced_costs(a: Tensor, b: Tensor, order: float) -> Tensor:
 def wasserstein(
     reference: Any, generated: Any, *, order: float = 2.0, most: int = MOST
 ) -> Estimate:
-    """``W_p`` between two samples of one size, exactly: the cheapest assignment, by scipy. Refused
+    """Exact ``W_p`` between two samples of equal size, by scipy's linear assignment. ScoreError
     above ``most`` points.
 
-    A sample's own distance to the law it came from falls as ``n^{-1/d}``; compare with the distance
-    of two reference samples.
+    The distance of a sample to its own distribution falls only as ``n^{-1/d}``; compare with the
+    distance between two reference samples.
     """
     x, y = couple(reference, generated)
     if len(x) != len(y):
-        raise ScoreError(f"{len(x)} and {len(y)} points: an assignment wants as many on both sides")
+        raise ScoreError(f"{len(x)} and {len(y)} points: both samples must have the same size")
     at_least_one("most", most)
     order = positive("order", order, 1.0, HIGHEST)
     if len(x) > most:
         raise ScoreError(
-            f"{len(x)} points, most={most}: the time grows with the cube; take a part, or "
+            f"{len(x)} points, most={most}: the time is cubic; take a subset, or use "
             "sliced_wasserstein"
         )
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
@@ -85,10 +85,10 @@ def wasserstein(
 
 
 def energy_distance(reference: Any, generated: Any) -> Estimate:
-    """``2 E|x - y| - E|x - x'| - E|y - y'|``, unbiased (Szekely & Rizzo 2013, doi
+    """Energy distance ``2 E|x - y| - E|x - x'| - E|y - y'|``, unbiased (Szekely & Rizzo 2013, doi
     10.1016/j.jspi.2013.03.018); at least 2 points each.
 
-    scipy's one-dimensional ``energy_distance`` is the root of the biased one.
+    scipy's one-dimensional ``energy_distance`` is the square root of the biased estimate.
     """
     x, y = couple(reference, generated, least=2)
     across, own_x, own_y = (
@@ -102,8 +102,8 @@ def energy_distance(reference: Any, generated: Any) -> Estimate:
 def sliced_floor(
     reference: Any, *, directions: int = 500, order: float = 2.0, seed: int = 0
 ) -> Estimate:
-    """``sliced_wasserstein`` between two random halves of the reference: what no sample of half its
-    size can go below."""
+    """``sliced_wasserstein`` between two random halves of the reference: the noise floor for
+    samples of half its size."""
     x, _ = couple(reference, reference, least=2)
     mixed = x[permutation(len(x), seeded(seed))]
     half = len(x) // 2

@@ -4,10 +4,10 @@ Heusel et al. 2017, arXiv 1706.08500).
     FD = |mu_1 - mu_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1 S_2)^{1/2}
 
 With factors ``S_i = L_i L_i^T`` the last trace is the sum of the singular values of ``L_1^T L_2``,
-equally of the roots of the eigenvalues of the symmetric ``L_1^T S_2 L_1``: real and finite whatever
-the ranks, where a root of the product ``S_1 S_2`` is not. The eigenvalues are the quicker, but a
-root turns an error of rounding ``u`` at an eigenvalue near 0 into ``sqrt(u)``; that is bounded, and
-where it matters the singular values are taken.
+and of the square roots of the eigenvalues of the symmetric ``L_1^T S_2 L_1``. Both are real and
+finite for any ranks, unlike a matrix square root of ``S_1 S_2``. The eigenvalues are faster, but
+the root turns a rounding error ``u`` at an eigenvalue near 0 into ``sqrt(u)``; that error is
+bounded, and where the bound is too large the singular values are computed.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from ..errors import ScoreError
 from ..features.moments import FeatureStats
 
 EPS = torch.finfo(torch.float64).eps
-#: variances below this many times ``q EPS`` of the largest are rounding
+#: variances below ``SLACK q EPS`` times the largest count as rounding
 SLACK = 16
-#: relative error of the distance beyond which the quick route is left
+#: largest relative error of the distance by eigenvalues; above it singular values are used
 PRECISE = 5e-7
-#: a covariance may have eigenvalues below 0 by this much of its largest (float32 statistics of
-#: others)
+#: a covariance may have eigenvalues down to minus this share of the largest (float32 statistics of
+#: other tools)
 NEGATIVE = 1e-4
 
 
 def frechet_distance(a: Any, b: Any, *, strict: bool = True) -> float:
-    """The distance of two ``FeatureStats``, or of feature matrices (n, q), in squared feature
+    """The Frechet distance of two ``FeatureStats`` or feature matrices (n, q), in squared feature
     units.
 
-    ``strict`` refuses statistics of different extractors or resize rules with ProvenanceError.
-    ScoreError for other dimensions or a matrix that is no covariance. Never negative: rounding
-    below 0 counts as 0.
+    With ``strict``, statistics of different extractors or rules raise ProvenanceError. ScoreError
+    for different dimensions or an invalid covariance. Negative rounding errors are clipped to 0.
     """
     flag("strict", strict)
     first, second = (
@@ -46,7 +45,7 @@ def frechet_distance(a: Any, b: Any, *, strict: bool = True) -> float:
     )
     if first.dim != second.dim:
         raise ScoreError(
-            f"statistics of {first.dim} and of {second.dim} dimensions have no distance"
+            f"statistics of {first.dim} and {second.dim} dimensions cannot be compared"
         )
     if strict:
         first.provenance.check(second.provenance)
@@ -56,7 +55,7 @@ def frechet_distance(a: Any, b: Any, *, strict: bool = True) -> float:
 
 
 def gaussian_distance(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tensor) -> float:
-    """The distance of two Gaussians, from float64 tensors taken as they are."""
+    """The distance of two Gaussians from float64 tensors, which are not checked."""
     apart = float((mean_1 - mean_2).square().sum()) + float(cov_1.trace() + cov_2.trace())
     lower = triangle(cov_1)
     root, error = (0.0, math.inf) if lower is None else _quick(lower, cov_2)
@@ -70,7 +69,7 @@ def gaussian_distance(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tens
 
 
 def _quick(lower: Tensor, cov: Tensor) -> tuple[float, float]:
-    """``tr (S_1 S_2)^{1/2}`` from the eigenvalues of ``L^T S_2 L``, and a bound of its error."""
+    """``tr (S_1 S_2)^{1/2}`` from the eigenvalues of ``L^T S_2 L``, and a bound on its error."""
     values = torch.linalg.eigvalsh(lower.T @ cov @ lower)
     rounding = EPS * float(values[-1].abs()) * len(values) ** 0.5
     if float(values[0]) <= SLACK * len(values) * rounding:  # it may be 0
@@ -80,8 +79,8 @@ def _quick(lower: Tensor, cov: Tensor) -> tuple[float, float]:
 
 
 def triangle(cov: Tensor) -> Tensor | None:
-    """The Cholesky factor, or None where the smallest eigenvalue, at least ``1 / tr S^-1``, may be
-    rounding. (The pivots do not tell.)"""
+    """The Cholesky factor, or None where the smallest eigenvalue, which is at least
+    ``1 / tr S^-1``, may be rounding. (The pivots do not bound it.)"""
     lower: Tensor
     lower, failed = torch.linalg.cholesky_ex(cov)
     if int(failed):
@@ -91,8 +90,8 @@ def triangle(cov: Tensor) -> Tensor | None:
 
 
 def factor(cov: Tensor) -> Tensor:
-    """``L`` (q, r) with ``L L^T = cov``; directions whose variance is rounding are left out.
-    ScoreError for a negative variance."""
+    """``L`` (q, r) with ``L L^T = cov``, without directions whose variance is rounding. ScoreError
+    for a negative variance."""
     lower = triangle(cov)
     if lower is not None:
         return lower

@@ -1,5 +1,6 @@
-"""Paired images: PSNR and SSIM. A value a pair, and their mean. LPIPS, which wants weights, is in
-``perceptual``."""
+"""Metrics of paired images, one value a pair: PSNR and SSIM. (LPIPS, which needs weights, is in
+``perceptual``.)
+"""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ from torch import Tensor
 from ..errors import ScoreError
 from .matrices import numbers, positive
 
-#: SSIM's window: side and deviation; and its constants
+#: SSIM: side and standard deviation of its window, and its constants
 WINDOW, DEVIATION, K1, K2 = 11, 1.5, 0.01, 0.03
 
 
 def psnr(a: Any, b: Any, *, data_range: float) -> Tensor:
-    """``10 log10(data_range^2 / MSE)`` in dB of each pair (n,), infinite where they are equal.
-    Average these, not the MSE."""
+    """Peak signal-to-noise ratio ``10 log10(data_range^2 / MSE)`` in dB of each pair, (n,);
+    infinite for equal images. Average these values, not the MSE."""
     x, y, data_range = _images(a, b, data_range)
     mse = (x - y).square().flatten(1).mean(dim=1)
     return 10.0 * torch.log10(data_range**2 / mse)
@@ -27,14 +28,14 @@ def ssim(a: Any, b: Any, *, data_range: float) -> Tensor:
     """Structural similarity of each pair of images (n, c, h, w), (n,) (Wang et al. 2004, doi
     10.1109/TIP.2003.819861, eq. 13).
 
-    Gaussian window of side 11 and deviation 1.5, population moments, windows that lie inside the
-    image, mean over places and channels (torchmetrics also counts windows over reflected edges).
+    Gaussian window of side 11 and standard deviation 1.5, population moments, windows inside the
+    image only, mean over positions and channels (torchmetrics also counts windows over reflected
+    edges).
     """
     x, y, data_range = _images(a, b, data_range)
     if x.ndim != 4 or min(x.shape[2:]) < WINDOW:
         raise ScoreError(
-            f"images of shape {tuple(x.shape)}: (n, c, h, w) with sides of at least {WINDOW} "
-            "is wanted"
+            f"images of shape {tuple(x.shape)}: must be (n, c, h, w) with sides >= {WINDOW}"
         )
     n, c, h, w = x.shape
     offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
@@ -59,8 +60,8 @@ def _images(a: Any, b: Any, data_range: float) -> tuple[Tensor, Tensor, float]:
     x, y = x.to(torch.float64), y.to(torch.float64)
     if x.shape != y.shape or x.ndim < 2 or not x.numel():
         raise ScoreError(
-            f"pairs of shapes {tuple(x.shape)} and {tuple(y.shape)}: two equal, non-empty "
-            "(n, ...) are wanted"
+            f"pairs of shapes {tuple(x.shape)} and {tuple(y.shape)}: must be equal, non-empty and "
+            "(n, ...)"
         )
     data_range = positive("data_range", data_range)
     if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):

@@ -1,4 +1,4 @@
-"""The Inception Score, of any classifier's logits (Salimans et al. 2016, arXiv 1606.03498, section
+"""The Inception Score from any classifier's logits (Salimans et al. 2016, arXiv 1606.03498, section
 4)."""
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from .matrices import at_least_one, matrix, permutation, seeded
 
 
 def inception_score(logits: Any, *, splits: int = 10, seed: int = 2020) -> Estimate:
-    """``exp E_x KL(p(y|x) || p(y))`` of logits (m, classes): mean and deviation over ``splits``
-    parts of the shuffled rows.
+    """Inception Score ``exp E_x KL(p(y|x) || p(y))`` of logits (m, classes): mean and standard
+    deviation over ``splits`` parts of the shuffled rows.
 
-    Comparable with published numbers only for the Inception network's logits without bias, and 10
-    splits.
+    Comparable with published numbers only for the Inception network's logits without bias, with 10
+    splits. ScoreError for fewer than 2 classes.
     """
     z = matrix(logits, "logits", 2)
     if z.shape[1] < 2:
         raise ScoreError(
-            "one class has no Inception Score: logits must be (m, classes) with at least 2 classes"
+            "the Inception Score needs at least 2 classes: logits must be (m, classes)"
         )
     at_least_one("splits", splits, len(z))
     logs = torch.log_softmax(z[permutation(len(z), seeded(seed))], dim=1)

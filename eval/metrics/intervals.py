@@ -1,10 +1,9 @@
-"""How sure a Frechet distance is: its interval, and its limit for endless samples.
+"""Confidence intervals for the Frechet distance, and its extrapolation to infinitely many samples.
 
-The distance of a finite sample is too large by about ``c / m`` (Binkowski et al. 2018, arXiv
-1801.01401; Chong & Forsyth 2020, arXiv 1911.07023). A resampled distance is too large by about
-twice as much, so a percentile interval lies beside the truth; the basic interval
-``[2 FD - q_high, 2 FD - q_low]`` of the bootstrap (Davison & Hinkley 1997, section 5.2) takes that
-bias off to first order.
+The distance of m samples is too large by about ``c / m`` (Binkowski et al. 2018, arXiv 1801.01401;
+Chong & Forsyth 2020, arXiv 1911.07023), and that of a resample by about twice as much, so a
+percentile interval is shifted. The basic bootstrap interval ``[2 FD - q_high, 2 FD - q_low]``
+(Davison & Hinkley 1997, section 5.2) removes that bias to first order.
 """
 
 from __future__ import annotations
@@ -21,20 +20,21 @@ from ..features.moments import FeatureStats
 from .frechet import frechet_distance
 from .matrices import at_least_one, fraction, matrix, permutation, seeded
 
-#: the most resamples, and sizes of subsets
+#: largest number of resamples, and of subset sizes
 MOST = 1_000_000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with what it rests on.
+    """An estimated value with its uncertainty and sample sizes.
 
     Attributes:
         value: the estimate.
         low, high: ends of the interval of confidence ``level``; None where there is none.
         std: standard deviation of the estimate, or of its parts (see the function).
-        n_ref, n_gen: samples behind it.
-        seed: of what was drawn; None where nothing was.
+        level: confidence level of the interval.
+        n_ref, n_gen: numbers of samples.
+        seed: of the random draws; None without any.
     """
 
     value: float
@@ -59,10 +59,9 @@ def frechet_interval(
     """Frechet distance with a basic bootstrap interval.
 
     ``generated`` is a feature matrix (m, q) and is resampled. ``reference`` is a matrix, which is
-    resampled too, or ``FeatureStats``, which stand as they are: a fixed reference set is no sample
-    then. ``value`` is less the bias (2 FD minus the mean of the resampled distances), so that it
-    may be negative where both laws are the same; ``frechet_distance`` gives the usual one. Needs m
-    well above q.
+    resampled too, or ``FeatureStats``, which are treated as exact. ``value`` is bias-corrected (2
+    FD minus the mean of the resampled distances) and may be negative for equal distributions;
+    ``frechet_distance`` gives the usual value. m must be well above q.
     """
     at_least_one("resamples", resamples, MOST)
     level = fraction("level", level)
@@ -85,7 +84,7 @@ def frechet_interval(
 
 
 def resampled(features: Tensor, generator: torch.Generator) -> Tensor:
-    """As many rows as there are, drawn with replacement."""
+    """A bootstrap resample: as many rows, drawn with replacement."""
     return features[torch.randint(len(features), (len(features),), generator=generator)]
 
 
@@ -98,12 +97,12 @@ def frechet_infinity(
     seed: int = 0,
     strict: bool = True,
 ) -> Estimate:
-    """The distance for endless generated samples: the intercept of ``FD_N`` over ``1/N`` (Chong &
-    Forsyth 2020, section 4).
+    """Frechet distance extrapolated to infinitely many generated samples: the intercept of ``FD_N``
+    over ``1/N`` (Chong & Forsyth 2020, section 4).
 
-    ``sizes`` subsets of ``generated`` (m, q), N evenly spaced from ``smallest``
-    (``min(5000, m / 10)``, at least 2) to m, each drawn without replacement. ``std`` is the
-    standard error of the intercept. What is left is the bias of the reference's own sample.
+    ``sizes`` subsets of ``generated`` (m, q) are drawn without replacement, with N evenly spaced
+    from ``smallest`` (default ``min(5000, m / 10)``, at least 2) to m. ``std`` is the standard
+    error of the intercept. The bias of a finite reference sample remains.
     """
     fake = matrix(generated, "generated", 4)
     stats = (
@@ -119,7 +118,7 @@ def frechet_infinity(
         else at_least_one("smallest", smallest, m - 1)
     )
     if sizes < 3 or least < 2:
-        raise ScoreError(f"sizes={sizes}, smallest={least}: at least 3 sizes of at least 2 samples")
+        raise ScoreError(f"sizes={sizes}, smallest={least}: must be >= 3 and >= 2")
     generator = seeded(seed)
     counts = torch.linspace(least, m, sizes, dtype=torch.float64).round()
     values = [
@@ -139,9 +138,10 @@ def line(x: Tensor, y: Tensor) -> tuple[float, float]:
 
 
 def finite_sample_bias(stats: FeatureStats, count: int) -> float:
-    """``E[FD_m]`` of ``count`` samples of the very Gaussian of ``stats``, to second order in 1/m:
+    """Expected Frechet distance of ``count`` samples drawn from the Gaussian of ``stats`` itself.
 
-    ``(1/m) [tr S + sum_ij l_i l_j (1 + delta_ij) / (2 (l_i + l_j))]``, l the eigenvalues of S.
+    To first order in 1/m: ``(1/m) [tr S + sum_ij l_i l_j (1 + delta_ij) / (2 (l_i + l_j))]``, l the
+    eigenvalues of the covariance S.
     """
     instance("stats", stats, FeatureStats, "FeatureStats")
     at_least_one("count", count)

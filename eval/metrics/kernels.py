@@ -1,10 +1,10 @@
-"""Maximum mean discrepancies (Gretton et al. 2012, JMLR 13): kernel distance of features, of CLIP
-embeddings, of vectors.
+"""Maximum mean discrepancies (Gretton et al. 2012, JMLR 13): kernel distance of features, CMMD of
+CLIP embeddings, MMD of vectors.
 
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y)
 
 The unbiased estimator leaves out the diagonal of the first two terms and may be negative; the
-biased one (V-statistic) keeps it.
+biased one (V-statistic) includes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import ScoreError
 from .intervals import Estimate
 from .matrices import at_least_one, couple, permutation, positive, seeded
 
-#: the most subsets and permutations
+#: largest number of subsets and of permutations
 MOST = 1_000_000
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -33,8 +33,8 @@ def kernel_distance(
     MMD^2, ``k(x, y) = (x.y / q + 1)^3``.
 
     ``value`` is the mean over ``subsets`` pairs of subsets, each of ``subset_size`` rows drawn
-    without replacement, ``std`` their deviation (of a subset's value, not of the mean). Slightly
-    negative values are right. ScoreError where a set is smaller than a subset.
+    without replacement; ``std`` is the standard deviation of a subset's value, not of the mean.
+    Slightly negative values are valid. ScoreError where a set is smaller than a subset.
     """
     x, y = couple(reference, generated, least=2)
     at_least_one("subsets", subsets, MOST)
@@ -57,7 +57,7 @@ def kernel_distance(
 
 
 def cubic(a: Tensor, b: Tensor) -> Tensor:
-    """``(a.b / q + 1)^3``."""
+    """The cubic kernel ``(a.b / q + 1)^3`` of all pairs of rows."""
     k = a @ b.T / a.shape[1] + 1.0
     return k * k * k
 
@@ -72,18 +72,18 @@ def unbiased(xx: Tensor, yy: Tensor, xy: Tensor) -> float:
 def cmmd(
     reference: Any, generated: Any, *, sigma: float = 10.0, estimator: str = "biased"
 ) -> Estimate:
-    """CMMD (Jayasumana et al. 2024, arXiv 2401.09603): 1000 MMD^2 of
+    """CMMD (Jayasumana et al. 2024, arXiv 2401.09603): 1000 MMD^2 with the kernel
     ``exp(-|x - y|^2 / (2 sigma^2))`` on embeddings scaled to norm 1.
 
-    ``biased`` is what the published code computes, ``unbiased`` what the paper speaks of. Meant for
-    CLIP image embeddings; ScoreError for a row of zeros.
+    ``estimator="biased"`` is that of the published code, ``"unbiased"`` that of the paper. Meant
+    for CLIP image embeddings. ScoreError for a row of zeros.
     """
     x, y = couple(reference, generated, least=2)
     if not isinstance(estimator, str) or estimator not in ("biased", "unbiased"):
         raise ScoreError(f"estimator={shown(estimator)}: allowed are 'biased' and 'unbiased'")
     sigma = positive("sigma", sigma)
     if any(float(v.norm(dim=1).min()) == 0.0 for v in (x, y)):
-        raise ScoreError("an embedding of zeros has no direction")
+        raise ScoreError("an embedding of zeros cannot be scaled to norm 1")
     x, y = (v / v.norm(dim=1, keepdim=True) for v in (x, y))
     # 1 - k, of order 1 / sigma^2, keeps the digits that k near 1 would lose
     xx, yy, xy = (-torch.expm1((a @ b.T - 1.0) / sigma**2) for a, b in ((x, x), (y, y), (x, y)))
@@ -99,8 +99,7 @@ def cmmd(
 
 @dataclass(frozen=True)
 class TwoSample:
-    """A two-sample statistic with the share of random relabellings that reach it (``p_value``; None
-    where none were drawn)."""
+    """A two-sample statistic with its permutation p-value (None without permutations)."""
 
     value: float
     p_value: float | None
@@ -116,10 +115,10 @@ def mmd(
     permutations: int = 0,
     seed: int = 0,
 ) -> TwoSample:
-    """MMD^2 of vectors, unbiased, with the mean of Gaussian kernels ``exp(-|x - y|^2 / (2 b^2))``.
+    """Unbiased MMD^2 of vectors with the mean of Gaussian kernels ``exp(-|x - y|^2 / (2 b^2))``.
 
-    Each b is one of ``bandwidths`` times the median distance within the pooled sample.
-    ``permutations`` > 0 also gives the permutation test's p-value,
+    Each b is one of ``bandwidths`` times the median distance within the pooled sample. With
+    ``permutations`` > 0 the p-value of the permutation test is computed,
     ``(1 + #{MMD_pi >= MMD}) / (1 + permutations)``.
     """
     x, y = couple(reference, generated, least=2)
@@ -129,7 +128,7 @@ def mmd(
         else []
     )
     if not widths:
-        raise ScoreError(f"bandwidths={shown(bandwidths)}: a list of positive numbers is wanted")
+        raise ScoreError(f"bandwidths={shown(bandwidths)}: must be a list of positive numbers")
     widths = [positive("bandwidths", b) for b in widths]
     if not (
         isinstance(permutations, int) and permutations == 0 and not isinstance(permutations, bool)
@@ -154,8 +153,8 @@ def mmd(
 
 
 def _split(kernel: Tensor, order: Tensor, m: int) -> float:
-    """The unbiased MMD^2 when the first ``m`` of ``order`` are one sample and the rest the other;
-    the diagonal of the kernel is 1."""
+    """The unbiased MMD^2 between the first ``m`` of ``order`` and the rest, from a kernel matrix
+    with unit diagonal."""
     first = torch.zeros(len(kernel), dtype=kernel.dtype)
     first[order[:m]] = 1.0
     second = 1.0 - first

@@ -1,5 +1,5 @@
-"""Feature matrices as every metric takes them: float64 (n, q), finite, of one dimension; distances
-between their rows in blocks."""
+"""Feature matrices: conversion to float64 (n, q) with checks, and distances between rows in
+blocks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..errors import ScoreError
 
 #: entries of a block of a distance matrix
 BLOCK = 2**22
-#: more resamples, subsets or directions than anyone waits for
+#: upper limit on numbers of resamples, subsets or directions
 MANY = 10_000_000
-#: the largest number whose square float64 holds with room to spare
+#: upper limit on positive numbers: its square is far from overflow in float64
 LARGEST = 1e100
 
 
@@ -24,7 +24,7 @@ def matrix(values: Any, name: str = "features", least: int = 1) -> Tensor:
     """``values`` (tensor or array, (n, ...)) as a float64 matrix (n, q); further dimensions are
     flattened, (n,) becomes (n, 1).
 
-    Raises ScoreError for anything that is no number, is not finite, or has fewer than ``least``
+    Raises ScoreError for values that are not finite real numbers, and for fewer than ``least``
     rows.
     """
     given = numbers(values, name)
@@ -33,7 +33,7 @@ def matrix(values: Any, name: str = "features", least: int = 1) -> Tensor:
             f"{name} must be real and (n, q), got shape {tuple(given.shape)}, {given.dtype}"
         )
     if len(given) < least:
-        raise ScoreError(f"{name}: {len(given)} rows, at least {least} wanted")
+        raise ScoreError(f"{name}: {len(given)} rows, must have at least {least}")
     made = given.to(torch.float64).reshape(len(given), -1)
     if not made.shape[1]:
         raise ScoreError(f"{name} has no columns: shape {tuple(given.shape)}")
@@ -76,34 +76,33 @@ def at_least_one(name: str, value: Any, most: int | None = None) -> int:
 
 
 def positive(name: str, value: Any, low: float = 0.0, high: float = LARGEST) -> float:
-    """``value`` as a float if it is above 0, at least ``low`` and at most ``high``. Raises
-    ScoreError."""
+    """``value`` as a float. ScoreError unless it is > 0, >= ``low`` and <= ``high``."""
     try:
         found = float(number(name, value, low, high))
     except ArgumentError:
         found = 0.0
     if not found > 0.0:
-        wanted = "above 0" if low == 0.0 else f"of at least {low}"
-        raise ScoreError(
-            f"{name}={shown(value)}: a positive number is wanted, {wanted} and at most {high}"
-        )
+        bound = "> 0" if low == 0.0 else f">= {low}"
+        raise ScoreError(f"{name}={shown(value)}: must be a number {bound} and <= {high}")
     return found
 
 
 def fraction(name: str, value: Any) -> float:
-    """``value`` as a float if it is a number between 0 and 1, both left out. Raises ScoreError."""
+    """``value`` as a float. ScoreError unless it lies strictly between 0 and 1."""
     try:
         found = float(number(name, value, 0.0, 1.0))
     except ArgumentError:
         found = 0.0
     if not 0.0 < found < 1.0:
-        raise ScoreError(f"{name}={shown(value)}: allowed are numbers between 0 and 1")
+        raise ScoreError(f"{name}={shown(value)}: must be between 0 and 1")
     return found
 
 
 def distance_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """``(rows, |x_i - y_j|)`` for blocks of rows of ``x``; exact differences' norms, not those of
-    the expanded square."""
+    """Iterate over blocks of rows of ``x``: (slice of the rows, distances ``|x_i - y_j|``).
+
+    Norms of the differences themselves, since the expanded square cancels.
+    """
     rows = max(BLOCK // max(len(y), 1), 1)
     for i in range(0, len(x), rows):
         piece = slice(i, min(i + rows, len(x)))
@@ -111,10 +110,10 @@ def distance_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def permutation(n: int, generator: torch.Generator) -> Tensor:
-    """A random order of 0..n-1, on the CPU."""
+    """A random permutation of 0..n-1, on the CPU."""
     return torch.randperm(n, generator=generator)
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A CPU generator of its own."""
+    """A new CPU generator with this seed."""
     return torch.Generator().manual_seed(integer("seed", seed, -(1 << 63), (1 << 64) - 1))

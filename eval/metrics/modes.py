@@ -1,4 +1,4 @@
-"""Which components of a known mixture a sample reaches, and how often."""
+"""Mode coverage: the components of a known mixture that a sample reaches, and their shares."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .matrices import couple, distance_blocks, matrix, numbers, positive
 
 @dataclass(frozen=True, eq=False)
 class ModeCoverage:
-    """What was found.
+    """Shares of samples by mode.
 
     Attributes:
-        quality: share of samples within ``radius`` deviations of some mode; ``expected`` is that
-            share for the mixture itself, where its modes are apart.
-        covered: modes that hold at least 1 % of the mass expected of them, out of ``modes``.
-        tv, kl: total variation and ``KL(found || weights)`` (nats) of the shares of samples nearest
-            to each mode.
-        shares: those shares.
+        quality: share of samples within ``radius`` standard deviations of some mode.
+        expected: that share for the mixture itself, if its modes are well separated.
+        covered: number of modes that hold at least 1 % of their expected mass.
+        modes: number of modes with positive weight.
+        tv, kl: total variation and ``KL(shares || weights)`` (nats).
+        shares: share of samples nearest to each mode, (k,).
     """
 
     quality: float
@@ -40,8 +40,8 @@ def mode_coverage(
     """Compare ``generated`` (m, q) with the mixture of ``means`` (k, q), ``std`` (a number, or
     (k,)) and ``weights`` (k,), default equal.
 
-    A sample belongs to the mode that is nearest in deviations. ``expected`` is
-    ``P(chi_q <= radius)``: 0.989 for 3 deviations in the plane.
+    A sample belongs to the mode nearest in units of its standard deviation. ``expected`` is
+    ``P(chi_q <= radius)``: 0.989 for radius 3 in two dimensions.
     """
     from scipy.stats import chi  # type: ignore[import-untyped]
 
@@ -61,9 +61,7 @@ def mode_coverage(
         or float(shares.min()) < 0.0
         or not float(shares.sum()) > 0.0
     ):
-        raise ScoreError(
-            f"{k} means need a positive std (one, or one each) and weights of at least 0"
-        )
+        raise ScoreError(f"{k} means need a positive std (one, or one each) and weights >= 0")
     radius = positive("radius", radius)
     target = shares / shares.sum()
     owner, good = torch.empty(len(x), dtype=torch.int64), torch.empty(len(x), dtype=torch.bool)

@@ -1,12 +1,13 @@
 """Fidelity and diversity from nearest neighbours: improved precision and recall, density and
 coverage.
 
-``rho_k(a)`` is the distance of a to its k-th nearest neighbour in its own set, itself left out.
-With references r and generated g,
+``rho_k(a)`` is the distance of a to its k-th nearest neighbour in its own set, excluding itself.
+With references r and generated samples g,
 
-    precision = mean_j 1[exists i: |g_j - r_i| <= rho_k(r_i)]     recall = mean_i 1[exists j: |r_i -
-                                                                  g_j| <= rho_k(g_j)]
-    density   = 1/(k m) sum_ij 1[|g_j - r_i| < rho_k(r_i)]        coverage = mean_i 1[min_j |r_i - g_j| < rho_k(r_i)]
+    precision = mean_j 1[exists i: |g_j - r_i| <= rho_k(r_i)]
+    recall    = mean_i 1[exists j: |r_i - g_j| <= rho_k(g_j)]
+    density   = 1/(k m) sum_ij 1[|g_j - r_i| < rho_k(r_i)]
+    coverage  = mean_i 1[min_j |r_i - g_j| < rho_k(r_i)]
 
 (Kynkaanniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2; Naeem et al. 2020, arXiv 2002.09797, eq. 4
 and 5).
@@ -25,8 +26,13 @@ from .matrices import at_least_one, couple, distance_blocks
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The four shares (density may be above 1), the k behind each pair, and the sizes of the
-    sets."""
+    """Precision, recall, density (may exceed 1) and coverage.
+
+    Attributes:
+        precision, recall, density, coverage: the metrics.
+        k, k_density: neighbours of the first two and of the last two.
+        n_ref, n_gen: sizes of the sets.
+    """
 
     precision: float
     recall: float
@@ -41,8 +47,8 @@ class Neighbourhood:
 def precision_recall(
     reference: Any, generated: Any, *, k: int = 3, k_density: int = 5
 ) -> Neighbourhood:
-    """All four from one pass over the distances of feature matrices. ScoreError where a set has no
-    k-th neighbour."""
+    """Precision, recall, density and coverage from one pass over the distances of two feature
+    matrices. ScoreError for sets with too few rows."""
     r, g = couple(reference, generated, least=2)
     at_least_one("k", k, min(len(r), len(g)) - 1)
     at_least_one("k_density", k_density, len(r) - 1)

@@ -1,14 +1,14 @@
-"""LPIPS, the distance of two images in the features of a network trained on ImageNet (Zhang et al.
+"""LPIPS: the distance of two images in the features of a network trained on ImageNet (Zhang et al.
 2018, arXiv 1801.03924, eq. 1).
 
-    d(a, b) = sum over layers l of the mean over places of sum_c w_lc (f_lc(a) - f_lc(b))^2,   f_l =
-        F_l / sqrt(sum_c F_lc^2 + 1e-8)
+    d(a, b) = sum over layers l of the mean over positions of sum_c w_lc (f_lc(a) - f_lc(b))^2,
+    f_l = F_l / sqrt(sum_c F_lc^2 + 1e-8)
 
-with F_l what follows a layer's ReLU, of images in [-1, 1] shifted and scaled per channel, and
-weights w of version 0.1. The weights of the network (torchvision's state dict of ``alexnet`` or
-``vgg16``) come from a local file and are never downloaded; the small heads w lie in torchmetrics'
-package, or in a file of yours. The layers are built here, since torchmetrics' own would have
-torchvision download them.
+F_l is a layer's output after its ReLU, for images in [-1, 1] shifted and scaled per channel; the
+weights w are those of version 0.1. The network's weights (torchvision's state dict of ``alexnet``
+or ``vgg16``) come from a local file and are never downloaded; the small heads w come from
+torchmetrics' package or a file of the user. The layers are built here because torchmetrics' own
+make torchvision download them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from ..errors import ScoreError
 from ..features.extractors import module_hash, to_signed
 from ..features.inception import read_state
 
-#: convolutions (channels, side, stride, padding) and maximum pools (side, stride); outputs are
-#: taken after the ReLU of the marked places
+#: a convolution (channels, side, stride, padding), or a maximum pool (side, stride)
 Layer = tuple[int, ...]
 _ALEX: tuple[Layer, ...] = (
     (64, 11, 4, 2),
@@ -44,21 +43,20 @@ _VGG: tuple[Layer, ...] = tuple(
     for width, times in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
     for layer in (*[(width, 3, 1, 1)] * times, (2, 2))
 )[:-1]
-#: network -> layers, indices of the ReLUs whose outputs are compared, and the smallest side of an
-#: image
+#: network -> layers, indices of the ReLUs whose outputs are compared, smallest side of an image
 NETS: dict[str, tuple[tuple[Layer, ...], tuple[int, ...], int]] = {
     "alex": (_ALEX, (1, 4, 7, 9, 11), 31),
     "vgg": (_VGG, (3, 8, 15, 22, 29), 16),
 }
-#: channels of the outputs compared
+#: channels of the compared outputs
 WIDTHS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 @dataclass(frozen=True, eq=False)
 class Lpips:
-    """The distance with its weights: call it on two sets of images. ``digest`` is the SHA-256 of
-    all weights."""
+    """The LPIPS distance with its weights, called on two batches of images. ``digest`` is the
+    SHA-256 of all weights."""
 
     network: nn.Sequential
     heads: tuple[Tensor, ...]
@@ -69,13 +67,13 @@ class Lpips:
 
     @torch.no_grad()
     def __call__(self, a: Any, b: Any) -> Tensor:
-        """Distance (n,) of each pair: images uint8, or floating point in [-1, 1], (n, 3 or 1, h,
-        w). ScoreError for others."""
+        """Distance of each pair, (n,), of images (n, 3 or 1, h, w), uint8 or floating point in
+        [-1, 1]. ScoreError for others."""
         x, y = self._ready(a), self._ready(b)
         if x.shape != y.shape or not len(x):
             raise ScoreError(
-                f"pairs of shapes {tuple(x.shape)} and {tuple(y.shape)}: two equal, "
-                "non-empty (n, c, h, w) are wanted"
+                f"pairs of shapes {tuple(x.shape)} and {tuple(y.shape)}: must be equal, "
+                "non-empty and (n, c, h, w)"
             )
         total = torch.zeros(len(x), device=x.device)
         taken = 0
@@ -94,8 +92,8 @@ class Lpips:
         given = torch.as_tensor(images).detach()
         if given.ndim != 4 or given.shape[1] not in (1, 3) or min(given.shape[2:]) < self.least:
             raise ScoreError(
-                f"images {tuple(given.shape)}: (n, 3 or 1, h, w) with sides of at least "
-                f"{self.least} is wanted by {self.name}"
+                f"images {tuple(given.shape)}: {self.name} takes (n, 3 or 1, h, w) with sides >= "
+                f"{self.least}"
             )
         if not (given.dtype == torch.uint8 or given.is_floating_point()):
             raise ScoreError(
@@ -111,12 +109,16 @@ class Lpips:
 
 
 def load_lpips(weights: str | Path, net: str = "alex", heads: str | Path | None = None) -> Lpips:
-    """LPIPS on ``net`` (``alex`` or ``vgg``) with torchvision's weights of ``alexnet`` or ``vgg16``
-    in the file ``weights``.
+    """Load LPIPS on ``net`` (``alex`` or ``vgg``).
 
-    ``heads``: a file with ``lin0.model.1.weight`` and so on, by default the one inside
-    torchmetrics' package. Raises ModelError for files that are missing or hold something else (they
-    are read as tensors alone, never unpickled), and for an unknown network.
+    Args:
+        weights: file with torchvision's state dict of ``alexnet`` or ``vgg16``.
+        net: ``alex`` or ``vgg``.
+        heads: file with ``lin0.model.1.weight`` and so on; default the one in torchmetrics'
+            package.
+
+    Raises ModelError for an unknown network, and for files that are missing or hold something else
+    (they are read as tensors alone, never unpickled).
     """
     if net not in NETS:
         raise ModelError(unknown("LPIPS network", net, NETS))
@@ -133,7 +135,7 @@ def load_lpips(weights: str | Path, net: str = "alex", heads: str | Path | None 
 def _network(
     layers: tuple[Layer, ...], state: dict[str, Tensor], path: str | Path
 ) -> nn.Sequential:
-    """The convolutional part, numbered as torchvision numbers it."""
+    """The convolutional layers, numbered as in torchvision."""
     made: list[nn.Module] = []
     inputs = 3
     for layer in layers:
@@ -192,8 +194,8 @@ def _heads(path: Path, widths: tuple[int, ...]) -> list[Tensor]:
     ]
     if wrong:
         raise ModelError(
-            f"{str(path)!r} does not hold LPIPS' heads: lin{wrong[0]}.model.1.weight (1, "
-            f"{widths[wrong[0]]}, 1, 1) is wanted"
+            f"{str(path)!r} does not hold LPIPS' heads: lin{wrong[0]}.model.1.weight must be (1, "
+            f"{widths[wrong[0]]}, 1, 1)"
         )
     return [row.float() for row in rows if row is not None]
 

@@ -1,1 +1,1 @@
-"""Scoring: one pass over samples gives every metric with its interval."""
+"""Scoring: several metrics with confidence intervals from one pass over the samples."""

@@ -1,5 +1,4 @@
-"""What one pass over the samples leaves: moments of all, features of up to a stated number of
-them."""
+"""Accumulates moments of all samples and keeps the features of at most ``keep`` of them."""
 
 from __future__ import annotations
 
@@ -13,16 +12,16 @@ from ..errors import ScoreError
 from ..features.moments import FeatureStats, Moments, Provenance
 from ..metrics.matrices import at_least_one
 
-#: features kept, by default: 400 MB at 2048 dimensions
+#: default number of features kept: 400 MB at 2048 dimensions
 KEEP = 50_000
 
 
 class Collected:
-    """Moments in float64 of every sample; features (and logits) in float32 of at most ``keep``.
+    """Moments in float64 of all samples; features (and logits) in float32 of at most ``keep``.
 
-    Which are kept depends on their places in the source only (those whose hashed place is least: a
-    random subset), so shards in any number keep the same. Add batches in the order of the source:
-    the sums are then the same to the last bit.
+    The kept samples are a pseudo-random subset, those with the smallest hash of their index in the
+    source, so any number of shards keeps the same ones. Batches added in the order of the source
+    give bit-identical sums.
     """
 
     def __init__(self, keep: int = KEEP) -> None:
@@ -33,14 +32,14 @@ class Collected:
 
     @property
     def count(self) -> int:
-        """Samples seen."""
+        """Number of samples added."""
         return self.moments.count
 
     def add(
         self, features: Tensor, logits: Tensor | None = None, index: Sequence[int] | None = None
     ) -> None:
-        """Take a batch: features (n, q), logits (n, classes) of the same samples, and their places
-        (by default those that follow)."""
+        """Add a batch: features (n, q), logits (n, classes) of the same samples, and their indices
+        in the source (default: the next ones)."""
         if not len(features):
             return
         bad = (~torch.isfinite(features)).flatten(1).any(dim=1).nonzero().flatten().tolist()
@@ -63,12 +62,12 @@ class Collected:
         return self.moments.stats(provenance)
 
     def features(self) -> Tensor:
-        """The kept features, in the order of their places."""
+        """The kept features, in the order of their indices."""
         self._prune()
         return self._rows[0][0] if self._rows else torch.empty(0, 0)
 
     def logits(self) -> Tensor | None:
-        """The kept logits; None where none came."""
+        """The kept logits; None where none were added."""
         self._prune()
         return self._rows[0][1] if self._rows else None
 
@@ -84,8 +83,8 @@ class Collected:
 
 
 def chosen_places(index: Tensor, most: int) -> Tensor:
-    """Positions in ``index`` of the ``most`` places with the least hash (SplitMix64's finalizer),
-    in order of place."""
+    """Positions of the ``most`` entries of ``index`` with the smallest hash (finalizer of
+    SplitMix64), sorted by index."""
     if len(index) > most:
         z = index.numpy().astype(np.uint64) + np.uint64(1)
         z = z * np.uint64(0x9E3779B97F4A7C15)

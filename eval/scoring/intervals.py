@@ -1,11 +1,11 @@
-"""Standard errors of metrics from one set of generated features, the reference fixed: the jackknife
-in closed form.
+"""Standard errors over the generated samples, at a fixed reference, by the jackknife in closed
+form.
 
 With ``T_-j`` the metric without sample j of m, ``se^2 = (m - 1)/m sum_j (T_-j - mean T_-j)^2``
-(Tukey 1958), which does not fall short of the variance on average (Efron & Stein 1981, doi
-10.1214/aos/1176345462). A bootstrap, which draws samples twice, is wrong for metrics built on pairs
-and nearest neighbours: a sample and its copy are at distance 0. Here no metric is computed again m
-times: sums are updated.
+(Tukey 1958), which on average is not below the variance (Efron & Stein 1981, doi
+10.1214/aos/1176345462). A bootstrap draws samples twice, which is wrong for metrics of pairs and
+nearest neighbours, since a sample and its copy have distance 0. The m values are updated from sums,
+without recomputing the metric.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def wilson(share: float, n: int, level: float) -> tuple[float, float]:
 
 
 def row_sums(rows: Tensor, columns: Tensor, kernel: Kernel, skip_diagonal: bool = False) -> Tensor:
-    """``sum_i k(row, column_i)`` of every row, in blocks; ``skip_diagonal``: both are one set, and
-    no sample pairs with itself."""
+    """``sum_i k(row, column_i)`` of every row, in blocks. ``skip_diagonal``: rows and columns are
+    one set, and no sample is paired with itself."""
     size = max(BLOCK // max(len(columns), 1), 1)
     found = []
     for i in range(0, len(rows), size):
@@ -59,8 +59,8 @@ def row_sums(rows: Tensor, columns: Tensor, kernel: Kernel, skip_diagonal: bool 
 
 
 def kernel_distance_error(reference: Tensor, generated: Tensor) -> float:
-    """Standard error of the unbiased ``MMD^2`` with the cubic kernel over all pairs: leaving y_j
-    out takes its two sums off."""
+    """Standard error of the unbiased ``MMD^2`` with the cubic kernel over all pairs; leaving y_j
+    out subtracts its two sums."""
     m, n = len(generated), len(reference)
     own = row_sums(generated, generated, cubic, skip_diagonal=True)
     cross = row_sums(generated, reference, cubic)
@@ -73,13 +73,13 @@ def kernel_distance_error(reference: Tensor, generated: Tensor) -> float:
 def cmmd_with_error(
     reference: Tensor, generated: Tensor, sigma: float = 10.0
 ) -> tuple[float, float, float]:
-    """CMMD (``kernels.cmmd``: biased, as published), its unbiased value, and the standard error,
-    without keeping a kernel matrix."""
+    """CMMD (biased, as ``kernels.cmmd``), its unbiased value and the standard error, without
+    storing a kernel matrix."""
     x, y = (v / v.norm(dim=1, keepdim=True) for v in (reference, generated))
     n, m = len(x), len(y)
 
     def apart(a: Tensor, b: Tensor) -> Tensor:
-        """``1 - k``, which keeps the digits that k near 1 would lose."""
+        """``1 - k`` of all pairs, without the cancellation of k near 1."""
         return -torch.expm1(((a @ b.T).clamp_(max=1.0) - 1.0) / sigma**2)
 
     xx, own = (row_sums(v, v, apart, skip_diagonal=True) for v in (x, y))
@@ -92,11 +92,11 @@ def cmmd_with_error(
 
 
 def inception_parts(logits: Tensor) -> tuple[float, Tensor]:
-    """``exp(H(mean p) - mean H(p))`` of one part's logits (m, classes), and its m values with one
-    row left out."""
+    """Inception Score ``exp(H(mean p) - mean H(p))`` of logits (m, classes), and its m values with
+    one row left out."""
     logs = torch.log_softmax(logits, dim=1)
     p = logs.exp()
-    own = torch.special.xlogy(p, p).sum(dim=1)  # minus the entropy of each row
+    own = torch.special.xlogy(p, p).sum(dim=1)  # negative entropy of each row
     m = len(p)
 
     def information(mean: Tensor, sure: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
-"""Precision, recall, density and coverage (``neighbours``) with what each generated sample adds to
-them, for their standard errors.
+"""Precision, recall, density and coverage with standard errors over the generated samples.
 
-Leaving out sample l changes precision and density by its own share. Coverage loses the references
-that l alone covers. Recall loses those that only l's ball holds, and gains where a ball grows
-because l was among its k nearest: then ``rho_k`` becomes ``rho_{k+1}``.
+The jackknife leaves out one generated sample l. Precision and density change by its own share.
+Coverage loses the references that only l covers. Recall loses those that lie in l's ball alone, and
+gains where a ball grows because l was among its k nearest: ``rho_k`` becomes ``rho_{k+1}``.
 """
 
 from __future__ import annotations
@@ -29,7 +28,8 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Balls:
-    """Radii of one set: ``rho_k`` and ``rho_{k+1}`` of every sample, and the k nearest (m, k)."""
+    """Neighbourhoods of one set: ``rho_k`` and ``rho_{k+1}`` of every sample, and the indices of
+    its k nearest, (m, k)."""
 
     radius: Tensor
     wider: Tensor
@@ -39,8 +39,8 @@ class Balls:
 def neighbourhood(
     reference: Tensor, generated: Tensor, k: int = 3, k_density: int = 5
 ) -> dict[str, Share]:
-    """The four metrics of ``precision_recall``, with errors. ScoreError where a set has no (k+1)-th
-    neighbour."""
+    """The four metrics of ``precision_recall`` with standard errors. ScoreError where a set has no
+    (k+1)-th neighbour."""
     r, g = couple(reference, generated, least=2)
     at_least_one("k", k, min(len(r) - 1, len(g) - 2))
     at_least_one("k_density", k_density, len(r) - 1)
@@ -85,8 +85,7 @@ def _balls(g: Tensor, k: int) -> Balls:
 
 
 def _recall_change(distance: Tensor, holds: Tensor, balls: Balls) -> Tensor:
-    """For every generated sample, how many more of these references are recalled without it (below
-    0: fewer)."""
+    """Change in the number of recalled references when each generated sample is left out, (m,)."""
     m = len(balls.radius)
     change = torch.zeros(m, dtype=torch.float64)
     count = holds.sum(dim=1)
@@ -95,7 +94,7 @@ def _recall_change(distance: Tensor, holds: Tensor, balls: Balls) -> Tensor:
         ((count == 1).nonzero().flatten(), True),
     ):
         reached = (distance[rows] <= balls.wider[None, :]) & ~holds[rows]
-        # this ball grows over this reference when one of its nearest goes
+        # the ball grows over the reference when one of the k nearest is left out
         which, ball = reached.nonzero(as_tuple=True)
         pairs = torch.unique(
             which.repeat_interleave(balls.nearest.shape[1]) * m + balls.nearest[ball].flatten()
@@ -104,6 +103,7 @@ def _recall_change(distance: Tensor, holds: Tensor, balls: Balls) -> Tensor:
         if sole:
             owner = holds[rows].double().argmax(dim=1)
             change.index_add_(0, owner, torch.full((len(owner),), -1.0, dtype=torch.float64))
-            gone = gone[gone == owner[where]]  # lost, but regained
+            # lost by leaving out the owner, regained by a growing ball
+            gone = gone[gone == owner[where]]
         change.index_add_(0, gone, torch.ones(len(gone), dtype=torch.float64))
     return change

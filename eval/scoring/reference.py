@@ -1,5 +1,5 @@
-"""What samples are scored against: statistics, the features behind some metrics, and the names
-under which they are asked for."""
+"""References of a score: statistics with optional features, bundled ones by name, others from
+files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..features.storage import SUFFIXES, load_features, load_stats
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """Statistics of a data set, and the features (n, q) of its samples, or of some of them; None:
-    moments only."""
+    """Statistics of a data set, with the features (n, q) of all or some of its samples (None:
+    moments only)."""
 
     stats: FeatureStats
     features: Tensor | None = None
@@ -28,7 +28,7 @@ class FeatureSet:
 
 
 def bundled_references() -> tuple[str, ...]:
-    """The names that ``load_reference`` knows without a file: ``mnist:train``, ``mnist:test``."""
+    """Names of the bundled references: ``mnist:train``, ``mnist:test``."""
     folders = sorted(file.parent for file in (BUNDLED / "features").glob(f"*/{CONFIG}"))
     return tuple(
         f"{folder.name}:{split}"
@@ -39,8 +39,8 @@ def bundled_references() -> tuple[str, ...]:
 
 
 def load_reference(name_or_file: str | Path) -> FeatureSet:
-    """A bundled reference (``mnist:train``), or a file of ``fewstep ref`` or ``save_stats``. Raises
-    ScoreError for what is neither."""
+    """Load a bundled reference (``mnist:train``), or a file of ``fewstep ref`` or ``save_stats``.
+    ScoreError for anything else."""
     text = str(name_or_file)
     if text in bundled_references():
         name, _, split = text.partition(":")
@@ -63,8 +63,8 @@ def load_reference(name_or_file: str | Path) -> FeatureSet:
 
 
 def extractor_of(stats: FeatureStats) -> str | None:
-    """The bundled network that statistics were made with, as ``load_extractor`` knows it (with the
-    resize rule); None for another."""
+    """The ``load_extractor`` name (with the resize rule) of the bundled network that made the
+    statistics; None for another network."""
     name = bundled_classifiers().get((stats.provenance.extractor or "").partition(" ")[0])
     return (
         name

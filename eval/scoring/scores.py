@@ -1,11 +1,9 @@
-"""Scores of samples: several metrics from one pass of a feature network, each with its interval and
-what it rests on.
+"""Scores of samples: several metrics with confidence intervals from one pass of a feature network.
 
-Every interval is over the generated samples, at a fixed reference. Frechet distances have the basic
-bootstrap interval (``intervals``), shares of independent samples Wilson's, everything else
-``+- z se`` with the jackknife's standard error (``scoring_intervals``). Where a metric is biased at
-a finite number of samples, ``corrected`` is its value less the bias, and the interval lies about
-that.
+Intervals are over the generated samples, at a fixed reference: the basic bootstrap for Frechet
+distances (``metrics.intervals``), Wilson's for shares of independent samples, else ``+- z se`` with
+the jackknife's standard error (``scoring.intervals``). Where a metric is biased at a finite number
+of samples, ``corrected`` is its value less the bias, and the interval is centred there.
 """
 
 from __future__ import annotations
@@ -35,11 +33,16 @@ from .reference import FeatureSet, extractor_of, load_reference
 
 @dataclass(frozen=True)
 class Scores:
-    """Ratings by metric, the number of samples behind them, and where both sides come from.
+    """Ratings by metric, with the provenance of both sides.
 
-    ``values``: of floating point images, the range that they were taken in, the least and the
-    greatest value, and the share ``clamped`` of the values that lay outside; None for images that
-    were uint8.
+    Attributes:
+        ratings: metric -> rating.
+        count: number of generated samples.
+        generated: provenance of the generated samples' features.
+        reference, reference_provenance: name and provenance of the reference; None without one.
+        options: of the ratings.
+        values: for floating point images their range, smallest and largest value, and the share
+            ``clamped`` of values outside; None for uint8 images.
     """
 
     ratings: Mapping[str, Rating]
@@ -54,7 +57,7 @@ class Scores:
         return self.ratings[metric]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a JSON object."""
         return {
             "metrics": {name: asdict(rating) for name, rating in self.ratings.items()},
             "count": self.count,
@@ -68,12 +71,13 @@ class Scores:
 
 
 def metric_names(metrics: str | Iterable[str]) -> tuple[str, ...]:
-    """``"fd,kid"`` or names, checked, each once. Raises ScoreError with the nearest match."""
+    """Metric names from ``"fd,kid"`` or a list, without repeats. ScoreError for an unknown name,
+    with the nearest match."""
     if isinstance(metrics, str):
         names: list[Any] = [part.strip() for part in metrics.split(",")]
     elif not isinstance(metrics, Iterable) or getattr(metrics, "ndim", None) == 0:
         raise ScoreError(
-            f"metrics={shown(metrics)}: names of metrics are wanted; allowed: {', '.join(METRICS)}"
+            f"metrics={shown(metrics)}: must be names of metrics; allowed: {', '.join(METRICS)}"
         )
     else:
         names = list(metrics)
@@ -81,7 +85,7 @@ def metric_names(metrics: str | Iterable[str]) -> tuple[str, ...]:
         if not isinstance(name, str) or name not in METRICS:
             raise ScoreError(unknown("metric", name, METRICS))
     if not names:
-        raise ScoreError(f"no metric was asked for; allowed: {', '.join(METRICS)}")
+        raise ScoreError(f"metrics is empty; allowed: {', '.join(METRICS)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -92,8 +96,8 @@ def check_request(
     rules: Provenance | None = None,
     strict: bool = True,
 ) -> None:
-    """Raise ScoreError for what can be known before any image is read: a metric without what it
-    needs, too few samples, other rules."""
+    """Check a request before any image is read. ScoreError for a metric without the reference or
+    features it needs, for too few samples, and for statistics of other rules."""
     for name in metrics:
         need = METRICS[name]
         if need.reference and reference is None:
@@ -108,7 +112,7 @@ def check_request(
                 "make one with `fewstep ref DATA --features --out FILE`"
             )
         if count is not None and count < need.least:
-            raise ScoreError(f"{name}: {count} samples, at least {need.least} wanted")
+            raise ScoreError(f"{name}: {count} samples, must be at least {need.least}")
     if strict and reference is not None and rules is not None:
         reference.stats.provenance.check(rules)
 
@@ -122,8 +126,8 @@ def rate(
     held_out: Tensor | None = None,
     options: RatingOptions | None = None,
 ) -> Scores:
-    """The metrics of what was collected. Raises ScoreError, and ProvenanceError where the rules
-    differ and ``options.strict``."""
+    """Rate collected samples by the given metrics. Raises ScoreError; ProvenanceError where the
+    rules differ and ``options.strict``."""
     options = options or RatingOptions()
     made = provenance or Provenance()
     names = metric_names(metrics)
@@ -158,19 +162,28 @@ def score(
     device: Device = None,
     value_range: Range = None,
 ) -> Scores:
-    """Score images, a tensor or batches of them (uint8, or floating point in [-1, 1]), in one pass.
+    """Score images in one pass.
 
-    ``reference`` is ``NAME:train`` or ``NAME:test`` of a bundled network, a statistics file, or a
-    ``FeatureSet``; ``extractor`` a ``load_extractor`` name, by default the one that the reference
-    was made with; ``logits`` gives the Inception Score's class logits, by default the named
-    extractor's own. Metrics: fd, fd_infinity, kid, is, precision, recall, density, coverage, cmmd,
-    memorization; the last against the reference's features, which then are the training data's,
-    calibrated by ``held_out`` features (n, q) where given. At most ``keep`` features are kept.
-    ``device``: where networks that are loaded by name run. ``value_range=(low, high)``: what is
-    black and white in floating point images, (-1, 1), (0, 1) or (0, 255); None: (-1, 1), and images
-    whose values, all together, are in another convention are refused (at the end of the pass, where
-    they come in batches). Values outside are clamped and counted in ``values``. Raises ScoreError
-    for bad images, too few of them, and what a metric lacks.
+    Args:
+        images: a tensor or batches of them, uint8 or floating point (n, c, h, w).
+        reference: ``NAME:train`` or ``NAME:test`` of a bundled network, a statistics file, or a
+            ``FeatureSet``.
+        extractor: a ``load_extractor`` name; default the network that made the reference.
+        metrics: names in a list or separated by commas, such as ``"fd,kid,precision"``; an unknown
+            name lists all. ``memorization`` is against the reference, which must be the training
+            data.
+        logits: extractor of the class logits of the Inception Score; default the named extractor's.
+        held_out: features (n, q) of held-out data, which calibrate ``memorization``.
+        batch: images in one network call.
+        keep: at most this many features are kept.
+        options: of the metrics and their intervals.
+        device: of networks loaded by name.
+        value_range: (low, high), values of black and white in floating point images, such as
+            (-1, 1), (0, 1) or (0, 255). None: (-1, 1), and images whose values all together are not
+            consistent with it are refused (at the end of the pass for batches). Values outside are
+            clamped and counted in ``Scores.values``.
+
+    Raises ScoreError for bad images, too few of them, and a metric without the data it needs.
     """
     limits = check_range(value_range)
     names = metric_names(metrics)
@@ -207,8 +220,8 @@ def extractors(
     logits: FeatureExtractor | None = None,
     device: Device = None,
 ) -> tuple[FeatureExtractor, FeatureExtractor | None]:
-    """The feature network, and that of the class logits where they are wanted. Raises ScoreError
-    where neither is known."""
+    """The feature network, and the network of the class logits if ``with_logits``. ScoreError where
+    no network is named."""
     spec = extractor
     if spec is None and reference is not None:
         spec = extractor_of(reference.stats)

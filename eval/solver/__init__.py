@@ -1,2 +1,3 @@
-"""Solver error on a model: distance from converged trajectories, strong and weak error, counted
-network calls."""
+"""Solver error on a model: distance from converged trajectories, strong and weak error, and the
+cost in network calls.
+"""

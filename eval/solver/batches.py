@@ -1,4 +1,4 @@
-"""A batch in parts: samples and their conditions."""
+"""Batches of samples with their conditions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ...models.denoiser import Condition
 def row_batches(
     n: int, batch: int | None, cond: Condition = None
 ) -> Iterator[tuple[slice, Condition]]:
-    """The rows of ``n`` samples, at most ``batch`` at a time (all for None), with their conditions.
-    ValueError for batch < 1."""
+    """Iterate over the rows of ``n`` samples, at most ``batch`` at a time (None: all), with their
+    conditions. ValueError for batch < 1."""
     size = n if batch is None else batch
     if batch is not None:
         integer("batch", batch, 1, 1 << 31)
@@ -22,7 +22,7 @@ def row_batches(
 
 
 def condition(cond: Condition, rows: slice) -> Condition:
-    """The conditions of some samples."""
+    """The conditions of the samples ``rows``."""
     if isinstance(cond, Mapping):
         return {name: value[rows] for name, value in cond.items()}
     return None if cond is None else cond[rows]

@@ -1,10 +1,9 @@
-"""A denoiser that counts its calls, the rows of their batches, and the derivatives that pass
-through it.
+"""A wrapper that counts a denoiser's calls, the rows of their batches, and derivatives through it.
 
-Where a derivative passes is seen by autograd functions that do nothing: at the network's outputs,
-where a forward-mode product (jvp) leaves and a reverse pass (vjp) begins, and at its input, where a
-reverse pass arrives. A second derivative arrives without beginning, so the reverse passes are the
-larger of the two numbers.
+Derivatives are detected by identity autograd functions: at the network's outputs, where a
+forward-mode product (jvp) leaves and a reverse pass (vjp) begins, and at its input, where a reverse
+pass arrives. A second derivative arrives without having begun, so the number of reverse passes is
+the larger of the two counts.
 """
 
 from __future__ import annotations
@@ -22,23 +21,22 @@ from typing_extensions import override
 from ...models.base import MAIN, Wrapper, read_raws
 from ...models.denoiser import Condition, Denoiser, Time
 
-#: price of a product with the Jacobian beside the forward evaluation that it belongs to, in
-#: evaluations: forward mode carries one tangent along; a reverse pass costs about two forward
-#: passes where weights take part, between one and two where only the input does
+#: cost of a Jacobian product in addition to its forward evaluation, in evaluations: forward mode
+#: carries one tangent; a reverse pass costs about two forward passes where weights need gradients,
+#: between one and two where only the input does
 JVP_WEIGHT, VJP_WEIGHT = 1.0, 2.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What was asked of a network.
+    """Counts of network evaluations.
 
     Attributes:
-        calls, rows: forward evaluations, and rows of their batches (a guidance that joins two
+        calls, rows: forward evaluations, and rows of their batches (guidance that joins two
             branches in one batch makes one call with twice the rows).
-        jvps, jvp_rows: forward-mode products with the Jacobian.
+        jvps, jvp_rows: forward-mode Jacobian products.
         vjps, vjp_rows: reverse passes.
-        unconditional_calls, unconditional_rows: of the forward evaluations, those without a
-            condition.
+        unconditional_calls, unconditional_rows: forward evaluations without a condition.
     """
 
     calls: int = 0
@@ -51,16 +49,16 @@ class Cost:
     unconditional_rows: int = 0
 
     def evaluations(self, batch: int) -> float:
-        """Forward evaluations of each of ``batch`` samples."""
+        """Forward evaluations per sample, for ``batch`` samples."""
         return self.rows / batch
 
     def equivalents(self, batch: int, jvp: float = JVP_WEIGHT, vjp: float = VJP_WEIGHT) -> float:
-        """Evaluations of each of ``batch`` samples with derivatives at these prices."""
+        """Evaluations per sample, for ``batch`` samples, with derivatives at these weights."""
         return (self.rows + jvp * self.jvp_rows + vjp * self.vjp_rows) / batch
 
 
 class Tally:
-    """Passes and rows by what they are, filled by the functions below."""
+    """Counters of passes and rows by kind of pass, filled by ``_Gate``."""
 
     def __init__(self) -> None:
         self.passes: Counter[str] = Counter()
@@ -72,7 +70,7 @@ class Tally:
         self.rows[what] += rows
 
     def cost(self) -> Cost:
-        """The sums."""
+        """The counts as a ``Cost``."""
         passes, rows = self.passes, self.rows
         return Cost(
             calls=passes["forward"] + passes["unconditional"],
@@ -87,8 +85,8 @@ class Tally:
 
 
 class _Gate(torch.autograd.Function):
-    """The tensors as they are; ``names`` are what a value, a tangent and a cotangent count as (""
-    for nothing)."""
+    """Identity on tensors that counts passes; ``names`` are the kinds that a value, a tangent and a
+    cotangent count as ("": not counted)."""
 
     @staticmethod
     def forward(
@@ -124,10 +122,10 @@ _gate: Any = _Gate.apply
 class Counting(Wrapper):
     """``denoiser`` with its calls counted.
 
-    ``calls`` counts network evaluations, ``times`` keeps their times (the noisiest sample's, NaN
-    inside ``torch.func.vmap``), ``cost`` has all numbers. Products made together by
-    ``torch.autograd.grad(..., is_grads_batched=True)`` count as one pass, because their number does
-    not show; those of ``torch.func`` count all their rows.
+    ``calls`` is the number of network evaluations, ``times`` are their times (of the noisiest
+    sample; NaN inside ``torch.func.vmap``), ``cost`` holds all counts. Jacobian products batched by
+    ``torch.autograd.grad(..., is_grads_batched=True)`` count as one pass, because their number is
+    not visible; those of ``torch.func`` count all their rows.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
@@ -142,7 +140,7 @@ class Counting(Wrapper):
 
     @property
     def cost(self) -> Cost:
-        """What was asked so far."""
+        """Counts so far."""
         return self._tally.cost()
 
     @override

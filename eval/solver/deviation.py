@@ -1,5 +1,4 @@
-"""How far a sampler's result is from what it should be: the same numbers whatever the reference
-is."""
+"""Error statistics shared by all comparisons of a sampler with a reference."""
 
 from __future__ import annotations
 
@@ -10,17 +9,16 @@ from torch import Tensor
 
 from .trajectory import rms
 
-#: a reference is converged where its error is below this share of what is measured with it
+#: a reference counts as converged where its error is below this share of the measured error
 CONVERGED = 0.05
 
 
 class Solution(Protocol):
-    """What a result is compared with: its end (B, *shape), and an estimate of that end's own RMS
-    error."""
+    """A reference solution: its end states (B, *shape) and an estimate of their RMS error."""
 
     @property
     def end(self) -> Tensor:
-        """The states that the sampler should have reached."""
+        """The exact end states, up to ``error``."""
 
     @property
     def error(self) -> float:
@@ -40,8 +38,7 @@ class Deviation(Generic[R]):
             ``largest``: of any entry.
         per_sample: RMSE of each sample, (n,).
         nfe: network calls of the sampler.
-        reference: what it was compared with; ``reference.error`` bounds the error of the
-            comparison.
+        reference: the reference solution; ``reference.error`` bounds the error of the comparison.
         x: the sampler's result.
     """
 
@@ -55,8 +52,8 @@ class Deviation(Generic[R]):
 
     @property
     def converged(self) -> bool:
-        """Whether the reference's own error is below a twentieth of ``rmse``: otherwise the two
-        cannot be told apart."""
+        """Whether the reference's own error is below a twentieth of ``rmse``, so that ``rmse`` is
+        the sampler's error."""
         return self.reference.error <= CONVERGED * self.rmse
 
     @classmethod

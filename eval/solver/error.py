@@ -1,9 +1,8 @@
-"""What the solver got wrong, apart from what the model got wrong.
+"""Solver error of a deterministic sampler, separate from the model's error.
 
-The error of a deterministic sampler is the distance of its result from the model's own converged
-probability-flow end point, started at the same noise:
-``rmse = sqrt(mean_b |x_N^b - x_*^b|^2 / d)``. The local error of step i is what one step adds, from
-the converged state and with a converged history.
+The error is the distance of the sampler's result from the model's own converged probability-flow
+end point, started at the same noise: ``rmse = sqrt(mean_b |x_N^b - x_*^b|^2 / d)``. The local error
+of step i is the error that this step adds, from the converged state and with a converged history.
 """
 
 from __future__ import annotations
@@ -34,7 +33,8 @@ from .trajectory import TrajectoryReference, reference_states, rms
 
 
 class SolverError(Deviation[TrajectoryReference]):
-    """Error of a solver: the distance to the model's converged probability-flow end points."""
+    """Error of a deterministic sampler against the model's converged probability-flow end
+    points."""
 
 
 def solver_error(
@@ -60,16 +60,16 @@ def solver_error(
 
     Args:
         denoiser, sampler, steps, nfe, grid, final, options: as in ``fewstep.sample``.
-        n, seed, seeds, shape: the start noises; or ``x``, states at the grid's first node.
-        cond: of the model.
-        reference: of an earlier call with the same start and the same last two nodes, to save its
-            cost.
+        n, seed, seeds, shape: of the start noise; or ``x``, states at the grid's first node.
+        cond: conditions of the model.
+        reference: result of an earlier call with the same start and the same last two nodes, which
+            saves its cost.
         tolerance: of the reference, relative and absolute: 1e-8, or 1e-6 where the model's weights
             are not float64.
         dtype: of the sampler's states; the model computes in its own.
 
-    Raises ScoreError for a stochastic sampler, which has no pathwise limit to compare with, and for
-    a reference of another start.
+    Raises ScoreError for a stochastic sampler, whose states have no pathwise limit, and for a
+    reference with another start.
     """
     where = GridRequest(steps, nfe, grid, final=final)
     asked = request(sampler, denoiser.schedule, options, where)
@@ -100,15 +100,15 @@ def refuse_noise(asked: Request) -> None:
     entry = registry.get(asked.name)
     if entry.tau_of(asked.options) > 0.0 or (not asked.driver and asked.plan().stochastic):
         raise ScoreError(
-            f"{asked.name} draws noise with these options: it has no path to converge to; "
-            "compare its samples' distribution"
+            f"{asked.name} draws noise with these options, so its states have no pathwise limit; "
+            "compare the distribution of its samples"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class LocalErrors:
-    """``error[i]`` is the RMS error that step i, from node i to i + 1, adds to the converged state;
-    ``nodes`` the step boundaries."""
+    """Local truncation errors: ``error[i]`` is the RMS error that step i, from ``nodes[i]`` to
+    ``nodes[i + 1]``, adds to the converged state."""
 
     nodes: tuple[Node, ...]
     error: tuple[float, ...]
@@ -131,11 +131,11 @@ def local_errors(
     tolerance: float | None = None,
     **options: Any,
 ) -> LocalErrors:
-    """The local truncation error of each step of a deterministic plan sampler, which is
-    ``O(h^{p+1})``; arguments as in ``solver_error``.
+    """Local truncation error ``O(h^{p+1})`` of each step of a deterministic plan sampler; arguments
+    as in ``solver_error``.
 
-    Each step begins at the converged state, with predictions made at converged states as its
-    history; its stages are its own.
+    Each step starts from the converged state, with predictions at converged states as its history;
+    stages within the step are the sampler's own.
     """
     where = GridRequest(steps, nfe, grid, final=final)
     asked = request(sampler, denoiser.schedule, options, where)
@@ -161,8 +161,11 @@ def local_errors(
 def defects(
     plan: Plan, denoiser: Denoiser, exact: Sequence[Tensor], cond: Condition = None
 ) -> list[float]:
-    """RMS difference between each boundary state of ``plan``, as its last Combine there makes it,
-    and ``exact``, which replaces it: the order walk (``plans.walk``) with a network."""
+    """RMS difference between each boundary state of ``plan`` and ``exact``, which then replaces it.
+
+    The state is that of the last Combine at the boundary. This is the order walk (``plans.walk``)
+    with a network.
+    """
     place = {node: j for j, node in enumerate(plan.nodes)}
     last = {
         i.node: k for k, i in enumerate(plan.code) if isinstance(i, Combine) and i.node in place

@@ -1,10 +1,10 @@
-"""Strong error of a stochastic sampler on any model: its distance from a fine solution on the same
+"""Strong error of a stochastic sampler on any model: the distance from a fine solution on the same
 Brownian path.
 
-``E|X_h - X|^2`` needs the two to be driven by one path (Kloeden & Platen 1992, sec. 9.6): every
-sample has a path of its own in half log-SNR (``engine.paths``), and the reference is a run on a
-grid that divides every step of the sampler's. The reference's own error is measured by a run on
-half as fine a grid. The last step to sigma = 0 stays one step, as all samplers end.
+``E|X_h - X|^2`` needs both to be driven by one path (Kloeden & Platen 1992, sec. 9.6): every sample
+has its own path in half log-SNR (``engine.paths``), and the reference runs on a grid that divides
+every step of the sampler's. The reference's own error is measured by a run on a grid half as fine.
+The last step to sigma = 0 stays a single step, as in all samplers.
 """
 
 from __future__ import annotations
@@ -43,13 +43,12 @@ class PathReference:
     """Fine solutions of the SDE from given starts on the paths of ``seeds``.
 
     Attributes:
-        ends: the first node and the last two, which it shares with what is compared with it.
-        seeds, tol: of the paths, one a sample; every step of a run on them is at least ``tol`` long
-            in half log-SNR (2^-12, or less where steps are shorter; another ``tol`` is another
-            path).
+        ends: the first node and the last two, which a compared sampler must share.
+        seeds, tol: of the paths, one seed a sample; ``tol`` is the resolution in half log-SNR
+            (2^-12, or less for shorter steps; a different ``tol`` is a different path).
         tau: diffusion strength.
         start, end: states (B, *shape) at the first and the last node.
-        error: RMS distance of ``end`` from a solution of half as many steps: an upper estimate of
+        error: RMS distance of ``end`` from a solution with half as many steps: an upper estimate of
             its error at strong order 1, and 0.41 of it at order 1/2.
         steps, nfe: of the fine solution.
     """
@@ -66,8 +65,8 @@ class PathReference:
 
 
 class StrongError(Deviation[PathReference]):
-    """Error of a stochastic sampler along its paths; where it is not ``converged`` a finer
-    reference is needed."""
+    """Strong error of a stochastic sampler; where ``converged`` is False a finer reference is
+    needed."""
 
 
 def strong_error(
@@ -94,26 +93,24 @@ def strong_error(
 
     Args:
         denoiser, sampler, steps, nfe, grid, final, options: as in ``fewstep.sample``.
-        n, seed, seeds, shape, cond: the samples, each seed with its start noise and its path.
-        refine: parts that the reference divides every step into, an even number.
-        reference: of an earlier call with the same seeds and ends, to save its cost; make it with
-            the finest grid.
+        n, seed, seeds, shape, cond: of the samples; each seed has its start noise and its path.
+        refine: number of parts that the reference divides every step into; must be even.
+        reference: result of an earlier call with the same seeds and ends, which saves its cost; it
+            must come from the finest grid.
         reference_sampler: name and options of the reference's sampler, of the same strength tau;
-            the sampler itself by default, which does not show a sampler that converges to something
-            else.
-        batch: samples in one network call, all by default; the result does not depend on it where
-            the network's rows do not.
+            default the sampler itself, which cannot reveal convergence to a wrong limit.
+        batch: samples in one network call, default all; the result does not depend on it where the
+            network's rows are independent.
         dtype: of the states; the model computes in its own.
 
-    Raises ScoreError for a driver, for a sampler without noise (``solver_error`` is for those), for
-    one whose noise is no increment of a path (churn, restarts), and for a reference that does not
-    fit.
+    Raises ScoreError for a driver, for a sampler without noise (see ``solver_error``), for a
+    sampler whose noise is not an increment of a path (churn, restarts), and for a reference that
+    does not fit.
     """
     integer("refine", refine, 2, 4096)
     if refine % 2:
         raise ScoreError(
-            f"refine={refine}: an even number is wanted, half of which measures the "
-            "reference's error"
+            f"refine={refine}: must be even, since half of it measures the reference's error"
         )
     where = GridRequest(steps, nfe, grid, final=final)
     asked = request(sampler, denoiser.schedule, options, where)
@@ -132,27 +129,25 @@ def strong_error(
 
 
 def path_plan(asked: Request) -> Plan:
-    """The plan of a sampler that follows a path; ScoreError, with the reason, for others."""
+    """The plan of a sampler driven by a Brownian path. ScoreError, with the reason, for others."""
     if asked.driver:
         raise ScoreError(
-            f"{asked.name} is a driver, which draws its noises as it goes: compare its "
-            "samples' distribution instead"
+            f"{asked.name} is a driver, whose noise is not known beforehand: compare the "
+            "distribution of its samples instead"
         )
     plan = asked.plan()
     if not plan.stochastic:
-        raise ScoreError(
-            f"{asked.name} draws no noise with these options: its error is that of solver_error"
-        )
+        raise ScoreError(f"{asked.name} draws no noise with these options: use solver_error")
     if any(draw.end.rho >= draw.start.rho for draw in plan.draws):
         raise ScoreError(
-            f"{asked.name} adds noise in jumps to a higher level, which are no increments of "
-            "a path: see weak errors"
+            f"{asked.name} adds noise in jumps to a higher level, which are not increments of "
+            "a path: use weak_error"
         )
     return plan
 
 
 def shortest(plan: Plan) -> float:
-    """The shortest draw of ``plan`` in half log-SNR."""
+    """Length of the shortest noise interval of ``plan`` in half log-SNR."""
     return min(clipped(draw.end.lam) - clipped(draw.start.lam) for draw in plan.draws)
 
 
@@ -177,8 +172,8 @@ def run_on_paths(
 
 
 def refined(grid: Grid, parts: int) -> Grid:
-    """``grid`` with every step cut into ``parts``: equal in half log-SNR, in the angle where it
-    starts at alpha = 0, one where it ends at sigma = 0."""
+    """``grid`` with every step cut into ``parts``, equal in half log-SNR; equal in angle for a step
+    from alpha = 0; a step to sigma = 0 is not cut."""
     nodes = [grid[0]]
     for s, t in pairwise(grid.nodes):
         count = 1 if t.sigma == 0.0 else parts
@@ -239,8 +234,8 @@ def _reference(
 
 
 def _ends(grid: Grid) -> tuple[Node, ...]:
-    """The first node and the last; between them the one from which the step to sigma = 0 is taken,
-    if there is one."""
+    """The first and the last node, and between them the node before a step to sigma = 0, if there
+    is one."""
     return (grid[0], grid[-2], grid[-1]) if grid[-1].sigma == 0.0 else (grid[0], grid[-1])
 
 
@@ -253,8 +248,7 @@ def _fits(
         or not torch.equal(reference.start, start)
     ):
         raise ScoreError(
-            "the given reference has other seeds or another start, or ends elsewhere, than "
-            "the sampler"
+            "the given reference differs from the sampler in its seeds, start or end nodes"
         )
     tau = registry.get(asked.name).tau_of(asked.options)
     if reference.tau != tau:
@@ -264,7 +258,7 @@ def _fits(
         )
     if shortest(plan) < reference.tol * (1.0 - 1e-9):
         raise ScoreError(
-            f"a step of {shortest(plan):.3g} in half log-SNR is shorter than the reference's "
-            f"paths resolve ({reference.tol:.3g}): make the "
-            "reference with the finest grid first"
+            f"a step of {shortest(plan):.3g} in half log-SNR is below the resolution of the "
+            f"reference's paths ({reference.tol:.3g}): make the reference with the finest "
+            "grid first"
         )

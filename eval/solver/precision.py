@@ -1,4 +1,4 @@
-"""A model that computes in its own precision inside a run whose states are float64."""
+"""A wrapper that runs a model in its own precision while the states are float64."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from ...models.denoiser import Condition, Denoiser, Time
 
 
 def own_dtype(denoiser: Denoiser) -> torch.dtype:
-    """The dtype of a network's weights; float64 for a model without any, which takes what it is
-    given."""
+    """The dtype of a network's weights; float64 for a model without weights, which takes any."""
     parameters = complete(denoiser).parameters()
     return next((p.dtype for p in parameters if p.is_floating_point()), torch.float64)
 
 
 class InOwnPrecision(Wrapper):
-    """``denoiser`` with its input rounded to its own dtype and its raw outputs widened to the
-    state's."""
+    """``denoiser`` that converts its input to its own dtype and its raw outputs to the state's."""
 
     def __init__(self, denoiser: Denoiser, dtype: torch.dtype | None = None) -> None:
         super().__init__(denoiser)

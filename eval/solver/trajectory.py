@@ -1,11 +1,9 @@
-"""The probability-flow trajectory of a model, converged, and what it is like: where it passes at a
-grid's nodes, and how straight it is.
+"""Converged probability-flow trajectories of a model, and their straightness.
 
-The reference is ``ode853`` from node to node, in float64 states; the model computes in its own
-precision. Its error is estimated by a second run at a tolerance ten times looser. A float32
-network's rounding keeps the step control busy (over 1,700 calls at 1e-6 on the bundled digits), so
-for an end point alone there is ``doubled_reference`` too: fixed steps, doubled until the end stands
-still.
+A reference is ``ode853`` from node to node with float64 states; the model computes in its own
+precision. Its error is estimated by a second run at a tolerance ten times looser. Rounding of a
+float32 network makes the step control expensive (over 1,700 calls at 1e-6 on the bundled digits),
+so ``doubled_reference`` computes an end point alone with fixed steps, doubled until it converges.
 """
 
 from __future__ import annotations
@@ -28,20 +26,19 @@ from ...schedules.node import Node
 from ..errors import ScoreError
 from .precision import InOwnPrecision
 
-#: relative and absolute tolerance of a reference, for models that compute in float64 and for
-#: others, whose rounding is larger
+#: relative and absolute tolerance of a reference, for models in float64 and in lower precision
 TOLERANCE, COARSE = 1e-8, 1e-6
 LOOSER = 10.0
-#: steps with which doubling begins and ends, and its method
+#: first and last number of steps of the doubling, and its sampler
 FIRST, LAST, DOUBLED = 32, 512, ("unipc", {"order": 3})
 
 
 @dataclass(frozen=True, eq=False)
 class TrajectoryReference:
-    """Converged states from one start.
+    """Converged probability-flow states from one start.
 
     Attributes:
-        nodes, states: where, and the states there (B, *shape), the start first.
+        nodes, states: nodes and the states there, (B, *shape), the start first.
         error: RMS change of the last state when the tolerance is ten times looser: an upper
             estimate of its error.
         nfe: network calls of the tighter run.
@@ -67,12 +64,12 @@ def reference_states(
     cond: Condition = None,
     every: bool = True,
 ) -> TrajectoryReference:
-    """The probability-flow trajectory through ``x`` (B, *shape), a state at the grid's first node,
-    at its nodes (``every``) or its end.
+    """The probability-flow trajectory from ``x`` (B, *shape), a state at the grid's first node, at
+    all nodes (``every``) or at the end.
 
-    At sigma = 0 the last state is what the same last step gives from the last level with noise,
-    ``alpha D``, as all samplers end. The tolerance is 1e-8, or 1e-6 where the model's weights are
-    not float64. ScoreError for one outside [1e-12, 1e-3].
+    A last step to sigma = 0 is a DDIM step from the last level with noise, ``alpha D``, as in all
+    samplers. ``tolerance`` is 1e-8 by default, or 1e-6 where the model's weights are not float64;
+    ScoreError outside [1e-12, 1e-3].
     """
     model = InOwnPrecision(denoiser)
     if tolerance is None:
@@ -120,7 +117,7 @@ def doubled_reference(
 
 
 def _ends(grid: Grid) -> tuple[Node, ...]:
-    """First and last node; with the level before sigma = 0, from which the last step is taken."""
+    """First and last node, and between them the node before a step to sigma = 0."""
     inner = grid[-2 if grid[-1].sigma == 0.0 else -1]
     nodes = (grid[0], inner, grid[-1])
     return tuple(node for k, node in enumerate(nodes) if k == 0 or node != nodes[k - 1])
@@ -142,7 +139,7 @@ def _converged_states(
     for s, t in pairwise(nodes):
         if t.sigma > 0.0:
             piece = Request("ode853", options, Grid.from_nodes([s, t], grid.schedule))
-        else:  # the last step of the samplers, taken from the same level
+        else:  # the step that samplers take from the same level
             piece = Request(
                 "ddim",
                 registry.make_options(registry.get("ddim"), {}),
@@ -155,7 +152,7 @@ def _converged_states(
 
 
 def rms(x: Tensor) -> float:
-    """Root of the mean square of all entries."""
+    """Root mean square of all entries."""
     return float(x.double().square().mean().sqrt())
 
 
@@ -181,11 +178,11 @@ class Straightness:
 
 
 def straightness(nodes: Sequence[Node], states: Sequence[Tensor]) -> Straightness:
-    """From the states (B, *shape) of a trajectory at ``nodes``, at least three, such as a
-    ``TrajectoryReference`` on a fine grid."""
+    """Straightness of a trajectory from its states (B, *shape) at three or more ``nodes``, such as
+    those of a ``TrajectoryReference`` on a fine grid."""
     if len(nodes) != len(states) or len(nodes) < 3:
         raise ScoreError(
-            f"{len(nodes)} nodes and {len(states)} states: as many of both, at least 3"
+            f"{len(nodes)} nodes and {len(states)} states: must be equal numbers, >= 3"
         )
     r = torch.tensor(
         [node.alpha / (node.alpha + node.sigma) for node in nodes], dtype=torch.float64

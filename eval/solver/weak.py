@@ -1,10 +1,10 @@
-"""Weak error of a sampler: how far the law of its results is from that of the equation that it
-solves, in test functions.
+"""Weak error of a sampler: the difference between the distribution of its results and that of the
+equation it solves, by expectations of test functions.
 
 ``E phi(X_h) - E phi(X)`` (Kloeden & Platen 1992, sec. 9.7). Both are averages over the same start
-noises, and over the same Brownian paths where there is noise, so that the difference of a sample is
-small and its standard error far below that of two independent sets. On Gaussian data the law of a
-plan is known, and no sample is drawn.
+noise, and over the same Brownian paths where there is noise, so that the differences have a far
+smaller standard error than those of two independent sets. For Gaussian data the distribution of a
+plan is known exactly, and no samples are drawn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .error import solver_error
 from .pathwise import PathReference, strong_error
 from .trajectory import TrajectoryReference
 
-#: (B, *shape) -> (B,)
+#: function of states (B, *shape) with one value a sample, (B,)
 TestFunction = Callable[[Tensor], Tensor]
 #: averages over the entries of a sample
 FUNCTIONS: Mapping[str, TestFunction] = {
@@ -43,8 +43,8 @@ class WeakDifference:
     """``difference`` of the expectations of one test function, sampler minus reference.
 
     Attributes:
-        standard_error: of the difference, of pairs with common random numbers.
-        unpaired: what it would be for two independent sets.
+        standard_error: of the difference, from pairs with common random numbers.
+        unpaired: the standard error that two independent sets would have.
     """
 
     difference: float
@@ -59,8 +59,8 @@ class WeakDifference:
 
 @dataclass(frozen=True, eq=False)
 class WeakError:
-    """Weak errors by test function, the sampler's network calls, and the reference, whose ``error``
-    bounds that of a function whose slope is at most 1."""
+    """Weak errors by test function, the sampler's network calls, and the reference; its ``error``
+    bounds that of any function with Lipschitz constant 1."""
 
     differences: Mapping[str, WeakDifference]
     nfe: int
@@ -85,11 +85,10 @@ def weak_error(
         denoiser, sampler: a stochastic sampler is compared as in ``strong_error``, a deterministic
             one as in ``solver_error``.
         functions: name -> function of the states (n, *shape) float64 with one value a sample, (n,);
-            by default the averages over the entries of x, x^2 and cos x.
-        n, arguments: samples, and the further arguments of ``strong_error`` or ``solver_error``.
+            default the averages over the entries of x, x^2 and cos x.
+        n, arguments: number of samples, and arguments of ``strong_error`` or ``solver_error``.
 
-    Raises ScoreError for fewer than 2 samples, for a function of another shape, and what those
-    functions raise.
+    Raises ScoreError for fewer than 2 samples and for a function with values of another shape.
     """
     used = FUNCTIONS if functions is None else functions
     if not used:
@@ -109,8 +108,7 @@ def weak_error(
 
 
 def _noisy(denoiser: Denoiser, sampler: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether the sampler's plan draws noise; a driver goes to ``solver_error``, which says what it
-    thinks of it."""
+    """Whether the sampler's plan draws noise; False for drivers, which ``solver_error`` checks."""
     others = (
         "seed",
         "seeds",
@@ -134,8 +132,8 @@ def _values(name: str, function: TestFunction, x: Tensor) -> Tensor:
     found = function(x.double())
     if found.shape != x.shape[:1]:
         raise ScoreError(
-            f"the test function {name!r} answers with shape {tuple(found.shape)}; wanted is "
-            f"one value a sample, ({len(x)},)"
+            f"the test function {name!r} gives shape {tuple(found.shape)}; must be one value a "
+            f"sample, ({len(x)},)"
         )
     return found.double()
 
@@ -148,8 +146,8 @@ def _difference(a: Tensor, b: Tensor) -> WeakDifference:
 
 @dataclass(frozen=True, eq=False)
 class GaussianError:
-    """Errors, sampler minus exact, of mean and variance of each entry, (*shape) float64: exact,
-    without samples."""
+    """Exact errors (sampler minus truth) of the mean and variance of each entry, (*shape)
+    float64."""
 
     mean: Tensor
     variance: Tensor
@@ -166,17 +164,15 @@ def gaussian_weak_error(
     final: str = "zero",
     **options: Any,
 ) -> GaussianError:
-    """The error of the law of a plan sampler on ``model``, one Gaussian with independent entries,
-    from its exact law at the first node.
+    """Exact weak error of a plan sampler on ``model``, one Gaussian with independent entries.
 
-    The result of a plan is affine in the start and the noises (``eval.gaussian``), so its mean and
-    variance are sums. Arguments as in ``fewstep.sample``. ScoreError for a mixture of several
-    components; SamplerError for a driver.
+    The result of a plan is affine in the start and the noises (``certificates.gaussian``), so its
+    mean and variance are sums. Arguments as in ``fewstep.sample``. ScoreError for a mixture of
+    several components; SamplerError for a driver.
     """
     if len(model.weights) != 1:
         raise ScoreError(
-            f"the model has {len(model.weights)} components: the law is affine for one "
-            "Gaussian only; see weak_error"
+            f"the model has {len(model.weights)} components, must have one; use weak_error"
         )
     where = GridRequest(steps, nfe, grid, final=final)
     plan = request(sampler, model.schedule, options, where).plan()

@@ -579,16 +579,16 @@ def test_empty_folders_few_samples_and_unfinished_runs_are_refused(
     assert "no images" in refused(capsys, tmp_path / "empty", *flags)
     assert "no images at" in refused(capsys, tmp_path / "nowhere", *flags)
     one = save_pictures(tmp_path / "one", pictures(1))
-    assert "fd: 1 samples, at least 2 wanted" in refused(capsys, one, *flags)
+    assert "fd: 1 samples, must be at least 2" in refused(capsys, one, *flags)
     five = save_pictures(tmp_path / "five", pictures(5))
-    assert "recall: 5 samples, at least 6 wanted" in refused(
+    assert "recall: 5 samples, must be at least 6" in refused(
         capsys, five, *flags, "--metrics", "fd,recall"
     )
     (tmp_path / "run" / "samples").mkdir(parents=True)
     (tmp_path / "run" / "settings.json").write_text("{}")
     assert "unfinished run" in refused(capsys, tmp_path / "run", *flags)
     np.savez(tmp_path / "vectors.npz", x=np.zeros((4, 2)))
-    assert "wanted 'image'" in refused(capsys, tmp_path / "vectors.npz", *flags)
+    assert "must hold 'image'" in refused(capsys, tmp_path / "vectors.npz", *flags)
     assert "no pictures" in refused(capsys, "--model", "mixture", *flags)
     assert "mixes pictures and npz" in refused(capsys, tmp_path, *flags)
     for name in (b"\x80\x04no", b""):

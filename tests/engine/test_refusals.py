@@ -137,7 +137,7 @@ def test_no_grid_is_the_default_one() -> None:
 def test_metrics_by_name() -> None:
     assert metric_names(" kid, fd,kid") == ("kid", "fd")
     for none in ((), []):
-        with pytest.raises(E.ScoreError, match="no metric"):
+        with pytest.raises(E.ScoreError, match="metrics is empty"):
             metric_names(none)
 
 

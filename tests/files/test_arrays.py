@@ -159,7 +159,7 @@ def test_images_in_fortran_order_are_the_same_images(tmp_path):
     assert torch.equal(E.open_source(tmp_path / "a.npz").read(0, 5).image, want)
     assert torch.equal(load_images(tmp_path / "a.npz").image, want)
     for places in ((0, 6), (-1, 2), (3, 2)):
-        with pytest.raises(E.ScoreError, match="places from 0 to 5"):
+        with pytest.raises(E.ScoreError, match="allowed are 0 to 5"):
             E.open_source(tmp_path / "a.npz").read(*places)
 
 
@@ -257,7 +257,7 @@ def test_labels_that_are_none(tmp_path, label, match):
 )
 def test_manifests_that_are_none(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(E.ScoreError, match="no manifest"):
+    with pytest.raises(E.ScoreError, match="not a manifest"):
         E.open_source(tmp_path)
 
 

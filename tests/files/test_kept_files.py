@@ -164,7 +164,7 @@ def test_folders_that_are_no_one_source(tmp_path: Path) -> None:
     with pytest.raises(E.ScoreError, match="unfinished run"):
         E.open_source(begun)
     np.savez(tmp_path / "none.npz", images=np.zeros((2, 8, 8, 3), np.uint8))
-    with pytest.raises(E.ScoreError, match=r"\['images'\]; wanted 'image'"):
+    with pytest.raises(E.ScoreError, match=r"\['images'\]; it must hold 'image'"):
         E.open_source(tmp_path / "none.npz")
 
 

@@ -117,7 +117,7 @@ def test_diffusers_orders_in_every_coordinate(name, order):
         ("DDIMScheduler", {"solver_ordr": 2}, "configuration key 'solver_ordr'"),
         ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, "rounds its timesteps"),
         ("EulerAncestralDiscreteScheduler", {}, "stochastic"),
-        ("IPNDMScheduler", {}, "timesteps of its own"),
+        ("IPNDMScheduler", {}, "uses its own timesteps"),
         ("RePaintScheduler", {}, "cannot be made"),
     ],
 )

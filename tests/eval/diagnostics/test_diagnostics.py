@@ -454,7 +454,7 @@ def test_networks_without_derivatives_say_what_to_do():
             ValueError,
             "probes=0",
         ),
-        (lambda m, x: score_asymmetry(m, x[:, :3], [0.5]), StateError, "wants"),
+        (lambda m, x: score_asymmetry(m, x[:, :3], [0.5]), StateError, "the model.s is"),
         (lambda m, x: score_asymmetry(m, x * math.nan, [0.5]), ScoreError, "NaN"),
         (lambda m, x: score_asymmetry(m, x, [0.5], seeds=[1]), StateError, "1 seeds"),
         (lambda m, x: score_asymmetry(m, x, [0.5], batch=0), ValueError, "batch=0"),

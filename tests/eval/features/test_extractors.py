@@ -125,11 +125,11 @@ def test_grey_images_become_three_channels_and_other_numbers_are_refused():
         network_input(grey, 3, (5, 5), "clean"),
         resized(grey.expand(-1, 3, -1, -1), (5, 5), "clean"),
     )
-    with pytest.raises(ScoreError, match="2 channels: 3, or 1"):
+    with pytest.raises(ScoreError, match="2 channels: must have 3, or 1"):
         network_input(images(2, 2, 8), 3, (5, 5), "clean")
     with pytest.raises(ScoreError, match="did you mean 'clean'"):
         resized(grey, (5, 5), "cleen")
-    with pytest.raises(ScoreError, match="sizes of at least 1"):
+    with pytest.raises(ScoreError, match="sizes >= 1"):
         resized(grey, (0, 5), "tf")
     with pytest.raises(ScoreError, match="uint8"):
         resized(grey.float(), (5, 5), "pil")
@@ -162,7 +162,7 @@ def test_any_module_with_a_rule():
     with pytest.raises(ProvenanceError, match="resize 'clean' and 'tf'"):
         frechet_distance(one.stats(x), other.stats(x))
     assert frechet_distance(one.stats(x), other.stats(x), strict=False) > 0.0
-    with pytest.raises(ScoreError, match="wants the shape"):
+    with pytest.raises(ScoreError, match="needs shape="):
         wrap_extractor(Mean().eval(), "mean", resize="clean")
 
 
@@ -563,7 +563,7 @@ def test_folders_of_something_else_are_refused(tiny_dino, tiny_clip, tmp_path):
         tmp_path / "model.safetensors",
         metadata={"format": "pt"},
     )
-    with pytest.raises(ModelError, match="is not understood"):
+    with pytest.raises(ModelError, match="cannot be read"):
         load_extractor(f"dinov2:{tmp_path}")
 
 

@@ -407,7 +407,7 @@ def test_what_is_no_covariance_is_refused():
 
 
 def test_other_dimensions_are_refused():
-    with pytest.raises(ScoreError, match="of 2 and of 3"):
+    with pytest.raises(ScoreError, match="of 2 and 3"):
         frechet_distance(normal(5, 2), normal(5, 3))
 
 

@@ -304,7 +304,7 @@ def test_requests_that_cannot_be_met_are_refused():
             check_request((name,), moments, 100)
     with pytest.raises(E.ScoreError, match="fd needs a reference"):
         check_request(("fd",), None, 100)
-    with pytest.raises(E.ScoreError, match="fd: 1 samples, at least 2"):
+    with pytest.raises(E.ScoreError, match="fd: 1 samples, must be at least 2"):
         rate(collected(normal(1, 3, 0)), moments, ("fd",))
     with pytest.raises(E.ScoreError, match="did you mean 'kid'"):
         metric_names("kidd")

@@ -174,7 +174,7 @@ def test_a_reference_serves_its_own_start_and_strength():
     )
     assert again.reference is first.reference
     for sampler, change, message in (
-        ("ddpm", {"n": 4}, "other seeds"),
+        ("ddpm", {"n": 4}, "differs from the sampler"),
         ("ddpm", {"final": "zero"}, "differs from the sampler"),
         ("dpmpp_2m_sde", {"eta": 0.5}, "tau"),
     ):
@@ -183,7 +183,7 @@ def test_a_reference_serves_its_own_start_and_strength():
             strong_error(gaussian(), sampler, **arguments)
     begin, last = first.reference.ends
     tiny = Grid.from_nodes([begin, VPLinear().node_at_lam(begin.lam + 1e-5), last], VPLinear())
-    with pytest.raises(ScoreError, match="shorter"):
+    with pytest.raises(ScoreError, match="below the resolution"):
         strong_error(gaussian(), "ddpm", grid=tiny, n=3, reference=first.reference)
 
 
