@@ -28,7 +28,7 @@ from ..checks import (
 )
 from .node import Node
 
-#: half log-SNR that stands for the infinite ends of a path in grids spaced in lam or rho: the cut
+#: half log-SNR used for the infinite ends of a path in grids spaced in lam or rho: the cut
 #: of arXiv 2206.00927, appendix D, taken at both ends. The first step then covers lam = -inf to the
 #: second node, the last one sigma/alpha = 0.006 to 0, each with one evaluation: their errors of
 #: about e^{-2 LAM_EDGE} = 4e-5 do not fall with more steps. Grids in t have no such floor.
@@ -39,8 +39,8 @@ Real = Any
 
 
 class Host:
-    """The functions a schedule needs, for Python floats: the values of numpy (infinities at the
-    edges), several times faster."""
+    """Math functions of Python floats with numpy's values at the edges (infinities), several times
+    faster than numpy."""
 
     sqrt, sin, cos, tan = math.sqrt, math.sin, math.cos, math.tan
     sinh, cosh, log1p, expm1 = math.sinh, math.cosh, math.log1p, math.expm1
@@ -65,7 +65,7 @@ class Host:
 
     @staticmethod
     def where(condition: bool, yes: Real, no: Real) -> Real:
-        """One of the two."""
+        """``yes`` where the condition holds, else ``no``."""
         return yes if condition else no
 
 
@@ -114,7 +114,7 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-#: the functions of a time (or of lam) that look at it first
+#: functions of a time, of lam or of rho, whose argument is checked first
 _FUNCTIONS = (
     "alpha",
     "sigma",
@@ -131,31 +131,31 @@ _FUNCTIONS = (
 
 
 def host_number(value: Any) -> float:
-    """``value`` as a float. ArgumentTypeError where it is none."""
+    """``value`` as a float. Raises ArgumentTypeError where it is not a number."""
     try:
         if isinstance(value, str):
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise ArgumentTypeError(f"{value!r}: a number is wanted") from None
+        raise ArgumentTypeError(f"{value!r} must be a number") from None
 
 
 def _of_a_number(function: Callable[[Any, Real], Real]) -> Callable[[Any, Real], Real]:
-    """``function(schedule, t)`` that refuses a NaN, what no time can be, and a number at which the
-    formula has no value."""
+    """Wrap ``function(schedule, t)``: raise ArgumentError for NaN and for a number at which the
+    formula has no value, ArgumentTypeError for anything but numbers, arrays and tensors."""
 
     @wraps(function)
     def checked(self: Any, t: Real) -> Real:
         if not isinstance(t, (float, int)):
             if not _real_array(t):
                 raise ArgumentTypeError(
-                    f"{type(self).__name__}.{function.__name__}({t!r}): allowed are numbers, "
-                    "real arrays and tensors"
+                    f"{type(self).__name__}.{function.__name__}({t!r}): the argument must be "
+                    "a number, or an array or tensor of real numbers"
                 )
             return function(self, t)
         if t != t:
             raise ArgumentError(
-                f"{type(self).__name__}.{function.__name__}({t!r}): a number is wanted"
+                f"{type(self).__name__}.{function.__name__}({t!r}): the argument must be a number"
             )
         try:
             return function(self, t)
@@ -194,8 +194,8 @@ class Schedule:
                 setattr(cls, name, _of_a_number(cls.__dict__[name]))
 
     def check_numbers(self) -> None:
-        """The fields that are numbers as Python numbers, numpy's too. ArgumentError where one is no
-        number; its range is the class's."""
+        """Convert the numeric fields, numpy's numbers too, to Python numbers. Raises ArgumentError
+        where one is not a number; the class checks the ranges."""
         for field in fields(self):  # type: ignore[arg-type]
             value = plain(getattr(self, field.name))
             if field.type in ("float", "int"):
@@ -204,7 +204,7 @@ class Schedule:
                     or not isinstance(value, (int, float))
                     or (isinstance(value, int) and not is_finite(value))
                 ):
-                    raise ArgumentError(f"{field.name}={value!r}: a number is wanted")
+                    raise ArgumentError(f"{field.name}={value!r} must be a number")
                 object.__setattr__(self, field.name, value)
 
     @classmethod
@@ -231,8 +231,8 @@ class Schedule:
 
     @property
     def t_low(self) -> float:
-        """The smallest time at which the path is defined: t_zero, unless sigma = 0 is a point of
-        its own (discrete tables)."""
+        """The smallest time at which the path is defined: t_zero, except on discrete tables, where
+        sigma = 0 is an isolated point."""
         return self.t_zero
 
     @property
@@ -242,14 +242,12 @@ class Schedule:
 
     @property
     def lam_start(self) -> float:
-        """The half log-SNR that stands for t_max in grids spaced in lam or rho where alpha(t_max) =
-        0."""
+        """The half log-SNR used for t_max in grids spaced in lam or rho where alpha(t_max) = 0."""
         return -math.inf
 
     @property
     def lam_end(self) -> float:
-        """The half log-SNR that stands for t_min in grids spaced in lam or rho where sigma(t_min) =
-        0."""
+        """The half log-SNR used for t_min in grids spaced in lam or rho where sigma(t_min) = 0."""
         return math.inf
 
     def alpha(self, t: Real) -> Real:
@@ -308,7 +306,7 @@ class Schedule:
         return self._node(self.clamp(host_number(t)))
 
     def _node(self, t: float) -> Node:
-        """``node`` for a time that was clamped."""
+        """``node`` of a time that is already clamped."""
         return Node(
             self.alpha(t),
             self.sigma(t),
@@ -347,17 +345,17 @@ class Schedule:
             raise ArgumentError(
                 f"half log-SNR {lam!r} (sigma/alpha = {math.exp(min(-lam, 700.0)):.6g}) is "
                 f"outside {self!r}: "
-                f"allowed {top:.6g} <= lam <= {low:.6g}, or lam = inf for sigma = 0"
+                f"lam must be {top:.6g} <= lam <= {low:.6g}, or lam = inf for sigma = 0"
             ) from None
 
     def shifted(self, t: float, shift: float) -> float:
         """The time at ``lam(t) - log(shift)``: more noise for shift > 1."""
         if not number("shift", shift) > 0.0:
-            raise ArgumentError(f"shift={shift!r}: a number above 0 is wanted")
+            raise ArgumentError(f"shift={shift!r} must be > 0")
         return self.time_at_lam(self.lam(host_number(t)) - math.log(shift))
 
     def clamp(self, t: float) -> float:
-        """``t`` after ``check_time``, with rounding excess beyond the ends removed."""
+        """``t`` checked by ``check_time``, with rounding errors beyond the ends removed."""
         t = t if type(t) is float else host_number(t)
         self.check_time(t)
         return t if t == self.t_zero else min(max(t, self.t_low), self.t_max)
@@ -371,7 +369,7 @@ class Schedule:
         slack = 1e-9 * max(1.0, abs(self.t_max))
         if not (low - slack <= t <= self.t_max + slack):
             raise ArgumentError(
-                f"time {t} is outside {self!r}: allowed {low} <= t <= {self.t_max}, or t = "
+                f"time {t} is outside {self!r}: it must be {low} <= t <= {self.t_max}, or t = "
                 f"{self.t_zero} for sigma = 0"
             )
 

@@ -1,14 +1,14 @@
 """Configuration dicts: ``from_config(to_config(schedule)) == schedule``, and the keys of diffusers'
 scheduler configs.
 
-Own form: ``{"schedule": "VPLinear", "beta_min": 0.1, "beta_max": 20.0}``; strict JSON, so
+Our own form: ``{"schedule": "VPLinear", "beta_min": 0.1, "beta_max": 20.0}``; strict JSON, so
 infinities are the strings "inf", "-inf".
 
 diffusers' form, read only: ``beta_schedule`` (linear, scaled_linear, squaredcos_cap_v2, sigmoid),
 ``beta_start``, ``beta_end``, ``num_train_timesteps``, ``trained_betas``,
 ``rescale_betas_zero_snr``; flows by ``shift`` or ``flow_shift``, EDM by ``sigma_min``,
 ``sigma_max``, told by ``_class_name``, ``use_flow_sigmas`` or ``prediction_type``; a key left out
-means what it means in that class. The tables are float64; diffusers rounds its own to float32, a
+has the default of that class. The tables are float64; diffusers rounds its own to float32, a
 relative difference of 1e-7. ``scheduler_config`` reads the rest of such a config.
 """
 
@@ -40,8 +40,8 @@ EDM_CLASSES = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 
 
 def to_config(schedule: Schedule) -> dict[str, Any]:
-    """A JSON-ready dict that ``from_config`` turns into an equal schedule. ScheduleError for
-    classes of other packages."""
+    """A JSON-ready dict that ``from_config`` turns into an equal schedule. Raises ScheduleError for
+    a class that is not registered."""
     name = type(schedule).__name__
     if SCHEDULES.get(name) is not type(schedule):
         raise ScheduleError(unknown("schedule class", name, SCHEDULES))
@@ -50,13 +50,13 @@ def to_config(schedule: Schedule) -> dict[str, Any]:
 
 
 def from_config(config: Mapping[str, Any]) -> Schedule:
-    """The schedule of a dict made by ``to_config`` or of a diffusers scheduler config; keys of no
-    concern to the path are ignored in the latter. ScheduleError where there is none, or an own
-    config has unknown keys."""
+    """The schedule of a dict made by ``to_config`` or of a diffusers scheduler config; keys of
+    the latter that do not concern the path are ignored. Raises ScheduleError where the config
+    describes no schedule, or a dict of ``to_config`` has unknown keys."""
     if not isinstance(config, Mapping):
         raise ScheduleError(
-            f"config={shown(config)}: a dict is wanted, made by to_config or a diffusers "
-            "scheduler's config"
+            f"config={shown(config)} must be a dict, made by to_config or the config of a "
+            "diffusers scheduler"
         )
     if "schedule" in config:
         return _own(config)
@@ -82,8 +82,8 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
 
 
 def _first(config: Mapping[str, Any], *keys: Any) -> Any:
-    """The value of the first of ``keys`` that has one; the last of them is the value where none
-    has. 0 is a value."""
+    """The value of the first of ``keys`` that is given, 0 included; the last of ``keys`` is the
+    default."""
     return next((config[key] for key in keys[:-1] if config.get(key) is not None), keys[-1])
 
 
@@ -134,7 +134,7 @@ def make_betas(name: str, count: int = 1000, low: float = 1e-4, high: float = 0.
 
 
 def _encode(value: Any) -> Any:
-    """``value`` in strict JSON; a schedule inside of another is a dict of its own."""
+    """``value`` in strict JSON; a schedule inside another becomes a dict."""
     if isinstance(value, Schedule):
         return to_config(value)
     if isinstance(value, tuple):

@@ -4,9 +4,10 @@
 The time t is the table's index, exact at integers. Between integers, one of (the conventions differ
 at the 1e-3 level):
 
-    log_rho     log(sigma/alpha) is linear in t                  Karras et al. 2022, arXiv 2206.00364 (k-diffusion)
-    log_alpha   log alpha is linear in t                         Lu et al. 2022, arXiv 2206.00927
-    alpha_bar   alpha^2 is linear in t                           Zhang & Chen 2022, arXiv 2204.13902
+    log_rho     log(sigma/alpha) is linear in t    Karras et al. 2022, arXiv 2206.00364
+                                                   (k-diffusion)
+    log_alpha   log alpha is linear in t           Lu et al. 2022, arXiv 2206.00927
+    alpha_bar   alpha^2 is linear in t             Zhang & Chen 2022, arXiv 2204.13902
 
 An interval with a zero-SNR end (alpha = 0) is always alpha_bar. t = -1, and no other t < 0, is
 alpha = 1, sigma = 0. The table is kept as ``log abar`` so that sigma keeps its relative precision
@@ -75,8 +76,8 @@ class DiscreteVP(Schedule):
     def from_betas(
         cls, betas: Sequence[float], interpolation: str = "log_rho", rescale_zero_snr: bool = False
     ) -> DiscreteVP:
-        """``abar_n = prod_{k <= n} (1 - beta_k)``; summed as logarithms. ValueError unless 0 < beta
-        <= 1 (1 only as the last)."""
+        """``abar_n = prod_{k <= n} (1 - beta_k)``; summed as logarithms. Raises ValueError unless
+        0 < beta <= 1, where only the last may be 1."""
         b = _numbers("betas", betas)
         flag("rescale_zero_snr", rescale_zero_snr)
         if b.ndim != 1 or not bool(np.all((b > 0.0) & (b <= 1.0))):
@@ -92,8 +93,8 @@ class DiscreteVP(Schedule):
         interpolation: str = "log_rho",
         rescale_zero_snr: bool = False,
     ) -> DiscreteVP:
-        """From ``abar_n``, strictly decreasing in (0, 1), the last may be 0. float32 tables are
-        taken as they are."""
+        """From ``abar_n``, strictly decreasing in (0, 1), the last may be 0. The values of float32
+        tables are used without recomputation."""
         a = _numbers("alphas_cumprod", alphas_cumprod)
         flag("rescale_zero_snr", rescale_zero_snr)
         if a.ndim != 1 or not bool(np.all((a >= 0.0) & (a < 1.0))):
@@ -223,7 +224,7 @@ class DiscreteVP(Schedule):
         return xp.where(clean, 1.0 + 0.0 * w, bar), xp.where(clean, 0.0 * w, rest), slope
 
     def _bar(self, t: float) -> tuple[float, float, float]:
-        """``_bars`` of one number: only the branch that is taken, several times faster."""
+        """``_bars`` of one number: computes one branch only, several times faster."""
         logs, lams = self._host
         n = min(max(math.floor(t), 0), len(logs) - 2)
         w, a, b = t - n, logs[n], logs[n + 1]
@@ -327,7 +328,7 @@ def _numbers(name: str, values: Any) -> Any:
             raise TypeError
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError, NotImplementedError):
-        raise ArgumentError(f"{name}={shown(values)}: a list of numbers is wanted") from None
+        raise ArgumentError(f"{name}={shown(values)} must be a list of numbers") from None
 
 
 def _by_log_alpha(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:
@@ -338,7 +339,7 @@ def _by_log_alpha(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:
 
 
 def _by_log_rho(xp: Any, a: Any, b: Any, w: Any) -> tuple[Any, Any, Any]:
-    """The same with lam = -log rho linear: ``abar = 1 / (1 + e^{-2 lam})``,
+    """``_by_log_alpha`` with lam = -log rho linear: ``abar = 1 / (1 + e^{-2 lam})``,
     ``d abar = 2 abar (1 - abar) d lam``."""
     lam = a + w * (b - a)
     bar, rest = xp.exp(-softplus(-2.0 * lam)), xp.exp(-softplus(2.0 * lam))

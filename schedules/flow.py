@@ -21,7 +21,7 @@ HALF_PI = 0.5 * math.pi
 @register
 @dataclass(frozen=True)
 class Flow(Schedule):
-    """Rectified flow. ``shift`` s moves the times of grids spaced in t:
+    """Rectified flow. ``shift`` s moves the times of grids that are spaced in t:
     ``t -> s t / (1 + (s - 1) t)``, which is lam -> lam - log s (Esser et al. 2024, arXiv
     2403.03206, eq. 23). The path itself, and the t a network is fed, do not depend on it."""
 
@@ -34,7 +34,7 @@ class Flow(Schedule):
     def __post_init__(self) -> None:
         self.check_numbers()
         if not 0.0 < self.shift < math.inf:
-            raise ArgumentError(f"shift={self.shift!r}: allowed 0 < shift < inf")
+            raise ArgumentError(f"shift={self.shift!r} must be 0 < shift < inf")
 
     @classmethod
     def examples(cls) -> tuple[Schedule, ...]:
@@ -55,7 +55,7 @@ class Flow(Schedule):
         if tokens <= 0 or base_tokens == max_tokens:
             raise ArgumentError(
                 f"tokens={tokens!r}, base_tokens={base_tokens!r}, max_tokens={max_tokens!r}: "
-                "need tokens > 0, distinct ends"
+                "must be tokens > 0 and two different ends"
             )
         slope = (max_shift - base_shift) / (max_tokens - base_tokens)
         return cls(math.exp(base_shift + slope * (tokens - base_tokens)))

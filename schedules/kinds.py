@@ -1,4 +1,4 @@
-"""What a network may predict, and the affine conversions between those kinds.
+"""Kinds of prediction of a network, and the affine conversions between them.
 
 With ``x = alpha x0 + sigma eps`` every kind is ``u x0 + w eps``:
 
@@ -20,7 +20,7 @@ KINDS = ("x0", "eps", "v", "velocity", "score")
 
 
 class ConversionError(ArgumentError):
-    """A prediction says nothing about the wanted quantity at this point of the path."""
+    """A prediction does not determine the requested kind at this point of the path."""
 
 
 def parts(kind: str, node: Node) -> tuple[float, float]:
@@ -51,8 +51,8 @@ def parts(kind: str, node: Node) -> tuple[float, float]:
 def convert(src: str, dst: str, node: Node) -> tuple[float, float]:
     """Coefficients ``(p, q)`` of ``dst = p x + q src`` at ``node``.
 
-    Raises ConversionError where ``src`` carries no information about ``dst`` (eps asked for x0 at
-    alpha = 0, x0 asked for eps at sigma = 0), with the remedy.
+    Raises ConversionError, with the remedy, where ``src`` does not determine ``dst``: x0 from eps
+    at alpha = 0, eps from x0 at sigma = 0.
     """
     if not (isinstance(src, str) and isinstance(dst, str)):
         raise ArgumentError(unknown("prediction", src if isinstance(dst, str) else dst, KINDS))
@@ -66,9 +66,11 @@ def convert(src: str, dst: str, node: Node) -> tuple[float, float]:
         return (ud * ws - wd * us) / det, tied / det
     if tied == 0.0:
         return (ud / node.alpha if node.alpha else wd / node.sigma), 0.0
+    noisy = node.alpha == 0.0
+    other = "x0" if noisy else "eps"
+    ends = "starts after alpha = 0" if noisy else "ends before sigma = 0 (final='sigma_min')"
     raise ConversionError(
         f"a network that predicts {src} says nothing about {dst} at alpha={node.alpha:.6g}, "
-        f"sigma={node.sigma:.6g} (t={node.t}); "
-        f"use a v, velocity{' or x0' if node.alpha == 0.0 else ' or eps'} network, or a grid that "
-        f"{'starts after alpha = 0' if node.alpha == 0.0 else 'ends before sigma = 0 (final=' + repr('sigma_min') + ')'}"
+        f"sigma={node.sigma:.6g} (t={node.t}); use a v, velocity or {other} network, or a grid "
+        f"that {ends}"
     )

@@ -1,12 +1,12 @@
-"""Mean-reverting paths: data drift to a given mu while noise is put on (IR-SDE, Luo et al. 2023,
+"""Mean-reverting paths: data drift to a given mu while noise is added (IR-SDE, Luo et al. 2023,
 arXiv 2301.11699, eqs. 3-6).
 
-    dx = theta(t) (mu - x) dt + g(t) dW,  g^2 = 2 sigma_inf^2 theta      x_t = mu + alpha (x0 - mu)
-        + sigma eps
-    alpha = e^{-int theta},  sigma = sigma_inf sqrt(1 - alpha^2)
+    dx = theta(t) (mu - x) dt + g(t) dW,    g^2 = 2 sigma_inf^2 theta
+    x_t = mu + alpha (x0 - mu) + sigma eps
+    alpha = e^{-int theta},    sigma = sigma_inf sqrt(1 - alpha^2)
 
-(Li et al. 2025, arXiv 2502.07856, eq. 8). For ``xbar = x - mu`` it is an ordinary path, and that is
-what this schedule is: a variance-preserving ``base`` (theta = beta / 2) whose noise is sigma_inf
+(Li et al. 2025, arXiv 2502.07856, eq. 8). For ``xbar = x - mu`` it is an ordinary path, which
+this schedule describes: a variance-preserving ``base`` (theta = beta / 2) whose noise is sigma_inf
 times as large, lam lower by log sigma_inf. mu enters with the model, ``models.MeanReverted``.
 """
 
@@ -34,10 +34,10 @@ class MeanReverting(Schedule):
     def __post_init__(self) -> None:
         self.check_numbers()
         if not 0.0 < self.sigma_inf < math.inf:
-            raise ArgumentError(f"sigma_inf={self.sigma_inf!r}: allowed 0 < sigma_inf < inf")
+            raise ArgumentError(f"sigma_inf={self.sigma_inf!r} must be 0 < sigma_inf < inf")
         if not isinstance(self.base, (VP, DiscreteVP)) or isinstance(self.base, SubVP):
             raise ArgumentError(
-                f"base={self.base!r}: allowed are the variance-preserving VPLinear, "
+                f"base={self.base!r} must be one of the variance-preserving VPLinear, "
                 "VPCosine, VPSigmoid and DiscreteVP"
             )
 
@@ -48,22 +48,22 @@ class MeanReverting(Schedule):
 
     @property
     def t_min(self) -> float:
-        """The base's."""
+        """That of the base."""
         return self.base.t_min
 
     @property
     def t_max(self) -> float:
-        """The base's."""
+        """That of the base."""
         return self.base.t_max
 
     @property
     def t_zero(self) -> float:
-        """The base's."""
+        """That of the base."""
         return self.base.t_zero
 
     @property
     def t_low(self) -> float:
-        """The base's."""
+        """That of the base."""
         return self.base.t_low
 
     @property
@@ -78,12 +78,12 @@ class MeanReverting(Schedule):
 
     @property
     def lam_start(self) -> float:
-        """The base's, moved."""
+        """That of the base, less log sigma_inf."""
         return self.base.lam_start - self._offset
 
     @property
     def lam_end(self) -> float:
-        """The base's, moved."""
+        """That of the base, less log sigma_inf."""
         return self.base.lam_end - self._offset
 
     def alpha(self, t: Real) -> Real:
@@ -99,11 +99,11 @@ class MeanReverting(Schedule):
         return self.base.dalpha(t)
 
     def dsigma(self, t: Real) -> Real:
-        """``sigma_inf`` times the base's."""
+        """``sigma_inf dsigma`` of the base."""
         return self.sigma_inf * self.base.dsigma(t)
 
     def dlam(self, t: Real) -> Real:
-        """The base's."""
+        """That of the base."""
         return self.base.dlam(t)
 
     def f(self, t: Real) -> Real:
@@ -115,5 +115,5 @@ class MeanReverting(Schedule):
         return self.sigma_inf**2 * self.base.g2(t)
 
     def t_of_lam(self, lam: Real) -> Real:
-        """The base's at ``lam + log sigma_inf``."""
+        """``t_of_lam(lam + log sigma_inf)`` of the base."""
         return self.base.t_of_lam(lam + self._offset)

@@ -1,5 +1,5 @@
-"""The path of networks that are told a function of sigma and not a table's index, in the
-coordinates of their input."""
+"""Path of networks whose time is a function of sigma, not a table's index, in the coordinates of
+their input."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .base import Real, Schedule, like, namespace
 @dataclass(frozen=True)
 class NoisePath(Schedule):
     """``x = (x0 + s eps) / sqrt(s^2 + sigma_data^2)`` at ``t = log(s) / 4``: c_in and c_noise of
-    Karras et al. 2022, arXiv 2206.00364, table 1. sigma = 0 is t = -inf; a state there is x0 /
-    sigma_data, so grids end at a node of alpha = 1 of their own."""
+    Karras et al. 2022, arXiv 2206.00364, table 1. sigma = 0 is t = -inf, where a state is
+    x0 / sigma_data; grids therefore end at a node with alpha = 1 instead."""
 
     sigma_data: float = 1.0
     t_max: ClassVar[float] = 5.0

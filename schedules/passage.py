@@ -24,7 +24,7 @@ import numpy.typing as npt
 Complex = npt.NDArray[np.complex128]
 Array = npt.NDArray[np.float64]
 
-#: terms of Talbot's sum: more lose to rounding
+#: terms of Talbot's sum; with more, rounding errors grow
 TERMS = 20
 #: from here on the uniform expansion of K_nu is good to 3e-8 (``0.025 / nu^4``)
 LARGE = 30.0
@@ -49,7 +49,7 @@ def log_root(nu: float, z: Any) -> tuple[Any, Any]:
 
 
 def transform(D: float, low: float, high: float, s: Any) -> Complex:
-    """``E e^{-s W}``."""
+    """The Laplace transform ``E e^{-s W}``."""
     from scipy import special  # type: ignore[import-untyped]
 
     nu, q = 0.5 * D, np.sqrt(2.0 * s)
@@ -128,8 +128,8 @@ def cumulants(D: float, low: float, high: float) -> tuple[float, float, float, f
 def passage_time(D: float, low: float, high: float, level: Array) -> Array:
     """W (n,) for radii ``low < high`` at standard normal levels: its quantiles at Phi(level).
 
-    Where W is narrow, at large D, Talbot's sum loses it and the Cornish-Fisher expansion takes over
-    (W to 1e-3, to 1e-2 beyond 3 sigma).
+    Where W is narrow, at large D, Talbot's sum loses its precision, and the Cornish-Fisher
+    expansion is used (relative error 1e-3, 1e-2 beyond 3 sigma).
     """
     if D > 40.0:
         mean, variance, skewness, kurtosis = cumulants(D, low, high)

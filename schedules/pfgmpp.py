@@ -1,15 +1,15 @@
 """PFGM++: the EDM path with a heavy-tailed kernel (Xu et al. 2023, arXiv 2302.04265, eqs. 4-6).
 
-N-dimensional data are put into N + D dimensions, at radius ``r = sigma sqrt(D)`` in the added ones.
-The kernel of the path,
+N-dimensional data are embedded in N + D dimensions, at radius ``r = sigma sqrt(D)`` in the added
+ones. The kernel of the path,
 
     p_r(x | x0) ~ (|x - x0|^2 + r^2)^{-(N + D) / 2},
 
-is in one form ``x = x0 + sigma sqrt(D / chi2_D) z``, chi2_D one number a sample and z a standard
+is ``x = x0 + sigma sqrt(D / chi2_D) z`` with one chi2_D a sample and z standard
 normal: Student's t with D degrees of freedom, the Gaussian of EDM as D grows. Along
 ``dx/dsigma = (x - E[x0 | x]) / sigma`` everything is as in EDM (alpha = 1, sigma = t; the alignment
-r = sigma sqrt(D)), so its samplers, grids and preconditioning apply; only what is random differs.
-SDE transitions with Gaussian noise are not those of this path.
+r = sigma sqrt(D)), so its samplers, grids and preconditioning apply; only the random draws differ.
+Gaussian SDE transitions are not transitions of this path.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Augmented:
     D: float
 
     def kernel_scale(self, level: np.ndarray) -> np.ndarray:
-        """``sqrt(D / chi2_D)`` by inversion: ``level`` (n,) standard normals, float64, as numbers
-        Phi(level) of the distribution."""
+        """``sqrt(D / chi2_D)`` by inversion of its distribution at Phi(``level``), (n,) standard
+        normals in float64."""
         from scipy import special  # type: ignore[import-untyped]
 
         half = 0.5 * self.D
@@ -49,13 +49,14 @@ class Augmented:
         """The factor of z in the jump of the authors' code from sigma = ``low`` to ``high``, in
         units of ``sqrt(high^2 - low^2)``.
 
-        From a point at radius r_low of the added dimensions one goes along a random direction of
-        all N + D, scaled to norm 1 in the added ones, as far as r_high: with c the cosine between
-        radius and direction there, by ``m = -r_low c + sqrt(r_low^2 c^2 + r_high^2 - r_low^2)``,
-        and ``x += m z / sqrt(chi2_D)``. c^2 is Beta(1/2, (D - 1)/2) with a random sign, from the
-        normals ``tilt``. For D <= 1 c is a sign. The marginal is kept as D grows; at finite D the
-        rule puts in too much: from sigma = 1 to 1.3 the median radius of 20-dimensional states
-        comes out 14 % too large at D = 4, 4 % at 16, 0.4 % at 128 (tests/models/test_pfgmpp.py).
+        From a point at radius r_low of the added dimensions the rule goes along a random direction
+        of all N + D, scaled to norm 1 in the added ones, as far as r_high: with c the cosine
+        between radius and direction there, by ``m = -r_low c + sqrt(r_low^2 c^2 + r_high^2 -
+        r_low^2)``, and ``x += m z / sqrt(chi2_D)``. c^2 is Beta(1/2, (D - 1)/2) with a random sign,
+        from the normals ``tilt``. For D <= 1 c is a sign. The marginal is kept in the limit of
+        large D; at finite D the rule adds too much noise: from sigma = 1 to 1.3 the median radius
+        of 20-dimensional states comes out 14 % too large at D = 4, 4 % at 16, 0.4 % at 128
+        (tests/models/test_pfgmpp.py).
         """
         from scipy import special
 
@@ -95,7 +96,7 @@ class PFGMPP(EDM, Augmented):
             or not isinstance(plain(self.D), (int, float))
             or not 0.0 < self.D < math.inf
         ):
-            raise ArgumentError(f"D={self.D!r}: allowed 0 < D < inf (EDM is its limit)")
+            raise ArgumentError(f"D={self.D!r} must be 0 < D < inf (EDM is the limit of large D)")
         choice("jump", self.jump, ("exact", "authors"))
         super().__post_init__()
 

@@ -1,7 +1,9 @@
 """Variance-exploding paths, ``alpha = 1``.
 
-    VE    sigma(t) = sigma_min (sigma_max / sigma_min)^t, t in [0, 1]     Song et al. 2021, arXiv 2011.13456, appendix C
-    EDM   sigma(t) = t, t in [sigma_min, sigma_max]                      Karras et al. 2022, arXiv 2206.00364, table 1
+    VE    sigma(t) = sigma_min (sigma_max / sigma_min)^t, t in [0, 1]
+          Song et al. 2021, arXiv 2011.13456, appendix C
+    EDM   sigma(t) = t, t in [sigma_min, sigma_max]
+          Karras et al. 2022, arXiv 2206.00364, table 1
 
 sigma = 0 is t = -inf for VE and t = 0 for EDM. The start state is ``sigma_max * z``.
 """
@@ -18,7 +20,7 @@ from .registry import register
 
 
 class Exploding(Schedule):
-    """What VE and EDM share: ``alpha = 1`` and a start state of scale sigma_max."""
+    """Base of VE and EDM: ``alpha = 1``."""
 
     def alpha(self, t: Real) -> Real:
         """1."""
@@ -38,10 +40,10 @@ class Exploding(Schedule):
 
 
 def check_range(low: float, high: float) -> None:
-    """Refuse an empty range of noise levels."""
+    """Raise ArgumentError unless 0 < low < high < inf."""
     if not (0.0 < low < high < math.inf):
         raise ArgumentError(
-            f"sigma_min={low!r}, sigma_max={high!r}: allowed 0 < sigma_min < sigma_max < inf"
+            f"sigma_min={low!r}, sigma_max={high!r} must be 0 < sigma_min < sigma_max < inf"
         )
 
 

@@ -2,15 +2,19 @@
 
 With ``L(t) = -log alpha^2 = int_0^t beta`` (Song et al. 2021, arXiv 2011.13456, appendix B):
 
-    VP       alpha = e^{-L/2}   sigma = sqrt(1 - e^{-L})   dx = -beta/2 x dt + sqrt(beta) dW
-    sub-VP   alpha = e^{-L/2}   sigma = 1 - e^{-L}         dx = -beta/2 x dt + sqrt(beta (1 - e^{-2L})) dW
+    VP       alpha = e^{-L/2}, sigma = sqrt(1 - e^{-L})
+             dx = -beta/2 x dt + sqrt(beta) dW
+    sub-VP   alpha = e^{-L/2}, sigma = 1 - e^{-L}
+             dx = -beta/2 x dt + sqrt(beta (1 - e^{-2L})) dW
 
 ``sigma`` is formed with expm1, or from its own closed form, so that it keeps its relative precision
 where alpha is close to 1.
 
     VPLinear    beta linear in t
-    VPCosine    alpha = cos(w (t + s)) / cos(w s), w = pi / (2 (1 + s)), s = 0.008     Nichol & Dhariwal, arXiv 2102.09672, eq. 17
-    VPSigmoid   alpha^2 = (S(e/tau) - S(z)) / (S(e/tau) - S(s/tau)), z = ((e - s) t + s) / tau     Chen et al., arXiv 2212.11972
+    VPCosine    alpha = cos(w (t + s)) / cos(w s), w = pi / (2 (1 + s)), s = 0.008
+                Nichol & Dhariwal, arXiv 2102.09672, eq. 17
+    VPSigmoid   alpha^2 = (S(e/tau) - S(z)) / (S(e/tau) - S(s/tau)), z = ((e - s) t + s) / tau
+                S the logistic function; Jabri et al., arXiv 2212.11972
 """
 
 from __future__ import annotations
@@ -241,7 +245,7 @@ class VPSigmoid(VP):
             and 0.0 < self.tau < math.inf
             and self.end - self.start < 100.0 * self.tau
         ):
-            raise ArgumentError(f"{self!r}: allowed start < end < start + 100 tau, tau > 0")
+            raise ArgumentError(f"{self!r}: must be start < end < start + 100 tau, tau > 0")
 
     @classmethod
     def examples(cls) -> tuple[Schedule, ...]:
@@ -304,9 +308,9 @@ class VPSigmoid(VP):
 
 
 def check_betas(low: float, high: float) -> None:
-    """Refuse noise rates that do not make a decreasing alpha."""
+    """Raise ArgumentError for noise rates with which alpha does not decrease."""
     if not (0.0 <= low <= high and 0.0 < high < math.inf):
         raise ArgumentError(
-            f"beta_min={low!r}, beta_max={high!r}: allowed 0 <= beta_min <= beta_max < inf, "
+            f"beta_min={low!r}, beta_max={high!r} must be 0 <= beta_min <= beta_max < inf, "
             "beta_max > 0"
         )

@@ -1,8 +1,8 @@
 """diffusers' scheduler classes as data: how the grid of each is laid out, and the keys of its
 config with their defaults.
 
-Files of older versions leave keys out, and a key left out means what it means in the class that
-wrote the file. The table is the union over diffusers 0.31 to 0.42, in which keys were added and no
+Files of older versions leave keys out; such a key has the default of the class that wrote the
+file. The table is the union over diffusers 0.31 to 0.42, in which keys were added and no
 default was changed; a test compares it with ``tests/golden/schedulers.json``, which holds the
 signatures of those versions, and with the installed classes.
 """

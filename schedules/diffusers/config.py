@@ -1,9 +1,9 @@
-"""A diffusers scheduler config -> what it means: the path, the prediction, the grid's rule, and how
+"""Reader of diffusers scheduler configs: the path, the kind of prediction, the grid's rule, and how
 predictions are clipped.
 
-Read here once for model folders (``models.pretrained``) and for the diffusers scheduler
-(``interop``). A config is read with the defaults of the class it was written by (``origin``, else
-``_class_name``), so that a key left out means what it means there.
+Used by model folders (``models.diffusers``) and by the diffusers scheduler (``interop.diffusers``).
+A key left out has the default of the class that wrote the config (``origin``, else
+``_class_name``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LARGEST = 4096.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What a config says, checked; hashable, so that what is compiled from it is kept.
+    """The checked meaning of a config; hashable, so that plans made from it can be cached.
 
     Attributes:
         origin, style: the diffusers class whose conventions hold, and its kind of grid.
@@ -52,7 +52,7 @@ class Settings:
         skipping: length of the distilled table.
         clip: bound of x0, or (ratio, bound) of dynamic thresholding; None for neither.
         learned: the network predicts a variance too, in the second half of its channels.
-        grid: a named grid of fewstep in place of all this.
+        grid: a named grid of fewstep instead of the rules above.
         round_times: the network is a look-up table: feed it the nearest entry.
         laid_shift: the shift that a flow's lowest level was laid out with, where ``shift`` was
             changed since.
@@ -84,7 +84,7 @@ class Settings:
 
     @property
     def scale(self) -> float:
-        """What the network is told per unit of the schedule's time."""
+        """The network's time per unit of the schedule's time."""
         return float(self.train_steps) if isinstance(self.schedule, Flow) else 1.0
 
     @property
@@ -93,7 +93,7 @@ class Settings:
         return 0.002 if self.low is None else self.low, 80.0 if self.high is None else self.high
 
     def label(self, t: float) -> float:
-        """The time that the network is told for the schedule's time ``t``.
+        """The network's time for the schedule's time ``t``.
 
         On a flow, UniPC's first time is below ``train_steps`` by one rounding of float32: its own
         class stays below it too, and a pipeline with two networks (``boundary_ratio=1``) takes the
@@ -177,7 +177,7 @@ def _special(config: Mapping[str, Any]) -> list[str]:
 
 
 def _given(config: Mapping[str, Any], key: str, default: Any) -> Any:
-    """The value of ``key``, ``default`` where there is none: 0 is a value."""
+    """The value of ``key``, 0 included; ``default`` where it is None or absent."""
     value = config.get(key)
     return default if value is None else value
 
@@ -188,7 +188,7 @@ def shift_of(config: Mapping[str, Any], settings: Settings, tokens: int | None =
 
     With ``use_dynamic_shifting`` s is e^mu (mu itself where ``time_shift_type`` is linear), mu
     linear in the number of the network's ``tokens`` between ``base_image_seq_len`` and
-    ``max_image_seq_len`` (arXiv 2403.03206, section 5.3.2), which is taken where None.
+    ``max_image_seq_len`` (arXiv 2403.03206, section 5.3.2); None: ``max_image_seq_len``.
     """
     if not settings.dynamic:
         return settings.shift
@@ -246,7 +246,7 @@ def _levels(
     low, high = config.get("sigma_min"), config.get("sigma_max")
     if style not in ("flow", "flow_levels") and config.get("shift_terminal"):
         raise ConfigError(
-            f"shift_terminal={config['shift_terminal']!r} is of flows: give "
+            f"shift_terminal={config['shift_terminal']!r} applies to flows only: give "
             "use_flow_sigmas=True, or leave it out"
         )
     if style not in ("flow", "flow_levels") or not special:
@@ -297,7 +297,7 @@ def _first(config: Mapping[str, Any], schedule: Schedule) -> int:
 
 
 def _end(config: Mapping[str, Any], origin: str, style: str) -> str:
-    """``final_sigmas_type``, or what the class does that has no such key."""
+    """``final_sigmas_type``, or the end used by a class without that key."""
     end = config.get("final_sigmas_type")
     if end is None:
         if origin in ("DEISMultistepScheduler", "SASolverScheduler"):
@@ -310,7 +310,7 @@ def _end(config: Mapping[str, Any], origin: str, style: str) -> str:
             end = "sigma_min" if first else "zero"
     if end == "sigma_min" and style in ("flow", "flow_levels"):
         raise ConfigError(
-            'final_sigmas_type="sigma_min" says nothing on a flow, whose last time is 0: '
+            'final_sigmas_type="sigma_min" does not apply to a flow, whose last time is 0: '
             'give "zero"'
         )
     return str(end)

@@ -1,4 +1,4 @@
-"""The grid that a diffusers config means, in float64: nodes with the time that the network is told.
+"""The grid of a diffusers scheduler config, in float64: nodes with the time fed to the network.
 
     table, levels   integer times, ``np.round`` of linspace, leading, trailing; ``levels`` take one
                     point more and drop the last
@@ -9,7 +9,7 @@
     distilled       entries of the table that a consistency model was trained on (arXiv 2310.04378)
 
 Special levels (Karras and so on) run between the ends of the table, for ``sigmas`` between the ends
-of the plain spacing. Where a grid ends at sigma_min and would come there twice, its levels are laid
+of the plain spacing. Where a grid that ends at sigma_min would reach it twice, its levels are laid
 out with one point more, and the last one is the end.
 """
 
@@ -95,8 +95,7 @@ def _ending(settings: Settings, n: int) -> list[Node]:
     """The nodes of ``n`` special levels; where the last one would be the end, of ``n + 1`` without
     it.
 
-    (Not for classes that have no such levels of their own, whose ``set_alpha_to_one=False`` is a
-    matter of their table.)
+    (Not for classes without such levels, whose ``set_alpha_to_one=False`` concerns their table.)
     """
     low, high = _bounds(settings, n)
     if (
@@ -112,7 +111,7 @@ def _ending(settings: Settings, n: int) -> list[Node]:
 
 
 def _least(settings: Settings) -> float:
-    """The level at which ``sigma_min`` ends."""
+    """The noise level of ``final_sigmas_type="sigma_min"``."""
     return (
         settings.levels[0]
         if isinstance(settings.schedule, NoisePath)
@@ -121,7 +120,7 @@ def _least(settings: Settings) -> float:
 
 
 def _or(given: float | None, otherwise: float) -> float:
-    """``given`` where it is a number."""
+    """``given`` unless it is None."""
     return otherwise if given is None else given
 
 
@@ -179,8 +178,8 @@ def _bounds(settings: Settings, steps: int) -> tuple[float, float]:
 
 
 def _ordered(low: float, high: float) -> tuple[float, float]:
-    """Both. GridError where nothing is left between them (one level is allowed: a run of one
-    step)."""
+    """Both levels, checked. Raises GridError where the first is above the second; equal levels are
+    allowed, for a run of one step."""
     if low > high:
         raise GridError(
             f"sigma_min={low:.6g} and sigma_max={high:.6g}: special levels run from the "
@@ -211,8 +210,7 @@ def shifted(settings: Settings, sigma: float, mu: float | None) -> float:
         return settings.shift * sigma / (1.0 + (settings.shift - 1.0) * sigma)
     if mu is None:
         raise GridError(
-            "use_dynamic_shifting: give mu= (pipelines work it out from the number of latent "
-            "tokens)"
+            "use_dynamic_shifting: give mu= (pipelines compute it from the number of latent tokens)"
         )
     scale = math.exp(mu) if settings.dynamic == "exponential" else mu
     return 0.0 if sigma == 0.0 else scale / (scale + (1.0 / sigma - 1.0))
@@ -261,8 +259,8 @@ def _stretched(settings: Settings, levels: Levels, n: int) -> Levels:
 
 
 def _given_sigmas(settings: Settings, sigmas: Levels, mu: float | None) -> list[Node]:
-    """Nodes of a caller's sigmas. A flow's are shifted as its own are, and need no end; elsewhere
-    the last one is the end."""
+    """Nodes of a caller's sigmas. Those of a flow are shifted as its own levels and need no
+    end; elsewhere the last one is the end."""
     if settings.style in ("flow", "flow_levels"):
         inner = sigmas[:-1] if len(sigmas) > 1 and sigmas[-1] == 0.0 else sigmas
         return [
@@ -271,7 +269,7 @@ def _given_sigmas(settings: Settings, sigmas: Levels, mu: float | None) -> list[
         ]
     if len(sigmas) < 2:
         raise GridError(
-            f"sigmas={sigmas}: the last one is the end of the last step, so two are the least"
+            f"sigmas={sigmas}: the last one is the end of the last step, so at least two are needed"
         )
     nodes = [_node_of(settings, rho) for rho in sigmas[:-1]]
     return [*nodes, _end(settings, nodes, sigmas[-1])]
@@ -307,8 +305,8 @@ def _node_at(settings: Settings, t: float) -> Node:
 
 
 def _end(settings: Settings, nodes: Sequence[Node], rho: float | None = None) -> Node:
-    """The last node. Classes that keep ``x0 + s eps`` return that, unscaled; one that is there
-    already goes on to sigma = 0."""
+    """The last node. Classes whose state is ``x0 + s eps`` end there unscaled; where the grid has
+    already reached ``sigma_min``, the end is sigma = 0."""
     unscaled = settings.style in ("sigmas", "edm")
     if rho is None:
         least = _least(settings)

@@ -1,8 +1,7 @@
 """The values of a diffusers scheduler config, checked key by key.
 
 A key's value must be of its kind: a flag, a number or an integer in a range, or one of a list of
-words. ``None`` means what the class means by a key that is left out; for a flag it is False, as in
-diffusers.
+words. ``None`` is the default of the class; for a flag it is False, as in diffusers.
 """
 
 from __future__ import annotations
@@ -87,8 +86,8 @@ INTEGERS: dict[str, tuple[int, int]] = {
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` with the values of the keys above as plain Python values. ConfigError names the
-    key, its value and what is allowed."""
+    """``config`` with the values of the keys above as plain Python values. Raises ConfigError that
+    names the key, its value and what is allowed."""
     defaults = class_defaults(str(config.get("origin") or config.get("_class_name")))
     made = {k: _value(k, v, defaults) for k, v in config.items()}
     low, high = made.get("sigma_min"), made.get("sigma_max")
@@ -110,12 +109,12 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     )
     for key, value in (("steps_offset", offset), ("original_inference_steps", table)):
         if total is not None and value is not None and value > total:
-            raise ConfigError(f"{key}={value}: at most num_train_timesteps={total} is allowed")
+            raise ConfigError(f"{key}={value} must be at most num_train_timesteps={total}")
     return made
 
 
 def _value(key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
-    """The value of one key, checked; those of other keys as they are."""
+    """The value of one key, checked; values of unknown keys are returned unchanged."""
     if key in FLAGS:
         return _flag(key, value)
     if value is None:
@@ -139,7 +138,7 @@ def _value(key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
 def _flag(key: str, value: Any) -> bool:
     found = checks.plain(value)
     if found is not None and not (isinstance(found, (bool, int)) and found in (0, 1)):
-        raise ConfigError(f"{key}={value!r}: True or False is wanted")
+        raise ConfigError(f"{key}={value!r} must be True or False")
     return bool(found)
 
 
@@ -158,11 +157,11 @@ def _integer(key: str, value: Any, low: int, high: int) -> int:
 
 
 def _level(key: str, value: Any) -> float:
-    """A bound of lam; -inf is none."""
+    """A bound of lam; -inf for no bound."""
     found: Any = checks.plain(value)
     real = isinstance(found, numbers.Real) and not isinstance(found, bool)
     if not real or not (found == -math.inf or -1e9 <= found <= 1e9):
-        raise ConfigError(f"{key}={value!r}: a number is wanted, -inf for no bound")
+        raise ConfigError(f"{key}={value!r} must be a number, -inf for no bound")
     return float(found)
 
 
@@ -174,15 +173,15 @@ def _betas(key: str, value: Any) -> Any:
         table = np.zeros(0)
     if table.ndim != 1 or len(table) < 2 or not bool(np.all((table > 0.0) & (table <= 1.0))):
         raise ConfigError(
-            f"{key}={_short(value)}: a list of at least two numbers above 0 and at most 1 is wanted"
+            f"{key}={_short(value)} must be a list of at least two numbers > 0 and <= 1"
         )
     return value
 
 
 def _places(key: str, value: Any) -> list[int]:
-    """Numbers of steps."""
+    """A list of step numbers, checked."""
     if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
-        raise ConfigError(f"{key}={_short(value)}: a list of step numbers is wanted")
+        raise ConfigError(f"{key}={_short(value)} must be a list of step numbers")
     return [_integer(key, k, 0, 100_000) for k in value]
 
 

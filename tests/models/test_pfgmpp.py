@@ -22,7 +22,7 @@ def levels(seed, count=100_000):
 
 @pytest.mark.parametrize("D", [0, -1.0, math.inf, math.nan, True, "8"])
 def test_bad_dimensions_are_refused(D):
-    with pytest.raises(ValueError, match="allowed 0 < D"):
+    with pytest.raises(ValueError, match="must be 0 < D"):
         PFGMPP(D)
 
 

@@ -81,7 +81,7 @@ def test_a_prediction_that_says_nothing_at_the_start_is_refused_before_the_first
         ({"num_inference_steps": 5.0}, "5.0"),
         ({"timesteps": [900, float("nan"), 100]}, "timesteps"),
         ({"timesteps": [-5]}, "timesteps"),
-        ({"sigmas": [3.0]}, "two are the least"),
+        ({"sigmas": [3.0]}, "at least two are needed"),
     ],
 )
 def test_bad_lists_are_refused(given, message):
