@@ -14,6 +14,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import scipy.linalg
@@ -90,8 +91,8 @@ def main() -> None:
                 else pair(dim, float(name.split()[-1]), generator)
             )
             zero = torch.zeros(dim, dtype=torch.float64)
-            mine, seconds = timed(lambda a=first, b=second, m=zero: gaussian_distance(m, a, m, b))  # type: ignore[misc]
-            theirs, slow = timed(lambda a=first, b=second: by_sqrtm(a, b))  # type: ignore[misc]
+            mine, seconds = timed(partial(gaussian_distance, zero, first, zero, second))
+            theirs, slow = timed(partial(by_sqrtm, first, second))
             errors = [abs(value - truth) / truth for value in (mine, theirs)]
             row = (
                 f"{name:>18} {dim:5d} {truth:10.5f} {errors[0]:11.1e} {errors[1]:12.1e} "

@@ -5,11 +5,11 @@
         --nfe 5 8 10 --samples 2000
     fewstep bench --models mnist --budget 8
 
-A row is the largest plan of at most that many network calls. Its solver error is the distance to
-the model's converged probability-flow end points; its quality (--samples) is that of the rows of
-least solver error and of samplers that draw noise. Finished rows are kept in OUT/rows: run again
-after a stop, the same command goes on where it was; other settings make other rows beside them.
---budget says which sampler and grid are best at that many network calls, ties included.
+A row is the largest plan that fits its budget of network calls. The solver error is the distance to
+the model's converged probability-flow end points. The quality (--samples) is measured for the rows
+of least solver error and for samplers that draw noise. Finished rows are kept in OUT/rows: after an
+interruption the same command continues; other settings add other rows. --budget prints the best
+sampler and grid at that many network calls, ties included.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ FLAGS: tuple[tuple[str, str, Any, str], ...] = (
         "--tolerance",
         "tolerance",
         float,
-        "RMS change at which the reference stands still (default 1e-3; exact models 1e-8)",
+        "RMS change below which the reference is converged (default 1e-3; exact models 1e-8)",
     ),
     ("--labels", "labels", str, "classes: cycle (seed modulo classes) or none (default cycle)"),
     (
@@ -82,7 +82,7 @@ FLAGS: tuple[tuple[str, str, Any, str], ...] = (
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    """The flags; one that is not given is None, so that a preset and a --config file can speak."""
+    """Add the flags. The default of each is None, so presets and --config files can set it."""
     p.add_argument(
         "--out",
         type=Path,
@@ -97,7 +97,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "--budget",
         type=int,
         metavar="NFE",
-        help="say which sampler and grid are best at this many network calls",
+        help="print the best sampler and grid at this many network calls",
     )
     for flag, name, kind, text in FLAGS:
         many = kind in ("names", "choices", "numbers")
@@ -153,8 +153,8 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def resolved(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings of ``bench``: preset, then file, then flags. ValueError for unknown names, with
-    the nearest match."""
+    """Return the settings of ``bench``: preset, then file, then flags. ArgumentError for unknown
+    names, with the nearest match."""
     from ..eval.benchmark.settings import PRESETS
 
     file = {
@@ -188,7 +188,7 @@ def resolved(args: argparse.Namespace) -> dict[str, Any]:
 
 def _value(key: str, value: Any, kind: Any) -> Any:
     """A setting from a flag or a file: lists may be written with commas."""
-    from ..eval.benchmark.settings import split_choices
+    from ..eval.benchmark.settings import split_named
 
     if kind == "top":
         return None if value in (None, "all") else _number(key, value)
@@ -202,8 +202,8 @@ def _value(key: str, value: Any, kind: Any) -> Any:
     if odd := [
         item for item in items if isinstance(item, bool) or not isinstance(item, str | int | float)
     ]:
-        raise ArgumentError(f"{key}: {shown(odd[0])}: a name, a number or a list of them is wanted")
-    parts = [piece for item in items for piece in split_choices(str(item))]
+        raise ArgumentError(f"{key}: {shown(odd[0])} must be a name, a number or a list of them")
+    parts = [piece for item in items for piece in split_named(str(item))]
     return tuple(parts) if kind != "numbers" else tuple(_number(key, part) for part in parts)
 
 
@@ -213,7 +213,7 @@ def _number(key: str, text: Any) -> int:
             return int(text)
     except ValueError:
         pass
-    raise ArgumentError(f"{key}: {shown(text)} is no whole number")
+    raise ArgumentError(f"{key}: {shown(text)} is not a whole number")
 
 
 def _real(key: str, text: Any) -> float:
@@ -222,11 +222,11 @@ def _real(key: str, text: Any) -> float:
             return float(text)
     except (ValueError, OverflowError):
         pass
-    raise ArgumentError(f"{key}: {shown(text)} is no number")
+    raise ArgumentError(f"{key}: {shown(text)} is not a number")
 
 
 def _placed(models: Sequence[str], device: str) -> dict[str, Denoiser]:
-    """The models, with their networks on the device."""
+    """Load the models and move their networks to the device."""
     from ..eval.benchmark.subject import loaded
     from ..jobs.devices import device_named, move
 
@@ -238,7 +238,7 @@ def _placed(models: Sequence[str], device: str) -> dict[str, Denoiser]:
 
 
 def answer(result: Bench, model: str) -> str:
-    """Who is best at each budget, and the code that uses it for a single one."""
+    """Return the best at each budget, and for a single budget the code that draws with it."""
     from ..eval.benchmark.report.saving import answer_line, code_line
 
     budgets = result.settings.nfes
@@ -250,7 +250,7 @@ def answer(result: Bench, model: str) -> str:
 
 
 def command_line(args: argparse.Namespace) -> str:
-    """The command that makes the same again: what was given, without where it goes."""
+    """Return the command that measures the same again: the given flags without the folders."""
     parts = ["fewstep", "bench"]
     for flag, value in (
         ("--preset", args.preset),
@@ -266,8 +266,8 @@ def command_line(args: argparse.Namespace) -> str:
 
 
 def _progress() -> tuple[Callable[[str], None], Callable[[], None]]:
-    """A line on stderr that is written over, where that is a terminal, and what ends it; else
-    nothing."""
+    """Return two functions: one shows a line of progress on stderr, one clears it. Both do nothing
+    if stderr is no terminal."""
     if not sys.stderr.isatty():
         return (lambda line: None), (lambda: None)
     clear = "\r\x1b[K"

@@ -25,7 +25,7 @@ from ..solver.trajectory import TrajectoryReference
 from .report.samples import shown
 from .result import ModelFacts
 from .rows import Kind, Row, columns, root_interval
-from .settings import fitted, grid_choice, sampler_choice
+from .settings import fitted, grid_options, sampler_options
 from .store import Store, missing
 from .subject import Subject, blocks
 
@@ -108,7 +108,7 @@ class Measurement:
 
     def _request(self, case: Case) -> Request:
         """The largest plan that fits the budget."""
-        sampler, spacing = sampler_choice(case.sampler), grid_choice(case.grid)
+        sampler, spacing = sampler_options(case.sampler), grid_options(case.grid)
         schedule = self.subject.denoiser.schedule
         return fitted(sampler, spacing, schedule, case.budget, self.settings.final)
 

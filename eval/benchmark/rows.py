@@ -17,9 +17,13 @@ from torch import Tensor
 Kind = Literal["error", "quality"]
 
 
-def column(by: Kind, default: Any = None, hidden: bool = False) -> Any:
-    """A field of ``Row`` that the measurement ``by`` fills; ``hidden`` from tables."""
-    return field(default=default, metadata={"by": by, "hidden": hidden})
+def column(by: Kind, default: Any = None, hidden: bool = False, heading: str = "") -> Any:
+    """A field of ``Row`` that the measurement ``by`` fills.
+
+    ``hidden``: not in the CSV and JSON tables. ``heading``: the field is a number and a column,
+    with this heading, of the quality table in the Markdown and on the page.
+    """
+    return field(default=default, metadata={"by": by, "hidden": hidden, "heading": heading})
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Row:
     steps: int | None = column("error")
     call: str | None = column("error", hidden=True)
     stochastic: bool = column("error", default=False)
-    rmse: float | None = column("error")
+    rmse: float | None = column("error", heading="solver error")
     rmse_low: float | None = column("error")
     rmse_high: float | None = column("error")
     relative: float | None = column("error")
@@ -64,7 +68,7 @@ class Row:
     quality_low: float | None = column("quality")
     quality_high: float | None = column("quality")
     quality_plain: float | None = column("quality")
-    milliseconds: float | None = column("error")
+    milliseconds: float | None = column("error", heading="ms a sample")
     rank: int | None = None
     tied: bool = False
     quality_rank: int | None = None
@@ -86,6 +90,8 @@ class Row:
 
 #: columns of tables, in order
 SHOWN = tuple(f.name for f in fields(Row) if not f.metadata.get("hidden"))
+#: column -> its heading in the quality table
+HEADINGS = {f.name: heading for f in fields(Row) if (heading := f.metadata.get("heading"))}
 #: columns that hold a number or None, by their annotation
 NUMBERS = frozenset(f.name for f in fields(Row) if str(f.type).split(" ")[0] in ("int", "float"))
 
@@ -98,8 +104,8 @@ def columns(kind: Kind) -> tuple[str, ...]:
 def root_interval(
     squares: Tensor, error: float, resamples: int = 1000
 ) -> tuple[float, float, float]:
-    """Root of the mean of ``squares`` (n,), with the 95 % percentile interval of the bootstrap over
-    samples, widened by ``error``."""
+    """Return the root of the mean of ``squares`` (n,) and its 95 % percentile bootstrap interval,
+    widened by ``error`` on both sides."""
     generator = torch.Generator().manual_seed(0)
     drawn = (
         squares[torch.randint(len(squares), (resamples, len(squares)), generator=generator)]
@@ -111,19 +117,19 @@ def root_interval(
 
 
 def ranks(intervals: Sequence[tuple[float, float]]) -> list[tuple[int, bool]]:
-    """Of each interval (low, high): 1 plus the number of intervals that end below it, and whether
-    another has that rank."""
+    """Return for each interval (low, high) its rank, 1 plus the number of intervals that end below
+    it, and whether another has that rank."""
     places = [1 + sum(high < low for _, high in intervals) for low, _ in intervals]
     return [(place, places.count(place) > 1) for place in places]
 
 
 def paired_ranks(squares: Tensor, error: float, resamples: int = 1000) -> list[tuple[int, bool]]:
-    """Ranks and ties of rows by the root of the mean of their ``squares`` (rows, n), one column a
-    seed.
+    """Return ranks and ties of rows by the root of the mean of their ``squares`` (rows, n), one
+    column per seed.
 
     A row is better than another where, over resampled seeds, the 95 % interval of the difference of
-    their roots lies beyond twice the ``error`` of what both were compared with. The seeds are the
-    same for all, and what they have in common is no part of it.
+    their roots lies beyond twice the ``error`` of the reference. All rows have the same seeds, so
+    the variation that seeds cause in all rows alike cancels in the difference.
     """
     n = squares.shape[1]
     drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(0))
@@ -135,8 +141,8 @@ def paired_ranks(squares: Tensor, error: float, resamples: int = 1000) -> list[t
 
 
 def ranked(rows: Sequence[Row], errors: Mapping[str, float]) -> tuple[Row, ...]:
-    """The rows with their ranks among those of the same model and budget; ``errors`` of the models'
-    references."""
+    """Return the rows with their ranks among those of the same model and budget; ``errors`` are
+    those of the models' reference end points."""
     out = list(rows)
     for model, budget in {(row.model, row.budget) for row in rows}:
         mine = [i for i, row in enumerate(rows) if (row.model, row.budget) == (model, budget)]
@@ -161,8 +167,8 @@ def ranked(rows: Sequence[Row], errors: Mapping[str, float]) -> tuple[Row, ...]:
 
 
 def winners(rows: Sequence[Row], model: str, budget: int, by: str = "quality") -> list[Row]:
-    """The rows of rank 1 at a budget by ``quality`` or ``rmse``, the least number first; empty
-    where nothing was measured."""
+    """Return the rows of rank 1 at a budget by ``quality`` or ``rmse``, sorted in ascending order;
+    empty if nothing was measured."""
     place = "quality_rank" if by == "quality" else "rank"
     mine = [
         row
@@ -173,5 +179,5 @@ def winners(rows: Sequence[Row], model: str, budget: int, by: str = "quality") -
 
 
 def place_text(rank: int | None, tied: bool) -> str:
-    """``1``, or ``1=`` for a shared place, or ``-``."""
+    """Return ``1``, ``1=`` for a shared rank, or ``-`` for None."""
     return "-" if rank is None else f"{rank}{'=' if tied else ''}"

@@ -1,5 +1,5 @@
-"""What a benchmark is asked to do: samplers and grids as they are written, budgets, sizes, presets;
-all checked before any network runs."""
+"""Settings of a benchmark: samplers and grids as text, budgets, sizes, presets. All are checked
+before any network runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...schedules.grids.registry import ALIASES, option_names
 from ...schedules.grids.request import GridRequest
 from ..errors import ChoiceError, ScoreError
 
-#: deterministic methods that a table holds where nothing else is said, then one that draws noise
+#: the default samplers: deterministic ones, then one that draws noise
 SAMPLERS = (
     "ddim",
     "heun",
@@ -37,7 +37,7 @@ SAMPLERS = (
     "dpmpp_2m_sde",
 )
 LABELS = ("cycle", "none")
-#: where memory or patience ends long before
+#: largest values accepted, far beyond what memory or time allow
 MOST = {"n": 1_000_000, "samples": 10_000_000, "resamples": 1_000_000, "nfe": 100_000}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -72,9 +72,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A sampler or a grid with options, as ``text`` says: ``unipc:order=3,variant=bh1``,
-    ``karras:rho=5``."""
+class NamedOptions:
+    """The name of a sampler or a grid and its options, parsed from ``text``:
+    ``unipc:order=3,variant=bh1``, ``karras:rho=5``."""
 
     text: str
     name: str
@@ -83,7 +83,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """The settings of ``bench``; see there."""
+    """The settings that ``runner.bench`` documents. ScoreError for values out of range."""
 
     models: tuple[str, ...]
     samplers: tuple[str, ...] = SAMPLERS
@@ -114,51 +114,51 @@ class BenchSettings:
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ScoreError(f"{name}={value!r}: an integer of at least {least} is wanted")
+                raise ScoreError(f"{name}={value!r} must be an integer >= {least}")
             if name in MOST and value > MOST[name]:
-                raise ScoreError(f"{name}={value}: at most {MOST[name]} is taken")
+                raise ScoreError(f"{name}={value} must be at most {MOST[name]}")
         choice("labels", self.labels, LABELS)
         choice("final", self.final, ("zero", "sigma_min"))
         if self.tolerance is not None and not (
             isinstance(self.tolerance, float) and 1e-12 <= self.tolerance <= 1.0
         ):
-            raise ScoreError(f"tolerance={self.tolerance!r}: allowed are numbers from 1e-12 to 1")
+            raise ScoreError(f"tolerance={self.tolerance!r} must be a number from 1e-12 to 1")
         stray = sorted(set(self.quality_nfes or ()) - set(self.nfes))
         if stray:
             raise ScoreError(f"quality_nfes={stray}: not among nfes={list(self.nfes)}")
         for text in self.samplers:
-            sampler_choice(text)
+            sampler_options(text)
         for text in self.grids:
-            grid_choice(text)
+            grid_options(text)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON has them."""
+        """Return the settings with tuples as lists, for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 def _names(what: str, values: Sequence[str]) -> None:
     if isinstance(values, str) or not values or not all(isinstance(v, str) and v for v in values):
-        raise ScoreError(f"{what}={values!r}: a list of at least one name is wanted")
+        raise ScoreError(f"{what}={values!r} must be a list of at least one name")
     if len(set(values)) != len(values):
-        raise ScoreError(f"{what}={list(values)}: a name stands there twice")
+        raise ScoreError(f"{what}={list(values)}: duplicate name")
 
 
 def _budgets(what: str, values: Sequence[int]) -> None:
     if not values:
-        raise ScoreError(f"{what} is empty: at least one number of network calls is wanted")
+        raise ScoreError(f"{what} is empty: it must hold at least one number of network calls")
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ScoreError(f"{what}: nfe={value!r}: an integer of at least 1 is wanted")
+            raise ScoreError(f"{what}: nfe={value!r} must be an integer >= 1")
         if value > MOST["nfe"]:
-            raise ScoreError(f"{what}: nfe={value}: at most {MOST['nfe']} is taken")
+            raise ScoreError(f"{what}: nfe={value} must be at most {MOST['nfe']}")
     if len(set(values)) != len(values):
-        raise ScoreError(f"{what}={list(values)}: a number stands there twice")
+        raise ScoreError(f"{what}={list(values)}: duplicate number")
 
 
-def sampler_choice(text: str) -> Choice:
-    """A sampler and its options. SamplerError for an unknown name, ChoiceError for its options,
-    each with the nearest match."""
-    found = parse_choice(text)
+def sampler_options(text: str) -> NamedOptions:
+    """Parse a sampler and check its options. SamplerError for an unknown name, ChoiceError for an
+    option, each with the nearest match."""
+    found = named_options(text)
     name, options, _ = resolve(found.name, dict(found.options), "")
     entry = registry.get(name)
     try:
@@ -168,10 +168,10 @@ def sampler_choice(text: str) -> Choice:
     return found
 
 
-def grid_choice(text: str) -> Choice:
-    """A grid's name and its options. ScoreError for an unknown name, ChoiceError for its options,
-    each with the nearest match."""
-    found = parse_choice(text)
+def grid_options(text: str) -> NamedOptions:
+    """Parse a grid and check the names of its options. ScoreError for an unknown name, ChoiceError
+    for an option, each with the nearest match."""
+    found = named_options(text)
     if found.name not in (allowed := (*grid_names(), *ALIASES)):
         raise ScoreError(unknown("grid", found.name, allowed))
     own = ("start", *option_names())
@@ -182,11 +182,11 @@ def grid_choice(text: str) -> Choice:
 
 
 def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
-    """ChoiceError for a sampler or a grid that works on ``schedule`` with its defaults and not with
-    the options that it was given."""
+    """Raise ChoiceError for a sampler or a grid that works on ``schedule`` with its defaults but
+    not with the given options."""
     steps = max(12, min(max(settings.nfes), 200))
     for text in settings.grids:
-        given = parse_choice(text)
+        given = named_options(text)
         make_grid = partial(grid, given.name, schedule, steps, final=settings.final)
         if (
             given.options
@@ -196,7 +196,7 @@ def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
             raise ChoiceError(f"grid {text!r}: {error}") from error
     nodes = grid("lam", schedule, steps, final=settings.final)
     for text in settings.samplers:
-        given = parse_choice(text)
+        given = named_options(text)
         name, options, _ = resolve(given.name, dict(given.options), "")
         entry = registry.get(name)
         make_plan = partial(registry.build, name, nodes)
@@ -219,24 +219,24 @@ def _error(make: Callable[[], Any]) -> FewstepError | None:
     return None
 
 
-def parse_choice(text: str) -> Choice:
-    """``name`` or ``name:key=value,key=value``. ChoiceError for anything else."""
+def named_options(text: str) -> NamedOptions:
+    """Parse ``name`` or ``name:key=value,key=value``. ChoiceError for anything else."""
     name, colon, rest = text.partition(":")
     options: dict[str, Any] = {}
     for piece in split_outside(rest) if colon else ():
         key, equals, value = piece.partition("=")
         if not equals or not key.strip().isidentifier() or key.strip() in options:
             raise ChoiceError(
-                f"{text!r}: {piece!r} is no option; wanted is name:key=value,key=value, each "
-                "key once"
+                f"{text!r}: {piece!r} is no option; the form must be "
+                "name:key=value,key=value with each key once"
             )
         options[key.strip()] = _literal(value.strip())
-    return Choice(text, name.strip(), options)
+    return NamedOptions(text, name.strip(), options)
 
 
-def split_choices(text: str) -> list[str]:
-    """``ddim,unipc:order=3,variant=bh1,heun`` as three: a piece ``key=value`` without a colon
-    belongs to the one before."""
+def split_named(text: str) -> list[str]:
+    """Split ``ddim,unipc:order=3,variant=bh1,heun`` into three: a piece ``key=value`` without a
+    colon belongs to the name before it."""
     out: list[str] = []
     for piece in split_outside(text):
         head = piece.partition("=")[0]
@@ -248,7 +248,7 @@ def split_choices(text: str) -> list[str]:
 
 
 def split_outside(text: str) -> list[str]:
-    """``text`` cut at the commas that stand outside brackets."""
+    """Split ``text`` at the commas outside brackets."""
     pieces, depth = [""], 0
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
@@ -267,10 +267,13 @@ def _literal(text: str) -> Any:
 
 
 def fitted(
-    sampler: Choice, spacing: Choice, schedule: Schedule, budget: int, final: str = "zero"
+    sampler: NamedOptions,
+    spacing: NamedOptions,
+    schedule: Schedule,
+    budget: int,
+    final: str = "zero",
 ) -> Request:
-    """The largest request of at most ``budget`` network calls. A FewstepError that says why if
-    there is none."""
+    """Return the largest request of at most ``budget`` network calls; FewstepError if none fits."""
     name, options, _ = resolve(sampler.name, dict(sampler.options), "")
     own = {} if registry.get(name).free else dict(spacing.options)
     start = own.pop("start", None)

@@ -1,9 +1,9 @@
-"""A model on the bench: its start states, its classes, its converged end points, and how its
-samples are rated.
+"""A model under test: its start states, classes, converged end points, and the metric of its
+samples.
 
-Images are rated by the Frechet distance in the features of the bundled network of the same name, an
-exact mixture by the sliced Wasserstein distance to its own exact draws. Both carry a 95 % interval;
-other models have a solver error only.
+The metric of images is the Frechet distance in the features of the bundled network of the same
+name; that of an exact mixture is the sliced Wasserstein distance to its own exact draws. Both have
+a 95 % interval. Other models have a solver error only.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ from .store import Store
 
 #: independent parts of a mixture's samples, whose mean has a 95 % interval by Student's t
 PARTS = 10
-#: RMS change of the end at which fixed steps are no longer doubled, and tolerance of exact models
+#: RMS change of the end points below which the steps are no longer doubled, and the tolerance for
+#: exact models
 TOLERANCE, EXACT = 1e-3, 1e-8
 
 
 @dataclass(frozen=True)
 class Quality:
-    """A quality, the less the better: ``value`` in [low, high] at 95 %, and ``plain`` with the bias
-    of its finite sample."""
+    """The value of a metric (lower is better) with its 95 % interval [low, high]; ``plain`` is not
+    corrected for the bias of a finite sample."""
 
     value: float
     low: float
@@ -55,15 +56,14 @@ class Quality:
 
 
 class Subject:
-    """``denoiser`` under the name ``name``; ScoreError where its samples cannot be rated as the
-    settings ask."""
+    """A denoiser under a name. ScoreError if its samples cannot be rated as the settings ask."""
 
     def __init__(self, name: str, denoiser: Denoiser, settings: BenchSettings) -> None:
         self.name, self.denoiser, self.settings = name, denoiser, settings
         if denoiser.shape is None:
             raise ScoreError(
-                f"the model {name!r} does not know the shape of a sample; the bench needs "
-                "one that does"
+                f"the model {name!r} has shape=None; a benchmark needs the shape of a sample, "
+                "as in models.wrap(..., shape=(1, 28, 28))"
             )
         self.classes = (
             0
@@ -115,15 +115,17 @@ class Subject:
     def draw(
         self, asked: Request, seeds: Sequence[int], dtype: torch.dtype | None = None
     ) -> tuple[Tensor, SampleInfo]:
-        """Samples of one block on the host; states in ``dtype`` where it is given, the network in
-        its own."""
+        """Draw one block of samples and return them on the host.
+
+        The states have ``dtype`` if given; the network computes in its own.
+        """
         model = self.denoiser if dtype is None else InOwnPrecision(self.denoiser)
         x = start_state(self.denoiser, asked.grid[0], seeds, dtype=dtype)
         out, facts = execute(asked, model, x, seeds=seeds, cond=self.cond(seeds))
         return out.cpu(), facts
 
     def cond(self, seeds: Sequence[int]) -> Tensor | None:
-        """A class a seed, in turn; None for a model without classes."""
+        """Return class = seed modulo number of classes; None for a model without classes."""
         return (
             torch.tensor([seed % self.classes for seed in seeds], device=self.device)
             if self.classes
@@ -131,7 +133,7 @@ class Subject:
         )
 
     def reference(self, store: Store) -> TrajectoryReference:
-        """Converged end points of all seeds, from the cache where they are there."""
+        """Return the converged end points of all seeds, from the cache if they are there."""
         s, exact = self.settings, own_dtype(self.denoiser) == torch.float64
         tolerance = s.tolerance if s.tolerance is not None else EXACT if exact else TOLERANCE
         facts = {
@@ -180,7 +182,7 @@ class Subject:
         )
 
     def material(self, samples: Tensor) -> Tensor:
-        """What is kept of a block of samples to rate it: features, or the points themselves."""
+        """Return what the metric needs of a block of samples: features, or the points."""
         return (
             samples.flatten(1).double()
             if self.metric == "SW2"
@@ -188,7 +190,7 @@ class Subject:
         )
 
     def rate(self, material: Tensor) -> Quality:
-        """The quality of all samples."""
+        """Return the metric of all samples, from what ``material`` returned for them."""
         if self.metric == "SW2":
             return self._sliced(material)
         plain = frechet_distance(self.stats, material, strict=False)
@@ -199,7 +201,7 @@ class Subject:
         return Quality(found.value, found.low, found.high, plain)
 
     def _sliced(self, points: Tensor) -> Quality:
-        """Mean over disjoint parts against as many exact draws each, with Student's interval."""
+        """Mean over disjoint parts, each against as many exact draws, with Student's interval."""
         from scipy.stats import t  # type: ignore[import-untyped]
 
         assert isinstance(self.denoiser, GaussianMixture)
@@ -217,7 +219,7 @@ class Subject:
 def _reference_of(
     arrays: Mapping[str, Tensor], notes: Mapping[str, str], count: int
 ) -> TrajectoryReference | None:
-    """The end points that the cache kept; None where they are of another form."""
+    """The end points that the cache holds; None if the file has another form."""
     try:
         start, end, error, nfe = (
             arrays["start"],
@@ -237,9 +239,11 @@ def _reference_of(
 def features_for(
     name: str, strict: bool = False, device: Device = None
 ) -> tuple[FeatureExtractor, FeatureStats, float | None] | None:
-    """A bundled feature network, or a folder of one, with the statistics of its training set and
-    their distance to its test set's; None where there is none of that name (``strict``: the error
-    that says so)."""
+    """Return a feature network, the statistics of its training set, and their distance to those of
+    its test set; ``name`` is a bundled network or a folder.
+
+    None if there is no network of that name; with ``strict``, raise the error instead.
+    """
     try:
         extractor = load_extractor(name, device=device)
         real = bundled_stats(name, "train")
@@ -252,17 +256,17 @@ def features_for(
 
 
 def blocks(seeds: Sequence[int], size: int) -> list[Sequence[int]]:
-    """``seeds`` in blocks of ``size``."""
+    """Split ``seeds`` into blocks of ``size``."""
     return [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
 
 def _enough(samples: int, least: int, what: str) -> None:
     if samples < least:
-        raise ScoreError(f"samples={samples}: {what} wants at least {least}; 0 leaves it out")
+        raise ScoreError(f"samples={samples}: {what} needs at least {least}; 0 measures no quality")
 
 
 def loaded(models: Any) -> dict[str, Denoiser]:
-    """Denoisers by name: from names and folders, a mapping, or one denoiser. ScoreError or
+    """Load denoisers by name, from names and folders, a mapping, or one denoiser. ScoreError or
     ModelError before anything is computed."""
     from ...models.loading import load
 

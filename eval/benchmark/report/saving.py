@@ -16,7 +16,7 @@ from typing import Any
 from ....files import write
 from ..result import Bench
 from ..rows import SHOWN, Row
-from ..settings import parse_choice
+from ..settings import named_options
 from .escapes import code, plain, visible
 from .tables import Table, error_table, quality_table
 from .text import answer_parts, lead_text, reference_text, tie_note
@@ -90,7 +90,7 @@ def _body(name: str, result: Bench, command: str) -> str:
 
 
 def record(result: Bench, command: str = "") -> dict[str, Any]:
-    """Everything but the pictures, as JSON has it."""
+    """Return settings, facts of the models and rows, without pictures, for JSON."""
     facts = {
         name: {
             "metric": m.metric,
@@ -111,12 +111,12 @@ def record(result: Bench, command: str = "") -> dict[str, Any]:
 
 
 def record_json(result: Bench, command: str = "") -> str:
-    """``record`` as strict JSON."""
+    """Return ``record`` as strict JSON (no NaN)."""
     return json.dumps(record(result, command), indent=1, allow_nan=False) + "\n"
 
 
 def table_csv(result: Bench) -> str:
-    """One line a row, all numbers in full; empty where there is none."""
+    """Return the CSV: one line per row, numbers in full precision, empty cells for None."""
     out = io.StringIO()
     writer = csv.DictWriter(out, SHOWN, lineterminator="\n")
     writer.writeheader()
@@ -125,8 +125,8 @@ def table_csv(result: Bench) -> str:
 
 
 def markdown(result: Bench, command: str = "") -> str:
-    """For each model: the winners, the solver error of every sampler and grid by budget, and the
-    rows whose quality was measured."""
+    """Return the Markdown: for each model the best at each budget, the solver error of all samplers
+    and grids, and the rows whose quality was measured."""
     lines = [f"Written by {code(command)}.", ""] if command else []
     for name in result.models:
         lines += [f"## {plain(name)}", "", fill(plain(lead_text(result, name)), WRAP), ""]
@@ -177,7 +177,7 @@ def _line(cells: list[str]) -> str:
 
 
 def answer_line(result: Bench, model: str, budget: int, marked: bool = True) -> str:
-    """The best at a budget, ties named; ``marked``: as Markdown."""
+    """Return the best at a budget and the rows that tie; ``marked``: as Markdown."""
     found = answer_parts(result, model, budget)
     if found is None:
         return f"{budget} network calls: nothing was measured"
@@ -191,8 +191,8 @@ def answer_line(result: Bench, model: str, budget: int, marked: bool = True) -> 
 
 
 def code_line(row: Row, n: int = 64) -> str:
-    """The call that draws with this row's sampler and grid."""
-    sampler, grid = parse_choice(row.sampler), parse_choice(row.grid)
+    """Return Python code that draws with this row's sampler and grid."""
+    sampler, grid = named_options(row.sampler), named_options(row.grid)
     model = f"den = fewstep.models.load({row.model!r})\n"
     if not grid.options:
         call = ", ".join(

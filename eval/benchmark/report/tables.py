@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..result import Bench
-from ..rows import Row, place_text
+from ..rows import HEADINGS, Row, place_text
 from .text import methods, number, span
 
 
@@ -78,8 +78,7 @@ def _calls(row: Row) -> str:
 def quality_table(result: Bench, model: str, rows: Sequence[Row]) -> Table:
     """Return the rows whose quality was measured, by budget and rank."""
     metric = str(result.models[model].metric)
-    names = ("NFE", "rank", "sampler", "grid", metric, "95 % interval")
-    heads = (*names, "solver error", "ms a sample")
+    heads = ("NFE", "rank", "sampler", "grid", metric, "95 % interval", *HEADINGS.values())
     ordered = sorted(rows, key=lambda r: (r.budget, r.quality_rank or 0, r.quality or 0.0))
     return Table(heads, tuple(map(_quality_cells, ordered)), 4)
 
@@ -90,8 +89,7 @@ def _quality_cells(row: Row) -> tuple[Cell, ...]:
         *row.method,
         number(row.quality),
         span(row.quality_low, row.quality_high),
-        number(row.rmse),
-        number(row.milliseconds),
+        *(number(getattr(row, name)) for name in HEADINGS),
     )
     best = row.quality_rank == 1
     return (

@@ -1,8 +1,8 @@
-"""The words and numbers that the Markdown and the page of a benchmark share."""
+"""Sentences and numbers of a benchmark, for the Markdown and for the page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..result import Bench
@@ -10,7 +10,8 @@ from ..rows import Row
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Three significant digits without needless exponents; ``-`` for None."""
+    """Return ``value`` with three significant digits, without an exponent from 0.001 to 99,999;
+    ``-`` for None."""
     if value is None:
         return "-"
     if value == 0.0 or 1e-3 <= abs(value) < 1e5:
@@ -20,12 +21,12 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def span(low: float | None, high: float | None) -> str:
-    """``[low, high]``."""
+    """Return ``[low, high]``, or ``-`` if one is None."""
     return "-" if low is None or high is None else f"[{number(low)}, {number(high)}]"
 
 
 def methods(result: Bench, model: str) -> list[tuple[str, str, Mapping[int, Row]]]:
-    """Sampler, grid and the rows by budget, in the order of the settings."""
+    """Return sampler, grid and the rows by budget, in the order of the settings."""
     rows = [row for row in result.rows if row.model == model]
     pairs = dict.fromkeys(
         (sampler, grid) for sampler in result.settings.samplers for grid in result.settings.grids
@@ -34,13 +35,14 @@ def methods(result: Bench, model: str) -> list[tuple[str, str, Mapping[int, Row]
 
 
 def lead_text(result: Bench, model: str) -> str:
-    """What was measured."""
+    """Return one sentence on the samplers, grids and seeds of a model's tables."""
     s, facts = result.settings, result.models[model]
     text = f"{len(s.samplers)} samplers on {len(s.grids)} grids, {s.n} seeds for the solver error"
     if facts.metric is not None:
         text += f"; {facts.metric} on {s.samples} samples"
         text += (
-            f" of the {s.top} rows of least solver error at each budget and of the samplers that draw noise"
+            f" of the {s.top} rows of least solver error at each budget and of the samplers that "
+            "draw noise"
             if s.top
             else " of all rows"
         )
@@ -48,37 +50,48 @@ def lead_text(result: Bench, model: str) -> str:
 
 
 def reference_text(result: Bench, model: str) -> str:
-    """What the solver error is, and how sure its reference is."""
+    """Return the definition of the solver error and the accuracy of its reference."""
     facts = result.models[model]
     return (
-        "Root mean square distance to the model's converged probability-flow end points from the same noises. The end points' own "
-        f"error is {number(facts.reference_error)} ({facts.reference_nfe} network calls), and part of every interval. Bold: rank 1 at "
-        "that budget: no row is better on the same seeds, by the 95 % interval of the difference. A number in brackets is the network "
-        "calls made, where fewer fit the budget. `-`: the sampler draws noise and has no end point to be compared with."
+        "Solver error: root mean square distance to the model's converged probability-flow end "
+        "points from the same start noise. The end points themselves are accurate to "
+        f"{number(facts.reference_error)} ({facts.reference_nfe} network calls); every interval "
+        "includes this error. Bold: rank 1 at that budget, i.e. no row is better on the same seeds "
+        "(95 % interval of the difference). Brackets: network calls made, where fewer than the "
+        "budget. `-`: the sampler draws noise, so it has no end point to be compared with."
     )
 
 
 def tie_note(result: Bench, model: str) -> str:
-    """What the quality is and what its ranks mean."""
+    """Return the definition of the quality and of its ranks."""
     facts = result.models[model]
+    what = (
+        "Sliced Wasserstein distance to exact draws, mean over disjoint parts."
+        if facts.metric == "SW2"
+        else "Frechet distance in the features of the bundled network (not FID), bias-corrected, "
+        "so it may fall below 0 (the CSV has the plain distance too)."
+    )
     floor = (
         ""
         if facts.floor is None
         else f" Real data against real data: {number(facts.floor)} (dashed in the plots)."
     )
-    what = (
-        "Sliced Wasserstein distance to exact draws, mean over disjoint parts."
-        if facts.metric == "SW2"
-        else "Frechet distance in the features of the bundled network (never FID), less the bias of its finite sample, so "
-        "that it may fall below 0 (the CSV has both)."
+    return (
+        f"{what} Lower is better. Rank: 1 plus the number of rows at that budget whose interval "
+        f"ends below this one's; `=` marks a tie.{floor}"
     )
-    return f"{what} Less is better. A rank is 1 plus the rows at that budget whose interval ends below; `=` marks a tie.{floor}"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The best at a budget: who, its number in words, those that tie with it, and, of the best by
-    quality, who has the least solver error (both empty: none)."""
+    """The best at a budget.
+
+    Attributes:
+        sampler, grid: the first of the rows of rank 1.
+        value: the name of the measure, its number and its interval.
+        others: the rows that tie with it; empty if none do.
+        least: the rows of least solver error, if the best are by quality; else empty.
+    """
 
     sampler: str
     grid: str
@@ -88,26 +101,26 @@ class Answer:
 
 
 def answer_parts(result: Bench, model: str, budget: int) -> Answer | None:
-    """None where nothing was measured."""
+    """Return the best at a budget; None if nothing was measured."""
     best = result.best(budget, model)
     if not best:
         return None
-    rated = best[0].quality is not None
+    first, rated = best[0], best[0].quality is not None
     name = str(result.models[model].metric) if rated else "solver error"
-    first = best[0]
-    low, high = (
-        (first.quality_low, first.quality_high) if rated else (first.rmse_low, first.rmse_high)
-    )
-    others = ", ".join(
-        f"{row.sampler} on {row.grid} ({number(row.quality if rated else row.rmse)})"
-        for row in best[1:]
-    )
-    paths = result.best(budget, model, by="rmse") if rated else []
-    least = ", ".join(f"{row.sampler} on {row.grid} ({number(row.rmse)})" for row in paths)
+    ends = (first.quality_low, first.quality_high) if rated else (first.rmse_low, first.rmse_high)
+    least = result.best(budget, model, by="rmse") if rated else []
     return Answer(
         first.sampler,
         first.grid,
-        f"{name} {number(first.quality if rated else first.rmse)} {span(low, high)}",
-        others,
-        least,
+        f"{name} {number(first.quality if rated else first.rmse)} {span(*ends)}",
+        _listed(best[1:], rated),
+        _listed(least, rated=False),
+    )
+
+
+def _listed(rows: Sequence[Row], rated: bool) -> str:
+    """Rows as ``sampler on grid (number)``."""
+    return ", ".join(
+        f"{row.sampler} on {row.grid} ({number(row.quality if rated else row.rmse)})"
+        for row in rows
     )

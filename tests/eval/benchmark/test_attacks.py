@@ -266,7 +266,7 @@ def test_a_benchmark_of_nothing_is_no_success(flags, code, word, tmp_path, capsy
     [
         ("preset: [quick]", "preset"),
         ("preset: quik", "did you mean 'quick'"),
-        ("tolerance: x", "tolerance: 'x' is no number"),
+        ("tolerance: x", "tolerance: 'x' is not a number"),
         ("seeds: 2.5", "seeds: 2.5"),
         ("samplers: [{a: 1}]", "samplers"),
         ("labels: 5", "unknown labels '5'"),

@@ -55,10 +55,10 @@ from fewstep.eval.benchmark.settings import (
     PRESETS,
     BenchSettings,
     fitted,
-    grid_choice,
-    parse_choice,
-    sampler_choice,
-    split_choices,
+    grid_options,
+    named_options,
+    sampler_options,
+    split_named,
 )
 
 QUICK = {"samplers": ["ddim", "heun", "unipc:order=3", "dpmpp_2m_sde"], "nfes": [4, 7], "n": 8}
@@ -622,17 +622,17 @@ def test_the_line_of_code_draws_what_was_measured(found):
 
 
 def test_choices_are_parsed():
-    assert parse_choice("ddim").options == {}
-    found = parse_choice("unipc:order=3,skip_corrector=(0, 1),variant=bh1")
+    assert named_options("ddim").options == {}
+    found = named_options("unipc:order=3,skip_corrector=(0, 1),variant=bh1")
     assert (found.name, found.options) == (
         "unipc",
         {"order": 3, "skip_corrector": (0, 1), "variant": "bh1"},
     )
     text = "ddim,unipc:order=3,variant=bh1,heun"
-    assert split_choices(text) == ["ddim", "unipc:order=3,variant=bh1", "heun"]
+    assert split_named(text) == ["ddim", "unipc:order=3,variant=bh1", "heun"]
     for bad in ("unipc:", "unipc:order", "unipc:order=3,order=2", "unipc:=3"):
         with pytest.raises(ScoreError, match="is no option"):
-            parse_choice(bad)
+            named_options(bad)
 
 
 @pytest.mark.parametrize(
@@ -640,12 +640,12 @@ def test_choices_are_parsed():
     [("heun", 7), ("unipc:order=3", 8), ("dpm_solver_3", 8), ("ddim:afs=True", 8)],
 )
 def test_budgets_are_met_exactly_or_from_below(sampler, nfe):
-    schedule, choice = fewstep.models.load("mixture").schedule, sampler_choice(sampler)
-    asked = fitted(choice, grid_choice("karras"), schedule, 8)
+    schedule, choice = fewstep.models.load("mixture").schedule, sampler_options(sampler)
+    asked = fitted(choice, grid_options("karras"), schedule, 8)
     assert asked.plan() == fewstep.plan(
         choice.name, schedule, nfe=8, grid="karras", **choice.options
     )
-    spaced = fitted(choice, grid_choice("karras:rho=5"), schedule, 8)
+    spaced = fitted(choice, grid_options("karras:rho=5"), schedule, 8)
     own = fewstep.grid("karras", schedule, asked.grid.steps, rho=5.0)
     scope = {"fewstep": fewstep, "schedule": schedule, "own": own}
     assert spaced.plan() == eval(
@@ -661,12 +661,12 @@ def test_budgets_are_met_exactly_or_from_below(sampler, nfe):
         ({"samplers": ["unipc:ordr=3"]}, "did you mean 'order'"),
         ({"samplers": ["unipc:order=0"]}, "order=0"),
         ({"samplers": []}, "at least one name"),
-        ({"samplers": ["ddim", "ddim"]}, "twice"),
+        ({"samplers": ["ddim", "ddim"]}, "duplicate"),
         ({"grids": ["karas"]}, "did you mean 'karras'"),
         ({"nfes": [0]}, "nfe=0"),
         ({"nfes": [8.5]}, "nfe=8.5"),
         ({"nfes": []}, "nfes is empty"),
-        ({"nfes": [8, 8]}, "twice"),
+        ({"nfes": [8, 8]}, "duplicate"),
         ({"quality_nfes": [9]}, r"quality_nfes=\[9\]"),
         ({"n": 1}, "n=1"),
         ({"samples": -1}, "samples=-1"),
@@ -783,8 +783,8 @@ def test_flags_override_the_file_and_the_file_the_preset(tmp_path, capsys):
         (["--grids", "karas"], "did you mean 'karras'"),
         (["--models", "mnst"], "did you mean 'mnist'"),
         (["--budget", "0"], "nfe=0"),
-        (["--nfe", "five"], "'five' is no whole number"),
-        (["--top", "some"], "'some' is no whole number"),
+        (["--nfe", "five"], "'five' is not a whole number"),
+        (["--top", "some"], "'some' is not a whole number"),
         (["--device", "gpu0"], "device='gpu0'"),
     ],
 )
