@@ -15,7 +15,7 @@ from ..samplers.floors import warn_of_floor
 from ..schedules.base import Schedule
 from ..schedules.grids.construction import MAX_STEPS, Grid
 from ..schedules.grids.request import GridRequest, count
-from .programs import grid_for
+from .named_grids import grid_for
 
 
 def plan(

@@ -43,7 +43,6 @@ from .heavy_tails import kernel_noise, path_noise
 from .memory import check_room
 from .paths import Named, check_name, noise_for
 from .planning import Request, request
-from .programs import program_for
 
 Cond = Tensor | Mapping[str, Tensor] | None
 
@@ -99,9 +98,8 @@ def run(
     check_callable(on_step=on_step)
     bare = plan.plan if isinstance(plan, Program) else plan
     source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))
-    program = program_for(plan, denoiser)
     try:
-        return loop.run(program, denoiser, x, noise=source, cond=cond, on_step=on_step, check=check)
+        return loop.run(plan, denoiser, x, noise=source, cond=cond, on_step=on_step, check=check)
     except NumericalError as error:
         raise (error if seeds is None else _with_seeds(error, seeds)) from None
 

@@ -10,10 +10,8 @@ import pytest
 import torch
 
 import fewstep
-from fewstep.engine import programs
-from fewstep.engine.programs import forget_programs, grid_for, program_for
+from fewstep.engine.named_grids import LONGEST, forget_grids, grid_for
 from fewstep.models import BaseDenoiser, Wrapper, complete, wrap
-from fewstep.plans.running.lowering import lower
 from fewstep.schedules import EDM, DiscreteVP, Flow, VPLinear
 from fewstep.schedules.grids.registry import GRIDS
 from fewstep.schedules.grids.request import GridRequest
@@ -27,9 +25,9 @@ def named_grid(name, schedule, steps, final, start):
 
 @pytest.fixture(autouse=True)
 def empty():
-    forget_programs()
+    forget_grids()
     yield
-    forget_programs()
+    forget_grids()
 
 
 class Scaled(BaseDenoiser):
@@ -54,14 +52,6 @@ def drawn(den, **arguments):
     return fewstep.sample(den, "dpmpp_2m", steps=4, n=3, dtype=F64, **arguments)
 
 
-def test_a_program_is_made_once():
-    plan = fewstep.plan("dpmpp_2m", VPLinear(), steps=4)
-    first = program_for(plan, Scaled())
-    assert program_for(plan, Scaled()) is first
-    assert program_for(first, Scaled()) is first
-    assert first == lower(plan, Scaled())
-
-
 @pytest.mark.parametrize(
     "change",
     [{"weight": 2.0}, {"scale": 0.5}, {"prediction": "v"}],
@@ -72,9 +62,12 @@ def test_a_denoiser_whose_numbers_changed_is_lowered_anew(change):
     before = drawn(den)
     for name, value in change.items():
         setattr(den, name, value)
-    found = drawn(den)
-    forget_programs()
-    assert torch.equal(found, drawn(den)) and not torch.equal(found, before)
+    found, fresh = drawn(den), Scaled()
+    for name, value in change.items():
+        setattr(fresh, name, value)
+
+    forget_grids()
+    assert torch.equal(found, drawn(fresh)) and not torch.equal(found, before)
 
 
 def test_wrappers_with_other_numbers_are_told_apart():
@@ -86,24 +79,6 @@ def test_wrappers_with_other_numbers_are_told_apart():
     den = Scaled()
     once, twice = drawn(den), drawn(Double(den))
     assert torch.equal(twice, drawn(Scaled(2.0))) and not torch.equal(once, twice)
-
-
-def test_programs_of_one_plan_and_plans_are_bounded():
-    plan = fewstep.plan("ddim", VPLinear(), steps=3)
-    for k in range(10):
-        program_for(plan, Scaled(1.0 + k))
-    assert len(programs._KEPT[id(plan)][1]) == programs.PROGRAMS
-    for k in range(programs.PLANS + 5):
-        program_for(replace(plan, name=f"plan {k}"), Scaled())
-    assert len(programs._KEPT) == programs.PLANS and id(plan) not in programs._KEPT
-
-
-def test_long_plans_and_grids_are_not_kept():
-    long = programs.LONGEST + 1
-    plan = fewstep.plan("ddim", VPLinear(), steps=long)
-    assert program_for(plan, Scaled()) is not program_for(plan, Scaled())
-    first, again = (named_grid("lam", VPLinear(), long, "zero", None) for _ in range(2))
-    assert first == again and first is not again
 
 
 def test_no_network_is_kept_alive():
@@ -182,3 +157,8 @@ def test_the_label_of_one_time_is_that_of_many(flip, dtype):
         assert torch.equal(one, many) and one.dtype == many.dtype and one.shape == (3,)
     with pytest.raises(ValueError, match="nan at t=nan"):
         den.labels(torch.tensor(float("nan")), x)
+
+
+def test_a_long_grid_is_not_kept():
+    first, again = (named_grid("lam", VPLinear(), LONGEST + 1, "zero", None) for _ in range(2))
+    assert first == again and first is not again

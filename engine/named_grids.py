@@ -1,0 +1,35 @@
+"""Named grids, kept from call to call: the same arguments give the same ``Grid`` object."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from ..checks import immutable
+from ..schedules.base import Schedule
+from ..schedules.grids.construction import Grid
+from ..schedules.grids.registry import GRIDS
+from ..schedules.grids.request import GridRequest
+
+#: steps of the longest grid that is kept
+LONGEST = 1000
+
+
+def grid_for(where: GridRequest, schedule: Schedule, steps: int | None = None) -> Grid:
+    """``where.build(schedule, steps)``; a named grid of a frozen schedule is kept for the next call
+    with the same arguments."""
+    length = where.steps if steps is None else steps
+    if where.given or (length or 0) > LONGEST or not (immutable(schedule) and immutable(where)):
+        return where.build(schedule, steps)
+    return _named_grid(GRIDS.get(str(where.grid)), where, schedule, steps)
+
+
+@lru_cache(maxsize=256)
+def _named_grid(family: Any, where: GridRequest, schedule: Schedule, steps: int | None) -> Grid:
+    """``family`` is part of the key: a name that is registered again is another grid."""
+    return where.build(schedule, steps)
+
+
+def forget_grids() -> None:
+    """Clear the kept grids."""
+    _named_grid.cache_clear()
