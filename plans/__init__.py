@@ -1,5 +1,5 @@
-"""A solver as data: instructions, builder with type check, order walk, weights, lowering, and the
-one loop."""
+"""Solvers as data: instructions, a builder with a type check, order walk, weights of a step,
+lowering to launches, and the loop that runs them."""
 
 import warnings
 

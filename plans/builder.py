@@ -1,7 +1,7 @@
-"""Writing a solver: symbolic values in, a checked plan out.
+"""PlanBuilder: turns a sampler written with symbolic values into a checked plan.
 
-A sampler combines values with ``+ - * /`` as on the page; ``b.at(node, expression)`` emits the
-Combine and checks by the type check (``type_check``) that it is a state at ``node``.
+A sampler combines values with ``+ - * /`` as in its paper; ``b.at(node, expression)`` emits the
+Combine, and the type check (``type_check``) tests that the result is a state at ``node``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ from .type_check import TypeCheck
 
 
 class PlanBuilder:
-    """Collects instructions over the given step boundaries; ``allow`` is the weakest level of
-    exactness accepted."""
+    """Collects the instructions of one plan.
+
+    Args:
+        nodes: the step boundaries, from noise to data.
+        allow: the weakest level of exactness accepted (``exact``, ``signal``, ``asymptotic``).
+        name: the plan's name.
+    """
 
     def __init__(self, nodes: Iterable[Node], allow: Exactness = "exact", name: str = "") -> None:
         self.nodes = tuple(listed("nodes", nodes))
@@ -57,14 +62,14 @@ class PlanBuilder:
     def prologue(self, s: Node, t: Node) -> Expression:
         """One x0-kind step with one node, ``x_t = (sigma_t / sigma_s) x + (alpha_t - alpha_s
         sigma_t / sigma_s) D``: the way out of alpha = 0, where lam and rho are infinite. The next
-        ``start(t)`` goes on from there."""
+        ``start(t)`` returns the state reached."""
         x = self.start(s)
         e = t.sigma / s.sigma
         self._prologue = self.at(t, e * x + (t.alpha - e * s.alpha) * self.evaluate(x, s, "x0"))
         return self._prologue
 
     def noise(self, start: Node, end: Node) -> Expression:
-        """A fresh unit noise z, which stands for the interval from ``start`` to ``end``."""
+        """A fresh unit noise z, drawn for the interval from ``start`` to ``end``."""
         for node in (start, end):
             _check_node(node)
         self._draws.append(Draw(start, end))
@@ -109,20 +114,20 @@ class PlanBuilder:
         return values
 
     def at(self, node: Node, x: Expression) -> Expression:
-        """``x`` claims to be a state at ``node``: checked here, and then it is."""
+        """Declare ``x`` a state at ``node``; PlanError if its signal or noise does not match."""
         _check_node(node)
         return self._emit(x, node)
 
     def value(self, x: Expression) -> Expression:
-        """An auxiliary value that claims nothing (a velocity, a running mean)."""
+        """An auxiliary value, which is not a state (a velocity, a running mean); not checked."""
         return self._emit(x, None)
 
     def finish(self, x: Expression) -> Plan:
-        """The plan that returns state ``x``."""
+        """The plan that returns the state ``x``; PlanError if ``x`` is not a state."""
         _check_value(x)
         result = x.bare
         if result is None or result not in self._types.states:
-            raise PlanError("finish() wants a state made with start() or at()")
+            raise PlanError("finish() must be given a state, made with start() or at()")
         return Plan(
             code=tuple(self._code),
             start=self._types.states[0],
@@ -155,20 +160,20 @@ class PlanBuilder:
 def _check_value(x: Any) -> None:
     if not isinstance(x, Expression) or not x.terms:
         raise ArgumentTypeError(
-            f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give"
+            f"{shown(x)}: must be a plan value, as returned by start(), at(), value() or evaluate()"
         )
 
 
 def _check_lin(x: Any) -> None:
     if not isinstance(x, Expression):
         raise ArgumentTypeError(
-            f"{shown(x)}: a plan value is wanted, as start(), at(), value() and evaluate() give"
+            f"{shown(x)}: must be a plan value, as returned by start(), at(), value() or evaluate()"
         )
 
 
 def _check_node(node: Any) -> None:
     if not isinstance(node, Node):
-        raise ArgumentTypeError(f"node={shown(node)}: a Node of a schedule is wanted")
+        raise ArgumentTypeError(f"node={shown(node)}: must be a Node of a schedule")
 
 
 def _check_channel(channel: Any) -> None:

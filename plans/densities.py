@@ -1,15 +1,15 @@
 """The Gaussian transitions of a stochastic plan: means, standard deviations and log-probabilities
 of its steps.
 
-A step of a plan that puts noise in is ``x_t = mean + std z`` with ``mean = carry x_s + sum c m``, m
+A step of a plan that adds noise is ``x_t = mean + std z`` with ``mean = carry x_s + sum c m``, m
 the predictions made at x_s (and, for multistep methods, before). So
 
     log p(x_t | x_s, ...) = -|x_t - mean|^2 / (2 std^2) - d (log std + log(2 pi) / 2),
 
-d the number of elements of a sample (Flow-GRPO, arXiv 2505.05470, divides by d). All is linear in
-the predictions and differentiable in them: record states while sampling, evaluate the network under
-training at them again, and ask for the log-probability. Steps without noise, as the one to sigma =
-0, have no density and no transition.
+d the number of elements of a sample (Flow-GRPO, arXiv 2505.05470, divides by d). Means are
+linear in the predictions, and log-probabilities are differentiable in them: record the states while
+sampling, evaluate the network under training at these states, and compute the log-probability. A
+step without noise, such as the one to sigma = 0, has no density and no transition.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Transition:
 
     @property
     def memory(self) -> int:
-        """Number of evaluations that ``mean`` wants."""
+        """Number of evaluations that ``mean`` needs."""
         return 1 + max((age for age, _, _, _ in self.terms), default=0)
 
     def mean(self, x: Tensor, *outputs: Mapping[str, Tensor]) -> Tensor:
@@ -64,7 +64,7 @@ class Transition:
         """
         if len(outputs) < self.memory:
             raise ArgumentError(
-                f"{len(outputs)} outputs given: this step wants the last {self.memory}, "
+                f"{len(outputs)} outputs given: this step needs the last {self.memory}, "
                 "newest first"
             )
         wide = torch.promote_types(x.dtype, torch.float32)
@@ -93,8 +93,8 @@ def transitions(plan: Plan) -> tuple[Transition, ...]:
     """The transitions of ``plan``, in order.
 
     PlanError where a noise is used twice, or a state comes from another one than the state
-    evaluated last (correctors, noise in stages, churn): such steps are no Gaussian transitions from
-    state to state.
+    evaluated last (correctors, noise in stages, churn): such a step is not a Gaussian
+    transition from state to state.
     """
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     known: dict[int, tuple[int, str, str]] = {}

@@ -1,4 +1,4 @@
-"""A plan as a table for people."""
+"""A plan as a printed table."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from .instructions import MAIN, Combine, Evaluate, PlanData
 
 
 def explain_plan(plan: PlanData) -> str:
-    """One line an instruction: ``x`` are values, ``z`` noises; the node's t, lam and sigma stand in
-    front."""
+    """One line for each instruction, after the t, lam and sigma of its node.
+
+    ``x`` are states, ``D`` and the names of kinds are predictions, ``a`` auxiliary values, ``z``
+    noises.
+    """
     head = (
         f"{plan.name or 'plan'}: {plan.steps} steps, {plan.nfe} evaluations, {plan.exactness} "
         f"(defect {plan.defect:.1e})"

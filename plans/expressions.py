@@ -18,7 +18,7 @@ class Expression:
     def __init__(self, terms: dict[int, float]) -> None:
         if not isinstance(terms, dict):
             raise ArgumentTypeError(
-                f"terms={shown(terms)}: a dict from value to coefficient is wanted"
+                f"terms={shown(terms)}: must be a dict from value to coefficient"
             )
         self.terms = terms
 
@@ -72,7 +72,7 @@ def dot(weights: Iterable[float], values: Iterable[Expression]) -> Expression:
         raise PlanError(f"{len(weights)} weights for {len(values)} values")
     for w, value in zip(weights, values, strict=True):
         if not isinstance(value, Expression):
-            raise ArgumentTypeError(f"values hold {shown(value)}: plan values are wanted")
+            raise ArgumentTypeError(f"values hold {shown(value)}: all must be plan values")
         if w := w if type(w) is float else _number(w):
             for key, c in value.terms.items():
                 terms[key] = terms.get(key, 0.0) + c * w
@@ -82,7 +82,7 @@ def dot(weights: Iterable[float], values: Iterable[Expression]) -> Expression:
 def listed(name: str, values: Iterable[Any]) -> Sequence[Any]:
     """``values`` as a list or tuple; ArgumentTypeError where they cannot be iterated."""
     if not isinstance(values, Iterable):
-        raise ArgumentTypeError(f"{name}={shown(values)}: a list is wanted")
+        raise ArgumentTypeError(f"{name}={shown(values)}: must be a list")
     return values if isinstance(values, (list, tuple)) else list(values)
 
 
@@ -91,4 +91,4 @@ def _number(c: Any) -> float:
     try:
         return host_number(c)
     except ArgumentTypeError:
-        raise ArgumentTypeError(f"coefficient {shown(c)}: a number is wanted") from None
+        raise ArgumentTypeError(f"coefficient {shown(c)}: must be a number") from None

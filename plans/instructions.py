@@ -49,8 +49,8 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Combine:
-    """``out <- sum c value + sum c z(key)``; ``node`` is the state it claims to be, None for an
-    auxiliary value."""
+    """``out <- sum c value + sum c z(key)``; the value is a state at ``node``, or an
+    auxiliary value where ``node`` is None."""
 
     out: int
     terms: tuple[tuple[int, float], ...]
@@ -60,8 +60,8 @@ class Combine:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Noise ``z(key)``, key being the position in ``Plan.draws``: the interval of the path that it
-    stands for."""
+    """The interval of the path that noise ``z(key)`` is drawn for; the key is the position in
+    ``Plan.draws``."""
 
     start: Node
     end: Node
@@ -77,7 +77,7 @@ class PlanData:
         result: the value that the plan returns.
         nodes: the step boundaries, from noise to data (a step may hold several stages).
         draws: the noises, by key.
-        exactness: measured by the type check: ``exact`` (every claimed state has signal alpha and
+        exactness: measured by the type check: ``exact`` (every state has signal alpha and
             noise norm sigma), ``signal`` (alpha exact, the noise norm not), ``asymptotic``
             (neither, to rounding).
         defect: the largest relative mismatch seen by the type check.
@@ -124,8 +124,8 @@ class PlanData:
 
     @property
     def structure(self) -> tuple[tuple[object, ...], ...]:
-        """The plan without its numbers: plans of equal structure differ in coefficients and nodes
-        only."""
+        """The instructions without their numbers; plans of equal structure differ only in
+        coefficients and nodes."""
         rows: list[tuple[object, ...]] = []
         for i in self.code:
             if isinstance(i, Evaluate):

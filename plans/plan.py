@@ -1,4 +1,4 @@
-"""A compiled fixed-grid solver: built, compared, printed and saved without a network."""
+"""Plan: a compiled fixed-grid solver, which is compared, printed and saved without a network."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Plan(PlanData):
         return self.exactness
 
     def close(self, other: Plan, rtol: float = 1e-12) -> bool:
-        """True when both plans do the same to relative tolerance ``rtol`` of each instruction's
-        largest coefficient."""
+        """True when both plans have the same structure and coefficients equal to ``rtol`` of the
+        largest coefficient of each instruction."""
         instance("other", other, Plan, "a plan")
         number("rtol", rtol, 0.0)
         if (
@@ -55,7 +55,7 @@ class Plan(PlanData):
         return True
 
     def renamed(self, name: str) -> Plan:
-        """The same plan under another label."""
+        """The same plan with another name."""
         instance("name", name, str, "a text")
         return replace(self, name=name)
 

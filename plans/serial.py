@@ -67,7 +67,7 @@ def plan_fields(text: str) -> dict[str, Any]:
     if body[exactness] not in EXACTNESS:
         raise PlanError(f"exactness {body[exactness]!r}; allowed: {', '.join(EXACTNESS)}")
     if not isinstance(body["name"], str):
-        raise PlanError(f"the plan's name is {body['name']!r}; a text is wanted")
+        raise PlanError(f"the plan's name is {body['name']!r}; it must be a text")
     return {
         "code": tuple(_instruction_in(i, old) for i in _list(body["code"])),
         "start": _node_in(body["start"]),
@@ -145,8 +145,8 @@ def _node_in(body: Any) -> Node:
     alpha, sigma = _finite(body["alpha"]), _finite(body["sigma"])
     if not (alpha >= 0.0 <= sigma and alpha + sigma > 0.0):
         raise PlanError(
-            f"alpha={alpha}, sigma={sigma} is no point of a path; allowed are numbers of at "
-            "least 0, not both 0"
+            f"alpha={alpha}, sigma={sigma} is not a point of a path; both must be >= 0, and "
+            "one of them > 0"
         )
     return Node(
         alpha, sigma, *(None if body[key] is None else _number(body[key]) for key in _NODE[2:])
@@ -165,13 +165,13 @@ def _number(value: Any) -> float:
 
 def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_finite(value):
-        raise PlanError(f"{str(value)[:80]!r} is no finite number")
+        raise PlanError(f"{str(value)[:80]!r} is not a finite number")
     return float(value)
 
 
 def _int(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise PlanError(f"{value!r} is no index")
+        raise PlanError(f"{value!r} is not an index (an integer >= 0)")
     return value
 
 

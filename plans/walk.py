@@ -1,15 +1,16 @@
-"""The order walk: the order of a plan's steps in tenths of a second, without a network.
+"""The order walk: measures the order of a plan's steps without a network, in tenths of a second.
 
-Put ``x0 = q(lam)^k`` in place of the network (eps, v and velocity follow from the current state; z
-= 0). An exact step then maps ``alpha P_k`` to ``alpha P_k`` with
-``dP_k/dlam = kappa (lam^k - P_k)``, so ``P_0 = 1`` and ``P_k = lam^k - (k / kappa) P_{k-1}`` (kappa
-= 1 + tau^2, 1 for an ODE). The state is reset to that value at the last Combine claimed at each
-step boundary, stages are carried; what was missing is the local defect. Its slope under refinement,
-minus one, is the walked order. Necessary, not sufficient.
+Replace the prediction of the network by ``x0 = q(lam)^k`` (eps, v and velocity follow from the
+current state; z = 0). An exact step then maps ``alpha P_k`` to ``alpha P_k`` with
+``dP_k/dlam = kappa (lam^k - P_k)``, so ``P_0 = 1`` and ``P_k = lam^k - (k / kappa) P_{k-1}``
+(kappa = 1 + tau^2, 1 for an ODE). At the last state of each step boundary the difference from that
+value is the local defect, and the state is reset to the value; stages are carried along. The slope
+of the defect under refinement, minus one, is the walked order: a necessary condition for the order
+of the sampler, not a sufficient one.
 
-A jump (a state plus fresh noise and nothing else, to a noisier node: ancestral steps, churn) is
-exact in law; the walk carries the defect over it and starts again from the exact value there. A
-plan whose noise is put in by jumps alone solves the ODE between them: kappa is 1.
+A jump (a state plus fresh noise and nothing else, to a noisier node: ancestral steps, churn) has
+the exact law; the walk carries the defect across it and continues from the exact value there. A
+plan that adds noise by jumps only solves the ODE between them: kappa is 1.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ MOST_DEGREE, MOST_STEPS = 64, 100_000
 #: defects below this are rounding
 FLOOR = 1e-12
 
-#: ``int kappa dlam`` from one half log-SNR to a higher one (numbers or arrays, for the first),
-#: where the strength is not constant
+#: ``int kappa dlam`` from one half log-SNR (a number or an array) to a higher one, for a strength
+#: that is not constant
 Decay = Callable[[Any, float], Any]
 _X, _W = (
     (np.polynomial.legendre.leggauss(16)[0] + 1.0) / 2.0,
@@ -81,7 +82,7 @@ def _exact_values(
 
 
 def jumps(plan: Plan) -> dict[int, int]:
-    """The values made by adding noise to a less noisy state, and that state."""
+    """For each value made by adding noise to a less noisy state: that state."""
     claims: dict[int, Node] = {0: plan.start}
     found = {}
     for i in plan.code:
@@ -153,10 +154,10 @@ def walked_order(
     """
     if not callable(plan_of):
         raise ArgumentError(
-            f"plan_of={shown(plan_of)}: a function from a number of steps to a Plan is wanted"
+            f"plan_of={shown(plan_of)}: must be a function from a number of steps to a Plan"
         )
     if not isinstance(steps, (tuple, list)) or len(steps) != 2:
-        raise ArgumentError(f"steps={shown(steps)}: two numbers of steps are wanted")
+        raise ArgumentError(f"steps={shown(steps)}: must be two numbers of steps")
     if not integer("steps", steps[0], 1, MOST_STEPS) < integer("steps", steps[1], 1, MOST_STEPS):
         raise ArgumentError(f"steps={shown(steps)}: the second must be larger than the first")
     found = _slope(plan_of, kappa, degree, steps)

@@ -1,5 +1,4 @@
-"""The functions of k-diffusion with its signatures, and one function for every other sampler of the
-registry."""
+"""k-diffusion's functions with its signatures, and one for every other registered sampler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channels and second times of network calls: what a denoiser has, and how it is asked.
+"""Channels and second times of network calls: checks before a run, and the call itself.
 
 One network call may give several linear readings, ``p_c x + sum_i q_ci raw_i`` for each channel c
 with the same raw outputs. A denoiser lists them in ``channels``, ``("main",)`` where it has no such

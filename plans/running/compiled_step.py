@@ -1,13 +1,13 @@
-"""The loop as one function of tensors, for ``torch.compile``: the place in the run is a tensor, and
-every launch is the same expression.
+"""A step for ``torch.compile``: the step index is a tensor, and every launch is the same
+expression.
 
 ``advance`` follows a launch's own structure, which a compiler would specialise on, once a launch.
 Here all launches of a program are matrices of one shape, ``rows x columns``: the columns are the
 kept buffers, the state that was evaluated, the network's output and the step's noises, the rows are
 what the launch makes, the next state first, padded with zeros. A step picks its matrix by a tensor
 index, so coefficients are data of the graph, and one graph serves every step of every run of that
-shape. The evaluated state is an argument: an edited one counts as ``loop`` says, its difference
-being one more combination.
+shape. The evaluated state is an argument: the difference of an
+edited one (``loop``) is one more combination.
 """
 
 from __future__ import annotations

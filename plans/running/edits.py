@@ -1,5 +1,5 @@
-"""Which edits a state carries already: the difference of a replaced state is added to later states
-at the same node, once.
+"""Finds the edits that a state already contains: the difference of a replaced state is added to
+later states at the same node, once.
 
 A state descends from the states among its terms, auxiliary values looked through; where it is made
 of predictions alone, from the states that these were made at. An edit at evaluation k is carried by
@@ -18,16 +18,16 @@ from ..instructions import Combine, Evaluate
 
 
 class Roots(NamedTuple):
-    """What a value is made of: ``states`` among its terms, and the states where its predictions
-    were ``asked``."""
+    """Inputs of a value: the ``states`` among its terms, and the states ``evaluated`` for its
+    predictions."""
 
     states: tuple[int, ...]
-    asked: tuple[int, ...]
+    evaluated: tuple[int, ...]
 
 
 class Descent:
-    """Filled instruction by instruction; values are known by number, and numbers are in order of
-    their making."""
+    """Ancestors of every state, built instruction by instruction; values are identified by
+    number."""
 
     def __init__(self, start: Node) -> None:
         self.nodes: dict[int, Node] = {0: start}
@@ -37,26 +37,26 @@ class Descent:
         self._carriers: dict[int, set[int]] = {}
 
     def evaluate(self, e: Evaluate, number: int) -> None:
-        """An evaluated state carries the edit made there."""
+        """Record a network call: the evaluated state contains the edit made there."""
         self._carriers[number] = {e.state}
         for value, _, _ in e.outs:
             self._roots[value] = Roots((), (e.state,))
 
     def combine(self, i: Combine) -> None:
-        """A value and what it is made of."""
+        """Record a value and its inputs."""
         made = [self._roots[value] for value, c in i.terms if c != 0.0]
         states = tuple(dict.fromkeys(state for roots in made for state in roots.states))
-        asked = tuple(dict.fromkeys(state for roots in made for state in roots.asked))
+        evaluated = tuple(dict.fromkeys(state for roots in made for state in roots.evaluated))
         if i.node is None:
-            self._roots[i.out] = Roots(states, asked)
+            self._roots[i.out] = Roots(states, evaluated)
             return
         self.nodes[i.out] = i.node
         self._roots[i.out] = Roots((i.out,), ())
-        self._parents[i.out] = states or asked
+        self._parents[i.out] = states or evaluated
         self._age[i.out] = len(self._age)
 
     def carry(self, number: int, value: int) -> None:
-        """``value`` was given the edit of evaluation ``number``."""
+        """Record that the edit of evaluation ``number`` was added to ``value``."""
         self._carriers[number].add(value)
 
     def carries(self, number: int, value: int) -> bool:
@@ -67,12 +67,12 @@ class Descent:
         return self._reaches(value, lambda state: self.nodes[state] != node, carriers, first)
 
     def _reaches(
-        self, value: int, leaves: Callable[[int], bool], wanted: set[int], first: int
+        self, value: int, leaves: Callable[[int], bool], targets: set[int], first: int
     ) -> bool:
         open_, seen = [state for state in self._parents[value] if leaves(state)], set[int]()
         while open_:
             state = open_.pop()
-            if state in wanted:
+            if state in targets:
                 return True
             if state not in seen and self._age[state] > first:
                 seen.add(state)

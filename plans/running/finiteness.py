@@ -1,5 +1,4 @@
-"""What may go wrong in a run: network outputs of the wrong shape, and numbers that are not
-finite."""
+"""Runtime checks: number, shape and type of network outputs and noises; NaN and infinity."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from .lowering import Call
 
 
 class NumericalError(FewstepError, ArithmeticError):
-    """A NaN or infinity came from the network or the state; names the step, its time and the
+    """NaN or infinity in a network output or in the result; names the step, its time and the
     samples of the batch."""
 
     def __init__(self, what: str, step: int, t: float | None, samples: tuple[int, ...]) -> None:
@@ -30,7 +29,7 @@ def check_raws(raws: Sequence[Tensor], x: Tensor, count: int) -> None:
     check_count(raws, count)
     for raw in raws:
         if not _real(raw):
-            raise ArgumentError(f"the network returned {described(raw)}: real numbers are wanted")
+            raise ArgumentError(f"the network returned {described(raw)}; it must be real numbers")
         if raw.shape != x.shape:
             raise ArgumentError(
                 f"the network returned shape {tuple(raw.shape)} for a state of shape "
@@ -40,7 +39,7 @@ def check_raws(raws: Sequence[Tensor], x: Tensor, count: int) -> None:
 
 def check_count(raws: Sequence[Tensor], count: int) -> None:
     """ValueError unless ``raws`` are ``count`` tensors."""
-    # the first is quick: every step of every run comes here
+    # the first test is quick: this runs at every step
     listed = type(raws) is tuple or isinstance(raws, Sequence)
     if not listed or [raw for raw in raws if not isinstance(raw, Tensor)]:
         raise ArgumentError(
@@ -48,16 +47,18 @@ def check_count(raws: Sequence[Tensor], count: int) -> None:
         )
     if len(raws) != count:
         raise ArgumentError(
-            f"the denoiser returned {len(raws)} raw outputs, its coefficients say {count}"
+            f"the denoiser returned {len(raws)} raw outputs, but coefficients for {count}"
         )
 
 
 def check_noise(z: object, key: int, like: Tensor) -> None:
-    """ValueError unless ``z``, what a noise function gave for ``key``, is a tensor of real numbers
-    shaped like ``like``."""
+    """ValueError unless ``z``, returned by a noise function for ``key``, is a tensor of real
+    numbers shaped like ``like``."""
     if not isinstance(z, Tensor) or z.shape != like.shape or not _real(z):
-        wanted = f"a tensor of real numbers shaped like the state {tuple(like.shape)} is wanted"
-        raise ArgumentError(f"noise(key, like) returned {described(z)} for key {key}: {wanted}")
+        allowed = f"a tensor of real numbers shaped like the state {tuple(like.shape)}"
+        raise ArgumentError(
+            f"noise(key, like) returned {described(z)} for key {key}; it must be {allowed}"
+        )
 
 
 def _real(value: Tensor) -> bool:
@@ -117,4 +118,5 @@ def _finite(tensors: Sequence[Tensor]) -> bool:
 def _marks(tensors: Sequence[Tensor]) -> Tensor:
     """One number a sample: NaN where a number of it, in any of ``tensors``, is not finite, else
     0."""
-    return sum((t.detach() * 0.0).unsqueeze(-1).flatten(1).sum(1) for t in tensors)  # type: ignore[return-value]
+    marks = [(t.detach() * 0.0).unsqueeze(-1).flatten(1).sum(1) for t in tensors]
+    return torch.stack(marks).sum(0) if len(marks) > 1 else marks[0]

@@ -1,10 +1,10 @@
-"""The one loop. ``advance`` executes a launch; ``Cursor`` holds the place between two network
-calls; ``run`` drives it with a denoiser.
+"""The loop that runs every plan: ``advance`` executes one launch, ``Cursor`` stops between two
+network calls, and ``run`` drives a cursor with a denoiser.
 
 Scalars stay on the host, the model times are one device tensor made before the loop, buffers are
-allocated once, nothing synchronises with the device. A replaced state (``on_step``) is an edit: it
-replaces the evaluated state, and its difference is added to later states claimed at the same node,
-without which a corrector would undo it.
+allocated once, and nothing synchronises with the device. A state replaced by ``on_step`` is an
+edit: it replaces the evaluated state, and its difference is added to later states at the same node,
+because a corrector would undo it otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .step_state import StepState as StepState
 from .tensor_versions import edited, version
 
 if TYPE_CHECKING:
-    # what else drives a plan takes its type from here
+    # other modules that drive plans import the type from here
     from ...models.denoiser import Denoiser as Denoiser
 
 
@@ -122,8 +122,8 @@ def _check_apart(raws: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
 
 
 class Cursor:
-    """A run turned inside out: look at ``x_in`` and ``node``, call your network, hand its raw
-    outputs to ``step``."""
+    """A run controlled by its caller: read ``x_in`` and ``node``, call the network, give its raw
+    outputs to ``step``, until ``done``."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Cursor:
         """The network's input: ``input_scale`` times the state at ``node``. It must not be written
         into (``models.complete`` gives a network a copy)."""
         if self.call is None:
-            raise PlanError("the run is over: read result")
+            raise PlanError("the run is over; its state is in result")
         return self._value
 
     @property
@@ -181,12 +181,11 @@ class Cursor:
 
     @property
     def kept(self) -> tuple[Tensor, ...]:
-        """The further values that the program was lowered to keep; there at the end."""
+        """The values that the program was lowered to ``keep``; available at the end."""
         return tuple(self.state.slot(index) for index in self.program.kept)
 
     def fork(self) -> Cursor:
-        """A second cursor at this place with buffers of its own: what it does leaves this one
-        alone."""
+        """A copy of this cursor with its own buffers; the two run on independently."""
         other = copy(self)
         state = self.state
         slots = [None if slot is None else slot.clone() for slot in state.slots]
@@ -196,7 +195,7 @@ class Cursor:
         return other
 
     def step(self, raws: Sequence[Tensor]) -> None:
-        """Take the raw outputs of the network call that was due."""
+        """Execute the next launch with the raw outputs of the network call that was due."""
         if self.index + 1 == len(self.program.launches):
             raise PlanError("the run is over")
         if self.state.fresh:
@@ -206,13 +205,13 @@ class Cursor:
         self.advance(raws)
 
     def advance(self, raws: Sequence[Tensor]) -> None:
-        """``step`` with raw outputs that were checked."""
+        """``step`` for raw outputs that have been checked."""
         self.index += 1
         self._value = advance(self.state, self.index, raws)
 
     def replace(self, x: Tensor) -> None:
-        """Replace the current state by ``x``: an edit (a second one at the same place adds to the
-        first)."""
+        """Replace the current state by ``x``, an edit; a second edit at the same place adds to the
+        first."""
         current, call = self.x, self.call
         tensor("an edit of the state (what on_step or callback returns)", x)
         if x.shape != current.shape:
@@ -222,7 +221,7 @@ class Cursor:
         if call is not None:
             change, before = x.to(current) - current, self.state.edits.get(call.number)
             self.state.edits[call.number] = change if before is None else before + change
-        # never write into what is the caller's
+        # the caller's tensors are never written
         if self.state.fresh or current is self.state.slots[0]:
             current = self.state.slots[self.program.result if call is None else call.state] = x.to(
                 current, copy=True
@@ -258,7 +257,7 @@ def run(
     )
     flag("check", check)
     if on_step is not None and not callable(on_step):
-        raise ArgumentError(f"on_step={shown(on_step)}: a function is wanted")
+        raise ArgumentError(f"on_step={shown(on_step)}: must be a function")
     cursor = Cursor(plan, denoiser, x, noise)
     calls = cursor.program.calls
     precision = torch.float32 if x.device.type == "mps" else torch.float64

@@ -1,4 +1,5 @@
-"""Plan + a denoiser's numbers -> launches: one fused linear step between two network calls.
+"""Lowering: turns a plan and the numbers of a denoiser into launches, one fused linear step between
+two network calls.
 
 All Combines between two Evaluates become one launch with several outputs. A prediction is
 ``p x + sum q raw`` of the evaluated state and the network's raw outputs, so prediction type,
@@ -43,14 +44,15 @@ class Operand(NamedTuple):
     number: int
 
 
-Expression = dict[Operand, float]
+#: an expression over operands: ``sum c operand``
+Terms = dict[Operand, float]
 
 
 class Row(NamedTuple):
     """One output while lowering: ``slot <- sum c operand``."""
 
     slot: int
-    terms: Expression
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,8 @@ def _pack(rows: list[Row], call: Call | None) -> Launch:
 @dataclass(frozen=True)
 class Program:
     """A lowered plan: ``launches[k]`` runs before call k, the last one gives ``result``. ``slots``
-    counts buffers with the start state, ``kept`` are the buffers of the further values asked
-    for."""
+    is the number of buffers, the start state included; ``kept`` are the buffers of the values
+    to keep."""
 
     plan: Plan
     launches: tuple[Launch, ...]
@@ -175,7 +177,7 @@ class Program:
 def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
     """Bind ``plan`` to a denoiser's ``prediction``, ``coefficients`` and ``input_scale``.
 
-    ``keep`` are values to be there at the end beside the result (an error estimate, a second
+    ``keep`` are values to return beside the result (an error estimate, a second
     solution). Raises ConversionError where the network cannot give the kind that the plan asks for,
     naming the remedy, and PlanError where the denoiser has no such channel or no second time.
     """
@@ -187,7 +189,7 @@ def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program
 
 
 class Numbers(NamedTuple):
-    """What a denoiser says about one call: its ``input_scale``, and ``(p, (q_1, ...))`` of each
+    """Numbers of a denoiser at one call: its ``input_scale``, and ``(p, (q_1, ...))`` of each
     channel that is read."""
 
     scale: float
@@ -234,7 +236,7 @@ class _Lowering:
         self.plan, self.prediction, self.numbers, self.keep = plan, prediction, numbers, keep
         self.segments, self.evaluations = _segments(plan)
         self.last = self._last_uses()
-        self.expressions: dict[int, Expression] = {0: {Operand("slot", 0): 1.0}}
+        self.expressions: dict[int, Terms] = {0: {Operand("slot", 0): 1.0}}
         self.slot_of: dict[int, int] = {0: 0}
         self.free: list[int] = []
         self.busy: list[tuple[int, int]] = []  # (last launch that reads it, slot)
@@ -297,7 +299,7 @@ class _Lowering:
             self.expressions[value] = expression
 
     def _bind_combine(self, i: Combine, k: int) -> None:
-        expression: Expression = {}
+        expression: Terms = {}
         for value, c in i.terms:
             for operand, w in self.expressions[value].items():
                 expression[operand] = expression.get(operand, 0.0) + c * w

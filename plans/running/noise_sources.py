@@ -28,14 +28,14 @@ def noise_source(noise: Noise) -> NoiseSource | None:
         or getattr(given, "ndim", 1) == 0
     ):
         raise ArgumentError(
-            f"noise={shown(noise)}: a function (key, like), or tensors by key, is wanted"
+            f"noise={shown(noise)}: must be a function (key, like), or tensors by key"
         )
 
     def source(key: int, like: Tensor) -> Tensor:
         try:
             z = given[key]
         except (KeyError, IndexError):
-            raise PlanError(f"the plan wants noise {key}, {len(given)} given") from None
+            raise PlanError(f"the plan needs noise {key}, but {len(given)} are given") from None
         if tuple(getattr(z, "shape", ())) != tuple(like.shape):
             raise ArgumentError(
                 f"noise {key} must be of the state's shape {tuple(like.shape)}, got {described(z)}"

@@ -1,4 +1,5 @@
-"""A step as ``on_step`` sees it: the states around a network call, and its predictions."""
+"""StepState, the argument of ``on_step``: the states before and after a step, and the
+predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Outputs(Mapping[str, Tensor]):
-    """The evaluation just made, as any kind, computed when asked for.
+    """Predictions of the evaluation just made, as any kind; computed when read.
 
     ``outputs["x0"]``, ``outputs["eps"]``, ... are of the main channel,
     ``outputs["x0", "uncond"]`` of another; ``channels`` are those that were read.
@@ -58,13 +59,12 @@ class Outputs(Mapping[str, Tensor]):
 
 @dataclass
 class StepState:
-    """What ``on_step`` sees after each network call; return a tensor (or assign ``x_next``) to
+    """Argument of ``on_step`` after each network call; return a tensor (or assign ``x_next``) to
     replace the next state.
 
     Attributes:
         index: evaluation number, from 0.
-        node, next_node: where ``x`` was evaluated and where ``x_next`` will be (or has arrived,
-            after the last call).
+        node, next_node: the nodes of ``x`` and of ``x_next``.
         x, x_next: copies, safe to keep, (B, *shape).
         outputs: the prediction as any kind.
         nfe: network calls so far.

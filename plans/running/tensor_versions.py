@@ -1,7 +1,7 @@
-"""Whether a tensor was written into since it was last looked at.
+"""Detects whether a tensor was written into since an earlier moment.
 
-torch counts the writes to a tensor, except to one made under ``torch.inference_mode``: such a one
-counts nothing and raises when asked.
+torch counts the writes to a tensor, except to one made under ``torch.inference_mode``, which has
+no version counter and raises when it is read.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Transforms: a plan in, a plan out."""
+"""Transforms, which make a plan from a plan."""

@@ -1,17 +1,17 @@
-"""The analytic first step: the first network call of a finished plan replaced by a prediction known
-beforehand, one call fewer (Dockhorn et al. 2022, arXiv 2210.05475, sec. 3.3, "AFS").
+"""Analytic first step: replaces the first network call of a plan by a closed form and so saves one
+call (Dockhorn et al. 2022, arXiv 2210.05475, sec. 3.3, "AFS").
 
-At the start the state is nearly pure noise and says little about the sample, so the prediction is
-taken linear in it, with ``r^2 = alpha^2 + sigma^2``:
+At the start the state is nearly pure noise, so the prediction is taken linear in the state, with
+``r^2 = alpha^2 + sigma^2``:
 
     rule     x0                          eps              exact for
     prior    alpha x / r^2               sigma x / r^2    data N(0, I) (the score -x / r^2)
-    unit     alpha x / (r (r + sigma))   x / r            nothing: the noise is given norm 1 (zju-pi/diff-sampler)
+    unit     alpha x / (r (r + sigma))   x / r            nothing (zju-pi/diff-sampler)
     zero     0                           x / sigma        data that are 0 (arXiv 2312.07243)
 
-All agree where alpha = 0. The type check is done anew: a plan whose first prediction is not the
-network's does not map straight lines to straight lines, so its exactness is ``asymptotic`` and
-``defect`` says by how much the first states miss.
+``unit`` gives the noise norm 1. All agree where alpha = 0. The new plan is type-checked: it does
+not map straight lines to straight lines, so its exactness is ``asymptotic``, and ``defect`` is the
+mismatch of the first states.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ RULES = ("prior", "unit", "zero")
 
 
 def analytic_first_step(plan: Plan, rule: str = "prior") -> Plan:
-    """``plan`` with its first Evaluate made a Combine of the state by ``rule``. PlanError where no
-    other Evaluate is left."""
+    """``plan`` with its first Evaluate replaced by a Combine of the state by ``rule``. PlanError
+    where no other Evaluate is left, or where the first has two times."""
     if rule not in RULES:
         raise ArgumentError(unknown("afs", rule, RULES))
     if plan.nfe < 2:

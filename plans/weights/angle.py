@@ -6,15 +6,16 @@ Along a straight line (constant x0 and eps) u turns with the state,
 
     turned(phi) = cos(phi - phi_s) u_s - sin(phi - phi_s) w_s,
 
-so the polynomial goes through what is left, ``u - turned``, which is 0 at s. With d_j = phi_j -
+so the polynomial interpolates the remainder ``u - turned``, which is 0 at s. With d_j = phi_j -
 phi_s, d = phi_t - phi_s and the Lagrange basis l_j of all nodes in the variable q,
 
-    w_t = cos(d) w_s + sin(d) u_s + sum_{j != s} B_j (u_j - cos(d_j) u_s + sin(d_j) w_s),    B_j =
-        int_{phi_s}^{phi_t} l_j(q(phi)) dphi.
+    w_t = cos(d) w_s + sin(d) u_s + sum_{j != s} B_j (u_j - cos(d_j) u_s + sin(d_j) w_s),
+    B_j = int_{phi_s}^{phi_t} l_j(q(phi)) dphi.
 
-One node is DDIM (as there), a straight line is carried over to rounding whatever the nodes, and p
-nodes have order p. A polynomial through ``v / r`` itself has the order only: in one step from alpha
-= 0 to sigma = 0 it leaves all of the noise in. Nothing here is infinite at either end. With q = phi
+One node is DDIM (as in the paper), a straight line is exact to rounding for any nodes, and p nodes
+have order p. A polynomial through ``v / r`` itself has the same order but is not exact on straight
+lines: in one step from alpha = 0 to sigma = 0 it would leave all of the noise in the state. All
+terms are finite at both ends. With q = phi
 the integrals are those of Adams-Bashforth; in lam, rho and t they are quadrature in lam, where
 ``dphi = -dlam / (2 cosh lam)``.
 """

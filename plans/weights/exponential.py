@@ -1,5 +1,5 @@
-"""Weights of one step: exponential-Lagrange integrals, the one place where solver coefficients come
-from.
+"""Weights of one step by exponential-Lagrange integrals; all samplers take their coefficients from
+here.
 
 A step from s to t replaces the prediction by its interpolant through the nodes and integrates the
 kernel exactly,
@@ -9,19 +9,22 @@ kernel exactly,
 with l_j the Lagrange basis in the variable q in {lam, rho, t} (or the angle, for v),
 ``h = lam_t - lam_s``, ``kappa = 1 + tau^2``:
 
-    kind       carry                            K(v) dv                                       noise
-    x0         (sigma_t/sigma_s) e^{-tau^2 h}   alpha_t kappa e^{-kappa (lam_t - lam)} dlam   sigma_t sqrt(1 - e^{-2 tau^2 h})
-    eps        alpha_t/alpha_s                  alpha_t kappa drho                            tau sigma_t sqrt(e^{2h} - 1)
-    velocity   1                                dt                                            0
-    v          see ``plans.angle_weights``      dphi                                          0
+    kind      carry                           K(v) dv
+    x0        (sigma_t/sigma_s) e^{-tau^2 h}  alpha_t kappa e^{-kappa (lam_t - lam)} dlam
+    eps       alpha_t/alpha_s                 alpha_t kappa drho
+    velocity  1                               dt
+    v         see ``angle``                   dphi
+
+The noise is ``sigma_t sqrt(1 - e^{-2 tau^2 h})`` for x0, ``tau sigma_t sqrt(e^{2h} - 1)`` for eps
+and 0 for the others.
 
 (Lu et al. 2022, arXiv 2206.00927, eq. 3.4 and arXiv 2211.01095, eq. 9; Zhang & Chen 2022, arXiv
 2204.13902, eq. 15; Xue et al. 2023, arXiv 2309.05019, eq. 11). The weights are ``total * share_j``,
 where the total is ``int K dv`` in a form without cancellation, so a straight line
-``x = alpha x0 + sigma eps`` is carried over to rounding, and the shares sum to 1. In lam the shares
-follow from the moments ``k! phi_{k+1}`` (``plans.phi``) with z = -kappa h (x0) or h (eps); eps in
-rho and velocities in t are the case z = 0; the rest is quadrature. Where the kernel gathers in one
-point (x0 at sigma_t = 0) the share is l_j there.
+``x = alpha x0 + sigma eps`` is exact to rounding, and the shares sum to 1. In lam the shares
+follow from the moments ``k! phi_{k+1}`` (``phi``) with z = -kappa h (x0) or h (eps); eps in
+rho and velocities in t are the case z = 0; the rest is quadrature. Where the kernel is concentrated
+in one point (x0 at sigma_t = 0) the share is l_j there.
 """
 
 from __future__ import annotations
@@ -75,7 +78,7 @@ def weights(
             must be a node).
         variable: the variable of the interpolation; angle, ``atan2(sigma, alpha)``, goes with v
             only.
-        tau: strength of the noise put in, constant over the step; 0 is the ODE, 1 the reversed
+        tau: strength of the added noise, constant over the step; 0 is the ODE, 1 the reversed
             forward SDE. Needs a step toward data.
         t_of_lam: the schedule's map, float64 arrays to arrays; needed for two or more nodes with
             ``variable="t"``.
@@ -84,8 +87,8 @@ def weights(
             for x0 and h/2 for eps (SA-Solver).
 
     Nodes at infinity in ``variable`` have weight exactly 0. Where s or t is at infinity, all the
-    weight is on one node: the finite one that is furthest along, or the only one given. At sigma_t
-    = 0 no noise is put in (the carry of an x0 step is 0, an eps step has kappa = 1).
+    weight is on one node: the finite one furthest along the step, or the only one given. At sigma_t
+    = 0 no noise is added (the carry of an x0 step is 0, an eps step has kappa = 1).
 
     Raises:
         ValueError: x0 from sigma = 0 or eps from alpha = 0 (other kinds do it), nodes too close,
@@ -148,7 +151,7 @@ def _check(nodes: Sequence[Node], kind: str, variable: str, tau: float, moment: 
             f"variable='angle' goes with kind 'v', got kind={kind!r}; allowed for it: lam, rho, t"
         )
     if tau and kind == "v":
-        raise ArgumentError(f"tau={tau!r}: a step on v puts in no noise; use kind 'x0'")
+        raise ArgumentError(f"tau={tau!r}: a step on v adds no noise; use kind 'x0'")
     if moment is None:
         return
     if moment not in MOMENTS:
@@ -197,7 +200,7 @@ def _parts_eps(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
 
 def _parts_velocity(s: Node, t: Node, tau: float) -> tuple[float, float, float]:
     if tau:
-        raise ArgumentError(f"tau={tau!r}: a step on velocities puts in no noise; use kind 'x0'")
+        raise ArgumentError(f"tau={tau!r}: a step on velocities adds no noise; use kind 'x0'")
     total = t_gap(s, t)
     if not math.isfinite(total):
         raise ArgumentError(

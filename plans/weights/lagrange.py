@@ -1,4 +1,4 @@
-"""What all weights are made of: the Lagrange basis of the nodes of a step, and the result."""
+"""The Lagrange basis of the nodes of a step, and the weights of a step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Weights(NamedTuple):
 class Basis(NamedTuple):
     """The Lagrange basis of the nodes, all finite in ``variable`` like s and t: ``theta`` in units
     of the step from s, and ``scales[j] = prod_{i != j} (theta_j - theta_i)``, formed from the
-    distances themselves."""
+    distances (``node_distances``)."""
 
     theta: tuple[float, ...]
     scales: tuple[float, ...]

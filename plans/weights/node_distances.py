@@ -5,8 +5,7 @@ With ``d = sigma_a alpha_b - sigma_b alpha_a = (sigma_a - sigma_b) alpha_b + sig
 alpha_a)``, where both terms have one sign and differences of close floats are exact,
 
     lam_b - lam_a = log(1 + d / (sigma_b alpha_a)),    rho_b - rho_a = -d / (alpha_a alpha_b),
-    phi_b - phi_a = atan2(-d, alpha_a alpha_b + sigma_a sigma_b)    for the angle phi = atan2(sigma,
-                                                                    alpha).
+    phi_b - phi_a = atan2(-d, alpha_a alpha_b + sigma_a sigma_b),    phi = atan2(sigma, alpha).
 
 A difference of two logarithms would keep only ``h / (1e-16 |lam|)`` of its digits.
 """

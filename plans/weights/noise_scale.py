@@ -1,12 +1,14 @@
-"""Weights of the extended reverse-time SDE, whose strength is a function of the noise-to-signal
-ratio (Cui et al. 2023, arXiv 2309.06169).
+"""Weights of the extended reverse-time SDE, whose noise strength is a function of the
+noise-to-signal ratio (Cui et al. 2023, arXiv 2309.06169).
 
-With a noise scale ``Phi(rho) = rho G(rho)``, G not falling, a step from s to t on x0 predictions is
+With a noise scale ``Phi(rho) = rho G(rho)``, G non-decreasing, a step from s to t on x0
+predictions is
 
-    x_t = carry x_s + sum_j values_j D_j + noise z,    carry = (sigma_t / sigma_s) G_t / G_s,    noise = sigma_t sqrt(1 - (G_t / G_s)^2),
+    x_t = carry x_s + sum_j values_j D_j + noise z,
+    carry = (sigma_t / sigma_s) G_t / G_s,    noise = sigma_t sqrt(1 - (G_t / G_s)^2),
     values_j = alpha_t Phi_t int_{rho_t}^{rho_s} l_j(rho) d(-1 / Phi)
 
-with l_j the Lagrange basis in rho. It is the SDE of ``plans.weights`` with
+with l_j the Lagrange basis in rho. It is the SDE of ``exponential`` with
 ``1 + tau^2 = d log Phi / d log rho``; Phi = rho^p has the constant ``tau^2 = p - 1``: rho is the
 probability-flow ODE, rho^2 the reversed forward SDE.
 """
@@ -45,7 +47,7 @@ def power(p: float) -> NoiseScale:
     """``Phi = rho^p``, p >= 1."""
     if not 1.0 <= p < math.inf:
         raise ArgumentError(
-            f"p={p!r}: allowed 1 <= p < inf, otherwise noise would have to be taken out"
+            f"p={p!r}: allowed 1 <= p < inf, otherwise the step would have to remove noise"
         )
     return NoiseScale(
         lambda rho: (p - 1.0) * np.log(rho), lambda rho: np.full_like(rho, p - 1.0), p > 1.0

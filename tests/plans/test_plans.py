@@ -371,7 +371,7 @@ def test_a_stochastic_plan_wants_noise():
     plan = make("ddim", eta=1.0)
     with pytest.raises(PlanError, match="draws noise"):
         run(plan, Affine(VPLinear()), torch.zeros(2, 3))
-    with pytest.raises(PlanError, match="wants noise"):
+    with pytest.raises(PlanError, match="needs noise"):
         run(plan, Affine(VPLinear()), torch.zeros(2, 3), noise=[torch.zeros(2, 3)])
 
 
