@@ -6,16 +6,16 @@ import sys
 
 try:
     from .checks.commands import guarded
-except KeyboardInterrupt:  # before anything is there that could answer it
+except KeyboardInterrupt:  # before the handler of signals is there
     sys.exit(130)
 
 
 def start() -> int:
-    """The command of ``sys.argv``; also its imports may be interrupted."""
+    """Run the command of ``sys.argv``; its imports may be interrupted too."""
     from .cli import run
 
     return run()
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(start, "fewstep"))
+    sys.exit(guarded(start, "fewstep", show_traceback="--traceback" in sys.argv))

@@ -1,4 +1,4 @@
-"""What a command answers to an error: an exit code and one sentence."""
+"""Exit codes of commands, and the sentence that a command prints for an error."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .errors import FewstepError, UsageError
 
 OK, BUG, USAGE, BAD_INPUT, NUMERICAL, GATE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 143
 
-#: errors of libraries that read a user's files; named, since checks/ imports none of them
+#: libraries whose own errors say that a file is damaged; by name, as checks/ imports none of them
 READERS = {"safetensors", "safetensors_rust", "zipfile", "zlib", "yaml", "PIL"}
-#: a device without room: what is written stays, and the same command goes on
+#: the device is full: files that are finished stay, and the same command goes on
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
@@ -27,8 +27,8 @@ class Answer(NamedTuple):
 
 
 def answer(error: BaseException) -> Answer | None:
-    """The answer to ``error``; None where it is none of ours, of the system, or of a reader of
-    files: a fault of the program itself."""
+    """The exit code and sentence for an error of fewstep or of the environment (files, memory,
+    signals); None for anything else, which is a bug and shows its traceback."""
     if isinstance(error, KeyboardInterrupt):
         code, what = (
             (TERMINATED, "terminated")
@@ -36,10 +36,8 @@ def answer(error: BaseException) -> Answer | None:
             else (INTERRUPTED, "interrupted")
         )
         return Answer(code, f"{what}; run the same command again to go on")
-    if isinstance(error, ArithmeticError):
-        return Answer(NUMERICAL, str(error) or type(error).__name__)
     if isinstance(error, FewstepError):
-        return Answer(USAGE if isinstance(error, UsageError) else BAD_INPUT, str(error))
+        return Answer(_code(error), str(error) or type(error).__name__)
     if isinstance(error, OSError):
         return Answer(BAD_INPUT, _system(error))
     if short_of_memory(error):
@@ -48,18 +46,19 @@ def answer(error: BaseException) -> Answer | None:
             f"out of memory ({_first(error)}); smaller batches, sizes or numbers of samples "
             "need less",
         )
-    if isinstance(error, RecursionError):
-        return Answer(BAD_INPUT, "an input is nested too deeply")
-    if (
-        isinstance(error, (ValueError, EOFError))
-        or type(error).__module__.partition(".")[0] in READERS
-    ):
+    if type(error).__module__.partition(".")[0] in READERS:
         return Answer(BAD_INPUT, str(error) or type(error).__name__)
     return None
 
 
+def _code(error: FewstepError) -> int:
+    if isinstance(error, ArithmeticError):
+        return NUMERICAL
+    return USAGE if isinstance(error, UsageError) else BAD_INPUT
+
+
 def short_of_memory(error: BaseException) -> bool:
-    """Whether memory of the host or of a device is used up."""
+    """True if the host or a device ran out of memory."""
     text = str(error).lower()
     torch_says = isinstance(error, RuntimeError) and any(
         words in text for words in ("out of memory", "allocate memory", "enough memory")

@@ -1,10 +1,10 @@
-"""How a command runs and ends, whatever its streams are and whatever happens: an exit code, one
-sentence on stderr, nothing raw.
+"""Run a command: its streams, its signals, its exit code, and one sentence on stderr for an error.
 
-A stream that the process was started without (cron, daemons, ``>&-``) is the null device, so that
-no file which is opened later gets its number and with it the messages. A character that a
-terminal's encoding lacks is written as an escape. Ctrl-C and SIGTERM end a command with one line; a
-second one ends it at once.
+Errors of fewstep and of the environment are a sentence; anything else is a bug and shows its
+traceback. A stream that the process was started without (cron, daemons, ``>&-``) becomes the null
+device; otherwise a file that is opened later would get its number, and with it the messages. A
+character that the terminal's encoding lacks is written as an escape. Ctrl-C and SIGTERM end a
+command with one line; a second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from .answers import BAD_INPUT, BUG, INTERRUPTED, OK, TERMINATED, USAGE, Answer,
 
 
 class Stops:
-    """SIGINT and SIGTERM of a process: the first raises where the program is, the next ends the
-    process at once."""
+    """SIGINT and SIGTERM of a process: the first raises an exception, the next ends the process at
+    once."""
 
     def __init__(self) -> None:
         self.seen: type[KeyboardInterrupt] | None = None
 
     def watch(self) -> None:
-        """Take the signals; one that someone has already taken, or ignores (``nohup``), is left
-        alone."""
+        """Handle the signals, but for one that already has a handler or is ignored (``nohup``)."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number, before in (
@@ -48,11 +47,17 @@ class Stops:
         raise kind
 
 
-def guarded(run: Callable[[], int], name: str, *, process: bool = True) -> int:
-    """The exit code of ``run()``, or that of the error it ends with, which is said on stderr as
-    ``name: error: sentence``.
+def guarded(
+    run: Callable[[], int], name: str, *, process: bool = True, show_traceback: bool = False
+) -> int:
+    """Call ``run()`` and return its exit code, or that of the error it raises, which is printed on
+    stderr as ``name: error: sentence``.
 
-    ``process``: the whole process is this command, so that its signals may be taken.
+    Args:
+        run: the command.
+        name: of the program, for messages.
+        process: the whole process is this command, so its signals may be handled.
+        show_traceback: print the traceback of every error, not only of bugs.
     """
     stops = Stops()
     if process:
@@ -63,15 +68,16 @@ def guarded(run: Callable[[], int], name: str, *, process: bool = True) -> int:
     except SystemExit as stop:  # argparse has said what is wrong
         code = stop.code if isinstance(stop.code, int) else OK if stop.code is None else USAGE
     except BrokenPipeError:
-        # the reader of a pipe has gone: nothing is wrong, and nothing more can be said
+        # the reader of the pipe has closed it: no error, and nothing can be printed
         code = OK
     except BaseException as error:
-        code = _complain(stops.seen() if stops.seen is not None else error, name)
+        found = stops.seen() if stops.seen is not None else error
+        code = _complain(found, name, show_traceback)
     return _flushed(code, name)
 
 
 def tell(text: str, end: str = "\n") -> None:
-    """Write to stderr; a terminal that has gone is no reason to stop."""
+    """Write to stderr; a terminal that was closed is ignored."""
     try:
         sys.stderr.write(f"{text}{end}")
         sys.stderr.flush()
@@ -80,8 +86,8 @@ def tell(text: str, end: str = "\n") -> None:
 
 
 def ready_streams() -> None:
-    """Give the process the streams that it was started without, and an answer for every
-    character."""
+    """Open the streams that the process was started without, and escape characters that their
+    encoding lacks."""
     try:
         fd = os.open(os.devnull, os.O_RDWR)
         while fd < 3:
@@ -98,18 +104,19 @@ def ready_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(error: BaseException, name: str) -> int:
+def _complain(error: BaseException, name: str, show_traceback: bool) -> int:
+    """Print what went wrong; the exit code."""
     found = answer(error)
-    if found is None:
+    if found is None or show_traceback:
         tell("".join(traceback.format_exception(type(error), error, error.__traceback__)), end="")
-        found = Answer(BUG, f"a fault of {name} itself; please report it with the lines above")
+    if found is None:
+        found = Answer(BUG, f"a bug in {name}; please report it with the lines above")
     tell(f"{name}: error: {found.text}")
     return found.code
 
 
 def _flushed(code: int, name: str) -> int:
-    """``code``, after what was printed has left; a reader that has gone is no error, a full device
-    is one."""
+    """Flush stdout and return ``code``; a closed pipe is no error, a full device is one."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -126,7 +133,7 @@ def _flushed(code: int, name: str) -> int:
 
 
 def _silence() -> None:
-    """Nothing more goes to stdout, not even when the interpreter ends."""
+    """Send stdout to the null device, also what the interpreter flushes at its end."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -36,6 +36,7 @@ from fewstep.cli.config_file import read_config
 from fewstep.cli.options import parse_options
 from fewstep.jobs import devices, processes
 from fewstep.jobs.settings import MOST_SEEDS, parse_seeds, parse_size
+from fewstep.plans.running.loop import NumericalError
 
 POINTS = ["--model", "mixture", "--seeds", "0-3", "--batch", "2", "--steps", "2"]
 FEWSTEP = [sys.executable, "-m", "fewstep"]
@@ -64,7 +65,7 @@ class Strange(Exception):
 
 ANSWERS = [
     (ArgumentError("steps=0"), BAD_INPUT, "steps=0"),
-    (ZeroDivisionError("x"), NUMERICAL, "x"),
+    (NumericalError("NaN", 1, 0.5, (0,)), NUMERICAL, "NaN"),
     (
         OSError(errno.ENOSPC, "No space left on device", "a/b.png"),
         BAD_INPUT,
@@ -84,12 +85,9 @@ ANSWERS = [
         BAD_INPUT,
         "out of memory",
     ),
-    (RecursionError("maximum"), BAD_INPUT, "nested too deeply"),
-    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), BAD_INPUT, "0xff"),
     (SafetensorError("header"), BAD_INPUT, "header"),
     (zipfile.BadZipFile("no zip"), BAD_INPUT, "no zip"),
     (zlib.error("Error -3"), BAD_INPUT, "Error -3"),
-    (EOFError("end"), BAD_INPUT, "end"),
     (KeyboardInterrupt(), INTERRUPTED, "interrupted; run the same command again"),
     (Terminated(), TERMINATED, "terminated"),
 ]
@@ -113,6 +111,11 @@ def test_an_error_is_a_code_and_a_sentence(error, code, text, capsys):
         KeyError("k"),
         AttributeError("a"),
         TypeError("t"),
+        ValueError("v"),
+        ZeroDivisionError("z"),
+        EOFError("e"),
+        RecursionError("d"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
         AssertionError(),
         Strange("s"),
         RuntimeError("r"),
@@ -126,6 +129,34 @@ def test_a_fault_of_the_program_shows_where_it_is(error, capsys):
     assert guarded(fail, "prog", process=False) == BUG == 1
     said = capsys.readouterr().err
     assert "Traceback" in said and "in fail" in said and "please report it" in said
+
+
+def test_a_traceback_of_ours_is_shown_when_asked(tmp_path, capsys):
+    command = ["generate", "--out", str(tmp_path / "o"), "--model", "mnst"]
+    for flags in ([*command, "--traceback"], ["--traceback", *command]):
+        assert main(flags) == 3
+        said = capsys.readouterr().err
+        assert "Traceback" in said and "ModelError" in said
+        assert said.splitlines()[-1].startswith("fewstep: error: ") and "report" not in said
+    assert main(command) == 3
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+TYPOS = [
+    (["generate", "--out", "o", "--stepss", "3"], "--stepss 3; did you mean --steps?"),
+    (["generate", "--out", "o", "--sampeler=ddim"], "did you mean --sampler?"),
+    (["score", "x", "--skip-corupt"], "did you mean --skip-corrupt?"),
+    (["generat", "--out", "o"], "did you mean generate?"),
+    (["generate", "--out", "o", "--final", "zeros"], "did you mean zero?"),
+    (["plan", "ddim", "--qqqqqqqq"], "unrecognized arguments: --qqqqqqqq\n"),
+]
+
+
+@pytest.mark.parametrize(("command", "word"), TYPOS, ids=[word for _, word in TYPOS])
+def test_a_typo_names_the_nearest(command, word, capsys):
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert word in said and said.startswith("usage: fewstep")
 
 
 @pytest.mark.parametrize(("stop", "code"), [(0, 0), (2, 2), (None, 0), ("words", 2)])
