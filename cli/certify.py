@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ..checks import ArgumentError
-from ..checks.commands import tell
 from ..jobs.settings import plain_option
 from .certify_tables import DIFFUSERS, TABLES, Table, title
 from .options import parse_options
+from .progress import bar
 
 NAME = "certify"
 HELP = (
@@ -193,15 +192,17 @@ def chosen(
 
 
 def _measured(table: Table, cases: Sequence[Case]) -> Iterator[Any]:
-    """Certificates one by one; what is being measured is said on stderr if that is a terminal."""
-    shown = sys.stderr.isatty()
-    for k, (name, options) in enumerate(cases, 1):
-        if shown:
-            tell(f"\r\x1b[K{k}/{len(cases)} {title(name, options)}", end="")
-        found = table.measure(name, options)
-        if shown:
-            tell("\r\x1b[K", end="")
-        yield found
+    """Certificates one by one, with a progress bar that is cleared before each is printed."""
+    progress = bar(len(cases), "certificate", leave=False)
+    try:
+        for name, options in cases:
+            progress.set_postfix_str(title(name, options))
+            found = table.measure(name, options)
+            progress.update()
+            progress.clear()
+            yield found
+    finally:
+        progress.close()
 
 
 def _print_rows(

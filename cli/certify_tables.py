@@ -1,11 +1,11 @@
-"""The tables of ``fewstep certify``: what is measured, its columns, and the page of the
-documentation that holds it."""
+"""The tables of ``fewstep certify``: what is measured, the columns, rows as text and as JSON."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import option_text
@@ -18,82 +18,35 @@ if TYPE_CHECKING:
     from ..eval.certificates.table_floors import FloorCertificate
     from ..eval.certificates.third_party import ThirdParty
 
-ORDERS_PREFACE = """# Order certificates
-
-The declared order of every sampler, compared with two measurements: the *walked* order, found
-from the plan without a network, and the *measured* order, the slope of the error against exact
-solutions over the finest three step counts N whose error is above rounding. The exact solutions
-are a Gaussian mixture for deterministic samplers and the law of Gaussian data for stochastic
-ones, whose orders are weak orders. The constant is the error at the finest N times N^declared.
-NFE is the number of network calls of 10 steps to sigma = 0, predicted and counted. The verdict is
-`pass` where both orders are within 0.15 of the declared one (0.25 above order 3) and the calls
-agree; the walked order of a stochastic sampler may be higher. A sampler that declares 0 has no
-order, because its noise does not vanish with the step: only its calls are counted. This page is
-made by
-
-    fewstep certify --all --markdown > docs/certificates.md
-"""
-KINDS_PREFACE = """# Orders by prediction type, and rounding
-
-The measured order of every sampler with its default options (weak order for stochastic samplers)
-when the exact network predicts x0, eps, v, velocity or score: the slope between 160 and 320 steps
-(weak orders: 640 and 1280), or between the next coarser pair where the error is dominated by
-rounding. fp32, bf16: the largest difference between a run with states of that dtype and the same
-run in float64, over 20 steps to sigma = 0. The verdict is `pass` where the prediction types agree
-within 0.05 and all orders are within twice the tolerance of the certificate. This page is made by
-
-    fewstep certify --all --kinds --markdown > docs/certificates_kinds.md
-"""
-DIFFUSERS_PREFACE = """# Orders of diffusers' schedulers
-
-The measured order of the scheduler classes of diffusers. Their own code is run in float64 against
-exact scores, with exact states at the first eight calls and before the steps to sigma = 0.
-`claimed` is `solver_order` where a class has one; that of UniPC counts the nodes of the
-predictor, and the corrector adds one order. The multistep and singlestep DPM-Solver schedulers
-with `solver_order=3` measure as second order; `dpmpp_3m` and `dpmpp_3s` are the third-order
-methods (see [certificates](certificates.md)). This page is made by
-
-    fewstep certify --diffusers --all --markdown > docs/certificates_diffusers.md
-"""
-DRIVERS_PREFACE = """## Drivers
-
-Adaptive samplers have no order in steps. The slope of their error against the tolerance is
-measured instead: on the exact mixture, and for the SDE against the exact solution along one
-Brownian path. `picard` with tol = 0 and `pc` without a corrector must give the samples of a plan.
-"""
-FLOORS_PREFACE = """## Steps in t on a table
-
-On a table of noise levels (`DiscreteVP`) the derivative of the path jumps at each entry, so the
-error of a sampler that steps in t reaches a floor. The columns are the root mean square error
-against the exact flow on a table of 1,000 entries, by the number of steps, and the floor stated
-by `describe` and by a warning. The verdict is `pass` where the error at 160 steps is within a
-factor of 5 of the stated floor. Samplers that step in rho or lam have no floor.
-"""
-STRONG_PREFACE = """# Strong orders of stochastic samplers
-
-`strong`: the slope of the root mean square error against the exact solution on the same Brownian
-path (`noise="brownian"`), on Gaussian data, over 40 to 320 steps. `independent`: the same slope
-with independent noise, as a control. `error`: on the path, at 320 steps. The verdict is `pass`
-where the strong order is 0.5 or more and the control does not converge. Samplers whose noise
-strength varies with the noise level, or whose noise comes in jumps, are not listed. This page is
-made by
-
-    fewstep certify --all --strong --markdown > docs/certificates_strong.md
-"""
+#: the texts that begin the pages
+PREFACES = Path(__file__).parent / "prefaces"
 
 
 @dataclass(frozen=True)
 class Table:
-    """One kind of certificate: its columns, what measures a row, the row as cells and as a JSON
-    record, and the verdict."""
+    """One kind of certificate.
+
+    Attributes:
+        heads, widths: the columns.
+        name: of the text that begins its page, ``cli/prefaces/NAME.md``.
+        measure: makes a certificate from a name and options.
+        cells: the certificate as a row.
+        record: the certificate as strict JSON.
+        passed: its verdict.
+    """
 
     heads: tuple[str, ...]
     widths: tuple[int, ...]
-    preface: str
+    name: str
     measure: Callable[[str, dict[str, Any]], Any]
     cells: Callable[[Any], tuple[str, ...]]
     record: Callable[[Any], dict[str, Any]]
     passed: Callable[[Any], bool]
+
+    @property
+    def preface(self) -> str:
+        """The text that begins the page of the documentation."""
+        return (PREFACES / f"{self.name}.md").read_text(encoding="utf-8")
 
 
 def finite(numbers: dict[str, float]) -> dict[str, float | str]:
@@ -306,7 +259,7 @@ TABLES = {
     "orders": Table(
         ("sampler", "declared", "walked", "measured", "constant", "NFE", "exactness", "verdict"),
         (46, 8, 7, 8, 9, 7, 11, 7),
-        ORDERS_PREFACE,
+        "orders",
         _orders,
         order_cells,
         order_record,
@@ -315,7 +268,7 @@ TABLES = {
     "kinds": Table(
         ("sampler", "declared", "x0", "eps", "v", "velocity", "score", "fp32", "bf16", "verdict"),
         (46, 8, 5, 5, 5, 8, 5, 7, 7, 7),
-        KINDS_PREFACE,
+        "kinds",
         _kinds,
         prediction_types_cells,
         prediction_types_record,
@@ -324,7 +277,7 @@ TABLES = {
     "diffusers": Table(
         ("scheduler", "claimed", "measured", "error"),
         (60, 7, 8, 8),
-        DIFFUSERS_PREFACE,
+        "diffusers",
         _third_party,
         third_party_cells,
         third_party_record,
@@ -333,7 +286,7 @@ TABLES = {
     "drivers": Table(
         ("driver", "quantity", "found", "wanted", "verdict"),
         (20, 34, 8, 14, 7),
-        DRIVERS_PREFACE,
+        "drivers",
         _driver,
         driver_cells,
         driver_record,
@@ -342,7 +295,7 @@ TABLES = {
     "floors": Table(
         ("sampler", "declared", "40 steps", "160 steps", "640 steps", "stated", "verdict"),
         (20, 8, 9, 9, 9, 7, 7),
-        FLOORS_PREFACE,
+        "floors",
         _floor,
         floor_cells,
         floor_record,
@@ -351,7 +304,7 @@ TABLES = {
     "strong": Table(
         ("sampler", "strong", "independent", "error", "verdict"),
         (46, 6, 11, 8, 7),
-        STRONG_PREFACE,
+        "strong",
         _strong,
         strong_cells,
         strong_record,

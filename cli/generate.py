@@ -18,9 +18,10 @@ from pathlib import Path
 
 from ..checks.commands import tell
 from ..files import dumps
-from ..jobs.settings import FINALS, FORMATS
+from ..jobs.settings import FORMATS
+from .arguments import add_config, add_drawing
 from .options import job_options, parse_options
-from .progress import block_progress
+from .progress import BlockProgress
 from .settings import defaults_of, resolve
 
 HELP = "draw samples from a model into a folder"
@@ -29,57 +30,15 @@ MODEL = "mnist"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    """The flags; a flag that is not given is None, so that a --config file can speak."""
+    """The arguments of ``fewstep generate``."""
     p.add_argument("--out", required=True, type=Path, help="the folder to write to")
-    drawing_arguments(p)
+    add_drawing(p)
     p.add_argument(
         "--format",
         choices=FORMATS,
         help="png: a file a sample; npz: one a block (default png for pictures)",
     )
-    p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
-    p.add_argument("--json", action="store_true", help="print the manifest")
-
-
-def drawing_arguments(
-    p: argparse.ArgumentParser, seeds: str = "0-63", labels: str = "cycle"
-) -> None:
-    """The flags of what is drawn, from which model and how."""
-    p.add_argument("--model", help="a bundled name, `mixture` (exact), or a folder (default mnist)")
-    p.add_argument("--seeds", help=f"one a sample: 0-63, or 1,4,10-12 (default {seeds})")
-    p.add_argument(
-        "--batch",
-        type=int,
-        help="samples drawn together; part of what decides the bytes (default 64)",
-    )
-    p.add_argument("--sampler", help="see `fewstep samplers` (default dpmpp_2m)")
-    p.add_argument("--steps", type=int, help="grid steps (default 20)")
-    p.add_argument("--nfe", type=int, help="a budget of network calls instead of --steps")
-    p.add_argument("--grid", help="time grid (default auto: the model's own)")
-    p.add_argument("--final", choices=FINALS, help="where the grid ends (default zero)")
-    p.add_argument(
-        "-o",
-        "--option",
-        action="append",
-        metavar="KEY=VALUE",
-        help="an option of the sampler; may be repeated",
-    )
-    p.add_argument(
-        "--labels",
-        help="classes: cycle (seed modulo classes), random, none, or a list such as 7 or 0,1 "
-        f"(default {labels})",
-    )
-    p.add_argument(
-        "--cond",
-        help="safetensors file of the model's conditions by name, one row for all samples or one "
-        "a sample",
-    )
-    p.add_argument(
-        "--size",
-        help="of a sample in the network's own units, such as 64 or 64x96, for networks from "
-        "diffusers",
-    )
-    p.add_argument("--device", help="where the network runs (default: a GPU if there is one)")
+    add_config(p, "print the manifest")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -90,7 +49,8 @@ def execute(args: argparse.Namespace) -> int:
     defaults = {"model": MODEL, "option": {}, **defaults_of(generate, "progress")}
     settings = resolve(args, defaults)
     model, options = settings.pop("model"), job_options(settings.pop("option"), generate)
-    made = generate(model, args.out, progress=block_progress(), **settings, **options)
+    with BlockProgress() as progress:
+        made = generate(model, args.out, progress=progress, **settings, **options)
     if made.manifest is None:
         tell(f"{args.out}: this process is done; others have blocks left")
         return 0

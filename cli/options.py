@@ -42,7 +42,7 @@ def job_options(options: Mapping[str, Any], function: Callable[..., Any]) -> dic
     for key in options:
         if key in own:
             raise ArgumentError(
-                f"option {key!r} is no option of a sampler: give --{key.replace('_', '-')}"
+                f"option {key!r} is no option of a sampler, but an argument of its own: see --help"
             )
     return dict(options)
 

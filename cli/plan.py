@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..checks import ArgumentError, ScheduleError, unknown
+from ..checks import ScheduleError, unknown
 from ..jobs.settings import FINALS, checked
-from .options import parse_options
+from .options import job_options, parse_options
 
 if TYPE_CHECKING:
     from ..schedules.base import Schedule
@@ -25,6 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SAMPLER",
         help="a name of `fewstep samplers`, or another program's name for it",
     )
+    _add_schedule(parser)
+    _add_grid(parser)
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the sampler; repeatable",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="the plan as JSON, which Plan.from_json reads back exactly",
+    )
+
+
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    """Where the schedule comes from."""
     path = parser.add_mutually_exclusive_group()
     path.add_argument(
         "--model",
@@ -36,6 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a schedule class instead: VPLinear, EDM, Flow, DiscreteVP, ...",
     )
+
+
+def _add_grid(parser: argparse.ArgumentParser) -> None:
+    """How many times, and where they lie."""
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="grid intervals (default 20)")
     length.add_argument(
@@ -56,45 +79,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="begin at this time of the schedule instead of its largest",
     )
-    parser.add_argument(
-        "-o",
-        "--option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the sampler; repeatable",
-    )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="the plan as JSON, which Plan.from_json reads back exactly",
-    )
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print the plan. ValueError for names and numbers that make none, ModelError for a model that
-    is none."""
+    """Print the plan. Raises ArgumentError for names and numbers that make no plan, ModelError for
+    a model that cannot be read."""
     from ..engine import plan
 
     for name in ("steps", "nfe"):
         if getattr(args, name) is not None:
             checked(name, getattr(args, name))
-    options = parse_options(args.option)
-    for key in options:
-        if key in (
-            "steps",
-            "nfe",
-            "grid",
-            "final",
-            "start",
-            "times",
-            "sigmas",
-            "schedule",
-            "sampler",
-        ):
-            raise ArgumentError(
-                f"option {key!r} is no option of a sampler; see `fewstep plan --help`"
-            )
+    options = job_options(parse_options(args.option), plan)
     schedule = (
         named_schedule(args.schedule)
         if args.schedule

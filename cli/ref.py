@@ -16,15 +16,15 @@ import argparse
 from pathlib import Path
 
 from ..files import dumps
-from .progress import block_progress
-from .score import VALUE_RANGE
+from .arguments import add_batch, add_config, add_device, add_images
+from .progress import BlockProgress
 from .settings import defaults_of, resolve
 
 HELP = "make reference statistics of a data set"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    """The flags; a flag that is not given is None, so that a --config file can speak."""
+    """The arguments of ``fewstep ref``."""
     p.add_argument("source", nargs="?", help="a folder of pictures or npz files, or an npz file")
     p.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help="a .safetensors or .npz file"
@@ -44,20 +44,13 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="with --features: of a random subset of so many images where there are more (default "
         "50000)",
     )
-    p.add_argument("--batch", type=int, help="images in a block (default 64)")
-    p.add_argument(
-        "--skip-corrupt",
-        action="store_true",
-        default=None,
-        help="leave out images that cannot be read, and count them",
-    )
-    p.add_argument("--value-range", metavar="=LOW,HIGH", help=VALUE_RANGE)
+    add_batch(p, "images in a block (default 64)")
+    add_images(p)
     p.add_argument(
         "--note", help="a word about the data, kept in the file (default: the source's name)"
     )
-    p.add_argument("--device", help="where the network runs (default: a GPU if there is one)")
-    p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
-    p.add_argument("--json", action="store_true", help="print what the file carries")
+    add_device(p)
+    add_config(p, "print what the file carries")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -66,7 +59,8 @@ def execute(args: argparse.Namespace) -> int:
 
     defaults = {"source": None, **defaults_of(reference, "progress")}
     settings = resolve(args, defaults)
-    made = reference(settings.pop("source"), args.out, progress=block_progress(), **settings)
+    with BlockProgress() as progress:
+        made = reference(settings.pop("source"), args.out, progress=progress, **settings)
     if made is None:
         return 0  # not the first process
     if args.json:

@@ -23,33 +23,45 @@ from typing import TYPE_CHECKING
 
 from ..files import dumps
 from ..files.listing import printable
-from .generate import drawing_arguments
+from .arguments import add_config, add_drawing, add_images
 from .options import job_options, parse_options
-from .progress import block_progress
+from .progress import BlockProgress
 from .settings import defaults_of, resolve
 
 if TYPE_CHECKING:
     from ..jobs import ScoringResult
 
-#: said of samples whose labels were dealt out evenly
+#: printed for samples whose labels are evenly distributed
 BALANCED = (
-    "the classes are dealt out evenly: few such samples come nearer to the reference than "
-    "independent ones (`--labels random`)"
-)
-VALUE_RANGE = (
-    "black and white in floating point npy files, such as --value-range=0,1 or =0,255 (default: "
-    "-1,1, and they are checked)"
+    "the classes are evenly distributed: with few samples this lowers the distance, compared with "
+    "independent labels (`--labels random`)"
 )
 HELP = "score images, or a model, against a reference"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    """The flags; a flag that is not given is None, so that a --config file can speak."""
+    """The arguments of ``fewstep score``."""
     p.add_argument(
         "source",
         nargs="?",
         help="a folder of pictures or npz files, an npz file, or a folder of `fewstep generate`",
     )
+    _add_reference(p)
+    _add_numbers(p)
+    add_images(p)
+    p.add_argument(
+        "--allow-mismatch",
+        action="store_true",
+        default=None,
+        help="compare with statistics of another network or resize rule",
+    )
+    p.add_argument("--out", type=Path, help="a folder to keep features, settings and score in")
+    add_drawing(p, "0-1999", "random")
+    add_config(p, "print everything as JSON")
+
+
+def _add_reference(p: argparse.ArgumentParser) -> None:
+    """What is compared with what."""
     p.add_argument(
         "--ref",
         help="NAME:train or NAME:test (bundled), or a file of `fewstep ref` (default: the "
@@ -66,6 +78,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--held-out", help="a file of `fewstep ref --features` that calibrates memorization"
     )
+
+
+def _add_numbers(p: argparse.ArgumentParser) -> None:
+    """Intervals and numbers of samples."""
     p.add_argument("--level", type=float, help="of the intervals (default 0.95)")
     p.add_argument(
         "--resamples",
@@ -81,23 +97,6 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         type=int,
         help="at most so many samples where all pairs are formed (default 10000)",
     )
-    p.add_argument(
-        "--skip-corrupt",
-        action="store_true",
-        default=None,
-        help="leave out images that cannot be read, and count them",
-    )
-    p.add_argument("--value-range", metavar="=LOW,HIGH", help=VALUE_RANGE)
-    p.add_argument(
-        "--allow-mismatch",
-        action="store_true",
-        default=None,
-        help="compare with statistics of another network or resize rule",
-    )
-    p.add_argument("--out", type=Path, help="a folder to keep features, settings and score in")
-    drawing_arguments(p, "0-1999", "random")
-    p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
-    p.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -108,7 +107,8 @@ def execute(args: argparse.Namespace) -> int:
     defaults = {"option": {}, **defaults_of(score, "progress", "out")}
     settings = resolve(args, defaults)
     options = job_options(settings.pop("option"), score)
-    result = score(out=args.out, progress=block_progress(), **settings, **options)
+    with BlockProgress() as progress:
+        result = score(out=args.out, progress=progress, **settings, **options)
     if result is None:
         return 0  # not the first process
     print(dumps(result.record()) if args.json else text(result), end="" if args.json else "\n")

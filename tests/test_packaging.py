@@ -118,8 +118,9 @@ def test_the_wheel_holds_the_package_and_no_more(wheel):
     }
     weights = {name for name in weights if name.endswith((".json", ".safetensors"))}
     templates = {f"fewstep/{path.as_posix()}" for path in files() if "templates" in path.parts}
-    assert weights and templates
-    assert inside == code | weights | templates | {"fewstep/py.typed"}
+    texts = {f"fewstep/{path.as_posix()}" for path in files() if "prefaces" in path.parts}
+    assert weights and templates and texts
+    assert inside == code | weights | templates | texts | {"fewstep/py.typed"}
 
 
 def test_the_installed_wheel_is_what_runs(installed, tmp_path):

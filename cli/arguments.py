@@ -1,0 +1,76 @@
+"""Flags that several commands share. A flag that is not given is None, so that a --config file can
+set it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..jobs.settings import FINALS
+
+VALUE_RANGE = (
+    "black and white in floating point npy files, such as --value-range=0,1 or =0,255 (default: "
+    "-1,1, and they are checked)"
+)
+
+
+def add_drawing(p: argparse.ArgumentParser, seeds: str = "0-63", labels: str = "cycle") -> None:
+    """What is drawn, from which model and how."""
+    p.add_argument("--model", help="a bundled name, `mixture` (exact), or a folder (default mnist)")
+    p.add_argument("--seeds", help=f"one a sample: 0-63, or 1,4,10-12 (default {seeds})")
+    add_batch(p, "samples drawn together; part of what decides the bytes (default 64)")
+    p.add_argument("--sampler", help="see `fewstep samplers` (default dpmpp_2m)")
+    p.add_argument("--steps", type=int, help="grid steps (default 20)")
+    p.add_argument("--nfe", type=int, help="a budget of network calls instead of --steps")
+    p.add_argument("--grid", help="time grid (default auto: the model's own)")
+    p.add_argument("--final", choices=FINALS, help="where the grid ends (default zero)")
+    p.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        metavar="KEY=VALUE",
+        help="an option of the sampler; may be repeated",
+    )
+    p.add_argument(
+        "--labels",
+        help="classes: cycle (seed modulo classes), random, none, or a list such as 7 or 0,1 "
+        f"(default {labels})",
+    )
+    p.add_argument(
+        "--cond",
+        help="safetensors file of the model's conditions by name, one row for all samples or one "
+        "a sample",
+    )
+    p.add_argument(
+        "--size",
+        help="of a sample in the network's own units, such as 64 or 64x96, for networks from "
+        "diffusers",
+    )
+    add_device(p)
+
+
+def add_images(p: argparse.ArgumentParser) -> None:
+    """How image files are read."""
+    p.add_argument(
+        "--skip-corrupt",
+        action="store_true",
+        default=None,
+        help="leave out images that cannot be read, and count them",
+    )
+    p.add_argument("--value-range", metavar="=LOW,HIGH", help=VALUE_RANGE)
+
+
+def add_batch(p: argparse.ArgumentParser, text: str) -> None:
+    """--batch."""
+    p.add_argument("--batch", type=int, help=text)
+
+
+def add_device(p: argparse.ArgumentParser) -> None:
+    """--device."""
+    p.add_argument("--device", help="where the network runs (default: a GPU if there is one)")
+
+
+def add_config(p: argparse.ArgumentParser, json: str) -> None:
+    """--config and --json, which prints ``json``."""
+    p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
+    p.add_argument("--json", action="store_true", help=json)
