@@ -12,9 +12,9 @@ except KeyboardInterrupt:  # before the handler of signals is there
 
 def start() -> int:
     """Run the command of ``sys.argv``; its imports may be interrupted too."""
-    from .cli import run
+    from .cli import run_command
 
-    return run()
+    return run_command()
 
 
 if __name__ == "__main__":

@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Without ``argv`` the command is that of the process.
     """
     shown = "--traceback" in (sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: run(argv), "fewstep", process=argv is None, show_traceback=shown)
+    return guarded(lambda: run_command(argv), "fewstep", process=argv is None, show_traceback=shown)
 
 
-def run(argv: Sequence[str] | None = None) -> int:
+def run_command(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are raised."""
     whole, commands = parsers()
     args = whole.parse(argv, commands)

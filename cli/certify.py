@@ -16,8 +16,8 @@ from .progress import bar
 
 NAME = "certify"
 HELP = (
-    "measure the order of samplers against exact solutions; exit code 5 when one misses what it "
-    "declares"
+    "measure the order of samplers against exact solutions; exit code 5 if a declared order is "
+    "missed"
 )
 MISSED = 5
 
@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Measure and print; 5 when one misses. ValueError for unknown names and options, before
-    anything is computed."""
+    """Measure and print; exit code 5 if a sampler fails. Raises FewstepError for unknown names and
+    options before anything is computed."""
     work = parts(args)
     found: list[tuple[Table, list[Any]]] = []
     for k, (table, cases) in enumerate(work):
@@ -91,7 +91,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def parts(args: argparse.Namespace) -> list[tuple[Table, list[Case]]]:
-    """The tables that were asked for, with their cases: drivers have one of their own."""
+    """The requested tables with their cases; drivers have their own table."""
     options = parse_options(args.option)
     what = next(
         (name for name in ("kinds", "strong", "diffusers") if getattr(args, name)), "orders"
@@ -102,7 +102,7 @@ def parts(args: argparse.Namespace) -> list[tuple[Table, list[Case]]]:
         cases = chosen(
             args.samplers, args.all, options, only_plans=True, only_stochastic=what == "strong"
         )
-        # every kind of network takes as long as a certificate: the defaults alone
+        # each kind of network takes as long as a certificate, so only defaults are measured
         if what == "kinds" and args.all:
             cases = [case for case in cases if not case[1]]
         return [(TABLES[what], cases)]
@@ -141,7 +141,7 @@ def foreign(classes: Sequence[str], everything: bool, options: Mapping[str, Any]
     """The scheduler classes to measure."""
     if everything == bool(classes):
         raise ArgumentError(
-            "--diffusers wants class names (for instance DEISMultistepScheduler), or --all"
+            "--diffusers needs class names (for instance DEISMultistepScheduler), or --all"
         )
     return (
         list(DIFFUSERS)
@@ -158,7 +158,7 @@ def chosen(
     only_plans: bool = False,
     only_stochastic: bool = False,
 ) -> list[Case]:
-    """What to certify: the given options, or the defaults and the variants."""
+    """The cases to certify: the given options, or the defaults and the variants."""
     from ..eval.certificates.strong_orders import no_strong_order
     from ..samplers import SamplerError, get, make_options, names
 
@@ -180,12 +180,12 @@ def chosen(
             cases.extend([] if only_plans else [(name, {})])
             continue
         for variant in (options,) if options else ({}, *sampler.variants):
-            made = make_options(sampler, variant)  # refuses what it does not have
+            made = make_options(sampler, variant)  # raises for an unknown option
             if not (only_stochastic and no_strong_order(name, made)):
                 cases.append((name, dict(variant)))
     if not cases:
         raise SamplerError(
-            f"{', '.join(samplers)}: there is nothing of this kind to measure (drivers have "
+            f"{', '.join(samplers)}: nothing of this kind can be measured (drivers have "
             "no fixed plan)"
         )
     return cases

@@ -1,5 +1,4 @@
-"""A --config file: YAML or JSON that someone wrote, read as plain values; whatever is wrong with it
-is one ArgumentError."""
+"""Reading of ``--config`` files: YAML or JSON with plain values. Any defect is an ArgumentError."""
 
 from __future__ import annotations
 
@@ -9,19 +8,19 @@ from typing import Any
 from ..checks import ArgumentError
 from ..checks import shown as shown
 
-#: bytes of a file of settings
+#: bytes of the largest file that is read
 LARGEST = 1 << 20
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """A mapping from a YAML (or JSON) file, ``-`` in its names as ``_``. ArgumentError where it is
-    none or says a name twice."""
+    """The mapping in a YAML (or JSON) file; ``-`` in a name becomes ``_``. Raises ArgumentError for
+    anything else and for a duplicate name."""
     import yaml
 
     with Path(path).open("rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
-        raise ArgumentError(f"{str(path)!r} is larger than {LARGEST} bytes: no file of settings")
+        raise ArgumentError(f"{str(path)!r} is larger than {LARGEST} bytes: not a file of settings")
     try:
         found = yaml.load(data.decode(), Loader=_loader())
     except RecursionError:
@@ -32,17 +31,17 @@ def read_config(path: str | Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError as error:
         raise ArgumentError(
-            f"{str(path)!r} is not readable YAML: it is no UTF-8 ({error.reason} at byte "
+            f"{str(path)!r} is not readable YAML: it is not UTF-8 ({error.reason} at byte "
             f"{error.start})"
         ) from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-        # of PyYAML's own readers of tags, dates and numbers
+        # raised by PyYAML's readers of tags, dates and numbers
         raise ArgumentError(
-            f"{str(path)!r} is not readable YAML: a value is not what its tag or its form says"
+            f"{str(path)!r} is not readable YAML: a value does not fit its tag or its form"
         ) from None
     if not isinstance(found, dict):
         raise ArgumentError(
-            f"{str(path)!r} holds a {type(found).__name__}; wanted are settings, one `name: "
+            f"{str(path)!r} holds a {type(found).__name__}; must hold settings, one `name: "
             "value` a line"
         )
     out: dict[str, Any] = {}
@@ -55,12 +54,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def _loader() -> Any:
-    """PyYAML's safe loader, made to refuse what it takes in silence: a name given twice, and
-    aliases, which settings do not need and by which a short text becomes an endless one."""
+    """PyYAML's safe loader that also refuses duplicate names and aliases; aliases are not needed in
+    settings and let a short text grow without bound."""
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-        """Plain values, each written out, each name of a mapping once."""
+        """Plain values; no aliases, no duplicate names."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):

@@ -6,9 +6,9 @@ manifest.
         order=3 --labels 7
     accelerate launch -m fewstep generate --out digits --seeds 0-49999
 
-Run again after a stop, the same command goes on where it was: seeds are cut into blocks of --batch,
-whole blocks are kept, and the bytes are those of an unbroken run. Several processes, as accelerate,
-torchrun or mpirun start them, share the blocks.
+If the command is stopped, run it again to go on: seeds are cut into blocks of --batch, finished
+blocks are kept, and the bytes are those of an unbroken run. Seeds may be added at the end. Several
+processes, as started by accelerate, torchrun or mpirun, share the blocks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """The command."""
+    """Run the command."""
     from ..jobs import generate
 
     args.option = parse_options(args.option) if args.option else None

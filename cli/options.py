@@ -15,15 +15,15 @@ from ..jobs.settings import option_value
 def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
     """``["order=3", "variant=bh1"]`` as ``{"order": 3, "variant": "bh1"}``.
 
-    A value that reads as a Python literal is one, anything else is a string. ValueError for a text
-    without ``=`` or without a name before it, and for a name given twice.
+    A value that is a Python literal is read as one, anything else is a string. Raises ArgumentError
+    for a text without ``=`` or without a name before it, and for a name given twice.
     """
     out: dict[str, Any] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not key.isidentifier():
-            raise ArgumentError(f"option {text!r}: KEY=VALUE is wanted, for instance order=3")
+            raise ArgumentError(f"option {text!r}: must be KEY=VALUE, for instance order=3")
         if key in out:
             raise ArgumentError(f"option {text!r}: {key} is given twice")
         out[key] = option_value(key, _value(value.strip()))
@@ -31,7 +31,7 @@ def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
 
 
 def option_text(options: Mapping[str, Any]) -> str:
-    """The inverse, for people: ``order=3 variant=bh1``."""
+    """Options as text: ``order=3 variant=bh1``."""
     return " ".join(f"{key}={value}" for key, value in options.items())
 
 
@@ -50,7 +50,7 @@ def job_options(options: Mapping[str, Any], function: Callable[..., Any]) -> dic
 def _value(text: str) -> Any:
     try:
         with warnings.catch_warnings():
-            # "1if" and "\\d" are words here, not programs with a slip
+            # "1if" and "\\d" are words here: no warnings about their syntax
             warnings.simplefilter("ignore")
             return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

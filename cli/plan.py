@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ..schedules.base import Schedule
 
 NAME = "plan"
-HELP = "print the plan of a sampler: every network call and every combination, with its numbers"
-#: the model whose path is used where none is named
+HELP = "print the plan of a sampler: every network call and linear combination, with coefficients"
+#: the model whose schedule is used if none is named
 DEFAULT_MODEL = "mnist"
 
 
@@ -121,8 +121,8 @@ def named_schedule(name: str) -> Schedule:
 
 
 def model_schedule(name_or_folder: str) -> Schedule:
-    """The path of a model; that of our own format is read from config.json without the weights.
-    Raises ModelError."""
+    """The schedule of a model; for models in fewstep's format it is read from config.json, without
+    the weights. Raises ModelError."""
     from ..models import ModelError, load
     from ..models.weights import CONFIG, FORMAT, MIXTURE, locate, read_json
 

@@ -1,5 +1,4 @@
-"""Make reference statistics: mean and covariance of the features of a data set, with what they were
-made of.
+"""Make reference statistics: mean and covariance of the features of a data set, and their origin.
 
     fewstep ref photos --extractor mnist --out photos.safetensors
     fewstep ref train.npz --extractor mnist --features --out train.safetensors
@@ -50,11 +49,11 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "--note", help="a word about the data, kept in the file (default: the source's name)"
     )
     add_device(p)
-    add_config(p, "print what the file carries")
+    add_config(p, "print what the file holds")
 
 
 def execute(args: argparse.Namespace) -> int:
-    """The command."""
+    """Run the command."""
     from ..jobs import reference
 
     defaults = {"source": None, **defaults_of(reference, "progress")}

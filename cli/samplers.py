@@ -1,5 +1,5 @@
-"""``fewstep samplers``: what there is, one sampler in detail, and what other programs' names mean
-here."""
+"""``fewstep samplers``: the list of samplers, one sampler in detail, and the names of other
+programs."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print the list, one description or the aliases found. ValueError, with the nearest match,
-    where there is none."""
+    """Print the list, one description, or the aliases found. Raises SamplerError, with the nearest
+    match, for an unknown name."""
     if args.find is not None:
         return _print_aliases(args.find, args.json)
     if args.name is not None:
@@ -61,8 +61,8 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def summary(name: str) -> dict[str, Any]:
-    """``describe(name)`` with the family (the module that writes its plan) and the network calls
-    that a further step costs."""
+    """``describe(name)`` with the family (the module of its build function) and the network calls
+    of a further step."""
     from ..samplers import describe, get
 
     return {
@@ -73,8 +73,8 @@ def summary(name: str) -> dict[str, Any]:
 
 
 def nfe_per_step(name: str) -> float | None:
-    """Network calls that each further step costs, the start-up left out; None for a driver, whose
-    calls depend on the data."""
+    """Network calls of each further step, without the start-up; None for a driver, whose calls
+    depend on the data."""
     from ..samplers import build, get
     from ..schedules import Flow, VPLinear
     from ..schedules.grids.construction import grid

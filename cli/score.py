@@ -8,11 +8,11 @@ wrote), or a model as it draws.
         photos-score
     accelerate launch -m fewstep score digits
 
-The reference of images that a bundled model drew is by default the training set of that model
-(`mnist:train`); distances carry the name of the network that they are measured with, FD-mnist.
-Several processes, as accelerate, torchrun or mpirun start them, share the blocks of --batch images;
-the result is the same for any number of them. Run again after a stop, the same command goes on
-where it was; with --out the features stay, and other metrics of the same images are quick.
+The default reference of images drawn by a bundled model is its training set (`mnist:train`).
+Distances carry the name of the feature network, as in FD-mnist. Several processes, as started by
+accelerate, torchrun or mpirun, share the blocks of --batch images; the result is the same for any
+number of them. If the command is stopped, run it again to go on; with --out the features are kept,
+and other metrics of the same images are quick.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _add_numbers(p: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """The command."""
+    """Run the command."""
     from ..jobs import score
 
     args.option = parse_options(args.option) if args.option else None

@@ -1,4 +1,4 @@
-"""Scores as a small table for people."""
+"""Scores as a table of text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..eval.scoring.ratings import Rating
 from ..eval.scoring.scores import Scores
 from ..jobs.metric_names import title
 
-#: numbers that the line below the table leaves out, and how the others are said
+#: details left out of the lines below the table, and the names of others in them
 SILENT = ("splits", "classes", "subset_size", "part_std")
 SAID = {
     "perfect_model": "a perfect model would score about",
@@ -18,7 +18,7 @@ HEADS = ("metric", "value", "less its bias", "interval", "samples", "how")
 
 
 def table(scores: Scores) -> str:
-    """All metrics, then the notes."""
+    """One row a metric, then the notes."""
     titles = {name: title(name, scores.generated) for name in scores.ratings}
     rows = [HEADS] + [_row(titles[name], rating) for name, rating in scores.ratings.items()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, hashed, read as JSON."""
+"""Files: atomic writes, hashes, JSON, arrays, pictures and listings of folders."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Numpy arrays from files that someone else wrote. A header is checked against the bytes that
-follow it before anything is allocated.
+"""Reading npy and npz files from untrusted sources. A header is checked against the number of bytes
+that follow it before memory is allocated.
 
-Read are plain numbers and texts, in C or Fortran order, of either byte order (they come in the
-machine's). Pickled objects are never read.
+Numbers and texts are read, in C or Fortran order and either byte order (converted to the native
+one). Pickled objects are never read.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ..checks import ArgumentError
 MAGIC = b"\x93NUMPY"
 #: kinds of dtype that are read: booleans, integers, floating point numbers, texts
 KINDS = "biufU"
-#: no compression of a zip archive saves more than this
+#: the largest compression ratio of deflate
 DEFLATE = 1032
 
 
 class ArrayError(ArgumentError):
-    """A file of arrays that is damaged, or whose header is not true."""
+    """A file of arrays that is damaged, or whose header disagrees with its size."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before an array's values: its shape and dtype; ``length``: bytes of the header
+    """Header of an npy file: shape and dtype of the array, and ``length``, the bytes of the header
     itself."""
 
     shape: tuple[int, ...]
@@ -58,21 +58,21 @@ def npz_names(path: str | Path) -> tuple[str, ...]:
 
 
 def npz_header(path: str | Path, name: str) -> Header:
-    """Shape and dtype of an array that is not read; its size agrees with them. Raises
+    """Shape and dtype of an array, checked against its size; the values are not read. Raises
     ArrayError."""
     with _Archive(path) as archive:
         return archive.header(name)
 
 
 def npy_header(path: str | Path) -> Header:
-    """Shape and dtype of an npy file that is not read; its size agrees with them. Raises
+    """Shape and dtype of an npy file, checked against its size; the values are not read. Raises
     ArrayError, OSError."""
     with Path(path).open("rb") as file:
         return _header(file, Path(path).stat().st_size, repr(str(path)))
 
 
 class _Archive:
-    """A zip archive of npy files, whose directory is not believed."""
+    """A zip archive of npy files; the sizes in its directory are checked."""
 
     def __init__(self, path: str | Path | IO[bytes]) -> None:
         try:
@@ -83,7 +83,7 @@ class _Archive:
         self.sizes = {info.filename.removesuffix(".npy"): info for info in infos}
         if len(self.sizes) != len(infos):
             self.zip.close()
-            raise ArrayError("not an npz file of plain arrays: a name stands there twice")
+            raise ArrayError("not an npz file of plain arrays: duplicate name")
 
     def __enter__(self) -> _Archive:
         return self
@@ -104,7 +104,7 @@ class _Archive:
         try:
             with self.zip.open(self.sizes[name]) as file:
                 made = _read(file, self._size(name), repr(name))
-                file.read(1)  # the end of the member, where its checksum is compared
+                file.read(1)  # reaches the end of the member, where zipfile compares the checksum
                 return made
         except ArrayError:
             raise
@@ -120,8 +120,8 @@ class _Archive:
         return info.file_size
 
 
-#: what a damaged file makes zipfile and numpy raise (RuntimeError: encrypted; NotImplementedError,
-#: one of them: unknown compression)
+#: errors of zipfile and numpy for a damaged file (RuntimeError: encrypted, or, as its subclass
+#: NotImplementedError, unknown compression)
 _DAMAGE = (
     OSError,
     ValueError,
@@ -141,7 +141,7 @@ def _said(error: BaseException) -> str:
 
 
 def _header(file: IO[bytes], size: int, what: str) -> Header:
-    """The header of an array in ``size`` bytes."""
+    """The header of an array that takes ``size`` bytes."""
     try:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0), (3, 0)):

@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all.
+"""Atomic writes: a file appears with its whole content or not at all.
 
-A file is written under a name of its own, ``NAME.PID-RANDOM.partial``, forced to the disk and
-renamed. Its writer holds a lock on it, so that what a killed process left can be told from what
-another process is writing.
+A file is written under a temporary name, ``NAME.PID-RANDOM.partial``, synced to the disk and
+renamed. The writer holds a lock on it, so a file that a killed process left can be told from one
+that another process is writing.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import IO
 from ..checks import ArgumentError
 
 PARTIAL = ".partial"
-#: Windows has no ``fcntl``; it refuses to remove a file that is open, and that is the lock there
+#: Windows has no ``fcntl``; there, a file that is open cannot be removed, which serves as the lock
 POSIX = os.name == "posix"
 
 
 def write(path: str | Path, data: bytes | memoryview) -> None:
-    """Write ``data`` to ``path``; missing folders are made. OSError names the file, and then
-    nothing is left behind."""
+    """Write ``data`` to ``path``; missing folders are made. Raises OSError that names the file, and
+    leaves nothing behind."""
     with writing(path) as file:
         file.write(data)
 
 
 def create(path: str | Path, data: bytes | memoryview) -> bool:
-    """As ``write``, but only where nothing has the name ``path``: False where something has it,
-    which is left as it is.
+    """Like ``write``, but only if ``path`` does not exist; returns False if it does, and leaves it
+    unchanged.
 
-    Of several processes that create one path at once, one gets True.
+    If several processes create the same path at once, exactly one gets True.
     """
     try:
         with writing(path, _put_new) as file:
@@ -46,17 +46,17 @@ def create(path: str | Path, data: bytes | memoryview) -> bool:
 def writing(
     path: str | Path, put: Callable[[Path, Path], None] | None = None
 ) -> Iterator[IO[bytes]]:
-    """A file to write to, which becomes ``path`` when the block ends without an error and is
+    """Context manager: a file that is renamed to ``path`` if the block ends without an error, and
     removed otherwise.
 
-    ``put(partial, path)`` gives it its name; by default what has the name is replaced.
+    ``put(partial, path)`` renames it; the default replaces an existing file.
     """
     path, put = Path(path), put or os.replace
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise ArgumentError(
-            f"{str(path)!r} cannot be written: {error.filename!r} is no folder"
+            f"{str(path)!r} cannot be written: {error.filename!r} is not a folder"
         ) from error
     partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
     file = _locked(partial)
@@ -77,8 +77,8 @@ def writing(
 
 
 def remove_partials(folder: str | Path) -> None:
-    """Remove what killed processes left in ``folder`` (not below it); files that a process is
-    writing stay."""
+    """Remove temporary files of killed processes in ``folder`` (not below it); files that a process
+    is writing stay."""
     for partial in Path(folder).glob(f"*{PARTIAL}"):
         try:
             with partial.open("rb") as file:
@@ -87,14 +87,14 @@ def remove_partials(folder: str | Path) -> None:
                     partial.unlink()
             if not POSIX:
                 partial.unlink()
-        except OSError:  # in use, or gone
+        except OSError:  # in use, or already removed
             continue
 
 
 def _put_new(partial: Path, path: Path) -> None:
-    """Give a file its name where it is free. FileExistsError where it is not."""
+    """Rename a file to a name that must be free. Raises FileExistsError if it is not."""
     if not POSIX:
-        os.rename(partial, path)  # refuses a name that is taken
+        os.rename(partial, path)  # fails if the name is taken
         return
     try:
         os.link(partial, path)
@@ -109,15 +109,15 @@ def _put_new(partial: Path, path: Path) -> None:
 
 
 def _locked(partial: Path) -> IO[bytes]:
-    """A new file at ``partial`` with its lock. Made again where ``remove_partials`` came between
-    the two."""
+    """A new file at ``partial``, locked. It is made again if ``remove_partials`` removed it before
+    the lock was taken."""
     while True:
         file = partial.open("xb")
         if not POSIX:
             return file
         try:
             _lock(file)
-        except BlockingIOError:  # ``remove_partials`` looks at it at this moment
+        except BlockingIOError:  # ``remove_partials`` is checking it right now
             pass
         except OSError:  # a file system without locks
             return file
@@ -129,7 +129,7 @@ def _locked(partial: Path) -> IO[bytes]:
 
 
 def _lock(file: IO[bytes]) -> None:
-    """Take the lock of an open file. BlockingIOError where another process has it."""
+    """Lock an open file. Raises BlockingIOError if another process holds the lock."""
     import fcntl
 
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

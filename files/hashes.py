@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-#: bytes that are read at a time
+#: bytes read at a time
 CHUNK = 1 << 20
 
 
@@ -17,12 +17,12 @@ def sha256(*parts: bytes | memoryview | str | Any) -> str:
 
 
 def file_hash(path: str | Path) -> str:
-    """The hash of a file's bytes, read in pieces. OSError where it cannot be read."""
+    """The hash of a file's bytes, read in pieces. Raises OSError if it cannot be read."""
     return _digest(pieces(path))
 
 
 def pieces(path: str | Path) -> Iterator[bytes]:
-    """A file's bytes, ``CHUNK`` at a time. OSError where it cannot be read."""
+    """A file's bytes, ``CHUNK`` at a time. Raises OSError if it cannot be read."""
     with Path(path).open("rb") as file:
         yield from iter(lambda: file.read(CHUNK), b"")
 

@@ -1,4 +1,4 @@
-"""JSON files and the one form in which they are written."""
+"""Reading JSON files, and the form in which JSON is written."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def dumps(value: Any) -> str:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The object in the JSON file ``path``. ArgumentError where the text is no JSON or no object,
-    OSError where it cannot be read."""
+    """The object in the JSON file ``path``. Raises ArgumentError if the text is not a JSON object,
+    OSError if the file cannot be read."""
     found = parse_json(Path(path).read_bytes(), repr(str(path)))
     if not isinstance(found, dict):
-        raise ArgumentError(f"{str(path)!r}: a JSON object is wanted, found {type(found).__name__}")
+        raise ArgumentError(f"{str(path)!r}: must hold a JSON object, found {type(found).__name__}")
     return found

@@ -1,10 +1,10 @@
-"""The data files below a folder, in order of name, and what is left out of them: counted, and named
-by its reason.
+"""Listing of the data files below a folder, sorted by name, with the number of files that were left
+out and the reasons.
 
-Hidden files and folders (a name that begins with a dot, such as ``.ipynb_checkpoints`` and macOS's
-``._`` files) and those that systems leave behind (``JUNK``) are no data. Linked folders and files
-are read. A link to a folder that holds it, or whose files are read under another name, is left out,
-so that a loop ends and no file counts twice.
+Hidden files and folders (names that begin with a dot, such as ``.ipynb_checkpoints`` and the ``._``
+files of macOS) and files of operating systems (``JUNK``) are not data. Linked folders and files are
+read. A link to a folder above it, or to a folder that is read already, is left out, so loops end
+and no file counts twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from ..checks import ArgumentError
 
-#: files and folders that operating systems, archivers and storage boxes leave
+#: files and folders that operating systems, archivers and network storage create
 JUNK = frozenset(
     {
         "__macosx",
@@ -30,21 +30,26 @@ JUNK = frozenset(
     }
 )
 HIDDEN, OTHER, LOOP, BROKEN = "hidden", "other", "links", "broken"
-#: reason -> how it is said
+#: reason -> its text in messages
 REASONS = {
     HIDDEN: "hidden",
     OTHER: "of other kinds",
     LOOP: "links to a folder that is read already",
     BROKEN: "links to nothing, pipes or devices",
 }
-#: names that are given for each reason
+#: names kept for each reason
 NAMED = 10
 
 
 @dataclass
 class LeftOut:
-    """What is left out of a folder: for each of ``REASONS`` how many files (of a hidden folder,
-    those within; of links, the links), under how many names, and the first of these."""
+    """Files that were left out of a listing, by reason.
+
+    Attributes:
+        counts: number of files (for a hidden folder, the files in it; for links, the links).
+        entries: number of names.
+        names: the first names.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     entries: dict[str, int] = field(default_factory=dict)
@@ -61,11 +66,11 @@ class LeftOut:
 
     @property
     def count(self) -> int:
-        """How many in all."""
+        """Number of all files left out."""
         return sum(self.counts.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the number in all, and number and first names by reason."""
+        """The total, and the number and first names by reason, for JSON."""
         return {
             "count": self.count,
             **{
@@ -75,7 +80,7 @@ class LeftOut:
         }
 
     def text(self) -> str:
-        """For people; empty where nothing is left out."""
+        """A sentence; empty if nothing was left out."""
         parts = []
         for why in sorted(self.counts):
             shown = [printable(name) for name in self.names[why][:3]] + ["..."] * (
@@ -86,11 +91,10 @@ class LeftOut:
 
 
 def list_files(root: str | Path, suffixes: Collection[str]) -> tuple[list[Path], LeftOut]:
-    """The files below ``root`` whose endings are among ``suffixes`` (lower case; a file's may be
-    upper), sorted, and what is left out.
+    """The files below ``root`` whose suffixes are among ``suffixes`` (lower case; case of the files
+    is ignored), sorted, and the files left out.
 
-    Raises ArgumentError where a folder cannot be opened: a list that silently lacks some files is
-    worse than none.
+    Raises ArgumentError if a folder cannot be opened, since the list would silently lack its files.
     """
     root = Path(root)
     left = LeftOut()
@@ -98,7 +102,7 @@ def list_files(root: str | Path, suffixes: Collection[str]) -> tuple[list[Path],
     links: list[Path] = [root]
     seen: set[tuple[int, int]] = set()
     above = {_identity(parent) for parent in root.resolve().parents}
-    while links:  # real folders first: a link to one of them is then known to be a second name
+    while links:  # real folders first, so that a link to one of them is recognised
         links.sort()
         start = links.pop(0)
         if start != root and (_identity(start) in seen or _identity(start) in above):
@@ -154,7 +158,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is(kind: Callable[[], bool]) -> bool:
-    """False also for a link that leads to itself."""
+    """``kind()``, and False for a link that points to itself."""
     try:
         return kind()
     except OSError:
@@ -162,7 +166,7 @@ def _is(kind: Callable[[], bool]) -> bool:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """What is the same for a folder and all links to it."""
+    """Device and inode, the same for a folder and all links to it."""
     try:
         facts = folder.stat()
     except OSError as error:
@@ -177,6 +181,5 @@ def _name(path: Path, root: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """A file's name with escapes for control characters and for bytes that are no text, for the
-    terminal."""
+    """A file's name for the terminal, with escapes for control characters and undecodable bytes."""
     return name if name.isprintable() else repr(name)[1:-1]

@@ -1,12 +1,11 @@
-"""The one reader of pictures: the bytes of a PNG, JPEG, WEBP or BMP file become uint8 (c, h, w),
-grey or RGB, or are refused by name.
+"""Reading pictures: the bytes of a PNG, JPEG, WEBP or BMP file as uint8 (c, h, w), grey or RGB.
 
-The content decides the format, never the file's name. Read as they are: grey and RGB of 8 bits.
-Converted without loss: grey of 1, 2 and 4 bits (black is 0, white 255), palettes (RGB), an alpha
-channel that is 255 everywhere (dropped). An EXIF orientation is applied, so that the picture is as
-a viewer shows it; colour profiles are not. Refused: 16 bits, transparency (a ``tRNS`` chunk of a
-PNG too, unless a palette's is 255 throughout), more than one frame, CMYK and YCCK, and every other
-format.
+The content decides the format, never the file's name. Grey and RGB of 8 bits are read unchanged.
+Converted without loss: grey of 1, 2 and 4 bits (black is 0, white 255), palettes (to RGB), an alpha
+channel that is 255 everywhere (dropped). The EXIF orientation is applied, so the picture is as a
+viewer shows it; colour profiles are not. Refused: 16 bits, transparency (also a ``tRNS`` chunk of a
+PNG, unless it is that of a palette and 255 throughout), more than one frame, CMYK and YCCK, and
+every other format.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..checks import ArgumentError
 
-#: what Pillow may open; of its other readers some start programs
+#: formats that Pillow may open; some of its other readers start programs
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-#: the customary endings of such files
+#: suffixes of such files
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-#: pixels of the largest picture, 8192 x 8192
+#: pixels of the largest picture that is read, 8192 x 8192
 MOST_PIXELS = 2**26
-#: bytes of the largest file
+#: bytes of the largest file that is read
 MOST_BYTES = 2**30
-#: of Pillow's modes, those that are grey or RGB without loss -> what they are converted to
+#: Pillow modes that are grey or RGB without loss -> the mode that they are converted to
 MODES = {
     "1": "L",
     "L": "L",
@@ -44,7 +43,7 @@ MODES = {
     "RGBA": "RGBA",
 }
 PNG = b"\x89PNG\r\n\x1a\n"
-#: first bytes of what is often found under the name of a picture
+#: first bytes of other files that are often found under the name of a picture
 SIGNATURES = (
     (b"GIF8", "a GIF"),
     (b"II*\0", "a TIFF"),
@@ -96,15 +95,14 @@ def read_picture(data: bytes) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"more than {MOST_PIXELS} pixels are not read") from None
     except Exception as error:
-        # a damaged file makes Pillow's readers raise anything, MemoryError and struct.error among
-        # it
+        # Pillow's readers raise any exception for a damaged file, MemoryError and struct.error too
         raise PictureError(f"damaged: {str(error).strip() or type(error).__name__}") from None
 
 
 @contextmanager
 def _strict() -> Iterator[None]:
-    """Pillow's own settings, whatever the program around has made of them: no half files, no
-    warning in place of a bomb's error."""
+    """Pillow's strict settings, whatever the program has set: truncated files and very large
+    pictures are errors."""
     half, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         with warnings.catch_warnings():
@@ -116,7 +114,7 @@ def _strict() -> Iterator[None]:
 
 
 def _named(data: bytes) -> str:
-    """What the content is, for the message."""
+    """The kind of the content, for a message."""
     if data[4:8] == b"ftyp":
         return f"HEIF, AVIF or a film ({data[8:12].decode('latin-1').strip()!r})"
     text = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
@@ -134,12 +132,10 @@ def _decoded(data: bytes) -> np.ndarray:
             raise PictureError(f"{width} x {height} pixels: from 1 to {MOST_PIXELS} are read")
         frames = getattr(opened, "n_frames", 1)
         if frames > 1:
-            raise PictureError(
-                f"{frames} frames ({opened.format}): a picture of one frame is wanted"
-            )
+            raise PictureError(f"{frames} frames ({opened.format}): must be a single frame")
         if opened.mode not in MODES:
             raise PictureError(
-                f"mode {opened.mode} ({opened.format}): grey or RGB pictures of 8 bits are wanted"
+                f"mode {opened.mode} ({opened.format}): must be a grey or RGB picture of 8 bits"
             )
         opened.load()
         turn = _orientation(opened)
@@ -155,24 +151,24 @@ def _decoded(data: bytes) -> np.ndarray:
 
 
 def _check_palette(opened: Image.Image) -> None:
-    """Refuse a picture that uses a colour which its palette lacks."""
+    """Raise PictureError for a picture that uses a colour beyond its palette."""
     colours, most = len(opened.getpalette() or ()) // 3, int(np.asarray(opened).max())
     if most >= colours:
         raise PictureError(f"damaged: colour {most} of a palette of {colours}")
 
 
 def _orientation(opened: Image.Image) -> int:
-    """The EXIF orientation; 1, as it is, where there is none that can be read."""
+    """The EXIF orientation; 1 (unchanged) if there is none that can be read."""
     try:
         found = opened.getexif().get(ORIENTATION, 1)
-    except Exception:  # of a damaged EXIF block nothing is known, and the pixels are whole
+    except Exception:  # a damaged EXIF block says nothing, and the pixels are intact
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _turned(pixels: Any, turn: int) -> Any:
-    """Stored pixels (h, w, c) as they are to be seen: TIFF 6.0, tag 274, whose value names the
-    sides where row 0 and column 0 belong."""
+    """Stored pixels (h, w, c) turned by an EXIF orientation: TIFF 6.0, tag 274, whose value names
+    the sides of row 0 and column 0."""
     if turn >= 5:
         pixels = pixels.swapaxes(0, 1)
     if turn in (3, 4, 7, 8):
@@ -183,7 +179,7 @@ def _turned(pixels: Any, turn: int) -> Any:
 
 
 def _check_png(data: bytes) -> None:
-    """Refuse, by its chunks, a PNG that Pillow would change or misread in silence: 16 bits,
+    """Raise PictureError for a PNG that Pillow would change or misread without an error: 16 bits,
     transparency, animation, wrong checksums."""
     palette = False
     for kind, body in _chunks(data):
@@ -194,19 +190,18 @@ def _check_png(data: bytes) -> None:
             palette = colour == 3
             if bits == 16:
                 raise PictureError(
-                    "16 bits a channel: grey or RGB pictures of 8 bits are wanted (convert "
-                    "them by your own rule first)"
+                    "16 bits a channel: must be a grey or RGB picture of 8 bits (convert it first)"
                 )
             if not 0 < width * height <= MOST_PIXELS:
                 raise PictureError(f"{width} x {height} pixels: from 1 to {MOST_PIXELS} are read")
         elif kind == b"acTL" and body[:4] != b"\0\0\0\1":
-            raise PictureError("an animated PNG: a picture of one frame is wanted")
+            raise PictureError("an animated PNG: must be a single frame")
         elif kind == b"tRNS" and not (palette and set(body) <= {255}):
             raise PictureError("a transparent colour (tRNS): put the picture on a background first")
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of each chunk, whose checksums must be right."""
+    """Kind and content of each chunk. Raises PictureError for a wrong checksum."""
     at, kind = len(PNG), b""
     while kind != b"IEND":
         if at + 12 > len(data):

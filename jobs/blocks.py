@@ -1,17 +1,16 @@
-"""Samples in a folder: fixed blocks of seeds, each written whole or not at all, and a manifest of
-what is there.
+"""A folder of samples: fixed blocks of seeds, each complete or absent, and a manifest.
 
-    OUT/settings.json           what decides the bytes, and the hash of it; written first
+    OUT/settings.json           settings that decide the bytes, and hashes; written first
     OUT/samples/000017.png      one file a sample, or OUT/samples/block-00003.npz one a block
-    OUT/blocks/00003.json       the block's seeds and its files' SHA-256; written last: with it the
-                                block is done
-    OUT/manifest.json           every sample's seed, label, file and hash; OUT/grid.png the picture;
-                                written when all blocks are done
+    OUT/blocks/00003.json       seeds of the block and SHA-256 of its files; written last, which
+                                marks the block as finished
+    OUT/manifest.json           seed, label, file and hash of every sample; and OUT/grid.png, a
+                                picture of the first ones; written when all blocks are finished
 
-Every file is written under a temporary name and renamed, so a killed run leaves no half file under
-a final name. A run again skips the blocks whose record and files are whole and redoes the others
-entirely, so the bytes are those of an unbroken run. With seeds added at the end it goes on with
-them; a last block that was shorter is drawn again.
+Every file is written under a temporary name and renamed, so a killed run leaves no partial file
+under a final name. A second run skips the blocks whose record and files are intact and draws the
+others again entirely, so the bytes are those of an unbroken run. Seeds added at the end are also
+drawn; a last block that was shorter is drawn again.
 """
 
 from __future__ import annotations
@@ -34,8 +33,13 @@ from .folder_settings import adds_seeds, differences
 
 @dataclass(frozen=True)
 class Block:
-    """``seeds`` and ``labels`` (None: no class) of one batch; ``index`` is its place in the whole
-    run."""
+    """One batch of samples.
+
+    Attributes:
+        index: place of the block in the whole run.
+        seeds: one a sample.
+        labels: one a sample; None for no class.
+    """
 
     index: int
     seeds: tuple[int, ...]
@@ -43,7 +47,7 @@ class Block:
 
 
 def cut(seeds: Sequence[int], labels: Sequence[int | None], size: int) -> list[Block]:
-    """Blocks of ``size`` samples, the last one shorter."""
+    """Blocks of ``size`` samples; the last one may be shorter."""
     starts = range(0, len(seeds), size)
     return [
         Block(k, tuple(seeds[i : i + size]), tuple(labels[i : i + size]))
@@ -53,7 +57,7 @@ def cut(seeds: Sequence[int], labels: Sequence[int | None], size: int) -> list[B
 
 @dataclass(frozen=True)
 class Folder:
-    """An output folder; ``format`` is png or npz, ``shape`` that of one sample."""
+    """An output folder; ``format`` is png or npz, ``shape`` the shape of one sample."""
 
     root: Path
     format: str
@@ -99,17 +103,17 @@ class Folder:
             write(path, text.encode())
 
     def names(self, block: Block) -> list[str]:
-        """The files of a block, in the order of its samples (npz: one for all)."""
+        """The files of a block in the order of its samples (npz: one file for all)."""
         if self.format == "png":
             return [f"samples/{seed:06d}.png" for seed in block.seeds]
         return [f"samples/block-{block.index:05d}.npz"]
 
     def record(self, block: Block) -> dict[str, Any] | None:
-        """The record of a finished block whose files are all as they were written; None where it
-        must be made.
+        """The record of a finished block whose files are unchanged; None if the block must be
+        drawn.
 
-        A record counts only if it is what ``save`` writes for this block, in whatever order of
-        keys: other files are not looked at.
+        A record is valid only if it is what ``save`` writes for this block, in any order of keys;
+        files that it names beside those of the block are never opened.
         """
         found = _read(self._record_path(block))
         names = self.names(block)
@@ -145,7 +149,7 @@ class Folder:
         facts: Mapping[str, Any],
         most: int = 100,
     ) -> dict[str, Any]:
-        """Write the picture of the first ``most`` samples and the manifest, which is returned."""
+        """Write the picture of the first ``most`` samples, and the manifest, which is returned."""
         for folder in (self.root, self.root / "samples", self.root / "blocks"):
             remove_partials(folder)
         write(self.root / "grid.png", pictures.png(self._picture(blocks, most)))
@@ -161,7 +165,7 @@ class Folder:
         return manifest
 
     def _picture(self, blocks: Sequence[Block], most: int) -> Any:
-        """The grid picture, read back from the files."""
+        """The grid picture, from the files."""
         seeds = [seed for block in blocks for seed in block.seeds][:most]
         if self.format == "png":
             pixels = [self._pixels(f"samples/{seed:06d}.png") for seed in seeds]
@@ -183,15 +187,15 @@ class Folder:
         )
 
     def _pixels(self, name: str) -> Any:
-        """A picture read back, (h, w, c)."""
+        """The pixels of a file, (h, w, c)."""
         from ..files.pictures import read_picture
 
         return np.moveaxis(read_picture((self.root / name).read_bytes()), 0, -1)
 
 
 def _npz(block: Block, x: Any, shape: tuple[int, ...]) -> bytes:
-    """``seed``, ``label`` (-1: none) and ``image`` uint8 (B, h, w, c), or ``x`` float32 (B, *shape)
-    for what is no picture."""
+    """An npz file with ``seed``, ``label`` (-1: none) and ``image`` uint8 (B, h, w, c), or ``x``
+    float32 (B, *shape) for samples that are no pictures."""
     label = np.array([-1 if k is None else k for k in block.labels], dtype=np.int64)
     body = (
         {"image": pictures.to_pixels(x)}
@@ -206,7 +210,7 @@ def _npz(block: Block, x: Any, shape: tuple[int, ...]) -> bytes:
 
 
 def _identity(block: Block) -> dict[str, Any]:
-    """What a record says of its block, as JSON has it."""
+    """The part of a record that names its block, as JSON has it."""
     return {"block": block.index, "seeds": list(block.seeds), "labels": list(block.labels)}
 
 

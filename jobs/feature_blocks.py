@@ -1,13 +1,11 @@
-"""The features of a source in a work folder, block by block: written whole or not at all, in any
-order, by any number of processes.
+"""Features of images in a work folder, block by block, computed by any number of processes.
 
     WORK/identity.json          what decides the features
-    WORK/features/00003.safetensors     features, logits where they were wanted, places, digests of
-                                        the images; what could not be read
+    WORK/features/00003.safetensors     features, logits if needed, places and digests of the
+                                        images, and the images that could not be read
 
-A block that is there and whole is not computed again. The main process waits for all blocks and
-adds them up in their order, so that the sums are the same to the last bit for any number of
-processes.
+A block that is complete is not computed again. The first process waits for all blocks and adds
+them up in their order, so the sums have the same bits for any number of processes.
 """
 
 from __future__ import annotations
@@ -37,15 +35,21 @@ from .folder_settings import adds_seeds, differences
 from .processes import machines, place
 from .samples import Samples
 
-#: seconds without a new block after which the main process gives the others up
+#: seconds without a new block after which the first process stops waiting for the others
 PATIENCE = 3600.0
 PAUSE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The whole pass: what was collected, the hash of all images, those that could not be read, and
-    the values of floating point ones."""
+    """Features of all images.
+
+    Attributes:
+        collected: moments, and the features that were kept.
+        data: hash of all images.
+        bad: images that could not be read.
+        values: range of the floating point images.
+    """
 
     collected: Collected
     data: str
@@ -55,7 +59,7 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A block from its file."""
+    """A block as read from its file."""
 
     tensors: dict[str, Tensor]
     bad: tuple[Unreadable, ...]
@@ -64,17 +68,17 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Work:
-    """A work folder; ``lasting``: it is the user's and stays."""
+    """A work folder; ``lasting`` is False for a temporary one."""
 
     root: Path
     lasting: bool
 
     def file(self, block: int) -> Path:
-        """Where a block is kept."""
+        """The file of a block."""
         return self.root / "features" / f"{block:05d}.safetensors"
 
     def save(self, block: int, tensors: Mapping[str, Tensor], batch: Batch) -> None:
-        """Write a block's tensors, what is to be said of its images, and the hash of both."""
+        """Write a block's tensors, the facts about its images, and the hash of both."""
         v = batch.values
         values = [v.count, v.outside, v.least, v.greatest] if v.count else []
         facts: dict[str, Any] = {
@@ -88,7 +92,7 @@ class Work:
         )
 
     def load(self, block: int, places: range, with_logits: bool) -> Loaded | None:
-        """A block that is whole and holds what is wanted of these places; None where it must be
+        """The block if it is complete and holds the features of these places; None if it must be
         computed."""
         try:
             with safe_open(self.file(block), "pt") as file:
@@ -109,7 +113,7 @@ class Work:
 
 
 def idle(samples: Samples) -> bool:
-    """Whether this process has no block: more processes than blocks."""
+    """True if there are more processes than blocks and this one has none."""
     rank, _ = place()
     return rank > 0 and rank >= samples.blocks
 
@@ -119,9 +123,9 @@ def open_work(
     identity: Mapping[str, Any],
     same_request: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> Work:
-    """The folder ``out``, or one among the temporary files that the same request finds again.
-    ValueError where ``out`` holds the features of another request, or several machines have no
-    folder in common."""
+    """The folder ``out``, or a temporary one whose name is made of the request, so that the same
+    request finds it again. Raises ArgumentError if ``out`` holds the features of another request,
+    or if several machines share no folder."""
     text = dumps(dict(identity))
     if out is None:
         if machines() > 1:
@@ -154,15 +158,15 @@ def open_work(
 
 
 def _own(root: Path) -> None:
-    """Make ``root``, or see that it is this user's own: a folder and no link, which nobody else may
-    open. Others can guess its name, and may write where it lies."""
+    """Make ``root``, or check that it is a folder (not a link) of this user that nobody else can
+    open: others can guess its name, and may write to the folder of temporary files."""
     try:
         root.mkdir(mode=0o700)
     except FileExistsError:
         found = root.lstat()
         if not stat.S_ISDIR(found.st_mode):
             raise ArgumentError(
-                f"{str(root)!r} is no folder, but a link or a file: remove it, or give a "
+                f"{str(root)!r} is not a folder but a link or a file: remove it, or give a "
                 "folder (out)"
             ) from None
         if hasattr(os, "getuid") and found.st_uid != os.getuid():
@@ -185,8 +189,8 @@ def collect(
     keep: int,
     progress: Callable[[int, int], None],
 ) -> Found | None:
-    """Compute this process's blocks; in the main one, wait for the others' and add all up. None in
-    the others."""
+    """Compute the blocks of this process. The first process waits for the others and returns the
+    sum; the others return None."""
     rank, world = place()
     mine = range(rank, samples.blocks, world)
     for done, block in enumerate(mine, 1):
@@ -214,7 +218,7 @@ def collect(
 
 
 def clear(work: Work) -> None:
-    """Remove a folder that is not the user's."""
+    """Remove a temporary work folder."""
     if not work.lasting:
         shutil.rmtree(work.root, ignore_errors=True)
 
@@ -243,7 +247,7 @@ def _compute(
 
 
 def _wait(work: Work, block: int, places: range, with_logits: bool) -> Loaded:
-    """The block, as soon as another process has written it."""
+    """The block, once another process has written it."""
     since = time.monotonic()
     seen = -1
     while (found := work.load(block, places, with_logits)) is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +103,16 @@ def _members(value: Any) -> list[tuple[str, Any]]:
         return [("method", value.__name__), ("self", value.__self__)]
     slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
     names = sorted({*getattr(value, "__dict__", {}), *slots} - {"__dict__", "__weakref__"})
-    return [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+    return [
+        (name, getattr(value, name))
+        for name in names
+        if hasattr(value, name) and not _computed(type(value), name)
+    ]
+
+
+def _computed(kind: type, name: str) -> bool:
+    """True for a cached property: it follows from the rest, and is there only once it was read."""
+    return isinstance(inspect.getattr_static(kind, name, None), cached_property)
 
 
 def _held(cells: Any) -> list[Any]:

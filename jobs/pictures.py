@@ -1,5 +1,4 @@
-"""Samples as files and as one picture: pixels in [-1, 1] to PNG, an image grid, a scatter of
-points."""
+"""Samples as pictures: values in [-1, 1] as PNG files, a grid of images, a scatter of points."""
 
 from __future__ import annotations
 
@@ -17,15 +16,15 @@ SCATTER, BACK, INK = 480, (255, 255, 255), (31, 98, 180)
 
 
 def is_image(shape: Sequence[int]) -> bool:
-    """Whether a sample of this shape is a grey or RGB picture."""
+    """True if a sample of this shape is a grey or RGB picture."""
     return len(shape) == 3 and shape[0] in (1, 3)
 
 
 def to_pixels(x: Any) -> Any:
     """A float array (..., c, h, w) in [-1, 1] as uint8 (..., h, w, c); values outside are clipped.
-    ArgumentError for NaN."""
+    Raises ArgumentError for NaN."""
     if np.isnan(np.asarray(x)).any():
-        raise ArgumentError("samples hold NaN: they are no pictures")
+        raise ArgumentError("samples contain NaN")
     scaled = np.clip((np.asarray(x, dtype=np.float64) + 1.0) * 127.5, 0.0, 255.0)
     return np.moveaxis(np.rint(scaled).astype(np.uint8), -3, -1)
 
@@ -36,15 +35,15 @@ def picture(pixels: Any) -> Image.Image:
 
 
 def png(image: Image.Image) -> bytes:
-    """The bytes of a PNG file, which depend on the pixels only."""
+    """The bytes of a PNG file; they depend on the pixels only."""
     out = io.BytesIO()
     image.save(out, format="PNG", optimize=True)
     return out.getvalue()
 
 
 def image_grid(pixels: Any, least: int = 512) -> Image.Image:
-    """All samples (n, h, w, c) in a near-square, row by row with a thin gap; small ones enlarged by
-    a whole factor."""
+    """All samples (n, h, w, c) in a near-square grid, row by row, one pixel apart; small ones are
+    enlarged by an integer factor."""
     n, h, w, c = pixels.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)

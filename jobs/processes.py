@@ -1,5 +1,7 @@
-"""Which of several processes this one is, from the environment that accelerate, torchrun or mpirun
-gives it; no process group is made."""
+"""Rank and number of processes, from the environment variables of accelerate, torchrun or mpirun.
+
+No process group is made.
+"""
 
 from __future__ import annotations
 
@@ -20,50 +22,49 @@ HERE = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
 
 
 def place() -> tuple[int, int]:
-    """Rank and number of processes, (0, 1) for one alone. ArgumentError where the environment makes
-    no sense."""
+    """Rank and number of processes; (0, 1) for a single one. Raises ArgumentError for inconsistent
+    variables."""
     for rank, world in NAMES:
         if rank in os.environ and world in os.environ:
             found = _count(rank), _count(world)
             if not found[0] < found[1]:
                 raise ArgumentError(
-                    f"{rank}={found[0]}, {world}={found[1]}: a rank from 0 to "
-                    f"{max(found[1] - 1, 0)} is wanted"
+                    f"{rank}={found[0]}, {world}={found[1]}: the rank must be "
+                    f"from 0 to {max(found[1] - 1, 0)}"
                 )
             return found
         there, lacks, alone = (rank, world, 0) if rank in os.environ else (world, rank, 1)
         if there in os.environ and _count(there) != alone:
             raise ArgumentError(
-                f"{there}={os.environ[there]!r} without {lacks}: both are wanted, or neither"
+                f"{there}={os.environ[there]!r} without {lacks}: set both or neither"
             )
     return 0, 1
 
 
 def local_rank() -> int:
-    """This process's number among those of its machine; 0 for one alone. ArgumentError where the
-    environment makes no sense."""
+    """Number of this process among those of its machine; 0 for a single one. Raises ArgumentError
+    for inconsistent variables."""
     return _count("LOCAL_RANK") if "LOCAL_RANK" in os.environ else 0
 
 
 def machines() -> int:
-    """How many machines take part, as far as the environment tells. ArgumentError where it makes no
-    sense."""
+    """Number of machines, as far as the environment tells. Raises ArgumentError for inconsistent
+    variables."""
     world = place()[1]
     for name in HERE:
         if name in os.environ:
             here = _count(name)
             if not 1 <= here <= world:
                 raise ArgumentError(
-                    f"{name}={here}: a number from 1 to {world}, the number of all "
-                    "processes, is wanted"
+                    f"{name}={here}: must be from 1 to {world}, the number of all processes"
                 )
             return world // here
     return 1
 
 
 def _count(name: str) -> int:
-    """The environment variable ``name`` as a number of at least 0."""
+    """The environment variable ``name`` as an integer >= 0."""
     text = os.environ[name]
     if not (text.strip().isdecimal() and len(text) < 10):
-        raise ArgumentError(f"{name}={text[:40]!r}: an integer of at least 0 is wanted")
+        raise ArgumentError(f"{name}={text[:40]!r}: must be an integer >= 0")
     return int(text)

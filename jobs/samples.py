@@ -44,15 +44,15 @@ class Samples(Protocol):
     left_out: LeftOut
 
     def places(self, block: int) -> range:
-        """The places of a block's images in the whole."""
+        """The indices of a block's images among all images."""
         ...
 
     def read(self, block: int) -> Batch:
-        """A block's images, and those that cannot be read."""
+        """The images of a block, and those that cannot be read."""
         ...
 
     def identity(self) -> dict[str, Any]:
-        """What decides the images, for JSON."""
+        """What decides the images, for JSON; features are kept for it."""
         ...
 
 
@@ -72,23 +72,23 @@ class FileSamples:
         )
 
     def places(self, block: int) -> range:
-        """The places of a block's images in the whole."""
+        """The indices of a block's images among all images."""
         return range(block * self.batch, min((block + 1) * self.batch, self.count))
 
     def read(self, block: int) -> Batch:
-        """A block's images, and those that cannot be read."""
+        """The images of a block, and those that cannot be read."""
         places = self.places(block)
         return self.source.read(places.start, places.stop)
 
     def identity(self) -> dict[str, Any]:
-        """Every file with its size and time."""
+        """Every file with its size and time of change."""
         limits = {} if self.value_range is None else {"value_range": list(self.value_range)}
         return {"source": self.source.facts(), "batch": self.batch, **limits}
 
 
 class DrawnSamples:
-    """Samples of a model, drawn block by block; nothing is kept of them but features. Pixels are
-    those that `generate` would write."""
+    """Samples of a model, drawn block by block and not written; their pixels are those that
+    ``generate`` would write."""
 
     def __init__(self, settings: DrawingSettings) -> None:
         """Raises ArgumentError for a model whose samples are no pictures."""
@@ -110,7 +110,7 @@ class DrawnSamples:
             )
 
     def places(self, block: int) -> range:
-        """The places of a block's samples in the whole."""
+        """The indices of a block's samples among all samples."""
         return range(block * self.batch, min((block + 1) * self.batch, self.count))
 
     def read(self, block: int) -> Batch:
@@ -127,7 +127,7 @@ class DrawnSamples:
 
 
 def balanced(labels: Sequence[int | None]) -> bool:
-    """Whether several classes share the samples as evenly as can be."""
+    """True if the labels are of several classes whose counts differ by at most one."""
     counts = Counter(labels)
     return (
         None not in counts and len(counts) > 1 and max(counts.values()) - min(counts.values()) <= 1

@@ -202,7 +202,7 @@ def _scored(
     from .samples import DrawnSamples, samples_of
 
     samples = samples_of(source, drawing, batch=drawing.batch, value_range=chosen.value_range)
-    request = Request.of(chosen, samples, drawing.device)
+    request = ScoringRequest.of(chosen, samples, drawing.device)
     if idle(samples):
         return None
     if out is not None and ((out / "blocks").exists() or (out / "manifest.json").exists()):
@@ -232,7 +232,7 @@ def _scored(
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class ScoringRequest:
     """A score that was checked: the metrics, the reference and the networks."""
 
     metrics: tuple[str, ...]
@@ -243,7 +243,7 @@ class Request:
     held_out: Any
 
     @classmethod
-    def of(cls, chosen: ScoringSettings, samples: Samples, device: Any) -> Request:
+    def of(cls, chosen: ScoringSettings, samples: Samples, device: Any) -> ScoringRequest:
         """Load what the settings name. Raises FewstepError for what does not fit, before an image
         is read."""
         from ..eval.scoring.rated_metrics import METRICS

@@ -20,26 +20,26 @@ Check = Callable[[str, Any], Any]
 
 
 def checked(key: str, value: Any) -> Any:
-    """``value`` if the setting ``key`` takes it, in its plain form. ArgumentError otherwise."""
+    """``value`` in its plain form. Raises ArgumentError if the setting ``key`` does not take it."""
     return CHECKS[key](key, value) if key in CHECKS else value
 
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ArgumentError(f"{key}={shown(value)}: a text is wanted")
+        raise ArgumentError(f"{key}={shown(value)}: must be a text")
     return value
 
 
 def _text_or_number(key: str, value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise ArgumentError(f"{key}={shown(value)}: a text or a whole number is wanted")
+        raise ArgumentError(f"{key}={shown(value)}: must be a text or an integer")
     return value
 
 
 def _options(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ArgumentError(
-            f"{key}={shown(value)}: wanted are the sampler's options by name, as {{order: 3}}"
+            f"{key}={shown(value)}: must be the sampler's options by name, as {{order: 3}}"
         )
     return {
         _text(f"the name of an {key}", name): option_value(str(name), item)
@@ -60,7 +60,7 @@ def _integer(low: int, high: int | None = None) -> Check:
     def check(key: str, value: Any) -> int:
         found = integer(key, _shown_if_odd(key, value), low)
         if high is not None and found > high:
-            raise ArgumentError(f"{key}={shown(found)}: at most {high} is taken")
+            raise ArgumentError(f"{key}={shown(found)}: must be at most {high}")
         return found
 
     return check
@@ -71,9 +71,9 @@ def _number(low: float, high: float) -> Check:
 
 
 def _shown_if_odd(key: str, value: Any) -> Any:
-    """A value that can be printed whole; ArgumentError for one that is no single value."""
+    """``value``; raises ArgumentError for a container."""
     if isinstance(value, list | tuple | dict | set):
-        raise ArgumentError(f"{key}={shown(value)}: a single number is wanted")
+        raise ArgumentError(f"{key}={shown(value)}: must be a single number")
     return value
 
 
@@ -83,7 +83,7 @@ def _one_of(*allowed: str) -> Check:
     )
 
 
-#: what a setting takes, by its name; one name means one thing in every command
+#: check of each setting by its name; a name means the same in every command
 CHECKS: Mapping[str, Check] = {
     **dict.fromkeys(
         (
@@ -186,8 +186,11 @@ def labels_text(labels: Any) -> str | int:
 
 
 def parse_seeds(text: str | int) -> tuple[int, ...]:
-    """``"0-63"``, ``"5"``, ``"1,4,10-12"``: seeds in the order written. ArgumentError for anything
-    else, for a seed named twice, for one of more than 64 bits, and for more than ``MOST_SEEDS``."""
+    """The seeds of ``"0-63"``, ``"5"`` or ``"1,4,10-12"`` in the order written.
+
+    Raises ArgumentError for any other text, a duplicate seed, a seed of more than 64 bits, and more
+    than ``MOST_SEEDS`` seeds.
+    """
     ranges: list[range] = []
     for part in str(text).split(","):
         first, dash, last = part.strip().partition("-")
@@ -217,7 +220,7 @@ def parse_seeds(text: str | int) -> tuple[int, ...]:
 
 
 def _is_seed(text: str) -> bool:
-    """Whether a text is a number that may be read; Python refuses to read thousands of digits."""
+    """True for the digits of a number; Python refuses to read thousands of them."""
     return text.isdecimal() and len(text) < 100
 
 
@@ -228,8 +231,8 @@ def _cut(text: object) -> str:
 
 
 def parse_size(text: str | int | None) -> int | tuple[int, int] | None:
-    """``"64"``, ``"64x96"`` (height, width) or None. ArgumentError for anything else, and beyond
-    ``MOST_SIZE``."""
+    """The size ``"64"`` or ``"64x96"`` (height, width), or None. Raises ArgumentError for any other
+    text and beyond ``MOST_SIZE``."""
     if text is None:
         return None
     numbers = str(text).split("x")

@@ -405,7 +405,7 @@ def test_a_work_folder_that_is_not_the_users_own_is_refused(what, tmp_path):
     else:
         made.root.mkdir()
         made.root.chmod(0o777 if what == "open to others" else 0o755)
-    with pytest.raises(ValueError, match="no folder, but a link|is open to others"):
+    with pytest.raises(ValueError, match="is not a folder but a link|is open to others"):
         feature_blocks.open_work(None, {"a": 1})
     assert not list(victim.iterdir()) and not (tmp_path / "nothing").exists()
 
@@ -457,7 +457,7 @@ def test_places_come_from_the_launcher(monkeypatch):
     with pytest.raises(ValueError, match="give a folder"):
         feature_blocks.open_work(None, {})
     monkeypatch.setenv("RANK", "6")
-    with pytest.raises(ValueError, match="a rank from 0 to 5"):
+    with pytest.raises(ValueError, match="the rank must be from 0 to 5"):
         place()
 
 

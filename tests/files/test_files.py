@@ -59,7 +59,7 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_file_where_a_folder_must_be(tmp_path):
     (tmp_path / "a").write_bytes(b"")
-    with pytest.raises(ArgumentError, match="no folder"):
+    with pytest.raises(ArgumentError, match="not a folder"):
         write(tmp_path / "a" / "b" / "c", b"one")
 
 
