@@ -284,7 +284,7 @@ TABLES = {
         _always,
     ),
     "drivers": Table(
-        ("driver", "quantity", "found", "wanted", "verdict"),
+        ("driver", "quantity", "measured", "required", "verdict"),
         (20, 34, 8, 14, 7),
         "drivers",
         _driver,

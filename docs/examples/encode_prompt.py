@@ -1,11 +1,12 @@
-"""A prompt as the conditions of the network, for ``fewstep generate --cond`` and
+"""Encode a prompt and save the conditions of the network, for ``fewstep generate --cond`` and
 ``fewstep.sample(cond=)``: SD 1.5, SDXL, SD3, Flux.
 
     python docs/examples/encode_prompt.py --model PATH --prompt "a lighthouse at dusk" --out
         prompt.safetensors
     fewstep generate --model PATH --cond prompt.safetensors --seeds 0-7 --batch 4 --out latents
 
-The tensors have the network's own names and one row. Samples of these networks are latents.
+The file holds one row of each tensor, under the argument names of the network. Samples of these
+networks are latents.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from safetensors.torch import save_file
 def conditions(
     pipe: Any, prompt: str, guidance: float, size: int | None
 ) -> dict[str, torch.Tensor]:
-    """What the network of ``pipe`` is told of ``prompt``, by the network's names; ``guidance`` is
-    Flux's own input, not CFG."""
+    """The conditions of ``prompt`` by the argument names of the network; ``guidance`` is the input
+    of that name of Flux, not a CFG scale."""
     kind = type(pipe).__name__
     if kind == "StableDiffusionPipeline":
         return {"encoder_hidden_states": pipe.encode_prompt(prompt, pipe.device, 1, False)[0]}
@@ -46,7 +47,7 @@ def conditions(
             else {}
         )
         return {"encoder_hidden_states": text, "pooled_projections": pooled, **told}
-    raise SystemExit(f"{kind}: wanted a pipeline of Stable Diffusion 1 or 2, SDXL, SD3 or Flux")
+    raise SystemExit(f"{kind}: must be a pipeline of Stable Diffusion 1 or 2, SDXL, SD3 or Flux")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="the guidance input of a guidance-distilled Flux (default 3.5)",
     )
     p.add_argument(
-        "--size", type=int, help="of SDXL's pictures in pixels (default: the pipeline's)"
+        "--size",
+        type=int,
+        help="height and width of SDXL's pictures in pixels (default: the pipeline's)",
     )
     p.add_argument("--out", default="prompt.safetensors")
     args = p.parse_args(argv)

@@ -1,11 +1,11 @@
-"""A picture from a prompt with any sampler of fewstep: Stable Diffusion 1.5, SDXL, SD3, Flux, or
+"""Draw a picture of a prompt with a sampler of fewstep: Stable Diffusion 1.5, SDXL, SD3, Flux, or
 another text-to-image pipeline.
 
     python docs/examples/text_to_image.py --model PATH --prompt "a lighthouse at dusk" --sampler
         unipc --steps 8 --seed 0 --out picture.png
 
-PATH is a folder that diffusers can load (or a name on its hub). Everything of the pipeline but its
-scheduler stays as it is.
+PATH is a folder that diffusers can load (or a name on its hub). Only the scheduler of the pipeline
+is replaced.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--negative", help="what the picture should not be, where the pipeline takes it")
     p.add_argument("--sampler", default="unipc", help="see `fewstep samplers` (default unipc)")
     p.add_argument(
-        "--order", type=int, help="of samplers that have a choice: unipc, deis, lms, ipndm"
+        "--order", type=int, help="order, for samplers of several orders: unipc, deis, lms, ipndm"
     )
     p.add_argument("--steps", type=int, default=8)
     p.add_argument("--guidance", type=float, help="guidance scale (default: the pipeline's)")
@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pipe = DiffusionPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, args.dtype)).to(
         args.device
     )
-    # noise_seed: SD3, Flux and others hand their scheduler no generator, which matters to samplers
-    # that draw noise
+    # noise_seed: SD3, Flux and others pass no generator to their scheduler, which stochastic
+    # samplers need
     pipe.scheduler = FewstepScheduler.from_config(
         pipe.scheduler.config, sampler=args.sampler, solver_order=args.order, noise_seed=args.seed
     )
