@@ -1,11 +1,11 @@
-"""What a step's noise costs: an increment of the Brownian path against plain seeded noise of the
+"""Time of the noise of one step: an increment of the Brownian path and plain seeded noise of the
 same shape, side by side.
 
     python benchmarks/brownian.py [--steps 50] [--repeat 7]
 
 The queries are those of a sampler: one increment a step, in order, on a grid between half log-SNR
--5 and 5 that hits no node of the tree. Both sides take turns within every step, and the least time
-of each step over the repeats counts.
+-5 and 5 that contains no node of the tree. The two alternate within every step; the time of a step
+is the minimum over the repeats.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fewstep.fused.noise.seeded import SeededNoise
 def measure(
     steps: int, repeat: int, tol: float, batch: int, shape: tuple[int, ...], levy: bool
 ) -> tuple[float, float]:
-    """Milliseconds a step of the path and of plain noise."""
+    """Return the milliseconds per step of the path and of plain noise."""
     lams = [-5.013 + 9.98 * k / steps for k in range(steps + 1)]
     like, plain = torch.empty(batch, *shape), SeededNoise(tuple(range(batch)))
     best = [[float("inf")] * steps, [float("inf")] * steps]

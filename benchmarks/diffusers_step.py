@@ -1,14 +1,14 @@
-"""What a diffusers step costs on this machine, ours beside theirs: time, operators, host reads, and
-the set-up of a run.
+"""Cost of a scheduler step, fewstep's and diffusers': time, operators, host reads, and the set-up
+of a run.
 
     python benchmarks/diffusers_step.py [--steps N] [--rounds N] [--only NAME ...]
 
-Float32 latents of shape (1, 4, 64, 64), one thread, a stand-in for the network that is not timed.
-Runs of the two alternate; a time is the mean over a run's calls of each call's least over the
-rounds, with the output object that pipelines ask for. The bounds: half of their time for samplers
-of order 2 and up, their time for order 1 (a step that draws noise is as slow as torch's generator);
-8 operators a call without corrector or noise, 16 for any sampler. Set-up is 50 steps, in processor
-time, with nothing remembered and again.
+Float32 latents of shape (1, 4, 64, 64), one thread, and a placeholder for the network that is not
+timed. Runs of the two alternate; a time is the mean over the calls of a run of the minimum of each
+call over the rounds, with the output object that pipelines use. Bounds: half of the time of
+diffusers for samplers of order 2 and higher, its time for order 1 (a step that draws noise is as
+slow as torch's generator); 8 operators per call without corrector or noise, 16 for any sampler. The
+set-up is that of 50 steps, in processor time, first with empty caches and then again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ CASES: list[tuple[str, dict[str, Any], float, int]] = [
 
 
 class Operators(TorchDispatchMode):
-    """How many operators ran, and how many of them read a number back to the host."""
+    """Counts the operators that run, and those that read a number back to the host."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ class Operators(TorchDispatchMode):
 
 
 def seconds(scheduler: Any, steps: int, most: list[int] | None = None) -> list[float]:
-    """Time of each ``step`` of one run; ``most`` collects (operators, host reads) of the costliest
-    call instead."""
+    """Return the time of each ``step`` of one run; with ``most``, collect the largest (operators,
+    host reads) of a call there instead."""
     scheduler.set_timesteps(steps)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(SHAPE, generator=generator)
@@ -101,7 +101,7 @@ def seconds(scheduler: Any, steps: int, most: list[int] | None = None) -> list[f
 
 
 def set_up_ms(scheduler: Any, steps: int, *, fresh: bool) -> float:
-    """Processor time of ``set_timesteps``, memoised or with every memory of ours emptied."""
+    """Return the processor time of ``set_timesteps``, memoised or with fewstep's caches empty."""
     if fresh:
         for memory in (
             diffusers_program.compiled,
@@ -118,8 +118,8 @@ def set_up_ms(scheduler: Any, steps: int, *, fresh: bool) -> float:
 def row(
     name: str, config: dict[str, Any], steps: int, rounds: int
 ) -> tuple[float, float, list[int], list[int], float, float]:
-    """Least microseconds a call of theirs and ours, their and our operators and host reads, and our
-    set-up first and again."""
+    """Return the microseconds per call of diffusers and of fewstep, their operators and host reads,
+    and the set-up of fewstep with empty caches and again."""
     theirs = getattr(diffusers, name + "Scheduler")(**config)
     ours = FewstepScheduler.from_config({"_class_name": name + "Scheduler", **config})
     counts = ([0, 0], [0, 0])
@@ -136,7 +136,7 @@ def row(
 
 
 def main() -> None:
-    """Print one row a case; a star marks what is outside its bound."""
+    """Print one row per case; a star marks numbers outside their bounds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=15)

@@ -1,11 +1,11 @@
-"""The Frechet distance against scipy's matrix square root: time and error at the dimensions of the
-usual feature networks.
+"""Time and error of the Frechet distance, compared with scipy's matrix square root, at the
+dimensions of the usual feature networks.
 
     python benchmarks/frechet.py [--dims 512 2048] [--cases "power 1" samples] [--threads N]
 
 The pair is ``S_2 = T S_1 T`` with a positive T, for which ``tr (S_1 S_2)^{1/2} = tr(S_1 T)`` is
-known; eigenvalues of S_1 fall as ``1 / i^p`` (``power p``). ``samples`` has covariances of half as
-many samples as dimensions, against the singular values of the centred features themselves.
+known; the eigenvalues of S_1 fall as ``1 / i^p`` (``power p``). ``samples`` has covariances of half
+as many samples as dimensions; its true value follows from the singular values of the features.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fewstep.eval.metrics.frechet import gaussian_distance
 def pair(
     dim: int, power: float, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Two covariances and their distance."""
+    """Return two covariances and their distance."""
     q, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
     p, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
     first = (q * torch.arange(1, dim + 1, dtype=torch.float64) ** -power) @ q.T
@@ -43,7 +43,7 @@ def pair(
 def few(
     dim: int, count: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Two covariances of ``count`` samples, and their distance from the features."""
+    """Return two covariances of ``count`` samples, and their distance from the features."""
     spread = torch.arange(1, dim + 1, dtype=torch.float64) ** -0.5
     parts = [
         torch.randn(count, dim, generator=generator, dtype=torch.float64) * spread for _ in range(2)
@@ -55,8 +55,8 @@ def few(
 
 
 def by_sqrtm(first: torch.Tensor, second: torch.Tensor) -> float:
-    """What pytorch-fid and its relatives compute: the real part of scipy's square root of the
-    product."""
+    """Return the distance by the real part of scipy's square root of the product, as pytorch-fid
+    computes it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         root = scipy.linalg.sqrtm(first.numpy() @ second.numpy())
@@ -64,14 +64,14 @@ def by_sqrtm(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def timed(call: Callable[[], float]) -> tuple[float, float]:
-    """``(value, seconds)``."""
+    """Return ``(value, seconds)``."""
     began = time.perf_counter()
     value = call()
     return value, time.perf_counter() - began
 
 
 def main() -> None:
-    """Print one row a case."""
+    """Print one row per case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--dims", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--cases", nargs="+", default=["power 1", "power 2", "samples"])

@@ -1,4 +1,4 @@
-"""Which grid is best on which schedule: the measurement behind grid ``"auto"``.
+"""Comparison of all grids on all schedules: the measurement behind grid ``"auto"``.
 
     python benchmarks/grid_choice.py [--write docs/grids.md] [--schedules NAME ...]
 

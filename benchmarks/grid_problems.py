@@ -1,5 +1,5 @@
-"""Three exact mixtures of image-like scale, data in about [-1, 1]: what ``grid_choice`` measures
-on."""
+"""The test problems of ``grid_choice``: three exact mixtures of image-like scale, data in about
+[-1, 1]."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Dots(Exact):
 
 
 def source(seed: int) -> torch.Generator:
-    """A stream of its own."""
+    """Return a random generator with this seed."""
     return torch.Generator().manual_seed(seed)
 
 

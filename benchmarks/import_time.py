@@ -1,10 +1,10 @@
-"""How long an import takes, each in a fresh interpreter: ``import fewstep``, its front door, and
-``import torch`` to compare with.
+"""Import time of ``fewstep``, of its main functions, and of ``torch`` for comparison, each in a new
+interpreter.
 
     python benchmarks/import_time.py [--repeats N]
 
-The front door (``fewstep.sample``, the exact models, every sampler) is to stay under 1.2 times
-``import torch``.
+Importing the main functions (``fewstep.sample``, the exact models, every sampler) must take less
+than 1.2 times ``import torch``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import sys
 STATEMENTS = {
     "import torch": "import torch",
     "import fewstep": "import fewstep",
-    "its front door": "import fewstep; fewstep.sample, fewstep.models, fewstep.samplers",
+    "main functions": "import fewstep; fewstep.sample, fewstep.models, fewstep.samplers",
 }
 BOUND = 1.2
 
 
 def seconds(statement: str) -> float:
-    """Seconds that ``statement`` takes in an interpreter of its own, its start aside."""
+    """Return the seconds that ``statement`` takes in a new interpreter, without its start-up."""
     code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
     return float(
         subprocess.run(
@@ -48,7 +48,7 @@ def main() -> None:
     for name, values in taken.items():
         median = statistics.median(values)
         print(f"{name:16} {1e3 * median:10.1f} {median / torch:8.3f}")
-    print(f"bound for the front door: {BOUND} x torch")
+    print(f"bound for the main functions: {BOUND} x torch")
 
 
 if __name__ == "__main__":

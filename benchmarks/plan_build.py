@@ -1,8 +1,8 @@
-"""How long a plan takes to build: every sampler that has one, cold and memoised.
+"""Time to build the plan of every sampler that has one, cold and memoised.
 
     python benchmarks/plan_build.py [--steps N] [--repeats N]
 
-A 50-step plan is to be built in under 10 ms.
+A 50-step plan must be built in less than 10 ms.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BOUND_MS = 10.0
 
 
 def milliseconds(call: Callable[[], object], before: Callable[[], object], repeats: int) -> float:
-    """Median time of ``call``, with ``before`` run ahead of each and not counted."""
+    """Return the median time of ``call``; ``before`` runs ahead of each call and is not timed."""
     taken = []
     for _ in range(repeats):
         before()
@@ -30,7 +30,7 @@ def milliseconds(call: Callable[[], object], before: Callable[[], object], repea
 
 
 def main() -> None:
-    """Print one row a sampler: evaluations, cold and memoised time, and both as ratios."""
+    """Print one row per sampler: evaluations, cold and memoised time, and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=9)
