@@ -15,6 +15,7 @@ from fewstep.eval.features.value_range import Values
 from fewstep.eval.scoring.features import Collected
 from fewstep.eval.scoring.intervals import kernel_distance_error, wilson
 from fewstep.eval.scoring.neighbours import neighbourhood
+from fewstep.eval.scoring.rated_metrics import METRICS, Metric
 from fewstep.eval.scoring.ratings import Rating, RatingOptions
 from fewstep.eval.scoring.scores import metric_names, rate
 
@@ -265,3 +266,15 @@ def test_the_clamped_share_in_words() -> None:
         .startswith("50 % of the values (from -2 to 3) lay outside [0, 2]")
     )
     assert Values(10, 0, -1.0, 1.0).text() == ""
+
+
+def test_a_metric_is_a_function_and_a_row_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row in ``METRICS`` is all that ``score`` and its checks need."""
+    made = Metric(lambda m: Rating(float(m.kept.sum())), "sum", reference=False, least=3)
+    monkeypatch.setitem(METRICS, "sum", made)
+    x = torch.arange(8.0, dtype=torch.float64).reshape(4, 2)
+    assert rated("sum", x).value == 28.0
+    with pytest.raises(E.ScoreError, match="sum: 2 samples, must be at least 3"):
+        rated("sum", x[:2])
+    with pytest.raises(E.ScoreError, match="recall, sum$"):
+        metric_names("unknown_metric_name")
