@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fewstep.cli import certify
+from fewstep.eval.certificates import certification
 from fewstep.eval.certificates.drivers import MEASURES, certify_driver
 from fewstep.eval.certificates.prediction_types import (
     KINDS,
@@ -21,7 +22,7 @@ from fewstep.eval.certificates.prediction_types import (
 from fewstep.eval.certificates.problem import smooth_grid
 from fewstep.eval.certificates.third_party import certify_diffusers
 from fewstep.samplers import SamplerError, build, get, make_options, names
-from fewstep.schedules import VPLinear
+from fewstep.schedules import EDM, VE, VPLinear
 
 
 def call(capsys, *argv):
@@ -182,3 +183,12 @@ def test_plans_and_drivers_in_one_call(capsys):
     )
     rows = json.loads(call(capsys, "pc", "--json")[1])
     assert rows[0]["sampler"] == "pc" and rows[0]["passed"]
+
+
+@pytest.mark.parametrize("schedule", [EDM(), VE()])
+@pytest.mark.parametrize("options", [{}, {"order": 2}, {"tau": 1.0}, {"form": "euler"}])
+def test_flow_sde_keeps_its_order_on_paths_with_alpha_one(schedule, options, monkeypatch):
+    """Beside its registered paths (``tests/plans/test_order.py``)."""
+    monkeypatch.setitem(certification.PATHS, "vp", schedule)
+    monkeypatch.setattr(certification, "STEPS", (320, 640, 1280))
+    assert certification.certify("flow_sde", on="vp", **options).passed
