@@ -13,6 +13,7 @@ from .arguments import plain as plain
 from .arguments import takes as takes
 from .devices import device as device
 from .devices import present_devices as present_devices
+from .dtypes import floating_dtype as floating_dtype
 from .errors import ArgumentError as ArgumentError
 from .errors import ArgumentTypeError as ArgumentTypeError
 from .errors import ConfigError as ConfigError

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..checks import ArgumentError, shown, tensor
@@ -15,15 +14,6 @@ from ..models.denoiser import Denoiser
 
 class StateError(ArgumentError):
     """A state, seed or condition that does not fit the model or the batch."""
-
-
-def check_dtype(dtype: Any) -> None:
-    """ArgumentError unless ``dtype`` is None or a floating point dtype of torch."""
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ArgumentError(
-            f"dtype={dtype!r}: a floating point dtype is wanted, such as torch.float32 or "
-            "torch.bfloat16"
-        )
 
 
 def check_given(**states: Any) -> None:
@@ -79,12 +69,18 @@ def check_state(x: Tensor, denoiser: Denoiser) -> None:
 
 def check_cond(cond: Any, batch: int) -> None:
     """StateError unless ``cond`` is None, a tensor or a mapping of tensors, batch first."""
+    if cond is not None and not isinstance(cond, (Tensor, Mapping)):
+        raise StateError(
+            f"cond={shown(cond)}: must be a tensor with the batch first, such as "
+            f"torch.tensor({shown(cond) if isinstance(cond, list) else '[0, 1]'}), or a mapping of "
+            "names to tensors"
+        )
     items = cond.items() if isinstance(cond, Mapping) else [] if cond is None else [("cond", cond)]
     for name, value in items:
         if not isinstance(value, Tensor):
             raise StateError(
-                f"condition {name!r} is a {type(value).__name__}; a tensor with the batch "
-                "first is wanted"
+                f"condition {name!r} is a {type(value).__name__}; it must be a tensor with the "
+                "batch first"
             )
         tensor(f"condition {name!r}", value, floating=False, error=StateError)
         if value.ndim == 0 or value.shape[0] != batch:

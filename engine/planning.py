@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..checks import unknown
 from ..plans.plan import Plan
 from ..samplers import registry
-from ..samplers.aliases import ALIASES
+from ..samplers.aliases import ALIASES, nearest
 from ..samplers.budgets import fitted_steps
 from ..samplers.floors import warn_of_floor
 from ..schedules.base import Schedule
 from ..schedules.grids.construction import MAX_STEPS, Grid
 from ..schedules.grids.request import GridRequest, count
 from .named_grids import grid_for
+from .option_hints import option_hint
 
 
 def plan(
@@ -84,7 +85,13 @@ def request(
     name, given, grid = resolve(sampler, dict(options), where.grid)
     where = where if grid is where.grid else replace(where, grid=grid)
     entry = registry.get(name)
-    chosen = registry.make_options(entry, given)
+    try:
+        chosen = registry.make_options(entry, given)
+    except registry.SamplerError as error:
+        own = {field.name for field in fields(entry.options)}
+        hints = (option_hint(key, given[key], where) for key in given if key not in own)
+        hint = next((hint for hint in hints if hint is not None), None)
+        raise (error if hint is None else registry.SamplerError(f"{error}; {hint}")) from error
     if entry.free and where.steps is not None:
         raise registry.SamplerError(
             f"{name} picks its own step sizes, so steps={where.steps} does not apply; give "
@@ -116,4 +123,6 @@ def resolve(
             {**alias.options, **options},
             alias.grid if grid == "auto" and alias.grid else grid,
         )
-    raise registry.SamplerError(unknown("sampler", sampler, registry.names()))
+    near = nearest(sampler)
+    hint = "" if near is None else f"; the nearest alias is {near!r} ({ALIASES[near].sampler})"
+    raise registry.SamplerError(unknown("sampler", sampler, registry.names()) + hint)

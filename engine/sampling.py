@@ -33,7 +33,6 @@ from .arguments import StateError as StateError
 from .arguments import (
     check_callable,
     check_cond,
-    check_dtype,
     check_given,
     check_progress,
     check_state,
@@ -166,7 +165,7 @@ def sample(
     denoiser = complete(denoiser)
     checks.flag("info", info)
     check_given(x=x, init=init)
-    check_dtype(dtype)
+    checks.floating_dtype(dtype)
     check_callable(callback=callback)
     check_progress(progress)
     check_name(noise)

@@ -18,7 +18,15 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError, UnknownName, members, tensor, unknown
+from ..checks import (
+    ArgumentError,
+    ArgumentTypeError,
+    UnknownName,
+    members,
+    shown,
+    tensor,
+    unknown,
+)
 from ..schedules.base import Schedule, host_number
 from ..schedules.kinds import KINDS, convert
 from ..schedules.validation import check_schedule
@@ -70,6 +78,12 @@ MEMBERS = ("schedule", "prediction", "shape", "raws", "coefficients", "input_sca
 
 def check_denoiser(denoiser: object) -> None:
     """ArgumentTypeError unless ``denoiser`` has what a Denoiser has."""
+    missing = [member for member in MEMBERS if not hasattr(denoiser, member)]
+    if missing and callable(denoiser):
+        raise ArgumentTypeError(
+            f"denoiser={shown(denoiser)}: must be a denoiser; a network becomes one by "
+            "fewstep.models.wrap(network, schedule, prediction)"
+        )
     members(
         "denoiser",
         denoiser,

@@ -92,11 +92,7 @@ def load(
     than the network's.
     """
     device = checks.device(device)
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ModelError(
-            f"dtype={dtype!r}: a floating point dtype is wanted, such as torch.float32 or "
-            "torch.bfloat16"
-        )
+    checks.floating_dtype(dtype, ModelError)
     if isinstance(name_or_folder, str) and name_or_folder == MIXTURE:
         if size is not None or variant is not None:
             raise ModelError(

@@ -27,6 +27,7 @@ from ..checks import (
     immutable,
     integer,
     number,
+    shown,
     tensor,
     unknown,
 )
@@ -272,9 +273,7 @@ def wrap(
         )
     check_kind(prediction)
     if not isinstance(schedule, Schedule):
-        raise ArgumentTypeError(
-            f"schedule={schedule!r}: a schedule is wanted, such as fewstep.schedules.VPLinear()"
-        )
+        raise ArgumentTypeError(f"schedule={shown(schedule)}: {_schedule_hint(schedule)}")
     if not callable(time) and not (isinstance(time, str) and time in TIMES):
         raise UnknownName(unknown("time", time, TIMES) + "; or a callable from t to the label")
     flag("flip_time", flip_time)
@@ -296,6 +295,36 @@ def wrap(
         )
     size = None if shape is None else shape_of(shape)
     return Wrapped(network, schedule, prediction, time, flip_time, chosen, size, passing(network))
+
+
+#: short names of paths, and how their schedules are made
+SCHEDULES = {
+    "vp": "VPLinear()",
+    "linear": "VPLinear()",
+    "cosine": "VPCosine()",
+    "sigmoid": "VPSigmoid()",
+    "subvp": "SubVP()",
+    "ddpm": "DiscreteVP.from_betas(betas)",
+    "discrete": "DiscreteVP.from_betas(betas)",
+    "ve": "VE()",
+    "edm": "EDM()",
+    "karras": "EDM()",
+    "flow": "Flow()",
+    "rectified": "Flow()",
+    "trig": "Trig()",
+}
+
+
+def _schedule_hint(given: Any) -> str:
+    """What to write in place of ``given``, which is no schedule."""
+    if isinstance(given, type) and issubclass(given, Schedule):
+        return f"must be a schedule, not its class: {given.__name__}(...)"
+    word = given.lower().replace("_", "").replace("-", "") if isinstance(given, str) else ""
+    near = next((made for name, made in SCHEDULES.items() if name == word), None) or next(
+        (made for name, made in SCHEDULES.items() if word and word in made.lower()), "VPLinear()"
+    )
+    every = ", ".join(dict.fromkeys(SCHEDULES.values()))
+    return f"must be a schedule, such as fewstep.schedules.{near}; allowed: {every}"
 
 
 def preconditioner(

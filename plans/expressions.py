@@ -88,6 +88,11 @@ def listed(name: str, values: Iterable[Any]) -> Sequence[Any]:
 
 def _number(c: Any) -> float:
     """A coefficient as a float; NaN and infinity are refused where they are used."""
+    if isinstance(c, Expression):
+        raise ArgumentTypeError(
+            "two values of a plan cannot be multiplied or divided: a plan is linear, so a factor "
+            "must be a number that is known before the run"
+        )
     try:
         return host_number(c)
     except ArgumentTypeError:

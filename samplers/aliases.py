@@ -6,9 +6,11 @@ An alias is ``(sampler, options, grid, note)``; the note says where the two are 
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, NamedTuple
 
 from ..checks import instance
+from ..checks.messages import LONGEST
 
 
 class Alias(NamedTuple):
@@ -193,14 +195,23 @@ ALIASES: dict[str, Alias] = {
 
 def find(text: str) -> dict[str, Alias]:
     """Aliases whose name, or whose sampler's name, contains ``text`` (case, spaces and punctuation
-    aside)."""
+    aside); where there is none, the alias with the nearest name."""
     instance("text", text, str, "a part of a sampler's name")
     wanted = _plain(text)
-    return {
+    found = {
         name: alias
         for name, alias in ALIASES.items()
         if wanted in _plain(name) or wanted in _plain(alias.sampler)
     }
+    near = None if found else nearest(text)
+    return found if near is None else {near: ALIASES[near]}
+
+
+def nearest(text: str) -> str | None:
+    """The alias whose name is nearest to ``text``; None where none is near."""
+    names = {_plain(name): name for name in ALIASES}
+    close = difflib.get_close_matches(_plain(text)[:LONGEST], names, n=1, cutoff=0.8)
+    return names[close[0]] if close else None
 
 
 def _plain(text: str) -> str:

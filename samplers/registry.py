@@ -127,7 +127,17 @@ def register(
     def decorate(build: Build) -> Build:
         if name in _REGISTRY:
             raise SamplerError(f"sampler {name!r} is registered twice")
-        options = typing.get_type_hints(build)["options"]
+        options = typing.get_type_hints(build).get("options")
+        if not (isinstance(options, type) and dataclasses.is_dataclass(options)):
+            raise SamplerError(
+                f"sampler {name!r}: the parameter options of {build.__name__}() must be annotated "
+                "with the frozen dataclass of its options, such as options: NoOptions"
+            )
+        if not (build.__doc__ or "").strip():
+            raise SamplerError(
+                f"sampler {name!r}: {build.__name__}() must have a docstring; its first paragraph "
+                "is the description in tables and in describe()"
+            )
         _REGISTRY[name] = Sampler(
             name,
             build,

@@ -202,6 +202,7 @@ def planted(monkeypatch):
 
     @registry.register("planted", order=5, source="none")
     def plant(b, grid, options: UniPC):
+        """UniPC under another name."""
         return unipc(b, grid, options)
 
     yield "planted"
