@@ -195,16 +195,14 @@ ALIASES: dict[str, Alias] = {
 
 def find(text: str) -> dict[str, Alias]:
     """Aliases whose name, or whose sampler's name, contains ``text`` (case, spaces and punctuation
-    aside); where there is none, the alias with the nearest name."""
+    aside)."""
     instance("text", text, str, "a part of a sampler's name")
     wanted = _plain(text)
-    found = {
+    return {
         name: alias
         for name, alias in ALIASES.items()
         if wanted in _plain(name) or wanted in _plain(alias.sampler)
     }
-    near = None if found else nearest(text)
-    return found if near is None else {near: ALIASES[near]}
 
 
 def nearest(text: str) -> str | None:

@@ -7,7 +7,7 @@ import fewstep
 from fewstep.checks import FewstepError
 from fewstep.plans.expressions import Expression
 from fewstep.samplers import NoOptions, registry
-from fewstep.samplers.aliases import find
+from fewstep.samplers.aliases import find, nearest
 from fewstep.schedules import EDM, VPLinear
 
 MODEL = fewstep.models.GaussianMixture([[0.5, -0.3]], 0.5, [1.0], VPLinear())
@@ -70,8 +70,8 @@ def test_an_option_of_the_sampler_keeps_its_own_message():
 
 
 def test_aliases_are_found_with_a_wrong_letter():
-    assert list(find("DPM++ 2M Karas")) == ["DPM++ 2M Karras"]
-    assert "DPM++ 2M Karras" in find("DPM++ 2M Karras") and find("nothing like it at all") == {}
+    assert nearest("DPM++ 2M Karas") == "DPM++ 2M Karras" and nearest("nothing like it") is None
+    assert "DPM++ 2M Karras" in find("dpm++ 2m karras") and find("nothing like it") == {}
 
 
 def test_values_of_a_plan_cannot_be_multiplied():
