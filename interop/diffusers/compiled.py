@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...fused.linear.eager import accumulator_dtype
-from ...plans.running.compiled_step import turn
+from ...plans.running.compiled_step import table_step
 from .program import Compiled
 from .times import WORDS, tolerance
 
@@ -81,7 +81,7 @@ class Traced:
             torch.randn(sample.shape, dtype=sample.dtype, device=sample.device)
             for _ in range(self.noises)
         ]
-        x, self.buffers = turn(
+        x, self.buffers = table_step(
             buffers, self.place, self.matrix, self.targets, sample, output, noises
         )
         self.place = self.place + 1

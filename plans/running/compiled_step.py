@@ -1,13 +1,13 @@
 """A step for ``torch.compile``: the step index is a tensor, and every launch is the same
 expression.
 
-``advance`` follows a launch's own structure, which a compiler would specialise on, once a launch.
-Here all launches of a program are matrices of one shape, ``rows x columns``: the columns are the
-kept buffers, the state that was evaluated, the network's output and the step's noises, the rows are
-what the launch makes, the next state first, padded with zeros. A step picks its matrix by a tensor
+``advance`` follows the structure of each launch, so a compiler would make a graph for each. Here
+all launches of a program are matrices of one shape, ``rows x columns``, padded with zeros: the
+columns are the kept buffers, the evaluated state, the network's output and the noises of the step;
+the rows are the outputs of the launch, the next state first. A step selects its matrix by a tensor
 index, so coefficients are data of the graph, and one graph serves every step of every run of that
-shape. The evaluated state is an argument: the difference of an
-edited one (``loop``) is one more combination.
+shape. The evaluated state is an argument: the difference of an edited one (see ``loop``) is one
+more combination.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Table:
     """``matrix[k][j][i]`` multiplies column i in row j of the launch after call k; row j goes to
     buffer ``targets[k][j]``.
 
-    ``buffers`` counts them, the last one being where padding goes; ``noises`` is the most that a
-    launch draws.
+    ``buffers`` is their number; the last one takes the padding. ``noises`` is the largest number
+    that one launch draws.
     """
 
     buffers: int
@@ -42,12 +42,12 @@ class Table:
 
 
 def tabulate(program: Program) -> Table:
-    """The table of ``program``. PlanError where a launch precedes the first call, or where the
-    network has several outputs."""
+    """The table of ``program``; PlanError where a launch precedes the first call, or where the
+    network has several raw outputs."""
     if program.launches[0].outs or program.raws != 1:
         raise PlanError(
-            "only a program that begins with its network call, and of a network of one "
-            "output, becomes a table"
+            "a compiled step needs a plan that begins with its network call, and a network of "
+            "one raw output"
         )
     kept = _kept(program)
     place = {o: program.slots + i for i, o in enumerate(kept)}
@@ -71,8 +71,8 @@ def tabulate(program: Program) -> Table:
 
 
 class _Columns(NamedTuple):
-    """Where a launch's operands stand: the evaluated state at ``sample``, the network's output
-    next, then the noises that it draws."""
+    """Columns of a launch's operands: the evaluated state at ``sample``, the network's output next,
+    then the noises that it draws."""
 
     sample: int
     width: int
@@ -98,8 +98,8 @@ class _Columns(NamedTuple):
 
 
 def _rows(program: Program, k: int, at: _Columns) -> list[tuple[int, Line]]:
-    """(buffer, row) of launch ``k``: the next state first, then what else it makes and what is kept
-    for later."""
+    """(buffer, row) of launch ``k``: the next state first, then its other outputs and the values
+    kept for later launches."""
     launch, state = program.launches[k], program.calls[k - 1].state
     columns = [at.of(o, state) for o in launch.operands]
     change = ((at.sample, 1.0), (state, -1.0))
@@ -161,7 +161,7 @@ def _read_later(program: Program, slot: int, k: int) -> bool:
     return slot == program.result
 
 
-def turn(
+def table_step(
     buffers: Tensor,
     place: Tensor,
     matrix: Tensor,

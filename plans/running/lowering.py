@@ -3,10 +3,10 @@ two network calls.
 
 All Combines between two Evaluates become one launch with several outputs. A prediction is
 ``p x + sum q raw`` of the evaluated state and the network's raw outputs, so prediction type,
-preconditioning and linear guidance fold into the coefficients. A value used once is substituted;
-one that is needed later is a further output. Buffers are numbered slots, freed at a value's last
-use, so the memory is known before running. Edits (a replaced evaluated state) enter as operands of
-their own, see ``loop``.
+preconditioning and linear guidance fold into the coefficients. A value that is used once is
+substituted; a value that is needed later becomes a further output. Buffers are numbered slots,
+freed at a value's last use, so the memory is known before running. Edits (a replaced evaluated
+state) enter as operands of their own, see ``loop``.
 """
 
 from __future__ import annotations

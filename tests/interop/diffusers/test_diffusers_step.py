@@ -22,7 +22,7 @@ from fewstep.interop.diffusers import program as diffusers_program
 from fewstep.interop.diffusers.network import Network
 from fewstep.interop.diffusers.output import StepOutput
 from fewstep.plans import Cursor, PlanError
-from fewstep.plans.running.compiled_step import tabulate, turn
+from fewstep.plans.running.compiled_step import table_step, tabulate
 from fewstep.plans.running.lowering import Operand, lower
 from fewstep.samplers import get, names
 
@@ -263,7 +263,7 @@ def test_the_table_is_the_loop(sampler: str, edit: bool) -> None:
         raw, other = network_double(cursor.x_in), network_double(y * call.scale)
         cursor.step((raw,))
         with torch.no_grad():
-            y, buffers = turn(buffers, place, matrix, targets, y, other, noises)
+            y, buffers = table_step(buffers, place, matrix, targets, y, other, noises)
         place += 1
         if edit and not cursor.done:
             cursor.replace(0.9 * cursor.x)
