@@ -1,5 +1,5 @@
-"""Errors, their messages, the checks of arguments, for every room; ``answers`` and ``commands``:
-how a command ends."""
+"""Errors, their messages and checks of arguments, used by all packages; ``answers`` and
+``commands``: exit codes and error sentences of commands."""
 
 from __future__ import annotations
 

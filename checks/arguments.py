@@ -1,5 +1,5 @@
-"""Checks of single arguments. Each gives the value back as a plain Python value, so numpy numbers
-are as good as Python's."""
+"""Checks of single arguments. Each returns the value as a plain Python value, numpy's numbers
+included, or raises ArgumentError."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .messages import shown, unknown
 
 def plain(value: Any) -> Any:
     """A numpy number or boolean, or a 0-d array of one, as Python's ``int``, ``float`` or ``bool``;
-    every other value as it is."""
+    any other value unchanged."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
@@ -32,7 +32,7 @@ def takes(function: Any, name: str) -> bool:
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> str:
-    """``value`` if it is one of ``allowed``. ArgumentError otherwise, which names the nearest."""
+    """``value`` if it is one of ``allowed``. Raises ArgumentError with the nearest match."""
     choices = tuple(allowed)
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(unknown(name, value, choices))
@@ -41,7 +41,7 @@ def choice(name: str, value: object, allowed: Iterable[str]) -> str:
 
 def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     """``value`` as an ``int`` if it is an integer (Python's or numpy's, no boolean) in [low, high].
-    ArgumentError otherwise."""
+    Raises ArgumentError otherwise."""
     found = plain(value)
     whole = (
         not isinstance(found, (bool, type))
@@ -50,31 +50,29 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     )
     number = operator.index(found) if whole else low - 1
     if not low <= number or (high is not None and number > high):
-        wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ArgumentError(f"{name}={shown(value)}: an integer {wanted} is wanted")
+        span = f">= {low}" if high is None else f"from {low} to {high}"
+        raise ArgumentError(f"{name}={shown(value)} must be an integer {span}")
     return number
 
 
 def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """``value`` as an ``int`` or ``float`` if it is a finite real number (no boolean) in [low,
-    high]. ArgumentError otherwise."""
+    high]. Raises ArgumentError otherwise."""
     found = plain(value)
     real = isinstance(found, numbers.Real) and not isinstance(found, bool)
     if not real or not (is_finite(found) and low <= found <= high):
-        ends = (
-            f"from {low} to {high}"
-            if high < math.inf
-            else f"of at least {low}"
-            if low > -math.inf
-            else "that is finite"
-        )
-        raise ArgumentError(f"{name}={shown(value)}: a number {ends} is wanted")
+        span = "a finite number"
+        if high < math.inf:
+            span = f"a number from {low} to {high}"
+        elif low > -math.inf:
+            span = f"a finite number >= {low}"
+        raise ArgumentError(f"{name}={shown(value)} must be {span}")
     return found if isinstance(found, (int, float)) else float(found)
 
 
 def between(name: str, value: Any, low: float, high: float = math.inf) -> float:
     """``value`` as an ``int`` or ``float`` if it is a finite real number (no boolean) strictly
-    between ``low`` and ``high``. ArgumentError otherwise."""
+    between ``low`` and ``high``. Raises ArgumentError otherwise."""
     found = number(name, value)
     if not low < found < high:
         raise ArgumentError(f"{name}={shown(value)}: must be {low} < {name} < {high}")
@@ -82,7 +80,7 @@ def between(name: str, value: Any, low: float, high: float = math.inf) -> float:
 
 
 def is_finite(value: Any) -> bool:
-    """True for a real number that float64 holds."""
+    """Whether ``value`` is a real number that is finite in float64."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -90,8 +88,8 @@ def is_finite(value: Any) -> bool:
 
 
 def flag(name: str, value: object) -> bool:
-    """``value`` if it is True or False. ArgumentError otherwise."""
+    """``value`` if it is True or False. Raises ArgumentError otherwise."""
     found = plain(value)
     if not isinstance(found, bool):
-        raise ArgumentError(f"{name}={shown(value)}: True or False is wanted")
+        raise ArgumentError(f"{name}={shown(value)} must be True or False")
     return found

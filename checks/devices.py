@@ -1,4 +1,4 @@
-"""Names of devices: checked before anything is moved there."""
+"""Check of a device name before anything is moved there."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def device(value: torch.device | str | int | None, what: str = "device=") -> tor
     """``value`` as a ``torch.device`` that this machine and this build of torch have; None stays
     None. ``what`` stands before the value in messages.
 
-    Raises ArgumentError for a name that does not exist, an accelerator that is not there, and an
-    index beyond the last one.
+    Raises ArgumentError for an unknown name, an accelerator that is not present, and an index that
+    is too large.
     """
     if value is None:
         return None
@@ -50,7 +50,7 @@ def device(value: torch.device | str | int | None, what: str = "device=") -> tor
 
 
 def present_devices() -> list[str]:
-    """The names of the devices of this machine."""
+    """Names of the devices of this machine."""
     import torch
 
     cuda = (

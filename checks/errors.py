@@ -1,10 +1,10 @@
-"""The base of every error that fewstep raises on purpose."""
+"""The errors that fewstep raises on purpose, and their common base."""
 
 from __future__ import annotations
 
 
 class FewstepError(Exception):
-    """Base of fewstep's own errors. Each of them is a ValueError or an ArithmeticError too."""
+    """Base of fewstep's own errors. Each is also a ValueError or an ArithmeticError."""
 
 
 class ArgumentError(FewstepError, ValueError):
@@ -16,21 +16,22 @@ class ArgumentTypeError(ArgumentError, TypeError):
 
 
 class UsageError(ArgumentError):
-    """A command line that asks for what cannot be done; commands end with exit code 2."""
+    """A command line whose arguments do not fit together; commands end with exit code 2."""
 
 
 class UnknownName(ArgumentError):
-    """A name (schedule, kind, sampler, ...) that is not in its list."""
+    """A name (of a schedule, kind, sampler, ...) that does not exist."""
 
 
 class GridError(ArgumentError):
-    """A time grid that cannot be built: an unknown name or option, a wrong number of steps, times
-    that are not a descent."""
+    """A time grid that cannot be built: an unknown name or option, a wrong number of steps,
+    times that do not fall."""
 
 
 class ScheduleError(ArgumentError):
-    """A configuration that describes no schedule."""
+    """A configuration that describes no schedule, or a schedule whose functions do not fit each
+    other."""
 
 
 class ConfigError(ScheduleError):
-    """A diffusers scheduler config, or a keyword that changes one, that cannot be honoured."""
+    """A diffusers scheduler config, or a keyword that changes one, that is not supported."""

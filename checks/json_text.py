@@ -1,4 +1,4 @@
-"""JSON from a text that someone else wrote: whatever is wrong with it is one kind of error."""
+"""Parser of JSON text that raises one kind of error, ArgumentError, for any malformed input."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .errors import ArgumentError
 def parse_json(
     text: str | bytes | bytearray, what: str = "JSON text", *, strict: bool = False
 ) -> Any:
-    """The value of a JSON text. ArgumentError where ``text`` is no text, no UTF-8, no JSON, or
-    nested too deeply; it names ``what``.
+    """The value of a JSON text. Raises ArgumentError, which names ``what``, for anything that is
+    not a text in UTF-8, is not JSON, or is nested too deeply.
 
-    ``strict``: NaN and Infinity, which Python reads though JSON has none, are refused too.
+    ``strict``: refuse NaN and Infinity, which Python reads but JSON does not have.
     """
     if not isinstance(text, (str, bytes, bytearray)):
-        raise ArgumentError(f"{what}: a text is wanted, got {type(text).__name__}")
+        raise ArgumentError(f"{what} must be a text, got {type(text).__name__}")
     try:
         return json.loads(text, parse_constant=_refuse) if strict else json.loads(text)
     except RecursionError:
@@ -27,4 +27,4 @@ def parse_json(
 
 
 def _refuse(constant: str) -> Any:
-    raise ArgumentError(f"{constant} is no JSON number")
+    raise ArgumentError(f"{constant} is not a JSON number")

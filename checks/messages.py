@@ -1,4 +1,5 @@
-"""Messages for names that do not exist: the value, the nearest match, the allowed values."""
+"""Texts of error messages: values cut to a readable length, and unknown names with the nearest
+match and the allowed names."""
 
 from __future__ import annotations
 
@@ -6,15 +7,15 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
-#: letters of a value that a message repeats
+#: most characters of a value shown in a message
 LONGEST = 200
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, LONGEST, LONGEST, 40
 
 
 def shown(value: object) -> str:
-    """``repr(value)`` for a message, cut where it is long or deep (an alias of YAML makes a short
-    text a value of any size)."""
+    """``repr(value)`` for a message, cut where it is long or deep (with YAML aliases a short text
+    can be a value of any size)."""
     try:
         return _SHORT.repr(value)
     except ValueError:  # an integer too long for Python to print

@@ -1,4 +1,4 @@
-"""Checks of tensors, and of objects that are known by what they have (a denoiser, a plan)."""
+"""Checks of tensors, and of objects by their attributes or their class."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def tensor(
     meta: bool = False,
     error: type[ArgumentError] = ArgumentError,
 ) -> Tensor:
-    """``value`` if it is a dense tensor with at least ``axes`` axes; floating point unless said
-    otherwise.
+    """``value`` if it is a dense tensor with at least ``axes`` axes; floating point unless
+    ``floating`` is False.
 
-    ``error``, which names dtype and shape, for anything else (arrays, lists, sparse tensors;
-    tensors on ``meta``, which hold no data, unless ``meta`` allows them).
+    Raises ``error``, which names dtype and shape, for anything else: arrays, lists, sparse tensors,
+    and tensors on ``meta``, which hold no data, unless ``meta`` is True.
     """
     import torch
 
@@ -35,11 +35,11 @@ def tensor(
         and (value.is_floating_point() or not floating)
     )
     if not fits or value.layout is not torch.strided or (value.is_meta and not meta):
-        wanted = f"a {'floating point ' if floating else ''}tensor" + (
+        kind = f"a {'floating point ' if floating else ''}tensor" + (
             f" with at least {axes} {'axis' if axes == 1 else 'axes'}" if axes else ""
         )
         raise error(
-            f"{name} must be {wanted} ({'dense' if meta else 'dense, not on meta'}), got "
+            f"{name} must be {kind} ({'dense' if meta else 'dense, not on meta'}), got "
             f"{described(value)}"
         )
     found: Tensor = value
@@ -62,20 +62,20 @@ def described(value: Any) -> str:
 
 
 def members(name: str, value: Any, wanted: Iterable[str], what: str) -> None:
-    """ArgumentTypeError unless ``value`` has all attributes of ``wanted``; ``what`` says in words
-    what is wanted."""
+    """Raise ArgumentTypeError unless ``value`` has all attributes ``wanted``. ``what`` names the
+    expected object in the message."""
     missing = [member for member in wanted if not hasattr(value, member)]
     if missing:
         raise ArgumentTypeError(
-            f"{name}={shown(value)}: {what} is wanted; a {type(value).__name__} has no "
+            f"{name}={shown(value)} must be {what}; a {type(value).__name__} has no "
             f"{', '.join(missing)}"
         )
 
 
 def instance(name: str, value: Any, kind: type | tuple[type, ...], what: str) -> None:
-    """ArgumentTypeError unless ``value`` is an instance of ``kind``; ``what`` says in words what is
-    wanted."""
+    """Raise ArgumentTypeError unless ``value`` is an instance of ``kind``. ``what`` names the
+    expected object in the message."""
     if not isinstance(value, kind):
         raise ArgumentTypeError(
-            f"{name}={shown(value)}: {what} is wanted, got a {type(value).__name__}"
+            f"{name}={shown(value)} must be {what.rstrip(',')}, got a {type(value).__name__}"
         )

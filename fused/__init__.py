@@ -1,5 +1,5 @@
-"""The fused linear step and counter-based noise: what a solver step costs on the device. Imports
-nothing of ours."""
+"""Device work of a solver step: the fused linear combination, counter-based noise and Brownian
+paths."""
 
 from __future__ import annotations
 

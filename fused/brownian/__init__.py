@@ -1,1 +1,1 @@
-"""Brownian paths by counter."""
+"""Brownian paths from counter-based normals."""

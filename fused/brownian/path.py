@@ -151,8 +151,8 @@ class BrownianPath:
         s, t = _number("s", s), _number("t", t)
         if not self.start <= s <= t <= self.end:
             raise ArgumentError(
-                f"the interval from {s} to {t} leaves this path: allowed {self.start} <= s "
-                f"<= t <= {self.end}"
+                f"the interval from {s} to {t} leaves this path: it must be "
+                f"{self.start} <= s <= t <= {self.end}"
             )
         return self._place(s), self._place(t)
 
@@ -167,8 +167,8 @@ class BrownianPath:
         tensor("like", like)
         if like.ndim == 0 or like.shape[0] != len(self.seeds):
             raise ArgumentError(
-                f"a batch of shape {tuple(like.shape)} does not go with {len(self.seeds)} "
-                "seeds; allowed is one seed per sample"
+                f"a batch of shape {tuple(like.shape)} does not match {len(self.seeds)} "
+                "seeds; there must be one seed per sample"
             )
         key = (like.device, _precision(like), tuple(like.shape))
         if self._kept.key != key:

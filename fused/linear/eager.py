@@ -1,17 +1,17 @@
-"""The one operation of a solver step: every output is a linear combination of the inputs.
+"""Linear step in plain torch: every output is a linear combination of the inputs.
 
     outputs[j]  <-  sum_i  coefficients[j][i] * inputs[i]
 
 A coefficient is a Python float, 0.0 (the input is then not read, whatever it holds), or one float
-per sample, multiplied along the batch axis. All outputs of a launch are computed by one call, so a
-kernel may read each input once. This is the plain torch form and the reference for the kernels.
+per sample, multiplied along the batch axis. One call computes all outputs of a launch, so that a
+kernel can read each input once. This is the reference for such kernels.
 
-Arithmetic. The accumulator is float64 when the output or an input that counts is float64 and
-float32 otherwise; inputs enter it exactly, coefficients are rounded to its dtype, terms are added
-in the order of the inputs, and the sum is rounded to the output's dtype once. First term: a
-product. Later terms: ``acc + c * x`` in one instruction (fused where the processor fuses), the same
-for a float and for per-sample coefficients, so a sample's bits depend neither on the batch around
-it nor on whether its plan was stacked with others.
+Arithmetic. The accumulator is float64 when the output or an input with a coefficient other than 0
+is float64, and float32 otherwise; inputs enter it exactly, coefficients are rounded to its dtype,
+terms are added in the order of the inputs, and the sum is rounded to the output's dtype once. First
+term: a product. Later terms: ``acc + c * x`` in one instruction (fused where the processor fuses),
+the same for a float and for per-sample coefficients, so a sample's bits depend neither on the batch
+around it nor on whether its plan was stacked with others.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def prepare(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[tuple[float | Tensor, ...], ...]:
     """Coefficients with every per-sample sequence as a ``(B, 1, ..., 1)`` tensor of ``ndim`` axes,
-    to be made once before the loop.
+    to be called once before the loop.
 
-    ``dtype`` is the dtype of the state (float64 for float64, else float32 is made). All sequences
+    ``dtype`` is the dtype of the state; the coefficients are float64 if it is float64, else
+    float32. All sequences
     of a launch go to the device in one copy. A sequence of zeros becomes 0.0. Raises ValueError
     when sequences differ in length.
     """
@@ -68,7 +69,7 @@ def prepare(
     if len({len(c) for c in found}) > 1:
         raise ArgumentError(
             f"per-sample coefficients of {sorted({len(c) for c in found})} samples in one "
-            "launch; allowed is one length, the batch"
+            "launch; all must have the length of the batch"
         )
     wide = (
         torch.tensor(found, dtype=accumulator_dtype((dtype,))).to(device)
@@ -83,7 +84,7 @@ def prepare(
 
 
 def _coefficient(c: Coefficient) -> Coefficient:
-    """A float, a tensor, or one float a sample. ArgumentTypeError for anything else."""
+    """A float, a tensor, or one float a sample. Raises ArgumentTypeError for anything else."""
     c = plain(c)
     if isinstance(c, Tensor):
         return c
@@ -91,15 +92,15 @@ def _coefficient(c: Coefficient) -> Coefficient:
         return float(c) if isinstance(c, (int, float)) else [float(v) for v in c]
     except (TypeError, ValueError, OverflowError):
         raise ArgumentTypeError(
-            f"coefficient {shown(c)}: a number, or one number a sample, is wanted"
+            f"coefficient {shown(c)} must be a number, or one number a sample"
         ) from None
 
 
 def _check_lists(*named: tuple[str, object]) -> None:
-    """ArgumentTypeError unless all are lists or tuples."""
+    """Raise ArgumentTypeError unless all are lists or tuples."""
     for name, value in named:
         if not isinstance(value, (list, tuple)):
-            raise ArgumentTypeError(f"{name}={shown(value)}: a list is wanted")
+            raise ArgumentTypeError(f"{name}={shown(value)} must be a list")
 
 
 def linear_step(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Rows) -> None:
@@ -130,16 +131,16 @@ def linear_step(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficient
 def linear_combination(
     inputs: Sequence[Tensor], coefficients: Sequence[Coefficient], dtype: torch.dtype
 ) -> Tensor:
-    """``sum_i coefficients[i] * inputs[i]`` as a new tensor of ``dtype``: the bits of
-    :func:`linear_step`, and autograd sees it."""
+    """``sum_i coefficients[i] * inputs[i]`` as a new tensor of ``dtype``, with the bits of
+    :func:`linear_step`; differentiable."""
     _check_lists(("inputs", inputs), ("coefficients", coefficients))
     for i, x in enumerate(inputs):
         instance(f"inputs[{i}]", x, Tensor, "a tensor")
     instance("dtype", dtype, torch.dtype, "a torch.dtype")
     if len(inputs) != len(coefficients) or not inputs:
         raise ArgumentError(
-            f"{len(coefficients)} coefficients for {len(inputs)} inputs; allowed is one "
-            "each, and at least one"
+            f"{len(coefficients)} coefficients for {len(inputs)} inputs; there must be "
+            "one for each input, and at least one input"
         )
     terms = _terms(inputs, coefficients, dtype)
     acc_dtype = accumulator_dtype([dtype, *(x.dtype for x, _ in terms)])
@@ -168,8 +169,8 @@ def linear_new(
     launches checked beforehand: ``rows[j]`` lists (input, number other than 0).
 
     ``firsts[j]`` is row j's first number as a host tensor of no axes in ``dtype`` (a float would
-    become one at each call). Nothing is checked here: inputs share shape and device. The bits of
-    :func:`linear_step`; autograd sees it where it is enabled.
+    become one at each call). Nothing is checked here: inputs share shape and device. The result has
+    the bits of :func:`linear_step` and is differentiable where gradients are enabled.
     """
     plain = dtype in (torch.float32, torch.float64)
     for x in inputs:
@@ -214,8 +215,8 @@ def _new(inputs: Sequence[Tensor], row: Terms, first: Tensor, out: Tensor | None
 def _terms(
     inputs: Sequence[Tensor], row: Sequence[Coefficient], dtype: torch.dtype
 ) -> list[tuple[Tensor, float | Tensor]]:
-    """The (input, coefficient) pairs that count, per-sample sequences made ready and prepared ones
-    checked."""
+    """The (input, coefficient) pairs with a coefficient other than 0; per-sample sequences are
+    prepared, prepared ones checked."""
     pairs = [
         (x, c)
         for x, c in zip(inputs, row, strict=True)
@@ -237,7 +238,7 @@ def _terms(
         if ready.shape != (x.shape[0], *(1,) * (x.ndim - 1)):
             raise ArgumentError(
                 f"per-sample coefficients of shape {tuple(ready.shape)} for an input of "
-                f"shape {tuple(x.shape)}; allowed is one per sample"
+                f"shape {tuple(x.shape)}; there must be one per sample"
             )
         if ready.dtype != acc_dtype:
             raise ArgumentTypeError(
@@ -300,7 +301,7 @@ def _check(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Ro
         rows = [len(row) for row in coefficients]
         raise ArgumentError(
             f"coefficient rows of lengths {rows} for {len(outputs)} outputs and "
-            f"{len(inputs)} inputs; allowed is one row per output"
+            f"{len(inputs)} inputs; there must be one row per output"
         )
     if not outputs:
         return
@@ -317,7 +318,7 @@ def _check(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Ro
     if not shape or any(t.shape != shape for t in (*outputs, *inputs)):
         shapes = [tuple(t.shape) for t in (*outputs, *inputs)]
         raise ArgumentError(
-            f"outputs and inputs of shapes {shapes}; allowed is one shape for all, batch first"
+            f"outputs and inputs of shapes {shapes}; all must have one shape, batch first"
         )
     taken = [_span(t) for t in (*outputs, *inputs)]
     for j, (low, high) in enumerate(taken[: len(outputs)]):
@@ -325,14 +326,14 @@ def _check(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Ro
             if low < stop and start < high:
                 other = f"outputs[{i}]" if i < len(outputs) else f"inputs[{i - len(outputs)}]"
                 raise ArgumentError(
-                    f"outputs[{j}] shares memory with {other}; allowed are outputs that "
-                    "alias nothing else in the launch"
+                    f"outputs[{j}] shares memory with {other}; an output must not "
+                    "share memory with another tensor of the launch"
                 )
 
 
 def _span(t: Tensor) -> tuple[int, int]:
-    """The bytes a tensor surely touches: all of them when contiguous, else those of its first
-    element (host numbers only)."""
+    """The address range that a tensor certainly covers: all its bytes when contiguous, else those
+    of its first element (computed on the host)."""
     start = t.data_ptr()
     count = t.numel() if t.is_contiguous() else min(1, t.numel())
     return start, start + count * t.element_size()

@@ -1,4 +1,4 @@
-"""Pairs of normals from 16 bits: half a Philox word for two normals where plain noise spends two
+"""Pairs of normals from 16 bits: half a Philox word for two normals, where plain noise uses two
 words.
 
 Half word ``e mod 8`` (16 bits, low half of a word first) of the Philox block
@@ -8,8 +8,8 @@ Half word ``e mod 8`` (16 bits, low half of a word first) of the Philox block
 picks the pair (z1, z2) of element e (its index in C order) from a table of 2^16 points of the
 plane: point k is on a spiral, radius ``sqrt(-2 log((k + 1/2) / 2^16))`` and angle k times the
 golden angle, and the cloud is whitened. Its mean is 0 and its covariance the identity to rounding,
-its third and fourth moments are those of a normal to 1e-3, ``|z| <= 4.86``; a sum of a few is
-smooth beyond any test. No transcendental function runs on a device, so the bits are the same on
+its third and fourth moments are those of a normal to 1e-3, ``|z| <= 4.86``; a sum of a few
+pairs is close to normal. No transcendental function runs on a device, so the bits are the same on
 every device.
 """
 

@@ -7,7 +7,7 @@ A 128-bit counter ``(c0, c1, c2, c3)`` and a 64-bit key ``(k0, k1)`` are mixed b
     k0, k1          <-  k0 + W0,  k1 + W1     (mod 2^32, between rounds)
 
 with ``hi`` and ``lo`` the 32-bit halves of a 64-bit product. The function is stateless, so any word
-of any stream can be had without the words before it, in any order and on any device.
+of any stream is computed without the words before it, in any order and on any device.
 
 Two forms with the same bits: :func:`philox4x32` on Python ints and int64 tensors (any device), and
 :func:`philox4x32_host` on numpy uint64 arrays, about twice as fast on a CPU.

@@ -1,5 +1,5 @@
-"""Standard normal noise addressed by (sample seed, stream, draw): counter based, so nothing has a
-state and nothing has an order.
+"""Standard normal noise addressed by (sample seed, stream, draw). It is counter-based: there is no
+state, and the order of draws does not matter.
 
 Element ``e`` of a sample (its index in C order, the batch axis left out) is made from the
 Philox4x32-10 block
@@ -39,9 +39,9 @@ from .philox import U64, WORD, philox4x32, philox4x32_host
 
 #: the most samples of one batch: their seeds alone take half a gigabyte
 MAX_SAMPLES = 1 << 24
-#: the start state's noise
+#: stream of the start state's noise
 START_STREAM = 0
-#: the noise a solver adds on its way
+#: stream of the noise that a solver adds
 SOLVER_STREAM = 1
 
 F32: TypeAlias = npt.NDArray[np.float32]
@@ -59,10 +59,10 @@ def seeds_from(seed: int, n: int) -> tuple[int, ...]:
     """The seeds ``seed .. seed + n - 1`` of ``n`` samples."""
     first, n = integer("seed", seed, -(1 << 64), 1 << 64), integer("n", n, -(1 << 63))
     if not 0 <= n <= MAX_SAMPLES:
-        raise ArgumentError(f"n = {n}: allowed are 0 to {MAX_SAMPLES} samples in one batch")
+        raise ArgumentError(f"n = {n} samples in one batch; must be from 0 to {MAX_SAMPLES}")
     if first < 0 or first + n > 1 << 64:
         raise ArgumentError(
-            f"seeds {first} .. {first} + {n} - 1 leave the allowed range 0 <= seed < 2**64"
+            f"seeds {first} .. {first} + {n} - 1 must be in the range 0 <= seed < 2**64"
         )
     return tuple(range(first, first + n))
 
@@ -73,12 +73,12 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     try:
         count = len(seeds)  # type: ignore[arg-type]
         if count > MAX_SAMPLES:
-            raise ArgumentError(f"{count} seeds; allowed are at most {MAX_SAMPLES} in one batch")
+            raise ArgumentError(f"{count} seeds; a batch has at most {MAX_SAMPLES}")
     except TypeError:  # an iterator, or no sequence at all
         pass
     except OverflowError:
         raise ArgumentError(
-            f"{seeds!r} are too many seeds; allowed are at most {MAX_SAMPLES} in one batch"
+            f"{seeds!r} are too many seeds; a batch has at most {MAX_SAMPLES}"
         ) from None
     try:
         items = tuple(seeds)
@@ -125,8 +125,8 @@ def normals(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Standard normals of shape ``(len(seeds), *shape)``; sample ``i`` depends on ``seeds[i]``,
-    ``stream``, ``draw`` and nothing else.
+    """Standard normals of shape ``(len(seeds), *shape)``; sample ``i`` depends only on
+    ``seeds[i]``, ``stream`` and ``draw``.
 
     ``shape`` is that of one sample; ``stream`` and ``draw`` lie in ``[0, 2^32)``; ``dtype`` is a
     floating point dtype (the fp32 normals are cast at the end). Raises TypeError or ValueError on
@@ -137,15 +137,15 @@ def normals(
 
 
 def _shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """``shape`` as a tuple of Python ints. ArgumentTypeError for what is no list of integers of at
-    least 0."""
+    """``shape`` as a tuple of Python ints. Raises ArgumentTypeError unless it is a sequence of
+    integers >= 0."""
     if (
         isinstance(shape, (str, bytes))
         or not isinstance(shape, Iterable)
         or getattr(shape, "ndim", 1) != 1
     ):
         raise ArgumentTypeError(
-            f"shape={shown(shape)}: the shape of one sample, a tuple of integers, is wanted"
+            f"shape={shown(shape)} must be the shape of one sample, a tuple of integers"
         )
     return tuple(integer("shape", size, 0) for size in shape)
 
@@ -175,7 +175,7 @@ def normals_of_keys(
     counters = -(-size // 4)
     if counters > 1 << 32:
         raise ArgumentError(
-            f"a sample of shape {tuple(shape)} has {size} elements; allowed are at most 2**34"
+            f"a sample of shape {tuple(shape)} has {size} elements; at most 2**34 are allowed"
         )
     flat = torch.empty((n, size), dtype=torch.float32, device=keys.device)
     if size:
@@ -211,8 +211,8 @@ class SeededNoise:
         tensor("like", like)
         if like.ndim == 0 or like.shape[0] != len(self.seeds):
             raise ArgumentError(
-                f"a batch of shape {tuple(like.shape)} does not go with {len(self.seeds)} "
-                "seeds; allowed is one seed per sample"
+                f"a batch of shape {tuple(like.shape)} does not match {len(self.seeds)} "
+                "seeds; there must be one seed per sample"
             )
         return normals_of_keys(
             self.keys(like.device), like.shape[1:], stream=self.stream, draw=draw, dtype=like.dtype

@@ -193,7 +193,7 @@ REFUSED = [
     (["--model", "mnst"], 3, "did you mean 'mnist'"),
     (["--sampler", "unipc", "-o", "ordr=3"], 3, "did you mean 'order'"),
     (["-o", "order"], 3, "KEY=VALUE"),
-    (["--steps", "0"], 3, "at least 1"),
+    (["--steps", "0"], 3, ">= 1"),
     (["--nfe", "4", "--steps", "4"], 3, "one of them"),
     (["--batch", "0"], 3, "batch=0"),
     (["--seeds", "9-3"], 3, "backwards"),

@@ -171,7 +171,7 @@ def test_paths_that_cannot_be(given: dict[str, Any], words: str) -> None:
     )
     path, like = BrownianPath((1, 2), **whole), torch.zeros(2, 3)
     for s, t in ((-0.1, 0.5), (0.5, 1.1), (0.6, 0.5)):
-        with pytest.raises(ArgumentError, match="allowed"):
+        with pytest.raises(ArgumentError, match="must be"):
             path.increment(s, t, like)
     with pytest.raises(ArgumentError, match="2 seeds"):
         path.increment(0.0, 1.0, torch.zeros(3, 3))

@@ -49,7 +49,8 @@ def test_prepare_makes_tensors_once() -> None:
         for a, b in zip(step(rows, inputs, F32), step(raw, inputs, F32), strict=True)
     )
     with pytest.raises(
-        ValueError, match=r"of \[2, 3\] samples in one launch; allowed is one length"
+        ValueError,
+        match=r"of \[2, 3\] samples in one launch; all must have the length of the batch",
     ):
         prepare(((c, (1.0, 2.0)),), ndim=2)
 
@@ -84,15 +85,15 @@ def test_disagreements_are_refused(dtype: torch.dtype) -> None:
         linear_step([out], [x, x], [(1.0,)])
     with pytest.raises(ValueError, match=r"lengths \[1, 1\] for 1 outputs and 1 inputs"):
         linear_step([out], [x], [(1.0,), (2.0,)])
-    with pytest.raises(ValueError, match=r"\(1, 6\)\]; allowed is one shape for all"):
+    with pytest.raises(ValueError, match=r"\(1, 6\)\]; all must have one shape"):
         linear_step([out], [x[:1]], [(1.0,)])
     with pytest.raises(ValueError, match="batch first"):
         linear_step([torch.zeros(())], [torch.ones(())], [(1.0,)])
     for coefficient in ((1.0, 2.0), (1.0, 2.0, 3.0, 4.0, 5.0)):
-        with pytest.raises(ValueError, match="allowed is one per sample"):
+        with pytest.raises(ValueError, match="there must be one per sample"):
             linear_step([out], [x], [(coefficient,)])
     for ready in (torch.ones(4), torch.ones(4, 6), torch.ones(1, 1)):
-        with pytest.raises(ValueError, match="allowed is one per sample"):
+        with pytest.raises(ValueError, match="there must be one per sample"):
             linear_step([out], [x], [(ready,)])
     with pytest.raises(
         TypeError,

@@ -314,5 +314,5 @@ def test_seeded_noise_keeps_its_keys_and_is_a_value() -> None:
 
 def test_seeded_noise_counts_the_batch() -> None:
     for like in (torch.zeros(3, 2), torch.zeros(())):
-        with pytest.raises(ValueError, match="2 seeds; allowed is one seed per sample"):
+        with pytest.raises(ValueError, match="2 seeds; there must be one seed per sample"):
             SeededNoise((1, 2))(0, like)

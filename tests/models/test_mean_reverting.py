@@ -36,7 +36,7 @@ def test_the_mean_reverting_path_contains_vp():
     ("sigma_inf", "base"), [(0.0, VPLinear()), (-1.0, VPLinear()), (1.0, SubVP()), (1.0, Flow())]
 )
 def test_bad_mean_reverting_paths_are_refused(sigma_inf, base):
-    with pytest.raises(ValueError, match="allowed"):
+    with pytest.raises(ValueError, match="must be"):
         MeanReverting(sigma_inf, base)
 
 

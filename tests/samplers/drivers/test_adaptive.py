@@ -375,12 +375,12 @@ def test_the_path_is_a_callable():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ode45", {"rtol": 0.0}, "rtol=0.0: a number from"),
+        ("ode45", {"rtol": 0.0}, "rtol=0.0 must be a number from"),
         ("ode45", {"atol": -1.0}, "atol"),
-        ("ode853", {"max_nfe": 0}, "max_nfe=0: an integer from 1"),
+        ("ode853", {"max_nfe": 0}, "max_nfe=0 must be an integer from 1"),
         ("ode853", {"rtoll": 1e-3}, "did you mean 'rtol'"),
-        ("ode45", {"steps": 5}, "chooses its own steps"),
-        ("dpm_adaptive", {"order": 4}, "order=4: an integer from 2 to 3"),
+        ("ode45", {"steps": 5}, "picks its own step sizes"),
+        ("dpm_adaptive", {"order": 4}, "order=4 must be an integer from 2 to 3"),
         ("dpm_adaptive", {"atol": 0.0}, "atol=0.0"),
         ("dpm_adaptive", {"control": "pdi"}, "did you mean 'pid'"),
         ("dpm_adaptive", {"kind": "v"}, "kind"),

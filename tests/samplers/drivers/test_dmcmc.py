@@ -331,7 +331,7 @@ def test_levels_of_a_table_are_seen_by_its_network():
         ({"finish": "ode45"}, "finish='ode45' is a driver"),
         ({"finish": "dimm"}, "did you mean 'ddim'"),
         ({"arguments": {"etta": 0.5}, "finish": "ddim"}, "did you mean 'eta'"),
-        ({"eta": 2.5}, "eta=2.5: a number from"),
+        ({"eta": 2.5}, "eta=2.5 must be a number from"),
         ({"step": "renoise", "eta": 1.5}, "eta=1.5"),
         ({"step": "langevn"}, "did you mean 'langevin'"),
         ({"estimator": "classifier"}, "estimator"),

@@ -101,7 +101,7 @@ def test_few_steps_on_every_schedule(name, options):
 @every_driver
 def test_one_step_of_a_grid(name):
     if get(name).free:
-        with pytest.raises(SamplerError, match="chooses its own steps"):
+        with pytest.raises(SamplerError, match="picks its own step sizes"):
             fewstep.sample(mixture(Flow()), name, steps=1)
         return
     for schedule in (VPLinear(), Flow()):

@@ -283,7 +283,7 @@ def test_euler_maruyama_on_vp_is_the_papers():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"snr": 0.0}, "snr=0.0: a number from"),
+        ({"snr": 0.0}, "snr=0.0 must be a number from"),
         ({"snr": -0.1}, "snr"),
         ({"predictor": "euler"}, "did you mean 'euler_maruyama'|unknown predictor"),
         ({"corrector": "langevn"}, "did you mean 'langevin'"),

@@ -215,7 +215,7 @@ def sampled(plan, schedule, *, standard=False):
         ("res_3s", {"c2": 2 / 3}, "c2 = 2/3"),
         ("res_3s", {"c2": 0.8, "c3": 0.8}, "c2 = c3"),
         ("res_3s", {"c2": 0.25, "c3": 0.5, "gamma": "compat"}, "pole"),
-        ("res_2s", {"c2": 0.0}, "c2=0.0: a number from"),
+        ("res_2s", {"c2": 0.0}, "c2=0.0 must be a number from"),
         ("etdrk4", {"tableau": "rk4"}, "krogstad"),
         ("ghvb", {"order": 2.01}, "must be at least 0.05"),
         ("heavy_ball", {"beta": 0.0}, "beta=0.0"),
@@ -306,7 +306,7 @@ def test_the_step_out_of_alpha_zero_ignores_its_choice():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"order": 7}, "order=7: an integer from 1 to 6"),
+        ({"order": 7}, "order=7 must be an integer from 1 to 6"),
         ({"order": 6, "corrector": "pseudo"}, "with a corrector"),
         ({"order": (2, 2)}, "2 entries for 5 steps"),
         ({"order": (2,) * 5, "kind": ("x0",) * 4}, "different lengths"),
