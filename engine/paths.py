@@ -134,7 +134,7 @@ def check_name(noise: Noise | str) -> None:
     check_tensors(noise)
     if isinstance(noise, str) and noise not in NAMES:
         scale = (
-            f"; the noise scale {noise!r} of er_sde is the option noise_scale={noise!r}"
+            f"; the noise scale {noise!r} of er_sde is the option diffusion={noise!r}"
             if noise in NOISE_SCALES
             else ""
         )

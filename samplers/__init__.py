@@ -12,11 +12,13 @@ from .budgets import fitted_steps
 from .drivers.driver import BudgetError, StepSizeError
 from .families import import_all
 from .floors import FLOORS
+from .option_names import aliases
 from .registry import (
     NoOptions,
     Sampler,
     SamplerError,
     build,
+    current_names,
     get,
     make_options,
     names,
@@ -35,6 +37,7 @@ __all__ = [
     "SamplerError",
     "StepSizeError",
     "build",
+    "current_names",
     "describe",
     "find",
     "fitted_steps",
@@ -64,5 +67,6 @@ def describe(name: str) -> dict[str, Any]:
         "stochastic": sampler.tau_of(options) > 0.0,
         "table_floor": FLOORS.get(name),
         "options": {**own, "afs": False} if sampler.form == "plan" else own,
+        "option_aliases": aliases(sampler.options),
         "aliases": {alias: entry.note for alias, entry in ALIASES.items() if entry.sampler == name},
     }

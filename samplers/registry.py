@@ -19,6 +19,7 @@ from ..plans.instructions import Exactness
 from ..plans.plan import Plan
 from ..plans.transforms.analytic_first_step import RULES, analytic_first_step
 from ..schedules.grids.construction import Grid
+from .option_names import aliases, as_given, current
 
 
 class SamplerError(ArgumentError):
@@ -34,8 +35,8 @@ class NoOptions:
     """A sampler without options."""
 
 
-#: names that options had, or that are arguments of ``sample`` with another meaning
-RENAMED = {"noise": "noise_scale"}
+#: names of options that are arguments of ``sample`` with another meaning
+RENAMED = {"noise": "diffusion"}
 #: ``(builder, grid, options) -> Plan``, or ``(drive, grid, options) -> Tensor``
 Build = Callable[[Any, Grid, Any], Any]
 Number = float | Callable[[Any], float]
@@ -186,18 +187,7 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
     instance("sampler", sampler, Sampler, "what samplers.get(name) gives")
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise SamplerError(f"{sampler.name}: options={shown(given)}: a dict by name is wanted")
-    allowed = [f.name for f in dataclasses.fields(sampler.options)] + (
-        ["afs"] if sampler.form == "plan" else []
-    )
-    for key in given:
-        if key not in allowed:
-            if (now := RENAMED.get(key)) in allowed:
-                raise SamplerError(
-                    f"{sampler.name}: the option {key!r} is called {now!r}: give "
-                    f"{now}={given[key]!r}"
-                )
-            raise SamplerError(f"{sampler.name}: " + unknown("option", key, allowed))
-    options, own = sampler.options, dict(given)
+    options, own = sampler.options, _known(sampler, given)
     rule = own.pop("afs", False)
     rule = plain(rule)
     if rule is not False:
@@ -217,7 +207,33 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
         check_types(options, {name: value for name, value in own.items() if name not in endless})
         return made
     except ValueError as error:
+        text = as_given(sampler.options, given, str(error))
+        raise SamplerError(f"{sampler.name}: {text}") from error
+
+
+def _known(sampler: Sampler, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` under the present names of options; SamplerError for a name that is none."""
+    try:
+        own = current(sampler.options, given)
+    except ValueError as error:
         raise SamplerError(f"{sampler.name}: {error}") from error
+    fields = [f.name for f in dataclasses.fields(sampler.options)]
+    allowed = [*fields, *(["afs"] if sampler.form == "plan" else [])]
+    for key in own:
+        if key not in allowed:
+            if (now := RENAMED.get(key)) in allowed:
+                raise SamplerError(
+                    f"{sampler.name}: the option {key!r} is called {now!r}: give {now}={own[key]!r}"
+                )
+            names = [*allowed, *aliases(sampler.options)]
+            raise SamplerError(f"{sampler.name}: " + unknown("option", key, names))
+    return own
+
+
+def current_names(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of sampler ``name`` as a saved file of any version gives them, under their present
+    names and words, without a warning."""
+    return current(get(name).options, options, warn=False)
 
 
 def _made(options: type, given: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from ...checks import FewstepError, choice
 from ...engine.planning import resolve
 from ...samplers import registry
+from ...samplers.option_names import meanings
 from ...schedules.diffusers.grids import grid_of
 from ...schedules.grids.registry import ALIASES, GRIDS
 from .config import OWN, ConfigError, Settings, defaults, known, own_values
@@ -49,7 +50,8 @@ def split_options(
 def option_names(sampler: str) -> set[str]:
     """Names of a sampler's options."""
     name, _, _ = resolve(sampler, {}, "auto")
-    return {f.name for f in dataclasses.fields(registry.get(name).options)} | {"afs"}
+    options = registry.get(name).options
+    return {f.name for f in dataclasses.fields(options)} | {"afs", *meanings(options)}
 
 
 def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[str, Any, Settings]:
@@ -92,6 +94,7 @@ def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[s
     # the last step gives data, not the table's first entry
     if name in ("lcm", "consistency") and config.get("final_sigmas_type") is None:
         settings = dataclasses.replace(settings, end="zero")
+    options = registry.current_names(name, options)  # saved by any version: no warning
     return name, registry.make_options(entry, options), settings
 
 

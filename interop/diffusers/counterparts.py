@@ -34,7 +34,8 @@ _PLAIN = {
     "IPNDMScheduler": "ipndm",
     "TCDScheduler": "tcd",
 }
-_CORRECTIONS = {"midpoint": "midpoint", "heun": "taylor"}
+_UNIPC = {"bh1": "bh1", "bh2": "midpoint"}
+_CORRECTIONS = {"midpoint": "midpoint", "heun": "exact"}
 
 
 def counterpart(config: Mapping[str, Any], steps: int) -> Choice:
@@ -103,7 +104,7 @@ def _multistep(config: Mapping[str, Any], steps: int) -> Choice:
     if algorithm.startswith("sde"):
         _only(config, "solver_order", (1, 2))
         if order == 1:
-            return ("ddim", {"eta": 1.0}) if "++" in algorithm else ("sde_dpm_solver_1", {})
+            return ("ddim", {"tau": 1.0}) if "++" in algorithm else ("sde_dpm_solver_1", {})
         return ("dpmpp_2m_sde" if "++" in algorithm else "sde_dpm_solver_2m"), options
     if algorithm == "dpmsolver++":
         return ("ddim", {}) if order == 1 else (_DATA[order], options)
@@ -117,7 +118,7 @@ def _singlestep(config: Mapping[str, Any], steps: int) -> Choice:
         _only(config, "algorithm_type", ("dpmsolver", "dpmsolver++")),
         _only(config, "solver_order", (1, 2, 3)),
     )
-    correction = {"midpoint": "half" if order == 3 else "dpmsolver", "heun": "taylor"}[
+    correction = {"midpoint": "midpoint_compat" if order == 3 else "midpoint", "heun": "exact"}[
         _only(config, "solver_type", ("midpoint", "heun"))
     ]
     form = "++" if "++" in algorithm else ""
@@ -149,7 +150,7 @@ def _ddpm(config: Mapping[str, Any]) -> Choice:
 def _unipc(config: Mapping[str, Any]) -> Choice:
     return "unipc", {
         "order": config["solver_order"],
-        "variant": _only(config, "solver_type", ("bh1", "bh2")),
+        "correction": _UNIPC[_only(config, "solver_type", tuple(_UNIPC))],
         "kind": "x0" if config["predict_x0"] else "eps",
         "lower_order_final": bool(config["lower_order_final"]),
         "skip_corrector": tuple(config["disable_corrector"] or ()),

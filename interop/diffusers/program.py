@@ -20,6 +20,7 @@ from ...plans.plan import Plan
 from ...plans.running.compiled_step import tabulate
 from ...plans.running.lowering import Program, lower
 from ...samplers import fitted_steps, registry
+from ...samplers.option_names import meanings
 from ...samplers.singlestep.renoising import below, boundary
 from ...schedules import Grid, Node
 from ...schedules.diffusers.grids import grid_of
@@ -116,8 +117,12 @@ class Compiled:
     def with_option(self, settings: Settings, name: str, value: Any) -> Compiled:
         """The same steps and times with one of the sampler's options changed. SamplerError for a
         value out of range."""
+        known = meanings(registry.get(self.sampler).options)
+        changed = known[name].option if name in known else name
         given = {
-            f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)
+            f.name: getattr(self.options, f.name)
+            for f in dataclasses.fields(self.options)
+            if f.name != changed
         } | {name: value}
         options = registry.make_options(registry.get(self.sampler), given)
         return _compiled(self.grid, self.sampler, options, self.network, settings)

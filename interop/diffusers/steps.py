@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .config import Settings
 
 #: what diffusers' ``eta`` of a step is called here; its other schedulers have none
-ETA = {"ddim": "eta", "tcd": "gamma"}
+ETA = {"ddim": "tau", "tcd": "gamma"}
 
 
 class Steps:
@@ -218,7 +218,7 @@ class Steps:
         option = ETA.get(run.sampler)
         return (
             option is not None
-            and option not in stated
+            and not {option, "eta"} & set(stated)
             and bool(eta != getattr(run.options, option))
         )
 
@@ -293,7 +293,7 @@ class Steps:
             self._renew()
         self._follow()
         if self._turned_by(eta):
-            self._compiled = self._ready.with_option(self._settings, ETA[self._ready.sampler], eta)
+            self._compiled = self._ready.with_option(self._settings, "eta", eta)
         if self._traced is not None and self._traced.buffers is not None:
             raise PlanError(
                 "this run was begun under torch.compile: call set_timesteps for another one"

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...engine.planning import request
 from ...plans.plan import Plan
 from ...samplers import get
+from ...samplers.option_names import aliases
 from ...schedules import EDM
 from ...schedules.grids.request import GridRequest
 from .arguments import Levels, bare, bound, check_callables, check_state, floating, mapping
@@ -49,10 +50,12 @@ class Function:
     def own(self) -> tuple[str, ...]:
         """The sampler's options that k-diffusion does not have."""
         sampler = get(self.sampler)
+        names = aliases(sampler.options).items()
+        theirs = [option for word, option in names if word in self.signature.parameters]
         found = (
             f.name
             for f in fields(sampler.options)
-            if f.name not in (*self.signature.parameters, *_RENAMED)
+            if f.name not in (*self.signature.parameters, *theirs, *_RENAMED)
         )
         return (*found, *(("afs",) if sampler.form == "plan" else ()))
 

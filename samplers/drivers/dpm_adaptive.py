@@ -17,7 +17,7 @@ step (as k-diffusion does), which matters where the trial is rejected. The first
 rejected trial is not made again, so the count is below ``order`` calls a trial (unless
 ``Drive.reuse`` is False). One number a trial is read by the host.
 
-With ``eta`` a trial goes down to the noise level of an Euler ancestral step from s to t (not below
+With ``tau`` a trial goes down to the noise level of an Euler ancestral step from s to t (not below
 the end's), and fresh noise leads back up to t where it is accepted; the controller then takes 1.5
 for its order, as k-diffusion does.
 """
@@ -37,6 +37,7 @@ from ...plans.running.loop import Outputs
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
+from ..option_names import option
 from ..registry import register
 from ..singlestep.dpm_solver import lower_level
 from .driver import Drive, Driven, Fragment, Raws, StepSizeError, Trial, fragment
@@ -63,7 +64,7 @@ class DPMAdaptive(Driven):
         coupling: ``max``: the worst sample of the batch decides; ``mean``: the whole batch's mean
             square.
         per_sample: each sample has steps of its own.
-        eta: strength of the fresh noise, as in Euler ancestral; 0: the ODE. ``s_noise`` scales that
+        tau: strength of the fresh noise, as in Euler ancestral; 0: the ODE. ``s_noise`` scales that
             noise (1 keeps the marginal).
     """
 
@@ -80,7 +81,7 @@ class DPMAdaptive(Driven):
     accept_safety: float = 0.81
     coupling: str = "max"
     per_sample: bool = False
-    eta: float = 0.0
+    tau: float = option(0.0, also=("eta",))
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
@@ -100,12 +101,12 @@ class DPMAdaptive(Driven):
         for name in ("pcoeff", "icoeff", "dcoeff"):
             number(name, getattr(self, name), -2.0, 2.0)
         number("accept_safety", self.accept_safety, 0.01, 1.0)
-        number("eta", self.eta, 0.0, 10.0)
+        number("tau", self.tau, 0.0, 10.0)
         number("s_noise", self.s_noise, 0.0, 10.0)
-        if self.per_sample and self.eta:
+        if self.per_sample and self.tau:
             raise ArgumentError(
-                f"per_sample=True and eta={self.eta}: steps of each sample's own are for the "
-                "ODE; allowed is eta=0"
+                f"per_sample=True and tau={self.tau}: steps of each sample's own are for the "
+                "ODE; allowed is tau=0"
             )
 
     def controller(self) -> Deadbeat | PID:
@@ -113,7 +114,7 @@ class DPMAdaptive(Driven):
         if self.control == "dpm":
             return Deadbeat(self.order, self.theta)
         return PID(
-            1.5 if self.eta else self.order,
+            1.5 if self.tau else self.order,
             self.pcoeff,
             self.icoeff,
             self.dcoeff,
@@ -173,7 +174,7 @@ def integrate(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
         if h <= 1e-12:
             raise StepSizeError(drive.x, s.t, drive.nfe)
         t = end if left - h <= (NEAR if drive.exact_end else 0.0) else grid.at_lam(s.lam + way * h)
-        down = lower_level(grid, s, t, options.eta, end)
+        down = lower_level(grid, s, t, options.tau, end)
         ran = drive.run(trial(grid, s, down, options.order, options.kind), known=known)
         (low,) = ran.kept
         error = error_norm(ran.x, low, previous, options)
@@ -197,7 +198,7 @@ def integrate(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
     source="Lu et al. 2022, arXiv 2206.00927, appendix C",
     form="driver",
     free=True,
-    tau=lambda o: min(o.eta, 1.0),
+    tau=lambda o: min(o.tau, 1.0),
     variants=(
         {"order": 2},
         {"kind": "x0"},

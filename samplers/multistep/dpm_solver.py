@@ -9,6 +9,7 @@ from ...checks import choice, flag
 from ...plans.builder import PlanBuilder
 from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
+from ..option_names import CORRECTIONS, option
 from ..registry import register
 from .compat import HalvedDifference
 from .recurrence import Rule, Step, multistep
@@ -17,29 +18,26 @@ from .weight_rules import Interpolation
 
 @dataclass(frozen=True)
 class DPMMultistep:
-    """``correction``: how the two-node step weighs the difference, ``midpoint`` (the default
-    everywhere) or ``taylor`` (exact), which k-diffusion and diffusers call ``heun``."""
+    """Options of DPM-Solver multistep.
 
-    correction: str = "midpoint"
+    ``correction``: of a step with two predictions, ``midpoint`` (the default everywhere) or
+    ``exact`` (taylor; heun in k-diffusion and diffusers). ``lower_order_final``: fewer predictions
+    in the last steps.
+    """
+
+    correction: str = option("midpoint", also=("solver_type",), words=CORRECTIONS)
     lower_order_final: bool = True
 
     def __post_init__(self) -> None:
-        if self.correction == "heun":
-            object.__setattr__(self, "correction", "taylor")
-        choice("correction", self.correction, ("midpoint", "taylor", "heun"))
+        choice("correction", self.correction, ("midpoint", "exact"))
         flag("lower_order_final", self.lower_order_final)
-
-    @property
-    def moment(self) -> str | None:
-        """The second moment of ``plans.weights`` that the correction stands for."""
-        return "half" if self.correction == "midpoint" else None
 
     def multistep(
         self, b: PlanBuilder, grid: Grid, order: int, kind: str = "x0", *, halved: bool = False
     ) -> Plan:
         """The plan with ``order`` past predictions of ``kind``; ``halved``: the second difference
         of three as the peers compute it."""
-        rule: Rule = Interpolation(kind, moment=self.moment)
+        rule: Rule = Interpolation(kind, correction=self.correction)
         rule = HalvedDifference(rule) if halved else rule
         return multistep(b, grid, Step(rule, order), lower_order_final=self.lower_order_final)
 
@@ -56,10 +54,10 @@ class NoiseForm3(DPMMultistep):
         choice("third", self.third, ("exact", "halved"))
 
 
-_TAYLOR = ({"correction": "taylor"},)
+_EXACT = ({"correction": "exact"},)
 
 
-@register("dpmpp_2m", order=2, source="Lu et al. 2022, arXiv 2211.01095, Alg. 2", variants=_TAYLOR)
+@register("dpmpp_2m", order=2, source="Lu et al. 2022, arXiv 2211.01095, Alg. 2", variants=_EXACT)
 def dpmpp_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     """DPM-Solver++ 2M: two data predictions, one evaluation a step."""
     return options.multistep(b, grid, 2)
@@ -86,7 +84,7 @@ def dpmpp_3m_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     "dpm_solver_2m",
     order=2,
     source="Lu et al. 2022, arXiv 2206.00927, multistep form",
-    variants=_TAYLOR,
+    variants=_EXACT,
 )
 def dpm_solver_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     """DPM-Solver 2M: two noise predictions."""

@@ -15,6 +15,7 @@ from ...checks import flag, number
 from ...plans.builder import PlanBuilder
 from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
+from ..option_names import option
 from ..registry import register
 from .compat import HalvedDifference
 from .dpm_solver import DPMMultistep
@@ -22,37 +23,42 @@ from .recurrence import Rule, Step, multistep
 from .weight_rules import Interpolation
 
 
+def tau_of_eta(eta: float) -> float:
+    """tau of k-diffusion's eta, ``sqrt(eta)``."""
+    return math.sqrt(number("eta", eta, 0.0, 10.0))
+
+
 @dataclass(frozen=True)
 class DPMMultistepSDE(DPMMultistep):
-    """``eta``: diffusion strength squared (k-diffusion's eta, tau^2 = eta); ``s_noise`` scales the
+    """``tau``: diffusion strength (k-diffusion's eta is its square); ``s_noise`` scales the
     noise."""
 
-    eta: float = 1.0
+    tau: float = option(1.0, also={"eta": tau_of_eta})
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("eta", self.eta, 0.0, 10.0)
+        number("tau", self.tau, 0.0, 4.0)
         number("s_noise", self.s_noise, 0.0, 10.0)
 
 
 @dataclass(frozen=True)
 class DPMMultistep3SDE:
-    """``eta``, ``s_noise``: as for ``dpmpp_2m_sde``; two-node steps are exact (``taylor``)."""
+    """``tau``, ``s_noise``: as for ``dpmpp_2m_sde``; steps with two predictions are exact."""
 
-    eta: float = 1.0
+    tau: float = option(1.0, also={"eta": tau_of_eta})
     s_noise: float = 1.0
     lower_order_final: bool = True
 
     def __post_init__(self) -> None:
-        number("eta", self.eta, 0.0, 10.0)
+        number("tau", self.tau, 0.0, 4.0)
         number("s_noise", self.s_noise, 0.0, 10.0)
         flag("lower_order_final", self.lower_order_final)
 
     def multistep(self, b: PlanBuilder, grid: Grid, *, halved: bool = False) -> Plan:
         """The plan with three past predictions; ``halved``: their second difference as the peers
         compute it."""
-        rule: Rule = Interpolation(tau=math.sqrt(self.eta))
+        rule: Rule = Interpolation(tau=self.tau)
         step = Step(HalvedDifference(rule) if halved else rule, 3, s_noise=self.s_noise)
         return multistep(b, grid, step, lower_order_final=self.lower_order_final)
 
@@ -85,28 +91,28 @@ class NoiseFormSDE2(DPMMultistep):
     "dpmpp_2m_sde",
     order=2,
     source="Lu et al. 2022, arXiv 2211.01095, app. B",
-    tau=lambda o: math.sqrt(o.eta),
+    tau=lambda o: o.tau,
     allow="signal",
-    variants=({"correction": "taylor"}, {"eta": 0.5}),
+    variants=({"correction": "exact"}, {"eta": 0.5}),
 )
 def dpmpp_2m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistepSDE) -> Plan:
     """SDE-DPM-Solver++ 2M: the reverse SDE with two data predictions."""
-    rule = Interpolation(tau=math.sqrt(options.eta), moment=options.moment)
+    rule = Interpolation(tau=options.tau, correction=options.correction)
     step = Step(rule, 2, s_noise=options.s_noise)
     return multistep(b, grid, step, lower_order_final=options.lower_order_final)
 
 
 @register(
     "dpmpp_3m_sde",
-    order=lambda o: 2 if o.eta else 3,
+    order=lambda o: 2 if o.tau else 3,
     source="Lu et al. 2022, arXiv 2211.01095, app. B and D with the full second difference",
-    tau=lambda o: math.sqrt(o.eta),
+    tau=lambda o: o.tau,
     allow="signal",
     variants=({"eta": 0.5}, {"eta": 0.0}),
 )
 def dpmpp_3m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
     """SDE-DPM-Solver++ 3M: the exact quadratic through three data predictions; weak order 2, third
-    order at eta = 0."""
+    order at tau = 0."""
     return options.multistep(b, grid)
 
 
@@ -114,7 +120,7 @@ def dpmpp_3m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
     "dpmpp_3m_sde_compat",
     order=2,
     source="k-diffusion, sample_dpmpp_3m_sde",
-    tau=lambda o: math.sqrt(o.eta),
+    tau=lambda o: o.tau,
     allow="signal",
     variants=({"eta": 0.5}, {"eta": 0.0}),
 )
@@ -144,11 +150,11 @@ def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan
     source="Lu et al. 2022, arXiv 2211.01095, app. B, noise form",
     tau=lambda o: o.tau,
     allow="signal",
-    variants=({"correction": "taylor"}, {"tau": 0.5}),
+    variants=({"correction": "exact"}, {"tau": 0.5}),
 )
 def sde_dpm_solver_2m(b: PlanBuilder, grid: Grid, options: NoiseFormSDE2) -> Plan:
     """SDE-DPM-Solver 2M: the reverse SDE with two noise predictions; its noise grows as e^h, so it
     wants short steps."""
-    rule = Interpolation("eps", tau=options.tau, moment=options.moment)
+    rule = Interpolation("eps", tau=options.tau, correction=options.correction)
     step = Step(rule, 2, s_noise=options.s_noise)
     return multistep(b, grid, step, lower_order_final=options.lower_order_final)

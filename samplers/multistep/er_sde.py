@@ -20,6 +20,7 @@ from ...plans.builder import PlanBuilder
 from ...plans.plan import Plan
 from ...plans.weights.noise_scale import NOISE_SCALES
 from ...schedules.grids.construction import Grid
+from ..option_names import option
 from ..registry import register
 from .compat import OneSidedDerivative
 from .recurrence import Rule, Step, multistep
@@ -28,7 +29,7 @@ from .weight_rules import ExtendedSDE
 
 @dataclass(frozen=True)
 class ERSDE:
-    """``order`` 1-3 past data predictions. ``noise_scale``: the noise scale Phi(rho),
+    """``order`` 1-3 past data predictions. ``diffusion``: the noise scale Phi(rho),
 
     ode rho; sde rho^2; sde_1 rho (e^{-1/rho} + 10); sde_2 rho^1.5; sde_3 rho^2.5; sde_4 rho^0.9
     log10(1 + 100 rho^1.5); sde_5 rho (e^{rho^0.3} + 10), the authors' default. ``s_noise`` scales
@@ -36,19 +37,19 @@ class ERSDE:
     """
 
     order: int = 3
-    noise_scale: str = "sde_5"
+    diffusion: str = option("sde_5", was=("noise_scale",))
     s_noise: float = 1.0
     lower_order_final: bool = False
 
     def __post_init__(self) -> None:
         integer("order", self.order, 1, 3)
-        choice("noise_scale", self.noise_scale, tuple(NOISE_SCALES))
+        choice("diffusion", self.diffusion, tuple(NOISE_SCALES))
         number("s_noise", self.s_noise, 0.0, 10.0)
         flag("lower_order_final", self.lower_order_final)
 
     def multistep(self, b: PlanBuilder, grid: Grid, *, one_sided: bool = False) -> Plan:
         """The plan; ``one_sided``: three predictions as the authors' code weighs them."""
-        rule: Rule = ExtendedSDE(NOISE_SCALES[self.noise_scale])
+        rule: Rule = ExtendedSDE(NOISE_SCALES[self.diffusion])
         rule = OneSidedDerivative(rule) if one_sided else rule
         step = Step(rule, self.order, s_noise=self.s_noise)
         return multistep(b, grid, step, lower_order_final=self.lower_order_final)
@@ -56,12 +57,12 @@ class ERSDE:
     def tau_at(self, rho: float) -> float:
         """The diffusion strength at noise-to-signal ratio ``rho``,
         ``tau^2 = d log Phi / d log rho - 1``."""
-        return math.sqrt(float(NOISE_SCALES[self.noise_scale].excess(np.float64(rho))))
+        return math.sqrt(float(NOISE_SCALES[self.diffusion].excess(np.float64(rho))))
 
     def decay(self, lam: Any, end: float) -> Any:
         """``int (1 + tau^2) dlam`` from half log-SNRs ``lam`` to ``end``, for the order walk: the
         strength is not constant."""
-        log_g = NOISE_SCALES[self.noise_scale].log_g
+        log_g = NOISE_SCALES[self.diffusion].log_g
         return (
             end
             - lam
@@ -72,13 +73,13 @@ class ERSDE:
 
 @register(
     "er_sde",
-    order=lambda o: o.order if o.noise_scale == "ode" else min(o.order, 2),
+    order=lambda o: o.order if o.diffusion == "ode" else min(o.order, 2),
     source="Cui et al. 2023, arXiv 2309.06169, Alg. 1-3",
     tau=lambda o: o.tau_at(1.0),
     allow="signal",
     variants=(
-        *({"noise_scale": name} for name in ("ode", "sde", "sde_1", "sde_4")),
-        {"order": 2, "noise_scale": "ode"},
+        *({"diffusion": name} for name in ("ode", "sde", "sde_1", "sde_4")),
+        {"order": 2, "diffusion": "ode"},
         {"order": 1},
     ),
 )
@@ -94,7 +95,7 @@ def er_sde(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
     source="Cui et al. 2023, arXiv 2309.06169, the authors' code and ComfyUI",
     tau=lambda o: o.tau_at(1.0),
     allow="signal",
-    variants=({"noise_scale": "ode"}, {"noise_scale": "sde"}),
+    variants=({"diffusion": "ode"}, {"diffusion": "sde"}),
 )
 def er_sde_compat(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
     """ER-SDE-Solver with the authors' third order (second order in fact), with exact integrals for

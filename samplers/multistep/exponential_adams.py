@@ -8,9 +8,9 @@ is one value, or a tuple with one a step. One network call serves all kinds that
 it. Some named methods (``lower_order_final`` is theirs too):
 
     ddim             order=1                                    dpm_solver_3m    order=3, kind="eps"
-    dpmpp_2m         order=2, moment="half"                     deis (t-AB)      order=3, kind="eps", variable="t"
+    dpmpp_2m         order=2, correction="midpoint"                     deis (t-AB)      order=3, kind="eps", variable="t"
     dpmpp_2m taylor  order=2                                    lms, rho-AB      order=4, kind="eps", variable="rho"
-    dpmpp_3m         order=3                                    unip-p           order=p, moment="half" (bh2) or "bh1"
+    dpmpp_3m         order=3                                    unip-p           order=p, correction="midpoint" (bh2) or "bh1"
     res_2m           order=2                                    unipc-p          the same, corrector="pseudo"
     flow_adams       kind="velocity", variable="t"
 """
@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 from ...checks import ArgumentError, choice, flag, integer
 from ...plans.builder import PlanBuilder
 from ...plans.plan import Plan
-from ...plans.weights.exponential import KINDS, MAX_NODES, MOMENTS, VARIABLES, Map
+from ...plans.weights.exponential import KINDS, MAX_NODES, VARIABLES, Map
 from ...schedules.grids.construction import Grid
+from ..option_names import CORRECTIONS, option
 from ..registry import register
 from .recurrence import Step, multistep
-from .weight_rules import Interpolation
+from .weight_rules import MOMENTS, Interpolation
 
 CORRECTORS = ("none", "pseudo", "implicit")
 
@@ -39,13 +40,12 @@ class StepOptions(NamedTuple):
     kind: str
     variable: str
     corrector: str
-    moment: str
+    correction: str
 
     def step(self, t_of_lam: Map) -> Step:
         """The step that they describe."""
-        moment = None if self.moment == "exact" else self.moment
         return Step(
-            Interpolation(self.kind, self.variable, moment=moment, t_of_lam=t_of_lam),
+            Interpolation(self.kind, self.variable, 0.0, self.correction, t_of_lam),
             self.order,
             0 if self.corrector == "none" else self.order + 1,
             again=self.corrector == "implicit",
@@ -63,7 +63,7 @@ class ExponentialAdams:
         variable: in what: lam, rho or t (a velocity always in t), or angle (v only).
         corrector: none; pseudo, redo the step with the prediction made at its end, which is kept;
             implicit, evaluate again after it.
-        moment: with two nodes in lam: exact, or half, bh1, linear (see ``plans.weights``).
+        correction: with two nodes in lam: exact, midpoint, bh1 or linear (see ``weight_rules``).
         lower_order_final: at most as many nodes as there are steps left.
     """
 
@@ -71,7 +71,9 @@ class ExponentialAdams:
     kind: str | tuple[str, ...] = "x0"
     variable: str | tuple[str, ...] = "lam"
     corrector: str | tuple[str, ...] = "none"
-    moment: str | tuple[str, ...] = "exact"
+    correction: str | tuple[str, ...] = option(
+        "exact", was=("moment",), words={**CORRECTIONS, "half": "midpoint"}
+    )
     lower_order_final: bool = True
 
     def __post_init__(self) -> None:
@@ -119,16 +121,16 @@ def _check(c: StepOptions) -> None:
     choice("kind", c.kind, KINDS)
     choice("variable", c.variable, VARIABLES)
     choice("corrector", c.corrector, CORRECTORS)
-    choice("moment", c.moment, ("exact", *MOMENTS))
+    choice("correction", c.correction, tuple(MOMENTS))
     if c.corrector != "none":
         integer("order (with a corrector)", c.order, 1, MAX_NODES - 1)
     if c.kind == "velocity" and c.variable != "t":
         raise ArgumentError(f"variable={c.variable!r}: a velocity is interpolated in t")
     if c.variable == "angle" and c.kind != "v":
         raise ArgumentError(f"variable='angle' goes with kind='v', got kind={c.kind!r}")
-    if c.moment != "exact" and (c.variable != "lam" or c.kind == "v"):
+    if c.correction != "exact" and (c.variable != "lam" or c.kind == "v"):
         raise ArgumentError(
-            f"moment={c.moment!r} is one of two nodes in lam, on x0 or eps; got "
+            f"correction={c.correction!r} is one of two nodes in lam, on x0 or eps; got "
             f"variable={c.variable!r}, kind={c.kind!r}"
         )
 

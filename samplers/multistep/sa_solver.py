@@ -113,10 +113,10 @@ def sa_solver(b: PlanBuilder, grid: Grid, options: SASolver) -> Plan:
     """SA-Solver: stochastic Adams predictor and corrector for one evaluation a step; weak order 2
     at most, p + 1 at tau = 0."""
     kind = options.kind
-    moment = "linear" if options.correction == "linear" and kind == "x0" else None
+    correction = options.correction if kind == "x0" else "exact"
     steps = [
         Step(
-            Interpolation(kind, tau=tau, moment=moment),
+            Interpolation(kind, tau=tau, correction=correction),
             options.predictor_order,
             options.corrector_order,
             again=options.mode == "pece",

@@ -15,6 +15,9 @@ from ...plans.weights.lagrange import Weights
 from ...plans.weights.noise_scale import NoiseScale, noise_scale_weights
 from ...schedules.node import Node
 
+#: ``correction`` -> the second moment of ``plans.weights.exponential``
+MOMENTS = {"exact": None, "midpoint": "half", "bh1": "bh1", "linear": "linear"}
+
 
 @dataclass(frozen=True)
 class Interpolation:
@@ -25,14 +28,15 @@ class Interpolation:
         kind: what is interpolated: x0, eps, v or velocity.
         variable: in what: lam, rho, t or angle.
         tau: diffusion strength over the step, 0 for the ODE.
-        moment: replacement of the second moment where two nodes are used; None: the exact one.
+        correction: the second moment where two nodes are used: ``exact``, or a replacement,
+            ``midpoint`` (mu_0 / 2), ``bh1`` or ``linear`` (``plans.weights.exponential``).
         t_of_lam: the schedule's map, needed for ``variable="t"``.
     """
 
     kind: str = "x0"
     variable: str = "lam"
     tau: float = 0.0
-    moment: str | None = None
+    correction: str = "exact"
     t_of_lam: Map | None = None
 
     @property
@@ -50,7 +54,7 @@ class Interpolation:
             variable=self.variable,
             tau=self.tau,
             t_of_lam=self.t_of_lam,
-            moment=self.moment if len(nodes) == 2 else None,
+            moment=MOMENTS[self.correction] if len(nodes) == 2 else None,
         )
 
 

@@ -4,8 +4,8 @@ arXiv 2211.01095 Alg. 1).
 A block of order k from s to t has stages at ``lam_s + r h``. With f(n) the one-node exponential
 step to n and m, m1, m2 the predictions
 
-    x1 = f(s1)                          order 2: x_t = f(t) + mu/(2 r1) (m1 - m)              (or the exact two-node weight, "taylor")
-    x2 = f(s2) + w(s2; s, s1)(m1 - m)   order 3: x_t = f(t) + w(t; s, s2)(m2 - m)             ("taylor": the quadratic through all three)
+    x1 = f(s1)                          order 2: x_t = f(t) + mu/(2 r1) (m1 - m)              (or the exact two-node weight, "exact")
+    x2 = f(s2) + w(s2; s, s1)(m1 - m)   order 3: x_t = f(t) + w(t; s, s2)(m2 - m)             ("exact": the quadratic through all three)
 
 where w(n; s, k) is the weight of the second node. Order 3 needs r2 = 2/3. Blocks either span one
 grid interval each (``full``, stages at r1, r2 in lam) or fill a budget: interval j of the grid is
@@ -25,6 +25,7 @@ from ...plans.plan import Plan
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
+from ..option_names import CORRECTIONS, option
 from ..registry import NoOptions, register
 from .ancestral import noise_share
 from .churn import Churn, lifter, stochastic
@@ -55,7 +56,7 @@ def singlestep(
     end: Node,
     kind: str,
     *,
-    correction: str = "dpmsolver",
+    correction: str = "midpoint",
     lows: Sequence[Node] | None = None,
     s_noise: float = 1.0,
 ) -> Plan:
@@ -86,9 +87,9 @@ def _block(
     block: tuple[Node, ...],
     t: Node,
     kind: str,
-    correction: str = "dpmsolver",
+    correction: str = "midpoint",
 ) -> Expression:
-    s, taylor = block[0], correction == "taylor"
+    s, exact = block[0], correction == "exact"
     m = b.evaluate(x, s, kind)
 
     def interpolated(
@@ -102,16 +103,17 @@ def _block(
     s1 = block[1]
     m1 = b.evaluate(b.at(s1, interpolated(s1, [s], [m])), s1, kind)
     if len(block) == 2:
-        return interpolated(t, [s, s1], [m, m1], None if taylor else "half")
+        return interpolated(t, [s, s1], [m, m1], None if exact else "half")
     s2 = block[2]
     m2 = b.evaluate(
-        b.at(s2, interpolated(s2, [s, s1], [m, m1], "half" if correction == "half" else None)),
+        b.at(
+            s2,
+            interpolated(s2, [s, s1], [m, m1], "half" if correction == "midpoint_compat" else None),
+        ),
         s2,
         kind,
     )
-    return (
-        interpolated(t, [s, s1, s2], [m, m1, m2]) if taylor else interpolated(t, [s, s2], [m, m2])
-    )
+    return interpolated(t, [s, s1, s2], [m, m1, m2]) if exact else interpolated(t, [s, s2], [m, m2])
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,9 @@ class Singlestep:
     """Options of a singlestep method.
 
     ``r1``, ``r2``: stage positions in lam, as fractions of the step (r2 = 2/3 for third order).
-    ``correction``: dpmsolver, taylor, or half (dpmsolver whose third-order stage has ``mu/2`` too,
-    as in diffusers: a stage error of h^3, so the order is the same). ``blocks``: ``full``, or
+    ``correction``: midpoint (dpmsolver), exact (taylor), or midpoint_compat (midpoint whose
+    third-order stage has ``mu/2`` too, as in diffusers: a stage error of h^3, so the order is the
+    same). ``blocks``: ``full``, or
     ``fill`` where every grid interval is one evaluation (``fill_low``, ``fill_high``: see
     ``fill_orders``). ``orders``: the order of each interval's block, overrides ``blocks``
     (DPM-Solver-fast on a uniform-lam grid is ``orders=(3, 3, ..., 2, 1)``).
@@ -128,7 +131,9 @@ class Singlestep:
 
     r1: float | None = None
     r2: float = 2 / 3
-    correction: str = "dpmsolver"
+    correction: str = option(
+        "midpoint", also=("solver_type",), words={**CORRECTIONS, "half": "midpoint_compat"}
+    )
     blocks: str = "full"
     orders: tuple[int, ...] = ()
 
@@ -136,7 +141,7 @@ class Singlestep:
         if self.r1 is not None:
             number("r1", self.r1, 1e-3, 1.0)
         number("r2", self.r2, 1e-3, 1.0)
-        choice("correction", self.correction, ("dpmsolver", "taylor", "half"))
+        choice("correction", self.correction, ("midpoint", "exact", "midpoint_compat"))
         choice("blocks", self.blocks, ("full", "fill", "fill_low", "fill_high"))
         _check_orders(self)
 
@@ -200,12 +205,12 @@ def dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     return singlestep(b, [(s,) for s, _ in grid.pairs()], grid[-1], "eps")
 
 
-_SECOND = ({"correction": "taylor"}, {"r1": 0.3})
+_SECOND = ({"correction": "exact"}, {"r1": 0.3})
 _THIRD = (
-    {"correction": "taylor"},
-    {"correction": "half"},
+    {"correction": "exact"},
+    {"correction": "midpoint_compat"},
     {"r1": 0.45},
-    {"r1": 0.45, "correction": "taylor"},
+    {"r1": 0.45, "correction": "exact"},
 )
 
 
@@ -278,17 +283,17 @@ def dpm2(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
 
 @dataclass(frozen=True)
 class DPMFast:
-    """``eta``: strength of the fresh noise, as in Euler ancestral; ``s_noise`` scales it.
+    """``tau``: strength of the fresh noise, as in Euler ancestral; ``s_noise`` scales it.
     ``blocks``: ``full``, a block of order 3 in every grid interval, or ``fill``, one evaluation a
     grid interval (what ``nfe=`` asks for). ``orders``: of each interval's block, instead."""
 
-    eta: float = 0.0
+    tau: float = option(0.0, also=("eta",))
     s_noise: float = 1.0
     blocks: str = "full"
     orders: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        number("eta", self.eta, 0.0, 10.0)
+        number("tau", self.tau, 0.0, 10.0)
         number("s_noise", self.s_noise, 0.0, 10.0)
         choice("blocks", self.blocks, ("full", "fill"))
         _check_orders(self)
@@ -299,17 +304,17 @@ class DPMFast:
     order=3,
     source="Lu et al. 2022, arXiv 2206.00927, app. D (DPM-Solver-fast); Katherine Crowson, "
     "k-diffusion",
-    tau=lambda o: min(o.eta, 1.0),
+    tau=lambda o: min(o.tau, 1.0),
     allow="signal",
     fill=_fill,
-    variants=({"eta": 1.0}, {"eta": 0.5}),
+    variants=({"tau": 1.0}, {"tau": 0.5}),
 )
 def dpm_fast(b: PlanBuilder, grid: Grid, options: DPMFast) -> Plan:
     """DPM-Solver-fast: a budget of evaluations spent in equal blocks of order 3, then 2 and 1.
 
     With ``nfe=n, grid="lam", final="sigma_min"`` this is k-diffusion's ``sample_dpm_fast(n)``: the
     blocks are equal in lam, whatever their order. On other grids their ends are interpolated in lam
-    between the nodes. A step to sigma = 0 is a block of its own, of order 1. With eta a block goes
+    between the nodes. A step to sigma = 0 is a block of its own, of order 1. With tau a block goes
     down to the level that Euler ancestral would go to (not below the last one above sigma = 0),
     then noise is added: the law of the sample keeps the order of the blocks, because the exact ODE
     followed by that noise keeps the marginals.
@@ -318,7 +323,7 @@ def dpm_fast(b: PlanBuilder, grid: Grid, options: DPMFast) -> Plan:
     filled = fill_orders(3, finite) if options.blocks == "fill" and finite else (3,) * finite
     orders = _given_orders(options.orders, grid)[:finite] if options.orders else filled
     edges = [_at_fraction(grid, finite * k / max(len(orders), 1)) for k in range(len(orders) + 1)]
-    lows = [lower_level(grid, s, t, options.eta, edges[-1]) for s, t in pairwise(edges)]
+    lows = [lower_level(grid, s, t, options.tau, edges[-1]) for s, t in pairwise(edges)]
     blocks = [_stages(grid, s, low, k) for s, low, k in zip(edges[:-1], lows, orders, strict=True)]
     if grid[-1].sigma == 0.0:
         blocks.append((edges[-1],))
@@ -336,9 +341,9 @@ def _at_fraction(grid: Grid, place: float) -> Node:
     return grid.at_lam(s.lam + (place - i) * (t.lam - s.lam))
 
 
-def lower_level(grid: Grid, s: Node, t: Node, eta: float, last: Node) -> Node:
+def lower_level(grid: Grid, s: Node, t: Node, tau: float, last: Node) -> Node:
     """Where the deterministic part of an ancestral step from s to t ends, not below ``last``."""
-    fresh = noise_share(s, t, eta) / t.alpha
+    fresh = noise_share(s, t, tau) / t.alpha
     return (
         t
         if fresh == 0.0 or t == last

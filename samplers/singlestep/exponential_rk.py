@@ -34,6 +34,7 @@ from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..multistep.recurrence import Step, multistep
 from ..multistep.weight_rules import Interpolation
+from ..option_names import option
 from ..registry import register
 from .tableau import Tableau
 
@@ -160,34 +161,35 @@ def _row(
 
 @dataclass(frozen=True)
 class RES2S:
-    """``c2``: the stage's position in lam, a fraction of the step; ``kind``: x0 or eps."""
+    """``r1``: the stage's position in lam, a fraction of the step (c2 in the paper); ``kind``: x0
+    or eps."""
 
-    c2: float = 0.5
+    r1: float = option(0.5, also=("c2",))
     kind: str = "x0"
 
     def __post_init__(self) -> None:
-        number("c2", self.c2, 1e-3, 1.0)
+        number("r1", self.r1, 1e-3, 1.0)
         choice("kind", self.kind, ("x0", "eps"))
 
 
 @dataclass(frozen=True)
 class RES3S(RES2S):
-    """``c2``, ``c3``: the stages' positions; ``gamma``: ``exact``, or ``compat`` for the c3^3 of
-    public code (the same for c3 = 1)."""
+    """``r1``, ``r2``: the stages' positions (c2, c3 in the paper); ``gamma``: ``exact``, or
+    ``compat`` for the c3^3 of public code (the same for c3 = 1)."""
 
-    c3: float = 1.0
+    r2: float = option(1.0, also=("c3",))
     gamma: str = "exact"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("c3", self.c3, 1e-3, 1.0)
+        number("r2", self.r2, 1e-3, 1.0)
         choice("gamma", self.gamma, ("exact", "compat"))
-        if abs(self.c2 - 2 / 3) < 1e-6:
-            raise ArgumentError(f"c2={self.c2!r}: gamma has a pole at c2 = 2/3; take another c2")
-        if abs(self.c2 - self.c3 ** (self.power - 1)) < 1e-6:
+        if abs(self.r1 - 2 / 3) < 1e-6:
+            raise ArgumentError(f"r1={self.r1!r}: gamma has a pole at r1 = 2/3; take another r1")
+        if abs(self.r1 - self.r2 ** (self.power - 1)) < 1e-6:
             raise ArgumentError(
-                f"c2={self.c2!r}, c3={self.c3!r}: b_3 has a pole where c2 = c3 (compat: "
-                "c3^2); take other positions"
+                f"r1={self.r1!r}, r2={self.r2!r}: b_3 has a pole where r1 = r2 (compat: "
+                "r2^2); take other positions"
             )
 
     @property
@@ -222,16 +224,16 @@ class RES2M:
     "res_2s",
     order=2,
     source="Zhang et al. 2023, arXiv 2308.02157, Alg. 1 (RES); Hochbruck & Ostermann 2005, eq. 5.3",
-    variants=({"c2": 0.8}, {"kind": "eps"}),
+    variants=({"r1": 0.8}, {"kind": "eps"}),
 )
 def res_2s(b: PlanBuilder, grid: Grid, options: RES2S) -> Plan:
     """RES second order, singlestep: two evaluations a step (DPM-Solver++ 2S with the exact
     weight)."""
-    return exponential_rk(b, grid, second_order(options.c2), options.kind)
+    return exponential_rk(b, grid, second_order(options.r1), options.kind)
 
 
 def _res_3s_order(o: RES3S) -> int:
-    return 3 if o.gamma == "exact" or o.c3 == 1.0 else 2
+    return 3 if o.gamma == "exact" or o.r2 == 1.0 else 2
 
 
 @register(
@@ -240,15 +242,15 @@ def _res_3s_order(o: RES3S) -> int:
     source="Zhang et al. 2023, arXiv 2308.02157; Hochbruck & Ostermann 2005, eq. 5.9",
     variants=(
         {"kind": "eps"},
-        {"c2": 0.4, "c3": 0.8},
-        {"c2": 0.4, "c3": 0.8, "gamma": "compat"},
-        {"c2": 1 / 3, "c3": 2 / 3},
+        {"r1": 0.4, "r2": 0.8},
+        {"r1": 0.4, "r2": 0.8, "gamma": "compat"},
+        {"r1": 1 / 3, "r2": 2 / 3},
     ),
 )
 def res_3s(b: PlanBuilder, grid: Grid, options: RES3S) -> Plan:
     """RES third order, singlestep: three evaluations a step, the stiff order conditions met for any
-    c2 and c3."""
-    return exponential_rk(b, grid, third_order(options.c2, options.c3, options.power), options.kind)
+    r1 and r2."""
+    return exponential_rk(b, grid, third_order(options.r1, options.r2, options.power), options.kind)
 
 
 @register(
@@ -258,7 +260,7 @@ def res_3s(b: PlanBuilder, grid: Grid, options: RES3S) -> Plan:
 )
 def res_2m(b: PlanBuilder, grid: Grid, options: RES2M) -> Plan:
     """RES second order, multistep: two data predictions with the exact integral (DPM-Solver++ 2M,
-    taylor)."""
+    exact)."""
     step = Step(Interpolation(), 2)
     return multistep(b, grid, step, lower_order_final=options.lower_order_final)
 

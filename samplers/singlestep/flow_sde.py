@@ -10,7 +10,7 @@ since ``g^2 = 2 tau^2 sigma^2 |dlam/dt|`` and ``|dlam/dt| = 1 / (t (1 - t))``, t
     euler    Euler-Maruyama in t, Flow-GRPO's own                                                         asymptotic
 
 ``window`` puts noise into some steps only and leaves the others to the ODE (MixGRPO: a window that
-slides between runs; G2RPO, arXiv 2510.01982: one step), ``taus`` gives each step its own. The step
+slides between runs; G2RPO, arXiv 2510.01982: one step), ``tau`` may give each step its own. The step
 to sigma = 0 has no noise. Transition means, standard deviations and log-probabilities are in
 ``plans.densities``; a trajectory is forked by running the plan of another grid from a recorded
 state. A constant g (DanceGRPO) is ``interpolant_sde`` with ``diffusion="constant"``.
@@ -27,30 +27,34 @@ from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ..multistep.recurrence import Step, multistep
 from ..multistep.weight_rules import Interpolation
+from ..option_names import option
 from ..registry import register
 from .interpolants import data_step, diffusion_of_tau, em_step
 
 
+def tau_of_a(a: float) -> float:
+    """tau of Flow-GRPO's noise level a, ``a / sqrt(2)``."""
+    return number("a", a, 0.0, 1e3) / math.sqrt(2.0)
+
+
 @dataclass(frozen=True)
 class FlowSDE:
-    """``a``: Flow-GRPO's noise level, tau = a / sqrt(2); ``tau`` in its place; ``taus``: one a
-    step, in place of both. ``form``: exact or euler; ``order``: past predictions of the exact form,
-    1 or 2; ``window``: (first, stop) steps that have noise, () for all."""
+    """``tau``: diffusion strength, one number or one a step (Flow-GRPO's a is ``tau sqrt(2)``).
+    ``form``: exact or euler; ``order``: past predictions of the exact form, 1 or 2; ``window``:
+    (first, stop) steps that have noise, () for all."""
 
-    a: float = 0.7
-    tau: float | None = None
-    taus: tuple[float, ...] = ()
+    tau: float | tuple[float, ...] = option(
+        0.7 / math.sqrt(2.0), also={"a": tau_of_a}, was=("taus",), ranked=True
+    )
     form: str = "exact"
     order: int = 1
     window: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        number("a", self.a, 0.0, 1e3)
-        if self.tau is not None:
-            number("tau", self.tau, 0.0, 1e3)
-        object.__setattr__(self, "taus", tuple(self.taus))
-        for tau in self.taus:
-            number("taus", tau, 0.0, 1e3)
+        if isinstance(self.tau, (list, tuple)):
+            object.__setattr__(self, "tau", tuple(self.tau))
+        for tau in self.strengths:
+            number("tau", tau, 0.0, 1e3)
         choice("form", self.form, ("exact", "euler"))
         integer("order", self.order, 1, 2)
         if self.form == "euler" and self.order != 1:
@@ -70,15 +74,15 @@ class FlowSDE:
                 raise ArgumentError(f"window={self.window!r}: allowed 0 <= first < stop")
 
     @property
-    def strength(self) -> float:
-        """tau where no step has its own."""
-        return self.a / math.sqrt(2.0) if self.tau is None else self.tau
+    def strengths(self) -> tuple[float, ...]:
+        """The numbers in ``tau``."""
+        return self.tau if isinstance(self.tau, tuple) else (self.tau,)
 
     def of_steps(self, count: int) -> tuple[float, ...]:
-        """tau of each of ``count`` steps. ValueError where ``taus`` has another length."""
-        if self.taus and len(self.taus) != count:
-            raise ArgumentError(f"taus={self.taus!r}: {len(self.taus)} values for {count} steps")
-        given = self.taus or (self.strength,) * count
+        """tau of each of ``count`` steps. ValueError where ``tau`` has another length."""
+        given = self.tau if isinstance(self.tau, tuple) else (self.tau,) * count
+        if len(given) != count:
+            raise ArgumentError(f"tau={self.tau!r}: {len(given)} values for {count} steps")
         first, stop = self.window or (0, count)
         return tuple(tau if first <= i < stop else 0.0 for i, tau in enumerate(given))
 
@@ -87,7 +91,7 @@ class FlowSDE:
     "flow_sde",
     order=lambda o: o.order,
     source="Liu et al. 2025, arXiv 2505.05470, eq. 9; exact transition of plans.weights",
-    tau=lambda o: o.strength,
+    tau=lambda o: max(o.strengths, default=0.0),
     allow="asymptotic",
     alpha_zero=True,
     on=("flow", "vp"),

@@ -42,7 +42,7 @@ class MR:
 
     def multistep(self, b: PlanBuilder, grid: Grid, tau: float) -> Plan:
         """The plan of diffusion strength ``tau``."""
-        step = Step(Interpolation(self.kind, tau=tau, moment="half"), self.order)
+        step = Step(Interpolation(self.kind, tau=tau, correction="midpoint"), self.order)
         return multistep(b, grid, step, lower_order_final=self.lower_order_final)
 
 

@@ -24,6 +24,7 @@ from ...plans.builder import Expression, PlanBuilder
 from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
+from ..option_names import option
 from ..registry import register
 
 #: sigma_data of LCM's boundary scaling (latents of Stable Diffusion)
@@ -59,7 +60,7 @@ class TCD:
     """``gamma``: how far below the next time to go before noise is put on; 0 is DDIM, 1 goes all
     the way to data (diffusers' eta)."""
 
-    gamma: float = 0.3
+    gamma: float = option(0.3, also=("eta",))
 
     def __post_init__(self) -> None:
         number("gamma", self.gamma, 0.0, 1.0)

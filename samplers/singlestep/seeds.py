@@ -23,22 +23,23 @@ from ...plans.builder import Expression, PlanBuilder, dot
 from ...plans.plan import Plan
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
+from ..option_names import CORRECTIONS, option
 from ..registry import register
 
 
 @dataclass(frozen=True)
 class SEEDS3:
     """``kind``: x0 (data form) or eps (noise form, whose noise grows as e^h). ``correction``:
-    weights of the final step, ``dpmsolver`` or ``taylor`` (the exact interpolant through all
-    stages). ``tau``: strength, 1 is the method as published, 0 DPM-Solver."""
+    weights of the final step, ``midpoint`` (dpmsolver) or ``exact`` (taylor: the interpolant
+    through all stages). ``tau``: strength, 1 is the method as published, 0 DPM-Solver."""
 
     kind: str = "x0"
-    correction: str = "dpmsolver"
-    tau: float = 1.0
+    correction: str = option("midpoint", also=("solver_type",), words=CORRECTIONS)
+    tau: float = option(1.0, also=("eta",))
 
     def __post_init__(self) -> None:
         choice("kind", self.kind, ("x0", "eps"))
-        choice("correction", self.correction, ("dpmsolver", "taylor"))
+        choice("correction", self.correction, ("midpoint", "exact"))
         number("tau", self.tau, 0.0, 3.0)
 
 
@@ -56,7 +57,7 @@ class SEEDS2(SEEDS3):
 def exponential_sde(b: PlanBuilder, grid: Grid, ratios: tuple[float, ...], options: SEEDS3) -> Plan:
     """Write the plan with stages at ``ratios`` of each step in lam; the step to sigma = 0 has
     none."""
-    kind, tau, taylor = options.kind, options.tau, options.correction == "taylor"
+    kind, tau, exact = options.kind, options.tau, options.correction == "exact"
     x = b.start(grid[0])
     for s, t in grid.pairs():
         stages = [grid.at_lam(s.lam + r * (t.lam - s.lam)) for r in ratios] if t.sigma > 0.0 else []
@@ -70,10 +71,10 @@ def exponential_sde(b: PlanBuilder, grid: Grid, ratios: tuple[float, ...], optio
             )
             used = (
                 [0, len(nodes) - 1]
-                if end is t and len(nodes) > 2 and not taylor
+                if end is t and len(nodes) > 2 and not exact
                 else list(range(len(nodes)))
             )
-            half = end is t and len(nodes) == 2 and not taylor
+            half = end is t and len(nodes) == 2 and not exact
             w = (
                 weights(
                     s, end, [nodes[k] for k in used], kind, tau=tau, moment="half" if half else None
@@ -95,7 +96,7 @@ def exponential_sde(b: PlanBuilder, grid: Grid, ratios: tuple[float, ...], optio
     source="Gonzalez et al. 2023, arXiv 2305.14267, Alg. 2",
     tau=lambda o: o.tau,
     allow="signal",
-    variants=({"correction": "taylor"}, {"r1": 0.3}, {"kind": "eps"}, {"tau": 0.5}),
+    variants=({"correction": "exact"}, {"r1": 0.3}, {"kind": "eps"}, {"tau": 0.5}),
 )
 def seeds_2(b: PlanBuilder, grid: Grid, options: SEEDS2) -> Plan:
     """SEEDS-2: DPM-Solver++ 2S on the reverse SDE with exact noise, shared by stage and step."""
@@ -108,7 +109,7 @@ def seeds_2(b: PlanBuilder, grid: Grid, options: SEEDS2) -> Plan:
     source="Gonzalez et al. 2023, arXiv 2305.14267, Alg. 3-4",
     tau=lambda o: o.tau,
     allow="signal",
-    variants=({"correction": "taylor"}, {"kind": "eps"}, {"tau": 0.0}),
+    variants=({"correction": "exact"}, {"kind": "eps"}, {"tau": 0.0}),
 )
 def seeds_3(b: PlanBuilder, grid: Grid, options: SEEDS3) -> Plan:
     """SEEDS-3: DPM-Solver++ 3S on the reverse SDE with exact noise, shared by stages and step; weak

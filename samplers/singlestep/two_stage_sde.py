@@ -2,7 +2,7 @@
 shares of an ancestral step.
 
 In ``y = x / alpha`` the shares of a step from s to t are ``s_d^2 + s_u^2 = rho_t^2``,
-``s_u = eta rho_t sqrt(1 - rho_t^2 / rho_s^2)``.
+``s_u = tau rho_t sqrt(1 - rho_t^2 / rho_s^2)``.
 
     ancestral    a deterministic DPM-Solver-2 or DPM-Solver++ 2S step, r = 1/2, from rho_s to s_d,
                  then s_u z
@@ -27,38 +27,39 @@ from ...plans.plan import Plan
 from ...plans.weights.exponential import weights
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
+from ..option_names import option
 from ..registry import register
 from .ancestral import ancestral_shares
 
 
 @dataclass(frozen=True)
 class TwoStageAncestral:
-    """``eta``: strength of the fresh noise, 0 the ODE method, 1 the usual, above it as much as fits
+    """``tau``: strength of the fresh noise, 0 the ODE method, 1 the usual, above it as much as fits
     (``s_u <= rho_t``); ``s_noise`` scales the noise (1 keeps the marginal)."""
 
-    eta: float = 1.0
+    tau: float = option(1.0, also=("eta",))
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        number("eta", self.eta, 0.0, 10.0)
+        number("tau", self.tau, 0.0, 10.0)
         number("s_noise", self.s_noise, 0.0, 10.0)
 
 
 @dataclass(frozen=True)
 class DPMSDE(TwoStageAncestral):
-    """``r``: the stage's place in lam, as a fraction of the step, at most 1 (with overlapping
+    """``r1``: the stage's place in lam, as a fraction of the step, at most 1 (with overlapping
     noises at most 10: a stage may lie beyond the step). ``noises``: ``split``, one for each part of
     the step (exact for the frozen prediction); ``overlapping``, one for [s, stage] and one for [s,
     t], as k-diffusion asks its path: increments of one Brownian path where the noise is one,
     unrelated where draws are independent."""
 
-    r: float = 0.5
+    r1: float = option(0.5, also=("r",))
     noises: str = "split"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice("noises", self.noises, ("split", "overlapping"))
-        number("r", self.r, 1e-3, 1.0 if self.noises == "split" else 10.0)
+        number("r1", self.r1, 1e-3, 1.0 if self.noises == "split" else 10.0)
 
 
 def two_stage_ancestral(b: PlanBuilder, grid: Grid, kind: str, options: TwoStageAncestral) -> Plan:
@@ -66,7 +67,7 @@ def two_stage_ancestral(b: PlanBuilder, grid: Grid, kind: str, options: TwoStage
     noise up to the wanted one."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
-        e, fresh = ancestral_shares(s, t, options.eta)
+        e, fresh = ancestral_shares(s, t, options.tau)
         low = Node(t.alpha, e * s.sigma) if fresh > 0.0 else t
         m = b.evaluate(x, s, kind)
         where, values = [s], [m]
@@ -82,14 +83,14 @@ def two_stage_ancestral(b: PlanBuilder, grid: Grid, kind: str, options: TwoStage
     return b.finish(x)
 
 
-_ETAS = ({"eta": 0.0}, {"eta": 0.5})
+_ETAS = ({"tau": 0.0}, {"tau": 0.5})
 
 
 @register(
     "dpm2_ancestral",
     order=2,
     source="Katherine Crowson, k-diffusion, sample_dpm_2_ancestral; DPM-Solver-2 of arXiv 2206.00927",
-    tau=lambda o: min(o.eta, 1.0),
+    tau=lambda o: min(o.tau, 1.0),
     allow="signal",
     variants=_ETAS,
 )
@@ -104,7 +105,7 @@ def dpm2_ancestral(b: PlanBuilder, grid: Grid, options: TwoStageAncestral) -> Pl
     order=2,
     source="Katherine Crowson, k-diffusion, sample_dpmpp_2s_ancestral; DPM-Solver++ 2S of arXiv "
     "2211.01095",
-    tau=lambda o: min(o.eta, 1.0),
+    tau=lambda o: min(o.tau, 1.0),
     allow="signal",
     variants=_ETAS,
 )
@@ -118,7 +119,7 @@ def _ancestral_move(x: Expression, D: Expression, s: Node, t: Node, e: float) ->
 
 
 def _weak_order(options: DPMSDE) -> int:
-    return 2 if options.noises == "split" or options.eta == 0.0 else 1
+    return 2 if options.noises == "split" or options.tau == 0.0 else 1
 
 
 @register(
@@ -126,23 +127,23 @@ def _weak_order(options: DPMSDE) -> int:
     order=_weak_order,
     source="Katherine Crowson, k-diffusion, sample_dpmpp_sde; Gonzalez et al. 2023, arXiv "
     "2305.14267 for the noise",
-    tau=lambda o: min(o.eta, 1.0),
+    tau=lambda o: min(o.tau, 1.0),
     allow="signal",
-    variants=({"noises": "overlapping"}, {"eta": 0.0}, {"r": 0.4}),
+    variants=({"noises": "overlapping"}, {"tau": 0.0}, {"r1": 0.4}),
 )
 def dpmpp_sde(b: PlanBuilder, grid: Grid, options: DPMSDE) -> Plan:
     """DPM-Solver++ SDE: ancestral half step, then an ancestral step with the corrected data
     prediction."""
-    split, half = options.noises == "split", 0.5 / options.r
+    split, half = options.noises == "split", 0.5 / options.r1
     x = b.start(grid[0])
     for s, t in grid.pairs():
         D = b.evaluate(x, s, "x0")
-        e, fresh = ancestral_shares(s, t, options.eta)
+        e, fresh = ancestral_shares(s, t, options.tau)
         if t.sigma == 0.0:
             x = b.at(t, _ancestral_move(x, D, s, t, e))
             continue
-        middle = grid.at_lam(s.lam + options.r * (t.lam - s.lam)) if options.r != 1.0 else t
-        e1, fresh1 = ancestral_shares(s, middle, options.eta)
+        middle = grid.at_lam(s.lam + options.r1 * (t.lam - s.lam)) if options.r1 != 1.0 else t
+        e1, fresh1 = ancestral_shares(s, middle, options.tau)
         z1 = (fresh1 * options.s_noise) * b.noise(s, middle) if fresh1 > 0.0 else Expression({})
         D1 = b.evaluate(b.at(middle, _ancestral_move(x, D, s, middle, e1) + z1), middle, "x0")
         y = _ancestral_move(x, (1.0 - half) * D + half * D1, s, t, e)

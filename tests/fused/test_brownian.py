@@ -246,7 +246,7 @@ def test_layers_of_a_plan_with_churn() -> None:
 def test_draws_of_a_plan_are_unit_normals_of_one_path() -> None:
     S = VPLinear()
     fine, coarse = (
-        registry.build("ddim", smooth_grid(S, n), registry.get("ddim").options(eta=1.0))
+        registry.build("ddim", smooth_grid(S, n), registry.get("ddim").options(tau=1.0))
         for n in (16, 8)
     )
     seeds, like = tuple(range(8)), doubles(8, 512)

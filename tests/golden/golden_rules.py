@@ -26,7 +26,7 @@ Write = Callable[[PlanBuilder, Grid], Plan]
 def half_of_second_difference(lower_order_final: bool) -> Write:
     """DPM-Solver 3M, noise form, whose second difference counts half (as in
     ``dpmpp_3m_compat``)."""
-    step = Step(HalvedDifference(Interpolation("eps", moment="half")), 3)
+    step = Step(HalvedDifference(Interpolation("eps", correction="midpoint")), 3)
     return lambda b, grid: multistep(b, grid, step, lower_order_final=lower_order_final)
 
 

@@ -22,10 +22,12 @@ from repository import ROOT
 import fewstep
 from fewstep.models import GaussianMixture
 from fewstep.plans import Plan
-from fewstep.samplers import get, names
+from fewstep.samplers import current_names, get, names
 from fewstep.schedules import EDM, DiscreteVP, Flow, Schedule, VPCosine, VPLinear, grid
 from fewstep.schedules.grids.registry import GRIDS
 
+#: the options of version 0.1: cases keep their names when options are renamed
+FORMER = json.loads((ROOT / "tests/golden/version_0_1/options.json").read_text(encoding="utf-8"))
 FILE = ROOT / "tests" / "golden" / "fingerprints.json"
 TABLE = DiscreteVP.from_betas([1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)])
 PATHS: dict[str, Schedule] = {
@@ -68,9 +70,11 @@ def plan_cases() -> dict[str, Any]:
     """A plan of five steps to sigma = 0 by sampler, variant and path."""
     out = {}
     for name in names("plan"):
-        for options in ({}, *get(name).variants):
+        variants = FORMER[name]["variants"] if name in FORMER else get(name).variants
+        for options in ({}, *variants):
             for path in ("flow",) if get(name).on[0] == "flow" else ("vp", "edm", "flow"):
-                out[f"{name} {told(options)} {path}"] = (name, dict(options), path)
+                now = current_names(name, options)
+                out[f"{name} {told(options)} {path}"] = (name, now, path)
     return out
 
 
@@ -82,9 +86,9 @@ def grid_cases() -> dict[str, Any]:
 
 def driver_cases() -> dict[str, Any]:
     return {
-        f"{name} {told(options)}": (name, dict(options))
+        f"{name} {told(options)}": (name, current_names(name, options))
         for name in names("driver")
-        for options in ({}, *get(name).variants)
+        for options in ({}, *(FORMER.get(name) or {"variants": get(name).variants})["variants"])
     }
 
 

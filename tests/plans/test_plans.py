@@ -20,7 +20,7 @@ from fewstep.plans import (
     lower,
     run,
 )
-from fewstep.samplers import NoOptions, build, get
+from fewstep.samplers import NoOptions, build, get, make_options
 from fewstep.schedules import EDM, VE, Flow, VPLinear, grid
 from fewstep.schedules.kinds import convert
 from fewstep.schedules.node import Node
@@ -55,7 +55,7 @@ class Affine:
 def make(name, n=6, schedule=None, final="sigma_min", **options):
     entry = get(name)
     return build(
-        name, grid("lam", schedule or VPLinear(), n, final=final), entry.options(**options)
+        name, grid("lam", schedule or VPLinear(), n, final=final), make_options(entry, options)
     )
 
 

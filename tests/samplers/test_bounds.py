@@ -17,7 +17,8 @@ from fewstep.schedules.diffusers.values import checked
 
 SCALES = (0.0, 10.0)
 CHURN = {"s_churn": (0.0, 1e6), "s_tmin": (0.0, 1e9), "s_tmax": (0.0, 1e9), "s_noise": SCALES}
-ETA = {"eta": SCALES, "s_noise": SCALES}
+ANCESTRAL = {"tau": SCALES, "s_noise": SCALES}
+SDE = {"tau": (0.0, 4.0), "s_noise": SCALES}
 STAGES = {"r1": (1e-3, 1.0), "r2": (1e-3, 1.0)}
 CALLS = {"max_nfe": (1, 2**31)}
 RUNGE = {"rtol": (1e-14, 1.0), "atol": (1e-14, 1.0), **CALLS}
@@ -32,7 +33,7 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
         **CALLS,
     },
     "consistency": {"floor": (0.0, 1e3)},
-    "ddim": {"eta": (0.0, 1.0)},
+    "ddim": {"tau": (0.0, 1.0)},
     "deis": {"order": (1, 4)},
     "dmcmc": {
         "sweeps": (0, 10**6),
@@ -46,7 +47,7 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
         **CALLS,
     },
     "dpm2": CHURN,
-    "dpm2_ancestral": ETA,
+    "dpm2_ancestral": ANCESTRAL,
     "dpm_adaptive": {
         "order": (2, 3),
         "rtol": (1e-12, 1.0),
@@ -57,24 +58,24 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
         "icoeff": (-2.0, 2.0),
         "dcoeff": (-2.0, 2.0),
         "accept_safety": (0.01, 1.0),
-        **ETA,
+        **ANCESTRAL,
         **CALLS,
     },
-    "dpm_fast": ETA,
+    "dpm_fast": ANCESTRAL,
     "dpm_solver_2": STAGES,
     "dpm_solver_3": STAGES,
-    "dpmpp_2m_sde": ETA,
+    "dpmpp_2m_sde": SDE,
     "dpmpp_2s": STAGES,
-    "dpmpp_2s_ancestral": ETA,
-    "dpmpp_3m_sde": ETA,
+    "dpmpp_2s_ancestral": ANCESTRAL,
+    "dpmpp_3m_sde": SDE,
     "dpmpp_3s": STAGES,
-    "dpmpp_sde": {**ETA, "r": (1e-3, 1.0)},
+    "dpmpp_sde": {**ANCESTRAL, "r1": (1e-3, 1.0)},
     "er_sde": {"order": (1, 3), "s_noise": SCALES},
     "euler": CHURN,
-    "euler_ancestral": ETA,
+    "euler_ancestral": ANCESTRAL,
     "exponential_adams": {"order": (1, 6)},
     "flow_adams": {"order": (1, 6)},
-    "flow_sde": {"a": (0.0, 1e3), "tau": (0.0, 1e3), "order": (1, 2)},
+    "flow_sde": {"tau": (0.0, 1e3), "order": (1, 2)},
     "ghvb": {"order": (0.05, 5.0)},
     "gradient_estimation": {"gamma": SCALES},
     "heavy_ball": {"beta": (0.05, 1.0), "order": (1, 4)},
@@ -91,8 +92,8 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "pc": {"snr": (1e-6, 10.0), "delta": (1e-6, 1.0), "corrections": (1, 1000), **CALLS},
     "pfgmpp": CHURN,
     "picard": {"window": (1, 10_000), "tol": SCALES, **CALLS},
-    "res_2s": {"c2": (1e-3, 1.0)},
-    "res_3s": {"c3": (1e-3, 1.0)},
+    "res_2s": {"r1": (1e-3, 1.0)},
+    "res_3s": {"r2": (1e-3, 1.0)},
     "restart": {"s_noise": SCALES},
     "sa_solver": {"predictor_order": (1, 4), "corrector_order": (0, 5), "tau": (0.0, 3.0)},
     "sde_dpm_solver_1": {"tau": (0.0, 3.0), "s_noise": SCALES},
@@ -104,7 +105,7 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "unipc": {"order": (1, 4)},
 }
 #: what else an option at its end needs
-WITH: dict[tuple[str, str], dict[str, Any]] = {("res_3s", "c3"): {"c2": 0.4}}
+WITH: dict[tuple[str, str], dict[str, Any]] = {("res_3s", "r2"): {"r1": 0.4}}
 
 
 def beyond(low: float, high: float) -> tuple[float, float]:
@@ -139,10 +140,10 @@ def test_every_option_that_is_a_number_has_ends() -> None:
             unlisted[name] = left
     assert unlisted == {
         "dmcmc": {"eta"},  # its largest value goes by ``step``
-        "dpmpp_3m_sde_compat": {"eta", "s_noise"},
+        "dpmpp_3m_sde_compat": {"tau", "s_noise"},
         "er_sde_compat": {"order", "s_noise"},
         "ipndm_v_compat": {"order"},
-        "res_3s": {"c2"},
+        "res_3s": {"r1"},
     }
 
 

@@ -29,9 +29,9 @@ from fewstep.schedules import (
 )
 
 CHURN = {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": None, "s_noise": 1.0}
-STAGES = {"r1": None, "r2": 2 / 3, "correction": "dpmsolver", "blocks": "full", "orders": ()}
+STAGES = {"r1": None, "r2": 2 / 3, "correction": "midpoint", "blocks": "full", "orders": ()}
 MIDPOINT = {"correction": "midpoint", "lower_order_final": True}
-ETA = {"eta": 1.0, "s_noise": 1.0}
+SDE = {"tau": 1.0, "s_noise": 1.0}
 TOLERANCES = {"rtol": 1e-5, "atol": 1e-5, "per_sample": False}
 PID = {
     "control": "dpm",
@@ -54,7 +54,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "per_sample": False,
     },
     "consistency": {"floor": 0.0},
-    "ddim": {"eta": 0.0},
+    "ddim": {"tau": 0.0},
     "ddpm": {"variance": "fixed_small"},
     "deis": {"variant": "tab", "order": 3, "rk": "kutta3", "lower_order_final": False},
     "dmcmc": {
@@ -68,7 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "finish_steps": 5,
     },
     "dpm2": CHURN,
-    "dpm2_ancestral": ETA,
+    "dpm2_ancestral": SDE,
     "dpm_adaptive": {
         "order": 3,
         "kind": "eps",
@@ -78,35 +78,35 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "per_sample": False,
         **PID,
     },
-    "dpm_fast": {"eta": 0.0, "s_noise": 1.0, "blocks": "full"},
+    "dpm_fast": {"tau": 0.0, "s_noise": 1.0, "blocks": "full"},
     "dpm_solver_2": STAGES,
     "dpm_solver_2m": MIDPOINT,
     "dpm_solver_3": STAGES,
     "dpm_solver_3m": {**MIDPOINT, "third": "exact"},
     "dpmpp_2m": MIDPOINT,
-    "dpmpp_2m_sde": {**MIDPOINT, **ETA},
+    "dpmpp_2m_sde": {**MIDPOINT, **SDE},
     "dpmpp_2s": STAGES,
-    "dpmpp_2s_ancestral": ETA,
+    "dpmpp_2s_ancestral": SDE,
     "dpmpp_3m": MIDPOINT,
-    "dpmpp_3m_sde": {**ETA, "lower_order_final": True},
+    "dpmpp_3m_sde": {**SDE, "lower_order_final": True},
     "dpmpp_3s": STAGES,
-    "dpmpp_sde": {**ETA, "r": 0.5, "noises": "split"},
-    "er_sde": {"order": 3, "s_noise": 1.0, "lower_order_final": False},
+    "dpmpp_sde": {**SDE, "r1": 0.5, "noises": "split"},
+    "er_sde": {"order": 3, "diffusion": "sde_5", "s_noise": 1.0, "lower_order_final": False},
     "etdrk4": {"tableau": "cox_matthews", "kind": "x0"},
     "euler": CHURN,
-    "euler_ancestral": ETA,
+    "euler_ancestral": SDE,
     "exponential_adams": {
         "order": 3,
         "kind": "x0",
         "variable": "lam",
         "corrector": "none",
-        "moment": "exact",
+        "correction": "exact",
         "lower_order_final": True,
     },
     "flow_adams": {"order": 2, "lower_order_final": False},
     "flow_heun": {"evaluate_end": False},
     "flow_rk4": {"evaluate_end": False, "rule": "classic"},
-    "flow_sde": {"a": 0.7, "tau": None, "taus": (), "form": "exact", "order": 1, "window": ()},
+    "flow_sde": {"tau": 0.7 / 2**0.5, "form": "exact", "order": 1, "window": ()},
     "ghvb": {"order": 1.8},
     "gradient_estimation": {"gamma": 2.0},
     "heavy_ball": {"beta": 0.8, "base": "ipndm", "order": 4, "nesterov": False},
@@ -130,8 +130,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "picard": {"method": "ddim", "window": 16, "tol": 0.1},
     "pndm": {"variant": "F"},
     "res_2m": {"lower_order_final": True},
-    "res_2s": {"c2": 0.5, "kind": "x0"},
-    "res_3s": {"c2": 0.5, "kind": "x0", "c3": 1.0, "gamma": "exact"},
+    "res_2s": {"r1": 0.5, "kind": "x0"},
+    "res_3s": {"r1": 0.5, "kind": "x0", "r2": 1.0, "gamma": "exact"},
     "restart": {"preset": "cifar10", "intervals": (), "s_noise": 1.0},
     "sa_solver": {
         "predictor_order": 2,
@@ -147,13 +147,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "sde_dpm_solver_1": {"tau": 1.0, "s_noise": 1.0},
     "sde_dpm_solver_2m": {**MIDPOINT, "tau": 1.0, "s_noise": 1.0},
-    "seeds_2": {"kind": "x0", "correction": "dpmsolver", "tau": 1.0, "r1": 0.5},
-    "seeds_3": {"kind": "x0", "correction": "dpmsolver", "tau": 1.0},
+    "seeds_2": {"kind": "x0", "correction": "midpoint", "tau": 1.0, "r1": 0.5},
+    "seeds_3": {"kind": "x0", "correction": "midpoint", "tau": 1.0},
     "tcd": {"gamma": 0.3},
-    "unip": {"order": 2, "variant": "bh2", "kind": "x0", "lower_order_final": True},
+    "unip": {"order": 2, "correction": "midpoint", "kind": "x0", "lower_order_final": True},
     "unipc": {
         "order": 2,
-        "variant": "bh2",
+        "correction": "midpoint",
         "corrector": True,
         "kind": "x0",
         "lower_order_final": True,

@@ -92,7 +92,7 @@ def test_noise_in_a_window_of_steps():
     assert [draw.start for draw in plan.draws] == [path[2], path[3]]
     single = fewstep.plan("flow_sde", Flow(), grid=path, window=(3, 4), form="euler")
     assert [t.index for t in transitions(single)] == [3]
-    own = fewstep.plan("flow_sde", Flow(), grid=path, taus=(0.0, 0.0, 0.5, 1.0, 0.0, 0.0))
+    own = fewstep.plan("flow_sde", Flow(), grid=path, tau=(0.0, 0.0, 0.5, 1.0, 0.0, 0.0))
     assert [t.index for t in transitions(own)] == [2, 3]
     assert own.exactness == "exact"
     model, x = gaussian(Flow(), "velocity"), normals(0, 3, 2)
@@ -107,7 +107,7 @@ def test_noise_in_a_window_of_steps():
     [
         ({"window": (4, 2)}, "window"),
         ({"window": (1,)}, "window"),
-        ({"taus": (0.5,)}, "1 values for 4 steps"),
+        ({"tau": (0.5,)}, "1 values for 4 steps"),
         ({"tau": -1.0}, "tau"),
         ({"order": 2, "form": "euler"}, "order"),
         ({"form": "em"}, "exact"),

@@ -84,22 +84,22 @@ def test_no_option_has_the_name_of_an_argument():
     ):
         taken |= set(inspect.signature(function).parameters)
     taken |= set(inspect.signature(FewstepScheduler.__init__).parameters)
-    taken -= {"eta"}  # of ``step``: it is the option
+    taken -= {"eta"}  # of ``step``: it is an alias of the option tau
     for name in names():
         assert not taken & set(options_of(name)), name
 
 
 @pytest.mark.parametrize("name", ["er_sde", "er_sde_compat"])
-def test_the_noise_scale_has_a_name_of_its_own(name):
+def test_the_diffusion_has_a_name_of_its_own(name):
     den = fewstep.models.load("mixture")
-    assert not fewstep.plan(name, den.schedule, steps=3, noise_scale="ode").stochastic
-    out = fewstep.sample(den, name, steps=3, n=2, noise_scale="ode")
+    assert not fewstep.plan(name, den.schedule, steps=3, diffusion="ode").stochastic
+    out = fewstep.sample(den, name, steps=3, n=2, diffusion="ode")
     assert torch.equal(
-        out, fewstep.sample(den, name, steps=3, n=2, noise_scale="ode", noise="brownian")
+        out, fewstep.sample(den, name, steps=3, n=2, diffusion="ode", noise="brownian")
     )
-    with pytest.raises(FewstepError, match="noise_scale"):
+    with pytest.raises(FewstepError, match="diffusion"):
         fewstep.plan(name, den.schedule, steps=3, noise="ode")
-    with pytest.raises(FewstepError, match="noise_scale"):
+    with pytest.raises(FewstepError, match="diffusion"):
         fewstep.sample(den, name, steps=3, n=2, noise="ode")
 
 
@@ -109,7 +109,7 @@ def test_numbers_of_numpy_are_pythons():
     )
     assert plan == fewstep.plan("unipc", VPLinear(), steps=3, order=2, skip_corrector=(0,))
     options = make_options(get("ddim"), {"eta": np.float32(0.5)})
-    assert type(options.eta) is float and options == make_options(get("ddim"), {"eta": 0.5})
+    assert type(options.tau) is float and options == make_options(get("ddim"), {"eta": 0.5})
     den = fewstep.models.load("mixture")
     a = fewstep.sample(den, "ddim", steps=np.int32(2), n=np.int64(3), seed=np.uint8(4))
     assert torch.equal(a, fewstep.sample(den, "ddim", steps=2, n=3, seed=4))

@@ -11,7 +11,7 @@ import torch
 import fewstep
 from fewstep.eval.solver.counting import Counting
 from fewstep.plans import run
-from fewstep.samplers import SamplerError, build, get, names
+from fewstep.samplers import SamplerError, build, get, make_options, names
 from fewstep.schedules import EDM, VE, DiscreteVP, Flow, SubVP, Trig, VPCosine, VPLinear, grid
 from fewstep.schedules.kinds import ConversionError
 
@@ -88,9 +88,9 @@ def runs_to_the_end(name, options, schedule, steps, final):
         and None in (path[-1].dalpha, path[-1].dsigma)
     ):
         with pytest.raises(ConversionError, match="a velocity needs d alpha/dt and d sigma/dt"):
-            build(name, path, entry.options(**options))
+            build(name, path, make_options(entry, options))
         return
-    plan = build(name, path, entry.options(**options))
+    plan = build(name, path, make_options(entry, options))
     model = Counting(mixture(schedule))
     x = (
         torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -80,15 +80,15 @@ def test_golden_values(name, options):
 
 #: (name, its options, options of exponential_adams)
 NAMED = [
-    ("dpmpp_2m", {}, {"order": 2, "moment": "half"}),
+    ("dpmpp_2m", {}, {"order": 2, "correction": "midpoint"}),
     ("dpmpp_2m", {"correction": "taylor"}, {"order": 2}),
     ("res_2m", {}, {"order": 2}),
-    ("dpmpp_3m", {}, {"order": 3, "moment": "half"}),
-    ("dpm_solver_2m", {}, {"order": 2, "kind": "eps", "moment": "half"}),
+    ("dpmpp_3m", {}, {"order": 3, "correction": "midpoint"}),
+    ("dpm_solver_2m", {}, {"order": 2, "kind": "eps", "correction": "midpoint"}),
     (
         "dpm_solver_3m",
         {"lower_order_final": False},
-        {"kind": "eps", "moment": "half", "lower_order_final": False},
+        {"kind": "eps", "correction": "midpoint", "lower_order_final": False},
     ),
     ("dpm_solver_1", {}, {"order": 1, "kind": "eps"}),
     ("deis", {}, {"kind": "eps", "variable": "t", "lower_order_final": False}),
@@ -100,13 +100,13 @@ NAMED = [
     ),
     ("lms", {}, {"order": 4, "kind": "eps", "variable": "rho", "lower_order_final": False}),
     ("ipndm_v", {}, {"order": 4, "kind": "eps", "variable": "rho", "lower_order_final": False}),
-    ("unip", {"order": 4}, {"order": 4, "moment": "half"}),
-    ("unip", {"variant": "bh1", "kind": "eps"}, {"order": 2, "kind": "eps", "moment": "bh1"}),
-    ("unipc", {}, {"order": 2, "moment": "half", "corrector": "pseudo"}),
+    ("unip", {"order": 4}, {"order": 4, "correction": "midpoint"}),
+    ("unip", {"variant": "bh1", "kind": "eps"}, {"order": 2, "kind": "eps", "correction": "bh1"}),
+    ("unipc", {}, {"order": 2, "correction": "midpoint", "corrector": "pseudo"}),
     (
         "unipc",
         {"order": 3, "variant": "bh1", "kind": "eps"},
-        {"kind": "eps", "moment": "bh1", "corrector": "pseudo"},
+        {"kind": "eps", "correction": "bh1", "corrector": "pseudo"},
     ),
     ("unipc", {"order": 3, "variant": "vary_coeff"}, {"corrector": "pseudo"}),
 ]
@@ -212,8 +212,8 @@ def sampled(plan, schedule, *, standard=False):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("res_3s", {"c2": 2 / 3}, "c2 = 2/3"),
-        ("res_3s", {"c2": 0.8, "c3": 0.8}, "c2 = c3"),
+        ("res_3s", {"c2": 2 / 3}, "r1 = 2/3"),
+        ("res_3s", {"c2": 0.8, "c3": 0.8}, "r1 = r2"),
         ("res_3s", {"c2": 0.25, "c3": 0.5, "gamma": "compat"}, "pole"),
         ("res_2s", {"c2": 0.0}, "c2=0.0 must be a number from"),
         ("etdrk4", {"tableau": "rk4"}, "krogstad"),
@@ -313,7 +313,7 @@ def test_the_step_out_of_alpha_zero_ignores_its_choice():
         ({"order": ()}, "one entry a step"),
         ({"kind": "x"}, "x0"),
         ({"kind": "velocity"}, "a velocity is interpolated in t"),
-        ({"variable": "rho", "moment": "half"}, "two nodes in lam"),
+        ({"variable": "rho", "correction": "midpoint"}, "two nodes in lam"),
         ({"corrector": "on"}, "pseudo"),
     ],
 )

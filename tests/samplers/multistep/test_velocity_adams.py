@@ -305,7 +305,7 @@ def test_choices_a_step():
     [
         ({"variable": "angle"}, "variable='angle' goes with kind='v', got kind='x0'"),
         ({"kind": "eps", "variable": "angle"}, "got kind='eps'"),
-        ({"kind": "v", "order": 2, "moment": "half"}, "moment='half'"),
+        ({"kind": "v", "order": 2, "correction": "midpoint"}, "correction='midpoint'"),
         ({"kind": "v_prediction"}, "did you mean|allowed"),
         ({"kind": "v", "variable": "angel"}, "did you mean 'angle'"),
     ],
