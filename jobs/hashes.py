@@ -47,7 +47,7 @@ def model_hash(name_or_folder: str) -> str:
 
 def denoiser_hash(denoiser: Denoiser) -> str:
     """The hash of a denoiser object: its classes, numbers and tensors, through all objects that it
-    holds. Code is not hashed, nor the device."""
+    holds. Not hashed are code, devices, cached properties and private mappings (caches)."""
     return sha256(*_parts(denoiser, {}))
 
 
@@ -102,16 +102,16 @@ def _members(value: Any) -> list[tuple[str, Any]]:
     if hasattr(value, "__self__"):
         return [("method", value.__name__), ("self", value.__self__)]
     slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
-    names = sorted({*getattr(value, "__dict__", {}), *slots} - {"__dict__", "__weakref__"})
-    return [
-        (name, getattr(value, name))
-        for name in names
-        if hasattr(value, name) and not _computed(type(value), name)
-    ]
+    names = {*getattr(value, "__dict__", {}), *slots} - {"__dict__", "__weakref__"}
+    held = [(name, getattr(value, name)) for name in sorted(names) if hasattr(value, name)]
+    return [(name, inner) for name, inner in held if not _kept(type(value), name, inner)]
 
 
-def _computed(kind: type, name: str) -> bool:
-    """True for a cached property: it follows from the rest, and is there only once it was read."""
+def _kept(kind: type, name: str, value: Any) -> bool:
+    """True for what an object keeps after its first use and what follows from the rest: a cached
+    property, or a private mapping."""
+    if name.startswith("_") and isinstance(value, Mapping):
+        return True
     return isinstance(inspect.getattr_static(kind, name, None), cached_property)
 
 

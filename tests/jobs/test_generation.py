@@ -170,6 +170,17 @@ def test_the_hash_of_a_denoiser_follows_its_numbers():
     assert denoiser_hash(bundled) != before
 
 
+@pytest.mark.parametrize("sampler", ["unipc", "heun"])
+def test_a_run_does_not_change_the_hash(sampler):
+    """What a denoiser keeps for its next call is not hashed."""
+    data = torch.arange(12.0).reshape(4, 3)
+    kinds = [mixture(), fewstep.models.Empirical(data, VPLinear()), wrapped()]
+    for den in kinds:
+        before = denoiser_hash(den)
+        fewstep.sample(den, n=2, sampler=sampler, nfe=12)
+        assert denoiser_hash(den) == before
+
+
 def test_a_denoiser_that_refers_to_itself():
     den = mixture()
     object.__setattr__(den, "me", den)
