@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from ..checks import ArgumentError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SCATTER, BACK, INK = 480, (255, 255, 255), (31, 98, 180)
 
@@ -31,6 +33,8 @@ def to_pixels(x: Any) -> Any:
 
 def picture(pixels: Any) -> Image.Image:
     """One sample's uint8 (h, w, c) as an image."""
+    from PIL import Image
+
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
@@ -44,6 +48,8 @@ def png(image: Image.Image) -> bytes:
 def image_grid(pixels: Any, least: int = 512) -> Image.Image:
     """All samples (n, h, w, c) in a near-square grid, row by row, one pixel apart; small ones are
     enlarged by an integer factor."""
+    from PIL import Image
+
     n, h, w, c = pixels.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -58,6 +64,8 @@ def image_grid(pixels: Any, least: int = 512) -> Image.Image:
 
 def scatter(points: Any) -> Image.Image:
     """The first two coordinates of every sample (n, d) as dots."""
+    from PIL import Image, ImageDraw
+
     xy = np.asarray(points, dtype=np.float64).reshape(len(points), -1)[:, :2]
     if xy.shape[1] == 1:
         xy = np.column_stack([xy, np.zeros(len(xy))])
