@@ -87,12 +87,12 @@ def tolerance(declared: float) -> float:
     return 0.15 if declared <= 3 else 0.25
 
 
-#: the schedules of ``Sampler.on``
+#: schedules by the names in ``Sampler.on``
 PATHS: Mapping[str, Schedule] = {"vp": VPLinear(), "flow": Flow()}
 
 
 def home_schedule(name: str) -> Schedule:
-    """The schedule that a sampler is certified on first."""
+    """The schedule of the sampler's first path."""
     return PATHS[registry.get(name).on[0]]
 
 

@@ -70,8 +70,8 @@ class PredictionTypes:
 
 
 def certify_prediction_types(sampler: str, **options: Any) -> PredictionTypes:
-    """Measure ``sampler`` with ``options`` for every kind of network and for fp32 and bf16 states
-    (lower-order ends switched off)."""
+    """Measure the orders of ``sampler`` with ``options`` for every prediction type, and its
+    rounding in fp32 and bf16 (lower-order final steps off)."""
     entry, chosen = registry.get(sampler), certified_options(sampler, options)
     schedule = home_schedule(sampler)
     order = entry.order_of(chosen)
