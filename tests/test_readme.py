@@ -37,7 +37,13 @@ PYTHON = [
     if language == "python" and page not in CHAINED
 ]
 #: pages whose command lines are quick; the lines of one block run in one folder, in order
-QUICK = ("README.md", "docs/start.md", "docs/install.md", "docs/tutorials/scores.md")
+QUICK = (
+    "README.md",
+    "docs/command_line.md",
+    "docs/install.md",
+    "docs/start.md",
+    "docs/tutorials/scores.md",
+)
 #: a word in capitals stands for the reader's own file or folder
 PLACEHOLDER = re.compile(r"(^|[ =])[A-Z][A-Z_]+( |$)")
 COMMANDS = [
