@@ -319,7 +319,7 @@ def test_what_weights_refuse():
     a, b, c = vp(0.0), vp(0.5), vp(1.0)
     for message, nodes, given in (
         ("not among the nodes", [a], {}),
-        ("puts in no noise", [b], {"tau": 1.0}),
+        ("adds no noise", [b], {"tau": 1.0}),
         ("needs t_of_lam", [timed(0.5), timed(0.0)], {"variable": "t"}),
         ("replaces the second moment", [b, a], {"moment": "half"}),
     ):
