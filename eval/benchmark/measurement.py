@@ -129,7 +129,7 @@ class Measurement:
         measure: Callable[[Request, Mapping[str, Any]], Record],
     ) -> Record:
         """The record of the store, completed by the columns that it lacks, or a new one."""
-        facts = self._facts_of(asked, more)
+        facts = self._facts_of(kind, asked, more)
         record = self.store.record(kind, facts)
         if record is None or missing(kind, record):
             if not self.warm:  # the first call of a network allocates, chooses kernels
@@ -139,15 +139,17 @@ class Measurement:
             self.store.keep(kind, facts, record)
         return {key: _tuples(value) for key, value in record.items()}
 
-    def _facts_of(self, asked: Request, more: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything that decides a record."""
+    def _facts_of(self, kind: Kind, asked: Request, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything that decides a record; the metric decides those of the quality alone."""
         plan = (
             repr((asked.name, asked.options, asked.grid.times))
             if asked.driver
             else asked.plan().to_json()
         )
-        s = self.settings
-        return {**self.subject.facts, **more, "plan": plan, "batch": s.batch, "final": s.final}
+        s, own = self.settings, dict(self.subject.facts)
+        if kind == "error":
+            own.pop("metric", None)
+        return {**own, **more, "plan": plan, "batch": s.batch, "final": s.final}
 
     def _draw_error(self, asked: Request, facts: Mapping[str, Any]) -> Record:
         """Draw the seeds of the solver error."""

@@ -84,7 +84,7 @@ class Store:
         for folder in (self.out, self.cache):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-        self._kept: dict[str, list[tuple[Path, Plan]]] | None = None
+        self._kept: dict[str, list[tuple[Path, str, Plan | None]]] | None = None
 
     def record(self, kind: Kind, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return a record that is there and undamaged, or None.
@@ -98,28 +98,28 @@ class Store:
         return found if found is not None else self._by_plan(kind, facts)
 
     def _by_plan(self, kind: Kind, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-        """A record with the same facts whose plan is the same but for its format or rounding."""
-        plan = _plan(str(facts.get("plan")))
-        if plan is None:
-            return None
-        for path, other in self._plans().get(_rest(kind, facts), ()):
-            if plan.name == other.name and plan.close(other):
-                return _read(path, kind)
+        """A record with the same other facts whose plan is the same but for format or rounding."""
+        text = str(facts.get("plan"))
+        plan = _plan(text)
+        for path, kept_text, kept_plan in self._plans().get(_rest(kind, facts), ()):
+            if kept_text == text or (plan is not None and _same(plan, kept_plan)):
+                found = _read(path, kind)
+                if found is not None:
+                    return found
         return None
 
-    def _plans(self) -> dict[str, list[tuple[Path, Plan]]]:
+    def _plans(self) -> dict[str, list[tuple[Path, str, Plan | None]]]:
         """The plans of the records that were there at the first call, by kind and other facts."""
         if self._kept is None:
             self._kept = {}
             for path in sorted((self.out / "rows").glob("*.json")) if self.out else ():
                 try:
                     facts = read_json(path)["facts"]
-                    plan = _plan(facts["plan"])
+                    text = str(facts["plan"])
                     rest = _rest(path.name.partition("-")[0], facts)
                 except (OSError, ValueError, TypeError, KeyError):
                     continue  # damaged
-                if plan is not None:
-                    self._kept.setdefault(rest, []).append((path, plan))
+                self._kept.setdefault(rest, []).append((path, text, _plan(text)))
         return self._kept
 
     def keep(self, kind: Kind, facts: Mapping[str, Any], record: Mapping[str, Any]) -> None:
@@ -185,6 +185,15 @@ def _read(path: Path, kind: Kind) -> dict[str, Any] | None:
 
 
 def _rest(kind: str, facts: Mapping[str, Any]) -> str:
-    """The facts other than the plan, as one text."""
-    others = {key: value for key, value in facts.items() if key != "plan"}
+    """The facts other than the plan, as one text.
+
+    A solver error does not depend on the metric, which version 0.1 had among its facts.
+    """
+    left_out = {"plan", "metric"} if kind == "error" else {"plan"}
+    others = {key: value for key, value in facts.items() if key not in left_out}
     return json.dumps([kind, others], sort_keys=True)
+
+
+def _same(plan: Plan, other: Plan | None) -> bool:
+    """Whether two plans have one name and the same coefficients up to rounding."""
+    return other is not None and plan.name == other.name and plan.close(other)

@@ -100,6 +100,31 @@ def test_a_record_with_other_facts_is_another_record(kept):
     assert any(isinstance(i, Combine) for i in Plan.from_json(facts["plan"]).code)
 
 
+def test_a_solver_error_is_shared_by_runs_with_and_without_quality(kept):
+    """The metric does not decide it; records of version 0.1 that name the metric are taken too."""
+    rows = bench("mixture", out=kept, samples=200, top=1, **GIVEN).rows
+    assert [row.milliseconds for row in rows] == [row["milliseconds"] for row in OLD]
+    assert any(row.quality is not None for row in rows)
+
+    def named(whole) -> None:
+        whole["facts"]["metric"] = "SW2"
+
+    for path in sorted((kept / "rows").glob("error-*")):
+        rewrite(path, named)
+    assert old_columns(kept) == OLD
+
+
+def test_a_driver_is_found_by_the_text_of_its_options(tmp_path):
+    """A driver has no plan to be compared."""
+    settings = {"samplers": ["ode45"], "grids": ["auto"], "nfes": [400], "n": 2}
+    (first,) = bench("mixture", out=tmp_path, **settings).rows
+    assert first.rmse is not None
+    (path,) = (tmp_path / "rows").iterdir()
+    rewrite(path, lambda whole: whole["facts"].update(metric="SW2"))
+    (again,) = bench("mixture", out=tmp_path, **settings).rows
+    assert again.milliseconds == first.milliseconds
+
+
 # --- columns
 
 
