@@ -20,7 +20,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,79 +32,14 @@ from ..checks import ArgumentError
 from ..files import sha256, write_tensors
 from ..models.classifier import FORMAT, PATCH, Classifier, ClassifierConfig, load_classifier
 from ..models.weights import WEIGHTS
+from .augmentation import mirrored, shifted
 from .data import Images, load_images, to_unit
 from .export import write_config
 from .loop import fast_bfloat16
+from .recipes.classifiers import CLASSIFIERS, ClassifierRecipe
 
 #: added to the variance of a patch's axis before it is scaled to one: noise is not blown up
 WHITEN_FLOOR = 5e-3
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a classifier is trained; ``small`` is the side of the images in the first ``small_share``
-    of the steps (0: as they are)."""
-
-    epochs: float = 3.5
-    batch: int = 128
-    lr: float = 4e-3
-    decay: float = 1e-2
-    optimizer: str = "adamw"
-    shift: int = 2
-    fill: str = "black"
-    mirror: bool = False
-    label_smoothing: float = 0.05
-    small: int = 0
-    small_share: float = 0.0
-    seed: int = 0
-    bfloat16: bool = False
-
-
-#: recipe and shape (widths, features, kind) of each bundled network
-RECIPES: dict[str, tuple[Recipe, tuple[list[int], int, str], str]] = {
-    "mnist": (Recipe(), ([16, 32, 96], 64, "strided"), "fd-mnist"),
-    "cifar10": (
-        Recipe(
-            16.0,
-            512,
-            0.5,
-            1e-3,
-            "nesterov",
-            fill="reflect",
-            mirror=True,
-            label_smoothing=0.1,
-            bfloat16=True,
-        ),
-        ([24, 64, 128, 256], 256, "whitened"),
-        "fd-cifar",
-    ),
-}
-
-
-def shifted(
-    image: Tensor, generator: torch.Generator, most: int = 2, fill: str = "black"
-) -> Tensor:
-    """Images (n, c, h, h), each moved by up to ``most`` pixels in both directions, filled with -1
-    or by reflection."""
-    n, _, height, width = image.shape
-    edges = (most,) * 4
-    padded = (
-        nn.functional.pad(image, edges, value=-1.0)
-        if fill == "black"
-        else nn.functional.pad(image, edges, mode="reflect")
-    )
-    moves = torch.randint(0, 2 * most + 1, (2, n), generator=generator)
-    rows = moves[0][:, None] + torch.arange(height)
-    columns = moves[1][:, None] + torch.arange(width)
-    which = torch.arange(n)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
-
-
-def mirrored(image: Tensor, which: Tensor) -> Tensor:
-    """Images (n, c, h, w), those where ``which`` (n,) is true with left and right exchanged."""
-    return torch.where(which[:, None, None, None], image.flip(3), image)
 
 
 @torch.no_grad()
@@ -128,7 +63,7 @@ def whiten(network: Classifier, image: Tensor, most: int = 5000) -> None:
 class Run:
     """Training in progress: network, optimiser, learning rate, and the order of the images."""
 
-    def __init__(self, network: Classifier, data: Images, recipe: Recipe) -> None:
+    def __init__(self, network: Classifier, data: Images, recipe: ClassifierRecipe) -> None:
         self.network, self.data, self.recipe = network, data, recipe
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.steps = max(round(recipe.epochs * len(data) / recipe.batch), 1)
@@ -268,7 +203,9 @@ def begun(folder: Path) -> dict[str, Any]:
     }
 
 
-def fit(network: Classifier, data: Images, recipe: Recipe, checkpoint: Path | None = None) -> int:
+def fit(
+    network: Classifier, data: Images, recipe: ClassifierRecipe, checkpoint: Path | None = None
+) -> int:
     """Train in place; returns the number of steps. ``checkpoint`` is written every 50 steps and
     read where it exists."""
     run = Run(network, data, recipe)
@@ -324,7 +261,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--out", required=True, type=Path, help="folder for config.json and model.safetensors"
     )
-    p.add_argument("--recipe", default="mnist", choices=sorted(RECIPES))
+    p.add_argument("--recipe", default="mnist", choices=sorted(CLASSIFIERS))
     p.add_argument(
         "--name",
         help="what distances of these features are called (default: the recipe's, as fd-mnist)",
@@ -343,7 +280,7 @@ def parser() -> argparse.ArgumentParser:
         help="file from which a run that was cut off goes on; removed at the end",
     )
     p.add_argument("--threads", type=int, default=1)
-    for item in fields(Recipe):
+    for item in fields(ClassifierRecipe):
         if item.name not in ("optimizer", "fill", "mirror", "bfloat16"):
             p.add_argument(
                 f"--{item.name.replace('_', '-')}", type=float if item.type == "float" else int
@@ -355,24 +292,13 @@ def main(argv: list[str] | None = None) -> int:
     """Train, write, measure; returns the exit code."""
     args = parser().parse_args(argv)
     torch.set_num_threads(args.threads)
-    recipe, (widths, features, kind), name = RECIPES[args.recipe]
-    given = {item.name: getattr(args, item.name, None) for item in fields(Recipe)}
-    recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
-    recipe = replace(recipe, bfloat16=recipe.bfloat16 and fast_bfloat16(torch.device("cpu")))
+    recipe = recipe_of(args)
     try:
         data, test = load_images(args.data), load_images(args.test)
         for path, read in ((args.data, data), (args.test, test)):
             if read.left_out:
                 print(f"{path}: {read.left_out}", file=sys.stderr)
-        _, channels, size, _ = data.image.shape
-        shape = ClassifierConfig(
-            size,
-            channels,
-            data.classes,
-            tuple(args.widths or widths),
-            args.features or features,
-            kind,
-        )
+        shape = shape_of(args, data)
         began = time.perf_counter()
         network = (
             first(shape, data, recipe.seed) if args.start is None else continued(args.start, shape)
@@ -381,32 +307,55 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 3
-    digest = sha256(data.image.numpy())
     training = {
         "steps": steps,
         "seconds": round(time.perf_counter() - began),
         "recipe": asdict(recipe),
+        "images": len(data),
+        "data_sha256": sha256(data.image.numpy()),
     }
-    training |= {"images": len(data), "data_sha256": digest} | (
-        {} if args.start is None else {"start": begun(args.start)}
-    )
+    if args.start is not None:
+        training["start"] = begun(args.start)
     config = {
         "format": FORMAT,
-        "name": args.name or name,
+        "name": args.name or CLASSIFIERS[args.recipe][2],
         "network": shape.to_dict(),
         "training": training,
     }
-    write(network, args.out, config)
-    score = accuracy(load_classifier(args.out)[0], test)
-    write(
-        network,
-        args.out,
-        config | {"evaluation": {"accuracy": round(score, 4), "images": len(test)}},
-    )
+    score = write_measured(network, args.out, config, test)
     if args.checkpoint is not None:
         args.checkpoint.unlink(missing_ok=True)
     print(f"test accuracy {score:.4f}", file=sys.stderr)
     return 0
+
+
+def recipe_of(args: argparse.Namespace) -> ClassifierRecipe:
+    """The named recipe with the options given on the command line."""
+    recipe = CLASSIFIERS[args.recipe][0]
+    given = {item.name: getattr(args, item.name, None) for item in fields(ClassifierRecipe)}
+    recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
+    return replace(recipe, bfloat16=recipe.bfloat16 and fast_bfloat16(torch.device("cpu")))
+
+
+def shape_of(args: argparse.Namespace, data: Images) -> ClassifierConfig:
+    """The network's shape for these images."""
+    widths, features, kind = CLASSIFIERS[args.recipe][1]
+    _, channels, size, _ = data.image.shape
+    widths = args.widths or widths
+    features = args.features or features
+    return ClassifierConfig(size, channels, data.classes, tuple(widths), features, kind)
+
+
+def write_measured(
+    network: Classifier, folder: Path, config: dict[str, Any], test: Images
+) -> float:
+    """Write the network, measure the accuracy of the weights as written, and add it to the
+    configuration; returns the accuracy."""
+    write(network, folder, config)
+    score = accuracy(load_classifier(folder)[0], test)
+    evaluation = {"accuracy": round(score, 4), "images": len(test)}
+    write(network, folder, config | {"evaluation": evaluation})
+    return score
 
 
 if __name__ == "__main__":

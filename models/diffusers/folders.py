@@ -238,23 +238,9 @@ def read_network(where: Path, kind: str, dtype: torch.dtype, variant: str | None
             str(where), torch_dtype=dtype, variant=variant, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        pickled = [
-            file.name
-            for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
-            for file in where.glob(pattern)
-        ]
-        more = (
-            f"; {', '.join(pickled)} is pickled and never opened: convert it to safetensors"
-            if pickled
-            else ""
-        )
-        others = sorted(
-            {file.name.split(".")[1] for file in where.glob("*.*.safetensors")} - {variant}
-        )
-        more += (
-            f"; there are variants: give variant={' or '.join(map(repr, others))}" if others else ""
-        )
-        raise ModelError(f"the network in {str(where)!r} cannot be read: {error}{more}") from error
+        raise ModelError(
+            f"the network in {str(where)!r} cannot be read: {error}{_weights_hint(where, variant)}"
+        ) from error
     wrong = [f"{key} is missing" for key in info["missing_keys"]] + [
         f"{key} is not part of it" for key in info["unexpected_keys"]
     ]
@@ -269,6 +255,25 @@ def read_network(where: Path, kind: str, dtype: torch.dtype, variant: str | None
             check_kinds(tensors, kinds_in(file), file)
     check_finite(tensors, where)
     return network
+
+
+def _weights_hint(where: Path, variant: str | None) -> str:
+    """What to do about the files of weights in ``where``: pickled ones to convert, variants to
+    name; empty where there is nothing to say."""
+    pickled = [
+        file.name
+        for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
+        for file in where.glob(pattern)
+    ]
+    hint = (
+        f"; {', '.join(pickled)} is pickled and never opened: convert it to safetensors"
+        if pickled
+        else ""
+    )
+    others = sorted({file.name.split(".")[1] for file in where.glob("*.*.safetensors")} - {variant})
+    if others:
+        hint += f"; there are variants: give variant={' or '.join(map(repr, others))}"
+    return hint
 
 
 #: dtypes by their names in a safetensors header

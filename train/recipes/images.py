@@ -7,8 +7,8 @@ data-centre GPU.
 
 from __future__ import annotations
 
-from ..models.unet import UNetConfig
-from .loop import Recipe
+from ...models.unet import UNetConfig
+from ..loop import Recipe
 
 DIGITS = tuple("0123456789")
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
