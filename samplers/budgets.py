@@ -66,7 +66,7 @@ def fitted_steps(
     instance("options", options, sampler.options, f"what samplers.make_options gives for {name}")
     if not callable(grid_of):
         raise SamplerError(
-            f"grid_of={grid_of!r}: a function from a number of steps to a Grid is wanted"
+            f"grid_of={grid_of!r}: must be a function from a number of steps to a Grid"
         )
     whole = nfe + hasattr(options, "afs")  # calls of the plan before its first one is taken away
     if sampler.form == "driver":

@@ -60,10 +60,9 @@ class Sampler:
             there.
         fill: ``(nfe, options) -> (steps, options)`` for methods that spend a budget in unequal
             steps; None: equal steps.
-        variants: option sets that are certified and tested, beside the defaults.
-        form: ``plan``, or ``driver`` for what is no fixed program.
-        free: a driver that chooses its own nodes between the grid's ends, so that a number of steps
-            says nothing.
+        variants: option sets that are certified and tested in addition to the defaults.
+        form: ``plan``, or ``driver`` for a sampler whose steps depend on the data.
+        free: a driver that picks its own step sizes; ``steps=`` does not apply.
         brownian: a driver whose noise is always a Brownian path.
         on: the kinds of path that it is certified on, ``vp`` (variance preserving) or ``flow``
             (straight), the usual one first. A sampler of flows alone steps in a time that must be
@@ -186,7 +185,7 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
     """
     instance("sampler", sampler, Sampler, "what samplers.get(name) gives")
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise SamplerError(f"{sampler.name}: options={shown(given)}: a dict by name is wanted")
+        raise SamplerError(f"{sampler.name}: options={shown(given)}: must be a dict by name")
     options, own = sampler.options, _known(sampler, given)
     rule = own.pop("afs", False)
     rule = plain(rule)

@@ -8,9 +8,10 @@ In ``y = x / alpha`` and lam the reverse SDE of strength tau (Xue et al. 2023, a
 Its noise is additive, so schemes with the space-time area H of the path have strong order 3/2. A
 step of length h from s to t:
 
-    shark   k1 = f(s, y + g_s H)                 k2 = f(s + 5h/6, y + 5h/6 k1 + g_s (5/6 W + H))      weights 2/5, 3/5
-    sra1    k1 = f(s, y)                         k2 = f(s + 3h/4, y + 3h/4 k1 + g_s (3/4 W + 3/2 H))
-                                                 weights 1/3, 2/3
+    shark   k1 = f(s, y + g_s H)    k2 = f(s + 5h/6, y + 5h/6 k1 + g_s (5/6 W + H))
+            weights 2/5, 3/5
+    sra1    k1 = f(s, y)            k2 = f(s + 3h/4, y + 3h/4 k1 + g_s (3/4 W + 3/2 H))
+            weights 1/3, 2/3
 
     y_t = y + h (b1 k1 + b2 k2) + g_s W + (g_t - g_s)(W/2 - H),   error = h b2 (k2 - k1)
 
@@ -148,8 +149,8 @@ def integrate(drive: Drive, grid: Grid, options: AdaptiveSDE) -> Tensor:
 @register(
     "adaptive_sde",
     order=1.5,
-    source="Foster, dos Reis & Strange 2023, arXiv 2210.17543, eq. 6.1; Jelincic et al. 2024, arXiv "
-    "2405.06464",
+    source="Foster, dos Reis & Strange 2023, arXiv 2210.17543, eq. 6.1; Jelincic et al. 2024, "
+    "arXiv 2405.06464",
     tau=lambda o: o.tau,
     form="driver",
     free=True,

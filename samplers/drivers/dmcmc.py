@@ -5,15 +5,16 @@ The chain moves ``(y, rho)``, ``y = x / alpha = x0 + rho eps``, each sample at a
 out of K log-uniform ones, so that it is the same on every path. It begins at an ordinary sample
 with fresh noise of level ``jump``. A sweep is
 
-    y   <- y + (eta / 2) score(y, rho) + sqrt(eta) z,    score = -(y - D) / rho^2        ``langevin`` times
-    rho <- a level drawn from  q_k ~ rho_k^-d exp(-R^2 / (2 rho_k^2))                    or its
-        argmax
+    y   <- y + (eta / 2) score(y, rho) + sqrt(eta) z,    score = -(y - D) / rho^2
+           ``langevin`` times
+    rho <- a level drawn from  q_k ~ rho_k^-d exp(-R^2 / (2 rho_k^2)),   or its argmax
 
 The paper trains a network that tells the level. Here it is what the denoiser knows: given x0 and y
 the level has just this law under the log-uniform prior, with ``R^2 = |y - x0|^2``. What is put for
 x0 is the ``estimator``:
 
-    gaussian   a draw of N(D, w^2), w^2 = rho^2 div D / d,   div D / d ~ (dy . dD) / |dy|^2 from the Langevin step just made
+    gaussian   a draw of N(D, w^2),    w^2 = rho^2 div D / d,
+               div D / d ~ (dy . dD) / |dy|^2 from the Langevin step just made
     residual   D
 
 ``rho^2 grad D`` is the covariance of x0 given y (Tweedie). So ``gaussian`` has ``E[R^2] = d rho^2``
@@ -25,9 +26,12 @@ dimensions the chain stays near ``jump``.
 
 Kernels at one level (``step``), and what they make of the variance v of a Gaussian:
 
-    langevin   the above with eta rho^2 in place of eta           v / (1 - eta rho^2 / (4 v)): at most 1 + eta / 4 times too much noise
-    renoise    D + sqrt(1 - eta) (y - D) + sqrt(eta) rho z        right for v = rho^2, too little by (1 - sqrt(1 - eta)) / 2 for large v
-    constant   the above as it is (the paper's)                   v / (1 - eta / (4 v)): the chain stays above rho = sqrt(eta) / 2 or so
+    langevin   the above with eta rho^2 in place of eta
+               v / (1 - eta rho^2 / (4 v)): at most 1 + eta / 4 times too much noise
+    renoise    D + sqrt(1 - eta) (y - D) + sqrt(eta) rho z
+               right for v = rho^2, too little by (1 - sqrt(1 - eta)) / 2 for large v
+    constant   the above as it is (the paper's)
+               v / (1 - eta / (4 v)): the chain stays above about rho = sqrt(eta) / 2
 
 After the chain the state of least noise (of the sweeps after ``burn_in``) is brought to the grid's
 end by the plan sampler ``finish``, on Karras nodes (exponent 7) from its own level. The plans of
@@ -116,7 +120,7 @@ class DMCMC(Driven):
         integer("finish_steps", self.finish_steps, 1, 10_000)
         if get(self.finish).form != "plan":
             raise SamplerError(
-                f"finish={self.finish!r} is a driver; a sampler that is a plan is wanted"
+                f"finish={self.finish!r} is a driver; must be a sampler of form plan"
             )
         object.__setattr__(self, "arguments", pairs("arguments", self.arguments))
         self.inner()

@@ -1,4 +1,4 @@
-"""Drivers: samplers that are no fixed program, because their steps depend on the data.
+"""Drivers: samplers whose steps depend on the data and so cannot be compiled to a plan.
 
 A driver is a function ``(drive, grid, options) -> Tensor``, registered with ``form="driver"``. It
 never moves a state itself: it writes short plans with ``PlanBuilder`` (fragments), and

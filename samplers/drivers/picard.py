@@ -53,7 +53,7 @@ class Picard(Driven):
         number("tol", self.tol, 0.0, 10.0)
         if get(self.method).form != "plan":
             raise SamplerError(
-                f"method={self.method!r} is a driver; a sampler that is a plan is wanted"
+                f"method={self.method!r} is a driver; must be a sampler of form plan"
             )
         object.__setattr__(self, "arguments", pairs("arguments", self.arguments))
         self.inner()

@@ -4,19 +4,21 @@ appendix G).
 Predictors, from s to t (t later, less noise), with the score at s and ``dx = f x dt + g dW`` the
 forward SDE:
 
-    euler_maruyama     x - (f x - g^2 score)(s - t) + g sqrt(s - t) z            in the schedule's own time
-    reverse_diffusion  (2 - a) x + G^2 score + G z                               a = alpha_s /
-        alpha_t, G^2 = sigma_s^2 - a^2 sigma_t^2
-    ancestral          DDPM; the variance of the posterior, or of the forward transition (what the
-                       paper has on VP paths)
+    euler_maruyama     x - (f x - g^2 score)(s - t) + g sqrt(s - t) z, in the schedule's own time
+    reverse_diffusion  (2 - a) x + G^2 score + G z,
+                       a = alpha_s / alpha_t, G^2 = sigma_s^2 - a^2 sigma_t^2
+    ancestral          DDPM, with the variance of the posterior or of the forward transition (the
+                       paper's choice on VP paths)
     ddim               the probability-flow step
 
 Correctors, at one level, n times before each prediction; a = (alpha_s / alpha_t)^2, 1 on VE paths
 (1 - beta of a discrete VP):
 
     langevin           x + e score + sqrt(2 e) z,   e = 2 a (snr |z| / |score|)^2
-    ald                the same with e = 2 a (snr sigma_s)^2                      annealed Langevin dynamics, arXiv 1907.05600
-    renoise            alpha D + sqrt(1 - delta)(x - alpha D) + sqrt(delta) sigma z     keeps the level's marginal where D is exact
+    ald                the same with e = 2 a (snr sigma_s)^2: annealed Langevin dynamics, arXiv
+                       1907.05600
+    renoise            alpha D + sqrt(1 - delta)(x - alpha D) + sqrt(delta) sigma z, which keeps the
+                       level's marginal where D is exact
 
 The norms of ``langevin`` are taken on the device, so its step size is no number of a plan: each
 prediction is a step of the predictor's plan, run by the one loop, and the corrected state enters it

@@ -139,7 +139,7 @@ def dpmpp_3m_sde_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -
 )
 def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan:
     """SDE-DPM-Solver-1: the reverse SDE with one noise prediction; its noise grows as e^h, so it
-    wants short steps."""
+    needs short steps."""
     rule = Interpolation("eps", tau=options.tau)
     return multistep(b, grid, Step(rule, 1, s_noise=options.s_noise))
 
@@ -154,7 +154,7 @@ def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan
 )
 def sde_dpm_solver_2m(b: PlanBuilder, grid: Grid, options: NoiseFormSDE2) -> Plan:
     """SDE-DPM-Solver 2M: the reverse SDE with two noise predictions; its noise grows as e^h, so it
-    wants short steps."""
+    needs short steps."""
     rule = Interpolation("eps", tau=options.tau, correction=options.correction)
     step = Step(rule, 2, s_noise=options.s_noise)
     return multistep(b, grid, step, lower_order_final=options.lower_order_final)

@@ -1,18 +1,21 @@
-"""Exponential Adams methods: every multistep of this package as one function with a choice a step,
-the space that solver search walks in (Liu et al. 2023, arXiv 2312.07243, USF).
+"""Exponential Adams methods with a choice for each step: the space of solver search (Liu et al.
+2023, arXiv 2312.07243, USF).
 
-A step from s to t takes the last p predictions as x0, eps, v or velocity, interpolates them in lam,
-rho or t (v also in the angle of the path), and integrates the exact kernel (``plans.weights``,
-``plans.angle_weights``); a corrector redoes it with the new prediction among the nodes. Each choice
-is one value, or a tuple with one a step. One network call serves all kinds that later steps ask of
-it. Some named methods (``lower_order_final`` is theirs too):
+A step from s to t interpolates the last p predictions, as x0, eps, v or velocity, in lam, rho or t
+(v also in the angle of the path) and integrates the exact kernel (``plans.weights``). A corrector
+redoes it with the new prediction among the nodes. Each option is one value, or a tuple with one a
+step. One network call gives all kinds that later steps need. Some named methods, with their
+``lower_order_final``:
 
-    ddim             order=1                                    dpm_solver_3m    order=3, kind="eps"
-    dpmpp_2m         order=2, correction="midpoint"                     deis (t-AB)      order=3, kind="eps", variable="t"
-    dpmpp_2m taylor  order=2                                    lms, rho-AB      order=4, kind="eps", variable="rho"
-    dpmpp_3m         order=3                                    unip-p           order=p, correction="midpoint" (bh2) or "bh1"
-    res_2m           order=2                                    unipc-p          the same, corrector="pseudo"
-    flow_adams       kind="velocity", variable="t"
+    ddim               order=1
+    dpmpp_2m           order=2, correction="midpoint"; correction="exact" is res_2m
+    dpmpp_3m           order=3
+    dpm_solver_3m      order=3, kind="eps"
+    deis (t-AB)        order=3, kind="eps", variable="t"
+    lms, rho-AB        order=4, kind="eps", variable="rho"
+    unip of order p    order=p, correction="midpoint" (bh2) or "bh1"
+    unipc              the same with corrector="pseudo"
+    flow_adams         kind="velocity", variable="t"
 """
 
 from __future__ import annotations
@@ -84,7 +87,7 @@ class ExponentialAdams:
                 object.__setattr__(self, name, tuple(value))
         for name in fields:
             if getattr(self, name) == ():
-                raise ArgumentError(f"{name}=(): one entry a step is wanted")
+                raise ArgumentError(f"{name}=(): must have one entry a step")
         lengths = {
             name: len(value) for name in fields if isinstance(value := getattr(self, name), tuple)
         }

@@ -137,7 +137,8 @@ def ipndm(b: PlanBuilder, grid: Grid, options: IPNDM) -> Plan:
 @register(
     "ipndm_v",
     order=lambda o: o.order,
-    source="Zhang & Chen 2022, arXiv 2204.13902, eq. 15 with q = rho; variable-step Adams-Bashforth",
+    source="Zhang & Chen 2022, arXiv 2204.13902, eq. 15 with q = rho; variable-step "
+    "Adams-Bashforth",
     variants=tuple({"order": p} for p in (1, 2, 3)),
 )
 def ipndm_v(b: PlanBuilder, grid: Grid, options: VariableIPNDM) -> Plan:

@@ -55,7 +55,7 @@ class SASolver:
         object.__setattr__(self, "interval", tuple(self.interval))
         if self.interval and not (len(self.interval) == 2 and self.interval[0] < self.interval[1]):
             raise ArgumentError(
-                f"interval={self.interval}: two rising numbers, or () for everywhere, are wanted"
+                f"interval={self.interval}: must be two rising numbers, or () for everywhere"
             )
         choice("clock", self.clock, ("t", "rho"))
         choice("mode", self.mode, ("pec", "pece"))

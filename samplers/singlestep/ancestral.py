@@ -3,7 +3,8 @@
 In ``y = x / alpha`` and ``rho = sigma / alpha`` a step from s to t with x0 prediction D and
 ``eps = (y - D) / rho`` is
 
-    y_t = D + s_d eps + s_u z,   s_u = tau rho_t sqrt(1 - rho_t^2 / rho_s^2),   s_d^2 + s_u^2 = rho_t^2
+    y_t = D + s_d eps + s_u z,
+    s_u = tau rho_t sqrt(1 - rho_t^2 / rho_s^2),   s_d^2 + s_u^2 = rho_t^2
 
 (Song et al. 2020, arXiv 2010.02502, eqs. 12 and 16). tau = 0 is DDIM; tau = 1 is the DDPM posterior
 (Ho et al. 2020, arXiv 2006.11239, eqs. 6-7) and the "Euler ancestral" step; as steps shrink, tau is

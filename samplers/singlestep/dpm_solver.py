@@ -4,8 +4,10 @@ arXiv 2211.01095 Alg. 1).
 A block of order k from s to t has stages at ``lam_s + r h``. With f(n) the one-node exponential
 step to n and m, m1, m2 the predictions
 
-    x1 = f(s1)                          order 2: x_t = f(t) + mu/(2 r1) (m1 - m)              (or the exact two-node weight, "exact")
-    x2 = f(s2) + w(s2; s, s1)(m1 - m)   order 3: x_t = f(t) + w(t; s, s2)(m2 - m)             ("exact": the quadratic through all three)
+    x1 = f(s1)
+    x2 = f(s2) + w(s2; s, s1)(m1 - m)
+    order 2: x_t = f(t) + mu/(2 r1) (m1 - m)       ("exact": w(t; s, s1)(m1 - m))
+    order 3: x_t = f(t) + w(t; s, s2)(m2 - m)      ("exact": the quadratic through all three)
 
 where w(n; s, k) is the weight of the second node. Order 3 needs r2 = 2/3. Blocks either span one
 grid interval each (``full``, stages at r1, r2 in lam) or fill a budget: interval j of the grid is

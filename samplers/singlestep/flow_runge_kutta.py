@@ -17,8 +17,8 @@ from .tableau import TABLEAUS
 
 @dataclass(frozen=True)
 class FlowRK:
-    """``evaluate_end``: evaluate the velocity at sigma = 0 where the tableau wants it, instead of
-    an Euler step."""
+    """``evaluate_end``: evaluate the velocity at sigma = 0 where the tableau has a stage there,
+    instead of an Euler step."""
 
     evaluate_end: bool = False
 

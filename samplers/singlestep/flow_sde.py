@@ -6,14 +6,15 @@ puts ``g = a sqrt(t / (1 - t))`` into ``dx = (u - g^2/2 score) dt + g dW`` on th
 since ``g^2 = 2 tau^2 sigma^2 |dlam/dt|`` and ``|dlam/dt| = 1 / (t (1 - t))``, that is constant
 ``tau^2 = a^2 / 2`` exactly. Two forms:
 
-    exact    x_t = (sigma_t/sigma_s) e^{-tau^2 h} x + sum_j b_j D_j + sigma_t sqrt(1 - e^{-2 tau^2 h}) z      keeps every marginal norm
-    euler    Euler-Maruyama in t, Flow-GRPO's own                                                         asymptotic
+    exact    x_t = (sigma_t/sigma_s) e^{-tau^2 h} x + sum_j b_j D_j
+             + sigma_t sqrt(1 - e^{-2 tau^2 h}) z, which keeps the norm of every marginal
+    euler    Euler-Maruyama in t, Flow-GRPO's own, which keeps it only as h -> 0
 
-``window`` puts noise into some steps only and leaves the others to the ODE (MixGRPO: a window that
-slides between runs; G2RPO, arXiv 2510.01982: one step), ``tau`` may give each step its own. The step
-to sigma = 0 has no noise. Transition means, standard deviations and log-probabilities are in
-``plans.densities``; a trajectory is forked by running the plan of another grid from a recorded
-state. A constant g (DanceGRPO) is ``interpolant_sde`` with ``diffusion="constant"``.
+``window`` draws noise in some steps only and solves the ODE in the others (MixGRPO: a window that
+slides between runs; G2RPO, arXiv 2510.01982: one step). ``tau`` may be given for each step. The
+step to sigma = 0 draws no noise. ``plan.transitions`` gives means, standard deviations and
+log-probabilities; to fork a trajectory, run the plan of another grid from a recorded state. A
+constant g (DanceGRPO) is ``interpolant_sde`` with ``diffusion="constant"``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Runge-Kutta core: explicit steps on the probability-flow ODE, for any tableau in any frame."""
+"""The Runge-Kutta core: explicit steps on the probability-flow ODE, any tableau in any frame."""
 
 from __future__ import annotations
 

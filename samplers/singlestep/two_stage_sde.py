@@ -89,7 +89,8 @@ _ETAS = ({"tau": 0.0}, {"tau": 0.5})
 @register(
     "dpm2_ancestral",
     order=2,
-    source="Katherine Crowson, k-diffusion, sample_dpm_2_ancestral; DPM-Solver-2 of arXiv 2206.00927",
+    source="Katherine Crowson, k-diffusion, sample_dpm_2_ancestral; DPM-Solver-2 of arXiv "
+    "2206.00927",
     tau=lambda o: min(o.tau, 1.0),
     allow="signal",
     variants=_ETAS,
