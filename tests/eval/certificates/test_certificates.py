@@ -37,7 +37,7 @@ def plan(name, steps, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("ddim", {"eta": 1.0}), ("dpmpp_2m", {}), ("heun", {})]
+    ("name", "options"), [("ddim", {"tau": 1.0}), ("dpmpp_2m", {}), ("heun", {})]
 )
 def test_every_kind_of_network_gives_the_same_error(name, options):
     """One plan, five networks: the error is the same to rounding, and not zero."""
@@ -142,8 +142,8 @@ def test_the_table_of_diffusers(capsys):
 
 def test_only_stochastic_samplers_have_a_strong_order():
     assert certify.chosen(["ddim"], False, {}, only_stochastic=True) == [
-        ("ddim", {"eta": 0.5}),
-        ("ddim", {"eta": 1.0}),
+        ("ddim", {"tau": 0.5}),
+        ("ddim", {"tau": 1.0}),
     ]
     with pytest.raises(SamplerError, match="nothing of this kind"):
         certify.chosen(["dpm_solver_1"], False, {}, only_stochastic=True)
