@@ -37,14 +37,14 @@ def check_callable(**functions: Any) -> None:
     """ArgumentError unless each is None or can be called."""
     for name, value in functions.items():
         if value is not None and not callable(value):
-            raise ArgumentError(f"{name}={value!r}: a function is wanted")
+            raise ArgumentError(f"{name}={value!r}: must be a function")
 
 
 def check_progress(progress: bool | Callable[[int, int], None]) -> None:
     """ArgumentError unless ``progress`` is True, False or a function."""
     if not isinstance(progress, bool) and not callable(progress):
         raise ArgumentError(
-            f"progress={progress!r}: True, False or a function (done, total) is wanted"
+            f"progress={progress!r}: must be True, False or a function (done, total)"
         )
 
 
@@ -62,7 +62,7 @@ def check_state(x: Tensor, denoiser: Denoiser) -> None:
         raise StateError(f"the state must hold at least one sample, got {tuple(x.shape)}")
     if denoiser.shape is not None and tuple(x.shape[1:]) != tuple(denoiser.shape):
         raise StateError(
-            f"the state has shape {tuple(x.shape)}, the model wants (batch, "
+            f"the state has shape {tuple(x.shape)}, the model takes (batch, "
             f"{', '.join(map(str, denoiser.shape))})"
         )
 

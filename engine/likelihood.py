@@ -195,7 +195,8 @@ def likelihood(
     volume = dims * math.log(_radius(plan.end) / _radius(plan.start))
     if not isinstance(last, Tensor) or last.shape != (x0.shape[0],):
         raise StateError(
-            f"prior(latent) returned {described(last)}: log densities ({x0.shape[0]},) are wanted"
+            f"prior(latent) returned {described(last)}: it must return log densities, "
+            f"({x0.shape[0]},)"
         )
     each = last[:, None] + volume + traces
     spread = each.std(dim=1) / math.sqrt(probes) if not exact and probes > 1 else None

@@ -48,7 +48,7 @@ Cond = Tensor | Mapping[str, Tensor] | None
 
 @dataclass(frozen=True)
 class SampleInfo:
-    """What a run was.
+    """Summary of a finished run.
 
     Attributes:
         nfe: network calls made, those of rejected steps included.

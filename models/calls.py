@@ -19,8 +19,10 @@ from .denoiser import Condition
 
 @dataclass(frozen=True)
 class Passing:
-    """How a network takes its condition: ``style`` is "positional", "keyword" or "none"; ``always``
-    also when it is None."""
+    """How a condition is passed to a network.
+
+    ``style``: "positional", "keyword" or "none". ``always``: also when it is None.
+    """
 
     style: str
     always: bool

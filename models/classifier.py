@@ -55,13 +55,11 @@ class ClassifierConfig:
         for name in ("image_size", "channels", "classes", "features"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ModelError(f"{name}={value!r}: an integer of at least 1 is wanted")
+                raise ModelError(f"{name}={value!r}: must be an integer >= 1")
         if not self.widths or any(
             isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in self.widths
         ):
-            raise ModelError(
-                f"widths={self.widths!r}: at least one integer of at least 1 is wanted"
-            )
+            raise ModelError(f"widths={self.widths!r}: must be one or more integers >= 1")
         if self.kind not in KINDS:
             raise ModelError(f"kind={self.kind!r}: allowed are {', '.join(KINDS)}")
         if self.kind == "whitened":

@@ -1,4 +1,4 @@
-"""What every network is to the rest of the package: a Denoiser.
+"""The Denoiser protocol: how the rest of the package calls a network.
 
 The value of a denoiser is affine in the state and in the raw outputs of its network,
 
@@ -65,19 +65,19 @@ class Denoiser(Protocol):
         """``(p, (q_1, ...))``, float64."""
 
     def input_scale(self, t: float) -> float:
-        """The factor from the state to what the network wants, float64."""
+        """The factor from the state to the network's input, float64."""
 
     def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
         """``p x + sum q_i raw_i``, of kind ``prediction``, for the unscaled state ``x`` (B,
         *shape)."""
 
 
-#: what a denoiser has, beside being called
+#: members of a denoiser besides ``__call__``
 MEMBERS = ("schedule", "prediction", "shape", "raws", "coefficients", "input_scale")
 
 
 def check_denoiser(denoiser: object) -> None:
-    """ArgumentTypeError unless ``denoiser`` has what a Denoiser has."""
+    """Raise ArgumentTypeError unless ``denoiser`` has the members of a Denoiser."""
     missing = [member for member in MEMBERS if not hasattr(denoiser, member)]
     if missing and callable(denoiser):
         raise ArgumentTypeError(
@@ -139,8 +139,8 @@ def combine(tensors: Sequence[Tensor], columns: Sequence[Sequence[float]]) -> Te
 
 
 def call(denoiser: Denoiser, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-    """The value of ``denoiser`` at the state ``x`` (B, *shape): what ``Denoiser.__call__`` is for
-    all of them.
+    """The value of ``denoiser`` at the state ``x`` (B, *shape), from its raw outputs and
+    coefficients; the default ``__call__``.
 
     ``t`` may be a number, 0-dim or (B,): then each sample has its own coefficients. Raises
     ShapeError for another shape of ``t`` or another number of raw outputs than of coefficients.

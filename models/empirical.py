@@ -3,7 +3,7 @@
 Data ``p(x0) = 1/N sum_i delta(x0 - x_i)``. The optimal denoiser is a softmax over the data (Karras
 et al. 2022, arXiv 2206.00364, appendix B.3, eq. 57),
 
-    E[x0 | x] = sum_i w_i x_i,        w_i ~ exp(-||x/alpha - x_i||^2 / (2 rho^2)),        rho = sigma / alpha:
+    E[x0 | x] = sum_i w_i x_i,    w_i ~ exp(-||x/alpha - x_i||^2 / (2 rho^2)),    rho = sigma/alpha:
 
 the mean of the data at alpha = 0, the nearest point at sigma = 0. Distances are taken directly,
 never as ||a||^2 - 2ab + ||b||^2, which loses all digits at small rho.

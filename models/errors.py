@@ -1,4 +1,4 @@
-"""The exception of everything that can be wrong with a model on disk."""
+"""The exception for models that cannot be loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What exact models share: the path at the given times, conditions on a component, and sums whose
+"""Shared parts of exact models: the path at given times, conditions on a component, and sums whose
 order does not depend on the batch.
 
 An exact model gives posterior means ``E[x0 | x_t]`` and ``E[eps | x_t]`` in closed form for
@@ -43,7 +43,7 @@ def levels(schedule: Schedule, t: Time, x: Tensor, derivatives: bool) -> Levels:
     """The path at ``t`` for the batch ``x``: host numbers, unless ``t`` is a tensor on an
     accelerator (which is not waited for).
 
-    ``derivatives`` says whether dalpha and dsigma are wanted; ConversionError where they do not
+    ``derivatives``: whether dalpha and dsigma are needed; ConversionError where they do not
     exist at a time on the host.
     """
     dtype = wide(x.device)
@@ -160,7 +160,7 @@ class Exact(BaseDenoiser):
         tensor("x", x, meta=True)
         if tuple(x.shape[1:]) != self.shape or x.ndim == 0:
             raise ShapeError(
-                f"the state has shape {tuple(x.shape)}, the model wants (batch, "
+                f"the state has shape {tuple(x.shape)}, the model takes (batch, "
                 f"{', '.join(map(str, self.shape))})"
             )
         return x.flatten(1).to(wide(x.device))

@@ -66,7 +66,7 @@ class MeanReverted(BaseDenoiser):
                 "the model scales its input, which mu is not part of; allowed: input_scale = 1"
             )
         if per_sample and mu.ndim == 0:
-            raise ShapeError("per_sample=True, but mu has no axis: (B, *shape) is wanted")
+            raise ShapeError("per_sample=True, but mu has no axis: its shape must be (B, *shape)")
         self.inner, self.mu, self.velocity = inner, mu, velocity
         self.offset = mu
         self.network, self.classes, self.channels = inner.network, inner.classes, inner.channels

@@ -42,7 +42,7 @@ def _numbers(name: str, values: Values) -> Tensor:
         found = torch.as_tensor(values, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ArgumentError(
-            f"{name}={shown(values)}: numbers are wanted ({str(error).partition(chr(10))[0]})"
+            f"{name}={shown(values)}: must be numbers ({str(error).partition(chr(10))[0]})"
         ) from None
     if isinstance(values, Tensor) and values.is_complex():
         raise ArgumentError(f"{name} must be real, got {values.dtype}")

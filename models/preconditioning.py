@@ -1,4 +1,4 @@
-"""Preconditioning: what a network F is fed, and how its output becomes a prediction.
+"""Preconditioning: the scaling of a network's input, and the prediction from its output.
 
 With ``x = alpha y`` and ``rho = sigma / alpha`` (Karras et al. 2022, arXiv 2206.00364, eq. 7 and
 table 1; sigma there is rho here),
@@ -101,7 +101,7 @@ class VPPreconditioning:
     def __post_init__(self) -> None:
         check_schedule(self.trained)
         if not number("scale", self.scale) > 0.0:
-            raise ArgumentError(f"scale={self.scale!r}: a number above 0 is wanted")
+            raise ArgumentError(f"scale={self.scale!r}: must be a number > 0")
 
     def numbers(self, node: Node) -> Numbers:
         """At ``node``; finite for all alpha, sigma but (0, 0)."""

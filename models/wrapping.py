@@ -118,7 +118,7 @@ class Wrapped(BaseDenoiser):
         return abs(min(max(round(exact), 0), round(self.schedule.t_max)) - exact)
 
     def labels(self, t: Time, like: Tensor) -> Tensor:
-        """What the network is told at time ``t`` (a number, 0-dim or (B,)): (B,) on the device of
+        """The network's label at time ``t`` (a number, 0-dim or (B,)): (B,) on the device of
         ``like`` (B, ...).
 
         Integers (int64) for ``time="index"`` and for callables that answer with integers; otherwise
@@ -343,5 +343,5 @@ def shape_of(shape: Any) -> tuple[int, ...]:
     """``shape`` of one sample as integers. ArgumentError where it is no list of positive
     integers."""
     if isinstance(shape, str) or not isinstance(shape, Iterable) or getattr(shape, "ndim", 1) != 1:
-        raise ArgumentError(f"shape={shape!r}: a tuple of integers is wanted, without the batch")
+        raise ArgumentError(f"shape={shape!r}: must be a tuple of integers, without the batch")
     return tuple(integer("shape", size, 1) for size in shape)

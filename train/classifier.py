@@ -187,7 +187,7 @@ def continued(folder: Path, shape: ClassifierConfig) -> Classifier:
     """The network of a folder, to be trained on. ValueError where its shape is another."""
     network = load_classifier(folder)[0]
     if network.config != shape:
-        raise ArgumentError(f"{str(folder)!r} holds {network.config}, the recipe wants {shape}")
+        raise ArgumentError(f"{str(folder)!r} holds {network.config}, the recipe needs {shape}")
     for name, value in network.named_parameters():
         value.requires_grad_(not (shape.kind == "whitened" and name == "body.0.0.weight"))
     return network

@@ -202,7 +202,7 @@ def bundle(image: np.ndarray, label: np.ndarray | None, where: str, left_out: st
         if label.shape != image.shape[:1] or label.dtype.kind not in "iu":
             raise DataError(
                 f"{where!r}: {image.shape[0]} images but labels {label.dtype} {label.shape}; "
-                "integers, one an image, are wanted"
+                "they must be integers, one an image"
             )
         low, high = int(label.min()), int(label.max())
         if low < 0 or high >= MOST_CLASSES:

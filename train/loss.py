@@ -23,7 +23,7 @@ Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
-class Preconditioning:
+class NetworkScales:
     """The four numbers of one noise level, each of shape (B, 1, 1, 1) but ``c_noise`` (B,)."""
 
     c_skip: Tensor
@@ -32,11 +32,11 @@ class Preconditioning:
     c_noise: Tensor
 
 
-def precondition(sigma: Tensor, sigma_data: float) -> Preconditioning:
+def precondition(sigma: Tensor, sigma_data: float) -> NetworkScales:
     """Table 1 of the paper at ``sigma`` (B,)."""
     s = sigma.reshape(-1, 1, 1, 1)
     total = s.square() + sigma_data**2
-    return Preconditioning(
+    return NetworkScales(
         sigma_data**2 / total, s * sigma_data / total.sqrt(), total.rsqrt(), sigma.log() / 4.0
     )
 

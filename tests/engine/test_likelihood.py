@@ -188,7 +188,7 @@ def test_gradients_work_under_no_grad_and_leave_none_behind() -> None:
         ({"probes": 0}, ValueError, "probes=0"),
         ({"t": 1.0}, ValueError, "no time before"),
         ({"seeds": [1, 2, 3]}, ValueError, "3 seeds"),
-        ({"x0": torch.zeros(2, 5)}, ValueError, "the model wants"),
+        ({"x0": torch.zeros(2, 5)}, ValueError, "the model takes"),
         ({"prediction": "eps"}, ConversionError, "alpha=0"),
         ({"prediction": "x0"}, ConversionError, "sigma=0"),
     ],

@@ -429,7 +429,7 @@ def test_ends():
 def test_bad_states_and_noises_are_refused():
     model = Counting(mixture(VPLinear()))
     for options, message in (
-        ({"x": torch.zeros(2, 3)}, "the model wants"),
+        ({"x": torch.zeros(2, 3)}, "the model takes"),
         ({"noise": "brwnian"}, "did you mean 'brownian'"),
         ({"start": 0.5}, "init="),
     ):
