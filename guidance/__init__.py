@@ -1,2 +1,2 @@
-"""Guidance wraps a denoiser and is a denoiser: likelihoods, operators, populations. Samplers never
-hear of it."""
+"""Guidance: wrappers around a denoiser that are denoisers themselves (likelihoods, operators,
+populations). Samplers need no change to use them."""

@@ -1,4 +1,4 @@
-"""Networks and exact models as Denoisers."""
+"""Denoisers: networks with their schedule and prediction type, and exact models."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = [
     "wrap",
 ]
 
-#: what is imported at first use: these pull in file formats and network layers
+#: names imported at first use, because they load file formats and network layers
 _LAZY = {"load": "loading", "names": "weights"}
 
 

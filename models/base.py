@@ -1,26 +1,27 @@
-"""The whole contract of a denoiser: a base class with defaults, a wrapper, and the adapter that
-completes a user's object.
+"""``BaseDenoiser``, a base class with every member that the package reads from a denoiser;
+``Wrapper``; and ``complete``, which adds missing members to a user's object.
 
-The ``Denoiser`` protocol has six members, and an object with these runs everywhere. The other
-members, which samplers, guidance, evaluation and the command line read, are declared here once,
-each with its default:
+The ``Denoiser`` protocol has six members; an object with these works everywhere. Samplers,
+guidance, evaluation and the command line read more members. They are declared here, each with a
+default:
 
-    device                  where the network's weights are; None: the state decides
+    device                  device of the network's weights; None: the device of the state
     network                 the network behind the model; None for exact models
-    offset, batch           the state is x - offset (mean-reverting paths); the batch size that the
-                            model is bound to
-    time_mismatch(t)        distance between t and the time that the network is told
-    check_cond(cond, batch) raises where ``raws`` would refuse the condition
+    offset, batch           the state is x - offset (mean-reverting paths); the only batch size
+                            that the model accepts, or None
+    time_mismatch(t)        distance between t and the time that the network receives
+    check_cond(cond, batch) raises the errors that ``raws`` would raise for the condition
     classes                 number of class labels, 0 for none
-    channels                linear readings of one call: ``coefficients(t, channel)``
-    null_cond(cond, batch)  the condition that means "unconditional"; None where there is none
+    channels                names of the linear combinations of the raw outputs that
+                            ``coefficients(t, channel)`` can return
+    null_cond(cond, batch)  the unconditional condition; None if there is none
     select(rows)            the model for those rows of its batch
-    parameters()            the tensors that training changes
-    two_times               ``raws`` takes ``to``, a second time (flow maps)
-    preserves_input         ``raws`` never writes into ``x_in``
+    parameters()            the trainable tensors
+    two_times               True if ``raws`` takes ``to``, a second time (flow maps)
+    preserves_input         True if ``raws`` never writes into ``x_in``
 
-``complete`` is called by every public function that takes a denoiser; all code behind it reads the
-members directly.
+Every public function that takes a denoiser calls ``complete``; all code behind it reads the members
+directly.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ from ..schedules.base import Schedule
 from ..schedules.mean_reverting import MeanReverting
 from .denoiser import Condition, Denoiser, Time, call, check_denoiser
 
-#: the channel of a denoiser that has no others
+#: the channels of a denoiser with one reading only
 MAIN = ("main",)
 #: names of class labels in a mapping of conditions
 LABELS = ("label", "class_labels")
 
 
 class BaseDenoiser:
-    """A Denoiser with defaults for all members but ``schedule``, ``prediction``, ``shape``,
-    ``raws`` and ``coefficients``."""
+    """Base class of denoisers with a default for every member except ``schedule``, ``prediction``,
+    ``shape``, ``raws`` and ``coefficients``."""
 
     schedule: Schedule
     prediction: str
@@ -57,45 +58,49 @@ class BaseDenoiser:
     batch: int | None = None
     classes: int = 0
     channels: tuple[str, ...] = MAIN
-    #: ``raws`` takes ``to: Time``, the second time of a flow map from ``t`` to it
+    #: True if ``raws`` takes ``to: Time``, the second time of a flow map from ``t`` to ``to``
     two_times: bool = False
-    #: where False, ``complete`` puts a copy of ``x_in`` in front of ``raws``
+    #: if False, ``complete`` passes a copy of ``x_in`` to ``raws``
     preserves_input: bool = False
 
     def raws(
         self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
     ) -> tuple[Tensor, ...]:
-        """Raw outputs, each (B, *shape), for ``x_in = input_scale(t) x`` (B, *shape) at ``t``.
-        ``channels`` are those that will be read; the tuple has the same length for all of them."""
+        """Return the raw outputs, each (B, *shape), for ``x_in = input_scale(t) x`` (B, *shape) at
+        ``t``. ``channels`` names the channels that the caller will read; the number of raw outputs
+        must be the same for all of them."""
         raise NotImplementedError
 
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
-        """``(p, (q_1, ...))`` of ``channel``, float64."""
+        """Return the coefficients ``(p, (q_1, ...))`` of ``channel``, float64."""
         raise NotImplementedError
 
     def input_scale(self, t: float) -> float:
-        """The factor from the state to the network's input; 1 by default."""
+        """Factor from the state to the network's input; 1 by default."""
         return 1.0
 
     def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """``p x + sum q_i raw_i``, of kind ``prediction``, for the state ``x`` (B, *shape)."""
+        """Return the prediction ``p x + sum q_i raw_i`` of kind ``prediction`` at the state ``x``
+        (B, *shape)."""
         return call(self, x, t, cond)
 
     def time_mismatch(self, t: float) -> float:
-        """``|time that the network is told - t|`` in the network's own units; 0 by default."""
+        """Distance ``|time that the network receives - t|`` in the network's own units; 0 by
+        default."""
         return 0.0
 
     def check_cond(self, cond: Condition, batch: int) -> None:
-        """Raise what ``raws`` would raise for this condition; by default, nothing."""
+        """Raise the error that ``raws`` would raise for this condition; the default accepts
+        everything."""
 
     def null_cond(self, cond: Condition, batch: int) -> Condition:
-        """The unconditional condition of the form of ``cond`` for ``batch`` samples, or None where
-        the model has none."""
+        """Return the unconditional condition in the form of ``cond`` for ``batch`` samples, or None
+        if the model has none."""
         return None
 
     def select(self, rows: Tensor) -> BaseDenoiser:
-        """The model for the samples ``rows`` (integers) of its batch; itself where it holds nothing
-        that belongs to single samples."""
+        """Return the model for the samples ``rows`` (integers) of its batch; ``self`` if it holds
+        no data of single samples."""
         return self
 
     def parameters(self) -> Iterator[Tensor]:
@@ -104,8 +109,8 @@ class BaseDenoiser:
 
 
 class _Forwarded:
-    """A member of a Wrapper that is read from the wrapped denoiser until an instance sets its
-    own."""
+    """Descriptor of a Wrapper's member: reads the wrapped denoiser until the instance sets its own
+    value."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -115,22 +120,21 @@ class _Forwarded:
 
 
 def _forwarded() -> Any:
-    """Typed as Any, so that the declared types of BaseDenoiser hold."""
+    """Return a ``_Forwarded`` typed as Any, so that the types declared by BaseDenoiser apply."""
     return _Forwarded()
 
 
 class Wrapper(BaseDenoiser):
-    """``denoiser`` with every member forwarded: the base of guidance and of anything else that
-    changes a model.
+    """Base class of denoisers that change another one: forwards every member to ``denoiser``.
 
     A subclass overrides what it changes, usually ``raws`` (``self.denoiser.raws(...)`` is the
     wrapped model's); ``__call__`` follows from ``raws``, ``coefficients`` and ``input_scale``. A
-    wrapper that adds tensors of single samples also overrides ``select``. ``self.denoiser`` is
+    wrapper that holds tensors of single samples must also override ``select``. ``self.denoiser`` is
     complete, so all members may be read from it.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
-        """Raises ArgumentTypeError for what is not a Denoiser."""
+        """Raises ArgumentTypeError if ``denoiser`` is not a Denoiser."""
         self.denoiser = complete(denoiser)
 
     if not TYPE_CHECKING:
@@ -179,7 +183,7 @@ class Wrapper(BaseDenoiser):
 
     @override
     def select(self, rows: Tensor) -> Self:
-        """This wrapper around the selected rows of the wrapped model."""
+        """Return this wrapper around the selected rows of the wrapped model."""
         inner = self.denoiser.select(rows)
         if inner is self.denoiser:
             return self
@@ -193,8 +197,8 @@ class Wrapper(BaseDenoiser):
 
 
 def labels_like(cond: Condition, label: int, batch: int, device: torch.device | None) -> Condition:
-    """``label`` for every sample, (B,), in the form of ``cond``: a tensor, or a mapping with the
-    name that it has there; on the device of ``cond``, else on ``device``."""
+    """Return ``label`` for every sample, (B,), in the form of ``cond``: a tensor, or a mapping with
+    the same key. The device is that of ``cond``, else ``device``."""
     if not isinstance(cond, Mapping):
         where = device if cond is None else cond.device
         return torch.full((batch,), label, dtype=torch.int64, device=where)
@@ -204,7 +208,8 @@ def labels_like(cond: Condition, label: int, batch: int, device: torch.device | 
 
 
 def network_classes(network: Any) -> int:
-    """``network.config.classes``, as networks of ours have it; 0 where there is none."""
+    """Number of class labels ``network.config.classes`` of a fewstep network; 0 for other
+    networks."""
     found = getattr(getattr(network, "config", None), "classes", 0)
     return found if isinstance(found, int) else 0
 
@@ -217,9 +222,9 @@ def read_raws(
     channels: Sequence[str] = MAIN,
     to: Time | None = None,
 ) -> tuple[Tensor, ...]:
-    """``denoiser.raws``; ``channels`` is handed on only where more than the main channel is read
-    and ``raws`` takes it, ``to`` only where there is a second time, so that a
-    ``raws(x_in, t, cond)`` is legal."""
+    """Call ``denoiser.raws``. ``channels`` is passed only if it names more than the main channel
+    and ``raws`` takes it, ``to`` only if it is given, so that a user may define
+    ``raws(x_in, t, cond)``."""
     further: dict[str, Any] = {} if to is None else {"to": to}
     if tuple(channels) != MAIN and takes(denoiser.raws, "channels"):
         further["channels"] = channels
@@ -229,19 +234,19 @@ def read_raws(
 def read_coefficients(
     denoiser: Denoiser, t: float, channel: str = "main"
 ) -> tuple[float, tuple[float, ...]]:
-    """``denoiser.coefficients``; the name of the main channel is not handed on, so that a
-    ``coefficients(t)`` is legal."""
+    """Call ``denoiser.coefficients``. The main channel is not passed, so that a user may define
+    ``coefficients(t)``."""
     if channel == "main":
         return denoiser.coefficients(t)
     return denoiser.coefficients(t, channel)  # type: ignore[call-arg]
 
 
 def complete(denoiser: Denoiser) -> BaseDenoiser:
-    """``denoiser`` with all members of BaseDenoiser: itself where it has them and does not write
-    into its input, an adapter around it otherwise.
+    """Return ``denoiser`` with all members of BaseDenoiser: unchanged if it has them and does not
+    write into its input, else in an adapter.
 
-    Raises ArgumentTypeError for what is not a Denoiser, and ArgumentError for a user's object on a
-    MeanReverting schedule that does not say its ``offset``.
+    Raises ArgumentTypeError if it is not a Denoiser, and ArgumentError for a user's object on a
+    MeanReverting schedule without an attribute ``offset``.
     """
     if isinstance(denoiser, BaseDenoiser):
         return denoiser if denoiser.preserves_input else _Preserving(denoiser)
@@ -250,7 +255,7 @@ def complete(denoiser: Denoiser) -> BaseDenoiser:
 
 
 class _Preserving(Wrapper):
-    """``denoiser``, which may write into its input, with a copy of the input."""
+    """Wrapper that passes a copy of the input to a denoiser that may write into it."""
 
     preserves_input = True
 
@@ -274,8 +279,8 @@ class _Preserving(Wrapper):
 
 
 class _Completed(BaseDenoiser):
-    """A user's object: members of BaseDenoiser that it has, with the documented type, are read from
-    it; the others have their defaults."""
+    """Adapter around a user's object: reads the members of BaseDenoiser that it has with the
+    documented type, and uses the defaults for the others."""
 
     preserves_input = True
 
@@ -306,7 +311,7 @@ class _Completed(BaseDenoiser):
 
     @property
     def device(self) -> torch.device | None:  # type: ignore[override]
-        """The object's, which may move."""
+        """Device of the user's object, read at each access because it may move."""
         found = getattr(self.own, "device", None)
         return torch.device(found) if isinstance(found, str) else found
 

@@ -1,5 +1,5 @@
-"""How a network is called: whether it takes a condition, which tensor of its output counts, and a
-warning for a network in training mode."""
+"""Calls of a network: detects whether it takes a condition, finds the tensor in its output, and
+warns if the network is in training mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .denoiser import Condition
 class Passing:
     """How a condition is passed to a network.
 
-    ``style``: "positional", "keyword" or "none". ``always``: also when it is None.
+    ``style``: "positional", "keyword" or "none". ``always``: pass it even if it is None.
     """
 
     style: str
@@ -29,11 +29,11 @@ class Passing:
 
 
 def passing(network: Callable[..., Any]) -> Passing:
-    """Read from the signature whether ``network`` takes a condition besides ``(x, label)``.
+    """Read from the signature how ``network`` takes a condition besides ``(x, label)``.
 
-    A parameter called ``cond`` is always given, by name. Otherwise a third positional parameter
-    without a default, or with the default None, is always given, by position. ``*args``,
-    ``**kwargs`` and signatures that cannot be read are given a condition only when there is one.
+    A parameter called ``cond`` is always passed, by name. Otherwise a third positional parameter
+    without a default, or with the default None, is always passed, by position. With ``*args``,
+    ``**kwargs`` or a signature that cannot be read, a condition is passed only if there is one.
     """
     try:
         parameters = list(inspect.signature(forward(network)).parameters.values())
@@ -56,8 +56,8 @@ def passing(network: Callable[..., Any]) -> Passing:
 
 
 def forward(network: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that carries the signature: a module's ``forward``, seen through compilation and
-    data-parallel shells."""
+    """Return the function whose signature applies: a module's ``forward``, inside compilation and
+    data-parallel wrappers."""
     if not isinstance(network, torch.nn.Module):
         return network
     for shell in ("_orig_mod", "module"):
@@ -68,8 +68,8 @@ def forward(network: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def first_tensor(output: Any) -> Tensor:
-    """The tensor in a network's answer: itself, its ``.sample``, or the first item of a tuple or
-    list. TypeError otherwise."""
+    """Return the tensor in a network's output: the output itself, its ``.sample``, or the first
+    item of a tuple or list. Raises TypeError for other outputs."""
     if isinstance(output, Tensor):
         return output
     inner = (
@@ -87,7 +87,7 @@ def first_tensor(output: Any) -> Tensor:
 
 
 def copied(cond: Condition) -> Condition:
-    """``cond`` with copies of its tensors."""
+    """Return ``cond`` with copies of its tensors."""
     if isinstance(cond, Mapping):
         return {
             name: value.clone() if isinstance(value, Tensor) else value
@@ -96,19 +96,19 @@ def copied(cond: Condition) -> Condition:
     return cond.clone() if isinstance(cond, Tensor) else cond
 
 
-#: networks in training mode that were looked at, so that each is reported once
+#: networks in training mode that were inspected already, so that each is reported once
 _LOOKED_AT: WeakSet[torch.nn.Module] = WeakSet()
 _RANDOM = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._BatchNorm)
 
 
 def warn_of_training(network: torch.nn.Module) -> None:
-    """UserWarning, once a network, where it is in training mode and that changes its answers.
+    """Warn (UserWarning, once per network) if the network is in training mode and that changes its
+    output.
 
-    It does where a part in training mode is a dropout with p > 0 (samples are random) or a batch
-    norm (they depend on the batch, and its running statistics are changed). Networks without such
-    parts are not reported: only modules are looked at, so a network that calls
-    ``torch.nn.functional.dropout(x, training=self.training)`` in its ``forward`` is not seen. Call
-    ``network.eval()`` yourself.
+    Reported are modules in training mode that are a dropout with p > 0 (random output) or a batch
+    norm (the output depends on the batch, and the running statistics change). Only modules are
+    inspected: a network that calls ``torch.nn.functional.dropout(x, training=self.training)`` in
+    its ``forward`` is not detected. Call ``network.eval()`` yourself.
     """
     if torch.compiler.is_compiling() or network in _LOOKED_AT:
         return
@@ -122,7 +122,7 @@ def warn_of_training(network: torch.nn.Module) -> None:
     if part is not None:
         warnings.warn(
             f"the network {type(network).__name__} is in training mode and has "
-            f"{type(part).__name__}: its answers are random or depend "
+            f"{type(part).__name__}: its outputs are random or depend "
             "on the batch; call network.eval() before sampling",
             UserWarning,
             stacklevel=3,

@@ -1,16 +1,16 @@
-"""A small image classifier whose penultimate layer is a feature extractor: the network behind
-``fd-mnist`` and ``fd-cifar``.
+"""A small image classifier whose penultimate layer is the feature extractor of ``fd-mnist`` and
+``fd-cifar``.
 
-``strided`` (digits): blocks of 3x3 convolutions (each with batch normalisation and GELU), halving
+``strided`` (digits): blocks of 3x3 convolutions (each with batch normalisation and GELU) that halve
 the image between blocks, then the mean over the image, a linear layer to the features, GELU, and a
 linear layer to the classes.
 
-``whitened`` (colour pictures): a frozen 2x2 convolution whose kernels are the principal axes of the
+``whitened`` (colour images): a frozen 2x2 convolution whose kernels are the principal axes of the
 training images' patches, scaled to unit variance, and their negatives (Page 2019, "How to train
 your ResNet"; Jordan 2024, arXiv 2404.00498, section 3.1), ReLU; then blocks of two 3x3
-convolutions, the first followed by a 2x2 maximum, the second with a skip; the mean over the image
-is the feature vector, and a linear layer gives the classes. ``widths`` are the channels of the stem
-and of each block.
+convolutions, the first followed by a 2x2 maximum, the second with a skip connection; the mean over
+the image is the feature vector, and a linear layer gives the classes. ``widths`` are the channels
+of the stem and of each block.
 
 A model folder holds ``config.json`` (``"format": "fewstep-classifier"``) and ``model.safetensors``
 in float16.
@@ -34,14 +34,14 @@ FORMAT = "fewstep-classifier"
 KINDS = ("strided", "whitened")
 #: side of the whitened stem's patches
 PATCH = 2
-#: the logits of a whitened network are scaled by this: its features are large
+#: factor of the logits of a whitened network, whose features are large
 LOGIT_SCALE = 0.125
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Shape of the network: image size and channels, channels of each block, length of the feature
-    vector, classes, and the kind."""
+    """Architecture of the classifier: image size and channels, channels of each block, length of
+    the feature vector, number of classes, and the kind (``strided`` or ``whitened``)."""
 
     image_size: int = 28
     channels: int = 1
@@ -69,30 +69,30 @@ class ClassifierConfig:
         most = 2 * self.channels * PATCH**2
         if len(self.widths) < 2 or self.widths[0] % 2 or self.widths[0] > most:
             raise ModelError(
-                f"widths={self.widths!r}: an even stem of at most {most} channels (axes and "
-                "their negatives), then blocks"
+                f"widths={self.widths!r}: the stem must have an even number of channels, at "
+                f"most {most} (axes and their negatives), then blocks"
             )
         if self.features != self.widths[-1]:
             raise ModelError(
-                f"features={self.features!r}: the mean of the last block has {self.widths[-1]}"
+                f"features={self.features!r}: must be {self.widths[-1]}, the last of widths"
             )
         least = 2 ** (len(self.widths) - 1) + 1
         if self.image_size < least:
             raise ModelError(
-                f"image_size={self.image_size!r}: {len(self.widths) - 1} halvings want at "
+                f"image_size={self.image_size!r}: {len(self.widths) - 1} halvings need at "
                 f"least {least}"
             )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:
-        """From config.json's ``network``; ModelError for unknown keys."""
+        """Build from the entry ``network`` of config.json. Raises ModelError for unknown keys."""
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise ModelError(f"unknown keys {unknown}; allowed: {sorted(cls.__dataclass_fields__)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """For config.json."""
+        """Return plain values for config.json."""
         return asdict(self) | {"widths": list(self.widths)}
 
 
@@ -120,7 +120,7 @@ def _rectified(inputs: int, outputs: int, *between: nn.Module) -> nn.Sequential:
 
 
 class _Block(nn.Module):
-    """Convolution and 2x2 maximum, then a convolution with a skip."""
+    """Convolution and 2x2 maximum, then a convolution with a skip connection."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -135,15 +135,15 @@ class _Block(nn.Module):
 
 def _whitened(config: ClassifierConfig) -> nn.Sequential:
     stem = nn.Conv2d(config.channels, config.widths[0], PATCH)
-    stem.weight.requires_grad_(False)  # set once, from the data
+    stem.weight.requires_grad_(False)  # computed once from the data, not trained
     pairs = zip(config.widths[:-1], config.widths[1:], strict=True)
     blocks = [_Block(before, after) for before, after in pairs]
     return nn.Sequential(nn.Sequential(stem, nn.ReLU()), *blocks)
 
 
 class Classifier(nn.Module):
-    """Images in [-1, 1] (n, c, h, h) to logits (n, classes); ``features`` gives the penultimate
-    layer."""
+    """Classifier of images in [-1, 1], (n, c, h, h), to logits (n, classes); ``features`` returns
+    the penultimate layer."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -166,15 +166,15 @@ class Classifier(nn.Module):
 
 
 def bundled_classifiers() -> dict[str, str]:
-    """What distances of each bundled feature network are called -> its name:
+    """Map the distance name of each bundled feature network to its folder name:
     ``{"fd-mnist": "mnist"}``."""
     files = sorted((BUNDLED / "features").glob(f"*/{CONFIG}"))
     return {str(read_json(file).get("name", file.parent.name)): file.parent.name for file in files}
 
 
 def classifier_folder(name_or_folder: str | Path) -> Path:
-    """The folder of a bundled feature network (``mnist``) or of a path. Raises ModelError for what
-    is neither."""
+    """Return the folder of a bundled feature network (``mnist``) or of a path. Raises ModelError
+    for other names."""
     bundled = BUNDLED / "features" / str(name_or_folder)
     if "/" not in str(name_or_folder) and (bundled / CONFIG).is_file():
         return bundled
@@ -188,8 +188,8 @@ def classifier_folder(name_or_folder: str | Path) -> Path:
 
 
 def load_classifier(name_or_folder: str | Path) -> tuple[Classifier, dict[str, Any], str]:
-    """The network in evaluation mode and float32, its config.json, and the SHA-256 of its weight
-    file. Raises ModelError."""
+    """Return the network in evaluation mode and float32, its config.json, and the SHA-256 of its
+    weight file. Raises ModelError."""
     folder = classifier_folder(name_or_folder)
     config = read_json(folder / CONFIG)
     if config.get("format") != FORMAT:

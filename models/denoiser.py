@@ -1,12 +1,12 @@
-"""The Denoiser protocol: how the rest of the package calls a network.
+"""The Denoiser protocol: a network with its schedule, prediction type and scaling.
 
-The value of a denoiser is affine in the state and in the raw outputs of its network,
+The prediction is affine in the state and in the raw outputs of the network,
 
     value(x, t) = p(t) x + sum_i q_i(t) raw_i(s(t) x, t),        s = input_scale,
 
-so the kind of prediction (``schedules.kinds``), the preconditioning
-``D = c_skip x + c_out F(c_in x)`` (Karras et al. 2022, arXiv 2206.00364, eq. 7) and linear guidance
-are numbers that fold into a solver's step.
+so the prediction type (``schedules.kinds``), the preconditioning ``D = c_skip x + c_out F(c_in x)``
+(Karras et al. 2022, arXiv 2206.00364, eq. 7) and linear guidance are coefficients that combine with
+those of a solver's step.
 """
 
 from __future__ import annotations
@@ -31,45 +31,46 @@ from ..schedules.base import Schedule, host_number
 from ..schedules.kinds import KINDS, convert
 from ..schedules.validation import check_schedule
 
-#: a time of the schedule: a number, a 0-dim tensor, or one time a sample (B,)
+#: a time of the schedule: a number, a 0-dim tensor, or one time per sample (B,)
 Time = float | Tensor
-#: what a network is conditioned on, batch first; None is unconditional
+#: condition of a network, batch first; None is unconditional
 Condition = Tensor | Mapping[str, Tensor] | None
 
 
 class ShapeError(ArgumentError):
-    """A tensor whose shape does not fit the state's."""
+    """A tensor has a shape that does not fit the state."""
 
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """A network (or an exact model) with the numbers that make its raw outputs a prediction."""
+    """Protocol of a network (or an exact model) with the coefficients that turn its raw outputs
+    into a prediction."""
 
     @property
     def schedule(self) -> Schedule:
-        """The noising path."""
+        """Noise schedule (path) that the network was trained on."""
 
     @property
     def prediction(self) -> str:
-        """What the value is, one of ``KINDS``."""
+        """Prediction type, one of ``KINDS``."""
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Shape of one sample, without the batch; None where any will do."""
+        """Shape of one sample, without the batch; None if any shape is accepted."""
 
     def raws(self, x_in: Tensor, t: Time, cond: Condition = None) -> tuple[Tensor, ...]:
-        """Raw outputs, each (B, *shape), for ``x_in = input_scale(t) x`` (B, *shape) at time
-        ``t``."""
+        """Return the raw outputs, each (B, *shape), for ``x_in = input_scale(t) x`` (B, *shape) at
+        time ``t``."""
 
     def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
-        """``(p, (q_1, ...))``, float64."""
+        """Return the coefficients ``(p, (q_1, ...))``, float64."""
 
     def input_scale(self, t: float) -> float:
-        """The factor from the state to the network's input, float64."""
+        """Factor from the state to the network's input, float64."""
 
     def __call__(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """``p x + sum q_i raw_i``, of kind ``prediction``, for the unscaled state ``x`` (B,
-        *shape)."""
+        """Return the prediction ``p x + sum q_i raw_i`` of kind ``prediction`` at the unscaled
+        state ``x`` (B, *shape)."""
 
 
 #: members of a denoiser besides ``__call__``
@@ -81,7 +82,7 @@ def check_denoiser(denoiser: object) -> None:
     missing = [member for member in MEMBERS if not hasattr(denoiser, member)]
     if missing and callable(denoiser):
         raise ArgumentTypeError(
-            f"denoiser={shown(denoiser)}: must be a denoiser; a network becomes one by "
+            f"denoiser={shown(denoiser)}: must be a denoiser; wrap a network by "
             "fewstep.models.wrap(network, schedule, prediction)"
         )
     members(
@@ -93,15 +94,15 @@ def check_denoiser(denoiser: object) -> None:
 
 
 def check_kind(kind: str) -> str:
-    """``kind`` if it is one of KINDS; UnknownName with the nearest match otherwise."""
+    """Return ``kind`` if it is one of KINDS. Raises UnknownName with the nearest match."""
     if not isinstance(kind, str) or kind not in KINDS:
         raise UnknownName(unknown("prediction", kind, KINDS))
     return kind
 
 
 def host_times(t: Time, batch: int) -> list[float]:
-    """The times as Python floats, one or ``batch`` of them. A tensor on an accelerator is waited
-    for. ShapeError for other sizes."""
+    """Return the times as one or ``batch`` Python floats. A tensor on an accelerator is copied to
+    the host, which waits for the device. Raises ShapeError for other sizes."""
     if not isinstance(t, Tensor):
         return [host_number(t)]
     if t.ndim > 1 or t.numel() not in (1, batch):
@@ -112,7 +113,8 @@ def host_times(t: Time, batch: int) -> list[float]:
 
 
 def per_sample(values: Sequence[float], like: Tensor, dtype: torch.dtype) -> Tensor:
-    """``values``, one or B of them, as a tensor that broadcasts against ``like`` (B, ...)."""
+    """Return ``values``, one or B of them, as a tensor that broadcasts against ``like`` (B,
+    ...)."""
     shape = (len(values),) + (1,) * (like.ndim - 1)
     if len(values) == 1:  # a fill needs no transfer
         return torch.full(shape, values[0], dtype=dtype, device=like.device)
@@ -120,11 +122,11 @@ def per_sample(values: Sequence[float], like: Tensor, dtype: torch.dtype) -> Ten
 
 
 def combine(tensors: Sequence[Tensor], columns: Sequence[Sequence[float]]) -> Tensor:
-    """``sum_j c_j tensors[j]`` with one coefficient a tensor or one a sample, in float32 or better;
-    dtype of the first tensor.
+    """Return ``sum_j c_j tensors[j]``, with one coefficient per tensor or one per sample, summed in
+    float32 or better, in the dtype of the first tensor.
 
-    Terms whose coefficients are all 0 are not touched; a single term with coefficient 1 is returned
-    as it is.
+    Terms whose coefficients are all 0 are skipped; a single term with coefficient 1 is returned
+    without a copy.
     """
     wide = reduce(torch.promote_types, (v.dtype for v in tensors), torch.float32)
     out: Tensor | None = None
@@ -139,11 +141,11 @@ def combine(tensors: Sequence[Tensor], columns: Sequence[Sequence[float]]) -> Te
 
 
 def call(denoiser: Denoiser, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-    """The value of ``denoiser`` at the state ``x`` (B, *shape), from its raw outputs and
-    coefficients; the default ``__call__``.
+    """Return the prediction of ``denoiser`` at the state ``x`` (B, *shape), from its raw outputs
+    and coefficients; the default ``__call__``.
 
-    ``t`` may be a number, 0-dim or (B,): then each sample has its own coefficients. Raises
-    ShapeError for another shape of ``t`` or another number of raw outputs than of coefficients.
+    ``t`` is a number, 0-dim or (B,); with (B,) each sample has its own coefficients. Raises
+    ShapeError for another shape of ``t``, or if the numbers of raw outputs and coefficients differ.
     """
     tensor("x", x, axes=1, meta=True)
     times = host_times(t, x.shape[0])
@@ -159,11 +161,11 @@ def call(denoiser: Denoiser, x: Tensor, t: Time, cond: Condition = None) -> Tens
 def convert_prediction(
     value: Tensor, x: Tensor, t: Time, src: str, dst: str, schedule: Schedule
 ) -> Tensor:
-    """A prediction of kind ``src`` at state ``x`` (B, *shape) and time ``t`` as kind ``dst``:
-    ``p x + q value``, see ``schedules.kinds``.
+    """Convert a prediction of kind ``src`` at state ``x`` (B, *shape) and time ``t`` to kind
+    ``dst``: ``p x + q value``, see ``schedules.kinds``.
 
-    Raises UnknownName for kinds that do not exist and ConversionError where ``src`` says nothing
-    about ``dst``.
+    Raises UnknownName for unknown kinds, and ConversionError where ``src`` does not determine
+    ``dst``.
     """
     for kind in (src, dst):
         check_kind(kind)

@@ -30,21 +30,20 @@ BLOCK = 1 << 22
 
 
 class Empirical(Exact):
-    """Denoiser of the points ``data`` on ``schedule``. Memory: blocks of 32 MiB; time B N d.
+    """Denoiser of the points ``data`` on ``schedule``. Memory: blocks of 32 MiB; time: O(B N d).
 
-    ``cond`` (B,) integers select the points of one label for each sample, -1 all of them; needs
-    ``labels``.
+    ``cond`` (B,) integers restrict each sample to the points of one label, -1 uses all points;
+    needs ``labels``.
     """
 
     def __init__(
         self, data: Tensor, schedule: Schedule, prediction: str = "x0", labels: Tensor | None = None
     ) -> None:
-        """
-        Args:
+        """Args:
             data: (N, *shape), floating point and finite; kept in its dtype on its device.
             schedule: the noising path.
             prediction: kind of the raw output, any of KINDS.
-            labels: (N,) integers, each of 0 .. max at least once.
+            labels: (N,) integers; each of 0 .. max must occur.
 
         Raises ValueError for data or labels of another form.
         """
@@ -75,17 +74,17 @@ class Empirical(Exact):
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        """Where the data are."""
+        """Device of the data."""
         return self.data.device
 
     def _blocks(self, dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
-        """The data as (n, d) blocks."""
+        """Iterate over the data as (n, d) blocks."""
         flat = self.data.reshape(self.data.shape[0], -1)
         for block in torch.split(flat, max(1, BLOCK // flat.shape[1])):
             yield block.to(device=device, dtype=dtype)
 
     def _weights(self, flat: Tensor, at: Levels, index: Tensor | None) -> Tensor:
-        """``w_i`` for the states ``flat`` (b, d), (b, N)."""
+        """Posterior weights ``w_i`` for the states ``flat`` (b, d), (b, N)."""
         start, end = at.alpha == 0.0, at.sigma == 0.0
         alpha = torch.where(start, 1.0, at.alpha)
         rho = torch.where(end, 1.0, at.sigma / alpha)
@@ -109,8 +108,8 @@ class Empirical(Exact):
         )
 
     def _mean(self, weights: Tensor) -> Tensor:
-        """``sum_i w_i x_i`` (b, d): one product a row and block, on its own copy, so that no row's
-        bits depend on the others."""
+        """Posterior mean ``sum_i w_i x_i`` (b, d): one product per row and block, on its own copy,
+        so that the bits of a row do not depend on other rows."""
         rows: list[Tensor | None] = [None] * weights.shape[0]
         begin = 0
         for block in self._blocks(weights.dtype, weights.device):
@@ -122,10 +121,11 @@ class Empirical(Exact):
         return torch.stack([row for row in rows if row is not None])
 
     def predict(self, kind: str, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """The exact value of ``kind`` at ``x`` (B, *shape) and ``t``, in the dtype of ``x``.
+        """Return the exact prediction of ``kind`` at ``x`` (B, *shape) and ``t``, in the dtype of
+        ``x``.
 
-        Raises UnknownName for other kinds than KINDS, ConversionError for other kinds than x0 at
-        sigma = 0, where eps is not determined.
+        Raises UnknownName for kinds other than KINDS, and ConversionError for kinds other than x0
+        at sigma = 0, where eps is not determined.
         """
         if check_kind(kind) != "x0" and not (isinstance(t, Tensor) and t.device.type != "cpu"):
             for v in host_times(t, x.shape[0]):
@@ -149,8 +149,7 @@ class Empirical(Exact):
 
 
 def check_labels(labels: Tensor, count: int) -> None:
-    """Raise ValueError unless ``labels`` are ``count`` integers in which every one of 0 .. max
-    occurs."""
+    """Raise ValueError unless ``labels`` are ``count`` integers and each of 0 .. max occurs."""
     tensor("labels", labels, floating=False)
     if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ArgumentError(

@@ -6,5 +6,4 @@ from ..checks import ArgumentError
 
 
 class ModelError(ArgumentError):
-    """A model cannot be loaded: unknown name, missing or damaged file, or weights that do not
-    fit."""
+    """A model cannot be loaded: unknown name, missing or damaged file, or unsuitable weights."""

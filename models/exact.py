@@ -1,10 +1,10 @@
-"""Shared parts of exact models: the path at given times, conditions on a component, and sums whose
-order does not depend on the batch.
+"""Shared parts of exact models: schedule values at given times, conditions on a component, and sums
+whose order does not depend on the batch.
 
-An exact model gives posterior means ``E[x0 | x_t]`` and ``E[eps | x_t]`` in closed form for
-``x_t = alpha x0 + sigma eps``; its single raw output already is of the kind ``prediction``. Rows of
-a batch do not influence each other's bits: only elementwise operations and sums in a fixed order
-are used.
+An exact model computes the posterior means ``E[x0 | x_t]`` and ``E[eps | x_t]`` in closed form for
+``x_t = alpha x0 + sigma eps``; its single raw output already is the prediction. The bits of a row
+do not depend on other rows of the batch: only elementwise operations and sums in a fixed order are
+used.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .denoiser import Condition, ShapeError, Time, check_kind, host_times
 
 
 class Levels(NamedTuple):
-    """The path at one time or at B times: tensors (n, 1), n = 1 or B; derivatives may be infinite
-    or NaN where undefined."""
+    """Schedule values at one time or at B times: tensors (n, 1), n = 1 or B. Derivatives are
+    infinite or NaN where they are undefined."""
 
     alpha: Tensor
     sigma: Tensor
@@ -35,16 +35,16 @@ class Levels(NamedTuple):
 
 
 def wide(device: torch.device) -> torch.dtype:
-    """float64, or float32 on devices without it."""
+    """Widest floating-point dtype of the device: float64, or float32 on devices without it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def levels(schedule: Schedule, t: Time, x: Tensor, derivatives: bool) -> Levels:
-    """The path at ``t`` for the batch ``x``: host numbers, unless ``t`` is a tensor on an
-    accelerator (which is not waited for).
+    """Return the schedule values at ``t`` for the batch ``x``, computed on the host unless ``t`` is
+    a tensor on an accelerator (which is not waited for).
 
-    ``derivatives``: whether dalpha and dsigma are needed; ConversionError where they do not
-    exist at a time on the host.
+    ``derivatives``: also compute dalpha and dsigma. Raises ConversionError where they do not exist
+    at a time on the host.
     """
     dtype = wide(x.device)
     if isinstance(t, Tensor) and t.device.type != "cpu":
@@ -72,8 +72,8 @@ def _column(values: tuple[float, ...], device: torch.device, dtype: torch.dtype)
 
 
 def fold(v: Tensor, dim: int) -> Tensor:
-    """Sum over ``dim`` in pairs: the same order, hence the same bits, whatever the other dimensions
-    are."""
+    """Sum over ``dim`` in pairs. The order, hence the bits, do not depend on the other
+    dimensions."""
     while (n := v.shape[dim]) > 1:
         half = n // 2
         pairs = v.narrow(dim, 0, half) + v.narrow(dim, half, half)
@@ -88,7 +88,8 @@ def softmax(logits: Tensor) -> Tensor:
 
 
 def blend(kind: str, x0: Tensor, eps: Tensor, at: Levels) -> Tensor:
-    """``u x0 + w eps`` for ``kind``, see ``schedules.kinds``; tensors (B, d)."""
+    """Return ``u x0 + w eps`` with the coefficients of ``kind``, see ``schedules.kinds``; tensors
+    (B, d)."""
     if kind == "score":
         return -eps / at.sigma
     if kind in ("v", "velocity"):
@@ -98,18 +99,16 @@ def blend(kind: str, x0: Tensor, eps: Tensor, at: Levels) -> Tensor:
 
 
 def chosen(cond: Condition, x: Tensor, count: int, what: str) -> Tensor | None:
-    """The condition as integers (B,) on the device of ``x``, -1 for none; None when there is no
-    condition at all.
+    """Return the condition as integers (B,) on the device of ``x``, -1 for an unconditional row;
+    None if there is no condition.
 
     ``cond`` is an integer tensor (B,) or a mapping with one under "label". Raises ShapeError for
-    another shape and ValueError for other dtypes and, on the CPU, for numbers outside -1 .. count -
-    1.
+    another shape, and ValueError for other dtypes and, on the CPU, for numbers outside -1 .. count
+    - 1.
     """
     if isinstance(cond, Mapping):
         if "label" not in cond:
-            raise ArgumentError(
-                f"this model is conditioned on 'label'; the condition has {sorted(cond)}"
-            )
+            raise ArgumentError(f"the condition must have the key 'label'; it has {sorted(cond)}")
         cond = cond["label"]
     if cond is None:
         return None
@@ -130,19 +129,21 @@ def chosen(cond: Condition, x: Tensor, count: int, what: str) -> Tensor | None:
 
 
 class Exact(BaseDenoiser):
-    """Base of exact models: one raw output, of the kind ``prediction`` itself. A subclass gives
+    """Base class of exact models: their one raw output is the prediction itself. A subclass defines
     ``predict``."""
 
     shape: tuple[int, ...]
     preserves_input = True
 
     def __init__(self, schedule: Schedule, prediction: str, shape: tuple[int, ...]) -> None:
-        """``shape`` is that of one sample. Raises UnknownName for another prediction than KINDS."""
+        """``shape`` is the shape of one sample. Raises UnknownName for a prediction other than
+        KINDS."""
         check_schedule(schedule)
         self.schedule, self.prediction, self.shape = schedule, check_kind(prediction), shape
 
     def predict(self, kind: str, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """The exact value of any kind at the state ``x`` (B, *shape), in the dtype of ``x``."""
+        """Return the exact prediction of any kind at the state ``x`` (B, *shape), in the dtype of
+        ``x``."""
         raise NotImplementedError
 
     @override
@@ -156,7 +157,7 @@ class Exact(BaseDenoiser):
         return 0.0, (1.0,)
 
     def rows(self, x: Tensor) -> Tensor:
-        """``x`` (B, *shape) as (B, d) in the arithmetic's precision. Raises ShapeError."""
+        """Return ``x`` (B, *shape) as (B, d) in the dtype of the computation. Raises ShapeError."""
         tensor("x", x, meta=True)
         if tuple(x.shape[1:]) != self.shape or x.ndim == 0:
             raise ShapeError(

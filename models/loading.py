@@ -1,14 +1,16 @@
-"""From a name or a folder to a Denoiser.
+"""Loads a Denoiser from a name or a folder.
 
-Four kinds of source are understood:
+Four kinds of source are supported:
 
-* a bundled name, ``names()``: weights that come with the package, trained by ``fewstep.train``;
-* ``mixture``: an exact model, eight Gaussians of deviation 0.1 on the unit circle (label k is the
-  k-th), on ``EDM(0.002, 80)``;
-* a folder with ``config.json`` (``"format": "fewstep-unet"``) and ``model.safetensors``, which
-  ``fewstep.train --export`` writes;
-* a diffusers folder: a pipeline (``model_index.json``) or a single network (``config.json`` with
-  ``_class_name``) beside a scheduler configuration; see ``pretrained``.
+    a bundled name (``names()``)    weights that come with the package, trained by
+                                    ``fewstep.train``
+    ``mixture``                     an exact model, eight Gaussians of deviation 0.1 on the unit
+                                    circle (label k is the k-th), on ``EDM(0.002, 80)``
+    a fewstep folder                ``config.json`` (``"format": "fewstep-unet"``) and
+                                    ``model.safetensors``, written by ``fewstep.train --export``
+    a diffusers folder              a pipeline (``model_index.json``) or a single network
+                                    (``config.json`` with ``_class_name``) beside a scheduler
+                                    configuration; see ``models.diffusers.folders``
 
 A bundled network is EDM-preconditioned (Karras et al. 2022, arXiv 2206.00364, Table 1): the
 denoiser is ``D(y; s) = c_skip y + c_out F(c_in y; log(s)/4)`` on the path
@@ -32,27 +34,27 @@ from .preconditioning import EDMPreconditioning
 from .weights import CONFIG, MIXTURE, WEIGHTS, load_network, locate, read_json
 from .wrapping import wrap
 
-#: a pipeline's list of parts, and the files of a network from diffusers
+#: files of a diffusers folder: a pipeline's list of parts, and a network's files
 INDEX, PRETRAINED = "model_index.json", "diffusion_pytorch_model*"
 
 
 def ring(components: int = 8, std: float = 0.1) -> GaussianMixture:
-    """Equal Gaussians on the unit circle, shape (2,): the model called ``mixture``."""
+    """Mixture of equal Gaussians on the unit circle, shape (2,): the model called ``mixture``."""
     angles = [2.0 * math.pi * k / components for k in range(components)]
     means = [[math.cos(a), math.sin(a)] for a in angles]
     return GaussianMixture(means, std, [1.0] * components, EDM(0.002, 80.0), "x0")
 
 
 def classes_of(denoiser: Denoiser) -> int:
-    """How many class labels a denoiser takes as ``cond``; 0 for none."""
+    """Number of class labels that a denoiser takes as ``cond``; 0 for none."""
     return complete(denoiser).classes
 
 
 def files_of(name_or_folder: str | Path) -> list[Path]:
-    """The files that decide what ``load`` gives, in a fixed order: configurations and weights, and
-    nothing else that lies in the folder.
+    """Return the configuration and weight files that determine the result of ``load``, in a fixed
+    order. Other files in the folder are left out.
 
-    Empty for ``mixture``. Raises ModelError as ``load`` does for what has no configuration.
+    Empty for ``mixture``. Raises ModelError as ``load`` does if there is no configuration.
     """
     if name_or_folder == MIXTURE:
         return []
@@ -79,7 +81,7 @@ def load(
     size: int | tuple[int, int] | None = None,
     variant: str | None = None,
 ) -> BaseDenoiser:
-    """A Denoiser from a bundled name, a folder of ours or a diffusers folder.
+    """Load a Denoiser from a bundled name, a fewstep folder or a diffusers folder.
 
     Args:
         name_or_folder: see the module.
@@ -87,9 +89,9 @@ def load(
         size, variant: height and width of a sample, and the variant of the weights' files
             (``fp16``), for networks from diffusers: see ``load_pretrained``.
 
-    Raises ArgumentError for a device that is not there; ModelError for an unknown name (with the
-    nearest match), a missing file, damaged weights, or weights of other shapes or kinds of numbers
-    than the network's.
+    Raises ArgumentError for a device that is not available; ModelError for an unknown name (with
+    the nearest match), a missing file, damaged weights, or weights whose shapes or dtypes do not
+    fit the network.
     """
     device = checks.device(device)
     checks.floating_dtype(dtype, ModelError)

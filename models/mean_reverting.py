@@ -1,17 +1,18 @@
-"""A network of a mean-reverting path as a Denoiser of ``xbar = x - mu`` (schedules.MeanReverting).
+"""Denoiser of ``xbar = x - mu`` from a network on a mean-reverting path (schedules.MeanReverting).
 
 On ``x_t = mu + alpha (x0 - mu) + sigma eps`` the difference to mu follows the ordinary path
-``xbar = alpha xbar0 + sigma eps``, so every sampler applies to it unchanged. What a network of x
-predicts, value ``V = p x + sum q raw``, is for xbar
+``xbar = alpha xbar0 + sigma eps``, so every sampler applies to it unchanged. A network of x
+predicts ``V = p x + sum q raw``; the prediction for xbar is
 
     eps, score, velocity    V                       (dx/dt = dxbar/dt)
     x0                      V - mu
     v                       V, for the kind v of the difference
     mr_v                    V = alpha sigma_inf eps - (sigma / sigma_inf) xbar0,  Li et al. 2025,
-                            arXiv 2502.07856; turned into v
+                            arXiv 2502.07856; converted to v
 
-so mu is one more raw output with a coefficient. The state, the grid and ``on_step`` are those of
-xbar; ``fewstep.sample`` takes and returns x (the attribute ``offset``).
+so mu is one more raw output with a coefficient. The state, the grid and ``on_step`` refer to xbar;
+``fewstep.sample`` takes and returns x (by the attribute ``offset``). Flow maps are not supported:
+``raws`` with a second time ``to`` raises ArgumentError.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from .denoiser import Condition, Denoiser, ShapeError, Time
 
 
 class MeanReverted(BaseDenoiser):
-    """``inner``, a Denoiser of x on a ``MeanReverting`` schedule, as one of ``x - mu``.
+    """Denoiser of ``x - mu`` made from ``inner``, a Denoiser of x on a ``MeanReverting`` schedule.
 
     Args:
-        inner: made with ``models.wrap(network, MeanReverting(...), prediction)``; the network sees
-            x.
-        mu: what the path reverts to (the degraded input), (*shape) for all samples, or (B, *shape)
-            with ``per_sample``.
+        inner: made with ``models.wrap(network, MeanReverting(...), prediction)``; the network
+            receives x.
+        mu: mean that the path reverts to (the degraded input), (*shape) for all samples, or
+            (B, *shape) with ``per_sample``.
         per_sample: mu has a batch axis; ``fewstep.sample`` then draws B samples.
-        velocity: ``"own"`` where inner says what it predicts; ``"mr_v"`` where its prediction,
+        velocity: ``"own"`` if inner's prediction type is right; ``"mr_v"`` if its prediction,
             wrapped as "v", is the paper's velocity.
 
-    Raises ValueError where inner is on another schedule or scales its input, ShapeError where mu
-    does not fit.
+    Raises ValueError if inner is on another schedule or scales its input, ShapeError if mu does not
+    fit.
     """
 
     shape: tuple[int, ...]
@@ -63,7 +64,7 @@ class MeanReverted(BaseDenoiser):
             )
         if any(inner.input_scale(t) != 1.0 for t in (inner.schedule.t_max, inner.schedule.t_min)):
             raise ArgumentError(
-                "the model scales its input, which mu is not part of; allowed: input_scale = 1"
+                "the model scales its input, so mu cannot be added to it; input_scale must be 1"
             )
         if per_sample and mu.ndim == 0:
             raise ShapeError("per_sample=True, but mu has no axis: its shape must be (B, *shape)")
@@ -83,7 +84,7 @@ class MeanReverted(BaseDenoiser):
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        """The network's device, or that of mu."""
+        """Device of the network, else of mu."""
         return self.inner.device or self.mu.device
 
     @override
@@ -104,7 +105,7 @@ class MeanReverted(BaseDenoiser):
 
     @override
     def select(self, rows: Tensor) -> MeanReverted:
-        """With the selected samples of mu, where it has one a sample."""
+        """Return the model with the selected samples of mu if mu has a batch axis."""
         inner = self.inner.select(rows)
         if self.batch is None and inner is self.inner:
             return self
@@ -113,7 +114,7 @@ class MeanReverted(BaseDenoiser):
         return MeanReverted(inner, mu, per_sample=bound, velocity=self.velocity)
 
     def _mu(self, x: Tensor) -> Tensor:
-        """mu as a tensor like ``x`` (B, *shape)."""
+        """Return mu as a tensor like ``x`` (B, *shape)."""
         if self.batch is not None and self.batch != x.shape[0]:
             raise ShapeError(f"mu has {self.batch} samples, the batch has {x.shape[0]}")
         key = (x.device, x.dtype)
@@ -123,15 +124,26 @@ class MeanReverted(BaseDenoiser):
 
     @override
     def raws(
-        self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
+        self,
+        x_in: Tensor,
+        t: Time,
+        cond: Condition = None,
+        channels: Sequence[str] = MAIN,
+        to: Time | None = None,
     ) -> tuple[Tensor, ...]:
-        """The inner model's raw outputs at ``x = xbar + mu``, then mu."""
+        """Return the inner model's raw outputs at ``x = xbar + mu``, then mu. Raises ArgumentError,
+        before any call, if ``to`` is given: second times (flow maps) are not supported."""
+        if to is not None:
+            raise ArgumentError(
+                f"to={to!r}: MeanReverted takes no second time; flow maps on mean-reverting paths "
+                "are not supported"
+            )
         mu = self._mu(x_in)
         return (*read_raws(self.inner, x_in + mu, t, cond, channels), mu)
 
     @override
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
-        """``(p, (q_1, ..., q_mu))`` of the prediction of xbar."""
+        """Return the coefficients ``(p, (q_1, ..., q_mu))`` of the prediction of xbar."""
         p, qs = read_coefficients(self.inner, t, channel)
         c = p - 1.0 if self.prediction == "x0" else p
         if self.velocity == "own":

@@ -32,12 +32,12 @@ from .exact import Exact, Levels, blend, chosen, fold, levels, softmax, wide
 Values = Tensor | Sequence[Any] | float
 
 
-#: the most draws of ``sample``
+#: largest number of draws of ``sample``
 MAX_SAMPLES = 1 << 28
 
 
 def _numbers(name: str, values: Values) -> Tensor:
-    """``values`` as a float64 tensor."""
+    """Convert ``values`` to a float64 tensor."""
     try:
         found = torch.as_tensor(values, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -50,11 +50,10 @@ def _numbers(name: str, values: Values) -> Tensor:
 
 
 class GaussianMixture(Exact):
-    """Denoiser of ``sum_k w_k N(mu_k, diag s_k^2)`` on ``schedule``; differentiable in x, in
-    float64 inside.
+    """Denoiser of ``sum_k w_k N(mu_k, diag s_k^2)`` on ``schedule``; differentiable in x, computed
+    in float64.
 
-    ``cond`` (B,) integers select a component for each sample, -1 none: the model of that component
-    alone.
+    ``cond`` (B,) integers select one component for each sample; -1 selects the whole mixture.
     """
 
     def __init__(
@@ -65,15 +64,14 @@ class GaussianMixture(Exact):
         schedule: Schedule,
         prediction: str = "eps",
     ) -> None:
-        """
-        Args:
+        """Args:
             means: (K, *shape).
-            stds: positive; one number, (K,) one a component, or (K, *shape).
+            stds: positive; one number, (K,) with one per component, or (K, *shape).
             weights: (K,), not negative; divided by their sum.
             schedule: the noising path.
             prediction: kind of the raw output, any of KINDS.
 
-        Raises ValueError for shapes and values that make no mixture.
+        Raises ValueError for shapes and values that do not define a mixture.
         """
         given = (("means", means), ("stds", stds), ("weights", weights))
         m, s, w = (
@@ -115,7 +113,7 @@ class GaussianMixture(Exact):
         return labels_like(cond, -1, batch, torch.device("cpu"))
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Means (K, d), variances (K, d) or (K, 1) and log weights (K,) on ``device``."""
+        """Return means (K, d), variances (K, d) or (K, 1) and log weights (K,) on ``device``."""
         if device not in self._placed:
             means, variances, logs = (
                 v.to(device=device, dtype=wide(device)) for v in self._numbers
@@ -126,8 +124,8 @@ class GaussianMixture(Exact):
     def _components(
         self, flat: Tensor, at: Levels, cond: Condition
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``log(w_k N(x; alpha mu_k, v_k))`` (B, K), ``(x - alpha mu_k) / v_k`` (B, K, d) and
-        ``v_k`` (n, K, d or 1)."""
+        """Return ``log(w_k N(x; alpha mu_k, v_k))`` (B, K), ``(x - alpha mu_k) / v_k`` (B, K, d)
+        and ``v_k`` (n, K, d or 1)."""
         means, variances, logs = self._on(flat.device)
         a, s = at.alpha[:, :, None], at.sigma[:, :, None]
         v = a * a * variances + s * s
@@ -143,9 +141,10 @@ class GaussianMixture(Exact):
         return logs - 0.5 * (fold(difference * z, -1) + volume), z, v
 
     def predict(self, kind: str, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """The exact value of ``kind`` at ``x`` (B, *shape) and ``t``, in the dtype of ``x``.
+        """Return the exact prediction of ``kind`` at ``x`` (B, *shape) and ``t``, in the dtype of
+        ``x``.
 
-        Raises UnknownName for other kinds than KINDS and ConversionError for a velocity where the
+        Raises UnknownName for kinds other than KINDS, and ConversionError for a velocity where the
         path has none. The score exists at sigma = 0 too.
         """
         check_kind(kind)
@@ -164,19 +163,19 @@ class GaussianMixture(Exact):
         return value.reshape(x.shape).to(x.dtype)
 
     def score(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """``grad log p_t(x)``, (B, *shape), in the dtype of ``x``."""
+        """Score ``grad log p_t(x)``, (B, *shape), in the dtype of ``x``."""
         return self.predict("score", x, t, cond)
 
     def log_prob(self, x: Tensor, t: Time, cond: Condition = None) -> Tensor:
-        """``log p_t(x)`` (B,), float64 (float32 on devices without it); conditional on the
-        component where ``cond`` says so."""
+        """Log density ``log p_t(x)`` (B,), float64 (float32 on devices without it), of the
+        component that ``cond`` selects or of the mixture."""
         logits, _, _ = self._components(self.rows(x), levels(self.schedule, t, x, False), cond)
         top = logits.detach().amax(-1, keepdim=True)
         return top[:, 0] + torch.log(fold(torch.exp(logits - top), -1))
 
     def sample(self, n: int, seed: int, component: int | None = None) -> Tensor:
-        """``n`` exact draws of x0, (n, *shape) float64 on the CPU; of one component if given. The
-        first m draws do not depend on n."""
+        """Draw ``n`` exact samples of x0, (n, *shape) float64 on the CPU, of one component if
+        given. The first m draws do not depend on n."""
         count = self.means.shape[0]
         n, seed = integer("n", n, 0, MAX_SAMPLES), integer("seed", seed, 0)
         if component is not None:

@@ -3,7 +3,8 @@
 
     E[x0 | x] = sum_i w_i x_i,     w_i ~ (|x - x_i|^2 + r^2)^{-(N + D) / 2},     r = sigma sqrt(D),
 
-N the number of elements of a sample: the softmax of ``Empirical`` as D grows.
+where N is the number of elements of a sample. As D grows the weights approach the softmax of
+``Empirical``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from .exact import Levels, softmax
 
 
 class EmpiricalPFGMPP(Empirical):
-    """Denoiser of the points ``data`` (N, *shape) on a ``PFGMPP`` schedule. ValueError for another
-    one; see ``Empirical``."""
+    """Denoiser of the points ``data`` (N, *shape) on a ``PFGMPP`` schedule; arguments as in
+    ``Empirical``. Raises ValueError for another schedule."""
 
     def __init__(
         self, data: Tensor, schedule: PFGMPP, prediction: str = "x0", labels: Tensor | None = None

@@ -1,13 +1,13 @@
-"""Preconditioning: the scaling of a network's input, and the prediction from its output.
+"""Preconditioning: scales a network's input and combines its output with the state.
 
 With ``x = alpha y`` and ``rho = sigma / alpha`` (Karras et al. 2022, arXiv 2206.00364, eq. 7 and
 table 1; sigma there is rho here),
 
     D(y; rho) = c_skip y + c_out F(c_in y; c_noise(rho)).
 
-Each class gives the numbers for the state x itself, ``value = p x + q F(input_scale x; c_noise)``,
-formed from alpha and sigma so that they stay finite at alpha = 0 and sigma = 0 wherever the limits
-do.
+Each class returns the coefficients for the state x itself,
+``value = p x + q F(input_scale x; c_noise)``, computed from alpha and sigma so that they stay
+finite at alpha = 0 and sigma = 0 wherever the limits are finite.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..schedules.validation import check_schedule
 
 
 class Numbers(NamedTuple):
-    """``value = p x + q F(input_scale x; c_noise)``, float64."""
+    """Coefficients of ``value = p x + q F(input_scale x; c_noise)``, float64."""
 
     input_scale: float
     p: float
@@ -35,30 +35,30 @@ class Numbers(NamedTuple):
 
 @runtime_checkable
 class Preconditioning(Protocol):
-    """What ``wrap(..., precondition=)`` takes."""
+    """Protocol of the argument ``precondition`` of ``wrap``."""
 
     @property
     def kind(self) -> str:
-        """What the value is, one of ``KINDS``."""
+        """Prediction type of the result, one of ``KINDS``."""
 
     def numbers(self, node: Node) -> Numbers:
-        """The four numbers at ``node``."""
+        """Return the four coefficients at ``node``."""
 
     def c_noise(self, rho: Real) -> Real:
-        """The network's label at ``rho = sigma / alpha``, answered in kind (float, array or
-        tensor)."""
+        """Time label of the network at ``rho = sigma / alpha``, in the type of ``rho`` (float,
+        array or tensor)."""
 
 
 def scaled_log(rho: Real, factor: float, unit: float = 1.0) -> Real:
-    """``factor log(rho / unit)``; -inf at rho = 0."""
+    """Return ``factor log(rho / unit)``; -inf at rho = 0."""
     with np.errstate(divide="ignore"):
         return like(rho, factor * namespace(rho).log(rho / unit))
 
 
 @dataclass(frozen=True)
 class EDMPreconditioning:
-    """Karras et al. 2022, table 1, column "Ours": F and D have unit variance when the data have
-    ``sigma_data``; predicts x0.
+    """EDM preconditioning (Karras et al. 2022, table 1, column "Ours"): F and D have unit variance
+    if the data have standard deviation ``sigma_data``; predicts x0.
 
     With ``r^2 = sigma^2 + alpha^2 sigma_data^2``: input_scale = 1/r, p = alpha sigma_data^2 / r^2,
     q = sigma sigma_data / r, c_noise = log(rho) / 4.
@@ -72,7 +72,7 @@ class EDMPreconditioning:
             raise ArgumentError(f"sigma_data={self.sigma_data!r}: allowed 0 < sigma_data < inf")
 
     def numbers(self, node: Node) -> Numbers:
-        """At ``node``; finite for all alpha, sigma but (0, 0)."""
+        """Return the coefficients at ``node``; finite for all (alpha, sigma) except (0, 0)."""
         s = self.sigma_data
         r = math.hypot(node.sigma, node.alpha * s)
         return Numbers(
@@ -80,16 +80,16 @@ class EDMPreconditioning:
         )
 
     def c_noise(self, rho: Real) -> Real:
-        """``log(rho) / 4``; infinite at rho = 0 and rho = inf."""
+        """Return ``log(rho) / 4``; infinite at rho = 0 and rho = inf."""
         return scaled_log(rho, 0.25)
 
 
 @dataclass(frozen=True)
 class VPPreconditioning:
-    """Table 1, column "VP": an eps network trained on the variance-preserving path ``trained``,
-    used on any path.
+    """VP preconditioning (table 1, column "VP"): an eps network trained on the variance-preserving
+    path ``trained``, used on any path.
 
-    The state is brought to unit norm, ``x / sqrt(alpha^2 + sigma^2)``, and the label is the trained
+    The state is scaled to unit norm, ``x / sqrt(alpha^2 + sigma^2)``, and the label is the trained
     path's time at the same rho, times ``scale`` (M - 1 = 999 for a network with 1000 steps whose
     path has t in [0, 1]; 1 for a discrete table).
     """
@@ -104,23 +104,24 @@ class VPPreconditioning:
             raise ArgumentError(f"scale={self.scale!r}: must be a number > 0")
 
     def numbers(self, node: Node) -> Numbers:
-        """At ``node``; finite for all alpha, sigma but (0, 0)."""
+        """Return the coefficients at ``node``; finite for all (alpha, sigma) except (0, 0)."""
         return Numbers(1.0 / math.hypot(node.alpha, node.sigma), 0.0, 1.0, self.c_noise(node.rho))
 
     def c_noise(self, rho: Real) -> Real:
-        """``scale t(rho)`` on the trained path."""
+        """Return ``scale t(rho)`` on the trained path."""
         return like(rho, self.scale * self.trained.t_of_rho(rho))
 
 
 @dataclass(frozen=True)
 class VEPreconditioning:
-    """Table 1, column "VE": F is -eps on ``y = x / alpha``, ``c_noise = log(rho / 2)``. Needs alpha
-    > 0."""
+    """VE preconditioning (table 1, column "VE"): F predicts -eps on ``y = x / alpha``, with
+    ``c_noise = log(rho / 2)``. Needs alpha > 0."""
 
     kind = "eps"
 
     def numbers(self, node: Node) -> Numbers:
-        """At ``node``; ValueError at alpha = 0, where y does not exist."""
+        """Return the coefficients at ``node``. Raises ValueError at alpha = 0, where y does not
+        exist."""
         if node.alpha == 0.0:
             raise ArgumentError(
                 f"a variance-exploding network has no input at alpha = 0 (t={node.t}); start "
@@ -129,5 +130,5 @@ class VEPreconditioning:
         return Numbers(1.0 / node.alpha, 0.0, -1.0, self.c_noise(node.rho))
 
     def c_noise(self, rho: Real) -> Real:
-        """``log(rho / 2)``; -inf at rho = 0."""
+        """Return ``log(rho / 2)``; -inf at rho = 0."""
         return scaled_log(rho, 1.0, 2.0)

@@ -3,12 +3,12 @@
 The image is cut into ``patch x patch`` blocks (pixel-unshuffle), so that the first convolution
 already works at a fraction of the resolution. Residual blocks (layer norm over channels, SiLU, 3x3
 convolution, twice) are modulated by one embedding ``e`` of the noise level and the class,
-``norm(h) (1 + s(e)) + b(e)``; self-attention stands at chosen levels and in the middle. The layout
-is the usual one of Ho et al. 2020 (arXiv 2006.11239, appendix B) with the adaptive normalisation of
-Dhariwal & Nichol 2021 (arXiv 2105.05233, section 3).
+``norm(h) (1 + s(e)) + b(e)``; chosen levels and the middle have self-attention. The layout follows
+Ho et al. 2020 (arXiv 2006.11239, appendix B) with the adaptive normalisation of Dhariwal & Nichol
+2021 (arXiv 2105.05233, section 3).
 
-The network is the raw map ``F(x, c_noise, cond)``; scaling by c_in, c_skip, c_out belongs to
-``fewstep.models.wrap``.
+The network is the raw map ``F(x, c_noise, cond)``; ``fewstep.models.wrap`` applies the scaling by
+c_in, c_skip, c_out.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Condition = Tensor | Mapping[str, Tensor] | None
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Everything that fixes the shape of a :class:`UNet`; written to and read from ``config.json``.
+    """Architecture of a :class:`UNet`; written to and read from ``config.json``.
 
     ``widths`` are the channels of each level (each level halves the resolution), ``blocks`` the
     residual blocks of each level on either side, ``attention`` the levels with self-attention (the
-    middle always has it), ``classes`` the number of labels: label ``classes`` is the null label (0
-    classes: no labels at all).
+    middle always has it), ``classes`` the number of labels. Label ``classes`` is the null label; 0
+    classes: no labels at all.
     """
 
     image_size: int
@@ -49,7 +49,7 @@ class UNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse shapes that cannot be built."""
+        """Raise an error for an architecture that cannot be built."""
         factor = self.patch * 2 ** (len(self.widths) - 1)
         if self.image_size % factor:
             raise ArgumentError(
@@ -58,8 +58,8 @@ class UNetConfig:
         bad = [width for width in self.widths if width % self.head]
         if bad or len(self.blocks) != len(self.widths):
             raise ArgumentError(
-                f"widths {self.widths}: one number of blocks a width, widths multiples of "
-                f"head = {self.head}"
+                f"widths {self.widths}: must have one number of blocks per width and be multiples "
+                f"of head = {self.head}"
             )
         if (
             min(self.channels, *self.blocks, self.patch) < 1
@@ -71,7 +71,7 @@ class UNetConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
@@ -79,7 +79,7 @@ class UNetConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> UNetConfig:
-        """Inverse of :meth:`to_dict`; unknown keys raise ValueError."""
+        """Inverse of :meth:`to_dict`. Raises ValueError for unknown keys."""
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -91,8 +91,8 @@ class UNetConfig:
 
 
 class PixelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel of a channels-last image; GroupNorm costs
-    six times as much on a CPU."""
+    """Layer normalisation over the channels of each pixel of a channels-last image (GroupNorm takes
+    six times as long on a CPU)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
@@ -155,13 +155,13 @@ class Attention(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Noise level and class to one vector: sines and cosines of ``c_noise``, plus a learned row per
-    class, through two layers."""
+    """Embedding of noise level and class in one vector: sines and cosines of ``c_noise``, plus a
+    learned row per class, through two layers."""
 
     frequencies: Tensor
 
     def __init__(self, width: int, classes: int) -> None:
-        """``classes`` labels and one null row."""
+        """``classes`` labels and one null label."""
         super().__init__()
         self.classes = classes
         frequencies = (
@@ -182,14 +182,14 @@ class Embedding(nn.Module):
         return F.silu(self.outer(F.silu(e)))
 
     def labels(self, cond: Condition, batch: int, device: torch.device) -> Tensor:
-        """The label of every row; None is the null label. Raises ValueError for a condition of
-        another form."""
+        """Return the label of every row; None gives the null label. Raises ValueError for a
+        condition of another form."""
         if cond is None:
             return torch.full((batch,), self.classes, dtype=torch.long, device=device)
         if isinstance(cond, Mapping):
             if "label" not in cond:
                 raise ArgumentError(
-                    f"this network is conditioned on 'label'; the condition has {sorted(cond)}"
+                    f"the condition must have the key 'label'; it has {sorted(cond)}"
                 )
             cond = cond["label"]
         if cond.is_floating_point() or cond.numel() not in (1, batch):
@@ -202,13 +202,14 @@ class Embedding(nn.Module):
 
 
 class Level(nn.Module):
-    """One resolution on one side of the U: blocks, each followed by attention where wanted, and the
-    layer to the next level."""
+    """One resolution on one side of the U: blocks, each followed by attention if ``attend``, and
+    the layer to the next level."""
 
     def __init__(
         self, cin: int, width: int, blocks: int, config: UNetConfig, attend: bool, resize: nn.Module
     ) -> None:
-        """Every block takes ``cin`` channels (with a skip: twice the width) and gives ``width``."""
+        """Every block maps ``cin`` channels (with a skip connection: twice the width) to
+        ``width``."""
         super().__init__()
         self.blocks = nn.ModuleList(
             Block(cin, width, config.embedding, config.dropout) for _ in range(blocks)
@@ -219,17 +220,17 @@ class Level(nn.Module):
         self.resize = resize
 
     def block(self, i: int, h: Tensor, e: Tensor) -> Tensor:
-        """Block ``i`` with its attention."""
+        """Apply block ``i`` and its attention."""
         h = self.blocks[i](h, e)
         h = self.attention[i](h) if len(self.attention) else h
         return h
 
 
 class Down(Level):
-    """Keeps what each block gives, then halves the resolution."""
+    """Level of the downward side: stores the output of each block, then halves the resolution."""
 
     def forward(self, h: Tensor, e: Tensor, skips: list[Tensor]) -> Tensor:
-        """Append one tensor a block to ``skips``; the state for the next level comes back."""
+        """Append one tensor per block to ``skips``; return the state for the next level."""
         for i in range(len(self.blocks)):
             h = self.block(i, h, e)
             skips.append(h)
@@ -238,11 +239,12 @@ class Down(Level):
 
 
 class Up(Level):
-    """Takes one kept tensor a block, then doubles the resolution."""
+    """Level of the upward side: each block reads one stored tensor; then the resolution is
+    doubled."""
 
     def forward(self, h: Tensor, e: Tensor, skips: list[Tensor]) -> Tensor:
-        """Take one tensor a block from the end of ``skips``; the state for the level above comes
-        back."""
+        """Take one tensor per block from the end of ``skips``; return the state for the level
+        above."""
         for i in range(len(self.blocks)):
             h = self.block(i, torch.cat([h, skips.pop()], dim=1), e)
         out: Tensor = (
@@ -254,16 +256,15 @@ class Up(Level):
 
 
 class UNet(nn.Module):
-    """``F(x, c_noise, cond) -> (B, C, H, W)`` for ``x`` (B, C, H, W); see the module's
-    docstring."""
+    """U-Net ``F(x, c_noise, cond) -> (B, C, H, W)`` for ``x`` (B, C, H, W); see the module."""
 
     @property
     def null_label(self) -> int | None:
-        """The label that stands for "no label"; None for a network without classes."""
+        """Label that means "no label"; None for a network without classes."""
         return self.config.classes or None
 
     def __init__(self, config: UNetConfig) -> None:
-        """Build the layers of ``config`` with a zero last layer, so that a fresh network answers
+        """Build the layers of ``config``. The last layer is zero, so that a new network returns
         0."""
         super().__init__()
         self.config = config
@@ -296,10 +297,11 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Condition = None) -> Tensor:
-        """``c_noise`` 0-dim or (B,); ``cond`` None, labels (B,) or {"label": labels}. Raises
-        ValueError for a wrong image shape.
+        """Return F for ``c_noise`` 0-dim or (B,), and ``cond`` None, labels (B,) or {"label":
+        labels}.
 
-        The layers compute in the dtype of the weights; the answer has the dtype of ``x``.
+        The layers compute in the dtype of the weights; the output has the dtype of ``x``. Raises
+        ValueError for a wrong image shape.
         """
         c = self.config
         if x.ndim != 4 or tuple(x.shape[1:]) != (c.channels, c.image_size, c.image_size):

@@ -1,8 +1,8 @@
-"""Model folders: ``config.json`` and ``model.safetensors`` to a network with its numbers.
+"""Reads model folders: a network with its settings from ``config.json`` and ``model.safetensors``.
 
-Bundled models lie beside this file in ``bundled/NAME``. Files are read as JSON and safetensors
-only, never unpickled. Networks come back in evaluation mode, float32, channels-last, without
-gradients for their weights.
+Bundled models are in ``models/bundled/NAME``. Files are read as JSON and safetensors only, never
+unpickled. Networks are returned in evaluation mode, float32, channels-last, without gradients for
+their weights.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from .unet import UNet, UNetConfig
 
 FORMAT = "fewstep-unet"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-#: the exact model that ``load`` knows by name; it has no folder
+#: name of the exact model that ``load`` builds; it has no folder
 MIXTURE = "mixture"
 BUNDLED = Path(__file__).parent / "bundled"
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network with its configuration: ``config`` is config.json as it stands, ``sigma_data`` and
-    the noise range from it."""
+    """A network with its configuration: ``config`` is the content of config.json; ``sigma_data``
+    and the noise range are read from it."""
 
     network: UNet
     config: Mapping[str, Any]
@@ -42,7 +42,7 @@ class Loaded:
 
 
 def names() -> tuple[str, ...]:
-    """The bundled models that are present, in alphabetical order."""
+    """Names of the bundled models that are present, in alphabetical order."""
     return tuple(
         sorted(
             file.parent.name
@@ -53,11 +53,11 @@ def names() -> tuple[str, ...]:
 
 
 def locate(name_or_folder: str | Path) -> Path:
-    """The folder of a bundled name or of a path. Raises ModelError for what is neither."""
+    """Return the folder of a bundled name or of a path. Raises ModelError for other values."""
     if not isinstance(name_or_folder, (str, Path)):
         raise ModelError(
-            f"{shown(name_or_folder)}: the name of a model ({', '.join(names())}) or a "
-            "folder is wanted"
+            f"{shown(name_or_folder)}: must be the name of a model ({', '.join(names())}) or a "
+            "folder"
         )
     if str(name_or_folder) in names():
         return BUNDLED / str(name_or_folder)
@@ -75,8 +75,8 @@ def locate(name_or_folder: str | Path) -> Path:
 
 
 def load_network(name_or_folder: str | Path) -> Loaded:
-    """The bare network of a bundled name or a folder of ours, with its configuration; ModelError if
-    it is damaged."""
+    """Return the network of a bundled name or a fewstep folder, with its configuration. Raises
+    ModelError if it is damaged."""
     folder = locate(name_or_folder)
     config = read_json(folder / CONFIG)
     if config.get("format") != FORMAT:
@@ -107,7 +107,7 @@ def load_network(name_or_folder: str | Path) -> Loaded:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from ``path``. Raises ModelError."""
+    """Read a JSON object from ``path``. Raises ModelError."""
     try:
         return files.read_json(path)
     except FileNotFoundError:
@@ -119,7 +119,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises ModelError when it is missing or damaged."""
+    """Read all tensors of a safetensors file. Raises ModelError if it is missing or damaged."""
     if not path.is_file():
         raise ModelError(
             f"no {path.name} in {str(path.parent)!r}; a model folder holds {CONFIG} and {WEIGHTS}"
@@ -131,18 +131,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_tensors(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    """Raise ModelError unless ``found`` fits ``wanted`` in names, shapes and kinds of numbers, and
-    holds finite numbers only."""
+    """Raise ModelError unless ``found`` has the names, shapes and kinds of dtype of ``wanted``, and
+    finite numbers only."""
     check_shapes(wanted, found, path)
     check_kinds(wanted, {key: value.dtype for key, value in found.items()}, path)
     check_finite(found, path)
 
 
 def check_kinds(wanted: Mapping[str, Tensor], found: Mapping[str, torch.dtype], path: Path) -> None:
-    """Raise ModelError where a tensor is no floating point one and the network's is: such weights
-    would be cut or lose a part.
+    """Raise ModelError if a tensor is not floating point and the network's is: converting such
+    weights would lose information.
 
-    Integers are read where the network's own entry is an integer (a count, an index).
+    Integers are accepted if the network's own entry is an integer (a count, an index).
     """
     wrong = [
         f"{key} is {str(kind).removeprefix('torch.')}, the network's "
@@ -160,7 +160,7 @@ def check_kinds(wanted: Mapping[str, Tensor], found: Mapping[str, torch.dtype], 
 
 
 def check_finite(found: Mapping[str, Tensor], path: Path) -> None:
-    """Raise ModelError where a floating point tensor holds a NaN or an infinity."""
+    """Raise ModelError if a floating point tensor holds a NaN or an infinity."""
     wide = {
         key: value if value.itemsize > 1 else value.float()
         for key, value in found.items()

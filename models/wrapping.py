@@ -1,7 +1,7 @@
-"""A network becomes a Denoiser: ``value = p x + q network(input_scale x, label)``.
+"""``wrap``: makes a Denoiser from a network, ``value = p x + q network(input_scale x, label)``.
 
 Without preconditioning ``input_scale = 1, p = 0, q = 1`` and the network's output is the prediction
-itself; with it see ``preconditioning``. A network whose time runs from noise to data,
+itself; with preconditioning see ``preconditioning``. A network whose time runs from noise to data,
 ``t' = t_max - t``, predicts ``dx/dt' = -dx/dt``, so its velocity has ``q = -1`` (Lipman et al.
 2022, arXiv 2210.02747, use that direction).
 """
@@ -37,10 +37,10 @@ from .calls import Passing, copied, first_tensor, passing, warn_of_training
 from .denoiser import Condition, ShapeError, Time, check_kind, host_times
 from .preconditioning import EDMPreconditioning, Numbers, Preconditioning, scaled_log
 
-#: named ways to tell a network the time
+#: named time labels of a network
 TIMES = ("t", "index", "sigma", "c_noise")
 PRECONDITIONS = ("edm",)
-#: times whose numbers and labels a wrapped network keeps
+#: number of times whose coefficients and labels are cached
 MOST_KEPT = 4096
 
 Label = Literal["t", "index", "sigma", "c_noise"] | Callable[[Real], Real]
@@ -48,7 +48,7 @@ Label = Literal["t", "index", "sigma", "c_noise"] | Callable[[Real], Real]
 
 @dataclass(frozen=True, eq=False)
 class Wrapped(BaseDenoiser):
-    """A network with its schedule; made by ``wrap``, whose arguments are its fields."""
+    """A network as a Denoiser; made by ``wrap``, whose arguments are its fields."""
 
     network: Callable[..., Any] = field()
     schedule: Schedule = field()
@@ -59,12 +59,12 @@ class Wrapped(BaseDenoiser):
     shape: tuple[int, ...] | None = field()
     passing: Passing
 
-    #: ``raws`` hands a copy of its input to the network
+    #: ``raws`` passes a copy of its input to the network
     preserves_input = True
 
     @property
     def device(self) -> torch.device | None:  # type: ignore[override]
-        """Where the network's weights are; None for a plain function."""
+        """Device of the network's weights; None for a plain function."""
         if not isinstance(self.network, torch.nn.Module):
             return None
         tensors: Iterator[Tensor] = chain(self.network.parameters(), self.network.buffers())
@@ -72,18 +72,19 @@ class Wrapped(BaseDenoiser):
 
     @property
     def classes(self) -> int:  # type: ignore[override]
-        """How many class labels the network takes, by its configuration."""
+        """Number of class labels in the network's configuration."""
         return network_classes(self.network)
 
     @override
     def null_cond(self, cond: Condition, batch: int) -> Condition:
-        """The label ``network.null_label``, where the network was trained with one for "no
-        label"."""
+        """Return the label ``network.null_label`` for every sample, or None if the network has no
+        such label."""
         label = getattr(self.network, "null_label", None)
         return labels_like(cond, label, batch, self.device) if isinstance(label, int) else None
 
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
-        """``(p, (q,))`` at time ``t``; both change sign for a velocity in flipped time."""
+        """Return the coefficients ``(p, (q,))`` at time ``t``; both change sign for a velocity in
+        flipped time."""
         sign = -1.0 if self.flip_time and self.prediction == "velocity" else 1.0
         if self.precondition is None:
             return 0.0, (sign,)
@@ -91,12 +92,12 @@ class Wrapped(BaseDenoiser):
         return sign * numbers.p, (sign * numbers.q,)
 
     def input_scale(self, t: float) -> float:
-        """1, or the preconditioning's."""
+        """Return 1, or the input scale of the preconditioning."""
         return 1.0 if self.precondition is None else self._numbers(t).input_scale
 
     def exact_label(self, t: Real) -> Real:
-        """The network's time at the schedule's time ``t`` before any rounding; answers in kind
-        (float, array or tensor)."""
+        """Return the network's time label at the schedule's time ``t`` before rounding, in the type
+        of ``t`` (float, array or tensor)."""
         own = self.schedule.t_max - t if self.flip_time else t
         if not isinstance(self.time, str):
             return self.time(own)
@@ -110,21 +111,21 @@ class Wrapped(BaseDenoiser):
         )
 
     def time_mismatch(self, t: float) -> float:
-        """``|label - exact label|`` at time ``t``: the rounding error of a table look-up, 0 for all
-        others."""
+        """Return ``|label - exact label|`` at time ``t``: the rounding error of a table index, 0
+        for other labels."""
         if self.time != "index":
             return 0.0
         exact = float(self.exact_label(host_number(t)))
         return abs(min(max(round(exact), 0), round(self.schedule.t_max)) - exact)
 
     def labels(self, t: Time, like: Tensor) -> Tensor:
-        """The network's label at time ``t`` (a number, 0-dim or (B,)): (B,) on the device of
-        ``like`` (B, ...).
+        """Return the network's time labels at ``t`` (a number, 0-dim or (B,)): (B,) on the device
+        of ``like`` (B, ...).
 
-        Integers (int64) for ``time="index"`` and for callables that answer with integers; otherwise
-        float32, or float64 where ``like`` is. Computed in float64 on the host, unless ``t`` is a
-        tensor on an accelerator: that one is not waited for. ValueError where a label on the host
-        is not finite.
+        The dtype is int64 for ``time="index"`` and for callables that return integers; otherwise
+        float32, or float64 if ``like`` is. Labels are computed in float64 on the host, unless ``t``
+        is a tensor on an accelerator, which is not waited for. Raises ValueError if a label on the
+        host is not finite.
         """
         batch = like.shape[0]
         if isinstance(self.time, str) and (not isinstance(t, Tensor) or (t.ndim == 0 and t.is_cpu)):
@@ -146,8 +147,8 @@ class Wrapped(BaseDenoiser):
         return found.to(like.device).reshape(-1).expand(batch).contiguous()
 
     def _label(self, t: float) -> float | int:
-        """The label at one time on the host, for the named kinds of ``time``: an integer for
-        "index". Raises ArgumentError where it is not finite."""
+        """Label at one time on the host, for the named kinds of ``time``: an integer for "index".
+        Raises ArgumentError if it is not finite."""
         kept = None if self._kept is None else self._kept[1]
         if kept is not None and t in kept:
             return kept[t]
@@ -160,12 +161,12 @@ class Wrapped(BaseDenoiser):
 
     @cached_property
     def _kept(self) -> tuple[dict[float, Numbers], dict[float, float | int]] | None:
-        """Numbers of the preconditioning and labels by time, of those computed so far; None where
-        the schedule or the preconditioning may change."""
+        """Cache of preconditioning coefficients and labels by time; None if the schedule or the
+        preconditioning is mutable."""
         return ({}, {}) if immutable(self.schedule) and immutable(self.precondition) else None
 
     def _numbers(self, t: float) -> Numbers:
-        """The preconditioning's numbers at ``t``."""
+        """Coefficients of the preconditioning at ``t``."""
         assert self.precondition is not None
         kept = None if self._kept is None else self._kept[0]
         if kept is not None and t in kept:
@@ -178,13 +179,13 @@ class Wrapped(BaseDenoiser):
     def raws(
         self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
     ) -> tuple[Tensor, ...]:
-        """One call of the network with ``x_in`` (B, *shape). ShapeError when it answers with
+        """Call the network once with ``x_in`` (B, *shape). Raises ShapeError if its output has
         another shape.
 
-        The network gets copies of ``x_in`` and of the tensors in ``cond``: it may write into its
-        inputs (in-place activations do), by any means, and the state, ``cond`` and the caller's
-        ``x=`` stay as they are. A copy at every call needs no comparison, so nothing waits for a
-        device; it costs one pass over the state, which a network makes many times.
+        The network receives copies of ``x_in`` and of the tensors in ``cond``, because it may write
+        into its inputs (in-place activations do); the state, ``cond`` and the caller's ``x=`` are
+        not changed. Copying at every call needs no comparison, so nothing waits for a device; it
+        costs one pass over the state, of which a network makes many.
         """
         if isinstance(self.network, torch.nn.Module) and self.network.training:
             warn_of_training(self.network)
@@ -214,13 +215,13 @@ class Wrapped(BaseDenoiser):
 
 
 def wide_or_single(dtype: torch.dtype) -> torch.dtype:
-    """float64 for float64, float32 for all other dtypes."""
+    """Return float64 for float64, float32 for all other dtypes."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def host_tensor(labels: Sequence[Any], t: Time) -> Tensor:
-    """Labels (numbers or tensors of one) as one tensor on the CPU, int64 or float64. ValueError
-    where one is not finite."""
+    """Return labels (numbers or one-element tensors) as one tensor on the CPU, int64 or float64.
+    Raises ValueError if one is not finite."""
     values = [v.item() if hasattr(v, "item") else v for v in labels]
     bad = next((v for v in values if not math.isfinite(v)), None)
     if bad is not None:
@@ -243,25 +244,25 @@ def wrap(
     shape: Sequence[int] | None = None,
     sigma_data: float = 0.5,
 ) -> Wrapped:
-    """A Denoiser from ``network(x_in, label)`` or ``network(x_in, label, cond)``.
+    """Make a Denoiser from ``network(x_in, label)`` or ``network(x_in, label, cond)``.
 
     Args:
-        network: takes (B, *shape) and a label (B,); answers with a tensor (B, *shape), an object
-            with ``.sample``, or a tuple or list whose first item is the tensor. Whether it takes
+        network: takes (B, *shape) and a label (B,); returns a tensor (B, *shape), an object with
+            ``.sample``, or a tuple or list whose first item is the tensor. Whether it takes
             ``cond`` is read from its signature once: see ``passing``.
         schedule: the noising path that the network was trained on.
-        prediction: what the value is: x0, eps, v, velocity or score. ``velocity`` is along t of
+        prediction: prediction type: x0, eps, v, velocity or score. ``velocity`` is along t of
             ``schedule``.
-        time: the label: ``"t"`` the schedule's time; ``"index"`` the nearest index of the table
-            that the schedule is made of (int64; the rounding error is ``time_mismatch(t)``);
-            ``"sigma"`` rho = sigma / alpha; ``"c_noise"`` log(rho) / 4, or the preconditioning's
-            own; or a callable from t to the label, which gets a float or a float64 tensor and
-            answers in kind.
-        flip_time: the network's time runs from noise (0) to data (t_max): it is told ``t_max - t``
-            (a callable gets that), and its velocity is d/d(t_max - t).
+        time: the label: ``"t"`` the schedule's time; ``"index"`` the nearest index of the
+            schedule's table (int64; the rounding error is ``time_mismatch(t)``); ``"sigma"``
+            rho = sigma / alpha; ``"c_noise"`` log(rho) / 4, or the preconditioning's own; or a
+            callable from t to the label, which receives a float or a float64 tensor and returns
+            the same type.
+        flip_time: the network's time runs from noise (0) to data (t_max): it receives
+            ``t_max - t`` (so does a callable), and its velocity is d/d(t_max - t).
         precondition: ``"edm"`` for ``D = c_skip y + c_out F(c_in y)`` with ``sigma_data``
             (prediction must be x0), or a Preconditioning.
-        shape: of one sample, without the batch; None if any will do.
+        shape: of one sample, without the batch; None if any shape is accepted.
         sigma_data: standard deviation of the data, used by ``"edm"`` only.
 
     Raises UnknownName (with the nearest match) for names, ValueError for settings that exclude each
@@ -290,7 +291,7 @@ def wrap(
     chosen = preconditioner(precondition, sigma_data)
     if chosen is not None and chosen.kind != prediction:
         raise ArgumentError(
-            f"prediction={prediction!r}, but {chosen!r} makes {chosen.kind!r} of the "
+            f"prediction={prediction!r}, but {chosen!r} predicts {chosen.kind!r} from the "
             "network's output"
         )
     size = None if shape is None else shape_of(shape)
@@ -316,7 +317,7 @@ SCHEDULES = {
 
 
 def _schedule_hint(given: Any) -> str:
-    """What to write in place of ``given``, which is no schedule."""
+    """Suggest a replacement for ``given``, which is not a schedule."""
     if isinstance(given, type) and issubclass(given, Schedule):
         return f"must be a schedule, not its class: {given.__name__}(...)"
     word = given.lower().replace("_", "").replace("-", "") if isinstance(given, str) else ""
@@ -330,7 +331,7 @@ def _schedule_hint(given: Any) -> str:
 def preconditioner(
     precondition: str | Preconditioning | None, sigma_data: float
 ) -> Preconditioning | None:
-    """The Preconditioning of that name. Raises UnknownName."""
+    """Return the Preconditioning of that name. Raises UnknownName."""
     number("sigma_data", sigma_data)
     if precondition is None or isinstance(precondition, Preconditioning):
         return precondition
@@ -340,8 +341,8 @@ def preconditioner(
 
 
 def shape_of(shape: Any) -> tuple[int, ...]:
-    """``shape`` of one sample as integers. ArgumentError where it is no list of positive
-    integers."""
+    """Return ``shape`` of one sample as a tuple of integers. Raises ArgumentError unless it is a
+    list of positive integers."""
     if isinstance(shape, str) or not isinstance(shape, Iterable) or getattr(shape, "ndim", 1) != 1:
         raise ArgumentError(f"shape={shape!r}: must be a tuple of integers, without the batch")
     return tuple(integer("shape", size, 1) for size in shape)

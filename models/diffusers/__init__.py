@@ -1,1 +1,1 @@
-"""Networks saved by diffusers."""
+"""Networks saved by diffusers, as denoisers."""

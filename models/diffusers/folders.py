@@ -1,15 +1,15 @@
-"""A diffusers folder to a Denoiser: its network, with the path, prediction and time that its
-scheduler's config says.
+"""Loads a diffusers folder as a Denoiser: its network, with the schedule, prediction type and time
+that its scheduler's config defines.
 
-A pipeline folder names its parts in ``model_index.json`` (``unet/`` or ``transformer/``,
-``scheduler/``); a single model keeps ``config.json`` with ``_class_name`` and needs
-``scheduler_config.json`` in the same folder or in ``../scheduler``. The network classes are those
-of ``pretrained_networks``. The config is read by ``schedules.scheduler_config``; tables of betas
-become ``DiscreteVP`` (Ho et al. 2020, arXiv 2006.11239, eq. 4), flows ``Flow`` with the shift, EDM
-classes ``EDM`` with its preconditioning (arXiv 2206.00364, table 1).
+A pipeline folder lists its parts in ``model_index.json`` (``unet/`` or ``transformer/``,
+``scheduler/``); a single model has a ``config.json`` with ``_class_name`` and needs
+``scheduler_config.json`` in the same folder or in ``../scheduler``. The supported network classes
+are those of ``models.diffusers.networks``. The config is read by ``schedules.diffusers.config``;
+tables of betas become ``DiscreteVP`` (Ho et al. 2020, arXiv 2006.11239, eq. 4), flows ``Flow`` with
+the shift, EDM classes ``EDM`` with its preconditioning (arXiv 2206.00364, table 1).
 
-Weights are read by diffusers from safetensors only, never from the network. diffusers is imported
-only here, when such a folder is loaded. A latent model's samples are latents.
+diffusers reads the weights, from local safetensors files only. diffusers is imported only when such
+a folder is loaded. Samples of a latent model are latents.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ INDEX = "model_index.json"
 
 @dataclass(frozen=True)
 class VelocityPreconditioning(EDMPreconditioning):
-    """``EDMPreconditioning`` of a network trained on v: c_out has the other sign (diffusers'
+    """``EDMPreconditioning`` of a network trained on v: c_out has the opposite sign (diffusers'
     ``prediction_type="v_prediction"``)."""
 
     def numbers(self, node: Node) -> Numbers:
@@ -57,8 +57,8 @@ class VelocityPreconditioning(EDMPreconditioning):
 
 @dataclass(frozen=True, eq=False)
 class Pretrained(Wrapped):
-    """A network from a diffusers folder; made by ``load_pretrained``. ``settings`` is what its
-    scheduler's config means."""
+    """A network from a diffusers folder; made by ``load_pretrained``. ``settings`` is the
+    interpreted config of its scheduler."""
 
     settings: Settings
 
@@ -71,12 +71,12 @@ class Pretrained(Wrapped):
     @property
     @override
     def classes(self) -> int:  # type: ignore[override]
-        """How many class labels it takes."""
+        """Number of class labels that the network takes."""
         return self.adapter.classes
 
     @override
     def check_cond(self, cond: Condition, batch: int) -> None:
-        """Raises ConditionError or ShapeError where ``raws`` would, without a call of the
+        """Raise the ConditionError or ShapeError that ``raws`` would raise, without a call of the
         network."""
         self.adapter.given(cond, batch)
 
@@ -86,9 +86,10 @@ class Pretrained(Wrapped):
         times: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
     ) -> Grid:
-        """The grid of ``steps`` steps that diffusers lays out by this folder's scheduler (spacing,
-        offset, special levels, shift, end), or through the network's ``times`` or ``sigmas``: for
-        ``fewstep.sample(den, grid=den.grid(8))``. GridError where there is none."""
+        """Return the grid of ``steps`` steps that diffusers makes with this folder's scheduler
+        (spacing, offset, special levels, shift, end), or the grid through the network's ``times``
+        or ``sigmas``: for ``fewstep.sample(den, grid=den.grid(8))``. Raises GridError if there is
+        none."""
         if times is None and sigmas is None and isinstance(self.schedule, Flow):
             sigmas = self.adapter.levels(steps)
         shift = self.schedule.shift if isinstance(self.schedule, Flow) else 1.0
@@ -114,16 +115,16 @@ def load_pretrained(
     size: int | tuple[int, int] | None = None,
     variant: str | None = None,
 ) -> Pretrained:
-    """A Denoiser from a diffusers folder.
+    """Load a Denoiser from a diffusers folder.
 
     Args:
         device, dtype: of the network (default: CPU, float32); the state keeps its own dtype.
-        size: height and width of a sample, in latents where the network makes latents; default the
-            configuration's. It decides the ``shape``, and the shift of flows with
+        size: height and width of a sample (of its latents for a latent model); default: the
+            configuration's. It determines ``shape``, and the shift of flows with
             ``use_dynamic_shifting``.
-        variant: of the weights' file name, such as ``fp16``.
+        variant: part of the weights' file name, such as ``fp16``.
 
-    Raises ModelError for what cannot be loaded, with what can.
+    Raises ModelError, with the supported alternatives, for folders that cannot be loaded.
     """
     folder = Path(folder)
     where, file = parts(folder)
@@ -153,7 +154,7 @@ def assemble(
     config: Mapping[str, Any],
     size: tuple[int, int] | None = None,
 ) -> Pretrained:
-    """The Denoiser of a network and a scheduler's config."""
+    """Build the Denoiser from a network and a scheduler's config."""
     shape, schedule, prediction = adapter.shape(size), settings.schedule, settings.prediction
     time: Label = "t"
     precondition = None
@@ -175,7 +176,7 @@ def assemble(
 
 @dataclass(frozen=True)
 class _Scaled:
-    """``t -> scale t``."""
+    """Time label ``t -> scale t``."""
 
     scale: float
 
@@ -184,14 +185,14 @@ class _Scaled:
 
 
 def parts(folder: Path) -> tuple[Path, Path]:
-    """The network's folder and the scheduler's configuration file. Raises ModelError."""
+    """Return the network's folder and the scheduler's configuration file. Raises ModelError."""
     if (folder / INDEX).is_file():
         index = read_json(folder / INDEX)
         found = [name for name in ("unet", "transformer") if (index.get(name) or [None])[-1]]
         if not found or "scheduler" not in index:
             names = sorted(name for name in index if not name.startswith("_"))
             raise ModelError(
-                f"the pipeline {str(folder)!r} has {', '.join(names)}; wanted: a unet or a "
+                f"the pipeline {str(folder)!r} has {', '.join(names)}; it must have a unet or a "
                 "transformer, and a scheduler"
             )
         return folder / found[0], folder / "scheduler" / SCHEDULER
@@ -205,8 +206,8 @@ def parts(folder: Path) -> tuple[Path, Path]:
 
 
 def known(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``config``; one of a class that is not known here, but with a table of betas, is read as
-    DDPMScheduler's. ConfigError."""
+    """Return ``config``; if its class is unknown but it has a table of betas, completed with the
+    defaults of DDPMScheduler. Raises ConfigError for other unknown classes."""
     name = str(config.get("origin") or config.get("_class_name"))
     if name in STYLES or not (config.get("beta_schedule") or config.get("trained_betas")):
         return config
@@ -219,8 +220,8 @@ def known(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def read_network(where: Path, kind: str, dtype: torch.dtype, variant: str | None = None) -> Any:
-    """The network of class ``kind`` in the folder ``where``, all of its weights found. ModelError
-    otherwise."""
+    """Load the network of class ``kind`` from the folder ``where``. Raises ModelError if weights
+    are missing or left over."""
     try:
         loader = getattr(import_module("diffusers"), kind).from_pretrained
     except ImportError as error:
@@ -246,7 +247,7 @@ def read_network(where: Path, kind: str, dtype: torch.dtype, variant: str | None
     ]
     if wrong:
         raise ModelError(
-            f"the weights in {str(where)!r} are no {kind}'s: {'; '.join(wrong[:3])} "
+            f"the weights in {str(where)!r} do not fit {kind}: {'; '.join(wrong[:3])} "
             f"({len(wrong)} in all)"
         )
     tensors = network.state_dict()
@@ -258,8 +259,8 @@ def read_network(where: Path, kind: str, dtype: torch.dtype, variant: str | None
 
 
 def _weights_hint(where: Path, variant: str | None) -> str:
-    """What to do about the files of weights in ``where``: pickled ones to convert, variants to
-    name; empty where there is nothing to say."""
+    """Hint for weights in ``where`` that cannot be loaded: pickled files to convert, variants to
+    name; empty if there is none."""
     pickled = [
         file.name
         for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -295,7 +296,7 @@ _KINDS |= {"C64": torch.complex64, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": to
 
 
 def kinds_in(file: Path) -> dict[str, torch.dtype]:
-    """The dtype of each tensor in a safetensors file, read from its header."""
+    """Dtype of each tensor in a safetensors file, read from its header."""
     with safe_open(file, framework="pt") as found:
         keys = list(found.keys())
         return {key: _KINDS.get(found.get_slice(key).get_dtype(), torch.float32) for key in keys}

@@ -1,9 +1,10 @@
-"""What each diffusers network class is told, and what its answer is: one small adapter a class.
+"""Adapters for diffusers' network classes: the arguments of each class, and the tensor in its
+output.
 
-An adapter is ``network(x, label, cond)`` with names for its conditions, the keyword arguments of
-the network itself, batch first. They are checked before the network is called. The state keeps its
-dtype, the network computes in its own. A learned variance (twice the channels; Nichol & Dhariwal
-2021, arXiv 2102.09672, eq. 15) is cut off.
+An adapter is a function ``network(x, label, cond)`` with named conditions, which are keyword
+arguments of the network itself, batch first. Conditions are checked before the network is called.
+The state keeps its dtype; the network computes in its own. A learned variance (twice the channels;
+Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 15) is cut off.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from ..denoiser import Condition, ShapeError
 from ..errors import ModelError
 
 Given = dict[str, Tensor]
-#: conditions of the network's own kind of numbers; sizes, guidance scales and masks keep their
-#: precision
+#: conditions cast to the network's dtype; sizes, guidance scales and masks keep their own
 FLOATS = ("encoder_hidden_states", "pooled_projections", "text_embeds", "image_embeds", "hint")
 #: other names for a condition
 ALSO = {"label": "class_labels"}
@@ -35,25 +35,25 @@ ADDED: dict[str | None, tuple[str, ...]] = {
 
 
 class ConditionError(ArgumentError):
-    """A condition that the network lacks, or does not know."""
+    """A condition is missing or is not one of the network's."""
 
 
 class Adapter(nn.Module):
-    """A diffusers network as ``network(x, label, cond)``; ``x`` (B, *shape), ``label`` (B,) times,
-    ``cond`` see ``given``."""
+    """A diffusers network as ``network(x, label, cond)``: ``x`` (B, *shape), times ``label`` (B,),
+    conditions ``cond`` as described in ``given``."""
 
-    #: what the network is told per thousandth of a flow's time
+    #: change of the network's time label per thousandth of a flow's time
     unit: ClassVar[float] = 1.0
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    #: class labels that ``cond`` may hold, 0 for none
+    #: number of class labels that ``cond`` may hold, 0 for none
     classes: int = 0
-    #: the label that stands for "no label", where the network was trained with one
+    #: label that means "no label", if the network was trained with one
     null_label: int | None = None
 
     def __init__(self, network: Any) -> None:
-        """``network`` of the class that the adapter is for. ModelError for a configuration that it
-        cannot serve."""
+        """``network`` must be of the class that the adapter serves. Raises ModelError for an
+        unsupported configuration."""
         super().__init__()
         self.network, self.settings = network, network.config
         self.channels = int(self.settings["in_channels"])
@@ -61,32 +61,32 @@ class Adapter(nn.Module):
         if made not in (self.channels, 2 * self.channels):
             raise ModelError(
                 f"{type(network).__name__} of {self.channels} channels in and {made} out: "
-                "its input is more than the state (inpainting, "
-                "editing or depth), which no Denoiser is; take the pipeline with FewstepScheduler"
+                "its input is not the state alone (inpainting, "
+                "editing or depth), so it is not a Denoiser; use the pipeline with FewstepScheduler"
             )
 
     def shape(self, size: tuple[int, int] | None) -> tuple[int, ...] | None:
-        """Of a state whose height and width are ``size``, by default the configuration's; None
-        where neither says."""
+        """Shape of a state of height and width ``size``, by default the configuration's; None if
+        neither defines it."""
         size = size or pair(self.settings.get("sample_size"))
         return None if size is None else (self.channels, *size)
 
     def tokens(self, size: tuple[int, int]) -> int:
-        """How many tokens the network makes of a state of that size."""
+        """Number of tokens that the network makes of a state of that size."""
         patch = int(self.settings.get("patch_size") or 1)
         return (size[0] // patch) * (size[1] // patch)
 
     def levels(self, steps: int) -> list[float] | None:
-        """The sigmas that the network's pipeline hands its scheduler; None where it leaves them to
-        the scheduler."""
+        """Sigmas that the network's pipeline passes to its scheduler; None if the scheduler chooses
+        them."""
         return None
 
     def given(self, cond: Condition, batch: int) -> Given:
-        """``cond`` by the network's names. ConditionError for one that is missing or unknown,
-        ShapeError for another batch.
+        """Return ``cond`` as a mapping with the network's names.
 
-        A tensor stands for the only condition that the network must have, or can; None for no
-        condition.
+        A single tensor is taken as the only required condition, or the only possible one; None
+        means no condition. Raises ConditionError for a missing or unknown condition, ShapeError for
+        another batch size.
         """
         allowed = (*self.required, *self.optional)
         if isinstance(cond, Tensor):
@@ -107,25 +107,23 @@ class Adapter(nn.Module):
         missing = [name for name in self.required if name not in found]
         if missing:
             lacks = "cond=None" if cond is None else f"cond lacks {', '.join(missing)}"
-            raise ConditionError(
-                f"{lacks}, and {self.name} cannot run without: it takes {self.wanted}"
-            )
+            raise ConditionError(f"{lacks}, but {self.name} requires {self.wanted}")
         for name, value in found.items():
             if value.ndim == 0 or value.shape[0] != batch:
                 raise ShapeError(
                     f"condition {name!r} has shape {tuple(value.shape)}; its first dimension "
-                    f"is the batch, {batch}"
+                    f"must be the batch size {batch}"
                 )
         return found
 
     @property
     def name(self) -> str:
-        """The class of the network."""
+        """Class name of the network."""
         return type(self.network).__name__
 
     @property
     def wanted(self) -> str:
-        """The conditions in words."""
+        """The conditions that the network takes, in words."""
         optional = (
             f"{' and' * bool(self.required)} optionally {', '.join(self.optional)}"
             if self.optional
@@ -134,7 +132,7 @@ class Adapter(nn.Module):
         return f"{', '.join(self.required)}{optional}".strip() or "no condition"
 
     def forward(self, x: Tensor, label: Tensor, cond: Condition = None) -> Tensor:
-        """The network's answer, shaped and typed as ``x``."""
+        """Return the network's output in the shape and dtype of ``x``."""
         given, dtype = self.given(cond, x.shape[0]), self.network.dtype
         cast = {k: v.to(x.device, dtype if k in FLOATS else v.dtype) for k, v in given.items()}
         return self.ask(x.to(dtype), label, cast)[:, : self.channels].to(x.dtype)
@@ -145,15 +143,13 @@ class Adapter(nn.Module):
 
 
 class PlainUNet(Adapter):
-    """UNet2DModel: pixels, with class labels where ``num_class_embeds`` or ``class_embed_type``
-    says so."""
+    """UNet2DModel: pixels, with class labels if ``num_class_embeds`` or ``class_embed_type`` is
+    set."""
 
     def __init__(self, network: Any) -> None:
         super().__init__(network)
         if self.settings.get("time_embedding_type") == "fourier":
-            raise ModelError(
-                "time_embedding_type='fourier': a score network, whose scheduler is not known here"
-            )
+            raise ModelError("time_embedding_type='fourier': score networks are not supported")
         if network.class_embedding is not None:
             self.required = ("class_labels",)
             self.classes = (
@@ -171,7 +167,7 @@ class PlainUNet(Adapter):
 
 
 class TextUNet(Adapter):
-    """UNet2DConditionModel: Stable Diffusion 1 and 2; SDXL with its ``text_embeds`` and
+    """UNet2DConditionModel: Stable Diffusion 1 and 2, and SDXL with its ``text_embeds`` and
     ``time_ids``."""
 
     optional: tuple[str, ...] = ("encoder_attention_mask",)
@@ -204,8 +200,8 @@ class TextUNet(Adapter):
 
 
 class LabelTransformer(Adapter):
-    """DiTTransformer2DModel: class labels; without, the null class (one past the last) that it was
-    trained with."""
+    """DiTTransformer2DModel: class labels. Without labels it uses the null class that it was
+    trained with (one past the last class)."""
 
     optional: tuple[str, ...] = ("class_labels",)
 
@@ -223,7 +219,7 @@ class LabelTransformer(Adapter):
 
 
 class CaptionTransformer(Adapter):
-    """PixArtTransformer2DModel: encoded text, and sizes where the network takes them."""
+    """PixArtTransformer2DModel: encoded text, and image sizes if the network takes them."""
 
     required: tuple[str, ...] = ("encoder_hidden_states",)
     optional: tuple[str, ...] = ("encoder_attention_mask",)
@@ -247,7 +243,7 @@ class CaptionTransformer(Adapter):
 
 
 class JointTransformer(Adapter):
-    """SD3Transformer2DModel: the tokens of the text and their pooled vector."""
+    """SD3Transformer2DModel: text tokens and their pooled vector."""
 
     required: tuple[str, ...] = ("encoder_hidden_states", "pooled_projections")
 
@@ -258,10 +254,10 @@ class JointTransformer(Adapter):
 
 
 class PackedTransformer(Adapter):
-    """FluxTransformer2DModel: the state is the image's latents (B, C, H, W); tokens of 2 x 2
-    patches and their places are made here.
+    """FluxTransformer2DModel: the state is the image's latents (B, C, H, W); the adapter packs 2 x
+    2 patches into tokens and computes their positions.
 
-    Its time is the flow's own, in [0, 1]. A guidance-distilled network needs ``guidance`` (B,).
+    The time is the flow's own, in [0, 1]. A guidance-distilled network needs ``guidance`` (B,).
     """
 
     unit = 1e-3
@@ -271,14 +267,14 @@ class PackedTransformer(Adapter):
         super().__init__(network)
         if self.channels % 4:
             raise ModelError(
-                f"in_channels={self.channels}: tokens of 2 x 2 patches have a multiple of 4"
+                f"in_channels={self.channels}: must be a multiple of 4 (tokens are 2 x 2 patches)"
             )
         self.channels //= 4
         if self.settings.get("guidance_embeds"):
             self.required = (*self.required, "guidance")
 
     def tokens(self, size: tuple[int, int]) -> int:
-        """One for 2 x 2 latents."""
+        """One token per 2 x 2 latents."""
         return (size[0] // 2) * (size[1] // 2)
 
     def levels(self, steps: int) -> list[float]:
@@ -290,7 +286,7 @@ class PackedTransformer(Adapter):
         txt_ids, guidance)``."""
         if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % 2 or x.shape[3] % 2:
             raise ShapeError(
-                f"the state has shape {tuple(x.shape)}; wanted (batch, {self.channels}, "
+                f"the state has shape {tuple(x.shape)}; must be (batch, {self.channels}, "
                 "height, width), both even"
             )
         batch, channels, height, width = x.shape[0], self.channels, x.shape[2] // 2, x.shape[3] // 2
@@ -315,7 +311,7 @@ class PackedTransformer(Adapter):
 
 
 def pair(size: Any) -> tuple[int, int] | None:
-    """(height, width) from one number or two; None stays."""
+    """Return (height, width) from one or two numbers; None stays None."""
     if size is None:
         return None
     height, width = (size, size) if isinstance(size, int) else size

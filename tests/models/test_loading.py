@@ -94,7 +94,7 @@ def test_shapes_that_cannot_be_built_are_refused() -> None:
         UNetConfig(28, widths=(32, 32, 32, 32), blocks=(1, 1, 1, 1))
     with pytest.raises(ValueError, match="multiples of head"):
         UNetConfig(28, widths=(40, 64))
-    with pytest.raises(ValueError, match="one number of blocks"):
+    with pytest.raises(ValueError, match="one number of blocks per width"):
         UNetConfig(28, widths=(32, 64), blocks=(1,))
     with pytest.raises(ValueError, match="'width'"):
         UNetConfig.from_dict({"image_size": 28, "width": 3})
@@ -347,5 +347,5 @@ def test_weights_of_any_floating_point_kind_are_read(kind: torch.dtype, tmp_path
 
 @pytest.mark.parametrize("name", [None, 5, np.zeros(2), ["mnist"], b"mnist"])
 def test_what_is_no_name_is_named(name):
-    with pytest.raises(ModelError, match="mnist.* is wanted"):
+    with pytest.raises(ModelError, match="must be the name of a model .*mnist"):
         load(name)

@@ -9,7 +9,9 @@ import torch
 from laws import COUNT, check_law, normals
 
 import fewstep
-from fewstep.models import MeanReverted
+from fewstep.checks import ArgumentError
+from fewstep.models import BaseDenoiser, MeanReverted
+from fewstep.plans import PlanBuilder, PlanError
 from fewstep.schedules import DiscreteVP, Flow, MeanReverting, SubVP, VPCosine, VPLinear, grid
 
 
@@ -168,3 +170,33 @@ def test_bad_mean_reverting_models_are_refused():
         fewstep.sample(
             MeanReverted(inner, torch.zeros(3, 2), per_sample=True), "mr_ode", steps=2, n=4
         )
+
+
+def test_a_second_time_is_refused_before_any_call():
+    """A flow map of x as the inner model: neither its ``raws`` nor a plan gets to a call."""
+    calls = []
+
+    class FlowMap(BaseDenoiser):
+        schedule, prediction, shape, offset = PATH, "x0", (2,), None
+        two_times = True
+
+        def raws(self, x_in, t, cond=None, channels=("main",), to=None):
+            calls.append(to)
+            return (x_in,)
+
+        def coefficients(self, t, channel="main"):
+            return 0.0, (1.0,)
+
+    model = MeanReverted(FlowMap(), MU)
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match=r"to=0\.5: MeanReverted takes no second time"):
+        model.raws(x, 1.0, to=0.5)
+    nodes = [PATH.node(1.0), PATH.node(0.5)]
+    b = PlanBuilder(nodes, name="flow map")
+    s, e = b.start(nodes[0]), nodes[1].sigma / nodes[0].sigma
+    D = b.evaluate(s, nodes[0], "x0", to=nodes[1])
+    plan = b.finish(b.at(nodes[1], e * s + (nodes[1].alpha - e * nodes[0].alpha) * D))
+    with pytest.raises(PlanError, match="second time"):
+        fewstep.run(plan, model, x)
+    assert not calls
+    assert len(model.raws(x, 1.0)) == 2 and calls == [None]

@@ -479,9 +479,9 @@ def test_the_stem_makes_patches_white():
     [
         ({"kind": "white"}, "allowed are strided, whitened"),
         ({"widths": (8,)}, "then blocks"),
-        ({"widths": (7, 8)}, "even stem"),
+        ({"widths": (7, 8)}, "even number of channels"),
         ({"widths": (26, 8)}, "at most 24"),
-        ({"features": 9}, "the mean of the last block has 8"),
+        ({"features": 9}, "must be 8, the last of widths"),
         ({"image_size": 2}, "at least 3"),
     ],
 )

@@ -362,14 +362,14 @@ def test_conditions_are_checked_before_the_network_is_called():
     )
     x, counted = noise(2, 4, 8, 8), Counted(pipe)
     for cond, message in (
-        (None, "cond=None, and UNet2DConditionModel cannot run without"),
+        (None, "cond=None, but UNet2DConditionModel requires"),
         (TEXT, "cond lacks text_embeds, time_ids"),
         ({**TEXT, **POOLED, "text_embed": noise(2, 8)}, "did you mean 'text_embeds'"),
         (noise(2, 4, 16), "give a mapping"),
     ):
         with pytest.raises(ConditionError, match=message):
             fewstep.sample(den, "ddim", steps=2, x=x, cond=cond)
-    with pytest.raises(ShapeError, match="its first dimension is the batch, 2"):
+    with pytest.raises(ShapeError, match="its first dimension must be the batch size 2"):
         den(x, 5.0, {**TEXT, **POOLED, "text_embeds": noise(1, 8)})
     assert counted.calls == 0
     den.check_cond({**TEXT, **POOLED}, 2)
@@ -428,7 +428,7 @@ def test_damaged_and_foreign_folders(tmp_path):
     ):
         load(folder)
     save_file({"conv_in.bias": torch.zeros(8)}, weights)
-    with pytest.raises(ModelError, match=r"are no UNet2DModel's: .* is missing"):
+    with pytest.raises(ModelError, match=r"do not fit UNet2DModel: .* is missing"):
         load(folder)
     weights.write_bytes(good)
     config.write_text(json.dumps({**json.loads(text), "time_embedding_type": "fourier"}))
@@ -438,7 +438,7 @@ def test_damaged_and_foreign_folders(tmp_path):
     (folder / "model_index.json").write_text(
         json.dumps({"prior": ["diffusers", "PriorTransformer"]})
     )
-    with pytest.raises(ModelError, match="has prior; wanted"):
+    with pytest.raises(ModelError, match="has prior; it must have"):
         load(folder)
     with pytest.raises(ModelError, match="size=8"):
         load("mnist", size=8)
@@ -556,7 +556,7 @@ def test_generate_with_conditions_from_a_file(tmp_path, capsys):
     assert close(b, want)
     capsys.readouterr()
     for more, message in (
-        ([], "cond=None, and UNet2DConditionModel cannot run without"),
+        ([], "cond=None, but UNet2DConditionModel requires"),
         (["--cond", str(tmp_path / "wrong.safetensors")], "did you mean 'encoder_hidden_states'"),
         (["--cond", str(tmp_path / "short.safetensors")], "its rows are 1, or 3"),
         (["--cond", str(tmp_path / "none.safetensors")], "no readable safetensors file"),
