@@ -20,8 +20,8 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from ...checks import ArgumentError
 from ...plans.builder import Expression
+from ...plans.instructions import PlanError
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 
@@ -156,9 +156,9 @@ class LabelFrame(RhoFrame):
 
 
 def finite_time(node: Node) -> float:
-    """The time of ``node``; ArgumentError where it has none or an infinite one."""
+    """The time of ``node``. Raises PlanError if it has none or an infinite one."""
     if node.t is None or math.isinf(node.t):
-        raise ArgumentError(f"a step in t needs a finite time, node {node} has none")
+        raise PlanError(f"{node} has no finite time; a step in t needs one")
     return node.t
 
 

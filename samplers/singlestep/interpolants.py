@@ -31,7 +31,7 @@ from ...schedules.base import Schedule
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..registry import register
-from .frames import TimeFrame
+from .frames import TimeFrame, finite_time
 from .runge_kutta import rk_step
 from .tableau import TABLEAUS
 
@@ -44,13 +44,6 @@ SHAPES: dict[str, Callable[[float, float, float], float]] = {
     "decreasing": lambda c, r, sigma: 0.25 * (1.0 - c * math.cos(math.pi * r)) ** 2,
     "increasing_decreasing": lambda c, r, sigma: c * math.sin(math.pi * r) ** 2,
 }
-
-
-def clock(node: Node) -> float:
-    """The finite time of ``node``."""
-    if node.t is None or math.isinf(node.t):
-        raise PlanError(f"a step in t needs a finite time, node {node} has none")
-    return node.t
 
 
 def diffusion_of_tau(tau: float, s: Node, t: Node) -> float:
@@ -74,10 +67,9 @@ def drift(b: PlanBuilder, x: Expression, s: Node, w: float) -> Expression:
 
 def em_step(b: PlanBuilder, x: Expression, s: Node, t: Node, w: float) -> Expression:
     """Euler-Maruyama."""
-    y = x + (clock(t) - clock(s)) * drift(b, x, s, w)
-    return b.at(
-        t, y if w == 0.0 else y + math.sqrt(2.0 * w * (clock(s) - clock(t))) * b.noise(s, t)
-    )
+    h = finite_time(t) - finite_time(s)
+    y = x + h * drift(b, x, s, w)
+    return b.at(t, y if w == 0.0 else y + math.sqrt(-2.0 * w * h) * b.noise(s, t))
 
 
 def data_step(b: PlanBuilder, x: Expression, s: Node, t: Node) -> Expression:
@@ -117,9 +109,8 @@ class InterpolantSDE:
         """w at s, for the step to t."""
         if self.diffusion == "sbdm":
             return diffusion_of_tau(math.sqrt(self.scale), s, t)
-        return (
-            SHAPES[self.diffusion](self.scale, clock(s) / schedule.t_max, s.sigma) / schedule.t_max
-        )
+        fraction = finite_time(s) / schedule.t_max
+        return SHAPES[self.diffusion](self.scale, fraction, s.sigma) / schedule.t_max
 
 
 @register(
@@ -170,13 +161,14 @@ def interpolant_sde(b: PlanBuilder, grid: Grid, options: InterpolantSDE) -> Plan
 def _last(b: PlanBuilder, x: Expression, s: Node, t: Node, w: float, last: str) -> Expression:
     if last == "tweedie":
         return data_step(b, x, s, t)
-    return b.at(t, x + (clock(t) - clock(s)) * drift(b, x, s, w if last == "mean" else 0.0))
+    h = finite_time(t) - finite_time(s)
+    return b.at(t, x + h * drift(b, x, s, w if last == "mean" else 0.0))
 
 
 def _heun_step(
     b: PlanBuilder, x: Expression, s: Node, t: Node, w: float, w_end: float
 ) -> Expression:
-    h = clock(t) - clock(s)
+    h = finite_time(t) - finite_time(s)
     noisy = x if w == 0.0 else b.at(s, x + math.sqrt(-2.0 * w * h) * b.noise(s, t))
     first = drift(b, noisy, s, w)
     second = drift(b, b.at(t, noisy + h * first), t, w_end)

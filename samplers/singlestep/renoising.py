@@ -19,13 +19,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ...checks import ArgumentError, number
+from ...checks import number
 from ...plans.builder import Expression, PlanBuilder
 from ...plans.plan import Plan
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..option_names import option
 from ..registry import register
+from .frames import finite_time
 
 #: sigma_data of LCM's boundary scaling (latents of Stable Diffusion)
 SIGMA_DATA = 0.5
@@ -93,7 +94,7 @@ def boundary(options: LCM, node: Node) -> tuple[float, float]:
     """``(c_skip, c_out)`` of LCM's boundary scaling at ``node``."""
     if not options.timestep_scaling:
         return 0.0, 1.0
-    scaled = options.timestep_scaling * _time(node)
+    scaled = options.timestep_scaling * finite_time(node)
     total = scaled * scaled + SIGMA_DATA**2
     return SIGMA_DATA**2 / total, scaled / math.sqrt(total)
 
@@ -150,15 +151,7 @@ def below(grid: Grid, t: Node, gamma: float) -> Node:
     if t.sigma == 0.0 or gamma == 0.0:
         return t
     schedule = grid.schedule
-    time = (1.0 - gamma) * _time(t)
+    time = (1.0 - gamma) * finite_time(t)
     time = float(math.floor(time)) if schedule.t_zero == -1.0 else time
     node = grid.at_t(max(time, schedule.t_low))
     return node if node.rho < t.rho else t
-
-
-def _time(node: Node) -> float:
-    if node.t is None:
-        raise ArgumentError(
-            f"a level by its time: the node at alpha={node.alpha!r}, sigma={node.sigma!r} has none"
-        )
-    return node.t
