@@ -1,1 +1,2 @@
-"""Multistep samplers: one family a file."""
+"""Multistep samplers: methods that combine stored predictions of earlier steps. Each file holds one
+family."""

@@ -1,14 +1,14 @@
-"""Weights as other toolkits compute them, where they differ from the published method.
+"""Weight rules that reproduce other toolkits where those differ from the published methods.
 
-Three nodes, in place of the exact quadratic (second order instead of third). With weights ``w_j``
-on nodes at distances ``theta_j`` from s in units of the step, moment k is ``sum w_j theta_j^k``.
-Adding a multiple of the divided difference ``c_j = 1 / prod_{i != j} (theta_j - theta_i)`` changes
-moment 2 and leaves 0 and 1.
+Two rules replace the exact quadratic through three nodes, and have second order instead of third.
+For weights ``w_j`` on nodes at distances ``theta_j`` from s, in units of the step, moment k is
+``sum w_j theta_j^k``. Adding a multiple of the divided difference
+``c_j = 1 / prod_{i != j} (theta_j - theta_i)`` changes moment 2 and keeps moments 0 and 1.
 
-    HalvedDifference      DPM-Solver(++) 3M of every toolkit: half of the second difference
-    OneSidedDerivative    ER-SDE of the authors: a backward difference for the first derivative
+    HalvedDifference      DPM-Solver(++) 3M in all toolkits: half of the second difference
+    OneSidedDerivative    the authors' ER-SDE: backward difference for the first derivative
 
-``OneRowCorrector`` is UniPC's "varying coefficients" in the authors' code, ``MisplacedAdams``
+``OneRowCorrector`` is UniPC's "varying coefficients" in the authors' code. ``MisplacedAdams`` is
 iPNDM_v in diff-sampler and ComfyUI.
 """
 
@@ -32,18 +32,18 @@ from .weight_rules import Transfer
 
 @dataclass(frozen=True)
 class _ThreeNodes:
-    """``rule`` with other weights where three nodes are used."""
+    """Base of rules that change the weights of ``rule`` when three nodes are used."""
 
     rule: Rule
 
     @property
     def kind(self) -> str:
-        """That of ``rule``."""
+        """The kind of prediction of ``rule``."""
         return self.rule.kind
 
     @property
     def noisy(self) -> bool:
-        """That of ``rule``."""
+        """Whether ``rule`` draws noise."""
         return self.rule.noisy
 
     def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
@@ -52,17 +52,17 @@ class _ThreeNodes:
         return self.changed(w, s, t, nodes) if len(nodes) == 3 else w
 
     def changed(self, w: Weights, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
-        """The weights in place of ``w``, the exact ones of three nodes."""
+        """Return the weights that replace ``w``, the exact weights of three nodes."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class HalvedDifference(_ThreeNodes):
-    """The third-order multistep of every peer: its second difference is half of ``h^2 x''`` (order
-    2, see ``dpmpp_3m_compat``)."""
+    """Third-order multistep as all other toolkits implement it: the second difference is half of
+    ``h^2 x''``, which gives order 2 (see ``dpmpp_3m_compat``)."""
 
     def changed(self, w: Weights, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
-        """Half of moment 2."""
+        """Halve moment 2."""
         h = t.lam - s.lam
         if not math.isfinite(h):
             return w
@@ -73,12 +73,14 @@ class HalvedDifference(_ThreeNodes):
 
 @dataclass(frozen=True)
 class OneSidedDerivative(_ThreeNodes):
-    """ER-SDE of the authors: ``D + d (rho - rho_s) + d2/2 (rho - rho_s)^2`` with the backward
-    difference d for the derivative, which is ``d + d2/2 (rho_s - rho_1)`` (order 2). The nodes
-    begin at s."""
+    """ER-SDE as in the authors' code: ``D + d (rho - rho_s) + d2/2 (rho - rho_s)^2``.
+
+    The backward difference d stands for the derivative, which is ``d + d2/2 (rho_s - rho_1)``; this
+    gives order 2. ``nodes[0]`` must be s.
+    """
 
     def changed(self, w: Weights, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
-        """Moment 2 less the product of moment 1 with the distance to the node before."""
+        """Subtract from moment 2 the product of moment 1 and the distance to the previous node."""
         step = rho_gap(s, t)
         theta = [rho_gap(s, n) / step for n in nodes]
         first = sum([v * q for v, q in zip(w.values, theta, strict=True)])
@@ -86,7 +88,7 @@ class OneSidedDerivative(_ThreeNodes):
 
 
 def _shifted(w: Weights, theta: Sequence[float], amount: float) -> Weights:
-    """``w`` with ``amount`` times the second divided difference added."""
+    """Add ``amount`` times the second divided difference to the weights ``w``."""
     (a, b, c), (u, v, x) = theta, w.values
     first, second, third = (
         1.0 / ((a - b) * (a - c)),
@@ -98,21 +100,21 @@ def _shifted(w: Weights, theta: Sequence[float], amount: float) -> Weights:
 
 @dataclass(frozen=True)
 class OneRowCorrector:
-    """UniPC with varying coefficients as its code computes it (wl-zhao/UniPC,
-    ``multistep_uni_pc_vary_update``): exact predictor, another corrector.
+    """The ``vary_coeff`` corrector of UniPC as published in code; it differs from the paper.
 
-    With ``r_m = (lam_m - lam_s) / h`` of the past nodes and r_p = 1 of the new one,
+    The code is wl-zhao/UniPC, ``multistep_uni_pc_vary_update``; its predictor is exact. With
+    ``r_m = (lam_m - lam_s) / h`` of the past nodes and r_p = 1 of the new one,
     ``C_mk = r_m^(k-1) / k!`` and ``A = C^-1``, the derivatives ``h^k m^(k)`` are
-    ``sum_m A_km D_m / r_m`` with ``D_m = m_m - m_s``; the step adds ``scale z phi_(k+1)(z)`` times
-    each. The code leaves the last derivative out for the past nodes, and for the new one takes only
-    row p - 1 with the factor of row p, where p >= 2: first order. With p = 1 it is right.
+    ``sum_m A_km D_m / r_m`` with ``D_m = m_m - m_s``. The step adds ``scale z phi_(k+1)(z)`` times
+    each derivative. For p >= 2 the code omits the last derivative for the past nodes, and for the
+    new node uses only row p - 1 with the factor of row p: first order. For p = 1 it is exact.
     """
 
     kind: str = "x0"
     noisy = False
 
     def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
-        """See ``recurrence.Rule``; a corrector's nodes are t, s and the past ones."""
+        """See ``recurrence.Rule``. A corrector's nodes are t, s and the past ones."""
         exact = weights(s, t, nodes, self.kind)
         h, p = lam_gap(s, t), len(nodes) - 1
         if nodes[0] != t or p < 2 or not math.isfinite(h):
@@ -134,20 +136,22 @@ class OneRowCorrector:
 
 @dataclass(frozen=True)
 class MisplacedAdams(Transfer):
-    """iPNDM_v of zju-pi/diff-sampler and ComfyUI: variable-step Adams-Bashforth whose orders 3 and
-    4 contain mistakes."""
+    """iPNDM_v of zju-pi/diff-sampler and ComfyUI: variable-step Adams-Bashforth with errors in the
+    formulas of orders 3 and 4."""
 
     def coefficients(self, s: Node, t: Node, nodes: Sequence[Node]) -> Sequence[float]:
-        """Those of the code, for the last steps in rho."""
+        """Coefficients of that code for the most recent steps in rho."""
         rhos = [t.rho, *(node.rho for node in nodes)]
         return misplaced_adams([p - q for p, q in pairwise(rhos)])
 
 
 def misplaced_adams(h: Sequence[float]) -> tuple[float, ...]:
-    """Coefficients for the steps ``h`` (newest first): of
-    ``h[0] (e_0 + w_1 d_1 + w_2 d_2 + w_3 d_3)`` with the divided differences d_k scaled by h_1 h_2
-    ..., w_1 is right, w_2 has its bracket misplaced and w_3 a wrong sign; d_3 ends on the wrong
-    ratio."""
+    """Coefficients of diff-sampler's iPNDM_v for the steps ``h`` (newest first).
+
+    The step is ``h[0] (e_0 + w_1 d_1 + w_2 d_2 + w_3 d_3)`` with the divided differences d_k scaled
+    by h_1 h_2 .... w_1 is correct, w_2 has a misplaced bracket, w_3 has a wrong sign, and d_3 ends
+    with a wrong ratio.
+    """
     if len(h) == 1:
         return (1.0,)
     first = 0.5 * h[0] / h[1]

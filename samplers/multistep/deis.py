@@ -1,8 +1,8 @@
 """DEIS: exponential integrators on noise predictions (Zhang & Chen 2022, arXiv 2204.13902, eqs.
 14-17).
 
-t-AB and rho-AB are multisteps that interpolate eps in t or rho; rho-RK is Runge-Kutta on dy/drho =
-eps. ``order`` counts nodes (the paper counts the extra ones: its r is order - 1).
+t-AB and rho-AB are multistep methods that interpolate eps in t or rho; rho-RK is Runge-Kutta on
+dy/drho = eps. ``order`` counts all nodes (the paper's r counts the additional ones: r = order - 1).
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from ..singlestep.tableau import TABLEAUS
 from .recurrence import Step, multistep
 from .weight_rules import Interpolation
 
-#: variant -> interpolation variable; ``logrho`` is what diffusers calls DEIS
+#: variant -> interpolation variable; ``logrho`` is DEIS in diffusers
 VARIABLES = {"tab": "t", "rhoab": "rho", "logrho": "lam"}
 
 
 @dataclass(frozen=True)
 class DEIS:
-    """``variant``: tab, rhoab, logrho (multisteps of ``order`` nodes) or rhork (``rk`` names the
-    tableau)."""
+    """Options of DEIS.
+
+    ``variant``: tab, rhoab or logrho (multistep methods with ``order`` nodes), or rhork
+    (Runge-Kutta with the tableau named by ``rk``).
+    """
 
     variant: str = "tab"
     order: int = 3
@@ -72,7 +75,8 @@ def _order(options: DEIS) -> int:
     ),
 )
 def deis(b: PlanBuilder, grid: Grid, options: DEIS) -> Plan:
-    """DEIS: noise-form multistep in t or rho with exact integrals, or Runge-Kutta in rho."""
+    """DEIS: multistep on noise predictions in t or rho with exact integrals, or Runge-Kutta in
+    rho."""
     if options.variant == "rhork":
         return runge_kutta(b, grid, TABLEAUS[options.rk], RhoFrame(grid))
     rule = Interpolation("eps", VARIABLES[options.variant], t_of_lam=grid.schedule.t_of_lam)

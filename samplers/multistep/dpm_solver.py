@@ -20,9 +20,9 @@ from .weight_rules import Interpolation
 class DPMMultistep:
     """Options of DPM-Solver multistep.
 
-    ``correction``: of a step with two predictions, ``midpoint`` (the default everywhere) or
-    ``exact`` (taylor; heun in k-diffusion and diffusers). ``lower_order_final``: fewer predictions
-    in the last steps.
+    ``correction``: weights of a step with two predictions, ``midpoint`` (the default in all
+    toolkits) or ``exact`` (called taylor, and heun in k-diffusion and diffusers).
+    ``lower_order_final``: use fewer predictions in the last steps.
     """
 
     correction: str = option("midpoint", also=("solver_type",), words=CORRECTIONS)
@@ -35,8 +35,8 @@ class DPMMultistep:
     def multistep(
         self, b: PlanBuilder, grid: Grid, order: int, kind: str = "x0", *, halved: bool = False
     ) -> Plan:
-        """The plan with ``order`` past predictions of ``kind``; ``halved``: the second difference
-        of three as the peers compute it."""
+        """Build the plan with ``order`` past predictions of ``kind``. ``halved``: compute the
+        second difference of three predictions as other toolkits do."""
         rule: Rule = Interpolation(kind, correction=self.correction)
         rule = HalvedDifference(rule) if halved else rule
         return multistep(b, grid, Step(rule, order), lower_order_final=self.lower_order_final)
@@ -44,8 +44,8 @@ class DPMMultistep:
 
 @dataclass(frozen=True)
 class NoiseForm3(DPMMultistep):
-    """As ``DPMMultistep``. ``third``: the second difference, ``exact`` or ``halved`` (as diffusers
-    computes it: second order)."""
+    """Options of ``DPMMultistep`` and ``third``: the second difference, ``exact`` or ``halved`` (as
+    in diffusers; second order)."""
 
     third: str = "exact"
 
@@ -59,7 +59,7 @@ _EXACT = ({"correction": "exact"},)
 
 @register("dpmpp_2m", order=2, source="Lu et al. 2022, arXiv 2211.01095, Alg. 2", variants=_EXACT)
 def dpmpp_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
-    """DPM-Solver++ 2M: two data predictions, one evaluation a step."""
+    """DPM-Solver++ 2M: two data predictions, one evaluation per step."""
     return options.multistep(b, grid, 2)
 
 
@@ -75,8 +75,8 @@ def dpmpp_3m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
 
 @register("dpmpp_3m_compat", order=2, source="DPM-Solver reference code and its descendants")
 def dpmpp_3m_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
-    """DPM-Solver++ 3M as diffusers and k-diffusion compute it: half of the second difference, hence
-    second order."""
+    """DPM-Solver++ 3M as in diffusers and k-diffusion: half of the second difference, hence second
+    order."""
     return options.multistep(b, grid, 3, halved=True)
 
 
@@ -98,5 +98,5 @@ def dpm_solver_2m(b: PlanBuilder, grid: Grid, options: DPMMultistep) -> Plan:
     variants=({"third": "halved"},),
 )
 def dpm_solver_3m(b: PlanBuilder, grid: Grid, options: NoiseForm3) -> Plan:
-    """DPM-Solver 3M: three noise predictions, true third order unless ``third="halved"``."""
+    """DPM-Solver 3M: three noise predictions; third order, or second with ``third="halved"``."""
     return options.multistep(b, grid, 3, "eps", halved=options.third == "halved")

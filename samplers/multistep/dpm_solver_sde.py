@@ -1,9 +1,9 @@
 """SDE-DPM-Solver and SDE-DPM-Solver++ multistep: presets of ``multistep`` with noise (Lu et al.
 2022, arXiv 2211.01095, app. B).
 
-The data form has noise of standard deviation ``sigma_t sqrt(1 - e^{-2 tau^2 h})``, the noise form
-``tau sigma_t sqrt(e^{2h} - 1)``, which grows without bound with the step: its states have the right
-signal, and a noise norm that is right only as h -> 0.
+The noise has standard deviation ``sigma_t sqrt(1 - e^{-2 tau^2 h})`` in the data form and
+``tau sigma_t sqrt(e^{2h} - 1)`` in the noise form. The latter grows without bound with the step:
+states have the correct signal, but their total noise is correct only as h -> 0.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .weight_rules import Interpolation
 
 
 def tau_of_eta(eta: float) -> float:
-    """tau of k-diffusion's eta, ``sqrt(eta)``."""
+    """Convert k-diffusion's eta to tau = ``sqrt(eta)``."""
     return math.sqrt(number("eta", eta, 0.0, 10.0))
 
 
 @dataclass(frozen=True)
 class DPMMultistepSDE(DPMMultistep):
-    """``tau``: diffusion strength (k-diffusion's eta is its square); ``s_noise`` scales the
-    noise."""
+    """Options of ``DPMMultistep``, and ``tau``: diffusion strength (k-diffusion's eta is its
+    square); ``s_noise``: factor on the noise."""
 
     tau: float = option(1.0, also={"eta": tau_of_eta})
     s_noise: float = 1.0
@@ -44,7 +44,10 @@ class DPMMultistepSDE(DPMMultistep):
 
 @dataclass(frozen=True)
 class DPMMultistep3SDE:
-    """``tau``, ``s_noise``: as for ``dpmpp_2m_sde``; steps with two predictions are exact."""
+    """Options of SDE-DPM-Solver++ 3M.
+
+    ``tau``, ``s_noise``: as for ``dpmpp_2m_sde``. Steps with two predictions use exact weights.
+    """
 
     tau: float = option(1.0, also={"eta": tau_of_eta})
     s_noise: float = 1.0
@@ -56,8 +59,8 @@ class DPMMultistep3SDE:
         flag("lower_order_final", self.lower_order_final)
 
     def multistep(self, b: PlanBuilder, grid: Grid, *, halved: bool = False) -> Plan:
-        """The plan with three past predictions; ``halved``: their second difference as the peers
-        compute it."""
+        """Build the plan with three past predictions. ``halved``: compute their second difference
+        as other toolkits do."""
         rule: Rule = Interpolation(tau=self.tau)
         step = Step(HalvedDifference(rule) if halved else rule, 3, s_noise=self.s_noise)
         return multistep(b, grid, step, lower_order_final=self.lower_order_final)
@@ -65,7 +68,8 @@ class DPMMultistep3SDE:
 
 @dataclass(frozen=True)
 class NoiseFormSDE1:
-    """``tau``: diffusion strength, 1 for the reversed forward SDE; ``s_noise`` scales the noise."""
+    """Options. ``tau``: diffusion strength, 1 for the reversed forward SDE; ``s_noise``: factor on
+    the noise."""
 
     tau: float = 1.0
     s_noise: float = 1.0
@@ -77,7 +81,8 @@ class NoiseFormSDE1:
 
 @dataclass(frozen=True)
 class NoiseFormSDE2(DPMMultistep):
-    """``tau``: diffusion strength, 1 for the reversed forward SDE; ``s_noise`` scales the noise."""
+    """Options. ``tau``: diffusion strength, 1 for the reversed forward SDE; ``s_noise``: factor on
+    the noise."""
 
     tau: float = 1.0
     s_noise: float = 1.0
@@ -111,8 +116,8 @@ def dpmpp_2m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistepSDE) -> Plan:
     variants=({"eta": 0.5}, {"eta": 0.0}),
 )
 def dpmpp_3m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
-    """SDE-DPM-Solver++ 3M: the exact quadratic through three data predictions; weak order 2, third
-    order at tau = 0."""
+    """SDE-DPM-Solver++ 3M: the exact quadratic through three data predictions; weak order 2, or
+    third order at tau = 0."""
     return options.multistep(b, grid)
 
 
@@ -125,7 +130,7 @@ def dpmpp_3m_sde(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
     variants=({"eta": 0.5}, {"eta": 0.0}),
 )
 def dpmpp_3m_sde_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -> Plan:
-    """SDE-DPM-Solver++ 3M as k-diffusion computes it: half of the second difference."""
+    """SDE-DPM-Solver++ 3M as in k-diffusion: half of the second difference."""
     return options.multistep(b, grid, halved=True)
 
 
@@ -138,7 +143,7 @@ def dpmpp_3m_sde_compat(b: PlanBuilder, grid: Grid, options: DPMMultistep3SDE) -
     variants=({"tau": 0.5},),
 )
 def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan:
-    """SDE-DPM-Solver-1: the reverse SDE with one noise prediction; its noise grows as e^h, so it
+    """SDE-DPM-Solver-1: the reverse SDE with one noise prediction. Its noise grows as e^h, so it
     needs short steps."""
     rule = Interpolation("eps", tau=options.tau)
     return multistep(b, grid, Step(rule, 1, s_noise=options.s_noise))
@@ -153,7 +158,7 @@ def sde_dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoiseFormSDE1) -> Plan
     variants=({"correction": "exact"}, {"tau": 0.5}),
 )
 def sde_dpm_solver_2m(b: PlanBuilder, grid: Grid, options: NoiseFormSDE2) -> Plan:
-    """SDE-DPM-Solver 2M: the reverse SDE with two noise predictions; its noise grows as e^h, so it
+    """SDE-DPM-Solver 2M: the reverse SDE with two noise predictions. Its noise grows as e^h, so it
     needs short steps."""
     rule = Interpolation("eps", tau=options.tau, correction=options.correction)
     step = Step(rule, 2, s_noise=options.s_noise)

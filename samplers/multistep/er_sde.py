@@ -1,10 +1,10 @@
-"""ER-SDE-Solver: multistep on the extended reverse-time SDE, whose strength is a function of the
-noise level (arXiv 2309.06169).
+"""ER-SDE-Solver: multistep on the extended reverse-time SDE, whose diffusion strength depends on
+the noise level (arXiv 2309.06169).
 
-The weights are those of ``plans.noise_scale``: the interpolant through the last data predictions in
-rho, integrated against the kernel of the noise scale Phi. The authors' third order takes a
-one-sided difference for the first derivative and is of second order; the interpolant here is of
-third.
+The weights are those of ``plans.weights.noise_scale``: the polynomial in rho through the last data
+predictions, integrated against the kernel of the noise scale Phi. The authors' third-order formula
+uses a one-sided difference for the first derivative and has only second order; the polynomial used
+here has third order.
 """
 
 from __future__ import annotations
@@ -29,11 +29,18 @@ from .weight_rules import ExtendedSDE
 
 @dataclass(frozen=True)
 class ERSDE:
-    """``order`` 1-3 past data predictions. ``diffusion``: the noise scale Phi(rho),
+    """Options of ER-SDE-Solver.
 
-    ode rho; sde rho^2; sde_1 rho (e^{-1/rho} + 10); sde_2 rho^1.5; sde_3 rho^2.5; sde_4 rho^0.9
-    log10(1 + 100 rho^1.5); sde_5 rho (e^{rho^0.3} + 10), the authors' default. ``s_noise`` scales
-    the noise.
+    ``order``: number of past data predictions, 1 to 3. ``s_noise``: factor on the noise.
+    ``diffusion``: the noise scale Phi(rho),
+
+        ode      rho
+        sde      rho^2
+        sde_1    rho (e^{-1/rho} + 10)
+        sde_2    rho^1.5
+        sde_3    rho^2.5
+        sde_4    rho^0.9 log10(1 + 100 rho^1.5)
+        sde_5    rho (e^{rho^0.3} + 10), the authors' default
     """
 
     order: int = 3
@@ -48,20 +55,20 @@ class ERSDE:
         flag("lower_order_final", self.lower_order_final)
 
     def multistep(self, b: PlanBuilder, grid: Grid, *, one_sided: bool = False) -> Plan:
-        """The plan; ``one_sided``: three predictions as the authors' code weighs them."""
+        """Build the plan. ``one_sided``: weight three predictions as the authors' code does."""
         rule: Rule = ExtendedSDE(NOISE_SCALES[self.diffusion])
         rule = OneSidedDerivative(rule) if one_sided else rule
         step = Step(rule, self.order, s_noise=self.s_noise)
         return multistep(b, grid, step, lower_order_final=self.lower_order_final)
 
     def tau_at(self, rho: float) -> float:
-        """The diffusion strength at noise-to-signal ratio ``rho``,
+        """Diffusion strength at noise-to-signal ratio ``rho``,
         ``tau^2 = d log Phi / d log rho - 1``."""
         return math.sqrt(float(NOISE_SCALES[self.diffusion].excess(np.float64(rho))))
 
     def decay(self, lam: Any, end: float) -> Any:
-        """``int (1 + tau^2) dlam`` from half log-SNRs ``lam`` to ``end``, for the order walk: the
-        strength is not constant."""
+        """Integral ``int (1 + tau^2) dlam`` from half log-SNRs ``lam`` to ``end``.
+        ``eval.certificates`` uses it in place of tau, because the strength is not constant."""
         log_g = NOISE_SCALES[self.diffusion].log_g
         return (
             end
@@ -98,6 +105,6 @@ def er_sde(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
     variants=({"diffusion": "ode"}, {"diffusion": "sde"}),
 )
 def er_sde_compat(b: PlanBuilder, grid: Grid, options: ERSDE) -> Plan:
-    """ER-SDE-Solver with the authors' third order (second order in fact), with exact integrals for
-    their sums over 100 points."""
+    """ER-SDE-Solver with the authors' third-order formula (actual order 2); integrals are exact
+    where the authors sum over 100 points."""
     return options.multistep(b, grid, one_sided=True)

@@ -1,11 +1,11 @@
-"""Exponential Adams methods with a choice for each step: the space of solver search (Liu et al.
-2023, arXiv 2312.07243, USF).
+"""Exponential Adams methods with options per step: the search space of Liu et al. 2023 (arXiv
+2312.07243, USF).
 
 A step from s to t interpolates the last p predictions, as x0, eps, v or velocity, in lam, rho or t
 (v also in the angle of the path) and integrates the exact kernel (``plans.weights``). A corrector
-redoes it with the new prediction among the nodes. Each option is one value, or a tuple with one a
-step. One network call gives all kinds that later steps need. Some named methods, with their
-``lower_order_final``:
+repeats the step with the new prediction among the nodes. Each option is one value for all steps, or
+a tuple with one entry per step. One network call provides all kinds that later steps need. Special
+cases, with their own ``lower_order_final``:
 
     ddim               order=1
     dpmpp_2m           order=2, correction="midpoint"; correction="exact" is res_2m
@@ -37,7 +37,7 @@ CORRECTORS = ("none", "pseudo", "implicit")
 
 
 class StepOptions(NamedTuple):
-    """The options of one step, see ``ExponentialAdams``."""
+    """Options of one step; see ``ExponentialAdams`` for their meaning."""
 
     order: int
     kind: str
@@ -46,7 +46,7 @@ class StepOptions(NamedTuple):
     correction: str
 
     def step(self, t_of_lam: Map) -> Step:
-        """The step that they describe."""
+        """Build the ``Step`` that these options describe."""
         return Step(
             Interpolation(self.kind, self.variable, 0.0, self.correction, t_of_lam),
             self.order,
@@ -57,17 +57,17 @@ class StepOptions(NamedTuple):
 
 @dataclass(frozen=True)
 class ExponentialAdams:
-    """A value for all steps, or a tuple with one a step of the grid (the step out of alpha = 0
-    ignores its entry).
+    """Options of ``exponential_adams``: each is one value for all steps, or a tuple with one entry
+    per step of the grid (the step from alpha = 0 ignores its entry).
 
     Attributes:
-        order: past nodes, 1 to 6 (fewer where there are not as many yet).
-        kind: what is interpolated: x0, eps, v or velocity.
-        variable: in what: lam, rho or t (a velocity always in t), or angle (v only).
-        corrector: none; pseudo, redo the step with the prediction made at its end, which is kept;
-            implicit, evaluate again after it.
-        correction: with two nodes in lam: exact, midpoint, bh1 or linear (see ``weight_rules``).
-        lower_order_final: at most as many nodes as there are steps left.
+        order: number of past nodes, 1 to 6 (fewer in the first steps).
+        kind: kind of prediction that is interpolated: x0, eps, v or velocity.
+        variable: interpolation variable: lam, rho or t (velocity: t only), or angle (v only).
+        corrector: ``none``; ``pseudo``: repeat the step with the prediction made at its end, which
+            is kept; ``implicit``: also evaluate the network at the corrected state.
+        correction: weights of two nodes in lam: exact, midpoint, bh1 or linear (``weight_rules``).
+        lower_order_final: use at most as many nodes as there are steps left.
     """
 
     order: int | tuple[int, ...] = 3
@@ -87,17 +87,17 @@ class ExponentialAdams:
                 object.__setattr__(self, name, tuple(value))
         for name in fields:
             if getattr(self, name) == ():
-                raise ArgumentError(f"{name}=(): must have one entry a step")
+                raise ArgumentError(f"{name}=(): must have one entry per step")
         lengths = {
             name: len(value) for name in fields if isinstance(value := getattr(self, name), tuple)
         }
         if len(set(lengths.values())) > 1:
-            raise ArgumentError(f"tuples of different lengths, one entry a step each: {lengths}")
+            raise ArgumentError(f"tuples must all have one entry per step, got lengths {lengths}")
         for c in self.choices(next(iter(lengths.values()), 1)):
             _check(c)
 
     def choices(self, steps: int) -> list[StepOptions]:
-        """One choice a step; ValueError where a tuple has another length."""
+        """Return the options of each step. Raises ArgumentError if a tuple has another length."""
         columns = [self._column(name, steps) for name in StepOptions._fields]
         return [StepOptions(*row) for row in zip(*columns, strict=True)]
 
@@ -111,7 +111,7 @@ class ExponentialAdams:
 
     @property
     def declared(self) -> int:
-        """The smallest order of a step: its nodes, one more with a corrector."""
+        """Lowest order of a step: its number of nodes, plus one with a corrector."""
         steps = max(
             (len(v) for name in StepOptions._fields if isinstance(v := getattr(self, name), tuple)),
             default=1,
@@ -128,12 +128,12 @@ def _check(c: StepOptions) -> None:
     if c.corrector != "none":
         integer("order (with a corrector)", c.order, 1, MAX_NODES - 1)
     if c.kind == "velocity" and c.variable != "t":
-        raise ArgumentError(f"variable={c.variable!r}: a velocity is interpolated in t")
+        raise ArgumentError(f"variable={c.variable!r}: must be 't' with kind='velocity'")
     if c.variable == "angle" and c.kind != "v":
-        raise ArgumentError(f"variable='angle' goes with kind='v', got kind={c.kind!r}")
+        raise ArgumentError(f"variable='angle': kind must be 'v', got kind={c.kind!r}")
     if c.correction != "exact" and (c.variable != "lam" or c.kind == "v"):
         raise ArgumentError(
-            f"correction={c.correction!r} is one of two nodes in lam, on x0 or eps; got "
+            f"correction={c.correction!r} requires variable='lam' and kind x0 or eps, got "
             f"variable={c.variable!r}, kind={c.kind!r}"
         )
 
@@ -159,9 +159,9 @@ def _check(c: StepOptions) -> None:
     ),
 )
 def exponential_adams(b: PlanBuilder, grid: Grid, options: ExponentialAdams) -> Plan:
-    """Exponential Adams of any order in lam, rho, t or the angle on x0, eps, v or velocities, with
-    a choice for each step."""
-    before = len(b.nodes) - len(grid)  # steps made already: the one out of alpha = 0
+    """Exponential Adams of any order in lam, rho, t or the angle, on x0, eps, v or velocity, with
+    options per step."""
+    before = len(b.nodes) - len(grid)  # 1 if the step from alpha = 0 is already made
     choices = options.choices(grid.steps + before)[before:]
     steps = [c.step(grid.schedule.t_of_lam) for c in choices]
     return multistep(b, grid, steps, lower_order_final=options.lower_order_final)
@@ -169,7 +169,7 @@ def exponential_adams(b: PlanBuilder, grid: Grid, options: ExponentialAdams) -> 
 
 @dataclass(frozen=True)
 class FlowAdams:
-    """``order``: number of past velocities, 1 to 6."""
+    """Options. ``order``: number of past velocities, 1 to 6."""
 
     order: int = 2
     lower_order_final: bool = False
@@ -190,6 +190,6 @@ class FlowAdams:
     variants=tuple({"order": p} for p in (1, 3, 4)),
 )
 def flow_adams(b: PlanBuilder, grid: Grid, options: FlowAdams) -> Plan:
-    """Adams-Bashforth in t on the velocity, for any steps: one evaluation a step."""
+    """Adams-Bashforth in t on the velocity, for steps of any length: one evaluation per step."""
     step = Step(Interpolation("velocity", "t"), options.order)
     return multistep(b, grid, step, lower_order_final=options.lower_order_final)

@@ -1,5 +1,5 @@
-"""LMS: Adams-Bashforth in rho on noise predictions, with the exact integrals of the steps
-themselves (Katherine Crowson, k-diffusion)."""
+"""LMS: Adams-Bashforth in rho on noise predictions, with exact integrals for the actual steps
+(Katherine Crowson, k-diffusion)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from .weight_rules import Interpolation
 
 @dataclass(frozen=True)
 class LMS:
-    """``order``: number of past nodes, 1 to 32; above 6 the weights grow fast and the method is of
-    use to reproduce other programs only."""
+    """Options of LMS.
+
+    ``order``: number of past nodes, 1 to 32. Above 6 the weights grow fast; such orders are only
+    useful to reproduce other programs.
+    """
 
     order: int = 4
     lower_order_final: bool = False

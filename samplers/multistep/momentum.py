@@ -1,9 +1,9 @@
-"""Momentum: steps whose slope is a running mean, which widens the region of stability at few steps
-and strong guidance (Wizadwongsa et al. 2023, arXiv 2307.11118), and gradient estimation, which goes
-the other way (Permenter & Yuan 2023, arXiv 2306.04848).
+"""Momentum samplers: steps whose slope is a running mean of predictions.
 
-All steps are ``y += (rho_t - rho_s) slope`` in ``y = x / alpha`` with eps as the slope, or the
-one-node x0 step.
+Heavy-ball methods widen the region of stability, for few steps and strong guidance (Wizadwongsa et
+al. 2023, arXiv 2307.11118). Gradient estimation extrapolates instead of averaging (Permenter & Yuan
+2023, arXiv 2306.04848). All steps are ``y += (rho_t - rho_s) slope`` in ``y = x / alpha`` with eps
+as the slope, or the one-node x0 step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .pndm import transfer
 from .recurrence import Step, multistep
 from .weight_rules import Transfer
 
-#: Adams-Bashforth in backward differences, ``int_0^1 (-1)^j binom(-theta, j) dtheta``
+#: coefficients of Adams-Bashforth in backward differences, ``int_0^1 (-1)^j binom(-theta, j) dtheta``
 _GAMMA = (1.0, 1 / 2, 5 / 12, 3 / 8, 251 / 720)
 
 
@@ -32,8 +32,8 @@ def damped_adams(k: int, beta: float) -> tuple[float, ...]:
     newest first, divided by beta.
 
     With the backward difference D, ``eps = (1 + (1 - beta)/beta D) v``, so the Adams series
-    ``sum_j gamma_j D^j`` on eps is ``sum_j (gamma_j + (1 - beta)/beta gamma_{j-1}) D^j`` on v, cut
-    after k terms (arXiv 2307.11118, eq. 12).
+    ``sum_j gamma_j D^j`` on eps is ``sum_j (gamma_j + (1 - beta)/beta gamma_{j-1}) D^j`` on v,
+    truncated after k terms (arXiv 2307.11118, eq. 12).
     """
     if beta == 1.0:
         return adams(k)
@@ -46,7 +46,7 @@ def damped_adams(k: int, beta: float) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class DampedAdams(Transfer):
-    """The weights of GHVB on stored running means."""
+    """Weight rule of GHVB on stored running means."""
 
     beta: float = 1.0
 
@@ -57,7 +57,8 @@ class DampedAdams(Transfer):
 
 @dataclass(frozen=True)
 class Extrapolation(Transfer):
-    """``gamma e_0 + (1 - gamma) e_1``; ``e_0`` in the first step and in one to sigma = 0."""
+    """Weight rule ``gamma e_0 + (1 - gamma) e_1``; only ``e_0`` in the first step and in a step to
+    sigma = 0."""
 
     gamma: float = 2.0
 
@@ -70,8 +71,11 @@ class Extrapolation(Transfer):
 
 @dataclass(frozen=True)
 class GHVB:
-    """``order`` r = k - 1 + beta: 1.8 is k = 2 nodes with beta = 0.8; whole numbers are plain
-    Adams-Bashforth (iPNDM)."""
+    """Options of GHVB.
+
+    ``order``: r = k - 1 + beta; for example 1.8 means k = 2 nodes and beta = 0.8. Integers give
+    plain Adams-Bashforth (iPNDM).
+    """
 
     order: float = 1.8
 
@@ -79,25 +83,28 @@ class GHVB:
         number("order", self.order, 0.05, 5.0)
         if self.beta < 0.05:
             raise ArgumentError(
-                f"order={self.order!r}: beta={self.beta:.3g}, the part above a whole number, "
+                f"order={self.order!r}: the fractional part beta={self.beta:.3g} "
                 "must be at least 0.05"
             )
 
     @property
     def nodes(self) -> int:
-        """k, the number of running means that a step uses."""
+        """Number k of running means that a step uses."""
         return math.ceil(self.order)
 
     @property
     def beta(self) -> float:
-        """The share of the new prediction in the running mean."""
+        """Weight of the new prediction in the running mean."""
         return self.order - (self.nodes - 1)
 
 
 @dataclass(frozen=True)
 class HeavyBall:
-    """``beta``: share of the new slope; ``nesterov``: use the mean one step ahead; ``base``: ipndm
-    (``order`` nodes) or dpmpp_2m."""
+    """Options of ``heavy_ball``.
+
+    ``beta``: weight of the new slope in the mean; ``nesterov``: use the mean one step ahead;
+    ``base``: ipndm (with ``order`` nodes) or dpmpp_2m.
+    """
 
     beta: float = 0.8
     base: str = "ipndm"
@@ -113,8 +120,11 @@ class HeavyBall:
 
 @dataclass(frozen=True)
 class GradientEstimation:
-    """``gamma``: the slope is ``gamma eps_i + (1 - gamma) eps_{i-1}``; 1 is Euler, 1.5
-    Adams-Bashforth of equal steps."""
+    """Options of gradient estimation.
+
+    ``gamma``: the slope is ``gamma eps_i + (1 - gamma) eps_{i-1}``; 1 is Euler, 1.5 is two-step
+    Adams-Bashforth for equal steps.
+    """
 
     gamma: float = 2.0
 
@@ -129,8 +139,8 @@ class GradientEstimation:
     variants=tuple({"order": r} for r in (0.8, 2.0, 2.5, 3.8, 4.5)),
 )
 def ghvb(b: PlanBuilder, grid: Grid, options: GHVB) -> Plan:
-    """Generalised heavy ball: Adams-Bashforth on a running mean of the noise predictions; of order
-    k on equal steps in rho, else 2."""
+    """Generalised heavy ball: Adams-Bashforth on a running mean of the noise predictions; order k
+    for equal steps in rho, else 2."""
     return multistep(
         b,
         grid,
@@ -141,7 +151,7 @@ def ghvb(b: PlanBuilder, grid: Grid, options: GHVB) -> Plan:
 
 
 def _mean(b: PlanBuilder, before: Expression | None, new: Expression, beta: float) -> Expression:
-    """``(1 - beta) before + beta new``; the first one is ``new`` itself."""
+    """Running mean ``(1 - beta) before + beta new``; the first value is ``new``."""
     return new if before is None or beta == 1.0 else b.value((1.0 - beta) * before + beta * new)
 
 
@@ -165,7 +175,8 @@ def heavy_ball(b: PlanBuilder, grid: Grid, options: HeavyBall) -> Plan:
     """Heavy-ball momentum on the slope of iPNDM (PLMS) or on the data prediction of DPM-Solver++
     2M; first order for beta < 1.
 
-    A step to sigma = 0 has no momentum: a mean over earlier data predictions is no sample.
+    A step to sigma = 0 uses no momentum, because a mean over earlier data predictions is not a
+    sample.
     """
     x = b.start(grid[0])
     history: list[Expression] = []
@@ -200,8 +211,8 @@ def heavy_ball(b: PlanBuilder, grid: Grid, options: HeavyBall) -> Plan:
 
 
 def _half_difference(history: list[Expression], ratio: float, last: bool) -> Expression:
-    """``m_0 + (h / 2 h_before) (m_0 - m_1)``: what DPM-Solver++ 2M weighs; the newest alone in the
-    first step and in one to sigma = 0."""
+    """Data prediction that DPM-Solver++ 2M uses, ``m_0 + (h / 2 h_before) (m_0 - m_1)``; only
+    ``m_0`` in the first step and in a step to sigma = 0."""
     return (
         history[0]
         if last or len(history) == 1
@@ -216,6 +227,6 @@ def _half_difference(history: list[Expression], ratio: float, last: bool) -> Exp
     variants=({"gamma": 1.5}, {"gamma": 1.0}),
 )
 def gradient_estimation(b: PlanBuilder, grid: Grid, options: GradientEstimation) -> Plan:
-    """Gradient estimation: Euler in rho along ``gamma eps_i + (1 - gamma) eps_{i-1}``, plain Euler
+    """Gradient estimation: Euler in rho along ``gamma eps_i + (1 - gamma) eps_{i-1}``; plain Euler
     in the first step and to sigma = 0."""
     return multistep(b, grid, Step(Extrapolation(options.gamma), 2), lower_order_final=False)

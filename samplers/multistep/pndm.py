@@ -1,9 +1,9 @@
-"""Pseudo numerical methods (Liu et al. 2022, arXiv 2202.09778, eqs. 11-13, Alg. 2): classical
-weights on eps, exact transfer of the state.
+"""Pseudo numerical methods: classical weights on eps and exact transfer of the state (Liu et al.
+2022, arXiv 2202.09778, eqs. 11-13, Alg. 2).
 
 Transfer from s to t with slope e: ``x_t = alpha_t (x / alpha_s + (rho_t - rho_s) e)``. The weights
-are those of uniform grids, so every method here is second order at most where rho is not uniform,
-whatever its number of nodes.
+are those of uniform grids, so every method with these weights has at most second order where rho is
+not uniform, for any number of nodes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .weight_rules import Interpolation, UniformAdams
 
 
 def transfer(x: Expression, e: Expression, s: Node, t: Node) -> Expression:
-    """``alpha_t (x / alpha_s + (rho_t - rho_s) e)``."""
+    """Transfer of the state along slope ``e``: ``alpha_t (x / alpha_s + (rho_t - rho_s) e)``."""
     return (t.alpha / s.alpha) * x + (t.alpha * (t.rho - s.rho)) * e
 
 
 @dataclass(frozen=True)
 class IPNDM:
-    """``order``: number of past noise predictions."""
+    """Options. ``order``: number of past noise predictions."""
 
     order: int = 4
 
@@ -42,8 +42,11 @@ class IPNDM:
 
 @dataclass(frozen=True)
 class PNDM:
-    """``variant``: F, three pseudo Runge-Kutta steps and then four noise predictions, or S, one
-    pseudo Heun step and then two."""
+    """Options of PNDM.
+
+    ``variant``: F, three pseudo Runge-Kutta steps and then four noise predictions; or S, one pseudo
+    Heun step and then two predictions.
+    """
 
     variant: str = "F"
 
@@ -53,7 +56,8 @@ class PNDM:
 
 @dataclass(frozen=True)
 class VariableIPNDM(IPNDM):
-    """``order``: number of past noise predictions."""
+    """Options. ``order``: number of past noise predictions; ``lower_order_final``: use at most as
+    many as there are steps left."""
 
     lower_order_final: bool = False
 
@@ -63,12 +67,13 @@ class VariableIPNDM(IPNDM):
 
 
 def _adams(order: int) -> Step:
-    """Uniform Adams-Bashforth on ``order`` noise predictions."""
+    """Step with uniform Adams-Bashforth weights on ``order`` noise predictions."""
     return Step(UniformAdams(), order)
 
 
 def _start_up(grid: Grid, tableau: Tableau, steps: int) -> StartUp:
-    """``steps`` pseudo Runge-Kutta steps first, where their stages lie above sigma = 0."""
+    """Return a start-up that makes the first ``steps`` steps by pseudo Runge-Kutta, except those
+    with a stage at sigma = 0 or at a node without a time."""
     frame = LabelFrame(grid)
 
     def start_up(
@@ -95,8 +100,8 @@ def _timed(node: Node) -> bool:
     variants=({"variant": "S"},),
 )
 def pndm(b: PlanBuilder, grid: Grid, options: PNDM) -> Plan:
-    """F-PNDM: three pseudo Runge-Kutta steps, then four noise predictions; N + 9 evaluations.
-    S-PNDM: N + 1."""
+    """F-PNDM: three pseudo Runge-Kutta steps, then four noise predictions, N + 9 evaluations.
+    S-PNDM: N + 1 evaluations."""
     if options.variant == "S":
         return multistep(
             b,
@@ -117,7 +122,7 @@ def pndm(b: PlanBuilder, grid: Grid, options: PNDM) -> Plan:
 )
 def plms(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     """PLMS: a Heun-like first step, then two, three and four noise predictions; N + 1 evaluations
-    (1 for one step)."""
+    (1 for a single step)."""
     return multistep(
         b, grid, _adams(4), lower_order_final=False, start_up=_start_up(grid, TABLEAUS["heun"], 1)
     )
@@ -142,16 +147,16 @@ def ipndm(b: PlanBuilder, grid: Grid, options: IPNDM) -> Plan:
     variants=tuple({"order": p} for p in (1, 2, 3)),
 )
 def ipndm_v(b: PlanBuilder, grid: Grid, options: VariableIPNDM) -> Plan:
-    """iPNDM with the Adams-Bashforth weights of the steps themselves: the same plans as LMS and
-    DEIS rho-AB."""
+    """iPNDM with Adams-Bashforth weights of the actual steps; its plans equal those of LMS and DEIS
+    rho-AB."""
     step = Step(Interpolation("eps", "rho"), options.order)
     return multistep(b, grid, step, lower_order_final=options.lower_order_final)
 
 
 @dataclass(frozen=True)
 class CompatIPNDM(IPNDM):
-    """``order``: number of past noise predictions (4 in the peers' code, where the weights do not
-    even sum to 1)."""
+    """Options. ``order``: number of past noise predictions (4 in the published code, whose weights
+    then do not sum to 1)."""
 
     order: int = 3
 
@@ -164,10 +169,10 @@ class CompatIPNDM(IPNDM):
     variants=tuple({"order": p} for p in (1, 2)),
 )
 def ipndm_v_compat(b: PlanBuilder, grid: Grid, options: CompatIPNDM) -> Plan:
-    """iPNDM_v as its code has it: orders 3 and 4 carry slips, so their weights are no
-    Adams-Bashforth weights of the steps.
+    """iPNDM_v as published in code: orders 3 and 4 contain errors and are not the Adams-Bashforth
+    weights of the actual steps.
 
-    With order 4 the noise of a state is off by the unevenness of the steps (consistency
-    ``signal``), which leaves second order.
+    With order 4 the weights in general do not sum to 1 on uneven steps, so the noise in the states
+    is wrong (exactness ``signal``); the method has second order.
     """
     return multistep(b, grid, Step(MisplacedAdams(), options.order), lower_order_final=False)

@@ -1,18 +1,18 @@
-"""The multistep core: one loop for every method that combines stored predictions.
+"""The multistep core: one loop for all methods that combine stored predictions.
 
 A step from s to t is linear in the state and in the last p predictions,
 
     x_t = carry x_s + sum_j values_j m_j + noise z,
 
-with weights from a rule (``weight_rules``, ``compat``). A corrector redoes the step just made with
-the prediction at its end among the nodes, and keeps that prediction: no further network call
+with weights from a rule (``weight_rules``, ``compat``). A corrector repeats the step with the
+prediction at its end among the nodes, and keeps that prediction: it needs no further network call
 (PEC), unless the corrected state is evaluated as well (PECE). Predictor and corrector of a step
-share one noise z, so a correlation of the prediction with the noise inside the step is left out:
-the weak order is 2 at most, whatever the number of nodes.
+share one noise z. The correlation between predictions and the noise within a step is neglected, so
+the weak order is at most 2 for any number of nodes.
 
 The number of nodes grows from 1 as predictions become available (or a ``StartUp`` makes the first
-steps), and ``lower_order_final`` lets it fall to 1 at the end. A published method is a ``Step``, or
-one for each step of the grid; the files beside this one hold one family each.
+steps), and ``lower_order_final`` reduces it to 1 at the end. A published method is one ``Step`` for
+all steps of the grid, or one for each.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from ...schedules.node import Node
 
 
 class Rule(Protocol):
-    """The weights of a step.
+    """Protocol of weight rules.
 
-    ``kind`` is the kind of prediction that they apply to, ``noisy`` whether a step draws noise.
+    ``kind`` is the kind of prediction that the weights apply to; ``noisy`` is True if steps draw
+    noise.
     """
 
     @property
@@ -41,19 +42,19 @@ class Rule(Protocol):
     def noisy(self) -> bool: ...  # noqa: D102
 
     def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
-        """Weights of the step from s to t for predictions at ``nodes``, newest first (t itself
-        comes first in a corrector)."""
+        """Weights of the step from s to t for predictions at ``nodes``, newest first. In a
+        corrector ``nodes[0]`` is t."""
         ...
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step does.
+    """Description of one step.
 
     Attributes:
         rule: its weights.
         order: number of past predictions that the predictor uses.
-        corrector: number of predictions that the corrector uses, the new one among them; 0: none.
+        corrector: number of predictions that the corrector uses, including the new one; 0: none.
         again: evaluate the corrected state as well (PECE).
         s_noise: factor on the noise.
     """
@@ -66,15 +67,15 @@ class Step:
 
     @property
     def reach(self) -> int:
-        """The number of stored predictions that it may use."""
+        """Number of stored predictions that the step may use."""
         return max(self.order, self.corrector - 1)
 
 
-#: ``(builder, i, x, m, s, t)`` -> the state at t after step i from ``x`` at s, where ``m`` is the
-#: prediction, or None for a step by the recurrence
+#: ``(builder, i, x, m, s, t)`` -> the state at t after step i from ``x`` at s, with the prediction
+#: ``m`` at s; None: the multistep recurrence makes the step
 StartUp = Callable[[PlanBuilder, int, Expression, Expression, Node, Node], "Expression | None"]
-#: ``(builder, stored, m)`` -> what is stored in place of the prediction ``m``; ``stored`` is the
-#: value stored before it, None at first
+#: ``(builder, stored, m)`` -> the value to store in place of the prediction ``m``; ``stored`` is
+#: the previous stored value, None at first
 Filter = Callable[[PlanBuilder, "Expression | None", Expression], Expression]
 
 
@@ -86,8 +87,8 @@ class Past(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """A step from ``x`` at ``s`` with its noise: what predictor and corrector have in common;
-    ``corrector`` is the number of nodes that its corrector uses."""
+    """A predicted step from ``x`` at ``s`` with its noise, kept for the corrector; ``corrector`` is
+    the number of nodes that the corrector uses."""
 
     step: Step
     x: Expression
@@ -96,7 +97,7 @@ class _Made(NamedTuple):
     corrector: int
 
     def to(self, t: Node, nodes: Sequence[Past]) -> Expression:
-        """The state at ``t`` from the predictions in ``nodes``."""
+        """State at ``t`` from the predictions in ``nodes``."""
         rule = self.step.rule
         w = rule.weights(self.s, t, [past.node for past in nodes])
         y = w.carry * self.x + dot(w.values, [past.by_kind[rule.kind] for past in nodes])
@@ -114,7 +115,8 @@ def multistep(
     start_up: StartUp | None = None,
     stored: Filter | None = None,
 ) -> Plan:
-    """Write the plan that makes ``steps`` along ``grid``, one for all or one each.
+    """Build the plan that makes ``steps`` along ``grid``: one ``Step`` for all, or one for each
+    step.
 
     ``lower_order_final``: use at most as many predictions as there are steps left. ``start_up`` may
     make the first steps. ``stored`` is applied to each prediction before it is stored.
@@ -142,8 +144,8 @@ def multistep(
 
 
 def _kinds(steps: Sequence[Step], i: int, reach: int) -> tuple[str, ...]:
-    """The kinds of prediction at node i that are used: by step i, by later steps that still reach
-    back to it (at most ``reach``), and by the corrector of the step before."""
+    """Kinds of prediction at node i that are used: by step i, by later steps that reach back to it
+    (at most ``reach``), and by the corrector of the previous step."""
     ahead = enumerate(steps[i : i + reach])
     used = [step.rule.kind for distance, step in ahead if distance < step.reach]
     if i and steps[i - 1].corrector:
@@ -152,11 +154,11 @@ def _kinds(steps: Sequence[Step], i: int, reach: int) -> tuple[str, ...]:
 
 
 def _evaluate(b: PlanBuilder, x: Expression, s: Node, kinds: tuple[str, ...]) -> Past:
-    """One network call, read as ``kinds``."""
+    """Make one network call and convert its output to ``kinds``."""
     return Past(s, dict(zip(kinds, b.evaluate_kinds(x, s, kinds), strict=True)))
 
 
 def _filtered(b: PlanBuilder, history: Sequence[Past], now: Past, stored: Filter) -> Past:
-    """``now`` with ``stored`` applied to its predictions."""
+    """Apply ``stored`` to the predictions of ``now``."""
     before = history[0].by_kind if history else {}
     return Past(now.node, {k: stored(b, before.get(k), m) for k, m in now.by_kind.items()})

@@ -1,9 +1,9 @@
 """SA-Solver: stochastic Adams predictor and corrector (Xue et al. 2023, arXiv 2309.05019, Alg. 1,
 eqs. 14-19).
 
-A preset of ``multistep`` whose strength tau may change from step to step: a constant, a constant
-within an interval of noise levels, or one number a step. Predictor and corrector share the step's
-noise. tau = 0 is UniP with UniC, predictor order 1 with tau = 1 DDIM with eta = 1.
+A preset of ``multistep`` whose diffusion strength tau may change from step to step: a constant, a
+constant within an interval of noise levels, or one number per step. Predictor and corrector share
+the step's noise. tau = 0 is UniP with UniC; predictor order 1 with tau = 1 is DDIM with eta = 1.
 """
 
 from __future__ import annotations
@@ -23,15 +23,22 @@ from .weight_rules import Interpolation
 class SASolver:
     """Options of SA-Solver.
 
-    ``predictor_order``: past nodes; ``corrector_order``: nodes of the corrector, the new one among
-    them, 0 for none. ``mode``: ``pec`` keeps the prediction made at the predicted state, ``pece``
-    evaluates the corrected one too (twice the calls). ``tau``: strength, one number or one a step
-    of the whole grid (the noise form's first step out of alpha = 0 puts in none); ``interval``: the
-    noise levels, by the start of the step, in which noise is put in, measured by ``clock``, t of
-    the schedule or rho (diffusers: tau 1 within t = 200 .. 800 of its table; the paper on CIFAR-10:
-    rho within 0.05 .. 1). ``end_noise``: noise in the last step too. ``kind``: x0 or eps.
-    ``correction``: ``exact``, or ``linear`` for the second moment of two nodes in data form (the
-    authors' code and diffusers).
+    Attributes:
+        predictor_order: number of past nodes that the predictor uses.
+        corrector_order: number of nodes that the corrector uses, including the new one; 0: none.
+        tau: diffusion strength, one number or one per step of the whole grid (the noise form's
+            first step from alpha = 0 adds no noise).
+        interval: range of noise levels, by the start of the step, in which noise is added; ()
+            means everywhere. diffusers: tau 1 for t = 200 .. 800 of its table; the paper on
+            CIFAR-10: rho = 0.05 .. 1.
+        clock: variable that ``interval`` is measured in, t of the schedule or rho.
+        mode: ``pec`` keeps the prediction made at the predicted state; ``pece`` also evaluates the
+            corrected one (twice the calls).
+        kind: kind of prediction, x0 or eps.
+        correction: ``exact``, or ``linear`` for the second moment of two nodes in data form (as in
+            the authors' code and diffusers).
+        end_noise: add noise in the last step too.
+        lower_order_final: use at most as many nodes as there are steps left.
     """
 
     predictor_order: int = 2
@@ -55,7 +62,7 @@ class SASolver:
         object.__setattr__(self, "interval", tuple(self.interval))
         if self.interval and not (len(self.interval) == 2 and self.interval[0] < self.interval[1]):
             raise ArgumentError(
-                f"interval={self.interval}: must be two rising numbers, or () for everywhere"
+                f"interval={self.interval}: must be two increasing numbers, or () for no limits"
             )
         choice("clock", self.clock, ("t", "rho"))
         choice("mode", self.mode, ("pec", "pece"))
@@ -70,11 +77,13 @@ class SASolver:
         return self.tau if isinstance(self.tau, tuple) else (self.tau,)
 
     def taus(self, grid: Grid, steps: int) -> tuple[float, ...]:
-        """One strength a step of ``grid``, the last steps of the ``steps`` for which ``tau`` is
-        given."""
+        """Strength of each step of ``grid``. ``tau`` is given for ``steps`` steps, of which the
+        grid has the last ones. Raises ArgumentError if its length is another."""
         given = self.strengths if isinstance(self.tau, tuple) else self.strengths * steps
         if len(given) != steps:
-            raise ArgumentError(f"tau has {len(given)} values, the grid {steps} steps")
+            raise ArgumentError(
+                f"tau has {len(given)} values for {steps} steps; give one per step or one number"
+            )
         out = []
         for i, ((s, _), tau) in enumerate(
             zip(grid.pairs(), given[steps - grid.steps :], strict=True)
@@ -110,8 +119,8 @@ def _order(options: SASolver) -> int:
     ),
 )
 def sa_solver(b: PlanBuilder, grid: Grid, options: SASolver) -> Plan:
-    """SA-Solver: stochastic Adams predictor and corrector for one evaluation a step; weak order 2
-    at most, p + 1 at tau = 0."""
+    """SA-Solver: stochastic Adams predictor and corrector with one evaluation per step; weak order
+    at most 2, order p + 1 at tau = 0."""
     kind = options.kind
     correction = options.correction if kind == "x0" else "exact"
     steps = [

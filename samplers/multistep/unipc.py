@@ -1,8 +1,8 @@
-"""UniPC: predictor and corrector of any order for one evaluation a step, and UniP, its predictor
+"""UniPC: predictor and corrector of any order with one evaluation per step, and UniP, its predictor
 alone (Zhao et al. 2023, arXiv 2302.04867).
 
-With p nodes the solved coefficients of the paper are those of exact interpolation in lam, whatever
-the function B(h); B1 and B2 (bh1, bh2) differ only where two nodes are used and the paper sets the
+With p nodes the paper's solved coefficients are those of exact interpolation in lam for any
+function B(h). B1 and B2 (bh1, bh2) differ only where two nodes are used and the paper sets the
 coefficient to 1/2.
 """
 
@@ -25,8 +25,8 @@ from .weight_rules import Interpolation
 class UniP:
     """Options of UniP.
 
-    ``order``: past predictions, 1 to 6. ``correction``: of a step with two predictions,
-    ``midpoint`` (bh2), ``bh1`` or ``exact`` (vary_coeff). ``kind``: x0 or eps.
+    ``order``: number of past predictions, 1 to 6. ``correction``: weights of a step with two
+    predictions, ``midpoint`` (bh2), ``bh1`` or ``exact`` (vary_coeff). ``kind``: x0 or eps.
     """
 
     order: int = 2
@@ -45,10 +45,10 @@ class UniP:
 class UniPC:
     """Options of UniPC.
 
-    ``order``: past predictions, 1 to 4. ``correction``: as for UniP, or ``exact_compat``
-    (vary_coeff_compat): exact with the corrector as public code computes it
-    (``compat.OneRowCorrector``). ``corrector``: on or off. ``kind``: x0 or eps.
-    ``skip_corrector``: steps, counted from 0, without it.
+    ``order``: number of past predictions, 1 to 4. ``correction``: as for UniP, or ``exact_compat``
+    (vary_coeff_compat): exact predictor with the corrector as published in code
+    (``compat.OneRowCorrector``). ``corrector``: on or off. ``kind``: x0 or eps. ``skip_corrector``:
+    numbers of the steps, from 0, that use no corrector.
     """
 
     order: int = 2
@@ -96,12 +96,12 @@ def _unipc_order(o: UniPC) -> int:
     ),
 )
 def unipc(b: PlanBuilder, grid: Grid, options: UniPC) -> Plan:
-    """UniPC: predictor and corrector of any order for one evaluation a step."""
-    # a list for longer runs may name later steps too
+    """UniPC: predictor and corrector of any order with one evaluation per step."""
+    # the list may be written for longer runs: steps beyond the end are ignored
     if options.skip_corrector and min(options.skip_corrector) >= grid.steps:
         raise ArgumentError(
-            f"skip_corrector={options.skip_corrector!r}: no step of these, counted from 0, "
-            f"is among {grid.steps}"
+            f"skip_corrector={options.skip_corrector!r}: none of these steps, numbered "
+            f"from 0, is in a run of {grid.steps} steps"
         )
     kind, order = options.kind, options.order
     rule: Rule = (

@@ -1,8 +1,11 @@
-"""Rules for the weights of a multistep method, see ``recurrence``.
+"""Rules that compute the weights of a multistep method.
 
-Interpolation    the exact kernel on an interpolant in lam, rho, t or the angle
-ExtendedSDE      the same in rho for a diffusion that depends on the noise level
-UniformAdams     Adams-Bashforth weights of uniform grids in rho
+A rule is given the step and the nodes of the predictions (``recurrence.Rule``) and returns one
+weight per prediction:
+
+    Interpolation    exact kernel on a polynomial in lam, rho, t or the angle
+    ExtendedSDE      the same in rho, for a diffusion that depends on the noise level
+    UniformAdams     Adams-Bashforth weights of uniform grids in rho
 """
 
 from __future__ import annotations
@@ -25,12 +28,12 @@ class Interpolation:
     exact kernel (``plans.weights.exponential``).
 
     Attributes:
-        kind: what is interpolated: x0, eps, v or velocity.
-        variable: in what: lam, rho, t or angle.
+        kind: kind of prediction that is interpolated: x0, eps, v or velocity.
+        variable: interpolation variable: lam, rho, t or angle.
         tau: diffusion strength over the step, 0 for the ODE.
-        correction: the second moment where two nodes are used: ``exact``, or a replacement,
-            ``midpoint`` (mu_0 / 2), ``bh1`` or ``linear`` (``plans.weights.exponential``).
-        t_of_lam: the schedule's map, needed for ``variable="t"``.
+        correction: second moment of two nodes: ``exact``, or a replacement, ``midpoint``
+            (mu_0 / 2), ``bh1`` or ``linear`` (``plans.weights.exponential``).
+        t_of_lam: the schedule's map from lam to t; required for ``variable="t"``.
     """
 
     kind: str = "x0"
@@ -41,7 +44,7 @@ class Interpolation:
 
     @property
     def noisy(self) -> bool:
-        """Whether tau > 0."""
+        """True if tau > 0."""
         return self.tau > 0.0
 
     def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
@@ -68,7 +71,7 @@ class ExtendedSDE:
 
     @property
     def noisy(self) -> bool:
-        """Whether the noise scale is that of an SDE."""
+        """True if the noise scale is that of an SDE."""
         return self.scale.noisy
 
     def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
@@ -78,14 +81,17 @@ class ExtendedSDE:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Exact transfer along a combined slope, ``x_t = alpha_t (x / alpha_s + (rho_t - rho_s) e)``
-    with ``e`` a combination of past noise predictions; a subclass gives its ``coefficients``."""
+    """Base of rules with exact transfer along a combined slope,
+    ``x_t = alpha_t (x / alpha_s + (rho_t - rho_s) e)``.
+
+    ``e`` is a combination of past noise predictions; subclasses define its ``coefficients``.
+    """
 
     kind = "eps"
     noisy = False
 
     def coefficients(self, s: Node, t: Node, nodes: Sequence[Node]) -> Sequence[float]:
-        """The combination, newest first."""
+        """Coefficients of the combination, newest first."""
         raise NotImplementedError
 
     def weights(self, s: Node, t: Node, nodes: Sequence[Node]) -> Weights:
@@ -97,8 +103,8 @@ class Transfer:
 
 @dataclass(frozen=True)
 class UniformAdams(Transfer):
-    """Adams-Bashforth coefficients of uniform grids, whatever the steps are."""
+    """Adams-Bashforth coefficients of uniform grids, used for steps of any length."""
 
     def coefficients(self, s: Node, t: Node, nodes: Sequence[Node]) -> Sequence[float]:
-        """(1,), (3/2, -1/2), (23/12, -16/12, 5/12), ..."""
+        """Coefficients (1,), (3/2, -1/2), (23/12, -16/12, 5/12), ..."""
         return adams(len(nodes))

@@ -209,7 +209,7 @@ def test_strength_per_step():
     assert plan("sa_solver", tau=(1.0,) * 7) == plan("sa_solver")
     made = plan("sa_solver", tau=(0, 0, 1, 0.5, 0, 0, 0))
     assert [d.start for d in made.draws] == [path()[2], path()[3]]
-    with pytest.raises(ValueError, match="tau has 3 values, the grid 7 steps"):
+    with pytest.raises(ValueError, match="tau has 3 values for 7 steps"):
         plan("sa_solver", tau=(1.0, 0.0, 1.0))
     flow = fewstep.plan("sa_solver", Flow(), steps=4, grid="uniform", tau=(1.0, 1.0, 0.0, 0.0))
     assert [d.start.t for d in flow.draws] == [0.75], (

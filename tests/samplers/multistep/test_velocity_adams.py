@@ -303,7 +303,7 @@ def test_choices_a_step():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"variable": "angle"}, "variable='angle' goes with kind='v', got kind='x0'"),
+        ({"variable": "angle"}, "variable='angle': kind must be 'v', got kind='x0'"),
         ({"kind": "eps", "variable": "angle"}, "got kind='eps'"),
         ({"kind": "v", "order": 2, "correction": "midpoint"}, "correction='midpoint'"),
         ({"kind": "v_prediction"}, "did you mean|allowed"),
