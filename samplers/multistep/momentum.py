@@ -23,7 +23,7 @@ from .pndm import transfer
 from .recurrence import Step, multistep
 from .weight_rules import Transfer
 
-#: coefficients of Adams-Bashforth in backward differences, ``int_0^1 (-1)^j binom(-theta, j) dtheta``
+#: Adams-Bashforth coefficients of backward differences, ``int_0^1 (-1)^j binom(-theta, j) dtheta``
 _GAMMA = (1.0, 1 / 2, 5 / 12, 3 / 8, 251 / 720)
 
 

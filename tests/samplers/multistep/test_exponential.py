@@ -313,7 +313,7 @@ def test_the_step_out_of_alpha_zero_ignores_its_choice():
         ({"order": ()}, "one entry per step"),
         ({"kind": "x"}, "x0"),
         ({"kind": "velocity"}, "must be 't' with kind='velocity'"),
-        ({"variable": "rho", "correction": "midpoint"}, "two nodes in lam"),
+        ({"variable": "rho", "correction": "midpoint"}, "requires variable='lam'"),
         ({"corrector": "on"}, "pseudo"),
     ],
 )
