@@ -62,10 +62,27 @@ class GridRequest:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(numbers(name, value)))
-        own = [name for name in ("times", "sigmas") if getattr(self, name) is not None]
-        if isinstance(self.grid, Grid) and (own or self.start is not None or self.options):
-            more = ", ".join(own) or ("start" if self.start is not None else "options")
-            raise ArgumentError(f"a Grid and {more} were given: give one of them")
+        self._check_exclusive()
+
+    def _check_exclusive(self) -> None:
+        """Raise ArgumentError where the nodes are given twice, or given with arguments that only a
+        named grid has."""
+        nodes = {"times": self.times is not None, "sigmas": self.sigmas is not None}
+        own = [name for name, is_given in nodes.items() if is_given]
+        named = isinstance(self.grid, str) and self.grid not in ("auto", "custom")
+        if not own and not isinstance(self.grid, Grid):
+            return
+        source = "a Grid" if isinstance(self.grid, Grid) else f"{own[0]}="
+        more = [f"{name}=" for name in (own if isinstance(self.grid, Grid) else own[1:])]
+        more += [f"grid={self.grid!r}"] * (named and bool(own))
+        more += ["start="] * (self.start is not None)
+        more += [f"final={self.final!r}"] * (self.final != "zero")
+        more += [f"{name}=" for name, _ in self.options]
+        if more:
+            raise ArgumentError(
+                f"{source} already gives all nodes, so {', '.join(more)} cannot be used: "
+                "leave one of them out"
+            )
 
     @property
     def given(self) -> bool:
