@@ -177,16 +177,16 @@ def get(name: str) -> Sampler:
     return _REGISTRY[name]
 
 
-def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
+def make_options(sampler: Sampler, given: Mapping[str, Any], *, warn: bool = True) -> Any:
     """The options class filled from ``given``; unknown names are refused with the nearest match.
 
     ``afs`` is an option of every plan: True or ``prior``, ``unit``, ``zero`` replace its first
-    network call (``plans.afs``).
+    network call (``plans.transforms.analytic_first_step``). ``warn``: former names of options warn.
     """
     instance("sampler", sampler, Sampler, "what samplers.get(name) gives")
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise SamplerError(f"{sampler.name}: options={shown(given)}: must be a dict by name")
-    options, own = sampler.options, _known(sampler, given)
+    options, own = sampler.options, _known(sampler, given, warn)
     rule = own.pop("afs", False)
     rule = plain(rule)
     if rule is not False:
@@ -210,10 +210,10 @@ def make_options(sampler: Sampler, given: Mapping[str, Any]) -> Any:
         raise SamplerError(f"{sampler.name}: {text}") from error
 
 
-def _known(sampler: Sampler, given: Mapping[str, Any]) -> dict[str, Any]:
+def _known(sampler: Sampler, given: Mapping[str, Any], warn: bool) -> dict[str, Any]:
     """``given`` under the present names of options; SamplerError for a name that is none."""
     try:
-        own = current(sampler.options, given)
+        own = current(sampler.options, given, warn=warn)
     except ValueError as error:
         raise SamplerError(f"{sampler.name}: {error}") from error
     fields = [f.name for f in dataclasses.fields(sampler.options)]

@@ -94,8 +94,8 @@ def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[s
     # the last step gives data, not the table's first entry
     if name in ("lcm", "consistency") and config.get("final_sigmas_type") is None:
         settings = dataclasses.replace(settings, end="zero")
-    options = registry.current_names(name, options)  # saved by any version: no warning
-    return name, registry.make_options(entry, options), settings
+    # saved by any version: no warning
+    return name, registry.make_options(entry, options, warn=False), settings
 
 
 def trial(config: Mapping[str, Any], settings: Settings) -> None:
