@@ -1,1 +1,2 @@
-"""Singlestep samplers: one family a file."""
+"""Singlestep samplers: methods that use only the evaluations of the current step. Each file holds
+one family."""

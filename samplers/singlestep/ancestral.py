@@ -1,4 +1,4 @@
-"""DDIM and its stochastic relatives: one function, three names.
+"""DDIM, DDPM and Euler ancestral: one step formula under three names.
 
 In ``y = x / alpha`` and ``rho = sigma / alpha`` a step from s to t with x0 prediction D and
 ``eps = (y - D) / rho`` is
@@ -7,7 +7,7 @@ In ``y = x / alpha`` and ``rho = sigma / alpha`` a step from s to t with x0 pred
     s_u = tau rho_t sqrt(1 - rho_t^2 / rho_s^2),   s_d^2 + s_u^2 = rho_t^2
 
 (Song et al. 2020, arXiv 2010.02502, eqs. 12 and 16). tau = 0 is DDIM; tau = 1 is the DDPM posterior
-(Ho et al. 2020, arXiv 2006.11239, eqs. 6-7) and the "Euler ancestral" step; as steps shrink, tau is
+(Ho et al. 2020, arXiv 2006.11239, eqs. 6-7) and the "Euler ancestral" step. As steps shrink, tau is
 the diffusion strength of the reverse SDE (eta in the papers).
 """
 
@@ -26,7 +26,7 @@ from ..registry import register
 
 
 def noise_share(s: Node, t: Node, tau: float) -> float:
-    """``alpha_t s_u``: the part of sigma_t that is drawn afresh, at most sigma_t."""
+    """Standard deviation of the fresh noise in a step, ``alpha_t s_u``; at most sigma_t."""
     if tau == 0.0 or t.sigma == 0.0:
         return 0.0
     ratio = 0.0 if s.alpha == 0.0 else t.rho / s.rho
@@ -39,7 +39,8 @@ def noise_share(s: Node, t: Node, tau: float) -> float:
 
 
 def ancestral_shares(s: Node, t: Node, tau: float) -> tuple[float, float]:
-    """``(e, fresh)``: the step above as ``x_t = e x + (alpha_t - e alpha_s) D + fresh z``."""
+    """Coefficients ``(e, fresh)`` of the ancestral step as
+    ``x_t = e x + (alpha_t - e alpha_s) D + fresh z``."""
     fresh = noise_share(s, t, tau)
     return math.sqrt(max(t.sigma**2 - fresh**2, 0.0)) / s.sigma, fresh
 
@@ -47,8 +48,8 @@ def ancestral_shares(s: Node, t: Node, tau: float) -> tuple[float, float]:
 def ancestral(
     b: PlanBuilder, grid: Grid, tau: float, scale: float = 1.0, *, large: bool = False
 ) -> Plan:
-    """The step above along the grid; ``scale`` multiplies the noise, ``large`` draws the variance
-    of the forward transition."""
+    """Build the plan of ancestral steps along the grid. ``scale`` multiplies the noise; ``large``
+    uses the variance of the forward transition."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         D = b.evaluate(x, s, "x0")
@@ -64,7 +65,7 @@ def ancestral(
 
 @dataclass(frozen=True)
 class DDIM:
-    """``tau``: 0 deterministic, 1 the DDPM posterior."""
+    """Options. ``tau``: strength of the fresh noise, 0 deterministic, 1 the DDPM posterior."""
 
     tau: float = option(0.0, also=("eta",))
 
@@ -74,16 +75,20 @@ class DDIM:
 
 @dataclass(frozen=True)
 class DDPM:
-    """``variance``: ``small`` is the posterior's, ``large`` the forward transition's (larger than
-    the marginal allows)."""
+    """Options of DDPM.
+
+    ``variance``: ``fixed_small`` is that of the posterior, ``fixed_large`` that of the forward
+    transition (the state then has more variance than the marginal). Names with ``_log`` mean the
+    same.
+    """
 
     variance: str = "fixed_small"
 
     def __post_init__(self) -> None:
         if self.variance.startswith("learned"):
             raise ArgumentError(
-                f"variance={self.variance!r}: a learned variance is an output of the network "
-                "and makes no linear plan"
+                f"variance={self.variance!r}: must be 'fixed_small' or 'fixed_large'; a learned "
+                "variance is an output of the network, which a linear plan cannot use"
             )
         choice(
             "variance",
@@ -94,7 +99,8 @@ class DDPM:
 
 @dataclass(frozen=True)
 class EulerAncestral:
-    """``tau``: strength of the fresh noise; ``s_noise`` scales it (1 keeps the marginal)."""
+    """Options. ``tau``: strength of the fresh noise; ``s_noise``: factor on it (1 keeps the
+    marginal)."""
 
     tau: float = option(1.0, also=("eta",))
     s_noise: float = 1.0
@@ -113,7 +119,8 @@ class EulerAncestral:
     variants=({"tau": 0.5}, {"tau": 1.0}),
 )
 def ddim(b: PlanBuilder, grid: Grid, options: DDIM) -> Plan:
-    """DDIM: the one-node exponential integrator; with tau its stochastic family."""
+    """DDIM: the exponential integrator with one node, deterministic for tau = 0 and stochastic for
+    tau > 0."""
     return ancestral(b, grid, options.tau)
 
 
@@ -140,5 +147,5 @@ def ddpm(b: PlanBuilder, grid: Grid, options: DDPM) -> Plan:
     alpha_zero=True,
 )
 def euler_ancestral(b: PlanBuilder, grid: Grid, options: EulerAncestral) -> Plan:
-    """Euler step to a lower noise level, then fresh noise up to the wanted one."""
+    """Euler ancestral: Euler step below the target noise level, then fresh noise up to it."""
     return ancestral(b, grid, options.tau, options.s_noise)

@@ -1,14 +1,14 @@
-"""Churn: a jump to more noise before each step, which keeps the marginal (Karras et al. 2022, arXiv
+"""Churn: adds noise before each step so that the marginal is kept (Karras et al. 2022, arXiv
 2206.00364, Alg. 2).
 
-In ``y = x / alpha`` a state at rho gets fresh noise up to ``rho_hat = (1 + gamma) rho``,
+In ``y = x / alpha`` a state at rho is noised up to ``rho_hat = (1 + gamma) rho``,
 
-    y_hat = y + sqrt(rho_hat^2 - rho^2) s_noise z,      gamma = min(s_churn / N, sqrt(2) - 1)  where
-                                                        s_tmin <= rho <= s_tmax,
+    y_hat = y + sqrt(rho_hat^2 - rho^2) s_noise z,
+    gamma = min(s_churn / N, sqrt(2) - 1)    if s_tmin <= rho <= s_tmax, else 0
 
-with N the steps of the whole grid, and the step then begins at the schedule's own node at rho_hat.
-The jump is exact in law, so the order of the method is that of its steps. The limits are in rho
-(sigma of EDM and k-diffusion) on every path.
+with N the number of steps of the whole grid. The step then starts at the schedule's node at
+rho_hat. The added noise gives the exact marginal there, so the order of the method is that of its
+steps. The limits are in rho (sigma of EDM and k-diffusion) on every path.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...plans.builder import Expression, PlanBuilder
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 
-#: the largest gamma: the variance at most doubles
+#: largest gamma; the noise variance then doubles
 MOST = math.sqrt(2.0) - 1.0
 
 Lift = Callable[[Expression, Node], tuple[Expression, Node]]
@@ -30,9 +30,12 @@ Lift = Callable[[Expression, Node], tuple[Expression, Node]]
 
 @dataclass(frozen=True)
 class Churn:
-    """``s_churn``: how much noise is put in anew over the whole run, 0 none; ``s_tmin``,
-    ``s_tmax``: the range of sigma/alpha where (None: no upper limit); ``s_noise`` scales it (1
-    keeps the marginal)."""
+    """Options of churn.
+
+    ``s_churn``: amount of noise added over the whole run, 0 for none; ``s_tmin``, ``s_tmax``: range
+    of sigma/alpha in which it is added (None: no upper limit); ``s_noise``: factor on the noise (1
+    keeps the marginal).
+    """
 
     s_churn: float = 0.0
     s_tmin: float = 0.0
@@ -50,28 +53,34 @@ class Churn:
 
 
 def stochastic(options: Churn) -> float:
-    """``tau`` of the registry. Noise comes in jumps, so between them kappa is 1; on uniform lam the
-    SDE that is neared has ``tau^2 = s_churn / (N h)``, elsewhere its strength follows the grid, and
-    this is only not 0."""
+    """``tau`` for the registry: 1.0 if the options add noise, else 0.0.
+
+    Only zero or nonzero matters. The noise comes in jumps, and the steps between them solve the
+    ODE; on grids uniform in lam the limit is an SDE with ``tau^2 = s_churn / (N h)``, on others its
+    strength depends on the grid.
+    """
     return 1.0 if options.s_churn else 0.0
 
 
 def lift(
     b: PlanBuilder, x: Expression, s: Node, up: Node, z: Expression, scale: float = 1.0
 ) -> Expression:
-    """The state at ``up``, noisier than s: ``x_up = (alpha_up / alpha_s) x + sqrt(sigma_up^2 -
-    (alpha_up sigma_s / alpha_s)^2) z``."""
+    """Add noise to the state ``x`` at s to reach the noisier node ``up``.
+
+    ``x_up = (alpha_up / alpha_s) x + sqrt(sigma_up^2 - (alpha_up sigma_s / alpha_s)^2) z``.
+    """
     fade = up.alpha / s.alpha
     fresh = math.sqrt(max((up.sigma - fade * s.sigma) * (up.sigma + fade * s.sigma), 0.0))
     return b.at(up, fade * x + (fresh * scale) * z)
 
 
 def lifter(b: PlanBuilder, grid: Grid, options: Churn) -> Lift:
-    """The jump before each step. One z a step is drawn whether it is used or not, as in the peers,
-    so that draw i belongs to step i.
+    """Return the function that adds noise before each step.
 
-    ``rho_hat`` stops at the schedule's noisiest level: nothing is evaluated outside of the path (a
-    wider ``EDM(sigma_max=...)`` allows it).
+    It draws one z per step even if the step does not use it, as other toolkits do, so that draw i
+    belongs to step i. ``rho_hat`` is limited to the schedule's highest noise level, because the
+    network must not be evaluated outside the path (a wider ``EDM(sigma_max=...)`` raises the
+    limit).
     """
     schedule = grid.schedule
     gamma = min(options.s_churn / (len(b.nodes) - 1), MOST)

@@ -2,16 +2,17 @@
 arXiv 2211.01095 Alg. 1).
 
 A block of order k from s to t has stages at ``lam_s + r h``. With f(n) the one-node exponential
-step to n and m, m1, m2 the predictions
+step to n and m, m1, m2 the predictions,
 
     x1 = f(s1)
     x2 = f(s2) + w(s2; s, s1)(m1 - m)
     order 2: x_t = f(t) + mu/(2 r1) (m1 - m)       ("exact": w(t; s, s1)(m1 - m))
     order 3: x_t = f(t) + w(t; s, s2)(m2 - m)      ("exact": the quadratic through all three)
 
-where w(n; s, k) is the weight of the second node. Order 3 needs r2 = 2/3. Blocks either span one
-grid interval each (``full``, stages at r1, r2 in lam) or fill a budget: interval j of the grid is
-evaluation j, stages sit on grid nodes, leftover evaluations make lower blocks.
+where w(n; s, k) is the weight of the second node. Order 3 requires r2 = 2/3. Blocks either span one
+grid interval each (``full``, stages at r1, r2 in lam), or are filled to a number of evaluations
+(``fill``): each grid interval is one evaluation, stages are grid nodes, and evaluations left over
+form blocks of lower order.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from .churn import Churn, lifter, stochastic
 
 
 def fill_orders(order: int, nfe: int, rule: str = "fill") -> tuple[int, ...]:
-    """Block orders that spend exactly ``nfe`` evaluations: full blocks, then lower ones at the end.
+    """Orders of blocks that use exactly ``nfe`` evaluations: blocks of full order, then lower ones.
 
-    ``fill`` as DPM-Solver-fast does; ``fill_low`` has a last block of one evaluation for order 2
-    too; ``fill_high`` only what is left over.
+    ``fill``: as in DPM-Solver-fast. ``fill_low``: order 2 also ends with a block of one evaluation.
+    ``fill_high``: only the evaluations left over form a lower block.
     """
     if rule == "fill_high":
         full, rest = divmod(nfe, order)
@@ -62,11 +63,11 @@ def singlestep(
     lows: Sequence[Node] | None = None,
     s_noise: float = 1.0,
 ) -> Plan:
-    """Write the plan of ``blocks``, each ``(s,)``, ``(s, s1)`` or ``(s, s1, s2)``; a block ends
+    """Build the plan of ``blocks``, each ``(s,)``, ``(s, s1)`` or ``(s, s1, s2)``; a block ends
     where the next begins.
 
-    ``lows``: a block goes down to its node of ``lows`` first, and fresh noise (times ``s_noise``)
-    leads back up.
+    ``lows``: nodes that the blocks go down to first; fresh noise (times ``s_noise``) then raises
+    the state to the block's end.
     """
     b.nodes = (
         *(() if not b.nodes or b.nodes[0] == blocks[0][0] else b.nodes[:1]),
@@ -120,15 +121,15 @@ def _block(
 
 @dataclass(frozen=True)
 class Singlestep:
-    """Options of a singlestep method.
+    """Options of singlestep DPM-Solver.
 
-    ``r1``, ``r2``: stage positions in lam, as fractions of the step (r2 = 2/3 for third order).
-    ``correction``: midpoint (dpmsolver), exact (taylor), or midpoint_compat (midpoint whose
-    third-order stage has ``mu/2`` too, as in diffusers: a stage error of h^3, so the order is the
-    same). ``blocks``: ``full``, or
-    ``fill`` where every grid interval is one evaluation (``fill_low``, ``fill_high``: see
-    ``fill_orders``). ``orders``: the order of each interval's block, overrides ``blocks``
-    (DPM-Solver-fast on a uniform-lam grid is ``orders=(3, 3, ..., 2, 1)``).
+    ``r1``, ``r2``: positions of the stages in lam, as fractions of the step (third order requires
+    r2 = 2/3). ``correction``: midpoint (dpmsolver), exact (taylor), or midpoint_compat (midpoint
+    with ``mu/2`` in the third-order stage too, as in diffusers; the stage error of h^3 does not
+    change the order). ``blocks``: ``full``, or ``fill``, ``fill_low``, ``fill_high`` where each
+    grid interval is one evaluation (``fill_orders``). ``orders``: the order of the block in each
+    interval; replaces ``blocks`` (DPM-Solver-fast on a grid uniform in lam is
+    ``orders=(3, 3, ..., 2, 1)``).
     """
 
     r1: float | None = None
@@ -168,7 +169,7 @@ def _blocks(grid: Grid, order: int, options: Singlestep) -> list[tuple[Node, ...
         for k in fill_orders(order, grid.steps, options.blocks):
             out.append(tuple(grid[j] for j in range(i, i + k)))
             i += k
-        # h is infinite there: the last evaluation makes a first-order block
+        # h is infinite at sigma = 0: the last evaluation is a first-order block
         if grid[-1].sigma == 0.0 and len(out[-1]) > 1:
             out[-1:] = [out[-1][:-1], out[-1][-1:]]
         return out
@@ -182,7 +183,7 @@ def _blocks(grid: Grid, order: int, options: Singlestep) -> list[tuple[Node, ...
 def _stages(
     grid: Grid, s: Node, t: Node, order: int, r1: float | None = None, r2: float = 2 / 3
 ) -> tuple[Node, ...]:
-    """The nodes at which a block of ``order`` from s to t evaluates."""
+    """Nodes at which a block of ``order`` from s to t is evaluated."""
     first = r1 if r1 is not None else (0.5 if order == 2 else 1 / 3)
     return s, *(grid.at_lam(s.lam + r * (t.lam - s.lam)) for r in (first, r2)[: order - 1])
 
@@ -194,8 +195,8 @@ def _plan(b: PlanBuilder, grid: Grid, order: int, kind: str, options: Singlestep
 
 
 def _fill(nfe: int, options: Singlestep | DPMFast) -> tuple[int, Singlestep | DPMFast]:
-    """Spend a budget: as many grid intervals as evaluations, in blocks as high as fit; the
-    intervals of ``orders`` where they are given."""
+    """Options for ``nfe`` evaluations: one per grid interval, in blocks of the highest possible
+    order; if ``orders`` is given, its intervals."""
     if options.orders:
         return len(options.orders), options
     return nfe, replace(options, blocks="fill") if options.blocks == "full" else options
@@ -203,7 +204,7 @@ def _fill(nfe: int, options: Singlestep | DPMFast) -> tuple[int, Singlestep | DP
 
 @register("dpm_solver_1", order=1, source="Lu et al. 2022, arXiv 2206.00927, eq. 3.7")
 def dpm_solver_1(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
-    """DPM-Solver-1 (the same map as DDIM)."""
+    """DPM-Solver-1 (equal to DDIM)."""
     return singlestep(b, [(s,) for s, _ in grid.pairs()], grid[-1], "eps")
 
 
@@ -224,7 +225,7 @@ _THIRD = (
     variants=_SECOND,
 )
 def dpm_solver_2(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
-    """DPM-Solver-2: noise form, two evaluations a step."""
+    """DPM-Solver-2: noise form, two evaluations per step."""
     return _plan(b, grid, 2, "eps", options)
 
 
@@ -236,7 +237,7 @@ def dpm_solver_2(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     variants=_THIRD,
 )
 def dpm_solver_3(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
-    """DPM-Solver-3: noise form, three evaluations a step."""
+    """DPM-Solver-3: noise form, three evaluations per step."""
     return _plan(b, grid, 3, "eps", options)
 
 
@@ -248,7 +249,7 @@ def dpm_solver_3(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     variants=_SECOND,
 )
 def dpmpp_2s(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
-    """DPM-Solver++ 2S: data form, two evaluations a step."""
+    """DPM-Solver++ 2S: data form, two evaluations per step."""
     return _plan(b, grid, 2, "x0", options)
 
 
@@ -260,7 +261,7 @@ def dpmpp_2s(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     variants=_THIRD,
 )
 def dpmpp_3s(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
-    """DPM-Solver++ 3S: data form, three evaluations a step."""
+    """DPM-Solver++ 3S: data form, three evaluations per step."""
     return _plan(b, grid, 3, "x0", options)
 
 
@@ -273,8 +274,8 @@ def dpmpp_3s(b: PlanBuilder, grid: Grid, options: Singlestep) -> Plan:
     variants=({"s_churn": 2.0},),
 )
 def dpm2(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
-    """DPM2: midpoint in log rho on the noise prediction, Euler in the last step to sigma = 0
-    (DPM-Solver-2 with r1 = 1/2), with churn."""
+    """DPM2 with optional churn: midpoint in log rho on the noise prediction (DPM-Solver-2 with r1 =
+    1/2), Euler in the last step to sigma = 0."""
     x, jump = b.start(grid[0]), lifter(b, grid, options)
     for s, t in grid.pairs():
         x, up = jump(x, s)
@@ -285,9 +286,13 @@ def dpm2(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
 
 @dataclass(frozen=True)
 class DPMFast:
-    """``tau``: strength of the fresh noise, as in Euler ancestral; ``s_noise`` scales it.
-    ``blocks``: ``full``, a block of order 3 in every grid interval, or ``fill``, one evaluation a
-    grid interval (what ``nfe=`` asks for). ``orders``: of each interval's block, instead."""
+    """Options of DPM-Solver-fast.
+
+    ``tau``: strength of the fresh noise, as in Euler ancestral; ``s_noise``: factor on it.
+    ``blocks``: ``full``, a block of order 3 in every grid interval, or ``fill``, one evaluation per
+    grid interval (used by ``nfe=``). ``orders``: the order of each interval's block; replaces
+    ``blocks``.
+    """
 
     tau: float = option(0.0, also=("eta",))
     s_noise: float = 1.0
@@ -312,14 +317,15 @@ class DPMFast:
     variants=({"tau": 1.0}, {"tau": 0.5}),
 )
 def dpm_fast(b: PlanBuilder, grid: Grid, options: DPMFast) -> Plan:
-    """DPM-Solver-fast: a budget of evaluations spent in equal blocks of order 3, then 2 and 1.
+    """DPM-Solver-fast: equal blocks of order 3, then 2 and 1, that use exactly the given number of
+    evaluations.
 
-    With ``nfe=n, grid="lam", final="sigma_min"`` this is k-diffusion's ``sample_dpm_fast(n)``: the
-    blocks are equal in lam, whatever their order. On other grids their ends are interpolated in lam
-    between the nodes. A step to sigma = 0 is a block of its own, of order 1. With tau a block goes
-    down to the level that Euler ancestral would go to (not below the last one above sigma = 0),
-    then noise is added: the law of the sample keeps the order of the blocks, because the exact ODE
-    followed by that noise keeps the marginals.
+    With ``nfe=n, grid="lam", final="sigma_min"`` this is k-diffusion's ``sample_dpm_fast(n)``: all
+    blocks have the same length in lam, for every order. On other grids the ends of blocks are
+    interpolated in lam between the nodes. A step to sigma = 0 is a separate block of order 1. With
+    tau > 0 a block ends at the noise level of an Euler ancestral step (not below the last level
+    above sigma = 0), and noise is then added. The order of the blocks also holds for the law of the
+    samples, because the exact ODE followed by this noise keeps the marginals.
     """
     finite = grid.steps - (grid[-1].sigma == 0.0)
     filled = fill_orders(3, finite) if options.blocks == "fill" and finite else (3,) * finite
@@ -334,7 +340,7 @@ def dpm_fast(b: PlanBuilder, grid: Grid, options: DPMFast) -> Plan:
 
 
 def _at_fraction(grid: Grid, place: float) -> Node:
-    """The node at a fractional index, interpolated in lam."""
+    """Node at a fractional index of the grid, interpolated in lam."""
     i = round(place)
     if abs(place - i) < 1e-9:
         return grid[i]
@@ -344,7 +350,8 @@ def _at_fraction(grid: Grid, place: float) -> Node:
 
 
 def lower_level(grid: Grid, s: Node, t: Node, tau: float, last: Node) -> Node:
-    """Where the deterministic part of an ancestral step from s to t ends, not below ``last``."""
+    """Node where the deterministic part of an ancestral step from s to t ends, not below
+    ``last``."""
     fresh = noise_share(s, t, tau) / t.alpha
     return (
         t

@@ -1,5 +1,6 @@
-"""Exponential Runge-Kutta: stages and exact linear part in lam (Hochbruck & Ostermann 2005, SIAM J.
-Numer. Anal. 43, 1069; 2010, Acta Numerica 19, sec. 2; Zhang et al. 2023, arXiv 2308.02157: "RES").
+"""Exponential Runge-Kutta in lam: exact linear part, stages within the step (Hochbruck & Ostermann
+2005, SIAM J. Numer. Anal. 43, 1069; 2010, Acta Numerica 19, sec. 2; Zhang et al. 2023, arXiv
+2308.02157: "RES").
 
 With ``h = lam_t - lam_s``, stages at ``lam_s + c_k h`` and predictions m_k,
 
@@ -13,8 +14,8 @@ where the coefficients are functions of z, written with ``phi_i = phi_i(z)`` and
     eps     alpha_k/alpha_s    -sigma_k   h
 
 The first column makes every row exact for a constant prediction, ``a_k1 = c_k phi_1k - sum_j a_kj``
-and ``b_1 = phi_1 - sum_j b_j``; only the others are given. A step to sigma = 0 (h infinite) is the
-one-node step.
+and ``b_1 = phi_1 - sum_j b_j``; a tableau contains only the other columns. A step to sigma = 0 (h
+infinite) is the one-node step.
 """
 
 from __future__ import annotations
@@ -40,15 +41,18 @@ from .tableau import Tableau
 
 #: ``f(i)`` is phi_i(z), ``f(i, c)`` is phi_i(c z)
 Phi = Callable[..., float]
-#: the columns after the first of the stages after the first, then of the result
+#: coefficients without the first column: of stages 2, 3, ..., then of the result
 Rows = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
 class ExponentialTableau:
-    """Stage positions ``c`` (the first is 0) and ``rows``, the columns after the first of stages 2,
-    3, ... and of the result. The classical method that it becomes at z = 0 must have ``order``;
-    verified on construction."""
+    """Coefficients of an exponential Runge-Kutta method.
+
+    ``c``: positions of the stages (the first is 0). ``rows``: coefficients without the first
+    column, of stages 2, 3, ... and of the result. At z = 0 the method must be a classical
+    Runge-Kutta method of this ``order``; the constructor raises ArgumentError otherwise.
+    """
 
     order: int
     c: tuple[float, ...]
@@ -65,16 +69,16 @@ class ExponentialTableau:
 
 
 def second_order(c2: float) -> ExponentialTableau:
-    """``b_2 = phi_2 / c_2``."""
+    """Two-stage tableau of order 2, ``b_2 = phi_2 / c_2``."""
     return ExponentialTableau(2, (0.0, c2), lambda f: ((), (f(2) / c2,)))
 
 
 def third_order(c2: float, c3: float, power: int = 2) -> ExponentialTableau:
-    """The family of Hochbruck & Ostermann 2005, eq. 5.9:
+    """Three-stage tableaus of order 3 (Hochbruck & Ostermann 2005, eq. 5.9).
+
     ``a_32 = gamma c_2 phi_22 + (c_3^2/c_2) phi_23``, ``b_2 = gamma b_3`` and
     ``b_3 = phi_2 / (gamma c_2 + c_3)`` with ``gamma = (3 c_3^2 - 2 c_3) / ((2 - 3 c_2) c_2)``.
-
-    ``power`` 3 puts ``c_3^3`` into gamma, as public code does: of third order for c_3 = 1 only.
+    ``power`` 3 uses ``c_3^3`` in gamma, as in published code; the order is then 3 for c_3 = 1 only.
     """
     gamma = (3.0 * c3**power - 2.0 * c3) / (c2 * (2.0 - 3.0 * c2))
 
@@ -114,7 +118,7 @@ FOURTH_ORDER = {
 
 
 def exponential_rk(b: PlanBuilder, grid: Grid, tableau: ExponentialTableau, kind: str) -> Plan:
-    """Write the plan of ``tableau`` along ``grid``."""
+    """Build the plan of ``tableau`` along ``grid``."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         first = b.evaluate(x, s, kind)
@@ -151,7 +155,7 @@ def _row(
     row: tuple[float, ...],
     others: list[Expression],
 ) -> Expression:
-    """The state at ``to``: the step with ``first`` alone, plus
+    """State at ``to``: the step with the prediction ``first`` alone, plus
     ``scale h sum_j row_j (m_j - first)``."""
     w = weights(s, to, [s], kind)
     scale = h * (to.alpha if kind == "x0" else -to.sigma)
@@ -161,8 +165,8 @@ def _row(
 
 @dataclass(frozen=True)
 class RES2S:
-    """``r1``: the stage's position in lam, a fraction of the step (c2 in the paper); ``kind``: x0
-    or eps."""
+    """Options. ``r1``: position of the stage in lam, as a fraction of the step (c2 in the paper);
+    ``kind``: x0 or eps."""
 
     r1: float = option(0.5, also=("c2",))
     kind: str = "x0"
@@ -174,8 +178,11 @@ class RES2S:
 
 @dataclass(frozen=True)
 class RES3S(RES2S):
-    """``r1``, ``r2``: the stages' positions (c2, c3 in the paper); ``gamma``: ``exact``, or
-    ``compat`` for the c3^3 of public code (the same for c3 = 1)."""
+    """Options of RES 3S.
+
+    ``r1``, ``r2``: positions of the stages in lam (c2, c3 in the paper); ``gamma``: ``exact``, or
+    ``compat`` for the c3^3 of published code (equal for c3 = 1).
+    """
 
     r2: float = option(1.0, also=("c3",))
     gamma: str = "exact"
@@ -185,22 +192,23 @@ class RES3S(RES2S):
         number("r2", self.r2, 1e-3, 1.0)
         choice("gamma", self.gamma, ("exact", "compat"))
         if abs(self.r1 - 2 / 3) < 1e-6:
-            raise ArgumentError(f"r1={self.r1!r}: gamma has a pole at r1 = 2/3; take another r1")
+            raise ArgumentError(f"r1={self.r1!r}: gamma has a pole at r1 = 2/3; choose another r1")
         if abs(self.r1 - self.r2 ** (self.power - 1)) < 1e-6:
             raise ArgumentError(
                 f"r1={self.r1!r}, r2={self.r2!r}: b_3 has a pole where r1 = r2 (compat: "
-                "r2^2); take other positions"
+                "r2^2); choose other positions"
             )
 
     @property
     def power(self) -> int:
-        """The power of c3 in gamma."""
+        """Exponent of c3 in gamma."""
         return 2 if self.gamma == "exact" else 3
 
 
 @dataclass(frozen=True)
 class ETDRK4:
-    """``tableau``: cox_matthews (ETDRK4), krogstad or strehmel_weiner; ``kind``: x0 or eps."""
+    """Options. ``tableau``: cox_matthews (ETDRK4), krogstad or strehmel_weiner; ``kind``: x0 or
+    eps."""
 
     tableau: str = "cox_matthews"
     kind: str = "x0"
@@ -212,7 +220,7 @@ class ETDRK4:
 
 @dataclass(frozen=True)
 class RES2M:
-    """``lower_order_final``: the last step with one node."""
+    """Options. ``lower_order_final``: use one node in the last step."""
 
     lower_order_final: bool = True
 
@@ -227,7 +235,7 @@ class RES2M:
     variants=({"r1": 0.8}, {"kind": "eps"}),
 )
 def res_2s(b: PlanBuilder, grid: Grid, options: RES2S) -> Plan:
-    """RES second order, singlestep: two evaluations a step (DPM-Solver++ 2S with the exact
+    """RES second order, singlestep: two evaluations per step (DPM-Solver++ 2S with the exact
     weight)."""
     return exponential_rk(b, grid, second_order(options.r1), options.kind)
 
@@ -248,8 +256,8 @@ def _res_3s_order(o: RES3S) -> int:
     ),
 )
 def res_3s(b: PlanBuilder, grid: Grid, options: RES3S) -> Plan:
-    """RES third order, singlestep: three evaluations a step, the stiff order conditions met for any
-    r1 and r2."""
+    """RES third order, singlestep: three evaluations per step; meets the stiff order conditions for
+    any r1 and r2."""
     return exponential_rk(b, grid, third_order(options.r1, options.r2, options.power), options.kind)
 
 
@@ -276,5 +284,5 @@ def res_2m(b: PlanBuilder, grid: Grid, options: RES2M) -> Plan:
     ),
 )
 def etdrk4(b: PlanBuilder, grid: Grid, options: ETDRK4) -> Plan:
-    """Exponential Runge-Kutta of order 4 in lam: four evaluations a step."""
+    """Exponential Runge-Kutta of order 4 in lam: four evaluations per step."""
     return exponential_rk(b, grid, FOURTH_ORDER[options.tableau], options.kind)

@@ -17,8 +17,8 @@ from .tableau import TABLEAUS
 
 @dataclass(frozen=True)
 class FlowRK:
-    """``evaluate_end``: evaluate the velocity at sigma = 0 where the tableau has a stage there,
-    instead of an Euler step."""
+    """Options. ``evaluate_end``: evaluate the velocity at sigma = 0 if the tableau has a stage
+    there; False makes an Euler step instead."""
 
     evaluate_end: bool = False
 
@@ -28,7 +28,7 @@ class FlowRK:
 
 @dataclass(frozen=True)
 class FlowRK4(FlowRK):
-    """``rule``: the classical tableau or Kutta's 3/8 rule (torchdiffeq's "rk4")."""
+    """Options. ``rule``: the classical tableau or Kutta's 3/8 rule (torchdiffeq's "rk4")."""
 
     rule: str = "classic"
 

@@ -1,20 +1,20 @@
-"""The SDE of a flow with tunable noise, for sampling and for reinforcement learning of flows; on
-any path, VP included.
+"""The SDE of a flow with tunable noise, for sampling and for reinforcement learning of flow models;
+works on any path, including VP.
 
-Constant strength tau (``plans.weights``). Flow-GRPO (Liu et al. 2025, arXiv 2505.05470, eqs. 7-9)
-puts ``g = a sqrt(t / (1 - t))`` into ``dx = (u - g^2/2 score) dt + g dW`` on the straight path;
-since ``g^2 = 2 tau^2 sigma^2 |dlam/dt|`` and ``|dlam/dt| = 1 / (t (1 - t))``, that is constant
-``tau^2 = a^2 / 2`` exactly. Two forms:
+The strength tau is constant (``plans.weights``). Flow-GRPO (Liu et al. 2025, arXiv 2505.05470, eqs.
+7-9) uses ``g = a sqrt(t / (1 - t))`` in ``dx = (u - g^2/2 score) dt + g dW`` on the straight path.
+Since ``g^2 = 2 tau^2 sigma^2 |dlam/dt|`` and ``|dlam/dt| = 1 / (t (1 - t))``, this is exactly the
+constant ``tau^2 = a^2 / 2``. There are two forms:
 
     exact    x_t = (sigma_t/sigma_s) e^{-tau^2 h} x + sum_j b_j D_j
              + sigma_t sqrt(1 - e^{-2 tau^2 h}) z, which keeps the norm of every marginal
     euler    Euler-Maruyama in t, Flow-GRPO's own, which keeps it only as h -> 0
 
-``window`` draws noise in some steps only and solves the ODE in the others (MixGRPO: a window that
-slides between runs; G2RPO, arXiv 2510.01982: one step). ``tau`` may be given for each step. The
-step to sigma = 0 draws no noise. ``plan.transitions`` gives means, standard deviations and
-log-probabilities; to fork a trajectory, run the plan of another grid from a recorded state. A
-constant g (DanceGRPO) is ``interpolant_sde`` with ``diffusion="constant"``.
+``window`` restricts the noise to some steps; the others solve the ODE (MixGRPO slides the window
+between runs; G2RPO, arXiv 2510.01982, uses one step). ``tau`` may be given for each step. The step
+to sigma = 0 draws no noise. ``plan.transitions`` gives means, standard deviations and
+log-probabilities. To branch a trajectory, run the plan of another grid from a recorded state. For
+constant g (DanceGRPO) use ``interpolant_sde`` with ``diffusion="constant"``.
 """
 
 from __future__ import annotations
@@ -34,15 +34,18 @@ from .interpolants import data_step, diffusion_of_tau, em_step
 
 
 def tau_of_a(a: float) -> float:
-    """tau of Flow-GRPO's noise level a, ``a / sqrt(2)``."""
+    """Convert Flow-GRPO's noise level a to tau = ``a / sqrt(2)``."""
     return number("a", a, 0.0, 1e3) / math.sqrt(2.0)
 
 
 @dataclass(frozen=True)
 class FlowSDE:
-    """``tau``: diffusion strength, one number or one a step (Flow-GRPO's a is ``tau sqrt(2)``).
-    ``form``: exact or euler; ``order``: past predictions of the exact form, 1 or 2; ``window``:
-    (first, stop) steps that have noise, () for all."""
+    """Options of ``flow_sde``.
+
+    ``tau``: diffusion strength, one number or one per step (Flow-GRPO's a is ``tau sqrt(2)``).
+    ``form``: exact or euler; ``order``: number of past predictions in the exact form, 1 or 2;
+    ``window``: (first, stop), the steps that draw noise; () means all.
+    """
 
     tau: float | tuple[float, ...] = option(
         0.7 / math.sqrt(2.0), also={"a": tau_of_a}, was=("taus",), ranked=True
@@ -60,8 +63,8 @@ class FlowSDE:
         integer("order", self.order, 1, 2)
         if self.form == "euler" and self.order != 1:
             raise ArgumentError(
-                f"order={self.order!r} with form='euler': Euler-Maruyama has order 1; "
-                "allowed with form='exact'"
+                f"order={self.order!r} with form='euler': must be 1, the order of Euler-Maruyama; "
+                "form='exact' allows 1 or 2"
             )
         object.__setattr__(self, "window", tuple(self.window))
         if self.window:
@@ -69,10 +72,11 @@ class FlowSDE:
                 isinstance(i, bool) or not isinstance(i, int) for i in self.window
             ):
                 raise ArgumentError(
-                    f"window={self.window!r}: (first, stop), two integers, or () for all steps"
+                    f"window={self.window!r}: must be two integers (first, stop), or () for all "
+                    "steps"
                 )
             if not 0 <= self.window[0] < self.window[1]:
-                raise ArgumentError(f"window={self.window!r}: allowed 0 <= first < stop")
+                raise ArgumentError(f"window={self.window!r}: must have 0 <= first < stop")
 
     @property
     def strengths(self) -> tuple[float, ...]:
@@ -80,7 +84,8 @@ class FlowSDE:
         return self.tau if isinstance(self.tau, tuple) else (self.tau,)
 
     def of_steps(self, count: int) -> tuple[float, ...]:
-        """tau of each of ``count`` steps. ValueError where ``tau`` has another length."""
+        """Strength of each of ``count`` steps. Raises ArgumentError if ``tau`` has another
+        length."""
         given = self.tau if isinstance(self.tau, tuple) else (self.tau,) * count
         if len(given) != count:
             raise ArgumentError(f"tau={self.tau!r}: {len(given)} values for {count} steps")

@@ -1,5 +1,7 @@
-"""Frames of Runge-Kutta steps on the probability-flow ODE: the variable that is stepped, where a
-stage lies, and how a state moves along slopes.
+"""Frames of Runge-Kutta steps on the probability-flow ODE.
+
+A frame defines the integration variable, the nodes of the stages, and the transfer of a state along
+slopes:
 
     RhoFrame      dy/drho = eps(alpha y),    y = x / alpha            Karras et al. 2022, arXiv
                                              2206.00364, eq. 4; DEIS rho-RK, arXiv 2204.13902
@@ -11,8 +13,8 @@ stage lies, and how a state moves along slopes.
     LabelFrame    as RhoFrame, with stages at fractions of t          Liu et al. 2022, arXiv
                                                                       2202.09778, eqs. 11-12
 
-with ``r = hypot(alpha, sigma)`` and ``phi = atan2(sigma, alpha)``. In the angle nothing is infinite
-at alpha = 0 (phi = pi/2) or sigma = 0.
+with ``r = hypot(alpha, sigma)`` and ``phi = atan2(sigma, alpha)``. In the angle all quantities stay
+finite at alpha = 0 (phi = pi/2) and sigma = 0.
 """
 
 from __future__ import annotations
@@ -27,36 +29,37 @@ from ...schedules.node import Node
 
 
 class Frame(Protocol):
-    """How the stages of a step from s to t are placed and moved to."""
+    """Protocol of frames: the nodes of stages and the transfer of the state in a step from s to
+    t."""
 
     @property
     def kind(self) -> str:
-        """The kind of prediction that gives the slope."""
+        """Kind of prediction that the slope is computed from."""
         ...
 
     def stage(self, s: Node, t: Node, c: float) -> Node:
-        """The node at fraction ``c`` of the step."""
+        """Node at fraction ``c`` of the step."""
         ...
 
     def reaches(self, s: Node, t: Node, c: float) -> bool:
-        """Whether the schedule has a node at fraction ``c`` of the step: a table has none between
+        """True if the schedule has a node at fraction ``c`` of the step. A table has none between
         its first entry and sigma = 0."""
         ...
 
     def slope(self, m: Expression, node: Node) -> Expression:
-        """The slope of the prediction ``m`` at ``node``."""
+        """Slope for the prediction ``m`` at ``node``."""
         ...
 
     def move(
         self, x: Expression, s: Node, t: Node, to: Node, c: float, slopes: Expression
     ) -> Expression:
-        """The state at ``to``, fraction ``c`` of the step; ``slopes`` is the tableau's sum, in
-        units of the whole step."""
+        """State at ``to``, fraction ``c`` of the step. ``slopes`` is the tableau's weighted sum of
+        slopes, in units of the whole step."""
         ...
 
 
 class RhoFrame:
-    """Steps of ``y = x / alpha`` in rho, slope eps."""
+    """Steps of ``y = x / alpha`` in rho; the slope is eps."""
 
     kind = "eps"
 
@@ -73,7 +76,7 @@ class RhoFrame:
         return s.rho + c * (t.rho - s.rho) >= schedule.node(schedule.t_low).rho
 
     def slope(self, m: Expression, node: Node) -> Expression:
-        """eps itself."""
+        """Return eps unchanged."""
         return m
 
     def move(
@@ -84,7 +87,7 @@ class RhoFrame:
 
 
 class TimeFrame:
-    """Steps of ``x`` in t, slope velocity."""
+    """Steps of ``x`` in t; the slope is the velocity."""
 
     kind = "velocity"
 
@@ -102,7 +105,7 @@ class TimeFrame:
         return a + c * (b - a) >= self.grid.schedule.t_low
 
     def slope(self, m: Expression, node: Node) -> Expression:
-        """The velocity itself."""
+        """Return the velocity unchanged."""
         return m
 
     def move(
@@ -113,7 +116,7 @@ class TimeFrame:
 
 
 class AngleFrame:
-    """Steps of ``w = x / r`` in the angle, slope ``v / r``."""
+    """Steps of ``w = x / r`` in the angle; the slope is ``v / r``."""
 
     kind = "v"
 
@@ -141,8 +144,8 @@ class AngleFrame:
 
 
 class LabelFrame(RhoFrame):
-    """Steps in rho whose stages lie at fractions of the time: a stage moves the state to the rho
-    that it has there, along its mean slope."""
+    """Steps in rho with stages at fractions of the time. A stage moves the state to the rho of its
+    node, along the mean slope."""
 
     def stage(self, s: Node, t: Node, c: float) -> Node:
         """The node at ``(1 - c) t_s + c t_t``."""
@@ -163,15 +166,15 @@ def finite_time(node: Node) -> float:
 
 
 def angle(node: Node) -> float:
-    """``phi = atan2(sigma, alpha)``."""
+    """Angle of a node, ``phi = atan2(sigma, alpha)``."""
     return math.atan2(node.sigma, node.alpha)
 
 
 def radius(node: Node) -> float:
-    """``r = hypot(alpha, sigma)``."""
+    """Radius of a node, ``r = hypot(alpha, sigma)``."""
     return math.hypot(node.alpha, node.sigma)
 
 
 def at_angle(grid: Grid, phi: float) -> Node:
-    """The node at angle ``phi`` in (0, pi/2)."""
+    """Node at angle ``phi`` in (0, pi/2)."""
     return grid.at_rho(math.tan(phi))

@@ -1,20 +1,20 @@
-"""Stochastic interpolants: the ODE of a path in its own time, and its SDEs with any strength w(t)
+"""Stochastic interpolants: the ODE of a path in its own time, and SDEs with any diffusion w(t)
 (Albergo et al. 2023, arXiv 2303.08797).
 
-With u = dx/dt of the path and the score s = -eps / sigma, every w(t) >= 0 has the same marginals
+With u = dx/dt of the path and the score s = -eps / sigma, all w(t) >= 0 have the same marginals
 (eq. 2.34 there, backward in time):
 
-    dx = (u - w s) dt + sqrt(2 w) dW,   dt < 0;       w = 0 is the ODE,  w = tau^2 sigma^2 |dlam/dt|
-                                                      is the SDE of strength tau.
+    dx = (u - w s) dt + sqrt(2 w) dW,   dt < 0
 
-Steps from s to t, h = |t - s|, drift b = u - w s (Ma et al. 2024, arXiv 2401.08740, and its code):
+w = 0 is the ODE, and ``w = tau^2 sigma^2 |dlam/dt|`` is the SDE of strength tau. Steps from s to t
+with h = |t - s| and drift b = u - w s are (Ma et al. 2024, arXiv 2401.08740, and its code):
 
     em      x_t = x - h b(x, s) + sqrt(2 w h) z
-    heun    x_hat = x + sqrt(2 w h) z,  x_t = x_hat - h/2 (b(x_hat, s) + b(x_hat - h b(x_hat, s),
-            t))
+    heun    x_hat = x + sqrt(2 w h) z
+            x_t = x_hat - h/2 (b(x_hat, s) + b(x_hat - h b(x_hat, s), t))
 
-Both are of weak order 1: heun puts in all the noise at once. Neither keeps the marginal exactly,
-only as h vanishes. To sigma = 0 no noise is put in.
+Both have weak order 1, because heun adds all noise at the start of the step. Neither keeps the
+marginal exactly for h > 0. A step to sigma = 0 adds no noise.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from .frames import TimeFrame, finite_time
 from .runge_kutta import rk_step
 from .tableau import TABLEAUS
 
-#: w at fraction r = t / t_max of the time and noise scale sigma, in units of 1 / t_max; c is the
-#: option ``scale``
+#: shape -> w in units of 1 / t_max, a function of the option ``scale`` c, of r = t / t_max and of
+#: sigma
 SHAPES: dict[str, Callable[[float, float, float], float]] = {
     "constant": lambda c, r, sigma: c,
     "sigma": lambda c, r, sigma: c * sigma,
@@ -47,18 +47,23 @@ SHAPES: dict[str, Callable[[float, float, float], float]] = {
 
 
 def diffusion_of_tau(tau: float, s: Node, t: Node) -> float:
-    """``w = tau^2 sigma^2 |dlam/dt|`` at s, with
-    ``|dlam/dt| = (sigma' alpha - alpha' sigma) / (alpha sigma)``; at alpha = 0, where it is
-    infinite, alpha of the next node stands in the denominator (as in Flow-GRPO's code)."""
+    """Diffusion ``w = tau^2 sigma^2 |dlam/dt|`` at s.
+
+    ``|dlam/dt| = (sigma' alpha - alpha' sigma) / (alpha sigma)``. At alpha = 0, where it is
+    infinite, the denominator uses alpha of the next node t (as in Flow-GRPO's code). Raises
+    PlanError if the derivatives of the path are unknown at s.
+    """
     if tau == 0.0:
         return 0.0
     if s.dalpha is None or s.dsigma is None:
-        raise PlanError(f"the diffusion at t={s.t} needs d alpha/dt and d sigma/dt, unknown there")
+        raise PlanError(
+            f"the diffusion at t={s.t} needs d alpha/dt and d sigma/dt, which are unknown there"
+        )
     return tau * tau * s.sigma * (s.dsigma * s.alpha - s.dalpha * s.sigma) / (s.alpha or t.alpha)
 
 
 def drift(b: PlanBuilder, x: Expression, s: Node, w: float) -> Expression:
-    """``u - w s = u + (w / sigma) eps`` of the state ``x`` at s."""
+    """Drift ``u - w s = u + (w / sigma) eps`` of the state ``x`` at s."""
     if w == 0.0:
         return b.evaluate(x, s, "velocity")
     u, e = b.evaluate_kinds(x, s, ("velocity", "eps"))
@@ -66,20 +71,20 @@ def drift(b: PlanBuilder, x: Expression, s: Node, w: float) -> Expression:
 
 
 def em_step(b: PlanBuilder, x: Expression, s: Node, t: Node, w: float) -> Expression:
-    """Euler-Maruyama."""
+    """Euler-Maruyama step from ``x`` at s to t."""
     h = finite_time(t) - finite_time(s)
     y = x + h * drift(b, x, s, w)
     return b.at(t, y if w == 0.0 else y + math.sqrt(-2.0 * w * h) * b.noise(s, t))
 
 
 def data_step(b: PlanBuilder, x: Expression, s: Node, t: Node) -> Expression:
-    """``x_t = alpha_t E[x0 | x]`` at sigma_t = 0."""
+    """Step to sigma_t = 0, ``x_t = alpha_t E[x0 | x]``."""
     return b.at(t, t.alpha * b.evaluate(x, s, "x0"))
 
 
 @dataclass(frozen=True)
 class InterpolantODE:
-    """``method``: euler or heun in t."""
+    """Options. ``method``: euler or heun in t."""
 
     method: str = "heun"
 
@@ -89,10 +94,14 @@ class InterpolantODE:
 
 @dataclass(frozen=True)
 class InterpolantSDE:
-    """``diffusion``: the form of w, ``sbdm`` (w = scale sigma^2 |dlam/dt|, which is constant tau =
-    sqrt(scale)) or one of SiT's constant, sigma, linear, decreasing, increasing_decreasing;
-    ``scale`` multiplies it; ``method``: em or heun; ``last``: the noise-free step to sigma = 0 is
-    ``tweedie`` (the posterior mean), ``euler`` along u, or ``mean`` along the whole drift."""
+    """Options of ``interpolant_sde``.
+
+    ``diffusion``: form of w, ``sbdm`` (w = scale sigma^2 |dlam/dt|, which is constant tau =
+    sqrt(scale)) or one of SiT's constant, sigma, linear, decreasing, increasing_decreasing.
+    ``scale``: its factor (in ``decreasing`` the factor of the cosine). ``method``: em or heun.
+    ``last``: the noise-free step to sigma = 0, ``tweedie`` (the posterior mean), ``euler`` along u,
+    or ``mean`` along the whole drift.
+    """
 
     diffusion: str = "sbdm"
     scale: float = 1.0
@@ -106,7 +115,7 @@ class InterpolantSDE:
         choice("last", self.last, ("tweedie", "euler", "mean"))
 
     def at(self, schedule: Schedule, s: Node, t: Node) -> float:
-        """w at s, for the step to t."""
+        """Diffusion w at s, for the step to t."""
         if self.diffusion == "sbdm":
             return diffusion_of_tau(math.sqrt(self.scale), s, t)
         fraction = finite_time(s) / schedule.t_max
@@ -122,8 +131,8 @@ class InterpolantSDE:
     variants=({"method": "euler"},),
 )
 def interpolant_ode(b: PlanBuilder, grid: Grid, options: InterpolantODE) -> Plan:
-    """The ODE of a stochastic interpolant in its own time; where sigma = 0 has no finite time, the
-    posterior mean ends it."""
+    """The ODE of a stochastic interpolant in its own time; a last step whose end has no finite time
+    returns the posterior mean."""
     x, frame = b.start(grid[0]), TimeFrame(grid)
     for s, t in grid.pairs():
         infinite = t.t is None or math.isinf(t.t)

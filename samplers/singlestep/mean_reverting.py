@@ -1,8 +1,8 @@
-"""The solvers of MR Sampler for mean-reverting paths (Li et al. 2025, arXiv 2502.07856, section 4,
-Algs. 1-4).
+"""MR Sampler: solvers for mean-reverting paths (Li et al. 2025, arXiv 2502.07856, section 4, Algs.
+1-4).
 
 For ``xbar = x - mu`` they are the exponential multistep methods of ``multistep`` on the schedule
-``MeanReverting``. Written out with mu, the first-order steps are, with m = alpha_t (1 - e^{-2h}),
+``MeanReverting``. Written with mu and m = alpha_t (1 - e^{-2h}), the first-order steps are
 
     ODE, eps    x_t = (alpha_t/alpha_s) x + (1 - alpha_t/alpha_s) mu - sigma_t (e^h - 1) eps
     ODE, x0     x_t = (sigma_t/sigma_s) x + mu (1 - (sigma_t/sigma_s)(1 - alpha_s) - alpha_t) +
@@ -10,8 +10,8 @@ For ``xbar = x - mu`` they are the exponential multistep methods of ``multistep`
     SDE, x0     x_t = (sigma_t/sigma_s) e^{-h} x + mu (1 - (alpha_t/alpha_s) e^{-2h} - m) + m D +
                 sigma_t sqrt(1 - e^{-2h}) z
 
-and the differences of second order do not see mu. A network that predicts a velocity is read as
-either kind (``models.MeanReverted``).
+and the second-order differences do not contain mu. A velocity prediction is converted to the kind
+that the solver uses (``models.MeanReverted``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from ..registry import register
 
 @dataclass(frozen=True)
 class MR:
-    """``order``: 1 or 2 past predictions; ``kind``: data (x0) or noise (eps) form."""
+    """Options. ``order``: number of past predictions, 1 or 2; ``kind``: data (x0) or noise (eps)
+    form."""
 
     order: int = 2
     kind: str = "x0"
@@ -41,7 +42,7 @@ class MR:
         flag("lower_order_final", self.lower_order_final)
 
     def multistep(self, b: PlanBuilder, grid: Grid, tau: float) -> Plan:
-        """The plan of diffusion strength ``tau``."""
+        """Build the plan with diffusion strength ``tau``."""
         step = Step(Interpolation(self.kind, tau=tau, correction="midpoint"), self.order)
         return multistep(b, grid, step, lower_order_final=self.lower_order_final)
 

@@ -1,11 +1,11 @@
-"""PFGM++ sampling (Xu et al. 2023, arXiv 2302.04265, Alg. 1): EDM's Heun in sigma with the
-alignment r = sigma sqrt(D).
+"""PFGM++ sampling: EDM's Heun in sigma with the alignment r = sigma sqrt(D) (Xu et al. 2023, arXiv
+2302.04265, Alg. 1).
 
-On the schedule ``PFGMPP`` the plan is that of ``heun``; what differs is random and belongs to the
-path: the start state is heavy-tailed, and so is the noise of a churn jump, z times one number a
-sample: the exact one that keeps the marginal, or that of the authors' perturbation in N + D
-dimensions (``PFGMPP(..., jump="authors")``). Both are made from the seeds by ``fewstep.sample`` and
-``fewstep.run``.
+On the schedule ``PFGMPP`` the plan is that of ``heun``. Only the random draws differ, and they
+belong to the path: the start state is heavy-tailed, and so is the noise of churn, z times one
+random factor per sample. The factor is either the exact one, which keeps the marginal, or that of
+the authors' perturbation in N + D dimensions (``PFGMPP(..., jump="authors")``). ``fewstep.sample``
+and ``fewstep.run`` generate both from the seeds.
 """
 
 from __future__ import annotations
@@ -28,6 +28,6 @@ from .tableau import TABLEAUS
     variants=({"s_churn": 2.0},),
 )
 def pfgmpp(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
-    """PFGM++: Heun in sigma with the stochastic perturbation of N + D dimensions where asked
-    for."""
+    """PFGM++: Heun in sigma with optional churn, whose noise is the perturbation in N + D
+    dimensions."""
     return churned(b, grid, TABLEAUS["heun"], options)

@@ -1,7 +1,8 @@
-"""Few-step samplers of distilled networks: jump to data, put fresh noise on it, again.
+"""Few-step samplers of distilled networks: predict the data, add fresh noise, repeat.
 
-The network's x0 is a consistency function F(x, t), the end of the probability-flow orbit through x,
-and not a posterior mean. With F a step from s to t is, in law, exact for any number of steps:
+The network's x0 is a consistency function F(x, t), the end of the probability-flow trajectory
+through x, and not a posterior mean. With F a step from s to t is exact in law for any number of
+steps:
 
     consistency, lcm    x_t = alpha_t F(x_s) + sigma_t z
     tcd                 DDIM to t' = (1 - gamma) t, then forward to t:  x_t = alpha_t F + k eps +
@@ -10,8 +11,8 @@ and not a posterior mean. With F a step from s to t is, in law, exact for any nu
 
 (Song et al. 2023, arXiv 2303.01469, Alg. 1; Luo et al. 2023, arXiv 2310.04378, Alg. 3; Zheng et al.
 2024, arXiv 2402.19159, eq. 13.) With a posterior mean in place of F they do not converge as steps
-are added: the noise put in does not vanish with the step (tau is infinite), so order 0 is declared,
-except for gamma = 0, which is DDIM.
+are added, because the noise per step does not vanish (tau is infinite). The declared order is
+therefore 0, except for gamma = 0, which is DDIM.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ SIGMA_DATA = 0.5
 
 @dataclass(frozen=True)
 class Consistency:
-    """``floor``: the rho of the level that the network's output belongs to (sigma_min of
-    consistency models, where F is the identity): ``sqrt(rho^2 - floor^2)`` is put on instead of
-    rho, as there is noise of that size already. 0: the output is clean."""
+    """Options of ``consistency``.
+
+    ``floor``: rho of the noise level that the network's output belongs to (sigma_min of consistency
+    models, where F is the identity). The output already contains noise of that size, so
+    ``sqrt(rho^2 - floor^2)`` is added instead of rho. 0: the output is clean.
+    """
 
     floor: float = 0.0
 
@@ -46,9 +50,12 @@ class Consistency:
 
 @dataclass(frozen=True)
 class LCM:
-    """``timestep_scaling``: LCM's boundary scaling, ``F = c_skip x + c_out x0`` with
+    """Options of LCM.
+
+    ``timestep_scaling``: LCM's boundary scaling, ``F = c_skip x + c_out x0`` with
     ``c_skip = 1/4 / (s^2 + 1/4)``, ``c_out = s / sqrt(s^2 + 1/4)``, ``s = timestep_scaling * t``
-    (diffusers: 10, on tables); 0 takes x0 itself, the limit of large s."""
+    (diffusers: 10, on tables). 0 uses x0 unchanged, the limit of large s.
+    """
 
     timestep_scaling: float = 0.0
 
@@ -58,8 +65,11 @@ class LCM:
 
 @dataclass(frozen=True)
 class TCD:
-    """``gamma``: how far below the next time to go before noise is put on; 0 is DDIM, 1 goes all
-    the way to data (diffusers' eta)."""
+    """Options of TCD.
+
+    ``gamma``: how far below the next time the deterministic part of a step goes before noise is
+    added, as a fraction of that time; 0 is DDIM, 1 goes to the data (diffusers' eta).
+    """
 
     gamma: float = option(0.3, also=("eta",))
 
@@ -83,7 +93,8 @@ def _renoise(b: PlanBuilder, data: Expression, s: Node, t: Node, floor: float = 
     variants=({"floor": 0.002},),
 )
 def consistency(b: PlanBuilder, grid: Grid, options: Consistency) -> Plan:
-    """Multistep consistency sampling: data by one evaluation, fresh noise, again."""
+    """Multistep consistency sampling: predict the data with one evaluation, add fresh noise,
+    repeat."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         x = _renoise(b, b.evaluate(x, s, "x0"), s, t, options.floor)
@@ -108,7 +119,7 @@ def boundary(options: LCM, node: Node) -> tuple[float, float]:
     alpha_zero=True,
 )
 def lcm(b: PlanBuilder, grid: Grid, options: LCM) -> Plan:
-    """Latent consistency sampling: ``consistency`` with LCM's boundary scaling where asked for."""
+    """Latent consistency sampling: ``consistency`` with LCM's boundary scaling as an option."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         data = b.evaluate(x, s, "x0")
@@ -128,7 +139,8 @@ def lcm(b: PlanBuilder, grid: Grid, options: LCM) -> Plan:
     variants=({"gamma": 0.0}, {"gamma": 1.0}),
 )
 def tcd(b: PlanBuilder, grid: Grid, options: TCD) -> Plan:
-    """Trajectory consistency sampling: DDIM to below the next level, then forward to it."""
+    """Trajectory consistency sampling: DDIM to a time below the next node, then forward noise up to
+    it."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         lower = below(grid, t, options.gamma)
@@ -147,7 +159,7 @@ def tcd(b: PlanBuilder, grid: Grid, options: TCD) -> Plan:
 
 
 def below(grid: Grid, t: Node, gamma: float) -> Node:
-    """The node at ``(1 - gamma) t``, rounded down to an entry on tables; t itself at sigma = 0."""
+    """Node at ``(1 - gamma) t``, rounded down to an entry on tables; t itself at sigma = 0."""
     if t.sigma == 0.0 or gamma == 0.0:
         return t
     schedule = grid.schedule

@@ -1,15 +1,15 @@
-"""Restart: go back up to more noise and down again, several times (Xu et al. 2023, arXiv
+"""Restart sampling: adds noise and solves an interval again, several times (Xu et al. 2023, arXiv
 2306.14878, Alg. 1).
 
-Main grid: Heun in rho. When it arrives at the node whose rho is nearest to ``rho_min`` of an
-interval, K times: fresh noise up to rho_max,
+The main grid uses Heun in rho. An interval starts at the node whose rho is nearest to its
+``rho_min``. K times, noise is added up to rho_max,
 
     y <- y + sqrt(rho_max^2 - rho_i^2) s_noise z,
 
-and Heun back down to that node on N_R Karras nodes (exponent 7), N_R - 1 steps. Each costs 2 (N_R -
-1) evaluations: ``nfe = 2 N - 1 + sum 2 K (N_R - 1)`` for N steps to sigma = 0. The jumps are exact
-in law and contract the errors made before; the steps of an interval stay as long as they are when
-the main grid is refined, so with an interval the method has no order in N (0 is declared).
+and Heun returns to that node on N_R Karras nodes (exponent 7) in N_R - 1 steps. Each repetition
+costs 2 (N_R - 1) evaluations: ``nfe = 2 N - 1 + sum 2 K (N_R - 1)`` for N steps to sigma = 0. The
+added noise is exact in law and contracts earlier errors. The steps of an interval keep their length
+when the main grid is refined, so with an interval the method has no order in N (0 is declared).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .frames import RhoFrame
 from .runge_kutta import rk_step
 from .tableau import TABLEAUS
 
-#: (N_R, K, rho_min, rho_max)
+#: an interval: (N_R, K, rho_min, rho_max)
 Interval = tuple[int, int, float, float]
 
 #: the paper's settings (N = 18 for cifar10, 36 for imagenet64, which has s_noise = 1.003)
@@ -47,8 +47,11 @@ PRESETS: dict[str, tuple[Interval, ...]] = {
 
 @dataclass(frozen=True)
 class Restart:
-    """``intervals``: tuples (N_R nodes, K times, rho_min, rho_max), in place of the ``preset``
-    cifar10, imagenet64 or none; ``s_noise`` scales the fresh noise (1 keeps the marginal)."""
+    """Options of Restart.
+
+    ``intervals``: tuples (N_R nodes, K times, rho_min, rho_max), which replace the ``preset``
+    (cifar10, imagenet64 or none); ``s_noise``: factor on the fresh noise (1 keeps the marginal).
+    """
 
     preset: str = "cifar10"
     intervals: tuple[Interval, ...] = ()
@@ -60,7 +63,9 @@ class Restart:
         object.__setattr__(self, "intervals", tuple(tuple(interval) for interval in self.intervals))
         for interval in self.intervals:
             if len(interval) != 4:
-                raise ArgumentError(f"intervals: {interval!r} is not (N_R, K, rho_min, rho_max)")
+                raise ArgumentError(
+                    f"intervals: must be tuples (N_R, K, rho_min, rho_max), got {interval!r}"
+                )
             integer("N_R", interval[0], 2, 1000)
             integer("K", interval[1], 1, 1000)
             number("rho_min", interval[2], 1e-9, 1e9)
@@ -68,7 +73,7 @@ class Restart:
 
     @property
     def chosen(self) -> tuple[Interval, ...]:
-        """The intervals that are run."""
+        """The intervals that are used."""
         return self.intervals or PRESETS.get(self.preset, ())
 
 
@@ -81,10 +86,10 @@ class Restart:
     variants=({"preset": "none"},),
 )
 def restart(b: PlanBuilder, grid: Grid, options: Restart) -> Plan:
-    """Restart: Heun in rho, with intervals that are noised again and solved again.
+    """Restart: Heun in rho, with intervals that are noised and solved again.
 
-    An interval acts at the node nearest to its rho_min; where no node with sigma > 0 lies below its
-    rho_max (few steps) it is left out.
+    An interval starts at the node nearest to its rho_min. It is omitted if no node with sigma > 0
+    lies below its rho_max (few steps).
     """
     places = _places(grid, options)
     x, frame = b.start(grid[0]), RhoFrame(grid)
@@ -96,7 +101,7 @@ def restart(b: PlanBuilder, grid: Grid, options: Restart) -> Plan:
 
 
 def _places(grid: Grid, options: Restart) -> dict[Node, list[Interval]]:
-    """The intervals by the node at which they act."""
+    """Intervals by the node at which they start."""
     found: dict[Node, list[Interval]] = {}
     nodes = [node for node in grid.nodes[1:] if node.sigma > 0.0]
     for interval in options.chosen if nodes else ():
@@ -109,7 +114,7 @@ def _places(grid: Grid, options: Restart) -> dict[Node, list[Interval]]:
 def _again(
     b: PlanBuilder, x: Expression, low: Node, grid: Grid, interval: Interval, scale: float
 ) -> Expression:
-    """K times up from ``low`` to rho_max and back down."""
+    """Noise the state from ``low`` to rho_max and solve back to ``low``, K times."""
     count, times, _, rho_max = interval
     a, c = rho_max ** (1 / 7), low.rho ** (1 / 7)
     path = [

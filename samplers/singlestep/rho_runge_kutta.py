@@ -14,7 +14,7 @@ from .tableau import TABLEAUS, Tableau
 
 
 def churned(b: PlanBuilder, grid: Grid, tableau: Tableau, options: Churn) -> Plan:
-    """Steps in rho, each after the jump of ``churn``."""
+    """Build the plan of Runge-Kutta steps in rho, each preceded by churn."""
     x, jump, frame = b.start(grid[0]), lifter(b, grid, options), RhoFrame(grid)
     for s, t in grid.pairs():
         x, up = jump(x, s)
@@ -34,7 +34,7 @@ _CHURN = ({"s_churn": 2.0},)
     variants=_CHURN,
 )
 def euler(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
-    """Euler in rho (the same map as DDIM), with churn where asked for."""
+    """Euler in rho (equal to DDIM), with optional churn."""
     return churned(b, grid, TABLEAUS["euler"], options)
 
 
@@ -47,8 +47,7 @@ def euler(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
     variants=_CHURN,
 )
 def heun(b: PlanBuilder, grid: Grid, options: Churn) -> Plan:
-    """Heun in rho, Euler in the last step to sigma = 0, with churn where asked for (EDM's
-    sampler)."""
+    """Heun in rho with optional churn (EDM's sampler); Euler in the last step to sigma = 0."""
     return churned(b, grid, TABLEAUS["heun"], options)
 
 

@@ -1,4 +1,5 @@
-"""The Runge-Kutta core: explicit steps on the probability-flow ODE, any tableau in any frame."""
+"""The Runge-Kutta core: explicit steps on the probability-flow ODE with any tableau in any
+frame."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ def stage_slopes(
     frame: Frame,
     first: Expression | None = None,
 ) -> list[Expression]:
-    """The slopes at the stages of the step from ``x`` at s to t; ``first`` is the prediction at s
-    where it is known."""
+    """Slopes at the stages of the step from ``x`` at s to t. ``first``: the prediction at s, if
+    known."""
     slopes: list[Expression] = []
     for c, row in zip(tableau.c, tableau.a, strict=True):
         node = s if c == 0.0 else t if c == 1.0 else frame.stage(s, t, c)
@@ -42,10 +43,10 @@ def rk_step(
     evaluate_end: bool = False,
     first: Expression | None = None,
 ) -> Expression:
-    """The state at t from ``x`` at s.
+    """State at t after one step from ``x`` at s.
 
-    Where a stage would be evaluated at sigma = 0, or between the first entry of a table and sigma =
-    0 (where there is no time), the step is an Euler step, unless ``evaluate_end`` is set.
+    If a stage would be evaluated at sigma = 0, or between the first entry of a table and sigma = 0
+    (where no time exists), the step is an Euler step, unless ``evaluate_end`` is set.
     """
     method = tableau
     if (
@@ -61,7 +62,7 @@ def rk_step(
 def runge_kutta(
     b: PlanBuilder, grid: Grid, tableau: Tableau, frame: Frame, *, evaluate_end: bool = False
 ) -> Plan:
-    """Write the plan of ``tableau`` in ``frame`` along ``grid``."""
+    """Build the plan of ``tableau`` in ``frame`` along ``grid``."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         x = rk_step(b, x, s, t, tableau, frame, evaluate_end=evaluate_end)

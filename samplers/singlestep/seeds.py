@@ -1,17 +1,18 @@
 """SEEDS: exponential singlesteps on the reverse SDE with exact noise (Gonzalez et al. 2023, arXiv
 2305.14267, Alg. 1-4).
 
-The stages of DPM-Solver(++) with the kernel of the SDE of strength tau (``plans.weights``), and one
-noise for each part of the step between stages. What was drawn on [a, b] reaches a later state at t
-as ``carry(b -> t) noise(a -> b) z``, in the stages and in the final step alike,
+The methods use the stages of DPM-Solver(++) with the kernel of the SDE of strength tau
+(``plans.weights``), and one noise for each part of the step between stages. The noise drawn on [a,
+b] contributes ``carry(b -> t) noise(a -> b) z`` to a later state at t, both in the stages and in
+the final step,
 
     data form   carry noise = sigma_t e^{-tau^2 (lam_t - lam_b)} sqrt(1 - e^{-2 tau^2 (lam_b -
                 lam_a)})
     noise form  carry noise = tau sigma_t sqrt(e^{2 (lam_t - lam_a)} - e^{2 (lam_t - lam_b)})
 
-so predictions feel the very noise that the final step puts in. With one stage it is
-SDE-DPM-Solver(++)-1, in data form DDIM with eta = 1. The paper proves weak order 1 for all; on
-Gaussian data two and three stages have weak order 2.
+so the predictions depend on the same noise that the final step adds. With one stage the method is
+SDE-DPM-Solver(++)-1; in data form that is DDIM with eta = 1. The paper proves weak order 1 for all;
+on Gaussian data two and three stages have weak order 2.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ from ..registry import register
 
 @dataclass(frozen=True)
 class SEEDS3:
-    """``kind``: x0 (data form) or eps (noise form, whose noise grows as e^h). ``correction``:
-    weights of the final step, ``midpoint`` (dpmsolver) or ``exact`` (taylor: the interpolant
-    through all stages). ``tau``: strength, 1 is the method as published, 0 DPM-Solver."""
+    """Options of SEEDS-3.
+
+    ``kind``: x0 (data form) or eps (noise form, whose noise grows as e^h). ``correction``: weights
+    of the final step, ``midpoint`` (dpmsolver) or ``exact`` (taylor: the interpolant through all
+    stages). ``tau``: diffusion strength, 1 is the published method, 0 is DPM-Solver.
+    """
 
     kind: str = "x0"
     correction: str = option("midpoint", also=("solver_type",), words=CORRECTIONS)
@@ -45,7 +49,8 @@ class SEEDS3:
 
 @dataclass(frozen=True)
 class SEEDS2(SEEDS3):
-    """As for ``seeds_3``; ``r1``: the stage's place in lam, as a fraction of the step."""
+    """Options of ``seeds_3``, and ``r1``: position of the stage in lam, as a fraction of the
+    step."""
 
     r1: float = 0.5
 
@@ -55,8 +60,8 @@ class SEEDS2(SEEDS3):
 
 
 def exponential_sde(b: PlanBuilder, grid: Grid, ratios: tuple[float, ...], options: SEEDS3) -> Plan:
-    """Write the plan with stages at ``ratios`` of each step in lam; the step to sigma = 0 has
-    none."""
+    """Build the plan with stages at ``ratios`` of each step in lam; the step to sigma = 0 has no
+    stages."""
     kind, tau, exact = options.kind, options.tau, options.correction == "exact"
     x = b.start(grid[0])
     for s, t in grid.pairs():

@@ -1,4 +1,4 @@
-"""Butcher tableaus of explicit Runge-Kutta methods, which verify themselves.
+"""Butcher tableaus of explicit Runge-Kutta methods, with their order verified on construction.
 
 A step of size h has stages k_i and a result,
 
@@ -10,8 +10,8 @@ theorem II.2.13), where for a tree whose root has the branches u_1, ..., u_m
 
     Phi_i = prod_m sum_j a_ij Phi_j(u_m),    gamma = (number of nodes) prod_m gamma(u_m)
 
-There are 200 trees of up to 8 nodes. ``Tableau`` checks on construction that each row sums to its
-c and that the declared order holds.
+There are 200 trees of up to 8 nodes. ``Tableau`` checks on construction that each row sums to its c
+and that the declared order holds.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from functools import cache
 
 from ...checks import ArgumentError
 
-#: relative to the largest term of a condition
+#: largest error of an order condition, relative to its largest term
 TOLERANCE = 1e-12
 
 Row = tuple[float, ...]
-#: the branches of its root
+#: a rooted tree, given by the branches of its root
 Tree = tuple["Tree", ...]
 
 
 @cache
 def rooted_trees(size: int) -> tuple[Tree, ...]:
-    """The rooted trees with ``size`` nodes: 1, 1, 2, 4, 9, 20, 48, 115, ..."""
+    """All rooted trees with ``size`` nodes; their numbers are 1, 1, 2, 4, 9, 20, 48, 115, ..."""
     if size == 1:
         return ((),)
     return tuple(sorted({grown for tree in rooted_trees(size - 1) for grown in _grown(tree)}))
 
 
 def _grown(tree: Tree) -> list[Tree]:
-    """``tree`` with one more leaf, at each of its nodes in turn."""
+    """All trees made by adding one leaf to a node of ``tree``."""
     out: list[Tree] = [tuple(sorted((*tree, ())))]
     for i, branch in enumerate(tree):
         rest = (*tree[:i], *tree[i + 1 :])
@@ -55,7 +55,7 @@ def _size(tree: Tree) -> int:
 
 @cache
 def density(tree: Tree) -> int:
-    """``gamma`` of the tree."""
+    """Density ``gamma`` of the tree."""
     return _size(tree) * math.prod(density(branch) for branch in tree)
 
 
@@ -64,14 +64,14 @@ class Tableau:
     """An explicit Runge-Kutta method, with error estimates if it is an embedded pair.
 
     Attributes:
-        order: of the result; verified on construction.
+        order: order of the result; verified on construction.
         c: positions of the stages in the step; the first is 0.
-        a: a row for each stage, row k with k entries that sum to ``c[k]``.
+        a: a row for each stage; row k has k entries that sum to ``c[k]``.
         b: weights of the result.
-        errors: weights of one or two error estimates. Of two, (e5, e3), the estimate is
+        errors: weights of one or two error estimates. Two, (e5, e3), are combined to
             ``|e5|^2 / sqrt(|e5|^2 + |e3|^2 / 100)``.
-        fsal: the error estimates use one stage more, at the end of the step with ``b`` as its row;
-            it is the first of the next step ("first same as last").
+        fsal: the error estimates use one more stage, at the end of the step with ``b`` as its row;
+            it is reused as the first stage of the next step ("first same as last").
 
     Raises:
         ArgumentError: rows of the wrong length or sum, or a result of lower order.
@@ -94,7 +94,9 @@ class Tableau:
                 raise ArgumentError(f"row {k} sums to {math.fsum(row)!r}, must be c={c!r}")
         held = self.order_of(self.b, self.order, 1)
         if held < self.order:
-            raise ArgumentError(f"a tableau declared of order {self.order} has order {held}")
+            raise ArgumentError(
+                f"a tableau with declared order {self.order} has actual order {held}"
+            )
 
     @classmethod
     def sparse(
@@ -107,7 +109,7 @@ class Tableau:
         *,
         fsal: bool,
     ) -> Tableau:
-        """The tableau of rows and weights given by stage, without their zeros."""
+        """Build a tableau from rows and weights given as {stage: value}, without zeros."""
         count = len(c)
         return cls(
             order,
@@ -120,12 +122,12 @@ class Tableau:
 
     @property
     def power(self) -> int:
-        """The power of h in the error estimate."""
+        """Power of h in the error estimate."""
         return _error_power(self)
 
     def order_of(self, weights: Row, most: int, target: int) -> int:
-        """The number of nodes, at most ``most``, up to which all trees meet ``sum weights Phi =
-        target / gamma``."""
+        """Largest tree size, at most ``most``, up to which all trees satisfy
+        ``sum weights Phi = target / gamma``."""
         rows = (*self.a, self.b) if len(weights) > len(self.c) else self.a
         known: dict[Tree, list[float]] = {(): [1.0] * len(rows)}
         for size in range(1, most + 1):

@@ -1,19 +1,20 @@
-"""Stochastic singlestep methods of the k-diffusion kind: two evaluations a step, fresh noise in the
-shares of an ancestral step.
+"""Stochastic singlestep methods of the k-diffusion kind: two evaluations per step and fresh noise
+as in an ancestral step.
 
-In ``y = x / alpha`` the shares of a step from s to t are ``s_d^2 + s_u^2 = rho_t^2``,
+In ``y = x / alpha`` a step from s to t has ``s_d^2 + s_u^2 = rho_t^2`` and
 ``s_u = tau rho_t sqrt(1 - rho_t^2 / rho_s^2)``.
 
     ancestral    a deterministic DPM-Solver-2 or DPM-Solver++ 2S step, r = 1/2, from rho_s to s_d,
                  then s_u z
-    dpmpp_sde    stage at lam_s + r h: y_1 = (s_d1/rho_s) y + (1 - s_d1/rho_s) D + s_u1 z_1, (s_d1,
-                 s_u1) the shares from s to there;
+    dpmpp_sde    stage at lam_s + r h: y_1 = (s_d1/rho_s) y + (1 - s_d1/rho_s) D + s_u1 z_1, with
+                 (s_d1, s_u1) of the step from s to the stage;
                  y_t = (s_d/rho_s) y + (1 - s_d/rho_s) ((1 - 1/2r) D + D_1/2r) + s_u z_2
 
-The first kind solves the probability-flow ODE to s_d and goes back by exact noising, so its law at
-the end is of the ODE's order. In the second D_1 feels z_1, and the covariance of z_1 with z_2
-decides the weak order: with each half of the path drawn once, s_u z_2 is ``(s_d / s_d1) s_u1 z_1``
-and the rest (weak order 2); two draws that are independent of one another give weak order 1.
+The first kind solves the probability-flow ODE to s_d and adds exact noise, so the law of the result
+has the order of the ODE method. In the second kind D_1 depends on z_1, and the covariance of z_1
+and z_2 determines the weak order. If each part of the step has its own noise, s_u z_2 is
+``(s_d / s_d1) s_u1 z_1`` plus independent noise (weak order 2). Two independent draws give weak
+order 1.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ from .ancestral import ancestral_shares
 
 @dataclass(frozen=True)
 class TwoStageAncestral:
-    """``tau``: strength of the fresh noise, 0 the ODE method, 1 the usual, above it as much as fits
-    (``s_u <= rho_t``); ``s_noise`` scales the noise (1 keeps the marginal)."""
+    """Options of two-stage ancestral samplers.
+
+    ``tau``: strength of the fresh noise, 0 for the ODE method, 1 as usual; above 1 the noise is
+    limited by ``s_u <= rho_t``. ``s_noise``: factor on the noise (1 keeps the marginal).
+    """
 
     tau: float = option(1.0, also=("eta",))
     s_noise: float = 1.0
@@ -47,11 +51,14 @@ class TwoStageAncestral:
 
 @dataclass(frozen=True)
 class DPMSDE(TwoStageAncestral):
-    """``r1``: the stage's place in lam, as a fraction of the step, at most 1 (with overlapping
+    """Options of ``dpmpp_sde``.
+
+    ``r1``: position of the stage in lam, as a fraction of the step, at most 1 (with overlapping
     noises at most 10: a stage may lie beyond the step). ``noises``: ``split``, one for each part of
-    the step (exact for the frozen prediction); ``overlapping``, one for [s, stage] and one for [s,
-    t], as k-diffusion asks its path: increments of one Brownian path where the noise is one,
-    unrelated where draws are independent."""
+    the step (exact for constant predictions); ``overlapping``, one for [s, stage] and one for [s,
+    t], as k-diffusion requests them: these are increments of one Brownian path if the noise source
+    is one, and independent otherwise.
+    """
 
     r1: float = option(0.5, also=("r",))
     noises: str = "split"
@@ -63,8 +70,8 @@ class DPMSDE(TwoStageAncestral):
 
 
 def two_stage_ancestral(b: PlanBuilder, grid: Grid, kind: str, options: TwoStageAncestral) -> Plan:
-    """DPM-Solver-2 (kind eps) or DPM-Solver++ 2S (x0) with r = 1/2 to the lower noise level, then
-    noise up to the wanted one."""
+    """Build the plan of DPM-Solver-2 (kind eps) or DPM-Solver++ 2S (kind x0) steps with r = 1/2 to
+    below the next noise level, then fresh noise up to it."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         e, fresh = ancestral_shares(s, t, options.tau)
@@ -96,8 +103,8 @@ _ETAS = ({"tau": 0.0}, {"tau": 0.5})
     variants=_ETAS,
 )
 def dpm2_ancestral(b: PlanBuilder, grid: Grid, options: TwoStageAncestral) -> Plan:
-    """DPM2 (midpoint in log rho on noise predictions) to a lower noise level, then fresh noise up
-    to the wanted one."""
+    """DPM2 ancestral: DPM2 (midpoint in log rho on noise predictions) to below the next noise
+    level, then fresh noise up to it."""
     return two_stage_ancestral(b, grid, "eps", options)
 
 
@@ -111,7 +118,8 @@ def dpm2_ancestral(b: PlanBuilder, grid: Grid, options: TwoStageAncestral) -> Pl
     variants=_ETAS,
 )
 def dpmpp_2s_ancestral(b: PlanBuilder, grid: Grid, options: TwoStageAncestral) -> Plan:
-    """DPM-Solver++ 2S to a lower noise level, then fresh noise up to the wanted one."""
+    """DPM-Solver++ 2S ancestral: a 2S step to below the next noise level, then fresh noise up to
+    it."""
     return two_stage_ancestral(b, grid, "x0", options)
 
 
@@ -133,7 +141,7 @@ def _weak_order(options: DPMSDE) -> int:
     variants=({"noises": "overlapping"}, {"tau": 0.0}, {"r1": 0.4}),
 )
 def dpmpp_sde(b: PlanBuilder, grid: Grid, options: DPMSDE) -> Plan:
-    """DPM-Solver++ SDE: ancestral half step, then an ancestral step with the corrected data
+    """DPM-Solver++ SDE: ancestral step to the stage, then an ancestral step with the corrected data
     prediction."""
     split, half = options.noises == "split", 0.5 / options.r1
     x = b.start(grid[0])

@@ -331,7 +331,10 @@ def test_fill_spends_the_budget_in_blocks():
         (lambda s: fewstep.plan("unipc", s, nfe=0), ">= 1"),
         (lambda s: fewstep.plan("unipc", s, nfe=4, steps=4), "one of them"),
         (lambda s: fewstep.plan("unipc", s, steps=4, grid="karas"), "did you mean 'karras'"),
-        (lambda s: fewstep.plan("ddpm", s, steps=4, variance="learned_range"), "no linear plan"),
+        (
+            lambda s: fewstep.plan("ddpm", s, steps=4, variance="learned_range"),
+            "must be .fixed_small. or",
+        ),
         (lambda s: fewstep.plan("ddim", s, times=[0.2, 0.5, 0.1]), "fall strictly"),
         (lambda s: fewstep.plan("ddim", s, sigmas=[1e9, 1.0]), "outside|range|allowed"),
     ],

@@ -26,7 +26,7 @@ def test_the_densities_of_the_trees_of_four_nodes():
 def test_the_declared_order_is_the_largest(name):
     """One more than declared is refused."""
     tableau = TABLEAUS[name]
-    with pytest.raises(ArgumentError, match=f"has order {tableau.order}"):
+    with pytest.raises(ArgumentError, match=f"has actual order {tableau.order}"):
         replace(tableau, order=tableau.order + 1)
 
 
@@ -42,7 +42,7 @@ def test_the_error_estimates_have_the_published_powers():
     ("change", "message"),
     [
         ({"c": (0.0, 0.4, 0.5, 1.0)}, "row 1 sums to 0.5, must be c=0.4"),
-        ({"b": (1 / 6, 3 / 6, 1 / 6, 1 / 6)}, "declared of order 4 has order 2"),
+        ({"b": (1 / 6, 3 / 6, 1 / 6, 1 / 6)}, "declared order 4 has actual order 2"),
         ({"b": (0.5, 0.5)}, "not an explicit tableau of 4 stages"),
         ({"a": ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 0.0, 1.0))}, "not an explicit tableau"),
         ({"errors": ((1.0, -1.0),)}, "not an explicit tableau"),
@@ -56,7 +56,7 @@ def test_a_wrong_tableau_is_refused(change, message):
 def test_a_slip_in_one_digit_is_found():
     rows = list(DORMAND_PRINCE_8.a)
     rows[7] = (*rows[7][:3], rows[7][3] + 1e-9, rows[7][4] - 1e-9, *rows[7][5:])
-    with pytest.raises(ArgumentError, match="has order"):
+    with pytest.raises(ArgumentError, match="has actual order"):
         replace(DORMAND_PRINCE_8, a=tuple(rows))
 
 
@@ -71,7 +71,7 @@ def test_exponential_tableaus_become_classical_ones():
 
 def test_an_exponential_tableau_of_lower_order_is_refused():
     good = third_order(0.4, 0.8, power=3)
-    with pytest.raises(ArgumentError, match="declared of order 3 has order 2"):
+    with pytest.raises(ArgumentError, match="declared order 3 has actual order 2"):
         replace(good, order=3)
 
 
