@@ -1,4 +1,4 @@
-"""The front door: sample, plan, run, invert, log_prob."""
+"""Public functions to run samplers: sample, plan, run, invert, log_prob."""
 
 from __future__ import annotations
 

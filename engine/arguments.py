@@ -1,5 +1,5 @@
-"""Checks of what ``sample``, ``run`` and ``log_prob`` are given, made before a plan is built and
-before any network call."""
+"""Checks the arguments of ``sample``, ``run`` and ``log_prob`` before a plan is built and before
+any network call."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..models.denoiser import Denoiser
 
 
 class StateError(ArgumentError):
-    """A state, seed or condition that does not fit the model or the batch."""
+    """A state, seed or condition does not fit the model or the batch."""
 
 
 def check_given(**states: Any) -> None:
-    """StateError unless each is None or a floating point tensor (batch, *shape)."""
+    """Raise StateError unless each is None or a floating point tensor (batch, *shape)."""
     for name, value in states.items():
         if value is None:
             continue
@@ -34,14 +34,14 @@ def check_given(**states: Any) -> None:
 
 
 def check_callable(**functions: Any) -> None:
-    """ArgumentError unless each is None or can be called."""
+    """Raise ArgumentError unless each is None or callable."""
     for name, value in functions.items():
         if value is not None and not callable(value):
             raise ArgumentError(f"{name}={value!r}: must be a function")
 
 
 def check_progress(progress: bool | Callable[[int, int], None]) -> None:
-    """ArgumentError unless ``progress`` is True, False or a function."""
+    """Raise ArgumentError unless ``progress`` is True, False or a function."""
     if not isinstance(progress, bool) and not callable(progress):
         raise ArgumentError(
             f"progress={progress!r}: must be True, False or a function (done, total)"
@@ -49,7 +49,7 @@ def check_progress(progress: bool | Callable[[int, int], None]) -> None:
 
 
 def check_state(x: Tensor, denoiser: Denoiser) -> None:
-    """StateError unless ``x`` is a floating point tensor (batch, *shape) of the denoiser's
+    """Raise StateError unless ``x`` is a floating point tensor (batch, *shape) of the denoiser's
     shape."""
     if not isinstance(x, Tensor):
         raise StateError(f"the state must be a tensor (batch, *shape), got {type(x).__name__}")
@@ -68,7 +68,7 @@ def check_state(x: Tensor, denoiser: Denoiser) -> None:
 
 
 def check_cond(cond: Any, batch: int) -> None:
-    """StateError unless ``cond`` is None, a tensor or a mapping of tensors, batch first."""
+    """Raise StateError unless ``cond`` is None, a tensor or a mapping of tensors, batch first."""
     if cond is not None and not isinstance(cond, (Tensor, Mapping)):
         raise StateError(
             f"cond={shown(cond)}: must be a tensor with the batch first, such as "
@@ -90,7 +90,7 @@ def check_cond(cond: Any, batch: int) -> None:
 
 
 def check_tensors(noise: Any) -> None:
-    """ArgumentError unless ``noise`` is None, a name, a function, or tensors by key."""
+    """Raise ArgumentError unless ``noise`` is None, a name, a function, or tensors by key."""
     if noise is None or isinstance(noise, str) or (callable(noise) and not isinstance(noise, type)):
         return
     values: Any = noise.values() if isinstance(noise, Mapping) else noise

@@ -1,4 +1,4 @@
-"""Running a driver: what ``samplers.driver`` is given from the arguments of ``sample``."""
+"""Runs a driver: translates the arguments of ``sample`` to those of ``samplers.drivers``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..samplers.drivers.driver import Drive
 from .paths import LamPath, Named
 from .planning import Request
 
-#: steps in lam shorter than this do not see the path exactly
+#: smallest step in lam whose noise has the exact distribution
 PATH_TOLERANCE = 2.0**-16
 
 
@@ -30,11 +30,11 @@ def run_driver(
     cond: Tensor | Mapping[str, Tensor] | None = None,
     on_step: OnStep | None = None,
 ) -> tuple[Tensor, Drive]:
-    """Run a driver from ``x`` (B, *shape), the state at the first node of its grid; the result, and
-    the run as it ended.
+    """Run a driver from ``x`` (B, *shape), the state at the first node of its grid; return the
+    result and the finished run.
 
-    A driver that follows a Brownian path does so whatever ``noise`` is; ValueError for
-    ``noise="brownian"`` with another stochastic one.
+    A driver that uses a Brownian path uses it whatever ``noise`` is. Raises ValueError for
+    ``noise="brownian"`` with any other stochastic driver.
     """
     entry = registry.get(asked.name)
     if noise == "brownian" and entry.tau_of(asked.options) > 0.0 and not entry.brownian:

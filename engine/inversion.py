@@ -1,8 +1,9 @@
-"""``fewstep.invert``: data to the noise that a sampler turns back into it.
+"""``fewstep.invert``: computes the noise from which a sampler reproduces given data.
 
-The sampler's plan on the grid in reverse order, from data to noise: the same ODE the other way, so
-the error of the round trip is that of the method, of its order in the steps (DPM-Solver's and
-DDIM's inversion; Song et al. 2020, arXiv 2010.02502, eq. 14; Lu et al. 2022, arXiv 2206.00927).
+It runs the sampler's plan on the grid in reverse order, from data to noise. This integrates the
+same ODE backwards, so the error of the round trip is that of the method, of its order in the steps
+(inversion of DPM-Solver and DDIM; Song et al. 2020, arXiv 2010.02502, eq. 14; Lu et al. 2022, arXiv
+2206.00927).
 """
 
 from __future__ import annotations
@@ -42,22 +43,22 @@ def invert(
     progress: bool | Callable[[int, int], None] = False,
     **options: Any,
 ) -> Tensor:
-    """The state at the grid's first time (B, *shape), already scaled, that leads to ``x0`` (B,
-    *shape), the state at its last time.
+    """Return the state at the grid's first time (B, *shape), already scaled, that leads to ``x0``
+    (B, *shape), the state at its last time.
 
     ``fewstep.sample(denoiser, sampler, x=result, ...)`` with the same grid, ``final`` and ``cond``
-    is the way back.
+    maps the result back to ``x0``.
 
     Args:
         sampler, steps, nfe, grid, times, sigmas, start, options: as in ``fewstep.plan``; the grid
             is that of sampling, from noise to data.
         final: ``sigma_min``: x0 is taken as a state at t_min; ``zero``: at sigma = 0, for samplers
-            on eps (with networks that give it there) and velocities.
+            on eps and velocities whose network is defined there.
         cond, callback, progress: as in ``fewstep.sample``.
 
-    Raises SamplerError for a driver, a stochastic sampler, and one that cannot go that way (data
-    predictions from sigma = 0, steps in rho to alpha = 0); ConversionError where the network
-    cannot.
+    Raises SamplerError for a driver, a stochastic sampler, and a sampler whose steps cannot be
+    reversed (data predictions from sigma = 0, steps in rho to alpha = 0); ConversionError if the
+    network's prediction cannot be converted there.
     """
     denoiser = complete(denoiser)
     check_given(x0=x0)
@@ -75,17 +76,17 @@ def invert(
 def inverse_plan(
     sampler: str, schedule: Schedule, options: Mapping[str, Any], where: GridRequest
 ) -> Plan:
-    """The plan of ``sampler`` on the grid ``where``, from its last node to its first."""
+    """Return the plan of ``sampler`` on the grid ``where``, from its last node to its first."""
     asked = request(sampler, schedule, options, where)
     if asked.driver:
         raise registry.SamplerError(
-            f"{asked.name} is a driver and has no plan to run backwards; take a plan sampler "
+            f"{asked.name} is a driver, which cannot be inverted; use a sampler with a plan, "
             "such as dpm_solver_2m"
         )
     if registry.get(asked.name).tau_of(asked.options) > 0.0:
         raise registry.SamplerError(
-            f"{asked.name} draws noise and cannot be inverted; take a deterministic sampler, "
-            "or eta=0"
+            f"{asked.name} draws noise and cannot be inverted; use a deterministic sampler, "
+            "or tau=0"
         )
     forward = asked.grid
     back = Grid(
@@ -106,6 +107,6 @@ def inverse_plan(
         ) from error
     if plan.stochastic:
         raise registry.SamplerError(
-            f"{asked.name} draws noise and cannot be inverted; take a deterministic sampler"
+            f"{asked.name} draws noise and cannot be inverted; use a deterministic sampler"
         )
     return plan

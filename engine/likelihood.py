@@ -7,11 +7,11 @@ Thm 1; Song et al. 2021, arXiv 2011.13456, eq. 39)
 
     log p_s(x_s) = log p_T(x_T) + d log(r_T / r_s) + int tr(dv/dx) dphi.
 
-The trace is a further component of the state, driven by a prediction of its own, so the same plan
-and the same loop integrate it.
+The trace is an additional component of the state with its own derivative, so the same plan and the
+same loop integrate it.
 
-Units. Nats, of the density of ``x0`` at time ``t`` (t_min unless given: data are taken as samples
-of the slightly noised path, as in the paper). Bits per dimension of data with ``levels`` values a
+Units. Nats, of the density of ``x0`` at time ``t`` (by default t_min: data are taken as samples of
+the slightly noised path, as in the paper). Bits per dimension of data with ``levels`` values per
 dimension, dequantised by uniform noise of one level, scaled to ``[low, high)``:
 
     bits = -log p / (d log 2) - log2((high - low) / levels),        which adds 7 for 256 levels on
@@ -52,14 +52,14 @@ from ..schedules.kinds import convert
 from ..schedules.node import Node
 from .arguments import StateError, check_callable, check_cond, check_state
 
-#: stream of the probes of a trace
+#: random stream of the probes of a trace
 PROBE_STREAM = 1 << 30
-#: samples of at most this many elements get the exact trace
+#: largest number of elements of a sample for which ``trace="auto"`` is exact
 EXACT_UP_TO = 64
-#: elements of vector-Jacobian products that are made in one batched pass; large states take one
-#: product at a time
+#: largest number of elements of the vector-Jacobian products computed in one batched pass; larger
+#: states take one product at a time
 _TOGETHER = 1 << 16
-#: where steps in the angle turn from even (below) to growing in proportion (above)
+#: angle below which steps are equal, and above which they grow in proportion to the angle
 _KNEE = 0.02
 
 TRACES = ("auto", "exact", "hutchinson")
@@ -67,12 +67,12 @@ PROBES = ("rademacher", "gaussian")
 
 
 class GradientError(ArgumentTypeError):
-    """The network's output does not depend on its input in the eyes of autograd."""
+    """Autograd finds no dependence of the network's output on its input."""
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What ``log_prob`` found.
+    """Result of ``log_prob``.
 
     Attributes:
         nats: log p of each sample, (B,) float64.
@@ -80,7 +80,7 @@ class Likelihood:
             probe.
         latent: the state at t_max, (B, *shape) float64.
         prior: log p of the latent, (B,).
-        dims: elements of a sample.
+        dims: number of elements of a sample.
         nfe: network calls, each with its vector-Jacobian products.
     """
 
@@ -119,7 +119,7 @@ def log_prob(
 def log_prob(
     denoiser: Denoiser, x0: Tensor, *, info: bool = False, **options: Any
 ) -> Tensor | Likelihood:
-    """Log-likelihood of ``x0`` (B, *shape) in nats, (B,) float64; with ``info=True`` the
+    """Return the log-likelihood of ``x0`` (B, *shape) in nats, (B,) float64; with ``info=True`` a
     ``Likelihood`` (bits per dimension, standard error, latent). Options, equations and errors:
     ``engine.likelihood.likelihood``."""
     flag("info", info)
@@ -142,28 +142,27 @@ def likelihood(
     cond: Condition = None,
     prior: Callable[[Tensor], Tensor] | None = None,
 ) -> Likelihood:
-    """The likelihood of ``x0`` (B, *shape) under the probability-flow ODE.
+    """Compute the likelihood of ``x0`` (B, *shape) under the probability-flow ODE.
 
     Args:
-        t: the time whose density is asked for, t_min of the schedule by default; where sigma = 0
-            the network must be able to give eps.
-        steps, rule: steps of a Runge-Kutta tableau in the angle (``rk4``: four network calls a
+        t: time of the density, by default t_min of the schedule; the network must be able to
+            predict eps there if sigma = 0.
+        steps, rule: steps of a Runge-Kutta tableau in the angle (``rk4``: four network calls per
             step).
-        trace: ``exact`` (one vector-Jacobian product an element), ``hutchinson`` (one a probe:
+        trace: ``exact`` (one vector-Jacobian product per element), ``hutchinson`` (one per probe:
             ``E e^T J e = tr J``; Hutchinson 1989, doi 10.1080/03610918908812806), or ``auto``:
             exact up to 64 elements.
         probes, probe: number of probes, each fixed along the whole path and averaged;
             ``rademacher`` or ``gaussian``.
-        seed, seeds: of the probes, one a sample as in ``fewstep.sample``.
-        prior: log density (B,) at t_max, of the float64 state there; default
-            ``N(0, prior_scale^2)``.
+        seed, seeds: of the probes, one per sample as in ``fewstep.sample``.
+        prior: log density (B,) of the float64 state at t_max; default ``N(0, prior_scale^2)``.
 
-    The flow is integrated in float64 (float32 on devices without it); the network sees the dtype of
-    ``x0``. Rows of the network must not depend on each other.
+    The flow is integrated in float64 (float32 on devices without it); the network receives the
+    dtype of ``x0``. The network's output for a row must not depend on other rows.
 
-    Raises ValueError for options, StateError for shapes, ConversionError where the network says
-    nothing about v at an end of the path, GradientError after one call of a network that autograd
-    cannot see through, NumericalError for a result that is not finite.
+    Raises ValueError for options, StateError for shapes, ConversionError if the network's
+    prediction does not determine v at an end of the path, GradientError after one call if autograd
+    cannot differentiate the network, NumericalError for a result that is not finite.
     """
     for name, value, allowed in (
         ("trace", trace, TRACES),
@@ -179,9 +178,9 @@ def likelihood(
     check_callable(prior=prior)
     chosen = check_seeds(seeds) if seeds is not None else seeds_from(seed, x0.shape[0])
     if len(chosen) != x0.shape[0]:
-        raise StateError(f"{len(chosen)} seeds, but the batch is {x0.shape[0]}")
+        raise StateError(f"{len(chosen)} seeds were given, but the batch size is {x0.shape[0]}")
     if prior is None and isinstance(denoiser.schedule, PFGMPP):
-        raise ArgumentError("the prior of a PFGM++ path is no Gaussian: give prior=")
+        raise ArgumentError("the prior of a PFGM++ path is not Gaussian: pass prior=")
     # the state of a mean-reverting path is x - offset
     offset = denoiser.offset
     x0 = x0 if offset is None else x0 - offset.to(x0)
@@ -208,8 +207,8 @@ def likelihood(
 
 
 def probe_vectors(seeds: Sequence[int], like: Tensor, count: int, kind: str) -> Tensor:
-    """``count`` probes shaped like ``like``, (count, B, *shape): normals of the sample's seed, or
-    their signs."""
+    """Return ``count`` probes shaped like ``like``, (count, B, *shape): normals from the sample's
+    seed, or their signs."""
     draws = [
         normals(
             seeds, like.shape[1:], stream=PROBE_STREAM, draw=k, device=like.device, dtype=like.dtype
@@ -221,12 +220,12 @@ def probe_vectors(seeds: Sequence[int], like: Tensor, count: int, kind: str) -> 
 
 
 def angle_plan(schedule: Schedule, t: float, steps: int, rule: str) -> Plan:
-    """The plan from time ``t`` up to t_max: ``steps`` steps in the angle, even below 0.02 and in
-    proportion above."""
+    """Return the plan from time ``t`` to t_max with ``steps`` steps in the angle: equal steps below
+    0.02, growing in proportion to the angle above."""
     first, last = schedule.node(t), schedule.node(schedule.t_max)
     low, high = (math.asinh(_angle(node) / _KNEE) for node in (first, last))
     if not low < high:
-        raise ArgumentError(f"t = {t} is no time before t_max = {schedule.t_max}")
+        raise ArgumentError(f"t={t}: must be a time before t_max = {schedule.t_max}")
     inner = [
         _at_angle(schedule, _KNEE * math.sinh(low + (high - low) * k / steps))
         for k in range(1, steps)
@@ -272,7 +271,8 @@ def _normal(x: Tensor, scale: float) -> Tensor:
 
 
 class _Augmented(BaseDenoiser):
-    """The model of the wider state, whose raw output is v; its calls are made in ``_integrate``."""
+    """Denoiser of the state with the trace as additional component; its raw output is v.
+    ``_integrate`` makes its calls."""
 
     prediction = "v"
 
@@ -286,7 +286,7 @@ class _Augmented(BaseDenoiser):
 def _integrate(
     plan: Plan, denoiser: Denoiser, x0: Tensor, probes: Tensor | None, cond: Condition
 ) -> tuple[Tensor, Tensor]:
-    """The state at the end and ``int tr dphi`` of each probe, (B, probes)."""
+    """Return the state at the end and ``int tr dphi`` for each probe, (B, probes)."""
     # raises before any call
     numbers = [convert(denoiser.prediction, "v", e.node) for e in plan.evaluations]
     width = x0[0].numel()
@@ -323,19 +323,20 @@ def _v_and_traces(
     probes: Tensor | None,
     cond: Condition,
 ) -> tuple[Tensor, Tensor]:
-    """``v = a x + b value`` and its trace, or ``e^T (dv/dx) e`` of each probe, (B, probes)."""
+    """Return ``v = a x + b value`` and its trace, or ``e^T (dv/dx) e`` for each probe, (B,
+    probes)."""
     time = float(node.t or 0.0)
     p, qs = denoiser.coefficients(time)
     scale = denoiser.input_scale(time)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        # a tensor of its own: the network may write into it
+        # a copy, because the network may write into it
         raws = denoiser.raws(x * scale, time, cond)
         value = torch.stack([raw * (b * q) for raw, q in zip(raws, qs, strict=True)]).sum(dim=0)
         if not value.requires_grad:
             raise GradientError(_NO_GRADIENT)
         products = products_with(value, x, unit_vectors(x) if probes is None else probes)
-    own = a + b * p  # of the state in v: its trace, or e^T e of a probe, is known
+    own = a + b * p  # coefficient of the state in v, whose trace, or e^T e of a probe, is known
     if probes is None:
         traces = products.sum(dim=1, keepdim=True) + own * x[0].numel()
     else:
@@ -351,7 +352,7 @@ _NO_GRADIENT = (
 
 
 def products_with(value: Tensor, x: Tensor, vectors: Tensor) -> Tensor:
-    """``e^T (dvalue/dx) e`` of each row for each of ``vectors`` (K, B, *shape): (B, K)."""
+    """Return ``e^T (dvalue/dx) e`` of each row for each of ``vectors`` (K, B, *shape): (B, K)."""
     parts = []
     for some in torch.split(vectors, max(1, min(len(vectors), _TOGETHER // x.numel()))):
         many = len(some) > 1
@@ -370,7 +371,7 @@ def products_with(value: Tensor, x: Tensor, vectors: Tensor) -> Tensor:
 
 
 def unit_vectors(x: Tensor) -> Tensor:
-    """The unit vectors of a sample, (d, B, *shape)."""
+    """Return the unit vectors of a sample, (d, B, *shape)."""
     d = x[0].numel()
     return (
         torch.eye(d, dtype=x.dtype, device=x.device)[:, None]

@@ -1,4 +1,4 @@
-"""Whether a state fits, asked before any memory is."""
+"""Checks that a state fits in the device's memory before it is allocated."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..checks import ArgumentError
 def check_room(
     shape: Sequence[int], device: torch.device | str | None = None, dtype: torch.dtype | None = None
 ) -> None:
-    """ArgumentError where one state (batch, *shape) is larger than the memory of the device.
-    Devices that do not tell are not asked."""
+    """Raise ArgumentError if one state (batch, *shape) is larger than the memory of the device.
+    Devices that do not report their memory are not checked."""
     kind = dtype or torch.float32
     wanted, there = (
         math.prod(shape) * kind.itemsize,
@@ -24,7 +24,7 @@ def check_room(
     if there is not None and wanted > there:
         raise ArgumentError(
             f"{shape[0]} samples of shape {tuple(shape[1:])} in {kind} take "
-            f"{wanted / 2**30:.3g} GiB, the device has {there / 2**30:.3g}; "
+            f"{wanted / 2**30:.3g} GiB, but the device has {there / 2**30:.3g} GiB; "
             "draw them in smaller batches (the same seeds give the same samples)"
         )
 

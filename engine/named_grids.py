@@ -1,4 +1,4 @@
-"""Named grids, kept from call to call: the same arguments give the same ``Grid`` object."""
+"""Cache of named grids: the same arguments return the same ``Grid`` object."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from ..schedules.grids.construction import Grid
 from ..schedules.grids.registry import GRIDS
 from ..schedules.grids.request import GridRequest
 
-#: steps of the longest grid that is kept
+#: steps of the longest grid that is cached
 LONGEST = 1000
 
 
 def grid_for(where: GridRequest, schedule: Schedule, steps: int | None = None) -> Grid:
-    """``where.build(schedule, steps)``; a named grid of a frozen schedule is kept for the next call
-    with the same arguments."""
+    """Return ``where.build(schedule, steps)``; a named grid of an immutable schedule is cached."""
     length = where.steps if steps is None else steps
     if where.given or (length or 0) > LONGEST or not (immutable(schedule) and immutable(where)):
         return where.build(schedule, steps)
@@ -26,10 +25,11 @@ def grid_for(where: GridRequest, schedule: Schedule, steps: int | None = None) -
 
 @lru_cache(maxsize=256)
 def _named_grid(family: Any, where: GridRequest, schedule: Schedule, steps: int | None) -> Grid:
-    """``family`` is part of the key: a name that is registered again is another grid."""
+    """Build a grid. ``family`` is part of the cache key, so that a name that is registered again
+    gives its new grid."""
     return where.build(schedule, steps)
 
 
 def forget_grids() -> None:
-    """Clear the kept grids."""
+    """Clear the cache of named grids."""
     _named_grid.cache_clear()

@@ -1,5 +1,5 @@
-"""Further words for an option that the sampler does not have: it may belong to ``fewstep.sample``
-itself, to a grid, or to guidance."""
+"""Hints for an option that the sampler does not have: it may be an argument of ``fewstep.sample``,
+or an option of a grid or of guidance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARGUMENTS = (
     "sampler", "steps", "nfe", "grid", "times", "sigmas", "final", "n", "seed", "seeds", "x",
     "init", "start", "shape", "cond", "noise", "device", "dtype", "callback", "progress", "info",
 )  # fmt: skip
-#: names that other programs use for them
+#: names of these arguments in other programs
 OTHER_NAMES = {
     "num_steps": "steps",
     "n_steps": "steps",
@@ -36,8 +36,8 @@ GUIDANCE = ("guidance_scale", "cfg_scale", "cfg", "guidance", "true_cfg_scale")
 
 
 def option_hint(key: str, value: Any, where: GridRequest) -> str | None:
-    """A sentence on the option ``key``, which is none of the sampler's; None where nothing is near
-    it."""
+    """Return a sentence about the option ``key``, which the sampler does not have; None if no
+    similar option is known."""
     if key in GUIDANCE:
         return (
             f"{key} is not an option of samplers: guidance wraps the denoiser, "

@@ -1,17 +1,17 @@
-"""Where the noise of a plan comes from: independent draws, or one Brownian path in half log-SNR for
-every grid.
+"""Noise of a plan: independent draws, or one Brownian path in half log-SNR shared by all grids.
 
-``noise="brownian"``. Path time is lam, clipped to ``[-32, 32]``; for a draw from s to t toward data
+``noise="brownian"``. Path time is lam, clipped to ``[-32, 32]``; a draw for a step from s to t
+toward data is
 
     z = (W(lam_t) - W(lam_s)) / sqrt(lam_t - lam_s),
 
-a unit normal, and every grid sees the same path: draws of two runs that overlap are correlated as
-the path says, and so are two draws of one run (``[s, mid]`` and ``[s, t]``). A draw that does not
-go toward data (churn, restarts) is a noise of its own, addressed by its key, and the draws after it
-use the next layer of the path, so that an interval covered again gets fresh noise: layer k is what
-follows the k-th draw that goes up. The same interval drawn twice in a layer asks for two noises:
-the second is one of its own. The law of a plan is that of independent draws where no two draws of a
-layer overlap.
+a unit normal. Every grid reads the same path: draws of two runs whose intervals overlap are
+correlated as the increments are, and so are two draws of one run (``[s, mid]`` and ``[s, t]``). A
+draw that does not go toward data (churn, restarts) uses independent noise, indexed by its key. The
+draws after it use the next layer of the path, so that an interval that is covered again gets new
+noise: layer k holds the draws after the k-th draw toward noise. If the same interval is drawn twice
+in a layer, the second draw uses independent noise. The joint distribution of a plan's draws is that
+of independent noise if no two draws of a layer overlap.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from ..plans.running.loop import Noise
 from ..plans.weights.noise_scale import NOISE_SCALES
 from .arguments import check_tensors
 
-#: lam beyond this counts as this: alpha or sigma is 0 in float64 long before
+#: lam is clipped to this range: alpha or sigma is 0 in float64 long before its ends
 LAM_LIMIT = 32.0
-#: smallest step in lam whose noise has the exact law
+#: smallest step in lam whose noise has the exact distribution
 TOLERANCE = 2.0**-8
 
 NAMES = ("independent", "brownian")
@@ -40,22 +40,21 @@ Named = Literal["independent", "brownian"]
 
 
 def clipped(lam: float) -> float:
-    """``lam`` as path time."""
+    """Path time of ``lam``."""
     return min(max(lam, -LAM_LIMIT), LAM_LIMIT)
 
 
 class LamPath:
-    """The path of each seed in half log-SNR: ``path(s_lam, t_lam, like) -> (W, H)`` for any s_lam
-    <= t_lam in any order.
+    """Brownian path of each seed in half log-SNR: ``path(s_lam, t_lam, like) -> (W, H)`` for any
+    s_lam <= t_lam in any order.
 
     W ~ N(0, h) and H ~ N(0, h/12) are independent, h = t_lam - s_lam; H is the space-time integral
     of ``fused.brownian``.
     """
 
     def __init__(self, seeds: Sequence[int], *, tol: float = TOLERANCE, layer: int = 0) -> None:
-        """``tol``: smallest step of exact law, a power of two times the cell of length 1 or the
-        next one below. Paths of another tol are other paths, and so are those of another
-        ``layer``."""
+        """``tol``: smallest step with the exact distribution; rounded down to a power of two times
+        the cell length 1. Paths with another tol or another ``layer`` are different paths."""
         self.path = BrownianPath(
             check_seeds(seeds),
             -LAM_LIMIT,
@@ -66,13 +65,12 @@ class LamPath:
         )
 
     def __call__(self, s_lam: float, t_lam: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(W, H) of the step, shaped like ``like`` (B, *shape). ValueError for a step toward
-        noise."""
+        """Return (W, H) of the step, shaped like ``like`` (B, *shape). Raises ValueError for a step
+        toward noise."""
         return self.path.levy(clipped(s_lam), clipped(t_lam), like)
 
     def unit(self, s_lam: float, t_lam: float, like: Tensor) -> Tensor:
-        """``W / sqrt(h)``. ValueError for a step toward noise, and for one that is shorter than
-        tol."""
+        """Return ``W / sqrt(h)``. Raises ValueError for a step toward noise or shorter than tol."""
         s, t = clipped(s_lam), clipped(t_lam)
         if not t - s >= self.path.tol * (1.0 - 1e-9):
             raise ArgumentError(
@@ -84,11 +82,11 @@ class LamPath:
 
 
 class PlanPath:
-    """The noises of ``plan`` from the paths of ``seeds``: a callable ``(key, like) -> z`` for
+    """Noises of ``plan`` from the paths of ``seeds``: a callable ``(key, like) -> z`` for
     ``noise=``; see the module for the rule.
 
-    Draws are made when asked for, in any order. ValueError where a step toward data is shorter than
-    ``tol``.
+    Draws are computed on demand, in any order. Raises ValueError if a step toward data is shorter
+    than ``tol``.
     """
 
     def __init__(self, plan: Plan, seeds: Sequence[int], *, tol: float = TOLERANCE) -> None:
@@ -107,7 +105,7 @@ class PlanPath:
                 )
 
     def __call__(self, key: int, like: Tensor) -> Tensor:
-        """Noise ``key`` of the plan."""
+        """Return noise ``key`` of the plan."""
         integer("key", key, 0, len(self.draws) - 1)
         layer, draw = self.layers[key], self.draws[key]
         if layer is None:
@@ -118,7 +116,7 @@ class PlanPath:
 
 
 def layers(draws: Sequence[Draw]) -> tuple[int | None, ...]:
-    """The layer of the path that each draw reads; None for a noise of its own."""
+    """Return the layer of the path that each draw reads; None for independent noise."""
     out: list[int | None] = []
     ups, seen = 0, set()
     for draw in draws:
@@ -130,7 +128,7 @@ def layers(draws: Sequence[Draw]) -> tuple[int | None, ...]:
 
 
 def check_name(noise: Noise | str) -> None:
-    """ValueError where ``noise`` is a string and no name of ``NAMES``."""
+    """Raise ValueError if ``noise`` is a string but not one of ``NAMES``."""
     check_tensors(noise)
     if isinstance(noise, str) and noise not in NAMES:
         scale = (
@@ -144,11 +142,11 @@ def check_name(noise: Noise | str) -> None:
 
 
 def noise_for(plan: Plan, noise: Noise | str, seeds: Sequence[int] | None) -> Noise:
-    """What the loop takes as the noise of ``plan``, checked before anything runs.
+    """Return the noise of ``plan`` in the form that the loop takes, checked before anything runs.
 
-    ``noise`` is a name (``independent`` or ``brownian``, both from ``seeds``), None (independent
-    where there are seeds), a callable, or tensors by key, one for every draw. Raises PlanError
-    where tensors are missing or left over, or a stochastic plan has no noise at all.
+    ``noise`` is a name (``independent`` or ``brownian``, both from ``seeds``), None (independent if
+    there are seeds), a callable, or tensors by key, one for every draw. Raises PlanError if tensors
+    are missing or left over, or if a stochastic plan has no noise.
     """
     check_name(noise)
     if isinstance(noise, str):
@@ -162,7 +160,7 @@ def noise_for(plan: Plan, noise: Noise | str, seeds: Sequence[int] | None) -> No
     if noise is None:
         if seeds is None and plan.draws:
             raise PlanError(
-                f"this plan draws noise ({len(plan.draws)} times): give noise= or seeds="
+                f"this plan draws noise ({len(plan.draws)} times): pass noise= or seeds="
             )
         return SeededNoise(check_seeds(seeds)) if seeds is not None else None
     if not callable(noise):
@@ -181,4 +179,4 @@ def _check_given(plan: Plan, noise: Any) -> None:
             )
     found = len(noise)
     if found != wanted:
-        raise PlanError(f"the plan draws {wanted} noises, {found} were given")
+        raise PlanError(f"the plan draws {wanted} noises, but {found} were given")

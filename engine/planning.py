@@ -1,4 +1,4 @@
-"""``fewstep.plan``: names and numbers in, a plan out."""
+"""``fewstep.plan``: compiles a sampler, given by name and options, to a plan."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def plan(
         sampler: a registered name, or another program's name for it (``fewstep.samplers.ALIASES``).
         schedule: the noising path of the model.
         steps: grid intervals; ``nfe``: a budget of network calls instead (the largest plan that
-            fits). 20 steps where neither is given.
+            fits). Default: 20 steps.
         grid: a grid's name or a ``Grid``; ``times`` or ``sigmas`` (rho values) give the nodes
             themselves.
         final: ``"zero"`` ends at sigma = 0, ``"sigma_min"`` at t_min.
         start: begin at this time of the schedule instead of t_max.
         options: the sampler's own options (``fewstep.samplers.describe``).
 
-    Raises SamplerError or GridError for anything unknown, naming the nearest match.
+    Raises SamplerError or GridError for unknown names and options, with the nearest match.
     """
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start)
     return request(sampler, schedule, options, where).plan()
@@ -53,7 +53,7 @@ def plan(
 
 @dataclass(frozen=True)
 class Request:
-    """A registered sampler with its options and its grid: what ``plan`` and ``sample`` run."""
+    """A registered sampler with its options and its grid, as run by ``plan`` and ``sample``."""
 
     name: str
     options: Any
@@ -61,11 +61,11 @@ class Request:
 
     @property
     def driver(self) -> bool:
-        """Whether the sampler is a driver, which has no fixed plan."""
+        """True if the sampler is a driver, which has no fixed plan."""
         return registry.get(self.name).form == "driver"
 
     def plan(self) -> Plan:
-        """The plan. Raises SamplerError for a driver, which has none."""
+        """Return the plan. Raises SamplerError for a driver."""
         warn_of_floor(self.name, self.grid)
         return registry.build(self.name, self.grid, self.options)
 
@@ -76,10 +76,10 @@ def request(
     options: Mapping[str, Any],
     where: GridRequest | None = None,
 ) -> Request:
-    """The sampler, its options and the grid ``where`` on ``schedule``, resolved and checked.
+    """Resolve and check the sampler, its options and the grid ``where`` on ``schedule``.
 
-    ``nfe`` of the grid request is fitted to the sampler; for a driver that picks its own step sizes
-    it is ``max_nfe``. Raises SamplerError, GridError or ArgumentError.
+    ``nfe`` of the grid request determines the number of steps; for a driver that picks its own step
+    sizes it is ``max_nfe``. Raises SamplerError, GridError or ArgumentError.
     """
     where = GridRequest() if where is None else where
     name, given, grid = resolve(sampler, dict(options), where.grid)
@@ -111,7 +111,8 @@ def request(
 def resolve(
     sampler: str, options: dict[str, Any], grid: str | Grid | None
 ) -> tuple[str, dict[str, Any], str | Grid | None]:
-    """Sampler name, options and grid, with an alias replaced by the sampler that it names."""
+    """Return sampler name, options and grid, with an alias replaced by the sampler that it refers
+    to."""
     if not isinstance(sampler, str):
         raise registry.SamplerError(unknown("sampler", sampler, registry.names()))
     if sampler in registry.names():

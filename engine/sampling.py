@@ -1,10 +1,10 @@
-"""``fewstep.sample`` and ``fewstep.run``: the front door.
+"""``fewstep.sample`` and ``fewstep.run``: draw samples, or run a given plan.
 
-A sampler is compiled to a plan, which runs, or it is a driver (``samplers.driver``), which is given
+A sampler is compiled to a plan, which is then run. A driver (``samplers.drivers``) runs directly on
 the model and the state.
 
-The state at the first node is ``prior_scale z`` (z the start noise of each sample's seed), or
-``alpha init + sigma z`` when an image to begin from is given, or ``x`` as it is.
+The state at the first node is ``prior_scale z`` (z is the start noise of each sample's seed), or
+``alpha init + sigma z`` if a clean sample ``init`` is given, or ``x`` unchanged.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ class SampleInfo:
     """Summary of a finished run.
 
     Attributes:
-        nfe: network calls made, those of rejected steps included.
+        nfe: network calls made, including those of rejected steps.
         plan: the plan that ran; None for a driver.
-        seeds: one a sample, empty when the state was given.
-        seconds: wall time of the run, building aside.
-        time_mismatch: the largest distance between a state's time and the label that a table
-            look-up network saw, 0 for others.
+        seeds: one per sample; empty if the state was given.
+        seconds: wall time of the run without the building of the plan.
+        time_mismatch: the largest distance between a state's time and the label that a network
+            with a table of times received; 0 for other networks.
         accepted, rejected: steps of a driver; None for a plan.
-        passes: times that the network ran; less than ``nfe`` where calls were made together
-            (parallel in time).
+        passes: number of network passes; less than ``nfe`` if calls were batched (parallel in
+            time).
     """
 
     nfe: int
@@ -86,9 +86,11 @@ def run(
     """Run ``plan`` from ``x`` (B, *shape), the state at the plan's first node, already scaled.
 
     A stochastic plan takes its noises from ``noise`` (a callable ``(key, like)``, tensors by key,
-    or a name as in ``sample``) or from ``seeds``, one a sample. Tensors that do not match the
-    plan's draws are refused with PlanError. ``on_step`` sees each step and may replace the next
-    state. Raises NumericalError on NaN, StateError on a wrong shape.
+    or a name as in ``sample``) or from ``seeds``, one per sample. ``on_step`` receives each step
+    and may replace the next state.
+
+    Raises PlanError if tensors do not match the plan's draws, NumericalError on NaN, StateError on
+    a wrong shape.
     """
     denoiser = complete(denoiser)
     checks.instance("plan", plan, (Plan, Program), "a plan, as fewstep.plan makes it,")
@@ -147,20 +149,20 @@ def sample(
     Args:
         denoiser: the model.
         sampler, steps, nfe, grid, times, sigmas, final, options: see ``fewstep.plan``.
-        n, seed: sample i has seed ``seed + i``; or ``seeds``, one a sample. The same seed gives the
-            same noise in any batch.
+        n, seed: sample i has seed ``seed + i``; or ``seeds``, one per sample. The same seed gives
+            the same noise in any batch.
         x: the state at the grid's first time, already scaled, instead of noise.
         init, start: begin at time ``start`` from ``init`` (clean data) noised to that time.
-        shape: of one sample, where the model does not know it.
-        cond: Tensor or mapping of tensors, batch first.
+        shape: of one sample; required if the model does not define it.
+        cond: tensor or mapping of tensors, batch first.
         noise: of a stochastic sampler: ``"independent"`` or ``"brownian"`` (from the seeds; one
             path for every grid, see ``engine.paths``), a callable ``(key, like)`` or tensors by
             key.
-        callback: sees each ``StepState``; may return a tensor that replaces the next state.
+        callback: receives each ``StepState``; may return a tensor that replaces the next state.
         progress: True prints to stderr, or a callable ``(done, total)``.
         info: also return a ``SampleInfo``.
 
-    Returns the tensor (n, *shape), with ``info=True`` and the SampleInfo.
+    Returns the samples (n, *shape); with ``info=True`` the samples and the SampleInfo.
     """
     denoiser = complete(denoiser)
     checks.flag("info", info)
@@ -176,7 +178,7 @@ def sample(
     asked = request(sampler, denoiser.schedule, options, where)
     if start is not None and x is None and init is None:
         raise StateError(
-            f"start={start}: give init= (clean data) or x= (the state at that time) to begin "
+            f"start={start}: pass init= (clean data) or x= (the state at that time) to begin "
             "in the middle"
         )
     # the state of a mean-reverting path is x - offset
@@ -213,8 +215,8 @@ def execute(
     callback: OnStep | None = None,
     progress: bool | Callable[[int, int], None] = False,
 ) -> tuple[Tensor, SampleInfo]:
-    """Run a request from ``x`` (B, *shape), the state at its grid's first node; plan or driver.
-    ``noise`` None: from the seeds."""
+    """Run a request from ``x`` (B, *shape), the state at its grid's first node, with a plan or a
+    driver. ``noise`` None: noise from the seeds."""
     denoiser = complete(denoiser)
     if asked.driver:
         check_state(x, denoiser)
@@ -252,7 +254,7 @@ def execute(
 
 
 def _mismatch(denoiser: BaseDenoiser, times: Sequence[float | None]) -> float:
-    """The largest distance between a time and the label that the network saw there."""
+    """Return the largest distance between a time and the label that the network received for it."""
     return max((abs(denoiser.time_mismatch(t)) for t in times if t is not None), default=0.0)
 
 
@@ -268,7 +270,7 @@ def _seeds(
         ("the batch of the given state", given.shape[0] if given is not None else None),
     ):
         if wanted is not None and wanted != len(chosen):
-            raise StateError(f"{len(chosen)} seeds, but {what} is {wanted}")
+            raise StateError(f"{len(chosen)} seeds were given, but {what} is {wanted}")
     return chosen
 
 
@@ -284,7 +286,7 @@ def _start(
 ) -> Tensor:
     if x is not None:
         if init is not None:
-            raise StateError("x= and init= were both given: give one of them")
+            raise StateError("x= and init= exclude each other: pass one of them")
         return x.to(device=device or x.device, dtype=dtype or x.dtype)
     if init is not None:
         init = init.to(device=device or init.device, dtype=dtype or init.dtype)
@@ -302,12 +304,12 @@ def start_state(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """``prior_scale z`` (n, *shape) at the node ``first``, z the start noise of each seed;
-    StateError where no shape is known."""
+    """Return ``prior_scale z`` (n, *shape) at the node ``first``, where z is the start noise of
+    each seed. Raises StateError if no shape is known."""
     denoiser = complete(denoiser)
     size = denoiser.shape if shape is None else shape_of(shape)
     if size is None:
-        raise StateError("the model does not know the shape of a sample: give shape=")
+        raise StateError("the model does not define the shape of a sample: pass shape=")
     where = device if device is not None else denoiser.device
     check_room((len(seeds), *size), where, dtype)
     z = SeededNoise(check_seeds(seeds)).start(size, where, dtype or torch.float32)
@@ -315,8 +317,8 @@ def start_state(
 
 
 def prior_scale(denoiser: Denoiser, first: Node) -> float:
-    """Standard deviation of the start state: the schedule's at t_max; in proportion to sigma where
-    a grid begins later."""
+    """Standard deviation of the start state: the schedule's at t_max, in proportion to sigma if the
+    grid begins later."""
     schedule = denoiser.schedule
     if first.t == schedule.t_max or schedule.prior_scale == 1.0:
         return schedule.prior_scale
@@ -326,8 +328,8 @@ def prior_scale(denoiser: Denoiser, first: Node) -> float:
 def _watcher(
     callback: OnStep | None, progress: bool | Callable[[int, int], None], total: int | None
 ) -> OnStep | None:
-    """``on_step`` with a report of the calls made; where their number is not known beforehand, of
-    itself."""
+    """Combine ``on_step`` with a report of the calls made; ``total`` is None if their number is not
+    known in advance."""
     if not progress:
         return callback
     report = progress if callable(progress) else _print_progress

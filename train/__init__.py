@@ -1,2 +1,2 @@
-"""Small training recipes: image data, the EDM loss, a resumable loop, and the number a bundled
-model is checked by."""
+"""Small training recipes: image data, the EDM loss, a resumable loop, and the test loss that
+verifies a bundled model."""

@@ -29,12 +29,12 @@ try:
     from .export import export, merge_log, start_from
     from .loop import STATE, Recipe, begin, network_of, resume, train
     from .recipes import RECIPES
-except KeyboardInterrupt:  # these imports take seconds; nothing is begun yet
+except KeyboardInterrupt:  # these imports take seconds; no work has started yet
     sys.exit(130)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     form = argparse.RawDescriptionHelpFormatter
     p = argparse.ArgumentParser(
         prog="python -m fewstep.train", description=__doc__, formatter_class=form
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         "--hours",
         type=float,
         default=1.0,
-        help="length of this run; the learning rate ends at zero with it",
+        help="length of this run; the learning rate reaches zero at its end",
     )
     p.add_argument("--steps", type=int, help="stop after this many steps")
     p.add_argument(
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the checkpoint, or else from the bundled weights",
+        help="resume from the checkpoint, else from the bundled weights",
     )
     p.add_argument("--lr", type=float, help="learning rate instead of the recipe's")
     p.add_argument("--batch", type=int, help="batch size instead of the recipe's")
@@ -71,12 +71,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--test", help="with --export: test images; their loss is recorded in config.json"
     )
-    p.add_argument("--log", type=Path, help="with --export: bring this loss log up to date")
+    p.add_argument("--log", type=Path, help="with --export: update this loss log")
     return p
 
 
 def write_model(args: argparse.Namespace, folder: Path, recipe: Recipe) -> int:
-    """The --export command."""
+    """Run the command --export."""
     recipe = replace(recipe, network=network_of(folder))
     state = begin(recipe, args.seed)
     resume(state, folder)
@@ -89,12 +89,12 @@ def write_model(args: argparse.Namespace, folder: Path, recipe: Recipe) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit code."""
+    """Run the command; return its exit code."""
     return guarded(lambda: run(parser().parse_args(argv)), "fewstep.train", process=argv is None)
 
 
 def run(args: argparse.Namespace) -> int:
-    """The command. Raises ArgumentError for what cannot be used."""
+    """Run the command. Raises ArgumentError for unusable arguments."""
     folder = args.folder or Path("checkpoints") / args.model
     recipe = RECIPES[args.model]
     check(args)
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse numbers and a device that cannot be used, before anything is read."""
+    """Raise ArgumentError for unusable numbers or devices before any file is read."""
     for name in ("size", "steps", "batch", "threads"):
         if getattr(args, name) is not None:
             integer(f"--{name}", getattr(args, name), 1)

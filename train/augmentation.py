@@ -1,4 +1,4 @@
-"""Random changes of training images: shifts by a few pixels, and mirror images."""
+"""Random augmentation of training images: shifts by a few pixels, and mirror images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 def shifted(
     image: Tensor, generator: torch.Generator, most: int = 2, fill: str = "black"
 ) -> Tensor:
-    """Images (n, c, h, h), each moved by up to ``most`` pixels in both directions, filled with -1
-    or by reflection."""
+    """Shift each image (n, c, h, h) by up to ``most`` pixels in both directions; the border is -1
+    or a reflection."""
     n, _, height, width = image.shape
     edges = (most,) * 4
     padded = (
@@ -28,5 +28,5 @@ def shifted(
 
 
 def mirrored(image: Tensor, which: Tensor) -> Tensor:
-    """Images (n, c, h, w), those where ``which`` (n,) is true with left and right exchanged."""
+    """Exchange left and right in those images (n, c, h, w) for which ``which`` (n,) is true."""
     return torch.where(which[:, None, None, None], image.flip(3), image)

@@ -1,4 +1,4 @@
-"""Train the classifier whose penultimate layer is a bundled feature extractor (``fd-mnist``,
+"""Trains the classifier whose penultimate layer is a bundled feature extractor (``fd-mnist``,
 ``fd-cifar``).
 
     python -m fewstep.train.classifier --recipe mnist --data mnist_train.npz --test mnist_test.npz
@@ -7,11 +7,11 @@
         cifar10_test.npz --out FOLDER
 
 Cross-entropy with label smoothing under a one-cycle learning rate; each image is shifted by up to
-two pixels. ``mnist``: AdamW. ``cifar10``: Nesterov's momentum, mirrored images in every other
-epoch, bfloat16 autocast where the CPU has AVX-512. The first steps may see smaller images
-(bilinear, antialiased). The weights are written in float16 and the test accuracy is measured on
-what was written, on each image as it is. With ``--checkpoint`` a run that was cut off goes on where
-it was.
+two pixels. ``mnist``: AdamW. ``cifar10``: Nesterov momentum, mirrored images in every other epoch,
+bfloat16 autocast if the CPU has AVX-512. The first steps may use smaller images (bilinear,
+antialiased). The weights are written in float16, and the test accuracy is that of the written
+weights on images without augmentation. With ``--checkpoint`` an interrupted run continues from its
+last checkpoint.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .export import write_config
 from .loop import fast_bfloat16
 from .recipes.classifiers import CLASSIFIERS, ClassifierRecipe
 
-#: added to the variance of a patch's axis before it is scaled to one: noise is not blown up
+#: added to the variance of a principal axis before it is scaled to one: limits the gain of noise
 WHITEN_FLOOR = 5e-3
 
 
@@ -47,7 +47,7 @@ def whiten(network: Classifier, image: Tensor, most: int = 5000) -> None:
     """Set the stem to the principal axes of the patches of ``image`` uint8 (n, c, h, h):
     ``e_i / sqrt(l_i + floor)`` and the negatives.
 
-    Taken from up to ``most`` images spread over the whole set, which may be sorted by class.
+    Uses up to ``most`` images spread over the whole set, because the set may be sorted by class.
     """
     stem: Any = network.get_submodule("body.0.0")
     some = image[:: max(len(image) // most, 1)][:most]
@@ -94,7 +94,7 @@ class Run:
         self.step = 0
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """The next images, as the network gets them, and their labels."""
+        """Return the next images, augmented, and their labels."""
         recipe, data = self.recipe, self.data
         while len(self.order) < recipe.batch:
             self.order = torch.cat(
@@ -112,7 +112,7 @@ class Run:
         return image.contiguous(memory_format=torch.channels_last), data.label[chosen]
 
     def advance(self) -> float:
-        """One step; returns the loss."""
+        """Make one step; return the loss."""
         image, label = self.batch()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
             logits = self.network(image).float()
@@ -127,7 +127,7 @@ class Run:
         return loss.item()
 
     def save(self, path: Path) -> None:
-        """Everything that the rest of the run depends on, as one safetensors file."""
+        """Write the complete state of the run to one safetensors file."""
         state = self.optimizer.state_dict()
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {
@@ -145,8 +145,8 @@ class Run:
         write_tensors(path, tensors, {"run": json.dumps(run)})
 
     def resume(self, path: Path) -> None:
-        """Go on from what ``save`` wrote; ValueError where it is damaged or belongs to another
-        recipe or network."""
+        """Load the state that ``save`` wrote. Raises ValueError if the file is damaged or belongs
+        to another recipe or network."""
         try:
             with safe_open(path, framework="pt") as archive:
                 run = json.loads((archive.metadata() or {})["run"])
@@ -168,12 +168,12 @@ class Run:
             self.order, self.half, self.step = tensors["order"], tensors["half"], run["step"]
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ArgumentError(
-                f"{str(path)!r} cannot be gone on from (remove it to begin anew): {error}"
+                f"the checkpoint {str(path)!r} cannot be used (remove it to start again): {error}"
             ) from error
 
 
 def first(shape: ClassifierConfig, data: Images, seed: int) -> Classifier:
-    """A network at its random start, its stem whitened where it has one."""
+    """Return a network with random initial weights, and a whitened stem if its kind has one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Classifier(shape)
@@ -184,7 +184,8 @@ def first(shape: ClassifierConfig, data: Images, seed: int) -> Classifier:
 
 
 def continued(folder: Path, shape: ClassifierConfig) -> Classifier:
-    """The network of a folder, to be trained on. ValueError where its shape is another."""
+    """Load the network of a folder for further training. Raises ValueError if its architecture
+    differs."""
     network = load_classifier(folder)[0]
     if network.config != shape:
         raise ArgumentError(f"{str(folder)!r} holds {network.config}, the recipe needs {shape}")
@@ -194,7 +195,7 @@ def continued(folder: Path, shape: ClassifierConfig) -> Classifier:
 
 
 def begun(folder: Path) -> dict[str, Any]:
-    """What is known of the training that a run went on from."""
+    """Return the training record of the folder that this run continues."""
     _, config, digest = load_classifier(folder)
     return {
         **config.get("training", {}),
@@ -206,8 +207,8 @@ def begun(folder: Path) -> dict[str, Any]:
 def fit(
     network: Classifier, data: Images, recipe: ClassifierRecipe, checkpoint: Path | None = None
 ) -> int:
-    """Train in place; returns the number of steps. ``checkpoint`` is written every 50 steps and
-    read where it exists."""
+    """Train in place; return the number of steps. ``checkpoint`` is written every 50 steps and
+    loaded if it exists."""
     run = Run(network, data, recipe)
     if checkpoint is not None and checkpoint.is_file():
         run.resume(checkpoint)
@@ -228,7 +229,7 @@ def fit(
 
 @torch.no_grad()
 def accuracy(network: Classifier, data: Images, batch: int = 1000) -> float:
-    """Share of images whose largest logit is their label."""
+    """Fraction of images whose largest logit is their label."""
     network.eval()
     right = 0
     for i in range(0, len(data), batch):
@@ -241,7 +242,7 @@ def accuracy(network: Classifier, data: Images, batch: int = 1000) -> float:
 
 
 def write(network: Classifier, folder: Path, config: dict[str, Any]) -> None:
-    """``model.safetensors`` in float16 and ``config.json``."""
+    """Write ``model.safetensors`` in float16 and ``config.json``."""
     kept = network.state_dict()
     tensors = {
         key: value.half() if value.is_floating_point() else value for key, value in kept.items()
@@ -251,7 +252,7 @@ def write(network: Classifier, folder: Path, config: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; what is not given comes from the recipe."""
+    """Return the parser of the command line; defaults come from the recipe."""
     form = argparse.RawDescriptionHelpFormatter
     p = argparse.ArgumentParser(
         prog="python -m fewstep.train.classifier", description=__doc__, formatter_class=form
@@ -264,20 +265,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--recipe", default="mnist", choices=sorted(CLASSIFIERS))
     p.add_argument(
         "--name",
-        help="what distances of these features are called (default: the recipe's, as fd-mnist)",
+        help="name of distances in these features (default: the recipe's, such as fd-mnist)",
     )
     p.add_argument("--widths", type=int, nargs="+")
     p.add_argument("--features", type=int)
     p.add_argument(
         "--start",
         type=Path,
-        help="folder of a network of this shape: train it on, with a new cycle of the learning "
-        "rate",
+        help="folder of a network of this shape: continue its training with a new cycle of the "
+        "learning rate",
     )
     p.add_argument(
         "--checkpoint",
         type=Path,
-        help="file from which a run that was cut off goes on; removed at the end",
+        help="file from which an interrupted run is resumed; removed at the end",
     )
     p.add_argument("--threads", type=int, default=1)
     for item in fields(ClassifierRecipe):
@@ -289,7 +290,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train, write, measure; returns the exit code."""
+    """Train, write and measure; return the exit code."""
     args = parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     recipe = recipe_of(args)
@@ -330,7 +331,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def recipe_of(args: argparse.Namespace) -> ClassifierRecipe:
-    """The named recipe with the options given on the command line."""
+    """Return the named recipe, changed by the options of the command line."""
     recipe = CLASSIFIERS[args.recipe][0]
     given = {item.name: getattr(args, item.name, None) for item in fields(ClassifierRecipe)}
     recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
@@ -338,7 +339,7 @@ def recipe_of(args: argparse.Namespace) -> ClassifierRecipe:
 
 
 def shape_of(args: argparse.Namespace, data: Images) -> ClassifierConfig:
-    """The network's shape for these images."""
+    """Return the network's architecture for these images."""
     widths, features, kind = CLASSIFIERS[args.recipe][1]
     _, channels, size, _ = data.image.shape
     widths = args.widths or widths
@@ -349,8 +350,8 @@ def shape_of(args: argparse.Namespace, data: Images) -> ClassifierConfig:
 def write_measured(
     network: Classifier, folder: Path, config: dict[str, Any], test: Images
 ) -> float:
-    """Write the network, measure the accuracy of the weights as written, and add it to the
-    configuration; returns the accuracy."""
+    """Write the network, measure the accuracy of the written weights, and add it to the
+    configuration; return the accuracy."""
     write(network, folder, config)
     score = accuracy(load_classifier(folder)[0], test)
     evaluation = {"accuracy": round(score, 4), "images": len(test)}

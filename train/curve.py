@@ -1,7 +1,7 @@
-"""``python -m fewstep.train.curve docs/training/mnist.csv docs/training/mnist_loss.png``: draw a
-loss log, both axes logarithmic.
+"""Plots a loss log with two logarithmic axes: ``python -m fewstep.train.curve
+docs/training/mnist.csv docs/training/mnist_loss.png``.
 
-The log's columns are step, images, seconds, lr, loss, as the training loop writes them.
+The log's columns are step, images, seconds, lr, loss, as written by the training loop.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ INK, GRID, LINE = (30, 30, 30), (222, 222, 222), (31, 98, 180)
 
 
 def read_log(path: Path) -> tuple[list[float], list[float]]:
-    """Images seen and loss of every row."""
+    """Return the images seen and the loss of every row."""
     rows = list(csv.DictReader(read_lines(path)))
     return [float(row["images"]) for row in rows], [float(row["loss"]) for row in rows]
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """The numbers 1, 2, 5 times powers of ten between ``low`` and ``high``."""
+    """Return the numbers 1, 2, 5 times powers of ten between ``low`` and ``high``."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
 
 
 def place(value: float, low: float, high: float, start: float, end: float) -> float:
-    """Where ``value`` stands between pixels ``start`` and ``end`` of a logarithmic axis."""
+    """Return the position of ``value`` between the pixels ``start`` and ``end`` of a logarithmic
+    axis."""
     return start + (end - start) * math.log(value / low) / math.log(high / low)
 
 
 def draw(images: list[float], loss: list[float], title: str) -> Image.Image:
-    """The curve as a picture. Raises ValueError with fewer than two rows."""
+    """Draw the curve as an image. Raises ValueError for fewer than two rows."""
     if len(loss) < 2:
-        raise ArgumentError(f"a curve needs two rows at least; the log has {len(loss)}")
+        raise ArgumentError(f"the log must have at least two rows; it has {len(loss)}")
     picture = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
     (x0, x1), (y0, y1) = (min(images), max(images)), (min(loss) / 1.1, max(loss) * 1.1)
@@ -74,7 +75,7 @@ def draw(images: list[float], loss: list[float], title: str) -> Image.Image:
 
 
 def main(argv: list[str]) -> int:
-    """Two arguments: the log and the picture to write."""
+    """Run the command; its arguments are the log and the image to write."""
     if len(argv) != 2:
         print(__doc__, file=sys.stderr)
         return 2

@@ -1,12 +1,11 @@
-"""Images and labels for training, from an npz file or a folder of images, as one uint8 tensor in
-memory.
+"""Reads images and labels for training from an npz file or a folder of images, as one uint8 tensor
+in memory.
 
 Three forms are read: an npz with ``image`` (n, h, w[, c]) uint8; an npz with ``jpeg`` (all files
-one after another) and ``offset`` (n+1), image i being ``jpeg[offset[i]:offset[i+1]]``; a folder of
-image files, whose sub-folders (if any) are the classes, in order of name. Pictures are read, or
-refused, by the rules of ``files.pictures``; hidden files and folders are no data
-(``files.listing``). Nothing is ever unpickled. Pixels map to the network's scale by
-``x = image / 127.5 - 1``.
+concatenated) and ``offset`` (n+1), image i being ``jpeg[offset[i]:offset[i+1]]``; a folder of image
+files, whose sub-folders (if any) are the classes, in order of name. The rules of ``files.pictures``
+decide which image files are accepted; hidden files and folders are skipped (``files.listing``).
+Nothing is ever unpickled. Pixels are scaled to the network's range by ``x = image / 127.5 - 1``.
 """
 
 from __future__ import annotations
@@ -24,20 +23,21 @@ from ..files.arrays import ArrayError, npz_names, read_npz
 from ..files.listing import list_files
 from ..files.pictures import MOST_BYTES, SUFFIXES, PictureError, read_picture
 
-#: classes of the largest set
+#: largest number of classes
 MOST_CLASSES = 2**20
-#: side of the largest image that is made
+#: largest side of an image after resizing
 MOST_SIDE = 8192
 
 
 class DataError(ArgumentError):
-    """The training data cannot be read or does not have the right form."""
+    """The training data cannot be read or do not have the right form."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """``image`` uint8 (n, c, h, h); ``label`` int64 (n,), zeros without classes; ``classes`` how
-    many there are (0: none); ``left_out``: which files of a folder are no data."""
+    """Training data: ``image`` uint8 (n, c, h, h); ``label`` int64 (n,), zeros without classes;
+    ``classes``, their number (0: none); ``left_out``: names of the files in a folder that were
+    skipped."""
 
     image: Tensor
     label: Tensor
@@ -45,18 +45,18 @@ class Images:
     left_out: str = ""
 
     def __len__(self) -> int:
-        """How many images."""
+        """Number of images."""
         return int(self.image.shape[0])
 
 
 def to_unit(image: Tensor) -> Tensor:
-    """uint8 in 0..255 to float32 in [-1, 1]."""
+    """Convert uint8 in 0..255 to float32 in [-1, 1]."""
     return image.to(torch.float32) / 127.5 - 1.0
 
 
 def load_images(path: str | Path, size: int | None = None) -> Images:
-    """Read ``path`` (npz or folder). ``size`` resizes the images of a folder to size x size (centre
-    crop). Raises DataError."""
+    """Read ``path`` (npz or folder). ``size`` crops the images of a folder at the centre and
+    resizes them to size x size. Raises DataError."""
     path = Path(path)
     try:
         side = None if size is None else integer("size", size, 1, MOST_SIDE)
@@ -70,8 +70,8 @@ def load_images(path: str | Path, size: int | None = None) -> Images:
         )
     if side is not None:
         raise DataError(
-            f"size={side}: the images of a folder are cropped and resized, those of "
-            f"{str(path)!r} are taken as they are"
+            f"size={side}: only the images of a folder are cropped and resized; "
+            f"{str(path)!r} is a file"
         )
     try:
         found = npz_names(path)
@@ -86,14 +86,14 @@ def load_images(path: str | Path, size: int | None = None) -> Images:
         image = decode(arrays["jpeg"], arrays["offset"], str(path))
     else:
         raise DataError(
-            f"{str(path)!r} holds {sorted(found)}; wanted 'image', or 'jpeg' and 'offset' "
+            f"{str(path)!r} holds {sorted(found)}; must hold 'image', or 'jpeg' and 'offset' "
             "(and 'label')"
         )
     return bundle(image, arrays.get("label"), str(path))
 
 
 def decode(jpeg: np.ndarray, offset: np.ndarray, where: str = "the stream") -> np.ndarray:
-    """All files of a JPEG stream, (n, h, w, c) uint8. Raises DataError."""
+    """Decode all files of a JPEG stream to (n, h, w, c) uint8. Raises DataError."""
     if (
         jpeg.dtype != np.uint8
         or jpeg.ndim != 1
@@ -107,8 +107,8 @@ def decode(jpeg: np.ndarray, offset: np.ndarray, where: str = "the stream") -> n
     edges = [int(edge) for edge in offset]
     if edges[0] < 0 or edges[-1] > len(jpeg) or sorted(edges) != edges:
         raise DataError(
-            f"{where!r}: 'offset' must rise from 0 to at most {len(jpeg)}, the bytes of "
-            "'jpeg'; it does not"
+            f"{where!r}: 'offset' must rise from 0 to at most {len(jpeg)}, the number "
+            "of bytes of 'jpeg'"
         )
     pictures = []
     for i in range(len(edges) - 1):
@@ -124,8 +124,8 @@ def decode(jpeg: np.ndarray, offset: np.ndarray, where: str = "the stream") -> n
 
 
 def from_folder(path: Path, size: int | None) -> Images:
-    """Read a folder; sub-folders are classes. Images of one size are kept as they are unless
-    ``size`` asks for another."""
+    """Read a folder; sub-folders are classes. Images of one size are not resized unless ``size`` is
+    given."""
     try:
         files, left = list_files(path, SUFFIXES)
     except ArgumentError as error:
@@ -138,7 +138,8 @@ def from_folder(path: Path, size: int | None) -> Images:
     groups = sorted({file.relative_to(path).parts[0] for file in files if file.parent != path})
     if groups and any(file.parent == path for file in files):
         raise DataError(
-            f"{str(path)!r} mixes images and class folders {groups[:5]}; use one or the other"
+            f"{str(path)!r} holds both images and class folders "
+            f"{groups[:5]}; it must hold only one of them"
         )
     label = (
         np.array([groups.index(file.relative_to(path).parts[0]) for file in files])
@@ -151,7 +152,7 @@ def from_folder(path: Path, size: int | None) -> Images:
 
 
 def _picture(file: Path, size: int | None) -> np.ndarray:
-    """One file's pixels (h, w, c), cropped and resized to ``size`` where that is given."""
+    """Return the pixels (h, w, c) of one file, cropped and resized to ``size`` if it is given."""
     try:
         if file.stat().st_size > MOST_BYTES:
             raise PictureError(
@@ -180,7 +181,7 @@ def _stacked(pictures: list[np.ndarray], where: str) -> np.ndarray:
 
 
 def crop(picture: Image.Image, size: int) -> Image.Image:
-    """The largest centred square, resized to size x size."""
+    """Return the largest centred square, resized to size x size."""
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.crop((left, top, left + side, top + side))
@@ -188,7 +189,7 @@ def crop(picture: Image.Image, size: int) -> Image.Image:
 
 
 def bundle(image: np.ndarray, label: np.ndarray | None, where: str, left_out: str = "") -> Images:
-    """Check shapes and make tensors."""
+    """Check the shapes and convert to tensors."""
     shape = image.shape
     if image.ndim == 3:
         image = image[..., None]
@@ -202,7 +203,7 @@ def bundle(image: np.ndarray, label: np.ndarray | None, where: str, left_out: st
         if label.shape != image.shape[:1] or label.dtype.kind not in "iu":
             raise DataError(
                 f"{where!r}: {image.shape[0]} images but labels {label.dtype} {label.shape}; "
-                "they must be integers, one an image"
+                "they must be integers, one per image"
             )
         low, high = int(label.min()), int(label.max())
         if low < 0 or high >= MOST_CLASSES:

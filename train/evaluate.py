@@ -1,11 +1,11 @@
-"""``python -m fewstep.train.evaluate --model mnist --data mnist_test.npz``: the number a trained
-model is checked by.
+"""Computes the test loss that verifies a trained model: ``python -m fewstep.train.evaluate --model
+mnist --data mnist_test.npz``.
 
 The EDM loss ``lambda(s) |D(x0 + s n; s) - x0|^2`` per pixel (Karras et al. 2022, arXiv 2206.00364,
 Eq. 8) over the first 2,000 test images with their labels, in float32. Image i gets noise level
 ``exp(P_mean + P_std q)`` at a fixed quantile of the normal distribution and fixed noise, both from
-seed 0, so that the same weights give the same number again on any machine, up to rounding. Beside
-it stands the same loss of a network that answers F = 0.
+seed 0, so that the same weights give the same loss on any machine, up to rounding. The loss of a
+network that returns F = 0 is printed for comparison.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ P_MEAN, P_STD = -1.2, 1.2
 
 @dataclass(frozen=True)
 class Score:
-    """``loss`` of the network, ``zero`` of a network that answers 0, over ``images`` images with
-    noise from ``seed``."""
+    """Losses of the network (``loss``) and of a network that returns 0 (``zero``), over ``images``
+    images with noise from ``seed``."""
 
     loss: float
     zero: float
@@ -43,7 +43,7 @@ class Score:
 
 
 def fixed_sigma(n: int) -> Tensor:
-    """The ``n`` mid-quantiles of the log-normal distribution, ascending, (n,)."""
+    """Return the ``n`` mid-quantiles of the log-normal distribution, ascending, (n,)."""
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     return torch.exp(P_MEAN + P_STD * torch.special.ndtri(u)).float()
 
@@ -56,7 +56,7 @@ def evaluate(
     seed: int = 0,
     batch: int = 100,
 ) -> Score:
-    """The loss of ``network`` on the first ``images`` images of ``data``; deterministic."""
+    """Return the loss of ``network`` on the first ``images`` images of ``data``; deterministic."""
     n = min(images, len(data))
     generator = torch.Generator().manual_seed(seed)
     sigma = fixed_sigma(n)[torch.randperm(n, generator=generator)]
@@ -77,7 +77,7 @@ def evaluate(
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     p = argparse.ArgumentParser(prog="python -m fewstep.train.evaluate", description=__doc__)
     p.add_argument("--model", default="mnist", help="bundled name or model folder")
     p.add_argument("--data", required=True, help="npz file or folder of test images")
@@ -85,46 +85,46 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", action="store_true", help="one JSON object on stdout")
     p.add_argument(
-        "--record", action="store_true", help="write the number into the model's config.json"
+        "--record", action="store_true", help="write the loss into the model's config.json"
     )
     p.add_argument(
         "--check",
         action="store_true",
-        help="exit with 5 when the number differs from config.json's by more than 1e-3",
+        help="exit with 5 if the loss differs from config.json's by more than 1e-3",
     )
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit code: 0 ok, 3 bad model or data, 5 the number is not the documented
-    one."""
+    """Run the command; return its exit code: 0 ok, 3 bad model or data, 5 the loss differs from the
+    documented one."""
     return guarded(
         lambda: run(parser().parse_args(argv)), "fewstep.train.evaluate", process=argv is None
     )
 
 
 def documented(config: Mapping[str, Any]) -> float | None:
-    """The loss that config.json records; None where it records none."""
+    """Return the loss recorded in config.json; None if there is none."""
     found = config.get("evaluation")
     loss = found.get("loss") if isinstance(found, dict) else None
     return float(loss) if isinstance(loss, int | float) and not isinstance(loss, bool) else None
 
 
 def check_fit(network: UNet, data: Images) -> None:
-    """Refuse images and labels that the network does not take. DataError."""
+    """Raise DataError if the network does not accept these images and labels."""
     config = network.config
     wanted, found = (
         (config.channels, config.image_size, config.image_size),
         tuple(data.image.shape[1:]),
     )
     if wanted != found:
-        raise DataError(f"the network takes images of shape {wanted}, the data are of {found}")
+        raise DataError(f"the network takes images of shape {wanted}, the data have shape {found}")
     if config.classes and data.classes > config.classes:
         raise DataError(f"the network has {config.classes} classes, the data {data.classes}")
 
 
 def run(args: argparse.Namespace) -> int:
-    """The command."""
+    """Run the command."""
     images = integer("--images", args.images, 1)
     loaded, data = load_network(args.model), load_images(args.data)
     if data.left_out:

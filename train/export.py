@@ -1,9 +1,8 @@
-"""Write a run's averaged weights as a model folder, and read such a folder back as the start of a
-run.
+"""Writes a run's averaged weights as a model folder, and starts a run from such a folder.
 
-``config.json`` holds the network's shape, the EDM numbers, the labels' names and how far training
-has come; ``model.safetensors`` the averaged weights in float16. A run that resumes without its
-checkpoint starts from these weights.
+``config.json`` holds the network's architecture, the EDM parameters, the names of the labels and
+the training progress; ``model.safetensors`` the averaged weights in float16. A run that is resumed
+without its checkpoint starts from these weights.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
 
 def describe(state: State, recipe: Recipe) -> dict[str, Any]:
-    """The contents of config.json."""
+    """Return the contents of config.json."""
     keys = ("lr", "batch", "flip", "dropout_label", "p_mean", "p_std", "gamma")
     training = {"step": state.step, "images": state.images, "seconds": round(state.seconds)}
     return {
@@ -52,7 +51,7 @@ def export(state: State, recipe: Recipe, folder: Path) -> None:
 
 
 def start_from(state: State, name_or_folder: str | Path) -> None:
-    """Fill ``state`` in place from an exported folder or bundled name. Raises ValueError when it
+    """Load ``state`` in place from an exported folder or bundled name. Raises ValueError if it
     belongs to another network."""
     loaded = load_network(name_or_folder)
     if loaded.network.config != state.network.config:
@@ -69,8 +68,8 @@ def start_from(state: State, name_or_folder: str | Path) -> None:
 
 
 def merge_log(source: Path, target: Path) -> None:
-    """Put the rows of loss log ``source`` into ``target``, replacing its rows from the first step
-    of ``source`` on."""
+    """Copy the rows of loss log ``source`` to ``target``, replacing its rows from the first step of
+    ``source`` on."""
     header, *new = read_lines(source)
     old = read_lines(target)[1:] if target.exists() else []
     first = min(int(row.split(",")[0]) for row in new)

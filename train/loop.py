@@ -1,11 +1,11 @@
-"""The training loop: Adam on the EDM loss, an exponential moving average of the weights,
-checkpoints to harvest at any time.
+"""The training loop: Adam on the EDM loss, an exponential moving average of the weights, and
+checkpoints that can be exported at any time.
 
-The learning rate follows the clock: a short warm-up, a plateau, then half a cosine to zero when the
-given hours are over, so every run ends with settled weights however fast the machine is. The
-average is ``ema += (1 - beta) (w - ema)`` with ``beta = (1 - 1/step)^(gamma + 1)`` (the
-power-function profile of Karras et al. 2023, arXiv 2312.02696, section 3): its length grows with
-training, so it needs no tuning for short runs.
+The learning rate depends on the elapsed time: a short warm-up, a plateau, then half a cosine to
+zero at the end of the given hours, so that every run ends with annealed weights however fast the
+machine is. The average is ``ema += (1 - beta) (w - ema)`` with ``beta = (1 - 1/step)^(gamma + 1)``
+(the power-function profile of Karras et al. 2023, arXiv 2312.02696, section 3): its length grows
+with training, so it needs no tuning for short runs.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ SAVE_EVERY, LOG_EVERY = 180.0, 20.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train and how.
+    """Settings of a training run.
 
-    ``dropout_label`` is the share of images trained without their label, ``gamma`` the exponent of
-    the moving average, ``plateau`` the share of the run before the learning rate falls, ``labels``
-    the names of the classes.
+    ``dropout_label`` is the fraction of images trained without their label, ``gamma`` the exponent
+    of the moving average, ``plateau`` the fraction of the run before the learning rate falls,
+    ``labels`` the names of the classes.
     """
 
     network: UNetConfig
@@ -60,7 +60,7 @@ class Recipe:
 
 @dataclass
 class State:
-    """A run: the trained network, its average, the optimizer and how far it has come."""
+    """State of a run: the trained network, its average, the optimizer and the progress."""
 
     network: UNet
     ema: UNet
@@ -71,7 +71,7 @@ class State:
 
 
 def begin(recipe: Recipe, seed: int, device: str = "cpu") -> State:
-    """A fresh run; the initial weights depend on ``seed`` only."""
+    """Return the state of a new run; the initial weights depend on ``seed`` only."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network, ema = UNet(recipe.network), UNet(recipe.network)
@@ -87,8 +87,7 @@ def begin(recipe: Recipe, seed: int, device: str = "cpu") -> State:
 
 
 def save(state: State, folder: Path) -> None:
-    """Write weights, average, optimizer and counters to ``folder``, in one file, whole or not at
-    all."""
+    """Write weights, average, optimizer and counters to one file in ``folder``, atomically."""
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
     for name, parameter in state.network.named_parameters():
@@ -100,14 +99,14 @@ def save(state: State, folder: Path) -> None:
 
 
 def network_of(folder: Path) -> UNetConfig:
-    """The shape of the network in ``folder``'s checkpoint. Raises ValueError where there is none,
-    or it is damaged."""
+    """Return the network's architecture from ``folder``'s checkpoint. Raises ValueError if it is
+    missing or damaged."""
     with _checkpoint(folder) as (meta, _):
         return UNetConfig.from_dict(_object(meta, "network"))
 
 
 def resume(state: State, folder: Path) -> None:
-    """Fill ``state`` from :func:`save`'s file in place. Raises ValueError when it is damaged or
+    """Load ``state`` in place from :func:`save`'s file. Raises ValueError if it is damaged or
     belongs to another network."""
     with _checkpoint(folder) as (meta, tensors):
         if UNetConfig.from_dict(_object(meta, "network")) != state.network.config:
@@ -142,8 +141,8 @@ def resume(state: State, folder: Path) -> None:
 
 @contextmanager
 def _checkpoint(folder: Path) -> Iterator[tuple[dict[str, str], dict[str, Tensor]]]:
-    """Metadata and tensors of the checkpoint; ArgumentError, with its name, for what is wrong with
-    them."""
+    """Read metadata and tensors of the checkpoint. Errors inside are raised as ArgumentError with
+    the file's name."""
     path = folder / STATE
     if not path.is_file():
         raise ArgumentError(f"no checkpoint at {str(path)!r}")
@@ -176,7 +175,7 @@ def rate(recipe: Recipe, step: int, progress: float) -> float:
 
 
 def average(state: State, gamma: float) -> None:
-    """One step of the moving average."""
+    """Update the moving average once."""
     beta = (1.0 - 1.0 / max(1, state.step)) ** (gamma + 1.0)
     with torch.no_grad():
         torch._foreach_lerp_(
@@ -185,8 +184,8 @@ def average(state: State, gamma: float) -> None:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether autocast to bfloat16 pays: on accelerators, and on CPUs with AVX-512 (without, it is
-    tens of times slower)."""
+    """True if autocast to bfloat16 is faster: on accelerators, and on CPUs with AVX-512 (on other
+    CPUs it is tens of times slower)."""
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith(
         ("AVX512", "AMX")
     )
@@ -195,7 +194,8 @@ def fast_bfloat16(device: torch.device) -> bool:
 def train_step(
     state: State, recipe: Recipe, image: Tensor, label: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """One optimizer step on a batch (uint8 images, labels); returns the loss, a 0-dim tensor."""
+    """Make one optimizer step on a batch (uint8 images, labels); return the loss, a 0-dim
+    tensor."""
     device = next(state.network.parameters()).device
     n = image.shape[0]
     if recipe.flip:
@@ -229,16 +229,16 @@ def train_step(
 
 
 class Batches:
-    """Endless batches of ``data`` in random order, every image once an epoch (the last incomplete
+    """Endless batches of ``data`` in random order, every image once per epoch (the last incomplete
     batch of an epoch is dropped)."""
 
     def __init__(self, data: Images, size: int, generator: torch.Generator) -> None:
-        """``size`` is cut to the number of images."""
+        """``size`` is limited to the number of images."""
         self.data, self.size, self.generator = data, min(size, len(data)), generator
         self.order, self.cursor = torch.empty(0, dtype=torch.long), 0
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """uint8 images (B, c, h, w) and labels (B,)."""
+        """Return uint8 images (B, c, h, w) and labels (B,)."""
         if self.cursor + self.size > len(self.order):
             self.order, self.cursor = torch.randperm(len(self.data), generator=self.generator), 0
         pick = self.order[self.cursor : self.cursor + self.size]

@@ -24,7 +24,7 @@ Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 @dataclass(frozen=True)
 class NetworkScales:
-    """The four numbers of one noise level, each of shape (B, 1, 1, 1) but ``c_noise`` (B,)."""
+    """EDM coefficients of each noise level: shape (B, 1, 1, 1), ``c_noise`` (B,)."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -33,7 +33,7 @@ class NetworkScales:
 
 
 def precondition(sigma: Tensor, sigma_data: float) -> NetworkScales:
-    """Table 1 of the paper at ``sigma`` (B,)."""
+    """Return the coefficients of table 1 at ``sigma`` (B,)."""
     s = sigma.reshape(-1, 1, 1, 1)
     total = s.square() + sigma_data**2
     return NetworkScales(
@@ -42,8 +42,8 @@ def precondition(sigma: Tensor, sigma_data: float) -> NetworkScales:
 
 
 def draw_sigma(n: int, mean: float, std: float, generator: torch.Generator) -> Tensor:
-    """``n`` log-normal noise levels, one from each of ``n`` equal slices of the distribution in
-    random order (less variance)."""
+    """Draw ``n`` log-normal noise levels, one from each of ``n`` equally likely intervals in random
+    order (stratified, for less variance)."""
     u = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
     return torch.exp(mean + std * torch.special.ndtri(u.double().clamp(1e-7, 1.0 - 1e-7)).float())
 
@@ -56,8 +56,8 @@ def edm_loss(
     label: Tensor | None,
     sigma_data: float,
 ) -> Tensor:
-    """``lambda(sigma) (D - x0)^2`` averaged over the pixels of each image, (B,); ``network`` is the
-    raw F(x, c_noise, label)."""
+    """Return ``lambda(sigma) (D - x0)^2`` averaged over the pixels of each image, (B,); ``network``
+    is the raw F(x, c_noise, label)."""
     c = precondition(sigma, sigma_data)
     y = x0 + sigma.reshape(-1, 1, 1, 1) * noise
     answer = network(c.c_in * y, c.c_noise, label).float()

@@ -1,8 +1,8 @@
 """The loss log of a training run, ``loss.csv``: rows ``step, images, seconds, lr, loss``, each
 ended by a line feed.
 
-A run that is killed, or a full disk, can leave half a row at the end. A last line without its line
-feed is such a half: it is not read, and cut off before the next row is written.
+A killed run or a full disk can leave an incomplete row at the end. A last line without line feed is
+not read, and is removed before the next row is written.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ HEADER = ("step", "images", "seconds", "lr", "loss")
 
 
 def read_lines(path: Path) -> list[str]:
-    """The whole lines of the log, the header first; none of a file that holds no whole line."""
+    """Return the complete lines of the log, the header first; empty if there is none."""
     text = path.read_text(encoding="utf-8")
     return text[: text.rfind("\n") + 1].splitlines()
 
 
 def write_row(path: Path, row: tuple[float, ...]) -> None:
-    """Append one row, after a header where the log is new, and in place of half a row."""
+    """Append one row; write the header first if the log is new, and remove an incomplete last
+    row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         file.seek(0)

@@ -186,7 +186,7 @@ def test_gradients_work_under_no_grad_and_leave_none_behind() -> None:
         ({"rule": "rk5"}, ValueError, "rk4"),
         ({"steps": 0}, ValueError, "steps=0"),
         ({"probes": 0}, ValueError, "probes=0"),
-        ({"t": 1.0}, ValueError, "no time before"),
+        ({"t": 1.0}, ValueError, "must be a time before"),
         ({"seeds": [1, 2, 3]}, ValueError, "3 seeds"),
         ({"x0": torch.zeros(2, 5)}, ValueError, "the model takes"),
         ({"prediction": "eps"}, ConversionError, "alpha=0"),

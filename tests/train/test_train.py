@@ -145,7 +145,7 @@ def test_bad_data_is_refused(tmp_path: Path) -> None:
     (folder / "a").mkdir(parents=True)
     for file in (folder / "1.png", folder / "a" / "2.png"):
         Image.new("L", (4, 4)).save(file)
-    with pytest.raises(DataError, match="mixes"):
+    with pytest.raises(DataError, match="holds both images and class folders"):
         load_images(folder)
 
 
@@ -430,7 +430,7 @@ def test_curve_is_drawn_where_the_log_says(tmp_path: Path) -> None:
     )
     left, right = rows[columns < columns.min() + 9].mean(), rows[columns > columns.max() - 9].mean()
     assert left < curve.TOP + 30 and right > curve.HEIGHT - curve.BOTTOM - 30
-    with pytest.raises(ValueError, match="the log has 1"):
+    with pytest.raises(ValueError, match="at least two rows; it has 1"):
         curve.draw([1.0], [1.0], "x")
 
 

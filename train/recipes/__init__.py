@@ -1,5 +1,5 @@
-"""Training recipes: of the bundled diffusion models, and of the classifiers whose features are
-bundled."""
+"""Training recipes of the bundled diffusion models and of the classifiers behind the bundled
+features."""
 
 from __future__ import annotations
 

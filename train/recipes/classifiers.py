@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """How a classifier is trained; ``small`` is the side of the images in the first ``small_share``
-    of the steps (0: as they are)."""
+    """Settings of a classifier's training; the first ``small_share`` of the steps uses images of
+    side ``small`` (0: full size)."""
 
     epochs: float = 3.5
     batch: int = 128

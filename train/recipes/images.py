@@ -1,7 +1,7 @@
-"""The recipes of the bundled models: the network's shape and how it is trained.
+"""Recipes of the bundled models: the network's architecture and the training settings.
 
-``mnist`` is small enough for two CPU cores (1.8M parameters, crisp after an hour). ``cifar10``
-(4.5M parameters) is meant to be resumed again and again, or trained for half an hour on a
+``mnist`` is small enough for two CPU cores (1.8M parameters; the digits are sharp after an hour).
+``cifar10`` (4.5M parameters) is meant to be resumed several times, or trained for half an hour on a
 data-centre GPU.
 """
 
