@@ -224,7 +224,11 @@ def read_raws(
 ) -> tuple[Tensor, ...]:
     """Call ``denoiser.raws``. ``channels`` is passed only if it names more than the main channel
     and ``raws`` takes it, ``to`` only if it is given, so that a user may define
-    ``raws(x_in, t, cond)``."""
+    ``raws(x_in, t, cond)``.
+
+    ``plans.running.channels.network_raws`` applies the same rule: ``plans`` runs denoisers that are
+    not completed and does not import this module.
+    """
     further: dict[str, Any] = {} if to is None else {"to": to}
     if tuple(channels) != MAIN and takes(denoiser.raws, "channels"):
         further["channels"] = channels

@@ -195,7 +195,8 @@ def continued(folder: Path, shape: ClassifierConfig) -> Classifier:
 
 
 def begun(folder: Path) -> dict[str, Any]:
-    """Return the training record of the folder that this run continues."""
+    """Return the training record, accuracy and SHA-256 of the model folder that this run
+    continues."""
     _, config, digest = load_classifier(folder)
     return {
         **config.get("training", {}),

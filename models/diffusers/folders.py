@@ -207,7 +207,8 @@ def parts(folder: Path) -> tuple[Path, Path]:
 
 def known(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return ``config``; if its class is unknown but it has a table of betas, completed with the
-    defaults of DDPMScheduler. Raises ConfigError for other unknown classes."""
+    defaults of DDPMScheduler. Raises ConfigError if such a config rescales the table
+    (``snr_shift_scale``)."""
     name = str(config.get("origin") or config.get("_class_name"))
     if name in STYLES or not (config.get("beta_schedule") or config.get("trained_betas")):
         return config
