@@ -1,12 +1,12 @@
-"""The reverse SDE with adaptive steps along one Brownian path.
+"""Adaptive steps for the reverse SDE along one Brownian path.
 
 In ``y = x / alpha`` and lam the reverse SDE of strength tau (Xue et al. 2023, arXiv 2309.05019, eq.
 8) is, with g = sqrt(2) tau rho,
 
     dy = f dlam + g dW,   f = -(1 + tau^2)(y - D)
 
-Its noise is additive, so schemes with the space-time area H of the path have strong order 3/2. A
-step of length h from s to t:
+Its noise is additive, so schemes that use the space-time area H of the path have strong order 3/2.
+A step of length h from s to t:
 
     shark   k1 = f(s, y + g_s H)    k2 = f(s + 5h/6, y + 5h/6 k1 + g_s (5/6 W + H))
             weights 2/5, 3/5
@@ -16,9 +16,9 @@ step of length h from s to t:
     y_t = y + h (b1 k1 + b2 k2) + g_s W + (g_t - g_s)(W/2 - H),   error = h b2 (k2 - k1)
 
 (Foster, dos Reis & Strange 2023, arXiv 2210.17543, eq. 6.1; Roessler 2010, SIAM J. Numer. Anal. 48,
-p. 922). The path is a function of its seed and the interval alone: a rejected step is asked again
-on a shorter interval of the same path, so rejections do not bias the law, and runs with other
-tolerances follow the same path. Errors are measured in x.
+p. 922). The path is a function of its seed and the interval only. After a rejection the driver
+requests a shorter interval of the same path, so rejections do not bias the law, and runs with
+different tolerances follow the same path. Errors are measured in x.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from .step_control import PI, rms, scale
 
 
 class Scheme(NamedTuple):
-    """``c`` of the second stage, its W and H; H of the first stage; weights."""
+    """Coefficients of a scheme: ``c`` of the second stage, its factors of W and H, the factor of H
+    in the first stage, and the weights."""
 
     c: float
     w: float
@@ -60,8 +61,12 @@ SCHEMES = {
 
 @dataclass(frozen=True)
 class AdaptiveSDE(Driven):
-    """``tau``: diffusion strength, 1 the reversed forward SDE; ``scheme``: shark or sra1; ``rtol``,
-    ``atol``, ``h0`` (the first step in lam); ``per_sample``: each sample has steps of its own."""
+    """Options of ``adaptive_sde``.
+
+    ``tau``: diffusion strength, 1 for the reversed forward SDE; ``scheme``: shark or sra1;
+    ``rtol``, ``atol``: tolerances; ``h0``: first step in lam; ``per_sample``: each sample has its
+    own steps.
+    """
 
     tau: float = 1.0
     scheme: str = "shark"
@@ -84,8 +89,8 @@ class AdaptiveSDE(Driven):
 
 
 def stochastic_step(grid: Grid, s: Node, t: Node, options: AdaptiveSDE) -> Fragment:
-    """One step; its draws are ``W / sqrt(h)`` and ``H sqrt(12 / h)``, both unit normals; its error
-    in x is kept."""
+    """One step as a fragment that keeps the error in x. Its draws are ``W / sqrt(h)`` and
+    ``H sqrt(12 / h)``, both unit normal."""
     scheme = SCHEMES[options.scheme]
     b = PlanBuilder((s, t), "asymptotic")
     x, h, kappa, size = (
@@ -115,10 +120,10 @@ def stochastic_step(grid: Grid, s: Node, t: Node, options: AdaptiveSDE) -> Fragm
 
 
 def integrate(drive: Drive, grid: Grid, options: AdaptiveSDE) -> Tensor:
-    """From the grid's first node to its end."""
+    """Integrate from the grid's first node to its end."""
     path = drive.path
     if path is None:
-        raise PlanError("adaptive_sde follows a Brownian path: give seeds")
+        raise PlanError("adaptive_sde follows a Brownian path: seeds must be given")
     from_zero_signal(drive, grid)
     end, control, h = end_of(grid), PI(1.5, integral=0.4, proportional=0.1, high=5.0), options.h0
     known: Raws | None = None
@@ -158,7 +163,8 @@ def integrate(drive: Drive, grid: Grid, options: AdaptiveSDE) -> Tensor:
     variants=({"scheme": "sra1"}, {"tau": 0.5}, {"per_sample": True}),
 )
 def adaptive_sde(drive: Drive, grid: Grid, options: AdaptiveSDE) -> Tensor:
-    """The reverse SDE with adaptive steps on a Brownian path that rejections do not disturb."""
+    """The reverse SDE with adaptive steps along a Brownian path that does not depend on
+    rejections."""
     if options.per_sample:
         return by_sample(drive, lambda one: integrate(one, grid, options))
     return integrate(drive, grid, options)

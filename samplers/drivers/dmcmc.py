@@ -1,43 +1,44 @@
-"""Denoising MCMC: a Langevin-Gibbs chain over data and noise level, then any sampler from the least
-noise that it met (Kim & Ye 2022, arXiv 2209.14593, algorithm 1: denoising Langevin Gibbs).
+"""Denoising MCMC: a Langevin-Gibbs chain over data and noise level, then any sampler from the
+lowest noise level that the chain reached (Kim & Ye 2022, arXiv 2209.14593, algorithm 1: denoising
+Langevin Gibbs).
 
-The chain moves ``(y, rho)``, ``y = x / alpha = x0 + rho eps``, each sample at a level of its own
-out of K log-uniform ones, so that it is the same on every path. It begins at an ordinary sample
+The chain moves ``(y, rho)`` with ``y = x / alpha = x0 + rho eps``. Each sample has its own level
+out of K log-uniform ones, so the chain is the same on every path. It starts from an ordinary sample
 with fresh noise of level ``jump``. A sweep is
 
     y   <- y + (eta / 2) score(y, rho) + sqrt(eta) z,    score = -(y - D) / rho^2
            ``langevin`` times
     rho <- a level drawn from  q_k ~ rho_k^-d exp(-R^2 / (2 rho_k^2)),   or its argmax
 
-The paper trains a network that tells the level. Here it is what the denoiser knows: given x0 and y
-the level has just this law under the log-uniform prior, with ``R^2 = |y - x0|^2``. What is put for
-x0 is the ``estimator``:
+The paper trains a network to predict the level. Here it follows from the denoiser: given x0 and y
+the level has exactly this law under the log-uniform prior, with ``R^2 = |y - x0|^2``. ``estimator``
+selects the value used for x0:
 
     gaussian   a draw of N(D, w^2),    w^2 = rho^2 div D / d,
-               div D / d ~ (dy . dD) / |dy|^2 from the Langevin step just made
+               div D / d ~ (dy . dD) / |dy|^2 from the preceding Langevin step
     residual   D
 
-``rho^2 grad D`` is the covariance of x0 given y (Tweedie). So ``gaussian`` has ``E[R^2] = d rho^2``
-at every level for any data, is the exact Gibbs step on isotropic Gaussian data, and costs no
-further call. The residual alone is smaller by the data's share and falls to no noise where the data
-fill all dimensions (a Gaussian of deviation s: from rho^2 < 3 s^2); it serves data of few
-dimensions among many. Either way the levels move by 1 / sqrt(2 d) or so in log rho a sweep: in many
-dimensions the chain stays near ``jump``.
+``rho^2 grad D`` is the covariance of x0 given y (Tweedie). Therefore ``gaussian`` has
+``E[R^2] = d rho^2`` at every level for any data, is the exact Gibbs step on isotropic Gaussian
+data, and needs no further call. The residual alone is smaller by the data's share, and where the
+data fill all dimensions the levels fall to no noise (for a Gaussian of deviation s: from rho^2 < 3
+s^2); it is suitable for data of few dimensions among many. With either estimator the levels change
+by about 1 / sqrt(2 d) in log rho per sweep: in many dimensions the chain stays near ``jump``.
 
-Kernels at one level (``step``), and what they make of the variance v of a Gaussian:
+Kernels at one level (``step``), and their effect on the variance v of a Gaussian:
 
     langevin   the above with eta rho^2 in place of eta
                v / (1 - eta rho^2 / (4 v)): at most 1 + eta / 4 times too much noise
     renoise    D + sqrt(1 - eta) (y - D) + sqrt(eta) rho z
                right for v = rho^2, too little by (1 - sqrt(1 - eta)) / 2 for large v
-    constant   the above as it is (the paper's)
+    constant   the above unchanged (the paper's)
                v / (1 - eta / (4 v)): the chain stays above about rho = sqrt(eta) / 2
 
-After the chain the state of least noise (of the sweeps after ``burn_in``) is brought to the grid's
-end by the plan sampler ``finish``, on Karras nodes (exponent 7) from its own level. The plans of
-all levels advance together: a network call serves the whole batch, each sample at its own time, and
-counts once: ``nfe = warm + (burn_in + sweeps)(langevin + 1) + finish``. The host reads the levels
-once, after the chain.
+After the chain, the state of lowest noise (of the sweeps after ``burn_in``) is brought to the
+grid's end by the plan sampler ``finish``, on Karras nodes (exponent 7) from its own level. The
+plans of all levels advance together: a network call serves the whole batch, each sample at its own
+time, and counts once: ``nfe = warm + (burn_in + sweeps)(langevin + 1) + finish``. The host reads
+the levels once, after the chain.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ from .end_points import end_of
 from .predictor_corrector import PC, run_corrected
 from .sample_times import call_rows, run_rows
 
-#: the kernels at one level, and their largest eta
+#: kernel at one level -> its largest eta
 STEPS = {"renoise": 1.0, "langevin": 2.0, "constant": 1e9}
 
 
@@ -76,16 +77,17 @@ class DMCMC(Driven):
     """Options of denoising MCMC.
 
     Attributes:
-        sweeps, burn_in: of the chain; the least noise is looked for in the last ``sweeps``.
-        langevin: Langevin steps a sweep.
+        sweeps, burn_in: sweeps of the chain; the lowest noise level is taken from the last
+            ``sweeps``.
+        langevin: Langevin steps per sweep.
         step, eta: the kernel and its size (see above; ``constant`` is 0.5 to 1.6 in the paper, for
             data in [0, 1]).
         estimator: ``gaussian`` or ``residual``; ``update``: ``sample`` or ``argmax`` (see above).
-        levels, low, high: number and range of the levels; None: what the grid spans.
-        jump: noise-to-signal ratio at which the chain begins.
-        finish, arguments: sampler that denoises, a plan, and its options; it also makes the sample
-            that the chain begins with, on the grid.
-        finish_steps: its steps from the chain's level.
+        levels, low, high: number and range of the levels; None: the range of the grid.
+        jump: noise-to-signal ratio at which the chain starts.
+        finish, arguments: plan sampler for the final denoising, and its options. It also makes the
+            sample that the chain starts from, on the grid.
+        finish_steps: number of its steps from the chain's level.
     """
 
     sweeps: int = 10
@@ -131,12 +133,12 @@ class DMCMC(Driven):
 
     @property
     def chain_calls(self) -> int:
-        """Network calls of the chain."""
+        """Number of network calls of the chain."""
         return (self.burn_in + self.sweeps) * (self.langevin + 1)
 
 
 class Levels:
-    """The levels of a chain with the numbers of the denoiser there, as tensors (K,) on the
+    """Noise levels of a chain with the denoiser's coefficients there, as tensors (K,) on the
     device."""
 
     def __init__(self, drive: Drive, grid: Grid, options: DMCMC) -> None:
@@ -145,7 +147,7 @@ class Levels:
         high = first if options.high is None else options.high
         if not (low < high <= first * (1.0 + 1e-12) and low >= end_of(grid).rho * (1.0 - 1e-12)):
             raise SamplerError(
-                f"dmcmc: levels from low={low:.6g} to high={high:.6g}; allowed "
+                f"dmcmc: levels from low={low:.6g} to high={high:.6g}; must satisfy "
                 f"{end_of(grid).rho:.6g} <= low < high <= {first:.6g}"
             )
         count = options.levels
@@ -171,15 +173,15 @@ class Levels:
         )
 
     def at(self, rho: float) -> int:
-        """The level nearest to ``rho``."""
+        """Index of the level nearest to ``rho``."""
         return min(range(len(self.nodes)), key=lambda k: abs(math.log(self.nodes[k].rho / rho)))
 
     def of(self, values: Tensor, k: Tensor, like: Tensor) -> Tensor:
-        """``values[k]``, to be multiplied with ``like`` (B, *shape)."""
+        """``values[k]``, reshaped to multiply ``like`` (B, *shape)."""
         return values[k].to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
     def denoised(self, y: Tensor, k: Tensor) -> Tensor:
-        """``D(y, rho_k)``: one counted call, each sample at its own level."""
+        """``D(y, rho_k)`` by one counted call, each sample at its own level."""
         x = y * self.of(self.alpha, k, y)
         x_in = (x * self.of(self.scale, k, y)).to(self.drive.x.dtype)
         raws = call_rows(self.drive, x_in, self.t[k], self.nodes[-1], self.drive.cond)
@@ -214,7 +216,7 @@ def sweep(table: Levels, y: Tensor, k: Tensor, options: DMCMC) -> tuple[Tensor, 
 
 
 def new_level(table: Levels, size: Tensor, y: Tensor, options: DMCMC) -> Tensor:
-    """Levels (B,) given ``R^2 = size`` (B,)."""
+    """Draw levels (B,) given ``R^2 = size`` (B,)."""
     logs = -y[0].numel() * table.log_rho - 0.5 * size[:, None] / table.rho.square()
     if options.update == "argmax":
         return logs.argmax(1)
@@ -225,7 +227,7 @@ def new_level(table: Levels, size: Tensor, y: Tensor, options: DMCMC) -> Tensor:
 
 
 def chain(table: Levels, y: Tensor, k: Tensor, options: DMCMC) -> tuple[Tensor, Tensor]:
-    """State and level of least noise, (B, *shape) and (B,)."""
+    """Run the chain. Returns state and level of lowest noise, (B, *shape) and (B,)."""
     least = (y, k)
     for n in range(options.burn_in + options.sweeps):
         y, k = sweep(table, y, k, options)
@@ -241,7 +243,7 @@ def chain(table: Levels, y: Tensor, k: Tensor, options: DMCMC) -> tuple[Tensor, 
 
 
 def finish_grid(grid: Grid, level: Node, steps: int) -> Grid:
-    """``steps`` Karras steps (exponent 7) from ``level`` to the end of ``grid``."""
+    """Grid of ``steps`` Karras steps (exponent 7) from ``level`` to the end of ``grid``."""
     end = grid[-1]
     last = end_of(grid)
     count = steps - (end.sigma == 0.0)
@@ -255,7 +257,7 @@ def finish_grid(grid: Grid, level: Node, steps: int) -> Grid:
 
 
 def _fill(nfe: int, options: DMCMC) -> tuple[int, DMCMC]:
-    """As many steps of the ordinary sample as the budget leaves."""
+    """Number of steps of the initial sample that the budget ``nfe`` leaves."""
 
     def cost(n: int) -> int:
         return build(options.finish, make_grid("lam", VPLinear(), n), options.inner()).nfe
@@ -264,7 +266,7 @@ def _fill(nfe: int, options: DMCMC) -> tuple[int, DMCMC]:
     steps = largest(cost, left, left)
     if steps < 1:
         raise ArgumentError(
-            f"dmcmc cannot do nfe={nfe}: its chain takes {options.chain_calls} calls, finish "
+            f"dmcmc cannot do nfe={nfe}: its chain makes {options.chain_calls} calls, finish "
             f"{cost(options.finish_steps)}"
         )
     return steps, options
@@ -288,7 +290,7 @@ def _fill(nfe: int, options: DMCMC) -> tuple[int, DMCMC]:
 )
 def dmcmc(drive: Drive, grid: Grid, options: DMCMC) -> Tensor:
     """Denoising Langevin Gibbs: a chain over data and noise level, then any plan sampler from each
-    sample's least noise."""
+    sample's lowest noise."""
     table = Levels(drive, grid, options)
     inner = options.inner()
     warm = build(options.finish, grid, inner)
@@ -296,7 +298,7 @@ def dmcmc(drive: Drive, grid: Grid, options: DMCMC) -> Tensor:
     def plan_from(k: int) -> Plan:
         return build(options.finish, finish_grid(grid, table.nodes[k], options.finish_steps), inner)
 
-    for k in {0, len(table.nodes) - 1}:  # refused now rather than after the chain
+    for k in {0, len(table.nodes) - 1}:  # raise errors before the chain runs, not after it
         lower(plan_from(k), drive.denoiser)
     run_corrected(drive, warm, [], PC(corrector="none"))
     wide = torch.promote_types(drive.x.dtype, torch.float32)

@@ -1,8 +1,8 @@
 """Embedded Runge-Kutta pairs: Dormand-Prince 5(4) and 8(5,3).
 
-Coefficients are the published ones: Dormand & Prince 1980 (J. Comp. Appl. Math. 6, p. 19) in
-fractions; Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, 2nd ed. 1993, II.5,
-in decimals.
+Coefficients are as published: Dormand & Prince 1980 (J. Comp. Appl. Math. 6, p. 19) in fractions;
+Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, 2nd ed. 1993, II.5, in
+decimals.
 """
 
 from __future__ import annotations

@@ -8,18 +8,18 @@ predictions,
     order 3 ("23")   second order, stage at lam_s + h/3;  third order, stages at lam_s + h/3 and
                      lam_s + 2h/3
 
-and measures ``E = rms((x_high - x_low) / max(atol, rtol max(|x_low|, |x_prev|)))``, x_prev the
-lower solution of the last accepted trial. The higher solution is carried on. ``control="dpm"`` is
-the paper's rule (h <- theta h E^{-1/order}), ``"pid"`` that of k-diffusion; the latter takes the
-mean over the whole batch where the former takes the sample that is worst (``coupling``). A trial
-that would pass the end is cut there: ``dpm`` then scales the step that was cut, ``pid`` its own
-step (as k-diffusion does), which matters where the trial is rejected. The first evaluation of a
-rejected trial is not made again, so the count is below ``order`` calls a trial (unless
-``Drive.reuse`` is False). One number a trial is read by the host.
+and measures ``E = rms((x_high - x_low) / max(atol, rtol max(|x_low|, |x_prev|)))``, where x_prev is
+the lower solution of the last accepted trial. The run continues from the higher solution.
+``control="dpm"`` is the paper's rule (h <- theta h E^{-1/order}), ``"pid"`` that of k-diffusion.
+The paper uses the error of the worst sample, k-diffusion the mean over the whole batch
+(``coupling``). A trial that would pass the end is cut there: ``dpm`` then scales the step that was
+cut, ``pid`` the uncut step (as k-diffusion does); the difference matters if the trial is rejected.
+The first evaluation of a rejected trial is not repeated, so the count is below ``order`` calls per
+trial (unless ``Drive.reuse`` is False). The host reads one number per trial.
 
-With ``tau`` a trial goes down to the noise level of an Euler ancestral step from s to t (not below
-the end's), and fresh noise leads back up to t where it is accepted; the controller then takes 1.5
-for its order, as k-diffusion does.
+With ``tau`` > 0 a trial goes down to the noise level of an Euler ancestral step from s to t (not
+below the end's). If it is accepted, fresh noise raises the state to t. The controller then uses 1.5
+for the order, as k-diffusion does.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from .end_points import end_of, from_zero_signal, to_zero
 from .single_samples import by_sample
 from .step_control import PID, Deadbeat, rms
 
-#: a rest of the way in lam that makes no step of its own
+#: remaining distance in lam that is too short for a separate step
 NEAR = 1e-5
 
 
@@ -54,18 +54,18 @@ class DPMAdaptive(Driven):
     """Options of the adaptive DPM-Solver.
 
     Attributes:
-        order: 2 or 3, of the higher solution.
+        order: order of the higher solution, 2 or 3.
         kind: ``eps`` (DPM-Solver) or ``x0`` (DPM-Solver++).
         rtol, atol: tolerances; 0.0078 is one grey level of data in [-1, 1].
         h0: first step in lam.
         control: ``dpm`` (the paper's) or ``pid`` (k-diffusion's, with ``pcoeff``, ``icoeff``,
             ``dcoeff``, ``accept_safety``).
         theta: safety factor of ``dpm``.
-        coupling: ``max``: the worst sample of the batch decides; ``mean``: the whole batch's mean
-            square.
-        per_sample: each sample has steps of its own.
-        tau: strength of the fresh noise, as in Euler ancestral; 0: the ODE. ``s_noise`` scales that
-            noise (1 keeps the marginal).
+        coupling: ``max``: the error of the worst sample of the batch; ``mean``: the root mean
+            square over the whole batch.
+        per_sample: each sample has its own steps.
+        tau: strength of the fresh noise, as in Euler ancestral; 0: the ODE. ``s_noise``: factor on
+            that noise (1 keeps the marginal).
     """
 
     order: int = 3
@@ -105,12 +105,12 @@ class DPMAdaptive(Driven):
         number("s_noise", self.s_noise, 0.0, 10.0)
         if self.per_sample and self.tau:
             raise ArgumentError(
-                f"per_sample=True and tau={self.tau}: steps of each sample's own are for the "
-                "ODE; allowed is tau=0"
+                f"per_sample=True with tau={self.tau}: tau must be 0; per-sample steps exist for "
+                "the ODE only"
             )
 
     def controller(self) -> Deadbeat | PID:
-        """The step-size rule, at its start."""
+        """The step-size rule in its initial state."""
         if self.control == "dpm":
             return Deadbeat(self.order, self.theta)
         return PID(
@@ -123,7 +123,7 @@ class DPMAdaptive(Driven):
 
 
 def trial(grid: Grid, s: Node, t: Node, order: int, kind: str) -> Fragment:
-    """Both solutions at t: the higher one is the result, the lower one is kept."""
+    """Fragment with both solutions at t: the result is the higher one; the lower one is kept."""
     b = PlanBuilder((s, t), "exact")
     x = b.start(s)
     h = t.lam - s.lam
@@ -143,14 +143,14 @@ def trial(grid: Grid, s: Node, t: Node, order: int, kind: str) -> Fragment:
 
 
 def error_norm(high: Tensor, low: Tensor, previous: Tensor, options: DPMAdaptive) -> Tensor:
-    """The error in units of the tolerance, of each sample (B,) or of the batch ()."""
+    """Error in units of the tolerance, per sample (B,) or for the batch ()."""
     delta = torch.maximum(low.abs(), previous.abs()).mul_(options.rtol).clamp_min_(options.atol)
     norm = rms((high - low) / delta)
     return norm if options.coupling == "max" else norm.square().mean().sqrt()
 
 
 def raised(drive: Drive, x: Tensor, down: Node, t: Node, s_noise: float) -> Tensor:
-    """The state ``x`` at ``down`` with fresh noise up to t, ``x`` itself where that is t."""
+    """Add fresh noise to the state ``x`` at ``down`` up to t; returns ``x`` if ``down`` is t."""
     if down == t:
         return x
     b = PlanBuilder((down, t), "signal")
@@ -160,7 +160,7 @@ def raised(drive: Drive, x: Tensor, down: Node, t: Node, s_noise: float) -> Tens
 
 
 def integrate(drive: Drive, grid: Grid, options: DPMAdaptive) -> Tensor:
-    """From the grid's first node to its end, toward data or toward noise."""
+    """Integrate from the grid's first node to its end, toward data or toward noise."""
     from_zero_signal(drive, grid)
     end, control, h = end_of(grid), options.controller(), options.h0
     way = math.copysign(1.0, end.lam - drive.node.lam)

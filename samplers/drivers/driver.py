@@ -1,16 +1,16 @@
 """Drivers: samplers whose steps depend on the data and so cannot be compiled to a plan.
 
 A driver is a function ``(drive, grid, options) -> Tensor``, registered with ``form="driver"``. It
-never moves a state itself: it writes short plans with ``PlanBuilder`` (fragments), and
-``drive.run`` hands them to the one loop. A fragment may keep further values beside its result (an
-error estimate, a second solution). The driver looks at what came out, and then takes the step with
-``drive.accept`` or writes another fragment. The first network call of a fragment may be answered by
-raw outputs that are known (the step before ended there, or was rejected): it is then not made and
-not counted.
+never changes a state itself: it writes short plans with ``PlanBuilder`` (fragments), and
+``drive.run`` executes them in the common loop. A fragment may keep further values beside its result
+(an error estimate, a second solution). The driver examines the results, then takes the step with
+``drive.accept`` or writes another fragment. If the raw outputs of a fragment's first network call
+are already known (because the previous step ended there, or was rejected), the call is neither made
+nor counted.
 
-Counted are all network calls, those of rejected steps too; the ``max_nfe`` + 1st raises
-BudgetError. To decide on a step by a norm, the host reads one number a trial from the device: the
-only synchronisation, and inherent to adaptive steps.
+All network calls are counted, including those of rejected steps; a call beyond ``max_nfe`` raises
+BudgetError. To decide on a step by a norm, the host reads one number per trial from the device.
+This is the only synchronisation, and adaptive steps cannot avoid it.
 """
 
 from __future__ import annotations
@@ -38,41 +38,46 @@ if TYPE_CHECKING:
     from ...plans.running.loop import Denoiser
 
 Raws = Sequence[Tensor]
-#: ``path(s_lam, t_lam, like)`` gives the increment W and the space-time area H of one Brownian path
-#: a sample over [s_lam, t_lam], shaped like ``like``: ``W ~ N(0, h)``, ``H ~ N(0, h / 12)``,
+#: ``path(s_lam, t_lam, like)`` returns the increment W and the space-time area H of one Brownian
+#: path per sample over [s_lam, t_lam], shaped like ``like``: ``W ~ N(0, h)``, ``H ~ N(0, h / 12)``,
 #: ``h = t_lam - s_lam``
 Path = Callable[[float, float, Tensor], tuple[Tensor, Tensor]]
-#: what a driver may use where nothing else is said
+#: default limit of network calls
 MAX_NFE = 10_000
 
 
 class BudgetError(FewstepError, ArithmeticError):
-    """The network calls ran out before the end. ``x`` (B, *shape) is the last accepted state, ``t``
-    its time, ``nfe`` the calls made."""
+    """The run used ``max_nfe`` network calls before it reached the end.
+
+    ``x`` (B, *shape) is the last accepted state, ``t`` its time, ``nfe`` the number of calls made.
+    """
 
     def __init__(self, x: Tensor, t: float | None, nfe: int) -> None:
         super().__init__(
-            f"max_nfe={nfe} network calls are spent at t={t}, before the end; give more, or "
-            "a looser tolerance"
+            f"max_nfe={nfe} network calls are spent at t={t}, before the end; raise max_nfe or "
+            "the tolerance"
         )
         self.x, self.t, self.nfe = x, t, nfe
 
 
 class StepSizeError(FewstepError, ArithmeticError):
-    """No step is small enough: the tolerance is below what the state's dtype can hold. ``x``,
-    ``t``, ``nfe`` as in BudgetError."""
+    """No step meets the tolerance, because it is below the precision of the state's dtype.
+
+    ``x``, ``t``, ``nfe`` as in BudgetError.
+    """
 
     def __init__(self, x: Tensor, t: float | None, nfe: int) -> None:
         super().__init__(
-            f"no step from t={t} meets the tolerance in {x.dtype}; give a looser tolerance, "
-            "or dtype=torch.float64"
+            f"no step from t={t} meets the tolerance in {x.dtype}; raise the tolerance or use "
+            "dtype=torch.float64"
         )
         self.x, self.t, self.nfe = x, t, nfe
 
 
 @dataclass(frozen=True)
 class Driven:
-    """``max_nfe``: the most network calls, rejected steps included."""
+    """Options that all drivers share. ``max_nfe``: largest number of network calls, including
+    rejected steps."""
 
     max_nfe: int = MAX_NFE
 
@@ -81,25 +86,25 @@ class Driven:
 
 
 class Fragment(NamedTuple):
-    """A short plan, and the values of it that are kept beside the result."""
+    """A short plan, and the indices of its values that are kept beside the result."""
 
     plan: Plan
     keep: tuple[int, ...] = ()
 
 
 def fragment(b: PlanBuilder, x: Expression, *keep: Expression) -> Fragment:
-    """The fragment that ends in state ``x`` and keeps the values ``keep`` (made with ``b.at`` or
-    ``b.value``, or evaluated)."""
+    """Finish the fragment that ends in state ``x`` and keeps the values ``keep`` (made with
+    ``b.at`` or ``b.value``, or by evaluation). Raises PlanError for expressions."""
     values = tuple(v.bare for v in keep)
     if None in values:
         raise PlanError(
-            "a fragment keeps values, not expressions: name them with b.at() or b.value()"
+            "a fragment cannot keep expressions; make them values with b.at() or b.value()"
         )
     return Fragment(b.finish(x), tuple(v for v in values if v is not None))
 
 
 class Ran(NamedTuple):
-    """What a fragment left: the result, the kept values, and the raw outputs of its first and last
+    """Outputs of a fragment: the result, the kept values, and the raw outputs of its first and last
     network call."""
 
     x: Tensor
@@ -109,11 +114,11 @@ class Ran(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What ``Drive.on_trial`` sees after a trial was taken or rejected (``drive.x`` and
-    ``drive.node`` are then up to date).
+    """Argument of ``Drive.on_trial``, called after a trial was accepted or rejected (``drive.x``
+    and ``drive.node`` are then up to date).
 
-    ``start``: the node that the trial began at; ``accepted``; ``error``: its norm as a tensor;
-    ``h``: the next step in lam; ``outputs``: the prediction at ``start``.
+    ``start``: node at which the trial began; ``accepted``: True if it was accepted; ``error``: its
+    norm as a tensor; ``h``: the next step in lam; ``outputs``: the prediction at ``start``.
     """
 
     start: Node
@@ -125,24 +130,25 @@ class Trial(NamedTuple):
 
 @dataclass
 class Drive:
-    """What a driver is given.
+    """State and resources of a run, given to a driver.
 
     Attributes:
         denoiser, cond: the model and its condition.
-        x, node: the last accepted state (B, *shape) and where it is.
-        noise: ``(key, like)`` gives unit normals, one seed a sample; ``draws`` are spent.
+        x, node: the last accepted state (B, *shape) and its node.
+        noise: ``(key, like)`` returns unit normals, one seed per sample; ``draws`` counts them.
         path: a Brownian path, see ``Path``.
-        on_step: sees every accepted step, and may replace its end.
-        on_trial: sees every trial of the adaptive DPM-Solver, rejected ones too.
-        interval_noise: ``(start, end, like)`` gives unit normals in place of ``noise`` for a draw
-            that stands for an interval.
-        reuse: the first call of a trial is not made again after a rejection (False: it is).
-        exact_end: the adaptive DPM-Solver ends at the end itself (False: at a step that stops less
-            than 1e-5 in lam before it).
-        check: stop on numbers that are not finite.
-        max_nfe, nfe: the most network calls, and those made; ``accepted`` and ``rejected`` steps.
-        passes: times that the network ran; less than ``nfe`` where several calls were made as one
-            batch.
+        on_step: called after every accepted step; may replace its result.
+        on_trial: called after every trial of the adaptive DPM-Solver, including rejected ones.
+        interval_noise: ``(start, end, like)`` returns unit normals, used in place of ``noise`` for
+            a draw that belongs to an interval.
+        reuse: the first call of a trial is not repeated after a rejection (False: it is).
+        exact_end: the adaptive DPM-Solver ends exactly at the end (False: at a step that stops
+            less than 1e-5 in lam before it).
+        check: raise NumericalError on numbers that are not finite.
+        max_nfe, nfe: largest number of network calls, and the number made; ``accepted`` and
+            ``rejected``: numbers of steps.
+        passes: number of times that the network ran; less than ``nfe`` if several calls were made
+            as one batch.
     """
 
     denoiser: Denoiser
@@ -176,9 +182,11 @@ class Drive:
         known: Raws | None = None,
         noise: Sequence[Tensor] | None = None,
     ) -> Ran:
-        """Run ``piece`` from ``x`` (the accepted state where none is given), which stays as it is.
-        ``known`` answers its first call; ``noise`` are its draws, where they are not the next ones
-        of ``self.noise``."""
+        """Run ``piece`` from ``x`` (default: the accepted state), which is not modified.
+
+        ``known``: raw outputs of its first call; ``noise``: its draws (default: the next ones of
+        ``self.noise``).
+        """
         source = self._numbered(piece.plan) if noise is None else noise
         cursor = Cursor(
             lower(piece.plan, self.denoiser, piece.keep),
@@ -190,20 +198,20 @@ class Drive:
         last: Raws = ()
         while (call := cursor.call) is not None:
             last = known if known is not None and call.number == 0 else self.call(cursor.x_in, call)
-            if call.number == 0:  # copies: a network may give the same memory at every call
+            if call.number == 0:  # copies: a network may return the same memory at every call
                 first = tuple(raw.clone() for raw in last) if piece.plan.nfe > 1 else last
             cursor.step(last)
         return Ran(cursor.result, cursor.kept, first, last)
 
     def call(self, x_in: Tensor, call: Call) -> tuple[Tensor, ...]:
-        """One counted network call. Raises BudgetError where none is left."""
+        """Make one counted network call. Raises BudgetError if none is left."""
         return self.call_together([x_in], [call])[0]
 
     def call_together(
         self, inputs: Sequence[Tensor], calls: Sequence[Call]
     ) -> list[tuple[Tensor, ...]]:
-        """Several network calls as one batch, each counted. Raises BudgetError where not as many
-        are left."""
+        """Make several network calls as one batch, each counted. Raises BudgetError if fewer are
+        left."""
         count, batch = len(calls), len(inputs[0])
         if self.nfe + count > self.max_nfe:
             raise BudgetError(self.x, self.node.t, self.nfe)
@@ -234,9 +242,10 @@ class Drive:
         return answers
 
     def evaluate(self, x: Tensor, node: Node) -> Outputs:
-        """The prediction at ``x`` as any kind, for a look: one counted call."""
+        """Prediction at ``x``, convertible to any kind; makes one counted call and does not change
+        the run."""
         if node.t is None:
-            raise PlanError(f"{node} has no time; nothing can be evaluated there")
+            raise PlanError(f"{node} has no time, so the network cannot be evaluated there")
         scale = self.denoiser.input_scale(node.t)
         return Outputs(
             self.denoiser,
@@ -246,21 +255,21 @@ class Drive:
         )
 
     def draw(self, like: Tensor, start: Node | None = None, end: Node | None = None) -> Tensor:
-        """The next unit normals, shaped like ``like``; ``start`` and ``end`` are the interval that
-        they stand for, where there is one."""
+        """Return the next unit normals, shaped like ``like``. ``start`` and ``end``: the interval
+        that the draw belongs to, if any."""
         if self.interval_noise is not None and start is not None and end is not None:
             self.draws += 1
             return self.interval_noise(start, end, like)
         if self.noise is None:
-            raise PlanError("this driver draws noise: give noise= or seeds")
+            raise PlanError("this driver draws noise: noise= or seeds must be given")
         self.draws += 1
         z = self.noise(self.draws - 1, like)
         check_noise(z, self.draws - 1, like)
         return z
 
     def accept(self, x: Tensor, node: Node, first: Raws = ()) -> bool:
-        """Take ``x`` at ``node`` as the state; ``first`` are the raw outputs at the state before.
-        True where ``on_step`` replaced it."""
+        """Make ``x`` at ``node`` the accepted state. ``first``: the raw outputs at the previous
+        state. Returns True if ``on_step`` replaced the state."""
         before, s = self.x, self.node
         self.x, self.node = x, node
         self.accepted += 1
@@ -290,7 +299,7 @@ class Drive:
         return True
 
     def read(self, error: Tensor) -> float:
-        """The error norm of a trial on the host; NumericalError where it is not finite."""
+        """Read the error norm of a trial on the host. Raises NumericalError if it is not finite."""
         value = float(error.max())
         if not math.isfinite(value):
             rows = (
@@ -300,29 +309,30 @@ class Drive:
         return value
 
     def close(self, x: Tensor) -> Tensor:
-        """The result, checked."""
+        """Check the result and return it."""
         if self.check:
             self.watch.close(x)
         return x
 
     def _numbered(self, plan: Plan) -> NoiseSource | None:
-        """Draws are numbered through the whole run, whatever fragment they belong to."""
+        """Number the draws of ``plan`` continuously through the whole run, over all its
+        fragments."""
         base, source = self.draws, self.noise
         self.draws += len(plan.draws)
         return None if source is None else lambda key, like: source(base + key, like)
 
 
 def _times(times: Sequence[float | None], batch: int, device: torch.device) -> Tensor:
-    """The time of one call (), or those of several calls for each of their samples (K B,)."""
+    """Time of one call (), or times of several calls for each of their samples (K B,)."""
     if len(times) == 1:
         return _filled(times[0], (), device)
     return torch.cat([_filled(t, (batch,), device) for t in times])
 
 
 def _filled(t: float | None, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """A time on the device: a fill, which nothing waits for, unlike a transfer."""
+    """A time on the device, made by a fill, which unlike a transfer does not synchronise."""
     if t is None:
-        raise PlanError("a node without a time cannot be evaluated")
+        raise PlanError("the network cannot be evaluated at a node without a time")
     return torch.full(
         shape, t, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device
     )

@@ -1,5 +1,5 @@
-"""Where a driver begins and stops that chooses its own nodes: out of alpha = 0, the last level, and
-the step to sigma = 0."""
+"""End points of drivers that pick their own nodes: the step from alpha = 0, the last level, and the
+step to sigma = 0."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from .driver import Drive, Raws, fragment
 
 
 def end_of(grid: Grid) -> Node:
-    """Where a driver stops that chooses its own nodes: the grid's end, or the last level before
-    sigma = 0 (the grid's own one before its end or the schedule's ``t_min``, whichever has less
-    noise; ``lam_end`` where t_min itself is sigma = 0)."""
+    """Node where a driver that picks its own nodes stops: the grid's end, or the last level before
+    sigma = 0.
+
+    That level is the grid's node before its end or the schedule's ``t_min``, whichever has less
+    noise (``lam_end`` if t_min itself is sigma = 0).
+    """
     if grid[-1].sigma > 0.0:
         return grid[-1]
     schedule = grid.schedule
@@ -25,7 +28,7 @@ def end_of(grid: Grid) -> Node:
 
 
 def to_zero(drive: Drive, grid: Grid, known: Raws | None = None) -> Tensor:
-    """The last step of a grid that ends at sigma = 0, from the accepted state: one evaluation,
+    """Make the last step of a grid that ends at sigma = 0 from the accepted state: one evaluation,
     ``x = alpha D``."""
     end = grid[-1]
     if end.sigma > 0.0:
@@ -40,8 +43,8 @@ def to_zero(drive: Drive, grid: Grid, known: Raws | None = None) -> Tensor:
 
 
 def from_zero_signal(drive: Drive, grid: Grid) -> None:
-    """Out of alpha = 0, where lam and rho are infinite: one x0-kind step to the schedule's
-    ``lam_start``."""
+    """Step from alpha = 0, where lam and rho are infinite, to the schedule's ``lam_start`` by one
+    x0-kind step."""
     start = grid[0]
     if start.alpha > 0.0:
         return

@@ -1,19 +1,19 @@
 """The probability-flow ODE by adaptive Runge-Kutta pairs, in the angle of the path.
 
 With ``r = hypot(alpha, sigma)`` and ``phi = atan2(sigma, alpha)`` the state
-``w = x / r = cos(phi) x0 + sin(phi) eps`` obeys
+``w = x / r = cos(phi) x0 + sin(phi) eps`` satisfies
 
     dw/dphi = v / r,   v = alpha eps - sigma x0
 
 (the flow of Song et al. 2021, arXiv 2011.13456, eq. 13, in the variables of Salimans & Ho 2022,
-arXiv 2202.00512, appendix D). Nothing in it is infinite at alpha = 0 (phi = pi/2) or sigma = 0, the
-schedule only names the times, and ``w`` is of order one on every path, so that ``atol`` means the
-same everywhere: ``w`` is ``x`` itself on VP paths and ``x / sqrt(1 + sigma^2)`` on VE ones.
+arXiv 2202.00512, appendix D). All terms stay finite at alpha = 0 (phi = pi/2) and sigma = 0, and
+the schedule only supplies the times. ``w`` is of order one on every path, so ``atol`` has the same
+meaning everywhere: ``w`` is ``x`` itself on VP paths and ``x / sqrt(1 + sigma^2)`` on VE ones.
 
-A step is accepted when the largest over the batch of each sample's
-``rms(error / (atol + rtol max(|w_s|, |w_t|)))`` is at most 1: the samples of a batch share their
-steps, and so a sample's bits depend on its batch. ``per_sample`` integrates each one by itself, at
-one row a network call, and they do not. The host reads that norm once a step.
+A step is accepted if the largest of the samples' ``rms(error / (atol + rtol max(|w_s|, |w_t|)))``
+is at most 1. The samples of a batch share their steps, so the bits of a sample depend on its batch.
+With ``per_sample`` each sample is integrated alone, at one row per network call, and its bits do
+not. The host reads this norm once per step.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from .step_control import PI, rms, scale
 
 @dataclass(frozen=True)
 class AdaptiveODE(Driven):
-    """``rtol``, ``atol``: tolerances of a step; ``per_sample``: each sample has steps of its
-    own."""
+    """Options. ``rtol``, ``atol``: tolerances of a step; ``per_sample``: each sample has its own
+    steps."""
 
     rtol: float = 1e-5
     atol: float = 1e-5
@@ -54,7 +54,7 @@ class AdaptiveODE(Driven):
 
 
 def embedded_step(grid: Grid, s: Node, t: Node, pair: Tableau) -> Fragment:
-    """One step of ``pair`` from s to t; kept are its error estimates, in units of w."""
+    """Fragment of one step of ``pair`` from s to t; keeps its error estimates, in units of w."""
     b = PlanBuilder((s, t), "asymptotic")
     x, frame = b.start(s), AngleFrame(grid)
     slopes = stage_slopes(b, x, s, t, pair, frame)
@@ -66,7 +66,7 @@ def embedded_step(grid: Grid, s: Node, t: Node, pair: Tableau) -> Fragment:
 
 
 def error_norm(ran: Ran, before: Tensor, s: Node, t: Node, options: AdaptiveODE) -> Tensor:
-    """The error of each sample in units of its tolerance, (B,)."""
+    """Error of each sample in units of its tolerance, (B,)."""
     per = scale(before / radius(s), ran.x / radius(t), options.atol, options.rtol)
     norms = [rms(error / per) for error in ran.kept]
     if len(norms) == 1:
@@ -76,7 +76,7 @@ def error_norm(ran: Ran, before: Tensor, s: Node, t: Node, options: AdaptiveODE)
 
 
 def integrate(drive: Drive, grid: Grid, pair: Tableau, options: AdaptiveODE) -> Tensor:
-    """From the grid's first node to its end."""
+    """Integrate from the grid's first node to its end."""
     end = end_of(grid)
     last = angle(end)
     control = PI(pair.power)
@@ -102,7 +102,7 @@ def integrate(drive: Drive, grid: Grid, pair: Tableau, options: AdaptiveODE) -> 
 
 
 def solve(drive: Drive, grid: Grid, pair: Tableau, options: AdaptiveODE) -> Tensor:
-    """All samples together, or each by itself."""
+    """Integrate all samples together, or each alone if ``per_sample``."""
     if options.per_sample:
         return by_sample(drive, lambda one: integrate(one, grid, pair, options))
     return integrate(drive, grid, pair, options)
@@ -118,8 +118,8 @@ def solve(drive: Drive, grid: Grid, pair: Tableau, options: AdaptiveODE) -> Tens
     variants=({"per_sample": True},),
 )
 def ode45(drive: Drive, grid: Grid, options: AdaptiveODE) -> Tensor:
-    """Probability-flow ODE by Dormand-Prince 5(4) with adaptive steps; the last slope is the next
-    step's first."""
+    """Probability-flow ODE by Dormand-Prince 5(4) with adaptive steps; the last slope of a step is
+    reused as the first of the next."""
     return solve(drive, grid, DORMAND_PRINCE_5, options)
 
 
@@ -132,5 +132,5 @@ def ode45(drive: Drive, grid: Grid, options: AdaptiveODE) -> Tensor:
     free=True,
 )
 def ode853(drive: Drive, grid: Grid, options: AdaptiveODE) -> Tensor:
-    """Probability-flow ODE by Dormand-Prince 8(5,3) with adaptive steps: for tight tolerances."""
+    """Probability-flow ODE by Dormand-Prince 8(5,3) with adaptive steps, for tight tolerances."""
     return solve(drive, grid, DORMAND_PRINCE_8, options)

@@ -1,20 +1,21 @@
-"""Parallel in time: any plan by Picard iteration over a sliding window (ParaDiGMS, Shih et al.
-2023, arXiv 2305.16317, algorithm 1).
+"""Parallel-in-time sampling: Picard iteration of any plan over a sliding window (ParaDiGMS, Shih et
+al. 2023, arXiv 2305.16317, algorithm 1).
 
-The network calls of a plan that lie in the window are made at once, as one batch, at the states of
-the sweep before (at first, at the state where the window begins). Then the plan is run through the
-window by the one loop, with those answers in place of the network's. A state whose answers were
-made at the very states that the sweep passes is final; after every sweep at least one more call is,
-so that N calls take at most N sweeps, and fewer where the answers vary little. A call counts as
-converged where its state moved by less than ``tol`` times the noise that a stochastic step would
-draw there, sigma_t sqrt(1 - rho_t^2 / rho_s^2), in the root mean square of the sample that is
-worst; the window then moves on to the first call that is not. Noises are drawn once a key.
+The network calls of the plan in the window are made as one batch, at the states of the previous
+sweep (at first, at the state where the window begins). The plan is then run through the window by
+the common loop, with these outputs in place of network calls. A state is final if its outputs were
+computed at exactly the states that the sweep passes. Every sweep makes at least one more call
+final, so N calls need at most N sweeps, and fewer if the outputs vary little. A call has converged
+if its state moved by less than ``tol`` times the noise that a stochastic step would draw there,
+sigma_t sqrt(1 - rho_t^2 / rho_s^2), in the root mean square of the worst sample. The window then
+moves to the first call that has not converged. Noises are drawn once per key.
 
-With ``tol=0`` the result is that of the plan, to the rounding of the network's rows in another
-batch. The linear part of every step is exact in a sweep: what is iterated is the prediction alone,
-for any plan, several calls a step, correctors and noise included. An answer that is not there yet
-is taken from the call before. Every call of every pass is counted; ``passes`` is what takes time
-where the device has room for ``window`` times the batch. The host reads one number a call and pass.
+With ``tol=0`` the result is that of the plan, up to the rounding of the network's rows in another
+batch. The linear part of each step is exact in a sweep: only the prediction is iterated, for any
+plan, including several calls per step, correctors and noise. Outputs that do not exist yet are
+taken from the previous call. Every call of every pass is counted. ``passes`` determines the run
+time if the device has room for ``window`` times the batch. The host reads one number per call and
+pass.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ from .step_control import rms
 
 @dataclass(frozen=True)
 class Picard(Driven):
-    """``method``: the sampler whose plan is run, with ``arguments`` as its options; ``window``
-    calls at once; ``tol``: 0 gives the plan's own result."""
+    """Options of ``picard``.
+
+    ``method``: the sampler whose plan is run, with ``arguments`` as its options; ``window``: number
+    of calls made at once; ``tol``: convergence tolerance, 0 gives the plan's own result.
+    """
 
     method: str = "ddim"
     arguments: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
@@ -64,8 +68,8 @@ class Picard(Driven):
 
 
 class Window:
-    """The calls from ``first`` on: ``cursor`` stands at the first of them, ``states`` and
-    ``inputs`` are what the next pass evaluates."""
+    """The calls from ``first`` on. ``cursor`` is at the first of them; ``states`` and ``inputs``
+    are evaluated in the next pass."""
 
     def __init__(self, drive: Drive, cursor: Cursor, options: Picard) -> None:
         self.drive, self.cursor, self.options = drive, cursor, options
@@ -74,7 +78,7 @@ class Window:
         self.states, self.inputs = [cursor.x.clone()], [cursor.x_in.clone()]
 
     def advance(self) -> None:
-        """One pass of the network and one sweep; moves on by the calls that converged."""
+        """Make one network pass and one sweep, then move on by the converged calls."""
         count = len(self.states)
         answers = self.drive.call_together(self.inputs, self.calls[self.first : self.first + count])
         sweep = self.cursor.fork()
@@ -92,8 +96,7 @@ class Window:
             self.states, self.inputs = states[done:], inputs[done:]
 
     def _converged(self, states: list[Tensor]) -> int:
-        """How many calls were evaluated where the sweep passes: the first always, the next ones to
-        ``tol``."""
+        """Number of leading calls that have converged to ``tol``; the first always counts."""
         if len(states) == 1:
             return 1
         moved = [
@@ -105,14 +108,14 @@ class Window:
         return 1 + (fits.index(False) if False in fits else len(fits))
 
     def _unit(self, number_: int) -> float:
-        """The noise that a step to this call's level would draw."""
+        """Standard deviation of the noise that a step to this call's level would draw."""
         s, t = self.calls[number_ - 1].node, self.calls[number_].node
         fresh = noise_share(s, t, 1.0) if t.rho < s.rho else 0.0
         return max(fresh, 1e-3 * t.sigma)
 
     def _commit(self, answers: list[tuple[Tensor, ...]]) -> bool:
-        """Take the steps that these answers make; True where an edit made what is known beyond them
-        worthless."""
+        """Make the steps of the converged calls. Returns True if an edit of the state invalidates
+        the outputs of later calls."""
         drive, cursor = self.drive, self.cursor
         for answer in answers:
             cursor.step(answer)
@@ -136,8 +139,7 @@ def parallel(drive: Drive, cursor: Cursor, options: Picard) -> Tensor:
 
 def _no_budget(nfe: int, options: Picard) -> tuple[int, Picard]:
     raise ArgumentError(
-        f"nfe={nfe}: the calls of picard depend on the data; give steps=, and max_nfe= to "
-        "limit them"
+        f"nfe={nfe}: the calls of picard depend on the data; use steps=, and max_nfe= to limit them"
     )
 
 
@@ -156,14 +158,15 @@ def _no_budget(nfe: int, options: Picard) -> tuple[int, Picard]:
     ),
 )
 def picard(drive: Drive, grid: Grid, options: Picard) -> Tensor:
-    """Any plan, parallel in time: Picard iteration over a sliding window of network calls."""
+    """Parallel-in-time sampling of any plan: Picard iteration over a sliding window of network
+    calls."""
     plan = build(options.method, grid, options.inner())
     drawn: dict[int, Tensor] = {}
 
     def noise(key: int, like: Tensor) -> Tensor:
         if key not in drawn:
             if drive.noise is None:
-                raise ArgumentError(f"{options.method} draws noise: give noise= or seeds")
+                raise ArgumentError(f"{options.method} draws noise: noise= or seeds must be given")
             drawn[key] = drive.noise(key, like)
         return drawn[key]
 

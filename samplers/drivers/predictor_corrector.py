@@ -20,15 +20,15 @@ Correctors, at one level, n times before each prediction; a = (alpha_s / alpha_t
     renoise            alpha D + sqrt(1 - delta)(x - alpha D) + sqrt(delta) sigma z, which keeps the
                        level's marginal where D is exact
 
-The norms of ``langevin`` are taken on the device, so its step size is no number of a plan: each
-prediction is a step of the predictor's plan, run by the one loop, and the corrected state enters it
-as an edit of the state that is about to be evaluated. Nothing synchronises. Norms are of each
-sample by default, so that bits do not depend on the batch; ``norms="batch"`` takes the batch's
-mean, as the paper's code does. A sample's own norms vary with its state and its z, which makes the
-variance that ``langevin`` keeps ``(1 + 2 / d)^2`` of the marginal's in d dimensions: nothing for
-pictures, much for points.
+The step size of ``langevin`` depends on norms computed on the device and cannot be a coefficient of
+a plan. Each prediction is therefore a step of the predictor's plan, run by the common loop, and the
+corrected state replaces the state that is about to be evaluated. The device is never synchronised.
+Norms are per sample by default, so that bits do not depend on the batch; ``norms="batch"`` uses the
+batch's mean, as the paper's code does. Because a sample's norms depend on its state and its z,
+``langevin`` keeps a variance of ``(1 + 2 / d)^2`` times the marginal's in d dimensions: negligible
+for pictures, large for points.
 
-A last step to sigma = 0 is ``E[x0 | x]``, without noise.
+A last step to sigma = 0 returns ``E[x0 | x]``, without noise.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ CORRECTORS = ("langevin", "ald", "renoise", "none")
 def _reverse(
     b: PlanBuilder, grid: Grid, rule: Callable[[Node, Node], tuple[float, float, float]]
 ) -> Plan:
-    """``x <- c_x x + c_s score + c_z z``; to sigma = 0 the mean of x0."""
+    """Build a plan of steps ``x <- c_x x + c_s score + c_z z``; the step to sigma = 0 returns the
+    mean of x0."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         if t.sigma == 0.0:
@@ -75,7 +76,7 @@ def _reverse(
 def _in_time(s: Node, t: Node) -> tuple[float, float, float]:
     if s.t is None or t.t is None or s.dalpha is None or s.dsigma is None:
         raise ArgumentError(
-            f"euler_maruyama steps in t with the derivatives of the path, unknown at {s}"
+            f"euler_maruyama needs the derivatives of the path in t, which are unknown at {s}"
         )
     dt, f = s.t - t.t, s.dalpha / s.alpha
     g2 = 2.0 * s.sigma * s.dsigma - 2.0 * f * s.sigma**2
@@ -108,7 +109,7 @@ def euler_maruyama(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
     allow="asymptotic",
 )
 def reverse_diffusion(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
-    """Reverse diffusion sampling: the forward transition, turned round with the score."""
+    """Reverse diffusion sampling: the forward transition, reversed with the score."""
     return _reverse(b, grid, _transition)
 
 
@@ -117,13 +118,13 @@ class PC(Driven):
     """Options of predictor-corrector sampling.
 
     Attributes:
-        predictor, corrector: see above; at least one of them.
+        predictor, corrector: see above; at least one of them must not be ``none``.
         snr: signal-to-noise ratio of a Langevin step (0.16 on CIFAR-10, 0.17 on CelebA, 0.075 on
             256^2 pictures).
-        corrections: corrector steps before each prediction.
+        corrections: number of corrector steps before each prediction.
         norms: ``sample`` or ``batch`` (see above).
-        delta: share of the noise that ``renoise`` draws afresh.
-        variance: of ``ancestral``: ``fixed_small``, or ``fixed_large``.
+        delta: share of the noise that ``renoise`` replaces.
+        variance: variance of ``ancestral``: ``fixed_small`` or ``fixed_large``.
     """
 
     predictor: str = "reverse_diffusion"
@@ -145,23 +146,23 @@ class PC(Driven):
         integer("corrections", self.corrections, 1, 1000)
         if self.predictor == self.corrector == "none":
             raise ArgumentError(
-                "predictor='none' with corrector='none' does nothing: give one of them"
+                "predictor='none' with corrector='none' does nothing: at least one must be given"
             )
 
     @property
     def calls(self) -> int:
-        """Network calls of the corrector at each level."""
+        """Number of network calls of the corrector at each level."""
         return 0 if self.corrector == "none" else self.corrections
 
 
 def langevin_share(s: Node, t: Node) -> float:
-    """``(alpha_s / alpha_t)^2``: how much of the signal's variance at t is left at s."""
+    """``(alpha_s / alpha_t)^2``, the factor a of the Langevin step size at s."""
     return min(1.0, (s.alpha / t.alpha) ** 2)
 
 
 def correct(drive: Drive, x: Tensor, node: Node, share: float, options: PC) -> Tensor:
-    """``x`` (B, *shape) after the corrector steps at ``node``."""
-    if share == 0.0:  # alpha = 0: x is noise, of any direction
+    """Apply the corrector steps at ``node`` to ``x`` (B, *shape)."""
+    if share == 0.0:  # alpha = 0: x is pure noise, nothing to correct
         return x
     for _ in range(options.calls):
         score = drive.evaluate(x, node)["score"]
@@ -182,7 +183,7 @@ def correct(drive: Drive, x: Tensor, node: Node, share: float, options: PC) -> T
 
 
 def _step_size(score: Tensor, z: Tensor, share: float, options: PC) -> Tensor:
-    """``2 a (snr |z| / |score|)^2``, (B, 1, ...) or (1, 1, ...), on the device."""
+    """Step size ``2 a (snr |z| / |score|)^2`` on the device, (B, 1, ...) or (1, 1, ...)."""
     wide = torch.promote_types(score.dtype, torch.float32)
     noise, gradient = (v.to(wide).flatten(1).square().sum(1).sqrt() for v in (z, score))
     if options.norms == "batch":
@@ -192,8 +193,8 @@ def _step_size(score: Tensor, z: Tensor, share: float, options: PC) -> Tensor:
 
 
 def run_corrected(drive: Drive, plan: Plan, shares: list[float], options: PC) -> Tensor:
-    """Run the predictor's ``plan``, its states corrected before each network call; ``shares`` by
-    call."""
+    """Run the predictor's ``plan`` and correct the state before each network call. ``shares``:
+    factor a of each call."""
     cursor = Cursor(
         lower(plan, drive.denoiser), drive.denoiser, drive.x, lambda key, like: drive.draw(like)
     )
@@ -209,7 +210,7 @@ def run_corrected(drive: Drive, plan: Plan, shares: list[float], options: PC) ->
 
 
 def _anneal(drive: Drive, grid: Grid, options: PC) -> Tensor:
-    """The corrector alone, level by level; the mean of x0 at the end."""
+    """Run the corrector alone, level by level; returns the mean of x0 at the end."""
     for s, t in grid.pairs():
         last = t.sigma == 0.0
         drive.accept(correct(drive, drive.x, s, langevin_share(s, t), options), s if last else t)
@@ -217,7 +218,7 @@ def _anneal(drive: Drive, grid: Grid, options: PC) -> Tensor:
 
 
 def _fill(nfe: int, options: PC) -> tuple[int, PC]:
-    """As many steps as the budget has room for."""
+    """Largest number of steps for the budget ``nfe``."""
     alone = options.predictor == "none"
     steps = (nfe - 1) // options.calls if alone else nfe // (1 + options.calls)
     if steps < 1:

@@ -1,5 +1,5 @@
-"""Samples of a batch at times of their own: a network call with a time a sample, and plans of
-several starts that advance together."""
+"""Network calls with a separate time for each sample, and plans with different starts that advance
+together."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .driver import BudgetError, Drive, Raws
 def call_rows(
     drive: Drive, x_in: Tensor, t: Tensor, node: Node, cond: Tensor | Mapping[str, Tensor] | None
 ) -> Raws:
-    """One counted network call with a time a sample, ``t`` (B,); ``node`` stands for it in
-    errors."""
+    """Make one counted network call with one time per sample, ``t`` (B,). ``node`` is named in
+    error messages."""
     if drive.nfe >= drive.max_nfe:
         raise BudgetError(drive.x, drive.node.t, drive.nfe)
     raws = tuple(drive.denoiser.raws(x_in, t, cond))
@@ -35,7 +35,7 @@ def call_rows(
 
 
 class Group:
-    """The samples ``rows`` that follow one plan."""
+    """The samples ``rows`` that follow the same plan."""
 
     def __init__(
         self, drive: Drive, plan: Plan, rows: list[int], noise: Callable[[int, Tensor], Tensor]
@@ -51,14 +51,14 @@ class Group:
 
 
 def run_rows(drive: Drive, plans: Mapping[int, Plan], which: Sequence[int]) -> Tensor:
-    """Run ``plans[which[i]]`` for each sample i from ``drive.x``, all together; the plans end at
-    one node."""
+    """Run ``plans[which[i]]`` for each sample i from ``drive.x``, all together. The plans must end
+    at the same node."""
     base, drawn, like = drive.draws, dict[int, Tensor](), drive.x
 
     def noise(key: int, _: Tensor) -> Tensor:
         if key not in drawn:
             if drive.noise is None:
-                raise PlanError("the plans draw noise: give noise= or seeds")
+                raise PlanError("the plans draw noise: noise= or seeds must be given")
             drawn[key] = drive.noise(base + key, like)
         return drawn[key]
 
@@ -78,8 +78,8 @@ def run_rows(drive: Drive, plans: Mapping[int, Plan], which: Sequence[int]) -> T
 
 
 def together(drive: Drive, groups: list[Group]) -> None:
-    """One network call for all ``groups``, and the step that it makes; samples stay in their
-    order."""
+    """Make one network call for all ``groups``, and the step that follows it. The order of the
+    samples is kept."""
     order = torch.cat([group.rows for group in groups])
     place = order.argsort()
     x_in = torch.cat([group.cursor.x_in for group in groups])

@@ -1,4 +1,4 @@
-"""A driver for each sample of a batch by itself."""
+"""Runs a driver for each sample of a batch separately."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from .driver import BudgetError, Drive, Path
 
 
 def by_sample(drive: Drive, solve: Callable[[Drive], Tensor]) -> Tensor:
-    """``solve`` for each sample by itself: steps, and so bits, that do not depend on the batch.
+    """Run ``solve`` for each sample separately, so that its steps and bits do not depend on the
+    batch.
 
-    The calls of all samples are counted and share ``max_nfe``. Raises BudgetError where a sample
-    finds none left.
+    The calls of all samples are counted and share ``max_nfe``. Raises BudgetError if no call is
+    left for a sample.
     """
     if drive.on_step is not None:
         raise ArgumentError(
-            "per_sample=True steps each sample by itself: there is no state of the batch for "
-            "on_step to see"
+            "per_sample=True and on_step cannot be combined: each sample runs separately, so there "
+            "is no state of the batch"
         )
     rows = []
     for i in range(len(drive.x)):
@@ -47,7 +48,7 @@ def by_sample(drive: Drive, solve: Callable[[Drive], Tensor]) -> Tensor:
 
 
 def _path_row(drive: Drive, i: int) -> Path | None:
-    """The path of sample ``i``: a row of the batch's."""
+    """The Brownian path of sample ``i``: one row of the batch's path."""
     path, batch = drive.path, drive.x
 
     if path is None:

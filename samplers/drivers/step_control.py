@@ -1,4 +1,4 @@
-"""Step-size control: error norms of a trial and what they say about the next step."""
+"""Step-size control: error norms of a trial, and rules that compute the next step from them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from torch import Tensor
 
 
 def rms(ratio: Tensor) -> Tensor:
-    """Root mean square over each sample, (B,), in float32 or better."""
+    """Root mean square over each sample, (B,), in float32 or higher precision."""
     wide = ratio.to(torch.promote_types(ratio.dtype, torch.float32)).unsqueeze(-1).flatten(1)
     return wide.square().mean(1).sqrt()
 
 
 def scale(a: Tensor, b: Tensor, atol: float, rtol: float) -> Tensor:
-    """``atol + rtol max(|a|, |b|)``, elementwise."""
+    """Error scale ``atol + rtol max(|a|, |b|)``, elementwise."""
     return torch.maximum(a.abs(), b.abs()).mul_(rtol).add_(atol)
 
 
 @dataclass
 class PI:
     """Proportional-integral control (Hairer & Wanner, Solving Ordinary Differential Equations II,
-    IV.2):
+    IV.2).
 
     ``h <- h clip(safety E^{-integral / k} E_before^{proportional / k}, low, high)``, with k the
-    power of h in the error E; no growth right after a rejection. E <= 1 is accepted.
+    power of h in the error E. The step does not grow directly after a rejection. A trial is
+    accepted if E <= 1.
     """
 
     power: float
@@ -39,7 +40,7 @@ class PI:
     rejected: bool = False
 
     def next(self, error: float) -> tuple[bool, float]:
-        """Whether a trial with this error is accepted, and the factor for the step size."""
+        """Return whether a trial with this error is accepted, and the factor for the step size."""
         error = max(error, 1e-10)
         if error > 1.0:
             self.rejected = True
@@ -58,23 +59,26 @@ class PI:
 
 @dataclass
 class Deadbeat:
-    """The rule of DPM-Solver (Lu et al. 2022, arXiv 2206.00927, appendix C):
-    ``h <- theta h E^{-1/order}``; E <= 1 is accepted."""
+    """The step-size rule of DPM-Solver (Lu et al. 2022, arXiv 2206.00927, appendix C).
+
+    ``h <- theta h E^{-1/order}``; a trial is accepted if E <= 1.
+    """
 
     order: int
     theta: float = 0.9
 
     def next(self, error: float) -> tuple[bool, float]:
-        """Whether a trial with this error is accepted, and the factor for the step size."""
+        """Return whether a trial with this error is accepted, and the factor for the step size."""
         return error <= 1.0, self.theta * max(error, 1e-12) ** (-1.0 / self.order)
 
 
 @dataclass
 class PID:
-    """Proportional-integral-derivative control as k-diffusion has it:
-    ``f = prod (E_i + 1e-8)^{-b_i}`` over the last three errors,
-    ``b_1 = (P + I + D) / k, b_2 = -(P + 2 D) / k, b_3 = D / k``, limited to ``1 + atan(f - 1)`` and
-    accepted from ``accept_safety`` on; the errors move up where a trial is accepted.
+    """Proportional-integral-derivative control as in k-diffusion.
+
+    The factor ``f = prod (E_i + 1e-8)^{-b_i}`` over the last three errors, with
+    ``b_1 = (P + I + D) / k, b_2 = -(P + 2 D) / k, b_3 = D / k``, is limited to ``1 + atan(f - 1)``.
+    A trial is accepted if the factor is at least ``accept_safety``; the errors then shift by one.
     """
 
     order: float
@@ -85,7 +89,7 @@ class PID:
     inverses: tuple[float, float, float] | None = None
 
     def next(self, error: float) -> tuple[bool, float]:
-        """Whether a trial with this error is accepted, and the factor for the step size."""
+        """Return whether a trial with this error is accepted, and the factor for the step size."""
         inverse = 1.0 / (error + 1e-8)
         _, second, third = self.inverses or (inverse,) * 3
         p, i, d = self.pcoeff, self.icoeff, self.dcoeff

@@ -247,7 +247,7 @@ def test_calls_are_counted():
     with pytest.raises(BudgetError) as stop:
         fewstep.sample(Rows(mixture(VPLinear())), "dmcmc", n=2, steps=4, max_nfe=9)
     assert stop.value.nfe == 9
-    with pytest.raises(ValueError, match="its chain takes 20 calls, finish 5"):
+    with pytest.raises(ValueError, match="its chain makes 20 calls, finish 5"):
         fewstep.sample(model, "dmcmc", nfe=25)
 
 
@@ -339,7 +339,7 @@ def test_levels_of_a_table_are_seen_by_its_network():
         ({"sweeps": -1}, "sweeps=-1"),
         ({"levels": 0}, "levels=0"),
         ({"low": 2.0, "high": 1.0}, "low=2 to high=1"),
-        ({"low": 1e-6}, "allowed 0.01"),
+        ({"low": 1e-6}, "must satisfy 0.01"),
         ({"high": 1e6}, "low < high <= "),
         ({"jump": 0.0}, "jump=0.0"),
         ({"langevin": 0}, "langevin=0"),
