@@ -1,5 +1,5 @@
-"""Samplers: one family a file, each a function (builder, grid, options) -> Plan, and the registry
-that names them."""
+"""Samplers, each a function (builder, grid, options) -> Plan or a driver, and the registry that
+maps names to them. Each file holds one family."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ __all__ = [
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What a sampler is: summary, source, options with defaults, declared order, tau, and its names
-    elsewhere.
+    """Describe a sampler: summary, source, options with defaults, declared order, tau, and its
+    names in other programs.
 
-    ``table_floor``: the error that more steps do not lower on a table (``DiscreteVP``), for
+    ``table_floor``: error below which more steps do not help on a table (``DiscreteVP``), for
     samplers that step in t; None for the others.
     """
     sampler = get(name)

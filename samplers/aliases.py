@@ -1,7 +1,7 @@
-"""Other people's names: what a diffusers class, a ComfyUI or A1111 menu entry, or a k-diffusion
-function is called here.
+"""Names of samplers in other programs: diffusers classes, ComfyUI and A1111 menu entries,
+k-diffusion functions.
 
-An alias is ``(sampler, options, grid, note)``; the note says where the two are not the same thing.
+An alias is ``(sampler, options, grid, note)``; the note names differences between the two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..checks.messages import LONGEST
 
 
 class Alias(NamedTuple):
-    """What another program's name means here."""
+    """Sampler, options and grid that correspond to another program's name."""
 
     sampler: str
     options: dict[str, Any]
@@ -23,41 +23,43 @@ class Alias(NamedTuple):
 
 
 _KARRAS = "karras"
-_FIRST_ORDER_END = "its last step to sigma = 0 is first order, as here"
+_FIRST_ORDER_END = "its last step to sigma = 0 has first order, as in fewstep"
 _ONE_PATH = (
-    "its two noises of a step are increments of one Brownian path; independent here unless such "
-    "a path is asked for"
+    "its two noises of a step are increments of one Brownian path; in fewstep they are independent "
+    "unless noise='brownian'"
 )
-_PATH = "independent noise here unless a Brownian path is asked for"
+_PATH = "its noise is a Brownian path; in fewstep noise is independent unless noise='brownian'"
 _HALVED = (
-    "its third order is a second order, and so is dpmpp_3m_sde_compat; dpmpp_3m_sde has the full "
-    "second difference"
+    "it has only second order, like dpmpp_3m_sde_compat; dpmpp_3m_sde uses the full second "
+    "difference"
 )
-_ROUNDED = "diffusers feeds the network rounded times with special sigmas; here the time is exact"
+_ROUNDED = (
+    "with special sigmas diffusers passes rounded times to the network; fewstep passes exact times"
+)
 
-_OPEN_END = "on levels that end above 0 its last step keeps its order: lower_order_final=False"
-_SLIPPED = "its weights of order 3 and 4 carry slips; ipndm_v is the method itself"
+_OPEN_END = "on levels that end above 0 its last step keeps its order; use lower_order_final=False"
+_SLIPPED = "its weights of orders 3 and 4 contain errors; ipndm_v is the correct method"
 ALIASES: dict[str, Alias] = {
     # diffusers scheduler classes
     "DDIMScheduler": Alias("ddim", {}),
     "DDPMScheduler": Alias("ddpm", {}),
-    "PNDMScheduler": Alias("pndm", {}, None, "with skip_prk_steps=True it is plms"),
+    "PNDMScheduler": Alias("pndm", {}, None, "for skip_prk_steps=True use plms"),
     "EulerDiscreteScheduler": Alias("euler", {}, None, _ROUNDED),
     "EulerAncestralDiscreteScheduler": Alias("euler_ancestral", {}, None, _ROUNDED),
     "HeunDiscreteScheduler": Alias("heun", {}, None, _ROUNDED),
     "KDPM2DiscreteScheduler": Alias("dpm2", {}, None, _ROUNDED),
     "KDPM2AncestralDiscreteScheduler": Alias("dpm2_ancestral", {}, None, _ROUNDED),
     "LMSDiscreteScheduler": Alias(
-        "lms", {}, None, "exact integrals instead of adaptive quadrature"
+        "lms", {}, None, "fewstep uses exact integrals in place of adaptive quadrature"
     ),
     "DPMSolverMultistepScheduler": Alias(
         "dpmpp_2m",
         {},
         None,
-        "solver_order=3 there is dpmpp_3m_compat: its third order is a second order",
+        "for solver_order=3 use dpmpp_3m_compat, which has only second order too",
     ),
     "DPMSolverSinglestepScheduler": Alias(
-        "dpmpp_2s", {"blocks": "fill"}, None, "one grid interval an evaluation"
+        "dpmpp_2s", {"blocks": "fill"}, None, "one evaluation per grid interval"
     ),
     "DEISMultistepScheduler": Alias(
         "deis",
@@ -67,7 +69,7 @@ ALIASES: dict[str, Alias] = {
     ),
     "UniPCMultistepScheduler": Alias("unipc", {}),
     "IPNDMScheduler": Alias(
-        "ipndm", {}, None, "its table starts at alpha = 0 and takes x0 = 0 there"
+        "ipndm", {}, None, "its table starts at alpha = 0, where it sets x0 = 0"
     ),
     "SASolverScheduler": Alias(
         "sa_solver",
@@ -96,7 +98,7 @@ ALIASES: dict[str, Alias] = {
         "flow_heun", {}, None, "its grid ends at 1/1000 before 0"
     ),
     "LCMScheduler": Alias(
-        "lcm", {"timestep_scaling": 10.0}, None, "its sample is a consistency function's; on tables"
+        "lcm", {"timestep_scaling": 10.0}, None, "for consistency functions on tables"
     ),
     "TCDScheduler": Alias(
         "tcd",
@@ -121,7 +123,7 @@ ALIASES: dict[str, Alias] = {
         "dpmpp_3m_sde_compat",
         {},
         None,
-        f"{_HALVED}; its last step but one is third order: lower_order_final=False",
+        f"{_HALVED}; its last step but one has third order; use lower_order_final=False",
     ),
     "sample_dpmpp_sde": Alias("dpmpp_sde", {"noises": "overlapping"}, None, _ONE_PATH),
     "sample_dpm_2_ancestral": Alias("dpm2_ancestral", {}),
@@ -146,7 +148,7 @@ ALIASES: dict[str, Alias] = {
     "dpmpp_2m_sde_heun": Alias("dpmpp_2m_sde", {"correction": "heun"}, None, _PATH),
     "sa_solver_pece": Alias("sa_solver", {"mode": "pece"}),
     "sample_er_sde": Alias(
-        "er_sde_compat", {}, None, "its integrals are sums over 200 points; exact here"
+        "er_sde_compat", {}, None, "its integrals are sums over 200 points; fewstep's are exact"
     ),
     "seeds_1": Alias("ddim", {"eta": 1.0}),
     "res_multistep": Alias("res_2m", {}, None, _FIRST_ORDER_END),
@@ -163,7 +165,7 @@ ALIASES: dict[str, Alias] = {
         "restart",
         {},
         _KARRAS,
-        "the intervals there depend on the step count; here they are the paper's",
+        "its intervals depend on the step count; fewstep uses the paper's",
     ),
     "DPM adaptive": Alias(
         "dpm_adaptive", {"control": "pid", "coupling": "mean"}, None, "it ends at sigma_min"
@@ -194,8 +196,8 @@ ALIASES: dict[str, Alias] = {
 
 
 def find(text: str) -> dict[str, Alias]:
-    """Aliases whose name, or whose sampler's name, contains ``text`` (case, spaces and punctuation
-    aside)."""
+    """Aliases whose name, or whose sampler's name, contains ``text``. Case, spaces and punctuation
+    are ignored."""
     instance("text", text, str, "a part of a sampler's name")
     wanted = _plain(text)
     return {
@@ -206,7 +208,7 @@ def find(text: str) -> dict[str, Alias]:
 
 
 def nearest(text: str) -> str | None:
-    """The alias whose name is nearest to ``text``; None where none is near."""
+    """Alias with the name most similar to ``text``; None if none is similar."""
     names = {_plain(name): name for name in ALIASES}
     close = difflib.get_close_matches(_plain(text)[:LONGEST], names, n=1, cutoff=0.8)
     return names[close[0]] if close else None

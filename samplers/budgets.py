@@ -1,8 +1,8 @@
-"""Budgets: the largest plan with at most ``nfe`` network calls, found in O(log nfe) plans.
+"""Budgets: finds the largest plan with at most ``nfe`` network calls by building O(log nfe) plans.
 
-The calls of every sampler rise with its steps, so the answer is found between a count that fits and
-one that does not, by interpolation (exact where the calls are affine in the steps, as they nearly
-always are) and bisection in turn.
+The number of calls of every sampler increases with its steps. The search therefore starts from a
+number of steps that fits and one that does not, and alternates interpolation (exact if the calls
+are affine in the steps, as is usual) with bisection.
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ from ..checks import flag, instance, integer
 from ..schedules.grids.construction import Grid
 from .registry import Sampler, SamplerError, build, get
 
-#: sizes from 1 on that may be too small for a sampler without the search giving up
+#: the search for the smallest plan tries the sizes 1 .. _FIRST
 _FIRST = 8
 
 
 class Point(NamedTuple):
-    """A size and its cost; None where there is no such size."""
+    """A size and its cost; the cost is None if no plan of that size exists."""
 
     size: int
     cost: int | None
 
     def fits(self, budget: int) -> bool:
-        """True where the cost is within ``budget``."""
+        """True if the cost is within ``budget``."""
         return self.cost is not None and self.cost <= budget
 
 
 def largest(cost: Callable[[int], int | None], most: int, budget: int, least: int = 1) -> int:
-    """The largest size in ``least .. most`` with ``cost(size) <= budget``, 0 where there is none;
-    ``cost`` must not fall.
+    """Largest size in ``least .. most`` with ``cost(size) <= budget``; 0 if there is none.
 
-    ``cost`` may be None where there is no such size: above the largest possible one.
+    ``cost`` must not decrease. It may return None for sizes above the largest possible one.
     """
     low, high = Point(least, cost(least)), Point(most + 1, None)
     if most < least or not low.fits(budget):
@@ -55,20 +54,25 @@ def largest(cost: Callable[[int], int | None], most: int, budget: int, least: in
 def fitted_steps(
     name: str, nfe: int, options: Any, grid_of: Callable[[int], Grid], given: bool = False
 ) -> tuple[int, Any]:
-    """Steps and options of the largest plan with at most ``nfe`` evaluations; SamplerError where
-    even the smallest costs more.
+    """Steps and options of the largest plan with at most ``nfe`` evaluations. Raises SamplerError
+    if even the smallest plan costs more.
 
-    ``grid_of(steps)`` makes the grid; GridError where it has too many steps (a table with fewer
-    entries). ``given``: the grid is fixed, and ``grid_of(0)`` is it. A driver is limited by
-    ``max_nfe`` too: it raises BudgetError rather than spend more.
+    ``grid_of(steps)`` must return the grid; it may raise GridError for too many steps (a table with
+    fewer entries). ``given``: the grid is fixed and equals ``grid_of(0)``. A driver is also limited
+    by ``max_nfe``: it raises BudgetError when it would exceed it.
     """
     sampler, nfe, given = get(name), integer("nfe", nfe, 1, 2**31), flag("given", given)
-    instance("options", options, sampler.options, f"what samplers.make_options gives for {name}")
+    instance(
+        "options",
+        options,
+        sampler.options,
+        f"options of {name}, as samplers.make_options returns them",
+    )
     if not callable(grid_of):
         raise SamplerError(
             f"grid_of={grid_of!r}: must be a function from a number of steps to a Grid"
         )
-    whole = nfe + hasattr(options, "afs")  # calls of the plan before its first one is taken away
+    whole = nfe + hasattr(options, "afs")  # an analytic first step removes one call
     if sampler.form == "driver":
         steps, chosen = _of_driver(sampler, nfe, options, grid_of(0).steps if given else 0)
         return steps, replace(chosen, max_nfe=min(nfe, chosen.max_nfe))
@@ -84,13 +88,14 @@ def _of_driver(sampler: Sampler, nfe: int, options: Any, steps: int) -> tuple[in
     found, chosen = sampler.fill(nfe, options)
     if steps and steps > found:
         raise SamplerError(
-            f"{sampler.name}: the given grid has {steps} steps, and nfe={nfe} has room for {found}"
+            f"{sampler.name}: the given grid has {steps} steps, but nfe={nfe} allows {found}"
         )
     return steps or found, chosen
 
 
 class _Search:
-    """The plans of one sampler by size: its ``fill`` budget where it has one, else its steps."""
+    """Plans of one sampler by size: the budget of its ``fill`` if it has one, else its number of
+    steps."""
 
     def __init__(self, sampler: Sampler, options: Any, grid_of: Callable[[int], Grid]) -> None:
         self.sampler, self.options, self.grid_of = sampler, options, grid_of
@@ -105,18 +110,19 @@ class _Search:
         )
 
     def cost(self, size: int) -> int | None:
-        """Calls of the plan of this size; None where there is none, and why in ``error``."""
+        """Number of calls of the plan of this size; None if there is none, with the reason in
+        ``error``."""
         try:
             steps, options = self.choice(size)
             return build(self.sampler.name, self.grid_of(steps), options).nfe
         except ValueError as error:
-            # too few calls, more steps than a table has, an option that says how many steps there
-            # are
+            # too few calls, more steps than entries of a table, or an option with another number
+            # of steps
             self.error = error
         return None
 
     def over_sizes(self, nfe: int, whole: int) -> tuple[int, Any]:
-        """Where the grid may have any number of steps."""
+        """Search over grids of any number of steps."""
         if Point(whole, self.cost(whole)).fits(nfe):
             return self.choice(whole)
         least = next(
@@ -136,15 +142,15 @@ class _Search:
         return self.choice(size)
 
     def first_sizes(self, whole: int) -> list[int]:
-        """Where the smallest plan is looked for: small sizes, and the lengths of options that give
-        a value a step."""
+        """Candidates for the smallest plan: small sizes, and the lengths of options with one value
+        per step."""
         values = [getattr(self.options, f.name) for f in fields(self.options)]
         lengths = {len(value) for value in values if isinstance(value, tuple) and value}
         return sorted(size for size in {*range(1, _FIRST + 1), *lengths} if size <= whole)
 
     def on_given(self, nfe: int, whole: int) -> tuple[int, Any]:
-        """Where the grid is fixed: the sampler's way to spend the budget if it has this many steps,
-        else the options as they are."""
+        """Choose options for a fixed grid: those of ``fill`` if it uses this number of steps, else
+        the options unchanged."""
         grid = self.grid_of(0)
         ways = [self.options]
         if self.sampler.fill is not None:
@@ -156,5 +162,5 @@ class _Search:
                 return grid.steps, options
         raise SamplerError(
             f"{self.sampler.name}: on the given grid of {grid.steps} steps it makes "
-            f"{min(costs)} network calls, nfe={nfe}"
+            f"{min(costs)} network calls, more than nfe={nfe}"
         )

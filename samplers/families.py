@@ -1,4 +1,4 @@
-"""Finds the families of samplers: importing a module of a family registers its samplers."""
+"""Imports the modules of sampler families, which registers their samplers."""
 
 from __future__ import annotations
 

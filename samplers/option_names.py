@@ -1,7 +1,7 @@
 """One vocabulary for the options of all samplers, with the words of other programs as aliases.
 
-    correction    how a step with two predictions weighs their difference: ``exact`` (the integral
-                  of the line through both), ``midpoint``, ``bh1``, ``linear``
+    correction    how a step with two predictions weights their difference: ``exact`` (the
+                  integral of the line through both), ``midpoint``, ``bh1``, ``linear``
                   (``plans.weights.exponential``); elsewhere solver_type, variant
     tau           diffusion strength, 0 for the probability-flow ODE, 1 for the reversed forward
                   SDE; elsewhere eta (in DPM-Solver++ SDE the square of tau), a (tau sqrt(2))
@@ -9,9 +9,9 @@
     diffusion     tau as a function of the noise level
     r1, r2        positions of the stages in lam, as fractions of the step; elsewhere r, c2, c3
 
-``option`` declares a field with such aliases, and words of other programs for its values.
-``current`` translates given options. Names that an earlier version of this package used are
-accepted with a DeprecationWarning, or silently where saved files are read.
+``option`` declares a field with such aliases, and other programs' words for its values. ``current``
+translates given options. Names from an earlier version of this package are accepted with a
+DeprecationWarning, or silently when saved files are read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 Convert = Callable[[Any], Any]
 Aliases = Sequence[str] | Mapping[str, Convert]
 
-#: the words for the two-node correction in other programs
+#: word for the two-node correction in other programs -> word here
 CORRECTIONS = {
     "heun": "exact",
     "taylor": "exact",
@@ -42,11 +42,12 @@ CORRECTIONS = {
 
 @dataclass(frozen=True)
 class Names:
-    """The other names of an option, each with the conversion of its value.
+    """The other names of an option, each with the function that converts its value.
 
-    ``also``: in other programs; ``was``: in an earlier version of this package; ``words``: other
-    words for its values; ``ranked``: several names may be given at once (``was`` counts before the
-    name itself, and that before ``also``; None and () count as not given).
+    ``also``: names in other programs; ``was``: names in an earlier version of this package;
+    ``words``: other words for its values; ``ranked``: several names may be given at once; then a
+    ``was`` name has priority over the option's own name, which has priority over ``also``, and
+    values None and () are ignored.
     """
 
     also: Mapping[str, Convert]
@@ -56,7 +57,7 @@ class Names:
 
 
 class Meaning(NamedTuple):
-    """What another name of an option stands for."""
+    """The option that another name refers to. ``former``: the name is from an earlier version."""
 
     option: str
     convert: Convert
@@ -71,7 +72,7 @@ def option(
     words: Mapping[str, str] | None = None,
     ranked: bool = False,
 ) -> T:
-    """A field of an options dataclass with aliases, see ``Names``."""
+    """Declare a field of an options dataclass with aliases (see ``Names``)."""
     names = Names(_converted(also), _converted(was), dict(words or {}), ranked)
     made: T = field(default=default, metadata={"names": names})
     return made
@@ -87,14 +88,14 @@ def _same(value: Any) -> Any:
 
 @cache
 def _names(options: type) -> dict[str, Names]:
-    """Option -> its other names, where it has any."""
+    """Map options to their other names, for those that have any."""
     found = {f.name: f.metadata.get("names") for f in dataclasses.fields(options)}
     return {name: names for name, names in found.items() if names is not None}
 
 
 @cache
 def meanings(options: type) -> dict[str, Meaning]:
-    """Other name -> the option that it stands for."""
+    """Map each other name to the option that it refers to."""
     out: dict[str, Meaning] = {}
     for name, names in _names(options).items():
         out |= {key: Meaning(name, convert, False) for key, convert in names.also.items()}
@@ -103,14 +104,14 @@ def meanings(options: type) -> dict[str, Meaning]:
 
 
 def aliases(options: type) -> dict[str, str]:
-    """Name in other programs -> option."""
+    """Map names in other programs to options."""
     return {key: m.option for key, m in meanings(options).items() if not m.former}
 
 
 def current(options: type, given: Mapping[str, Any], *, warn: bool = True) -> dict[str, Any]:
-    """``given`` under the present names and words; names that are unknown stay.
+    """Translate ``given`` to the current names and words; unknown names are kept.
 
-    Raises ArgumentError where one option is given under two names.
+    Raises ArgumentError if one option is given under two names.
     """
     out: dict[str, Any] = {}
     said: dict[str, str] = {}
@@ -124,14 +125,16 @@ def current(options: type, given: Mapping[str, Any], *, warn: bool = True) -> di
         if name in said:
             if _names(options)[name].ranked:
                 continue
-            raise ArgumentError(f"{said[name]}= and {key}= are one option: give one of them")
+            raise ArgumentError(
+                f"{said[name]}= and {key}= name the same option: give only one of them"
+            )
         said[name] = key
         out[name] = value if meaning is None else meaning.convert(value)
     return {name: _worded(options, name, value) for name, value in out.items()}
 
 
 def as_given(options: type, given: Mapping[str, Any], text: str) -> str:
-    """An error message with the names of options as they are in ``given``."""
+    """Rewrite an error message to use the names of options as in ``given``."""
     known = meanings(options)
     for key in given:
         if key in known:
@@ -140,7 +143,7 @@ def as_given(options: type, given: Mapping[str, Any], text: str) -> str:
 
 
 def _ordered(options: type, given: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The items of ``given``; of a ranked option those that count first, without empty ones."""
+    """Items of ``given``, sorted by priority for ranked options, without their empty values."""
     known = meanings(options)
 
     def rank(key: str) -> int:
@@ -159,7 +162,7 @@ def _ordered(options: type, given: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _worded(options: type, name: str, value: Any) -> Any:
-    """``value`` in the present words."""
+    """Translate ``value`` to the current words."""
     names = _names(options).get(name)
     if names is None or not names.words:
         return value

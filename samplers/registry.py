@@ -1,6 +1,8 @@
-"""The registry: a dict and a decorator. A sampler is a function
-``(builder, grid, options) -> Plan`` and a frozen options class; a driver is a function
-``(drive, grid, options) -> Tensor`` (see ``driver``)."""
+"""The registry of samplers: a dict, and the decorator ``register`` that adds to it.
+
+A sampler is a function ``(builder, grid, options) -> Plan`` with a frozen dataclass of options. A
+driver is a function ``(drive, grid, options) -> Tensor`` (see ``drivers.driver``).
+"""
 
 from __future__ import annotations
 
@@ -23,24 +25,24 @@ from .option_names import aliases, as_given, current
 
 
 class SamplerError(ArgumentError):
-    """An unknown sampler, or options that it does not have."""
+    """An unknown sampler, or options that it does not have or cannot use."""
 
 
 class NoCallLeft(SamplerError):
-    """An analytic first step in a plan of one network call."""
+    """An analytic first step requested for a plan of one network call."""
 
 
 @dataclass(frozen=True)
 class NoOptions:
-    """A sampler without options."""
+    """Options class of samplers without options."""
 
 
-#: names of options that are arguments of ``sample`` with another meaning
+#: word that ``sample`` uses for an argument -> the option that may be meant
 RENAMED = {"noise": "diffusion"}
 #: ``(builder, grid, options) -> Plan``, or ``(drive, grid, options) -> Tensor``
 Build = Callable[[Any, Grid, Any], Any]
 Number = float | Callable[[Any], float]
-#: the kinds of path that samplers are certified on
+#: kinds of path that samplers can be certified on
 PATHS = ("vp", "flow")
 
 
@@ -50,24 +52,24 @@ class Sampler:
 
     Attributes:
         name, source: public name; paper, arXiv id and equation.
-        build: writes the plan; of a driver: drives the run.
+        build: function that builds the plan; of a driver: function that drives the run.
         options: frozen dataclass of its options.
-        order: declared order (weak order when stochastic), a number or a function of the options.
+        order: declared order (weak order if stochastic), a number or a function of the options.
         tau: diffusion strength of the SDE that it solves, 0 for the probability-flow ODE; a number
             or a function of the options.
-        allow: the weakest exactness level that its plans may have.
-        alpha_zero: it can start at alpha = 0 by itself; otherwise one x0-kind step leads out of
-            there.
+        allow: the weakest exactness level allowed for its plans.
+        alpha_zero: True if it can start at alpha = 0 itself; otherwise an x0-kind step is made
+            first.
         fill: ``(nfe, options) -> (steps, options)`` for methods that spend a budget in unequal
             steps; None: equal steps.
         variants: option sets that are certified and tested in addition to the defaults.
         form: ``plan``, or ``driver`` for a sampler whose steps depend on the data.
-        free: a driver that picks its own step sizes; ``steps=`` does not apply.
-        brownian: a driver whose noise is always a Brownian path.
-        on: the kinds of path that it is certified on, ``vp`` (variance preserving) or ``flow``
-            (straight), the usual one first. A sampler of flows alone steps in a time that must be
+        free: True for a driver that picks its own step sizes; ``steps=`` does not apply.
+        brownian: True for a driver whose noise is always a Brownian path.
+        on: kinds of path that it is certified on, ``vp`` (variance preserving) or ``flow``
+            (straight), the usual one first. A sampler for flows only steps in a time that must be
             finite.
-        channels: the channels of the denoiser that its plans read.
+        channels: channels of the denoiser that its plans use.
     """
 
     name: str
@@ -87,16 +89,16 @@ class Sampler:
     channels: tuple[str, ...] = ("main",)
 
     def order_of(self, options: Any) -> float:
-        """The declared order for these options."""
+        """Declared order for these options."""
         return self.order(options) if callable(self.order) else self.order
 
     def tau_of(self, options: Any) -> float:
-        """The diffusion strength for these options."""
+        """Diffusion strength for these options."""
         return self.tau(options) if callable(self.tau) else self.tau
 
     @property
     def summary(self) -> str:
-        """The first paragraph of its docstring, on one line."""
+        """First paragraph of the docstring of ``build``, on one line."""
         return " ".join((self.build.__doc__ or "").strip().partition("\n\n")[0].split())
 
 
@@ -119,7 +121,8 @@ def register(
     on: str | tuple[str, ...] = "vp",
     channels: tuple[str, ...] = ("main",),
 ) -> Callable[[Build], Build]:
-    """Register the decorated function; its ``options`` annotation names the options class."""
+    """Register the decorated function under ``name``. The annotation of its ``options`` parameter
+    is the options class. The other arguments are attributes of ``Sampler``."""
     paths = (on,) if isinstance(on, str) else tuple(on)
     for path in paths:
         choice("on", path, PATHS)
@@ -161,8 +164,7 @@ def register(
 
 
 def names(form: str | None = None) -> tuple[str, ...]:
-    """All registered names, sorted; those of one form, ``plan`` or ``driver``, where it is
-    given."""
+    """All registered names, sorted. ``form``: only ``plan`` or only ``driver`` samplers."""
     if form is not None:
         choice("form", form, ("plan", "driver"))
     return tuple(
@@ -171,21 +173,24 @@ def names(form: str | None = None) -> tuple[str, ...]:
 
 
 def get(name: str) -> Sampler:
-    """The sampler called ``name``; SamplerError with the nearest match otherwise."""
+    """Return the sampler called ``name``. Raises SamplerError that names the nearest match."""
     if not isinstance(name, str) or name not in _REGISTRY:
         raise SamplerError(unknown("sampler", name, names()))
     return _REGISTRY[name]
 
 
 def make_options(sampler: Sampler, given: Mapping[str, Any], *, warn: bool = True) -> Any:
-    """The options class filled from ``given``; unknown names are refused with the nearest match.
+    """Create the sampler's options from ``given``. Raises SamplerError for unknown names, with the
+    nearest match, and for invalid values.
 
-    ``afs`` is an option of every plan: True or ``prior``, ``unit``, ``zero`` replace its first
-    network call (``plans.transforms.analytic_first_step``). ``warn``: former names of options warn.
+    ``afs`` is an option of every plan sampler: True or ``prior``, ``unit``, ``zero`` replace its
+    first network call by a closed form (``plans.transforms.analytic_first_step``).
     """
-    instance("sampler", sampler, Sampler, "what samplers.get(name) gives")
+    instance("sampler", sampler, Sampler, "a Sampler, as samplers.get(name) returns it")
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise SamplerError(f"{sampler.name}: options={shown(given)}: must be a dict by name")
+        raise SamplerError(
+            f"{sampler.name}: options={shown(given)}: must be a dict of options by name"
+        )
     options, own = sampler.options, _known(sampler, given, warn)
     rule = own.pop("afs", False)
     rule = plain(rule)
@@ -202,7 +207,7 @@ def make_options(sampler: Sampler, given: Mapping[str, Any], *, warn: bool = Tru
             for name, value in own.items()
             if isinstance(value, float) and value == math.inf and getattr(made, name) is None
         }
-        # None: no limit
+        # an infinite value that the options replaced by None means no limit
         check_types(options, {name: value for name, value in own.items() if name not in endless})
         return made
     except ValueError as error:
@@ -211,7 +216,7 @@ def make_options(sampler: Sampler, given: Mapping[str, Any], *, warn: bool = Tru
 
 
 def _known(sampler: Sampler, given: Mapping[str, Any], warn: bool) -> dict[str, Any]:
-    """``given`` under the present names of options; SamplerError for a name that is none."""
+    """``given`` under the current names of options. Raises SamplerError for unknown names."""
     try:
         own = current(sampler.options, given, warn=warn)
     except ValueError as error:
@@ -222,7 +227,7 @@ def _known(sampler: Sampler, given: Mapping[str, Any], warn: bool) -> dict[str, 
         if key not in allowed:
             if (now := RENAMED.get(key)) in allowed:
                 raise SamplerError(
-                    f"{sampler.name}: the option {key!r} is called {now!r}: give {now}={own[key]!r}"
+                    f"{sampler.name}: the option {key!r} is called {now!r}: use {now}={own[key]!r}"
                 )
             names = [*allowed, *aliases(sampler.options)]
             raise SamplerError(f"{sampler.name}: " + unknown("option", key, names))
@@ -230,8 +235,8 @@ def _known(sampler: Sampler, given: Mapping[str, Any], warn: bool) -> dict[str, 
 
 
 def current_names(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of sampler ``name`` as a saved file of any version gives them, under their present
-    names and words, without a warning."""
+    """Translate options of sampler ``name`` saved by any version to their current names and words,
+    without a warning."""
     return current(get(name).options, options, warn=False)
 
 
@@ -239,14 +244,14 @@ def _made(options: type, given: dict[str, Any]) -> Any:
     try:
         return options(**given)
     except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
-        # a value that its check could not even look at
+        # the value has a type that the check of the options cannot handle
         check_types(options, given)
         raise ArgumentError(f"{given}: {error}") from error
 
 
 @cache
 def _with_afs(options: type) -> type:
-    """The options class with one more field: the rule of the analytic first step."""
+    """Options class with one more field: the rule of the analytic first step."""
     rule = dataclasses.field(default=RULES[0], kw_only=True)
     return dataclasses.make_dataclass(
         options.__name__, [("afs", str, rule)], bases=(options,), frozen=True
@@ -254,16 +259,21 @@ def _with_afs(options: type) -> type:
 
 
 def build(name: str, grid: Grid, options: Any) -> Plan:
-    """The plan of one sampler on one grid (memoised: plans are immutable); ``options`` as
-    ``make_options`` gives them."""
+    """Build the plan of a sampler on a grid, or return it from the cache (plans are immutable).
+    ``options`` must come from ``make_options``."""
     sampler = get(name)
-    instance("grid", grid, Grid, "a Grid, as fewstep.grid makes it,")
-    instance("options", options, sampler.options, f"what samplers.make_options gives for {name}")
+    instance("grid", grid, Grid, "a Grid, as fewstep.grid returns it")
+    instance(
+        "options",
+        options,
+        sampler.options,
+        f"options of {name}, as samplers.make_options returns them",
+    )
     return _built(name, grid, options)
 
 
 def forget_plans() -> None:
-    """Empty the memory of ``build``."""
+    """Clear the cache of ``build``."""
     _built.cache_clear()
 
 
@@ -281,14 +291,14 @@ def _built(name: str, grid: Grid, options: Any) -> Plan:
         return plan
     if plan.nfe < 2:
         raise NoCallLeft(
-            f"{name}: afs={rule!r} takes the only network call of a plan of {plan.steps} "
-            "step; take more steps"
+            f"{name}: afs={rule!r} replaces the only network call of a plan of {plan.steps} "
+            "step; use more steps"
         )
     return analytic_first_step(plan, rule)
 
 
 def _written(sampler: Sampler, grid: Grid, options: Any) -> Plan:
-    """The plan as the sampler writes it, after the step out of alpha = 0 where it needs one."""
+    """Build the plan; a sampler that cannot start at alpha = 0 is preceded by one step that can."""
     name = sampler.name
     builder = PlanBuilder(grid.nodes, sampler.allow, name)
     if grid[0].alpha == 0.0 and not sampler.alpha_zero:

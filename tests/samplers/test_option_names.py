@@ -94,7 +94,7 @@ def test_former_names_warn_at_the_door_and_not_in_files(name, given, now, recwar
 
 
 def test_two_names_of_one_option_are_refused():
-    with pytest.raises(SamplerError, match="tau= and eta= are one option"):
+    with pytest.raises(SamplerError, match="tau= and eta= name the same option"):
         make_options(get("ddim"), {"tau": 0.5, "eta": 0.5})
 
 

@@ -585,7 +585,7 @@ def test_afs_rules_agree_at_pure_noise(rule):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ddim", {"steps": 1, "afs": True}, "takes the only network call"),
+        ("ddim", {"steps": 1, "afs": True}, "replaces the only network call"),
         ("ddim", {"steps": 4, "afs": "gauss"}, "afs"),
         ("ddim", {"steps": 4, "afs": 3}, "prior"),
         ("ddim", {"steps": 4, "asf": True}, "did you mean 'afs'"),
