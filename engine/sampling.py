@@ -100,7 +100,9 @@ def run(
     bare = plan.plan if isinstance(plan, Program) else plan
     source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))
     try:
-        return loop.run(plan, denoiser, x, noise=source, cond=cond, on_step=on_step, check=check)
+        return loop.run_plan(
+            plan, denoiser, x, noise=source, cond=cond, on_step=on_step, check=check
+        )
     except NumericalError as error:
         raise (error if seeds is None else _with_seeds(error, seeds)) from None
 

@@ -7,7 +7,7 @@ from .builder import Expression, PlanBuilder, dot
 from .densities import Transition, transitions
 from .instructions import Combine, Draw, Evaluate, PlanError
 from .plan import Plan
-from .running.loop import Cursor, NumericalError, RunState, StepState, advance, run
+from .running.loop import Cursor, NumericalError, RunState, StepState, advance, run_plan
 from .running.lowering import Program, lower
 from .walk import local_defects, walked_order
 
@@ -29,14 +29,19 @@ __all__ = [
     "dot",
     "local_defects",
     "lower",
-    "run",
+    "run_plan",
     "transitions",
     "walked_order",
 ]
 
 
+#: former name -> the present one
+_FORMER = {"Lin": "Expression", "run": "run_plan"}
+
+
 def __getattr__(name: str) -> object:
-    if name == "Lin":
-        warnings.warn("plans.Lin is now plans.Expression", DeprecationWarning, stacklevel=2)
-        return Expression
+    if name in _FORMER:
+        now = _FORMER[name]
+        warnings.warn(f"plans.{name} is now plans.{now}", DeprecationWarning, stacklevel=2)
+        return globals()[now]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,7 +21,7 @@ from torch import Tensor
 from ...checks import choice
 from ...plans.instructions import Exactness
 from ...plans.plan import Plan
-from ...plans.running.loop import Cursor, NumericalError, run
+from ...plans.running.loop import Cursor, NumericalError, run_plan
 from ...plans.walk import walked_order
 from ...samplers import registry
 from ...schedules import Flow, VPLinear
@@ -203,5 +203,5 @@ def _count(sampler: str, schedule: Schedule, options: Any) -> tuple[Plan, int]:
     plan = registry.build(sampler, grid("lam", schedule, 10), options)
     model = Counting(mixture(schedule, "v"))  # serves alpha = 0 as well
     x = torch.full((1, 1), 0.3, dtype=torch.float64)
-    run(plan, model, x, noise=lambda key, like: torch.zeros_like(like))
+    run_plan(plan, model, x, noise=lambda key, like: torch.zeros_like(like))
     return plan, model.calls

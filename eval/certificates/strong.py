@@ -28,7 +28,7 @@ from ...engine.paths import LAM_LIMIT, LamPath, PlanPath
 from ...fused.noise.seeded import SeededNoise, seeds_from
 from ...models import GaussianMixture
 from ...plans.plan import Plan
-from ...plans.running.loop import run
+from ...plans.running.loop import run_plan
 from ...schedules.base import Schedule
 from ...schedules.node import Node
 from .gaussian import MEAN, STD
@@ -112,6 +112,6 @@ def strong_errors(
             PlanPath(plan, chosen, tol=TOLERANCE) if noise == "brownian" else SeededNoise(chosen)
         )
         errors.append(
-            (n, float((run(plan, model, x, noise=source) - wanted).square().mean().sqrt()))
+            (n, float((run_plan(plan, model, x, noise=source) - wanted).square().mean().sqrt()))
         )
     return Strong(tuple(errors), slope(errors))

@@ -11,7 +11,7 @@ from typing import Any
 
 from .config import ConfigError
 
-Choice = tuple[str, dict[str, Any]]
+Counterpart = tuple[str, dict[str, Any]]
 
 _DATA = {2: "dpmpp_2m", 3: "dpmpp_3m_compat"}
 _NOISE = {1: "dpm_solver_1", 2: "dpm_solver_2m", 3: "dpm_solver_3m"}
@@ -38,7 +38,7 @@ _UNIPC = {"bh1": "bh1", "bh2": "midpoint"}
 _CORRECTIONS = {"midpoint": "midpoint", "heun": "exact"}
 
 
-def counterpart(config: Mapping[str, Any], steps: int) -> Choice:
+def counterpart(config: Mapping[str, Any], steps: int) -> Counterpart:
     """Return the registered sampler and the options that reproduce the class of this config. Raises
     ConfigError if there is none."""
     origin = config["origin"]
@@ -82,7 +82,7 @@ def _only(config: Mapping[str, Any], key: str, allowed: tuple[Any, ...]) -> Any:
     return config[key]
 
 
-def _multistep(config: Mapping[str, Any], steps: int) -> Choice:
+def _multistep(config: Mapping[str, Any], steps: int) -> Counterpart:
     kinds = ("dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++")
     algorithm, order = (
         _only(config, "algorithm_type", kinds),
@@ -113,7 +113,7 @@ def _multistep(config: Mapping[str, Any], steps: int) -> Choice:
     return _NOISE[order], ({} if order == 1 else options)
 
 
-def _singlestep(config: Mapping[str, Any], steps: int) -> Choice:
+def _singlestep(config: Mapping[str, Any], steps: int) -> Counterpart:
     algorithm, order = (
         _only(config, "algorithm_type", ("dpmsolver", "dpmsolver++")),
         _only(config, "solver_order", (1, 2, 3)),
@@ -132,7 +132,7 @@ def _singlestep(config: Mapping[str, Any], steps: int) -> Choice:
     }
 
 
-def _ddpm(config: Mapping[str, Any]) -> Choice:
+def _ddpm(config: Mapping[str, Any]) -> Counterpart:
     if str(config["variance_type"]).startswith("learned"):
         raise ConfigError(
             f"variance_type={config['variance_type']!r}: a variance that the network "
@@ -147,7 +147,7 @@ def _ddpm(config: Mapping[str, Any]) -> Choice:
     }
 
 
-def _unipc(config: Mapping[str, Any]) -> Choice:
+def _unipc(config: Mapping[str, Any]) -> Counterpart:
     return "unipc", {
         "order": config["solver_order"],
         "correction": _UNIPC[_only(config, "solver_type", tuple(_UNIPC))],
@@ -157,7 +157,7 @@ def _unipc(config: Mapping[str, Any]) -> Choice:
     }
 
 
-def _sa_solver(config: Mapping[str, Any]) -> Choice:
+def _sa_solver(config: Mapping[str, Any]) -> Counterpart:
     kind = {"data_prediction": "x0", "noise_prediction": "eps"}[
         _only(config, "algorithm_type", ("data_prediction", "noise_prediction"))
     ]

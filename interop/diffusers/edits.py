@@ -39,7 +39,7 @@ class Listed:
     def __init__(self, tensor: Tensor, numbers: Sequence[float]) -> None:
         self.tensor, self.numbers, self.written = tensor, tuple(numbers), version(tensor)
 
-    def follow(self, name: str, tensor: Tensor, remedy: str) -> None:
+    def accept(self, name: str, tensor: Tensor, remedy: str) -> None:
         """Accept ``tensor`` as the new list if it holds the same numbers; otherwise raise
         ArgumentError. The numbers on a CUDA device are compared without waiting: a mismatch raises
         RuntimeError later."""

@@ -271,8 +271,8 @@ class Steps:
         times, levels = self._shown
         # else a part of the list, whose entries are found one by one
         if self.timesteps.shape == times.tensor.shape:
-            times.follow("timesteps", self.timesteps, "give set_timesteps(timesteps=...)")
-        levels.follow("sigmas", self.sigmas, "give set_timesteps(sigmas=...)")
+            times.accept("timesteps", self.timesteps, "give set_timesteps(timesteps=...)")
+        levels.accept("sigmas", self.sigmas, "give set_timesteps(sigmas=...)")
 
     def _renew(self) -> None:
         """Set up the run again with what was set on the config since ``set_timesteps``; the lists

@@ -20,7 +20,7 @@ from ...samplers.option_names import aliases
 from ...schedules import EDM
 from ...schedules.grids.request import GridRequest
 from .arguments import Levels, bare, bound, check_callables, check_state, floating, mapping
-from .following import KDiffusionModel, Shown, follow, step_starts
+from .following import KDiffusionModel, Shown, run_with_callback, step_starts
 from .noises import Asks, Between, Draws, SigmaPath, churn_asks, keyed
 
 Options = dict[str, Any]
@@ -78,7 +78,7 @@ def along(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
     draws = Draws(plan, _asks(made, plan, levels.tensor, given), between, sampler)
     hats = floating(levels.tensor) if made.asks is churn_asks else levels.tensor
     shown = None if callback is None else Shown(callback, levels.tensor, hats, made.slope_first)
-    return follow(
+    return run_with_callback(
         plan,
         KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule),
         x,

@@ -137,7 +137,7 @@ class Shown:
         return denoised + (x - before)
 
 
-def follow(
+def run_with_callback(
     plan: Plan, model: KDiffusionModel, x: Tensor, draws: Draws, shown: Shown | None = None
 ) -> Tensor:
     """Run ``plan`` from ``x`` (B, *shape); returns the state at its last node. NumericalError where

@@ -23,7 +23,7 @@ from ...schedules.grids.request import GridRequest
 from ...schedules.node import Node
 from .arguments import Range, mapping
 from .definition import Function, Options
-from .following import Callback, KDiffusionModel, Shown, follow, step_starts
+from .following import Callback, KDiffusionModel, Shown, run_with_callback, step_starts
 from .noises import Draws, NoiseSampler, fitted, keyed, step_asks
 
 #: k-diffusion has no bound on the network calls of an adaptive run
@@ -53,7 +53,7 @@ def fast(made: Function, given: Mapping[str, Any], further: Options) -> Tensor:
             callback, sigmas, sigmas, made.slope_first, lambda i: {"t": ts[i], "t_up": ts[i]}
         )
     draws = Draws(plan, keyed(asks, plan), None, given["noise_sampler"])
-    return follow(
+    return run_with_callback(
         plan,
         KDiffusionModel(given["model"], mapping(given["extra_args"]), schedule),
         x,

@@ -235,7 +235,7 @@ class Cursor:
 
 
 @torch.no_grad()
-def run(
+def run_plan(
     plan: Plan | Program,
     denoiser: Denoiser,
     x: Tensor,

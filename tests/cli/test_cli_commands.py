@@ -15,7 +15,7 @@ from fewstep.cli.options import parse_options
 from fewstep.eval.certificates.certification import final_states, home_schedule
 from fewstep.eval.certificates.problem import exact_states, mixture, smooth_grid
 from fewstep.models import ModelError
-from fewstep.plans import Plan, run
+from fewstep.plans import Plan, run_plan
 from fewstep.samplers import build, get, names, registry
 from fewstep.samplers.multistep.unipc import UniPC, unipc
 from fewstep.schedules import EDM, Flow, VPLinear
@@ -253,7 +253,7 @@ def test_the_certificate_follows_the_loop(name):
     schedule = home_schedule(name)
     made = build(name, smooth_grid(schedule, 12), get(name).options())
     exact = {node: exact_states(node) for node in made.nodes[1:5]}
-    looped = run(
+    looped = run_plan(
         made,
         mixture(schedule),
         exact_states(made.start),
@@ -282,7 +282,7 @@ def test_the_transposed_gaussian_follows_the_loop(name):
         z[2 + key] = 1.0
         return z
 
-    out = run(made, GaussianMixture([[MEAN]], [STD], [1.0], schedule), x, noise=unit)[:, 0]
+    out = run_plan(made, GaussianMixture([[MEAN]], [STD], [1.0], schedule), x, noise=unit)[:, 0]
     found = last_state(made)
     wanted = torch.tensor(
         [found.offset, *(found.offset + c for c in (found.gain, *found.noise))], dtype=torch.float64

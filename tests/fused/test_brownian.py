@@ -23,7 +23,7 @@ from fewstep.fused.noise.normal_pairs import add_pairs, draw_words, pair_table
 from fewstep.fused.noise.philox import philox4x32
 from fewstep.fused.noise.seeded import SeededNoise
 from fewstep.plans.instructions import Draw, PlanError
-from fewstep.plans.running.loop import run
+from fewstep.plans.running.loop import run_plan
 from fewstep.samplers import registry
 from fewstep.schedules import Flow, VPLinear
 
@@ -283,7 +283,7 @@ def test_grids_of_n_and_2n_steps_approach_a_fine_one_on_the_mixture() -> None:
     ends = {}
     for n in (20, 40, 80, 320):
         plan = registry.build("dpmpp_2m_sde", smooth_grid(S, n), chosen)
-        ends[n] = run(plan, mixture(S), x, noise=PlanPath(plan, range(16), tol=2.0**-12))
+        ends[n] = run_plan(plan, mixture(S), x, noise=PlanPath(plan, range(16), tol=2.0**-12))
     errors = [(n, float((ends[n] - ends[320]).square().mean().sqrt())) for n in (20, 40, 80)]
     assert slope(errors) > 0.8 and errors[-1][1] < 0.02
 

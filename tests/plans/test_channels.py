@@ -26,7 +26,7 @@ from fewstep.plans import (
     PlanError,
     local_defects,
     lower,
-    run,
+    run_plan,
     transitions,
 )
 from fewstep.plans.running.lowering import Launch
@@ -213,12 +213,12 @@ def test_equal_channels_change_nothing(name: str) -> None:
         one, two = Network(path), Twice(path)
         generator = torch.Generator().manual_seed(2)
         noise = [torch.randn(3, 4, generator=generator) for _ in plan.draws]
-        program, out = lower(plan, one), run(plan, one, start(torch.float32), noise=noise)
+        program, out = lower(plan, one), run_plan(plan, one, start(torch.float32), noise=noise)
         other = read_again(plan, 2)
         assert Plan.from_json(other.to_json()) == other != plan
         assert main_only(lower(other, two).launches) == program.launches
         assert main_only(lower(read_again(plan), two).launches) == program.launches
-        assert torch.equal(run(other, two, start(torch.float32), noise=noise), out)
+        assert torch.equal(run_plan(other, two, start(torch.float32), noise=noise), out)
 
 
 def test_samplers_read_what_they_declare() -> None:
@@ -241,7 +241,7 @@ def test_channels_that_differ(kind: type[Guided], scale: float) -> None:
         s, e = VP.node(t), VP.node(t_next)
         guided = scale * a + (1.0 - scale) * b
         factor *= e.alpha * (1.0 - s.sigma * guided) / s.alpha + e.sigma * b
-    out = run(plan, denoiser, start())
+    out = run_plan(plan, denoiser, start())
     torch.testing.assert_close(out, factor * start(), rtol=1e-12, atol=1e-12)
     wrapped = fewstep.models.Wrapper(Counting(kind(scale, a, b)))  # type: ignore[arg-type]
     assert torch.equal(fewstep.run(plan, wrapped, start()), out)
@@ -251,13 +251,13 @@ def test_channels_that_differ(kind: type[Guided], scale: float) -> None:
     assert [o.kind for o in launch.operands].count("raw") == 2 and len(launch.outs) == 1
     # the guided noise part is another sampler
     other = fewstep.plan("ddim", VP, times=times)
-    assert not torch.allclose(run(other, denoiser, start()), out) or scale == 1.0
+    assert not torch.allclose(run_plan(other, denoiser, start()), out) or scale == 1.0
 
 
 def test_outputs_by_channel() -> None:
     seen: list[Any] = []
     denoiser = Guided(2.0, 0.9, 0.6)
-    run(cfg_pp([1.0, 0.5, 0.0]), denoiser, start(), on_step=lambda s: seen.append(s))  # type: ignore[func-returns-value]
+    run_plan(cfg_pp([1.0, 0.5, 0.0]), denoiser, start(), on_step=lambda s: seen.append(s))  # type: ignore[func-returns-value]
     step = seen[0]
     assert step.outputs.channels == ("main", "uncond")
     torch.testing.assert_close(step.outputs["eps"], 1.2 * step.x)
@@ -271,11 +271,11 @@ def test_outputs_by_channel() -> None:
 def test_a_missing_channel_is_refused_before_any_call() -> None:
     denoiser = Network(VP)
     with pytest.raises(PlanError, match=r"cfg_pp.*channel 'uncond'.*main"):
-        run(cfg_pp([1.0, 0.5, 0.0]), denoiser, start())
+        run_plan(cfg_pp([1.0, 0.5, 0.0]), denoiser, start())
     with pytest.raises(PlanError, match="again"):
-        run(cfg_pp([1.0, 0.5, 0.0]), Twice(VP), start())
+        run_plan(cfg_pp([1.0, 0.5, 0.0]), Twice(VP), start())
     with pytest.raises(PlanError, match=r"second time.*to="):
-        run(flow_map([1.0, 0.0]), denoiser, start())
+        run_plan(flow_map([1.0, 0.0]), denoiser, start())
     with pytest.raises(PlanError, match=r"second time.*to="):
         fewstep.run(flow_map([1.0, 0.0]), fewstep.models.Wrapper(denoiser), start())
     nodes = (VP.node(1.0), VP.node(0.5))
@@ -296,7 +296,7 @@ def test_an_exact_flow_map_reaches_the_end(times: list[float]) -> None:
     wanted = denoiser.moved(start(), times[0], times[-1])
     plan = flow_map(times)
     assert plan.nfe == len(times) - 1
-    out = run(plan, denoiser, start())  # type: ignore[arg-type]
+    out = run_plan(plan, denoiser, start())  # type: ignore[arg-type]
     torch.testing.assert_close(out, wanted, rtol=1e-12, atol=1e-12)
     # through the public function, and through wrappers
     wrapped = fewstep.models.Wrapper(Counting(denoiser))  # type: ignore[arg-type]
@@ -304,7 +304,7 @@ def test_an_exact_flow_map_reaches_the_end(times: list[float]) -> None:
     assert torch.equal(fewstep.run(plan, wrapped, start()), out)
     assert wrapped.two_times and wrapped.denoiser.calls == plan.nfe
     model = fewstep.models.GaussianMixture([[0.7]], [0.5], [1.0], VP, "x0")
-    one_time = run(fewstep.plan("ddim", VP, times=times), model, start()[:, :1])
+    one_time = run_plan(fewstep.plan("ddim", VP, times=times), model, start()[:, :1])
     assert (one_time - wanted[:, :1]).abs().max() > 0.05
 
 

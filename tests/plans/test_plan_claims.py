@@ -100,5 +100,7 @@ def test_former_names_work_and_say_so():
         assert plan.consistency == plan.exactness
     with pytest.warns(DeprecationWarning, match="Expression"):
         assert fewstep.plans.Lin is fewstep.plans.Expression
+    with pytest.warns(DeprecationWarning, match="run_plan"):
+        assert fewstep.plans.run is fewstep.plans.run_plan
     with pytest.raises(AttributeError, match="Lyn"):
         _ = fewstep.plans.Lyn

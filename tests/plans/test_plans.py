@@ -18,7 +18,7 @@ from fewstep.plans import (
     PlanBuilder,
     PlanError,
     lower,
-    run,
+    run_plan,
 )
 from fewstep.samplers import NoOptions, build, get, make_options
 from fewstep.schedules import EDM, VE, Flow, VPLinear, grid
@@ -107,7 +107,7 @@ def test_lowered_equals_interpreted(name, options, prediction, wrapped):
     x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     noise = noises(plan, (3, 5))
     before = x.clone()
-    got = run(plan, model, x, noise=noise)
+    got = run_plan(plan, model, x, noise=noise)
     assert torch.equal(x, before), "the caller's state was written"
     torch.testing.assert_close(
         got, interpret(plan, Affine(model.schedule, prediction), x, noise), rtol=1e-11, atol=1e-12
@@ -185,7 +185,10 @@ def test_ddim_is_close_to_the_one_node_integrators():
         a, b = make("ddim"), make(name)
         x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(
-            run(a, Affine(VPLinear()), x), run(b, Affine(VPLinear()), x), rtol=1e-12, atol=1e-13
+            run_plan(a, Affine(VPLinear()), x),
+            run_plan(b, Affine(VPLinear()), x),
+            rtol=1e-12,
+            atol=1e-13,
         )
 
 
@@ -264,7 +267,7 @@ def test_an_edit_reaches_the_corrector(how):
         states.append((step.x, answer if answer is not None else step.x_next))
         return answer
 
-    edited = run(plan, model, x, on_step=watch)
+    edited = run_plan(plan, model, x, on_step=watch)
     for (_, x_next), (x_after, _) in pairwise(states):
         assert torch.equal(x_next, x_after), "what was returned is not what was evaluated"
     # by hand: the corrected state at that node moves by the edit plus what the new prediction
@@ -284,7 +287,7 @@ def test_an_edit_reaches_the_corrector(how):
             if node is not None and i.node == node:
                 values[i.out] = values[i.out] + 0.25
     torch.testing.assert_close(edited, values[plan.result], rtol=1e-12, atol=1e-12)
-    assert not torch.allclose(edited, run(plan, model, x), atol=1e-3)
+    assert not torch.allclose(edited, run_plan(plan, model, x), atol=1e-3)
 
 
 def test_two_edits_at_one_place_are_one():
@@ -311,7 +314,7 @@ def test_on_step_sees_the_run():
     model = Affine(VPLinear(), "eps")
     seen = []
     x = torch.randn(2, 3, dtype=torch.float64)
-    out = run(plan, model, x, on_step=lambda s: seen.append(s))
+    out = run_plan(plan, model, x, on_step=lambda s: seen.append(s))
     assert [s.index for s in seen] == list(range(5))
     assert [s.nfe for s in seen] == [1, 2, 3, 4, 5]
     assert [s.node for s in seen] == list(plan.nodes[:-1])
@@ -336,7 +339,7 @@ def test_cursor_is_the_loop_turned_inside_out():
         _ = cursor.result
     while not cursor.done:
         cursor.step(model.raws(cursor.x_in, cursor.node.t))
-    assert torch.equal(cursor.result, run(plan, model, x))
+    assert torch.equal(cursor.result, run_plan(plan, model, x))
     with pytest.raises(PlanError, match="over"):
         cursor.step(())
 
@@ -352,7 +355,7 @@ def test_nan_names_step_time_and_sample():
             return (raw,)
 
     with pytest.raises(NumericalError, match=r"evaluation 3 .*samples \[1\]") as caught:
-        run(plan, Breaks(VPLinear()), torch.zeros(3, 2, dtype=torch.float64))
+        run_plan(plan, Breaks(VPLinear()), torch.zeros(3, 2, dtype=torch.float64))
     assert caught.value.step == 3
     assert caught.value.t == plan.evaluations[3].node.t
     assert caught.value.samples == (1,)
@@ -364,15 +367,15 @@ def test_a_network_of_another_shape_is_refused():
             return (torch.zeros(x_in.shape[0], 7),)
 
     with pytest.raises(ValueError, match=r"\(2, 7\) for a state of shape \(2, 3\)"):
-        run(make("ddim"), Wide(VPLinear()), torch.zeros(2, 3))
+        run_plan(make("ddim"), Wide(VPLinear()), torch.zeros(2, 3))
 
 
 def test_a_stochastic_plan_wants_noise():
     plan = make("ddim", eta=1.0)
     with pytest.raises(PlanError, match="draws noise"):
-        run(plan, Affine(VPLinear()), torch.zeros(2, 3))
+        run_plan(plan, Affine(VPLinear()), torch.zeros(2, 3))
     with pytest.raises(PlanError, match="needs noise"):
-        run(plan, Affine(VPLinear()), torch.zeros(2, 3), noise=[torch.zeros(2, 3)])
+        run_plan(plan, Affine(VPLinear()), torch.zeros(2, 3), noise=[torch.zeros(2, 3)])
 
 
 def test_plans_are_memoised():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import fewstep
-from fewstep.plans import Cursor, NumericalError, lower, run
+from fewstep.plans import Cursor, NumericalError, lower, run_plan
 from fewstep.plans.running.finiteness import Watch
 from fewstep.plans.running.lowering import Call
 from fewstep.schedules import VPLinear
@@ -48,7 +48,7 @@ def test_buffers_and_new_tensors_give_the_same_bits(name: str, dtype: torch.dtyp
     plan = fewstep.plan(name, VP, steps=5)
     noise = [start(dtype) * (k + 1) for k in range(len(plan.draws))]
     denoiser, x = Network(0.5), start(dtype)
-    out = run(plan, denoiser, x, noise=noise)
+    out = run_plan(plan, denoiser, x, noise=noise)
     for fresh in (False, True):
         cursor = Cursor(plan, denoiser, x, noise, fresh=fresh)
         while (call := cursor.call) is not None:
@@ -68,7 +68,7 @@ def test_raw_outputs_that_are_buffers_of_the_run_are_refused() -> None:
             return (kept[max(0, len(kept) - 3)],)
 
     with pytest.raises(ValueError, match="memory of this run"):
-        run(plan, Late(0.5), start())
+        run_plan(plan, Late(0.5), start())
 
 
 @pytest.mark.parametrize("fresh", [False, True])

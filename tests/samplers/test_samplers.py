@@ -10,7 +10,7 @@ import torch
 
 import fewstep
 from fewstep.eval.solver.counting import Counting
-from fewstep.plans import run
+from fewstep.plans import run_plan
 from fewstep.samplers import SamplerError, build, get, make_options, names
 from fewstep.schedules import EDM, VE, DiscreteVP, Flow, SubVP, Trig, VPCosine, VPLinear, grid
 from fewstep.schedules.kinds import ConversionError
@@ -96,7 +96,7 @@ def runs_to_the_end(name, options, schedule, steps, final):
         torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         * schedule.prior_scale
     )
-    out = run(plan, model, x, noise=zero_noise)
+    out = run_plan(plan, model, x, noise=zero_noise)
     assert bool(torch.isfinite(out).all()), case
     assert plan.nfe == model.calls, case
     assert plan.end == plan.nodes[-1], case
@@ -136,7 +136,7 @@ def test_nfe_is_predicted(name, options):
     for steps in (1, 2, 3, 5, 10, 50):
         plan = fewstep.plan(name, schedule, steps=steps, **options)
         model = Counting(Still(schedule))
-        run(plan, model, torch.zeros(1, 2, dtype=torch.float64), noise=zero_noise)
+        run_plan(plan, model, torch.zeros(1, 2, dtype=torch.float64), noise=zero_noise)
         assert plan.nfe == model.calls, f"{steps} steps"
 
 
@@ -192,9 +192,9 @@ def test_a_constant_prediction_is_solved_exactly(name, options):
         # on the straight path sigma = 0 there, where an x0 network gives no velocity
         if options.get("evaluate_end"):
             with pytest.raises(ConversionError, match="says nothing about velocity"):
-                run(plan, Point(), x, noise=draws)
+                run_plan(plan, Point(), x, noise=draws)
             return plan, plan.end.alpha * 0.7, plan.end.sigma
-        out = run(plan, Point(), x, noise=draws)[:, 0]
+        out = run_plan(plan, Point(), x, noise=draws)[:, 0]
         return plan, float(out[0]), float((out[1:] - out[0]).norm())
 
     plan, mean, spread = law(6)

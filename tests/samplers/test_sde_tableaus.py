@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from fewstep.plans import lower, run
+from fewstep.plans import lower, run_plan
 from fewstep.samplers.drivers.adaptive_sde import SCHEMES, AdaptiveSDE, stochastic_step
 from fewstep.samplers.drivers.driver import Drive
 from fewstep.schedules import EDM, Grid, VPLinear
@@ -176,7 +176,8 @@ def test_a_fragment_runs_in_the_loop() -> None:
     model = Linear(schedule, 0.3, 0.8)
     x, z = torch.ones(2, 3, dtype=torch.float64), [torch.zeros(2, 3, dtype=torch.float64)] * 2
     assert torch.equal(
-        run(piece.plan, model, x, noise=z), run(lower(piece.plan, model), model, x, noise=z)
+        run_plan(piece.plan, model, x, noise=z),
+        run_plan(lower(piece.plan, model), model, x, noise=z),
     )
     assert len(piece.keep) == 1
     assert [(draw.start, draw.end) for draw in piece.plan.draws] == [(s, t), (s, t)]

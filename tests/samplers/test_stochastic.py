@@ -12,7 +12,7 @@ from mpmath import mp, mpf
 import fewstep
 from fewstep.eval.certificates.gaussian import MEAN, STD, last_state, weak_errors
 from fewstep.eval.certificates.problem import MEANS, STDS, WEIGHTS, smooth_grid
-from fewstep.plans import PlanBuilder, run
+from fewstep.plans import PlanBuilder, run_plan
 from fewstep.plans.walk import jumps, local_defects, walked_order
 from fewstep.plans.weights.exponential import weights
 from fewstep.plans.weights.noise_scale import NOISE_SCALES, noise_scale_weights, power
@@ -47,7 +47,7 @@ def outcome(made, schedule=VP):
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(6, 2, dtype=torch.float64, generator=generator) * made.start.sigma
     noise = [torch.randn(6, 2, dtype=torch.float64, generator=generator) for _ in made.draws]
-    return run(made, mixture(schedule), x, noise=noise)
+    return run_plan(made, mixture(schedule), x, noise=noise)
 
 
 def assert_same(a, b):
@@ -145,7 +145,7 @@ def test_sa_solver_without_noise_is_unip_and_unic(order):
         wanted = w.carry * wanted + sum(
             c * v for c, (_, v) in zip(w.values, history[:used], strict=True)
         )
-    torch.testing.assert_close(run(made, mixture(VP), x), wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(run_plan(made, mixture(VP), x), wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_heun_of_k_diffusion_is_taylor():
@@ -360,7 +360,7 @@ def golden_run(name, **options):
     )
     x = where[0].sigma * torch.tensor([[-2.0], [0.3], [2.3]], dtype=torch.float64)
     made = plan(name, where, **options)
-    return run(made, model, x, noise=lambda key, like: torch.zeros_like(like))[:, 0].tolist()
+    return run_plan(made, model, x, noise=lambda key, like: torch.zeros_like(like))[:, 0].tolist()
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ BRANCHES: dict[tuple[str, str], tuple[str, str]] = {
     ),
     ("bria/pipeline_bria.py", "FlowMatchEulerDiscreteScheduler"): (
         "no `mu` for dynamic shifting; `scale_model_input` is called, which changes nothing",
-        "right without dynamic shifting; with it refused in words (`mu` is wanted)",
+        "right without dynamic shifting; with it refused in words (`mu` is required)",
     ),
     ("cogvideo/pipeline_cogvideox.py", "CogVideoXDPMScheduler"): (
         "the step of CogVideoXDDIM and others",
@@ -73,11 +73,11 @@ BRANCHES: dict[tuple[str, str], tuple[str, str]] = {
     ),
     ("easyanimate/pipeline_easyanimate.py", "FlowMatchEulerDiscreteScheduler"): (
         "`set_timesteps` without `mu`",
-        "right without dynamic shifting; with it refused in words (`mu` is wanted)",
+        "right without dynamic shifting; with it refused in words (`mu` is required)",
     ),
     ("easyanimate/pipeline_easyanimate_control.py", "FlowMatchEulerDiscreteScheduler"): (
         "`set_timesteps` without `mu`",
-        "right without dynamic shifting; with it refused in words (`mu` is wanted)",
+        "right without dynamic shifting; with it refused in words (`mu` is required)",
     ),
     ("easyanimate/pipeline_easyanimate_inpaint.py", "FlowMatchEulerDiscreteScheduler"): (
         "`set_timesteps` without `mu`; `add_noise` in place of `scale_noise`",
