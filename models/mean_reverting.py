@@ -17,7 +17,7 @@ so mu is one more raw output with a coefficient. The state, the grid and ``on_st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -25,11 +25,11 @@ from typing_extensions import override
 
 from ..checks import ArgumentError, choice, flag, tensor
 from ..schedules.mean_reverting import MeanReverting
-from .base import MAIN, BaseDenoiser, complete, read_coefficients, read_raws
+from .base import MAIN, BaseDenoiser, Wrapper, read_coefficients, read_raws
 from .denoiser import Condition, Denoiser, ShapeError, Time
 
 
-class MeanReverted(BaseDenoiser):
+class MeanReverted(Wrapper):
     """Denoiser of ``x - mu`` made from ``inner``, a Denoiser of x on a ``MeanReverting`` schedule.
 
     Args:
@@ -47,11 +47,13 @@ class MeanReverted(BaseDenoiser):
 
     shape: tuple[int, ...]
     preserves_input = True
+    two_times = False
 
     def __init__(
         self, inner: Denoiser, mu: Tensor, *, per_sample: bool = False, velocity: str = "own"
     ) -> None:
-        inner = complete(inner)
+        super().__init__(inner)
+        inner = self.denoiser
         tensor("mu", mu)
         flag("per_sample", per_sample)
         choice("velocity", velocity, ("own", "mr_v"))
@@ -68,12 +70,9 @@ class MeanReverted(BaseDenoiser):
             )
         if per_sample and mu.ndim == 0:
             raise ShapeError("per_sample=True, but mu has no axis: its shape must be (B, *shape)")
-        self.inner, self.mu, self.velocity = inner, mu, velocity
+        self.mu, self.velocity = mu, velocity
         self.offset = mu
-        self.network, self.classes, self.channels = inner.network, inner.classes, inner.channels
         self.path: MeanReverting = inner.schedule
-        self.schedule = inner.schedule
-        self.prediction = inner.prediction
         self.shape = tuple(mu.shape[1:] if per_sample else mu.shape)
         self.batch = mu.shape[0] if per_sample else None
         if inner.shape is not None and tuple(inner.shape) != self.shape:
@@ -87,21 +86,10 @@ class MeanReverted(BaseDenoiser):
         """Device of the network, else of mu."""
         return self.inner.device or self.mu.device
 
-    @override
-    def time_mismatch(self, t: float) -> float:
-        return self.inner.time_mismatch(t)
-
-    @override
-    def check_cond(self, cond: Condition, batch: int) -> None:
-        self.inner.check_cond(cond, batch)
-
-    @override
-    def null_cond(self, cond: Condition, batch: int) -> Condition:
-        return self.inner.null_cond(cond, batch)
-
-    @override
-    def parameters(self) -> Iterator[Tensor]:
-        return self.inner.parameters()
+    @property
+    def inner(self) -> BaseDenoiser:
+        """The model of ``x``, before the shift by mu."""
+        return self.denoiser
 
     @override
     def select(self, rows: Tensor) -> MeanReverted:
