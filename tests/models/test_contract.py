@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from itertools import product
 
 import pytest
 import torch
@@ -170,8 +171,18 @@ def assert_same(make, door):
     return want
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sampler", SAMPLERS)
+#: samplers of many calls: with most models they are slow tests
+MANY_CALLS = ("ode45", "ode853", "dpm_adaptive", "dmcmc")
+QUICK = ("network", "mixture", "mean-reverting, per sample")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "kind"),
+    [
+        pytest.param(s, k, marks=[pytest.mark.slow] * (s in MANY_CALLS and k not in QUICK))
+        for s, k in product(SAMPLERS, KINDS)
+    ],
+)
 def test_an_identity_wrapper_changes_no_bit(sampler, kind):
     def door(den):
         return fewstep.sample(den, sampler, seeds=(3, 4, 9), **SAMPLERS[sampler])

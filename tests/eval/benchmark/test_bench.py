@@ -499,6 +499,7 @@ def test_without_the_libraries_the_tables_are_written(absent, lost, found, tmp_p
     assert len(said) == 1 and "fewstep[report]" in said[0] and all(n in said[0] for n in absent)
 
 
+@pytest.mark.slow
 def test_plots_have_the_same_bytes_whatever_the_settings_are(found):
     import matplotlib
 
