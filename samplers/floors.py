@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..checks.caller_warnings import warn_caller
 from ..schedules.discrete import DiscreteVP
 from ..schedules.grids.construction import Grid
 
@@ -47,10 +48,9 @@ def warn_of_floor(name: str, grid: Grid) -> None:
         and grid.steps > 40
         and (grid.times[0] - grid.times[-1]) / grid.steps < ENTRIES
     ):
-        warnings.warn(
+        warn_caller(
             f"{name} steps in t, but the slopes of a table jump at its entries: with "
             f"{grid.steps} steps on this table the error stays near "
             f"{FLOORS[name]:.0e}; heun, dpm_solver_3 and the multistep samplers have no such floor",
             FloorWarning,
-            stacklevel=4,
         )

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from ..checks import ArgumentError
+from ..checks.caller_warnings import warn_caller
 
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
@@ -121,7 +121,7 @@ def current(options: type, given: Mapping[str, Any], *, warn: bool = True) -> di
         name = key if meaning is None else meaning.option
         if meaning is not None and meaning.former and warn:
             text = f"the option {key!r} is now called {name!r}; the former name will be removed"
-            warnings.warn(text, DeprecationWarning, stacklevel=5)
+            warn_caller(text, DeprecationWarning)
         if name in said:
             if _names(options)[name].ranked:
                 continue

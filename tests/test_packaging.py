@@ -3,12 +3,15 @@ names that mislead no one."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,24 @@ def test_every_source_lies_in_a_listed_folder():
     assert not [
         path for path in sources() if ".".join(("fewstep", *path.parts[:-1])) not in packages
     ]
+
+
+def test_every_imported_distribution_is_declared():
+    """What the package imports is named in pyproject.toml, not left to come with another one."""
+    project = settings()["project"]
+    listed = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    declared = {re.split(r"[\s<>=!~;\[]", line)[0].replace("-", "_").lower() for line in listed}
+    declared |= {"PIL"} if "pillow" in declared else set()
+    declared |= {"yaml"} if "pyyaml" in declared else set()
+    found = set()
+    for path in sources():
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                found.add(node.module.split(".")[0])
+    assert {"torch", "typing_extensions"} <= found
+    assert found - set(sys.stdlib_module_names) <= declared
 
 
 def test_the_root_holds_two_python_files():

@@ -1,6 +1,8 @@
-"""Attributes and methods that pipelines read on a scheduler besides ``step``: the table of betas, a flow's shift, and others.
+"""Attributes and methods that pipelines read on a scheduler besides ``step``: the table of betas, a
+flow's shift, and others.
 
-Attributes that hold a class's internal state (histories, variances) have no counterpart, because the plan's coefficients replace them. Reading one raises an AttributeError that explains this.
+Attributes that hold a class's internal state (histories, variances) have no counterpart, because
+the plan's coefficients replace them. Reading one raises an AttributeError that explains this.
 """
 
 from __future__ import annotations
@@ -36,14 +38,16 @@ NOT_SERVED = {
     "convert_model_output": _FORMULA,
     "dpm_solver_first_order_update": _FORMULA,
     "batch_step_no_noise": _FORMULA,
-    "undo_step": "going back to more noise is the sampler 'restart', or guidance on an inpainting operator",
+    "undo_step": "going back to more noise is the sampler 'restart', or guidance on an "
+    "inpainting operator",
     "step_correct": "a corrector is part of the plan (unipc, sa_solver), or of the sampler (pc, in "
     "fewstep.sample)",
     "step_pred": "a predictor is part of the plan",
     "add_noise_to_input": "churn is an option of the samplers euler and heun",
     "set_sigmas": "levels are given as set_timesteps(sigmas=...)",
     "schedule": "the levels of a run are scheduler.sigmas",
-    "ori_start_sigmas": "the levels of a run are scheduler.sigmas; stages of a pyramid are not served",
+    "ori_start_sigmas": "the levels of a run are scheduler.sigmas; stages of a pyramid are "
+    "not served",
     "_get_conditioning_c_in": "the state is the network's input here, so there is no c_in",
 }
 

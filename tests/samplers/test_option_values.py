@@ -5,6 +5,8 @@ import dataclasses
 import inspect
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -234,3 +236,15 @@ def test_nonsense_in_sample(argument):
     for name in ("callback", "progress", "device", "sampler"):
         with pytest.raises(FewstepError):
             fewstep.sample(den, **{name: "nonsense"})
+
+
+def test_a_former_name_warns_at_the_line_of_the_caller(tmp_path):
+    """Python shows a DeprecationWarning by default only where ``__main__`` is at fault."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fewstep\n"
+        "schedule = fewstep.schedules.VPLinear()\n"
+        "fewstep.plan('er_sde', schedule, steps=3, noise_scale='sde_3')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert "script.py:3: DeprecationWarning: the option 'noise_scale'" in done.stderr
