@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,8 @@ def model_hash(name_or_folder: str) -> str:
 
 def denoiser_hash(denoiser: Denoiser) -> str:
     """The hash of a denoiser object: its classes, numbers and tensors, through all objects that it
-    holds. Not hashed are code, devices, cached properties and private mappings (caches)."""
+    holds. Not hashed are code, devices, cached properties, private mappings (caches), and fields of
+    dataclasses with the metadata ``{"hashed": False}``."""
     return sha256(*_parts(denoiser, {}))
 
 
@@ -108,9 +109,13 @@ def _members(value: Any) -> list[tuple[str, Any]]:
 
 
 def _kept(kind: type, name: str, value: Any) -> bool:
-    """True for what an object keeps after its first use and what follows from the rest: a cached
-    property, or a private mapping."""
+    """True for what an object keeps after its first use and what follows from the rest (a cached
+    property, or a private mapping), and for a field whose metadata say that it is not hashed."""
     if name.startswith("_") and isinstance(value, Mapping):
+        return True
+    if is_dataclass(kind) and any(
+        f.name == name and not f.metadata.get("hashed", True) for f in fields(kind)
+    ):
         return True
     return isinstance(inspect.getattr_static(kind, name, None), cached_property)
 

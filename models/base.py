@@ -19,6 +19,11 @@ default:
     parameters()            the trainable tensors
     two_times               True if ``raws`` takes ``to``, a second time (flow maps)
     preserves_input         True if ``raws`` never writes into ``x_in``
+    sigma_data              standard deviation of the data x0 in the units of the state,
+                            ``sqrt(mean_j Var(x0_j))`` over elements j; None: unknown, or zero
+    guided                  True if the prediction is that of a guided model (classifier-free
+                            guidance and its kin extrapolate)
+    latent                  True if samples are latents of an autoencoder
 
 Every public function that takes a denoiser calls ``complete``; all code behind it reads the members
 directly.
@@ -34,7 +39,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from ..checks import ArgumentError, takes
+from ..checks import ArgumentError, between, takes
 from ..schedules.base import Schedule
 from ..schedules.mean_reverting import MeanReverting
 from .denoiser import Condition, Denoiser, Time, call, check_denoiser
@@ -62,6 +67,9 @@ class BaseDenoiser:
     two_times: bool = False
     #: if False, ``complete`` passes a copy of ``x_in`` to ``raws``
     preserves_input: bool = False
+    sigma_data: float | None = None
+    guided: bool = False
+    latent: bool = False
 
     def raws(
         self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN
@@ -149,6 +157,9 @@ class Wrapper(BaseDenoiser):
     channels = _forwarded()
     two_times = _forwarded()
     preserves_input = _forwarded()
+    sigma_data = _forwarded()
+    guided = _forwarded()
+    latent = _forwarded()
 
     @override
     def raws(
@@ -250,7 +261,8 @@ def complete(denoiser: Denoiser) -> BaseDenoiser:
     write into its input, else in an adapter.
 
     Raises ArgumentTypeError if it is not a Denoiser, and ArgumentError for a user's object on a
-    MeanReverting schedule without an attribute ``offset``.
+    MeanReverting schedule without an attribute ``offset``, or whose ``sigma_data`` is not a
+    positive finite number.
     """
     if isinstance(denoiser, BaseDenoiser):
         return denoiser if denoiser.preserves_input else _Preserving(denoiser)
@@ -304,6 +316,7 @@ class _Completed(BaseDenoiser):
                 "set offset = mu (or None where its state is x - mu already), or derive it from "
                 "fewstep.models.Wrapper, which forwards the offset"
             )
+        _ = self.sigma_data  # checks it
 
     def _member(self, name: str, kind: type, default: Any) -> Any:
         found = getattr(self.own, name, default)
@@ -318,6 +331,20 @@ class _Completed(BaseDenoiser):
         """Device of the user's object, read at each access because it may move."""
         found = getattr(self.own, "device", None)
         return torch.device(found) if isinstance(found, str) else found
+
+    @property
+    def sigma_data(self) -> float | None:  # type: ignore[override]
+        """Of the user's object. Raises ArgumentError unless it is None, or positive and finite."""
+        found, name = getattr(self.own, "sigma_data", None), f"{type(self.own).__name__}.sigma_data"
+        return None if found is None else float(between(name, found, 0.0))
+
+    @property
+    def guided(self) -> bool:  # type: ignore[override]
+        return bool(self._member("guided", bool, False))
+
+    @property
+    def latent(self) -> bool:  # type: ignore[override]
+        return bool(self._member("latent", bool, False))
 
     @override
     def raws(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from ..schedules.base import Schedule
 from ..schedules.kinds import convert
 from .base import labels_like
 from .denoiser import Condition, Time, check_kind, host_times
-from .exact import Exact, Levels, blend, chosen, levels, softmax
+from .exact import Exact, Levels, blend, chosen, deviation, levels, softmax, wide
 
 #: numbers in one float64 block of data, and in one block of distances
 BLOCK = 1 << 22
@@ -67,6 +68,15 @@ class Empirical(Exact):
             f"Empirical(N={self.data.shape[0]}, shape={self.shape}, {self.schedule!r}, "
             f"prediction={self.prediction!r})"
         )
+
+    @cached_property
+    def sigma_data(self) -> float | None:  # type: ignore[override]
+        """Standard deviation of all points (population variance); None if all are equal."""
+        data, dtype = self.data, wide(self.device)
+        zero = torch.zeros((), dtype=dtype, device=self.device)
+        mean = sum((b.sum(0) for b in self._blocks(dtype, self.device)), zero) / data.shape[0]
+        squares = sum(((b - mean).square().sum() for b in self._blocks(dtype, self.device)), zero)
+        return deviation(float(squares) / data.numel())
 
     @override
     def null_cond(self, cond: Condition, batch: int) -> Condition:

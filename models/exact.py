@@ -9,6 +9,7 @@ used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -126,6 +127,12 @@ def chosen(cond: Condition, x: Tensor, count: int, what: str) -> Tensor | None:
             f"the {what} are {cond.tolist()}; allowed: -1 (no condition) .. {count - 1}"
         )
     return cond.to(x.device, torch.int64)
+
+
+def deviation(variance: float) -> float | None:
+    """Return the square root of ``variance``, the member ``sigma_data``; None if it is zero (all
+    samples are equal) or not finite."""
+    return math.sqrt(variance) if 0.0 < variance < math.inf else None
 
 
 class Exact(BaseDenoiser):

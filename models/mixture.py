@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from ..checks import ArgumentError, integer, shown, tensor
 from ..schedules.base import Schedule
 from .base import labels_like
 from .denoiser import Condition, Time, check_kind
-from .exact import Exact, Levels, blend, chosen, fold, levels, softmax, wide
+from .exact import Exact, Levels, blend, chosen, deviation, fold, levels, softmax, wide
 
 Values = Tensor | Sequence[Any] | float
 
@@ -107,6 +108,15 @@ class GaussianMixture(Exact):
             f"GaussianMixture(K={self.means.shape[0]}, shape={self.shape}, {self.schedule!r}, "
             f"prediction={self.prediction!r})"
         )
+
+    @cached_property
+    def sigma_data(self) -> float | None:  # type: ignore[override]
+        """Standard deviation of the whole mixture: ``Var(x0_j) = sum_k w_k (s_kj^2 + (mu_kj -
+        m_j)^2)``, ``m = sum_k w_k mu_k``."""
+        means, variances, _ = self._numbers
+        w = self.weights[:, None]
+        away = means - (w * means).sum(0)
+        return deviation(float((w * (variances + away * away)).sum(0).mean()))
 
     @override
     def null_cond(self, cond: Condition, batch: int) -> Condition:

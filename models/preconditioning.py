@@ -49,6 +49,15 @@ class Preconditioning(Protocol):
         array or tensor)."""
 
 
+@runtime_checkable
+class HasSigmaData(Protocol):
+    """Protocol of a Preconditioning for data of a known standard deviation."""
+
+    @property
+    def sigma_data(self) -> float | None:
+        """Standard deviation of the data; None if it is unknown."""
+
+
 def scaled_log(rho: Real, factor: float, unit: float = 1.0) -> Real:
     """Return ``factor log(rho / unit)``; -inf at rho = 0."""
     with np.errstate(divide="ignore"):

@@ -23,10 +23,10 @@ from ..checks import (
     ArgumentError,
     ArgumentTypeError,
     UnknownName,
+    between,
     flag,
     immutable,
     integer,
-    number,
     shown,
     tensor,
     unknown,
@@ -35,7 +35,7 @@ from ..schedules.base import Real, Schedule, host_number
 from .base import MAIN, BaseDenoiser, labels_like, network_classes
 from .calls import Passing, copied, first_tensor, passing, warn_of_training
 from .denoiser import Condition, ShapeError, Time, check_kind, host_times
-from .preconditioning import EDMPreconditioning, Numbers, Preconditioning, scaled_log
+from .preconditioning import EDMPreconditioning, HasSigmaData, Numbers, Preconditioning, scaled_log
 
 #: named time labels of a network
 TIMES = ("t", "index", "sigma", "c_noise")
@@ -58,6 +58,10 @@ class Wrapped(BaseDenoiser):
     precondition: Preconditioning | None
     shape: tuple[int, ...] | None = field()
     passing: Passing
+    # not hashed: they change no sample of a given plan, and folders of older versions lack them
+    sigma_data: float | None = field(default=None, kw_only=True, metadata={"hashed": False})
+    guided: bool = field(default=False, kw_only=True, metadata={"hashed": False})
+    latent: bool = field(default=False, kw_only=True, metadata={"hashed": False})
 
     #: ``raws`` passes a copy of its input to the network
     preserves_input = True
@@ -242,7 +246,10 @@ def wrap(
     flip_time: bool = False,
     precondition: Literal["edm"] | Preconditioning | None = None,
     shape: Sequence[int] | None = None,
-    sigma_data: float = 0.5,
+    sigma_data: float | None = None,
+    *,
+    guided: bool = False,
+    latent: bool = False,
 ) -> Wrapped:
     """Make a Denoiser from ``network(x_in, label)`` or ``network(x_in, label, cond)``.
 
@@ -263,10 +270,15 @@ def wrap(
         precondition: ``"edm"`` for ``D = c_skip y + c_out F(c_in y)`` with ``sigma_data``
             (prediction must be x0), or a Preconditioning.
         shape: of one sample, without the batch; None if any shape is accepted.
-        sigma_data: standard deviation of the data, used by ``"edm"`` only.
+        sigma_data: standard deviation of the data, in the units of the state; None if it is
+            unknown. ``"edm"`` uses it, or 0.5 for None. The member ``sigma_data`` is this number,
+            else the one that the preconditioning uses.
+        guided: the network's prediction is that of a guided model (classifier-free guidance, say).
+        latent: the samples are latents of an autoencoder.
 
     Raises UnknownName (with the nearest match) for names, ValueError for settings that exclude each
-    other, TypeError for a network that cannot be called.
+    other, and for a ``sigma_data`` that is not positive and finite or that differs from the
+    preconditioning's, TypeError for a network that cannot be called.
     """
     if not callable(network):
         raise ArgumentTypeError(
@@ -288,14 +300,26 @@ def wrap(
             f"flip_time=True with time={time!r}: a noise level has no direction; allowed "
             "with 't', 'index' or a callable"
         )
-    chosen = preconditioner(precondition, sigma_data)
+    chosen, deviation = preconditioner(precondition, sigma_data)
     if chosen is not None and chosen.kind != prediction:
         raise ArgumentError(
             f"prediction={prediction!r}, but {chosen!r} predicts {chosen.kind!r} from the "
             "network's output"
         )
     size = None if shape is None else shape_of(shape)
-    return Wrapped(network, schedule, prediction, time, flip_time, chosen, size, passing(network))
+    return Wrapped(
+        network,
+        schedule,
+        prediction,
+        time,
+        flip_time,
+        chosen,
+        size,
+        passing(network),
+        sigma_data=deviation,
+        guided=flag("guided", guided),
+        latent=flag("latent", latent),
+    )
 
 
 #: short names of paths, and how their schedules are made
@@ -329,15 +353,28 @@ def _schedule_hint(given: Any) -> str:
 
 
 def preconditioner(
-    precondition: str | Preconditioning | None, sigma_data: float
-) -> Preconditioning | None:
-    """Return the Preconditioning of that name. Raises UnknownName."""
-    number("sigma_data", sigma_data)
-    if precondition is None or isinstance(precondition, Preconditioning):
-        return precondition
-    if not isinstance(precondition, str) or precondition not in PRECONDITIONS:
-        raise UnknownName(unknown("precondition", precondition, PRECONDITIONS))
-    return EDMPreconditioning(sigma_data)
+    precondition: str | Preconditioning | None, sigma_data: float | None
+) -> tuple[Preconditioning | None, float | None]:
+    """Return the Preconditioning of that name, and the standard deviation of the data:
+    ``sigma_data``, else that of the Preconditioning. Raises UnknownName, and ArgumentError if
+    either is not positive and finite or both differ."""
+    given = None if sigma_data is None else float(between("sigma_data", sigma_data, 0.0))
+    if precondition is None:
+        return None, given
+    if not isinstance(precondition, Preconditioning):
+        if not isinstance(precondition, str) or precondition not in PRECONDITIONS:
+            raise UnknownName(unknown("precondition", precondition, PRECONDITIONS))
+        precondition = EDMPreconditioning(0.5 if sigma_data is None else sigma_data)
+    own = precondition.sigma_data if isinstance(precondition, HasSigmaData) else None
+    if own is None:
+        return precondition, given
+    own = float(between(f"{type(precondition).__name__}.sigma_data", own, 0.0))
+    if given is not None and given != own:
+        raise ArgumentError(
+            f"sigma_data={shown(sigma_data)}, but {precondition!r} has sigma_data={own}: give one "
+            "of them, or the same number"
+        )
+    return precondition, own
 
 
 def shape_of(shape: Any) -> tuple[int, ...]:

@@ -9,7 +9,9 @@ tables of betas become ``DiscreteVP`` (Ho et al. 2020, arXiv 2006.11239, eq. 4),
 the shift, EDM classes ``EDM`` with its preconditioning (arXiv 2206.00364, table 1).
 
 diffusers reads the weights, from local safetensors files only. diffusers is imported only when such
-a folder is loaded. Samples of a latent model are latents.
+a folder is loaded. Samples of a latent model (``latent``) are latents; pipelines scale them to
+about unit variance, so ``sigma_data`` is 1 unless the preconditioning has another. That of a model
+of pixels is unknown without a preconditioning.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ from .networks import NETWORKS, Adapter, pair
 
 SCHEDULER = "scheduler_config.json"
 INDEX = "model_index.json"
+#: names of a pipeline's autoencoder, and parts of the names of its class
+AUTOENCODERS, AUTOENCODER_CLASSES = ("vae", "vqvae", "movq"), ("Autoencoder", "VQModel")
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def load_pretrained(
         .requires_grad_(False)
         .to(device)
     )
-    return assemble(adapter, settings, config, pair(size))
+    return assemble(adapter, settings, config, pair(size), has_autoencoder(folder))
 
 
 def assemble(
@@ -153,8 +157,10 @@ def assemble(
     settings: Settings,
     config: Mapping[str, Any],
     size: tuple[int, int] | None = None,
+    latent: bool = False,
 ) -> Pretrained:
-    """Build the Denoiser from a network and a scheduler's config."""
+    """Build the Denoiser from a network and a scheduler's config. ``latent``: the samples are
+    latents of an autoencoder; always true for some networks."""
     shape, schedule, prediction = adapter.shape(size), settings.schedule, settings.prediction
     time: Label = "t"
     precondition = None
@@ -170,7 +176,17 @@ def assemble(
         time = "t" if scale == 1.0 else _Scaled(scale)
     elif adapter.settings.get("time_embedding_type") == "learned" or settings.round_times:
         time = "index"  # a table
-    made = wrap(adapter, schedule, prediction, time, precondition=precondition, shape=shape)
+    latent = latent or adapter.latent
+    made = wrap(
+        adapter,
+        schedule,
+        prediction,
+        time,
+        precondition=precondition,
+        shape=shape,
+        sigma_data=1.0 if latent and precondition is None else None,
+        latent=latent,
+    )
     return Pretrained(**{f.name: getattr(made, f.name) for f in fields(made)}, settings=settings)
 
 
@@ -203,6 +219,24 @@ def parts(folder: Path) -> tuple[Path, Path]:
         f"no {SCHEDULER} in {str(folder)!r} or {str(folder.parent / 'scheduler')!r}: the "
         "noise schedule is unknown"
     )
+
+
+def has_autoencoder(folder: Path) -> bool:
+    """Whether the pipeline ``folder``, or the pipeline whose network lies in ``folder``, lists an
+    autoencoder."""
+    file = next((d / INDEX for d in (folder, folder.parent) if (d / INDEX).is_file()), None)
+    index = {} if file is None else read_json(file)
+    classes = {name: str(entry[-1]) for name, entry in index.items() if is_part(entry)}
+    return any(
+        name in AUTOENCODERS or any(part in kind for part in AUTOENCODER_CLASSES)
+        for name, kind in classes.items()
+    )
+
+
+def is_part(entry: Any) -> bool:
+    """Whether an entry of ``model_index.json`` is a part that the pipeline has, ``[library,
+    class]``; an absent one is ``[null, null]``."""
+    return isinstance(entry, list) and bool(entry) and entry[-1] is not None
 
 
 def known(config: Mapping[str, Any]) -> Mapping[str, Any]:

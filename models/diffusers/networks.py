@@ -44,6 +44,8 @@ class Adapter(nn.Module):
 
     #: change of the network's time label per thousandth of a flow's time
     unit: ClassVar[float] = 1.0
+    #: True if the state is latents of an autoencoder whatever the folder holds
+    latent: ClassVar[bool] = False
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     #: number of class labels that ``cond`` may hold, 0 for none
@@ -203,6 +205,7 @@ class LabelTransformer(Adapter):
     """DiTTransformer2DModel: class labels. Without labels it uses the null class that it was
     trained with (one past the last class)."""
 
+    latent = True
     optional: tuple[str, ...] = ("class_labels",)
 
     def __init__(self, network: Any) -> None:
@@ -221,6 +224,7 @@ class LabelTransformer(Adapter):
 class CaptionTransformer(Adapter):
     """PixArtTransformer2DModel: encoded text, and image sizes if the network takes them."""
 
+    latent = True
     required: tuple[str, ...] = ("encoder_hidden_states",)
     optional: tuple[str, ...] = ("encoder_attention_mask",)
 
@@ -245,6 +249,7 @@ class CaptionTransformer(Adapter):
 class JointTransformer(Adapter):
     """SD3Transformer2DModel: text tokens and their pooled vector."""
 
+    latent = True
     required: tuple[str, ...] = ("encoder_hidden_states", "pooled_projections")
 
     def ask(self, x: Tensor, label: Tensor, given: Given) -> Tensor:
@@ -261,6 +266,7 @@ class PackedTransformer(Adapter):
     """
 
     unit = 1e-3
+    latent = True
     required: tuple[str, ...] = ("encoder_hidden_states", "pooled_projections")
 
     def __init__(self, network: Any) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import math
+import re
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from repository import ROOT, sources
@@ -122,7 +125,15 @@ KINDS = {
     "mean-reverting": mean_reverted,
     "mean-reverting, per sample": lambda: mean_reverted(per_sample=True),
     "mean-reverting velocity": lambda: mean_reverted(velocity="mr_v"),
+    "guided latents": lambda: wrap(
+        network, VPLinear(), "eps", shape=(2,), sigma_data=0.8, guided=True, latent=True
+    ),
 }
+#: what a wrapper forwards by value
+VALUES = (
+    "schedule", "prediction", "shape", "device", "batch", "classes", "channels",
+    "sigma_data", "guided", "latent",
+)  # fmt: skip
 WRAPPERS = {
     "identity": Identity,
     "delegating": Delegating,
@@ -233,7 +244,7 @@ def test_a_wrapper_forwards_every_member(kind):
     plain = KINDS[kind]()
     for wrapper in WRAPPERS.values():
         made = complete(wrapper(plain))
-        for name in ("schedule", "prediction", "shape", "device", "batch", "classes", "channels"):
+        for name in VALUES:
             assert getattr(made, name) == getattr(plain, name), name
         assert made.network is plain.network and made.offset is plain.offset
         assert made.time_mismatch(3.3) == plain.time_mismatch(3.3)
@@ -248,6 +259,7 @@ def test_the_defaults_of_six_members():
     found = complete(Minimal(mixture()))
     assert found.device is None and found.offset is None and found.batch is None
     assert found.classes == 0 and found.channels == ("main",) and found.network is None
+    assert found.sigma_data is None and not found.guided and not found.latent
     assert found.time_mismatch(0.5) == 0.0 and found.null_cond(None, 2) is None
     assert found.check_cond(torch.zeros(1), 5) is None
     assert list(found.parameters()) == [] and found.select(torch.tensor([0])) is found
@@ -296,6 +308,32 @@ def test_members_of_another_type_are_not_taken():
     found = complete(Own(mixture()))
     assert found.channels == ("main",) and found.classes == 0 and found.batch is None
     assert found.offset is None and found.select(torch.tensor([1])) is found
+
+
+@pytest.mark.parametrize("wrong", [0.0, -0.5, math.nan, math.inf, True, "0.5", [0.5]])
+def test_a_user_object_with_a_wrong_sigma_data_is_refused(wrong):
+    class Own(Minimal):
+        sigma_data = wrong
+
+    for door in (complete, Identity, fewstep.sample):
+        with pytest.raises(ArgumentError, match=re.escape(f"Own.sigma_data={wrong!r}")):
+            door(Own(mixture()))
+
+
+@pytest.mark.parametrize("value", [None, 2, 0.3, np.float32(0.25), np.float64(1.5)])
+def test_the_facts_of_a_user_object(value):
+    class Own(Minimal):
+        sigma_data, guided, latent = value, True, True
+
+    found = complete(Own(mixture()))
+    assert found.sigma_data == value and type(found.sigma_data) in (float, type(None))
+    assert found.guided is True and found.latent is True
+    assert complete(Identity(Own(mixture()))).sigma_data == value
+
+    class Other(Minimal):
+        guided, latent = "yes", 1
+
+    assert complete(Other(mixture())).guided is False and complete(Other(mixture())).latent is False
 
 
 class Two(BaseDenoiser):
@@ -379,12 +417,15 @@ FURTHER = {
     "classes",
     "copies",
     "device",
+    "guided",
+    "latent",
     "network",
     "null_cond",
     "offset",
     "parameters",
     "preserves_input",
     "select",
+    "sigma_data",
     "time_mismatch",
 }
 

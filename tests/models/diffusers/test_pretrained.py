@@ -351,6 +351,74 @@ def test_edm_networks_are_preconditioned(prediction, tmp_path):
     assert close(made, want, 1e-5)
 
 
+# what a folder says of its data
+
+
+def told_of_data(den: Any) -> tuple[float | None, bool, bool]:
+    return den.sigma_data, den.latent, den.guided
+
+
+def relisted(folder: Path, **entries: Any) -> Any:
+    """The folder with other entries in its list of parts, loaded."""
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, **entries}))
+    return load(folder)
+
+
+def test_a_folder_of_pixels_has_no_sigma_data_and_an_autoencoder_makes_latents(tmp_path):
+    folder = saved(ddpm(ddim()), tmp_path)
+    assert told_of_data(load(folder)) == (None, False, False)
+    latents = (1.0, True, False)
+    for key, kind in (
+        ("vqvae", "Any"),
+        ("movq", "Any"),
+        ("vae", "Any"),
+        ("decoder", "AutoencoderTiny"),
+        ("decoder", "AsymmetricAutoencoderKL"),
+        ("vqgan", "PaellaVQModel"),
+    ):
+        assert told_of_data(relisted(folder, **{key: ["diffusers", kind]})) == latents
+        # absent
+        assert told_of_data(relisted(folder, **{key: [None, None]})) == (None, False, False)
+    plain = {"decoder": ["diffusers", "UNet2DModel"], "_note": "vae", "requires_vae": True}
+    assert told_of_data(relisted(folder, **plain)) == (None, False, False)
+    # the network's folder alone is that of the same pipeline
+    relisted(folder, vqvae=["diffusers", "VQModel"])
+    assert told_of_data(load(folder / "unet")) == latents
+    (folder / "model_index.json").unlink()
+    assert told_of_data(load(folder / "unet")) == (None, False, False)
+
+
+def test_the_networks_of_latents(tmp_path):
+    assert {name for name, adapter in NETWORKS.items() if adapter.latent} == {
+        "DiTTransformer2DModel",
+        "PixArtTransformer2DModel",
+        "SD3Transformer2DModel",
+        "FluxTransformer2DModel",
+    }
+    pipe, scheduler = dit(ddim()), ddim()
+    pipe.transformer.save_pretrained(tmp_path)  # without a list of parts
+    scheduler.save_pretrained(tmp_path)
+    assert told_of_data(load(tmp_path)) == (1.0, True, False)
+
+
+@needs_transformers
+def test_a_text_unet_is_one_of_latents_if_its_pipeline_has_an_autoencoder(tmp_path):
+    pipe, scheduler = stable_diffusion(ddim()), ddim()
+    assert told_of_data(load(saved(pipe, tmp_path / "pipeline"))) == (1.0, True, False)
+    pipe.unet.save_pretrained(tmp_path / "alone")
+    scheduler.save_pretrained(tmp_path / "alone")
+    assert told_of_data(load(tmp_path / "alone")) == (None, False, False)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_preconditioned_folder_has_the_sigma_data_of_its_scheduler(prediction, tmp_path):
+    scheduler = diffusers.EDMEulerScheduler(prediction_type=prediction, sigma_data=0.7)
+    folder = saved(ddpm(scheduler), tmp_path)
+    assert told_of_data(load(folder)) == (0.7, False, False)
+    assert told_of_data(relisted(folder, vae=["diffusers", "AutoencoderKL"])) == (0.7, True, False)
+
+
 # conditions
 
 
@@ -603,6 +671,7 @@ def test_an_identity_wrapper_around_a_folder_changes_no_bit(
         found, same = fewstep.sample(made, sampler, seeds=(1, 2), cond=cond, info=True, **options)
         assert torch.equal(found, want) and same.time_mismatch == facts.time_mismatch
         assert made.classes == den.classes and made.device == den.device
+        assert told_of_data(complete(made)) == told_of_data(den) and den.latent == (make is dit)
         if make is ddpm:
             with pytest.raises(ConditionError):
                 complete(made).check_cond(torch.tensor([1, 2]), 2)
