@@ -21,7 +21,8 @@ from ..samplers import registry
 from ..schedules.base import Schedule
 from ..schedules.grids.construction import Grid
 from ..schedules.grids.request import GridRequest
-from .arguments import check_callable, check_given, check_progress
+from .arguments import check_callable, check_given, check_progress, check_state
+from .automatic import facts_of
 from .planning import request
 from .sampling import Cond, _watcher, run
 
@@ -67,7 +68,9 @@ def invert(
     # the state of a mean-reverting path is x - offset
     offset = denoiser.offset
     x = x0 if offset is None else x0 - offset.to(x0)
-    where = GridRequest(steps, nfe, grid, times, sigmas, final, start)
+    check_state(x, denoiser)
+    facts = facts_of(denoiser, x.shape[1:])
+    where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=facts)
     plan = inverse_plan(sampler, denoiser.schedule, options, where)
     out = run(plan, denoiser, x, cond=cond, on_step=_watcher(callback, progress, plan.nfe))
     return out if offset is None else out + offset.to(out)

@@ -7,21 +7,26 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..checks import unknown
+from ..models.base import complete
+from ..models.denoiser import Denoiser
 from ..plans.plan import Plan
 from ..samplers import registry
 from ..samplers.aliases import ALIASES, nearest
 from ..samplers.budgets import fitted_steps
 from ..samplers.floors import warn_of_floor
+from ..samplers.kinds import kind_of
 from ..schedules.base import Schedule
+from ..schedules.grids.auto import auto_reason
 from ..schedules.grids.construction import MAX_STEPS, Grid
 from ..schedules.grids.request import GridRequest, count
+from .automatic import AUTO, automatic_sampler, facts_of
 from .named_grids import grid_for
 from .option_hints import option_hint
 
 
 def plan(
     sampler: str,
-    schedule: Schedule,
+    schedule: Schedule | Denoiser,
     *,
     steps: int | None = None,
     nfe: int | None = None,
@@ -35,8 +40,10 @@ def plan(
     """Compile a sampler on a grid of ``schedule`` to a plan.
 
     Args:
-        sampler: a registered name, or another program's name for it (``fewstep.samplers.ALIASES``).
-        schedule: the noising path of the model.
+        sampler: a registered name, another program's name for it (``fewstep.samplers.ALIASES``), or
+            ``"auto"``, a choice by the number of calls and the model (docs/grids.md).
+        schedule: the noising path of the model; or the model itself, whose scale and shape of the
+            data the automatic choices then use, as ``fewstep.sample`` does.
         steps: grid intervals; ``nfe``: a budget of network calls instead (the largest plan that
             fits). Default: 20 steps.
         grid: a grid's name or a ``Grid``; ``times`` or ``sigmas`` (rho values) give the nodes
@@ -48,6 +55,9 @@ def plan(
     Raises SamplerError or GridError for unknown names and options, with the nearest match.
     """
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start)
+    if not isinstance(schedule, Schedule):
+        denoiser = complete(schedule)
+        where, schedule = replace(where, facts=facts_of(denoiser)), denoiser.schedule
     return request(sampler, schedule, options, where).plan()
 
 
@@ -58,6 +68,8 @@ class Request:
     name: str
     options: Any
     grid: Grid
+    #: what the automatic choices took, and why; one line each
+    reason: str = ""
 
     @property
     def driver(self) -> bool:
@@ -67,7 +79,8 @@ class Request:
     def plan(self) -> Plan:
         """Return the plan. Raises SamplerError for a driver."""
         warn_of_floor(self.name, self.grid)
-        return registry.build(self.name, self.grid, self.options)
+        made = registry.build(self.name, self.grid, self.options)
+        return replace(made, reason=self.reason) if self.reason else made
 
 
 def request(
@@ -82,6 +95,10 @@ def request(
     sizes it is ``max_nfe``. Raises SamplerError, GridError or ArgumentError.
     """
     where = GridRequest() if where is None else where
+    reasons = []
+    if sampler == AUTO:
+        sampler, options, reason = automatic_sampler(where, schedule, options)
+        reasons.append(reason)
     name, given, grid = resolve(sampler, dict(options), where.grid)
     where = where if grid is where.grid else replace(where, grid=grid)
     entry = registry.get(name)
@@ -97,6 +114,8 @@ def request(
             f"{name} picks its own step sizes, so steps={where.steps} does not apply; give "
             "tolerances, or max_nfe="
         )
+    if where.automatic:
+        where = replace(where, kind=kind_of(name, chosen))
     steps = where.steps
     if where.nfe is not None and entry.free:
         chosen = replace(chosen, max_nfe=min(where.nfe, chosen.max_nfe))
@@ -105,7 +124,10 @@ def request(
         steps, chosen = fitted_steps(
             name, nfe, chosen, lambda n: grid_for(where, schedule, n or None), where.given
         )
-    return Request(name, chosen, grid_for(where, schedule, steps))
+    made = grid_for(where, schedule, steps)
+    if where.automatic and not entry.free:
+        reasons.append(auto_reason(schedule, made.steps, where.kind, where.facts))
+    return Request(name, chosen, made, "\n".join(reasons))
 
 
 def resolve(

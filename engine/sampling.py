@@ -37,6 +37,7 @@ from .arguments import (
     check_progress,
     check_state,
 )
+from .automatic import facts_of
 from .driving import run_driver
 from .heavy_tails import kernel_noise, path_noise
 from .memory import check_room
@@ -60,6 +61,8 @@ class SampleInfo:
         accepted, rejected: steps of a driver; None for a plan.
         passes: number of network passes; less than ``nfe`` if calls were batched (parallel in
             time).
+        reason: what the automatic choices of sampler and grid took, and why, one line each; empty
+            if both were named.
     """
 
     nfe: int
@@ -70,6 +73,7 @@ class SampleInfo:
     accepted: int | None = None
     rejected: int | None = None
     passes: int | None = None
+    reason: str = ""
 
 
 def run(
@@ -122,7 +126,7 @@ def sample(
 ) -> tuple[Tensor, SampleInfo]: ...
 def sample(
     denoiser: Denoiser,
-    sampler: str = "dpmpp_2m",
+    sampler: str = "auto",
     *,
     steps: int | None = None,
     nfe: int | None = None,
@@ -150,7 +154,8 @@ def sample(
 
     Args:
         denoiser: the model.
-        sampler, steps, nfe, grid, times, sigmas, final, options: see ``fewstep.plan``.
+        sampler, steps, nfe, grid, times, sigmas, final, options: see ``fewstep.plan``. The default
+            chooses both sampler and grid for the model and the number of calls.
         n, seed: sample i has seed ``seed + i``; or ``seeds``, one per sample. The same seed gives
             the same noise in any batch.
         x: the state at the grid's first time, already scaled, instead of noise.
@@ -176,7 +181,8 @@ def sample(
     if n is not None:
         n = checks.integer("n", n, 1)
     device = checks.device(device)
-    where = GridRequest(steps, nfe, grid, times, sigmas, final, start)
+    known = facts_of(denoiser, _sample_shape(x, init, shape))
+    where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=known)
     asked = request(sampler, denoiser.schedule, options, where)
     if start is not None and x is None and init is None:
         raise StateError(
@@ -239,6 +245,7 @@ def execute(
             drive.accepted,
             drive.rejected,
             drive.passes,
+            asked.reason,
         )
     plan = asked.plan()
     out = run(
@@ -251,13 +258,28 @@ def execute(
         on_step=_watcher(callback, progress, plan.nfe),
     )
     return out, SampleInfo(
-        plan.nfe, plan, tuple(seeds), 0.0, _mismatch(denoiser, [e.node.t for e in plan.evaluations])
+        plan.nfe,
+        plan,
+        tuple(seeds),
+        0.0,
+        _mismatch(denoiser, [e.node.t for e in plan.evaluations]),
+        reason=asked.reason,
     )
 
 
 def _mismatch(denoiser: BaseDenoiser, times: Sequence[float | None]) -> float:
     """Return the largest distance between a time and the label that the network received for it."""
     return max((abs(denoiser.time_mismatch(t)) for t in times if t is not None), default=0.0)
+
+
+def _sample_shape(
+    x: Tensor | None, init: Tensor | None, shape: Sequence[int] | None
+) -> tuple[int, ...] | None:
+    """Return the shape of one sample that the caller gave; None leaves it to the model."""
+    given = x if x is not None else init
+    if given is not None:
+        return tuple(given.shape[1:])
+    return None if shape is None else shape_of(shape)
 
 
 def _seeds(

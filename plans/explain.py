@@ -7,7 +7,8 @@ from .instructions import MAIN, Combine, Evaluate, PlanData
 
 
 def explain_plan(plan: PlanData) -> str:
-    """One line for each instruction, after the t, lam and sigma of its node.
+    """One line for each instruction, after the t, lam and sigma of its node. The reasons of
+    automatic choices come first.
 
     ``x`` are states, ``D`` and the names of kinds are predictions, ``a`` auxiliary values, ``z``
     noises.
@@ -18,6 +19,7 @@ def explain_plan(plan: PlanData) -> str:
     )
     lines = [
         head,
+        *(plan.reason.splitlines()),
         f"{'t':>12} {'lam':>9} {'sigma':>11}  instruction",
         f"{_place(plan.start)}  x0 = start",
     ]

@@ -84,6 +84,7 @@ class PlanData:
         off_label: positions (0-based evaluation numbers) of Evaluates whose label is not their
             state's node.
         name: a label; it takes no part in ``==``.
+        reason: why an automatic choice took this sampler and grid, else empty; no part of ``==``.
     """
 
     code: tuple[Evaluate | Combine, ...]
@@ -96,6 +97,7 @@ class PlanData:
     defect: float = field(default=0.0, compare=False)
     off_label: tuple[int, ...] = ()
     name: str = field(default="", compare=False)
+    reason: str = field(default="", compare=False)
 
     @property
     def evaluations(self) -> tuple[Evaluate, ...]:

@@ -48,6 +48,7 @@ def plan_to_json(plan: PlanData) -> str:
         "defect": plan.defect,
         "off_label": list(plan.off_label),
         "code": [_instruction_out(i) for i in plan.code],
+        **({"reason": plan.reason} if plan.reason else {}),
     }
     return json.dumps(body, allow_nan=False)
 
@@ -61,13 +62,15 @@ def plan_fields(text: str) -> dict[str, Any]:
         raise PlanError(f"not JSON: {error}") from error
     old = isinstance(body, dict) and body.get("format") == FORMAT_1
     exactness = "consistency" if old else "exactness"
-    _exactly(body, (*_FIELDS, exactness), "plan")
+    optional = ("reason",) if isinstance(body, dict) and "reason" in body and not old else ()
+    _exactly(body, (*_FIELDS, exactness, *optional), "plan")
     if body["format"] not in (FORMAT, FORMAT_1):
         raise PlanError(f"plan format {body['format']!r}; allowed: {FORMAT}, {FORMAT_1}")
     if body[exactness] not in EXACTNESS:
         raise PlanError(f"exactness {body[exactness]!r}; allowed: {', '.join(EXACTNESS)}")
-    if not isinstance(body["name"], str):
-        raise PlanError(f"the plan's name is {body['name']!r}; it must be a text")
+    for key in ("name", *optional):
+        if not isinstance(body[key], str):
+            raise PlanError(f"the plan's {key} is {body[key]!r}; it must be a text")
     return {
         "code": tuple(_instruction_in(i, old) for i in _list(body["code"])),
         "start": _node_in(body["start"]),
@@ -79,6 +82,7 @@ def plan_fields(text: str) -> dict[str, Any]:
         "defect": _finite(body["defect"]),
         "off_label": tuple(_int(k) for k in _list(body["off_label"])),
         "name": body["name"],
+        "reason": body.get("reason", ""),
     }
 
 

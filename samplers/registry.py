@@ -70,6 +70,8 @@ class Sampler:
             (straight), the usual one first. A sampler for flows only steps in a time that must be
             finite.
         channels: channels of the denoiser that its plans use.
+        follows: of a driver that runs another sampler's plan: name and options of that sampler, a
+            function of the options.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Sampler:
     brownian: bool = False
     on: tuple[str, ...] = ("vp",)
     channels: tuple[str, ...] = ("main",)
+    follows: Callable[[Any], tuple[str, Any]] | None = None
 
     def order_of(self, options: Any) -> float:
         """Declared order for these options."""
@@ -120,6 +123,7 @@ def register(
     brownian: bool = False,
     on: str | tuple[str, ...] = "vp",
     channels: tuple[str, ...] = ("main",),
+    follows: Callable[[Any], tuple[str, Any]] | None = None,
 ) -> Callable[[Build], Build]:
     """Register the decorated function under ``name``. The annotation of its ``options`` parameter
     is the options class. The other arguments are attributes of ``Sampler``."""
@@ -157,6 +161,7 @@ def register(
             brownian,
             paths,
             channels,
+            follows,
         )
         return build
 

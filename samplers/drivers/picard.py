@@ -150,6 +150,7 @@ def _no_budget(nfe: int, options: Picard) -> tuple[int, Picard]:
     tau=lambda o: get(o.method).tau_of(o.inner()),
     form="driver",
     fill=_no_budget,
+    follows=lambda o: (o.method, o.inner()),
     variants=(
         {"method": "ddpm"},
         {"method": "dpmpp_2m"},

@@ -1,50 +1,135 @@
-"""Grid ``"auto"``: one choice per schedule, measured by ``benchmarks/grid_choice.py`` (whole tables
-in ``docs/grids.md``).
+"""Grid ``"auto"``: the grid ``logistic`` with numbers that depend on the number of steps, the kind
+of sampler, and the scale and shape of the data.
 
-Error of the end point against the exact probability-flow ODE, on three mixtures of image-like
-scale, 256 start states, several samplers and 5 to 20 evaluations; geometric means, as multiples of
-the error with the choice.
-
-    schedule     choice      best other grid,     best other grid,     worst grid
-                             multisteps           all samplers
-    VPLinear     power 3*    power 2*      1.21   power 2*      0.96   beta     11.0
-    VPCosine     lam*        power 2*      0.81   beta_t        0.81   beta     8.6
-    VPSigmoid    lam*        quadratic     0.80   polyexp 0.8   1.00   beta     9.8
-    SubVP        power 2*    power 3*      0.93   sgm_uniform   0.91   beta     9.0
-    DiscreteVP   lam*        power 3*      0.85   power 2*      0.91   beta     6.3
-    VE           lam*        uniform       1.10   polyexp 0.8   0.98   beta     7.8
-    EDM          lam*        polyexp 0.8   1.07   polyexp 0.8   0.97   uniform  8.4
-    Flow         quadratic   beta_t        0.93   beta_t        1.03   beta     10.9
-    Trig         quadratic   beta_t        0.92   beta_t        1.05   beta     15.4
-
-    *: with drop_last
-
-No grid is best for both: multistep samplers need other steps than Heun. ``drop_last`` matters most:
-at few evaluations a node at t_min right before sigma = 0 is wasted.
+``benchmarks/grid_choice.py`` fits the numbers and checks them on other problems; docs/grids.md has
+the tables. ``FITTED`` lists the paths that they were fitted and checked on.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from ...checks import ArgumentError, choice, instance, number
 from ..base import Schedule
 
-#: schedule class -> (grid name, its options)
-AUTO: dict[str, tuple[str, dict[str, float]]] = {
+#: one network call a step; more than one; noise added at the steps
+Kind = Literal["multistep", "singlestep", "stochastic"]
+SAMPLER_KINDS: tuple[Kind, ...] = ("multistep", "singlestep", "stochastic")
+#: assumed standard deviation of data of unknown scale: that of images in [-1, 1]
+SIGMA_DATA = 0.5
+#: classes of schedules that the rule was fitted and checked on
+FITTED = (
+    "VPLinear", "VPCosine", "VPSigmoid", "SubVP", "DiscreteVP", "VE", "EDM", "Flow", "Trig"
+)  # fmt: skip
+
+
+class Numbers(NamedTuple):
+    """``center`` and ``spread`` of the grid for a number of steps."""
+
+    steps: int
+    center: float
+    spread: float
+
+
+#: (kind, samples with spatial axes) -> numbers by steps; between them, both are interpolated
+#: linearly in log steps
+RULE: Mapping[tuple[str, bool], tuple[Numbers, ...]] = {
+    ("multistep", False): (Numbers(5, 1.2, 1.6), Numbers(10, 1.2, 1.3)),
+    ("multistep", True): (Numbers(5, 5.0, 1.6), Numbers(10, 2.5, 1.6)),
+    ("singlestep", False): (Numbers(5, 5.0, 1.5), Numbers(10, 2.5, 1.5)),
+    ("singlestep", True): (Numbers(5, 5.0, 1.5), Numbers(10, 2.5, 1.5)),
+    ("stochastic", False): (Numbers(5, 1.2, 1.6),),
+    ("stochastic", True): (Numbers(5, 2.5, 1.6),),
+}
+
+#: what ``"auto"`` was in version 0.1: schedule class -> (grid name, its options)
+FORMER: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "VPLinear": ("power", {"power": 3.0, "drop_last": True}),
-    "VPCosine": ("lam", {"drop_last": True}),
-    "VPSigmoid": ("lam", {"drop_last": True}),
     "SubVP": ("power", {"power": 2.0, "drop_last": True}),
-    "DiscreteVP": ("lam", {"drop_last": True}),
-    "VE": ("lam", {"drop_last": True}),
-    "EDM": ("lam", {"drop_last": True}),
     "Flow": ("quadratic", {}),
     "Trig": ("quadratic", {}),
 }
+#: the same for all other schedules
+FORMER_OTHERWISE: tuple[str, Mapping[str, Any]] = ("lam", {"drop_last": True})
 
-#: for schedules of other classes
-OTHERWISE: tuple[str, dict[str, float]] = ("lam", {"drop_last": True})
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the automatic choices know about a model and its data.
+
+    Attributes:
+        sigma_data: standard deviation of the data, in units of x0; None: unknown, and then 0.5 is
+            assumed.
+        spatial: True for samples with spatial axes (images, fields, sequences), whose spectra are
+            broad; False for vectors; None: unknown, treated as True.
+        guided: True for a guided model.
+        latent: True if samples are latents of an autoencoder.
+    """
+
+    sigma_data: float | None = None
+    spatial: bool | None = None
+    guided: bool = False
+    latent: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sigma_data is not None and not 0.0 < number("sigma_data", self.sigma_data) < (
+            math.inf
+        ):
+            raise ArgumentError(f"sigma_data={self.sigma_data!r}: allowed 0 < sigma_data < inf")
 
 
-def auto_choice(schedule: Schedule) -> tuple[str, dict[str, float]]:
-    """The grid name and options that ``"auto"`` stands for, by the nearest class of ``schedule`` in
-    ``AUTO``."""
-    return next((AUTO[c.__name__] for c in type(schedule).__mro__ if c.__name__ in AUTO), OTHERWISE)
+#: nothing is known
+UNKNOWN = DataFacts()
+
+
+def auto_options(steps: int, kind: Kind, facts: DataFacts) -> dict[str, float]:
+    """The options of the grid ``logistic`` that ``"auto"`` stands for."""
+    choice("kind", kind, SAMPLER_KINDS)
+    instance("facts", facts, DataFacts, "DataFacts")
+    center, spread = _interpolated(RULE[kind, facts.spatial is not False], steps)
+    scale = SIGMA_DATA if facts.sigma_data is None else facts.sigma_data
+    return {"sigma_data": float(scale), "center": center, "spread": spread}
+
+
+def _interpolated(rows: Sequence[Numbers], steps: int) -> tuple[float, float]:
+    """``center`` and ``spread`` at ``steps``; constant beyond the rows."""
+    at = bisect([row.steps for row in rows], steps)
+    if at in (0, len(rows)) or rows[at - 1].steps == steps:
+        return rows[max(at - 1, 0)][1:]
+    low, high = rows[at - 1], rows[at]
+    w = math.log(steps / low.steps) / math.log(high.steps / low.steps)
+    center = low.center ** (1.0 - w) * high.center**w
+    return center, (1.0 - w) * low.spread + w * high.spread
+
+
+def auto_reason(schedule: Schedule, steps: int, kind: Kind, facts: DataFacts) -> str:
+    """A sentence that says which grid ``"auto"`` stands for, and why."""
+    options = auto_options(steps, kind, facts)
+    data = {True: "samples with spatial axes", False: "vectors", None: "samples of unknown shape"}
+    scale = "given by the model" if facts.sigma_data is not None else "unknown, assumed"
+    texts = [
+        f"grid auto: logistic, center {options['center']:.3g}, spread {options['spread']:.3g}, "
+        f"sigma_data {options['sigma_data']:.3g} ({scale}); for {steps} steps of a {kind} sampler "
+        f"and {data[facts.spatial]}"
+    ]
+    return "; ".join([*texts, *not_fitted(schedule)])
+
+
+def not_fitted(schedule: Schedule) -> list[str]:
+    """One remark if the automatic choices were not fitted on the class of ``schedule``, else
+    none."""
+    if type(schedule).__name__ in FITTED:
+        return []
+    return [f"not fitted on {type(schedule).__name__}: compare with other grids"]
+
+
+def former_choice(schedule: Schedule) -> tuple[str, dict[str, Any]]:
+    """The grid name and options that ``"auto"`` was in version 0.1, by the nearest class of
+    ``schedule``."""
+    names = [c.__name__ for c in type(schedule).__mro__]
+    name, options = next((FORMER[n] for n in names if n in FORMER), FORMER_OTHERWISE)
+    return name, dict(options)

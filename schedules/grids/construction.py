@@ -32,9 +32,9 @@ from ..base import Schedule
 from ..node import Node
 from ..validation import check_schedule
 from . import families as families
-from .auto import auto_choice
+from .auto import UNKNOWN, DataFacts, Kind, auto_options, former_choice
 from .frame import Frame
-from .registry import GRIDS, Family, check_option_names, get, make_options, option_names
+from .registry import AUTOMATIC, GRIDS, Family, check_option_names, get, make_options, option_names
 
 #: the longest grid; a plan of more steps would take gigabytes
 MAX_STEPS = 100_000
@@ -177,13 +177,15 @@ def grid(
     shift: float | None = None,
     times: Sequence[float] | None = None,
     sigmas: Sequence[float] | None = None,
+    kind: Kind = "multistep",
+    facts: DataFacts = UNKNOWN,
     **options: Any,
 ) -> Grid:
     """The grid ``name`` of ``steps`` steps on ``schedule``.
 
     Args:
-        name: a name of ``grid_names()``; "auto" is the choice measured for the schedule; None or
-            "custom" with ``times`` or ``sigmas``.
+        name: a name of ``grid_names()``; "auto" is the measured rule of docs/grids.md, "auto_0_1"
+            what it was in version 0.1; None or "custom" with ``times`` or ``sigmas``.
         steps: number of steps; left out with ``times`` or ``sigmas``.
         final: "zero" or "sigma_min" (module docstring); given times end where they end.
         start: begin at this time instead of t_max: the named grid is laid out anew from there, with
@@ -192,6 +194,9 @@ def grid(
             to sigma = 0; default: the schedule's own. Grids in lam or rho are not shifted.
         times: decreasing times of the schedule, taken as they are.
         sigmas: the same as values of sigma/alpha, which may end in 0.
+        kind, facts: what "auto" depends on: the kind of sampler ("multistep", "singlestep",
+            "stochastic"), and the scale and shape of the data (default: unknown). Other grids do
+            not use them.
         options: of the named grid, with its default:
             rho: exponent of karras (7).
             power: of power (2) and polyexponential (1).
@@ -200,6 +205,7 @@ def grid(
                 point more and drop the last (False).
             a, b: of beta and beta_t (0.6, 0.6).
             threshold: of linear_quadratic (0.025).
+            sigma_data, center, spread: of logistic (0.5, 1.5, 1.5), and of auto.
             table: of ays ("sd15", "sdxl", "svd") and oss ("flux", "wan").
 
     Raises GridError (a ValueError) for an unknown name, an option that the grid does not have, a
@@ -217,8 +223,8 @@ def grid(
     steps = _checked(integer, "steps", steps, 1)
     if steps > MAX_STEPS:
         raise GridError(f"steps={steps}: must be at most {MAX_STEPS}")
-    if name is None or (isinstance(name, str) and name == "auto"):
-        name, chosen = auto_choice(schedule)
+    if name is None or (isinstance(name, str) and name in AUTOMATIC):
+        name, chosen = _automatic(name or "auto", schedule, steps, kind, facts)
         given = {**chosen, **given}
     family = get(name)
     check_option_names(family, given)
@@ -226,6 +232,18 @@ def grid(
     shift = _shift(family, given.pop("shift", None), schedule)
     frame = Frame(schedule, steps, top, final, shift)
     return _laid_out(family, frame, make_options(family, given), start is not None)
+
+
+def _automatic(
+    name: str, schedule: Schedule, steps: int, kind: Kind, facts: DataFacts
+) -> tuple[str, dict[str, Any]]:
+    """The grid and its options that ``auto`` or ``auto_0_1`` stands for."""
+    if name != "auto":
+        return former_choice(schedule)
+    try:
+        return "logistic", auto_options(steps, kind, facts)
+    except ValueError as error:
+        raise GridError(str(error)) from None
 
 
 def _laid_out(family: Family, frame: Frame, options: Any, begun: bool) -> Grid:
@@ -332,4 +350,4 @@ def numbers(word: str, values: Any) -> list[float]:
 
 def grid_names() -> tuple[str, ...]:
     """All grid names, aliases left out."""
-    return (*sorted(GRIDS), "auto")
+    return (*sorted(GRIDS), *AUTOMATIC)

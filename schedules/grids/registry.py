@@ -33,7 +33,7 @@ class Family:
         name: public name.
         layout: returns the ``steps + 1`` times of a ``Frame``.
         options: frozen dataclass of its options.
-        in_t: spaced in t, so that the shift of a flow applies to it.
+        in_t: the shift of a flow applies to it (spaced in t, or meant for a flow's own levels).
     """
 
     name: str
@@ -43,11 +43,13 @@ class Family:
 
     @property
     def option_names(self) -> tuple[str, ...]:
-        """Names of its options; ``shift`` is one of them for families spaced in t."""
+        """Names of its options; ``shift`` is one of them where it applies."""
         own = tuple(f.name for f in dataclasses.fields(self.options))
         return (*own, "shift") if self.in_t else own
 
 
+#: names that stand for a grid chosen by the schedule, see ``auto``
+AUTOMATIC = ("auto", "auto_0_1")
 #: name -> family
 GRIDS: dict[str, Family] = {}
 #: another name -> name
@@ -59,7 +61,7 @@ def register(
 ) -> Callable[[Layout], Layout]:
     """Register the decorated layout function under ``name`` and ``aliases``.
 
-    ``in_t``: the family is spaced in t, so that the shift of a flow applies. Raises GridError where
+    ``in_t``: the shift of a flow applies. Raises GridError where
     a name is registered twice.
     """
 
@@ -84,7 +86,7 @@ def get(name: Any) -> Family:
     """The family called ``name``, or of which it is an alias. Raises GridError with the nearest
     match."""
     if not isinstance(name, str) or ALIASES.get(name, name) not in GRIDS:
-        raise GridError(unknown("grid", name, [*GRIDS, *ALIASES, "auto"]))
+        raise GridError(unknown("grid", name, [*GRIDS, *ALIASES, *AUTOMATIC]))
     return GRIDS[ALIASES.get(name, name)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...checks import ArgumentError, integer
 from ..base import Schedule
+from .auto import UNKNOWN, DataFacts, Kind
 from .construction import MAX_STEPS, Grid, numbers
 from .construction import grid as make_grid
 
@@ -33,6 +34,7 @@ class GridRequest:
         final: ``zero`` or ``sigma_min``, of a named grid.
         start: first time, instead of t_max, of a named grid.
         options: options of a named grid, as (name, value) pairs.
+        kind, facts: what grid ``auto`` depends on (see ``auto``).
 
     Raises ArgumentError for numbers out of range and for arguments that exclude each other, and
     GridError for nodes that are no numbers.
@@ -46,6 +48,8 @@ class GridRequest:
     final: str = "zero"
     start: float | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    kind: Kind = "multistep"
+    facts: DataFacts = UNKNOWN
 
     def __post_init__(self) -> None:
         if self.grid is not None and not isinstance(self.grid, (str, Grid)):
@@ -89,6 +93,21 @@ class GridRequest:
         """Whether the nodes themselves are given: a Grid, times or sigmas."""
         return isinstance(self.grid, Grid) or self.times is not None or self.sigmas is not None
 
+    @property
+    def automatic(self) -> bool:
+        """Whether the grid is left to the rule of ``auto``."""
+        return not self.given and self.grid in (None, "auto")
+
+    @property
+    def length(self) -> int:
+        """Steps or budget of calls or given nodes less one, whichever is given; else 20."""
+        if isinstance(self.grid, Grid):
+            return self.grid.steps
+        nodes = self.times if self.times is not None else self.sigmas
+        if nodes is not None:
+            return max(len(nodes) - 1, 1)
+        return self.steps or self.nfe or DEFAULT_STEPS
+
     def build(self, schedule: Schedule, steps: int | None = None) -> Grid:
         """The grid on ``schedule``. ``steps``: a number that was fitted to ``nfe``.
 
@@ -99,6 +118,7 @@ class GridRequest:
         made = self.grid
         if not isinstance(made, Grid):
             where: dict[str, Any] = {"final": self.final, "start": self.start}
+            where |= {"kind": self.kind, "facts": self.facts}
             name, length = made, DEFAULT_STEPS if steps is None else steps
             if not self.given:
                 return make_grid(name, schedule, length, **where, **dict(self.options))

@@ -96,7 +96,7 @@ def fingerprint(case: tuple[Any, ...]) -> list[Any]:
     if len(case) == 3:
         name, options, path = case
         try:
-            return of_plan(fewstep.plan(name, PATHS[path], steps=5, **options))
+            return of_plan(fewstep.plan(name, PATHS[path], steps=5, grid="auto_0_1", **options))
         except ValueError as error:
             return [[type(error).__name__], []]
     if len(case) == 4:
@@ -113,7 +113,8 @@ def fingerprint(case: tuple[Any, ...]) -> list[Any]:
             return [[type(error).__name__], []]
     name, options = case
     model = GaussianMixture([[1.0, -0.5], [-0.8, 0.6]], [0.3, 0.4], [0.6, 0.4], VPLinear(), "v")
-    given = {} if get(name).free else {"steps": 5}
+    given: dict[str, Any] = {} if get(name).free else {"steps": 5}
+    given["grid"] = "auto_0_1"
     if name in ("adaptive_sde", "dpm_adaptive", "ode45", "ode853"):
         given |= {"rtol": 0.05, "atol": 0.05}
     out, info = fewstep.sample(

@@ -1,7 +1,10 @@
-"""What ``grid="auto"`` stands for on every path, and the same of the defaults that a call without
-them gets."""
+"""What ``grid="auto"`` stands for: the grid ``logistic`` by steps, kind and facts; what it was in
+version 0.1; and the defaults of a plan."""
 
 from __future__ import annotations
+
+import math
+from itertools import pairwise, product
 
 import pytest
 
@@ -11,6 +14,7 @@ from fewstep.schedules import (
     VE,
     DiscreteVP,
     Flow,
+    GridError,
     MeanReverting,
     Schedule,
     SubVP,
@@ -20,10 +24,19 @@ from fewstep.schedules import (
     VPSigmoid,
     grid,
 )
+from fewstep.schedules.grids.auto import (
+    FITTED,
+    RULE,
+    SAMPLER_KINDS,
+    DataFacts,
+    Kind,
+    auto_options,
+    auto_reason,
+)
 
 TABLE = DiscreteVP.from_betas([1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)])
-#: as documented in docs/grids.md
-CHOICES = [
+#: what "auto" was in version 0.1
+FORMER = [
     (VPLinear(), "power", {"power": 3.0, "drop_last": True}),
     (VPCosine(), "lam", {"drop_last": True}),
     (VPSigmoid(), "lam", {"drop_last": True}),
@@ -38,19 +51,87 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(
-    ("schedule", "name", "options"), CHOICES, ids=[type(s).__name__ for s, _, _ in CHOICES]
+    ("schedule", "name", "options"), FORMER, ids=[type(s).__name__ for s, _, _ in FORMER]
 )
 @pytest.mark.parametrize("final", ["zero", "sigma_min"])
-def test_auto_is_this_grid(
+def test_auto_of_version_0_1(
     schedule: Schedule, name: str, options: dict[str, object], final: str
 ) -> None:
     for steps in (1, 2, 7):
-        found, want = (
-            grid("auto", schedule, steps, final=final),
-            grid(name, schedule, steps, final=final, **options),
+        found = grid("auto_0_1", schedule, steps, final=final)
+        want = grid(name, schedule, steps, final=final, **options)  # type: ignore[arg-type]
+        assert found == want
+        plan = fewstep.plan("ddim", schedule, steps=steps, final=final, grid="auto_0_1")
+        assert plan.nodes == want.nodes
+
+
+@pytest.mark.parametrize(
+    ("kind", "spatial", "scale"),
+    list(product(SAMPLER_KINDS, (None, False, True), (None, 0.25, 1.9))),
+)
+def test_auto_is_the_logistic_grid(kind: Kind, spatial: bool | None, scale: float | None) -> None:
+    facts = DataFacts(scale, spatial)
+    for schedule, steps in product((EDM(), Flow(3.0), TABLE), (1, 2, 5, 9, 20, 400)):
+        options = auto_options(steps, kind, facts)
+        assert options["sigma_data"] == (0.5 if scale is None else scale)
+        found = grid("auto", schedule, steps, kind=kind, facts=facts)
+        assert found == grid("logistic", schedule, steps, **options)
+        own = grid("auto", schedule, steps, kind=kind, facts=facts, center=3.0)
+        assert own == grid("logistic", schedule, steps, **{**options, "center": 3.0})
+
+
+def test_the_numbers_between_the_rows() -> None:
+    """At a row its own; between two rows monotone in log steps; constant beyond the ends."""
+    for (kind, spatial), rows in RULE.items():
+        facts = DataFacts(1.0, spatial)
+        for row in rows:
+            found = auto_options(row.steps, kind, facts)
+            assert (found["center"], found["spread"]) == (row.center, row.spread)
+        for low, high in pairwise(rows):
+            assert low.steps < high.steps
+            middle = math.sqrt(low.steps * high.steps)
+            if middle == int(middle):
+                found = auto_options(int(middle), kind, facts)
+                assert found["center"] == pytest.approx(math.sqrt(low.center * high.center))
+                assert found["spread"] == pytest.approx((low.spread + high.spread) / 2.0)
+        ends = (auto_options(n, kind, facts) for n in (1, rows[0].steps))
+        assert next(ends) == next(ends)
+        assert auto_options(rows[-1].steps * 7, kind, facts) == auto_options(
+            rows[-1].steps, kind, facts
         )
-        assert found.times == want.times
-        assert fewstep.plan("ddim", schedule, steps=steps, final=final).nodes == want.nodes
+
+
+def test_an_unknown_shape_has_the_numbers_of_spatial_samples() -> None:
+    assert auto_options(7, "multistep", DataFacts()) == auto_options(
+        7, "multistep", DataFacts(None, True)
+    )
+    assert auto_options(7, "multistep", DataFacts()) != auto_options(
+        7, "multistep", DataFacts(None, False)
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+def test_a_scale_out_of_range(value: float) -> None:
+    with pytest.raises(ValueError, match="sigma_data"):
+        DataFacts(value)
+
+
+def test_a_kind_that_does_not_exist() -> None:
+    with pytest.raises(GridError, match="unknown kind 'multi'; did you mean 'multistep'"):
+        grid("auto", EDM(), 5, kind="multi")  # type: ignore[arg-type]
+
+
+def test_the_reason_names_the_grid_and_the_facts() -> None:
+    text = auto_reason(EDM(), 8, "multistep", DataFacts(0.25, False))
+    assert "grid auto: logistic" in text and "sigma_data 0.25 (given by the model)" in text
+    assert "8 steps of a multistep sampler and vectors" in text and "not fitted" not in text
+    text = auto_reason(MeanReverting(0.5, VPLinear()), 8, "singlestep", DataFacts())
+    assert "sigma_data 0.5 (unknown, assumed)" in text and "samples of unknown shape" in text
+    assert "not fitted on MeanReverting" in text
+
+
+def test_the_fitted_paths_are_schedules() -> None:
+    assert set(FITTED) <= set(fewstep.schedules.SCHEDULES)
 
 
 def test_defaults_of_a_plan() -> None:
@@ -79,8 +160,6 @@ def test_defaults_of_a_plan() -> None:
 def test_a_mean_reverting_path_moves_its_base_in_lam(sigma_inf: float) -> None:
     """``lam = lam_base - log sigma_inf``: the cut of infinite ends too, so that its grids in lam
     are those of the base."""
-    import math
-
     zero = TABLE.rescale_zero_snr()
     for base in (VPLinear(), VPCosine(), TABLE, zero):
         path = MeanReverting(sigma_inf, base)
