@@ -7,12 +7,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ...checks import FewstepError, choice
+from ...checks import FewstepError
+from ...engine.automatic import AUTO, automatic_sampler
 from ...engine.planning import resolve
 from ...samplers import registry
+from ...samplers.kinds import kind_of
 from ...samplers.option_names import meanings
-from ...schedules.diffusers.grids import grid_of
-from ...schedules.grids.registry import ALIASES, GRIDS
+from ...schedules.diffusers.grids import facts_of, grid_of
+from ...schedules.grids.request import GridRequest
 from .config import OWN, ConfigError, Settings, defaults, known, own_values
 from .counterparts import counterpart
 
@@ -36,6 +38,8 @@ def split_options(
     own_values({**config, **given})
     sampler = given.get("sampler", config.get("sampler"))
     fields = option_names(sampler) if sampler is not None else set()
+    if sampler == AUTO:  # which refuses them
+        fields = {key for key in given if key not in known() and not key.startswith("_")}
     options = {k: v for k, v in given.items() if k in fields and k not in OWN}
     keys = {k: v for k, v in given.items() if k not in options}
     for key in keys:
@@ -49,34 +53,54 @@ def split_options(
 
 def option_names(sampler: str) -> set[str]:
     """Names of a sampler's options."""
+    if sampler == AUTO:
+        return {"afs"}
     name, _, _ = resolve(sampler, {}, "auto")
     options = registry.get(name).options
     return {f.name for f in dataclasses.fields(options)} | {"afs", *meanings(options)}
 
 
 def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[str, Any, Settings]:
-    """Registered name, checked options and settings (an alias may name a grid) for a run of
-    ``steps`` steps. SamplerError, ConfigError."""
-    if config.get("sampler") is None:
-        if config.get("sampler_options"):
-            raise ConfigError(
-                f"sampler_options={dict(config['sampler_options'])!r}: name the sampler that "
-                "they belong to (sampler=)"
-            )
-        name, options = counterpart(config, steps)
-        try:
-            return name, registry.make_options(registry.get(name), options), settings
-        except registry.SamplerError as error:
-            asked = {k: config[k] for k in ORDERS if config.get(k) is not None}
-            raise ConfigError(
-                f"{config['origin']} with "
-                f"{', '.join(f'{k}={v!r}' for k, v in asked.items())}: {error}"
-            ) from None
+    """Registered name, checked options and settings for a run of ``steps`` steps: an alias may name
+    a grid, and grid "auto" depends on the kind of sampler. SamplerError, ConfigError."""
+    named = config.get("sampler") is not None
+    name, options, settings = (_named if named else _counterpart)(config, settings, steps)
+    if settings.grid == "auto":
+        settings = dataclasses.replace(settings, kind=kind_of(name, options))
+    return name, options, settings
+
+
+def _counterpart(
+    config: Mapping[str, Any], settings: Settings, steps: int
+) -> tuple[str, Any, Settings]:
+    """``choose`` for a config without a sampler."""
+    if config.get("sampler_options"):
+        raise ConfigError(
+            f"sampler_options={dict(config['sampler_options'])!r}: name the sampler that "
+            "they belong to (sampler=)"
+        )
+    name, options = counterpart(config, steps)
+    try:
+        return name, registry.make_options(registry.get(name), options), settings
+    except registry.SamplerError as error:
+        asked = {k: config[k] for k in ORDERS if config.get(k) is not None}
+        raise ConfigError(
+            f"{config['origin']} with {', '.join(f'{k}={v!r}' for k, v in asked.items())}: {error}"
+        ) from None
+
+
+def _named(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[str, Any, Settings]:
+    """``choose`` for a config with a sampler."""
     given = {
         k: tuple(v) if isinstance(v, list) else v
         for k, v in (config.get("sampler_options") or {}).items()
     }
-    name, options, grid = resolve(config["sampler"], given, "auto")
+    sampler = config["sampler"]
+    if sampler == AUTO:
+        where = GridRequest(steps=steps, facts=facts_of(settings))
+        sampler, options, reason = automatic_sampler(where, settings.schedule, given)
+        given, settings = dict(options), dataclasses.replace(settings, reason=reason)
+    name, options, grid = resolve(sampler, given, "auto")
     entry = registry.get(name)
     if entry.form == "driver":
         raise ConfigError(
@@ -99,8 +123,8 @@ def choose(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[s
 
 
 def trial(config: Mapping[str, Any], settings: Settings) -> None:
-    """Validate a config by building what it asks for: a short plan for the sampler's options, and
-    the named grid.
+    """Validate the sampler of a config by building a short plan with its options (``read`` checks
+    the grid's).
 
     Raises ConfigError or SamplerError. A run that is impossible only for its number of steps is
     not rejected here.
@@ -113,8 +137,6 @@ def trial(config: Mapping[str, Any], settings: Settings) -> None:
         raise ConfigError(
             f"sampler={config.get('sampler')!r} with sampler_options={options!r}: {error}"
         ) from None
-    if config.get("grid") is not None:
-        choice("grid", config["grid"], (*GRIDS, *ALIASES, "auto"))
     if not options:
         return
     try:

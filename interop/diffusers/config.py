@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ...checks import ConfigError, unknown
+from ...checks import ConfigError, shown, unknown
 from ...schedules.diffusers import config as scheduler_config
 from ...schedules.diffusers.classes import STYLES, class_defaults
 from ...schedules.diffusers.config import Settings
 from ...schedules.diffusers.values import checked
+from ...schedules.grids.registry import option_names
 
 __all__ = [
     "OWN",
@@ -40,6 +41,7 @@ OWN = (
     "round_timesteps",
     "noise_seed",
     "origin",
+    "grid_options",
 )
 #: values that change a solver's results and have no counterpart here: key -> (the values that are
 #: fine, what to do instead)
@@ -87,10 +89,7 @@ def complete(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
     kept = {k: v for k, v in config.items() if not k.startswith("_")}
     for key, value in kept.items():
         if key not in known() and key not in OWN:
-            raise ConfigError(
-                unknown("config key", key, sorted(known() | set(OWN)))
-                + "; it may change results, so it is not ignored"
-            )
+            raise ConfigError(_unknown_key(key, value))
         if (
             key not in understood()
             and key not in OWN
@@ -107,8 +106,18 @@ def complete(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
             **kept,
             "origin": origin,
             "sampler_options": dict(kept.get("sampler_options") or {}),
+            "grid_options": dict(kept.get("grid_options") or {}),
         }
     )
+
+
+def _unknown_key(key: str, value: Any) -> str:
+    """Why ``key``, which no class has, is refused; what to give if grids have an option of that
+    name."""
+    text = unknown("config key", key, sorted(known() | set(OWN)))
+    text += "; it may change results, so it is not ignored"
+    grids = f"; for the option of a named grid give grid_options={{{key!r}: {shown(value)}}}"
+    return text + grids if key in option_names() else text
 
 
 def own_values(config: Mapping[str, Any]) -> None:
@@ -117,13 +126,12 @@ def own_values(config: Mapping[str, Any]) -> None:
     for key in ("sampler", "grid"):
         if config.get(key) is not None and not isinstance(config[key], str):
             raise ConfigError(f"{key}={config[key]!r} must be a name")
-    options = config.get("sampler_options")
-    if options is not None and not (
-        isinstance(options, Mapping) and all(isinstance(name, str) for name in options)
-    ):
-        raise ConfigError(
-            f"sampler_options={options!r} must be a mapping from option names to values"
-        )
+    for key in ("sampler_options", "grid_options"):
+        options = config.get(key)
+        if options is not None and not (
+            isinstance(options, Mapping) and all(isinstance(name, str) for name in options)
+        ):
+            raise ConfigError(f"{key}={options!r} must be a mapping from option names to values")
 
 
 def same(a: Any, b: Any) -> bool:

@@ -17,19 +17,20 @@ from diffusers import SchedulerMixin
 
 from ...checks import unknown
 from ...schedules.diffusers.classes import LATER, NOT_SERVED, SAME
+from ...schedules.diffusers.named_grids import OURS, renewed
 from .config import OWN, STYLES, ConfigError, complete, defaults, known, read, same
 from .edits import by_hand
 
-OURS = "FewstepScheduler"
 #: the key under which diffusers lists the keys that nobody gave
 UNSET = "_use_default_values"
 #: a config that holds all of these is one of ours; another class keeps only those that were given
-MARKS = frozenset(OWN) - {"origin", "solver_order"}
+MARKS = frozenset(OWN) - {"origin", "solver_order", "grid_options"}
 #: what the keys of this class hold where nobody gave them
 EMPTY: dict[str, Any] = {
     "sampler": None,
     "sampler_options": {},
     "grid": None,
+    "grid_options": {},
     "round_timesteps": False,
     "noise_seed": None,
 }
@@ -40,8 +41,8 @@ REMEDY = (
 
 
 def source(config: Any) -> dict[str, Any]:
-    """Return a config, or the config of a scheduler object with its class name added, as a dict.
-    Raises ConfigError for anything else."""
+    """Return a config, or the config of a scheduler object with its class name added, as a dict; a
+    config of version 0.1 with the grid that it had. Raises ConfigError for anything else."""
     if isinstance(config, SchedulerMixin):
         made = config.config  # type: ignore[attr-defined]
         config = {**made, **by_hand(made), "_class_name": type(config).__name__}
@@ -52,7 +53,7 @@ def source(config: Any) -> dict[str, Any]:
         )
     if wrong := [key for key in config if not isinstance(key, str)]:
         raise ConfigError(f"config: its keys must be strings, but {wrong[0]!r} is none")
-    return {**config, **by_hand(config)}
+    return renewed({**config, **by_hand(config)})
 
 
 def known_class(name: Any) -> str:

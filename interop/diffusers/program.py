@@ -23,7 +23,8 @@ from ...samplers import fitted_steps, registry
 from ...samplers.option_names import meanings
 from ...samplers.singlestep.renoising import below, boundary
 from ...schedules import Grid, Node
-from ...schedules.diffusers.grids import grid_of
+from ...schedules.diffusers.grids import facts_of, grid_of
+from ...schedules.grids.auto import auto_reason
 from ...schedules.kinds import ConversionError
 from .config import Settings
 from .network import Network
@@ -221,8 +222,21 @@ def _compiled(
     grid: Grid, sampler: str, options: Any, network: Network, settings: Settings
 ) -> Compiled:
     plan = registry.build(sampler, grid, options)
+    if reason := reason_of(settings, grid):
+        plan = dataclasses.replace(plan, reason=reason)
     labels = tuple(settings.label(float(e.node.t or 0.0)) for e in plan.evaluations)
     return _program(grid, plan, network, labels, sampler, options, settings.origin)
+
+
+def reason_of(settings: Settings, grid: Grid) -> str:
+    """What the automatic choices took, and why, one line each; empty if there was none."""
+    texts = [settings.reason] if settings.reason else []
+    if settings.grid == "auto" and grid.name == "logistic":
+        facts = facts_of(settings)
+        given = {k: v for k, v in settings.grid_options if k != "sigma_data"}
+        words = "".join(f"; by grid_options, {key} {value:g}" for key, value in given.items())
+        texts.append(auto_reason(settings.schedule, grid.steps, settings.kind, facts) + words)
+    return "\n".join(texts)
 
 
 def _program(

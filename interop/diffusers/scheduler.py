@@ -25,12 +25,13 @@ from torch import Tensor
 from ...checks import ArgumentError, integer
 from ...checks import device as usable
 from ...schedules import DiscreteVP, Flow
+from ...schedules.diffusers.named_grids import OURS
 from ...schedules.noise_path import NoisePath
 from .choice import check_direct_order, check_order, choose, split_options, trial
 from .compiled import Traced
 from .config import OWN, STYLES, ConfigError, Settings, complete, defaults, read
 from .edits import Listed, by_hand
-from .origin import OURS, UNSET, given, origin_of, source
+from .origin import UNSET, given, origin_of, source
 from .pipelines import refuse_caller
 from .program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch, report
 from .signal import add_noise, levels, velocity
@@ -50,17 +51,19 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
 
     Args:
         sampler: a registered name or another program's name for it (``fewstep.samplers.ALIASES``);
-            None: what ``origin`` does.
+            "auto": a robust choice (docs/diffusers.md); None: what ``origin`` does.
         solver_order: the ``order`` of samplers that have one (``.order`` is diffusers' word for
             network calls a step).
         sampler_options: the sampler's other options; ``from_config`` takes them as keywords of
             their own.
-        grid: a named grid of fewstep in place of the config's spacing.
+        grid: a named grid of fewstep in place of the config's spacing; "auto" is the rule of
+            docs/grids.md.
         round_timesteps: feed the network the nearest entry of its table, for networks that look
             time up; the others get the exact time.
         noise_seed: seeds the noises where a pipeline hands ``step`` no generator (SD3, Flux, DiT);
             None: torch's own state.
         origin: the diffusers class whose conventions hold.
+        grid_options: the options of the named grid.
         config: the keys of that class.
 
     Raises ConfigError for keys and values that would change results and are not understood,
@@ -78,17 +81,13 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
         round_timesteps: bool = False,
         noise_seed: int | None = None,
         origin: str | None = None,
+        grid_options: Mapping[str, Any] | None = None,
         **config: Any,
     ) -> None:
-        own = dict(
-            zip(
-                OWN,
-                (sampler, solver_order, sampler_options, grid, round_timesteps, noise_seed, origin),
-                strict=True,
-            )
-        )
+        first = (sampler, solver_order, sampler_options, grid, round_timesteps, noise_seed)
+        own = dict(zip(OWN, (*first, origin, grid_options), strict=True))
         told = {k: v for k, v in own.items() if v is not None and v is not False and v != {}}
-        whole = {**own, "sampler_options": {}, **config, **told}
+        whole = {**own, "sampler_options": {}, "grid_options": {}, **config, **told}
         if solver_order is None:
             del whole["solver_order"]  # the class's own
         origin = origin_of(whole)
@@ -131,6 +130,8 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
         kept, origin = given(
             {**found, **{k: v for k, v in kwargs.items() if k == "sampler"}}, kwargs.get("origin")
         )
+        if "grid" in kwargs and kwargs["grid"] != kept.get("grid"):
+            kept.pop("grid_options", None)
         keys, options = split_options(kept, kwargs)
         if "sampler" in kwargs and kwargs["sampler"] != found.get("sampler"):
             kept.pop("sampler_options", None)

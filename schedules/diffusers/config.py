@@ -18,8 +18,11 @@ from ..base import Schedule
 from ..config import from_config
 from ..discrete import DiscreteVP
 from ..flow import Flow, Trig
+from ..grids.auto import Kind
+from ..grids.construction import Params
 from ..noise_path import NoisePath
 from .classes import SAME, STYLES, class_defaults, filled
+from .named_grids import named_grid, renewed
 from .values import checked
 
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_prediction": "velocity"}
@@ -52,7 +55,9 @@ class Settings:
         skipping: length of the distilled table.
         clip: bound of x0, or (ratio, bound) of dynamic thresholding; None for neither.
         learned: the network predicts a variance too, in the second half of its channels.
-        grid: a named grid of fewstep instead of the rules above.
+        grid, grid_options: a named grid of fewstep instead of the rules above, and its options.
+        kind: kind of the sampler, on which grid "auto" depends.
+        reason: why an automatic choice took its sampler, else empty.
         round_times: the network is a look-up table: feed it the nearest entry.
         laid_shift: the shift that a flow's lowest level was laid out with, where ``shift`` was
             changed since.
@@ -81,6 +86,9 @@ class Settings:
     grid: str | None
     round_times: bool
     laid_shift: float | None = None
+    grid_options: Params = ()
+    kind: Kind = "multistep"
+    reason: str = ""
 
     @property
     def scale(self) -> float:
@@ -111,11 +119,13 @@ class Settings:
 
 def read(config: Mapping[str, Any]) -> Settings:
     """Read a scheduler config. Raises ConfigError that names key, value and remedy."""
+    config = renewed(config)
     origin = _origin(config)
     config = checked(filled(config))
     style, special = _style(config, origin), _special(config)
     schedule = _schedule(config, style)
     low, high = _levels(config, style, special)
+    grid, grid_options = named_grid(config, schedule)
     return Settings(
         origin=origin,
         style="edm" if isinstance(schedule, NoisePath) and style != "sigmas" else style,
@@ -142,8 +152,9 @@ def read(config: Mapping[str, Any]) -> Settings:
         skipping=_given(config, "original_inference_steps", 0),
         clip=_clip(config),
         learned=str(config.get("variance_type") or "").startswith("learned"),
-        grid=config.get("grid"),
+        grid=grid,
         round_times=bool(config.get("round_timesteps")),
+        grid_options=grid_options,
     )
 
 

@@ -8,6 +8,9 @@
     flow            uniform in sigma, then shifted by ``shift`` or e^mu (arXiv 2403.03206, eq. 23)
     distilled       entries of the table that a consistency model was trained on (arXiv 2310.04378)
 
+A named grid (``grid``) replaces these rules. On paths without a table it runs from sigma_max to
+sigma_min; on flows the shift applies to grids spaced in t.
+
 Special levels (Karras and so on) run between the ends of the table, for ``sigmas`` between the ends
 of the plain spacing. Where a grid that ends at sigma_min would reach it twice, its levels are laid
 out with one point more, and the last one is the end.
@@ -19,17 +22,23 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ...checks import GridError
 from ..discrete import DiscreteVP
+from ..flow import Flow
+from ..grids.auto import DataFacts
 from ..grids.construction import Grid
-from ..grids.construction import grid as named_grid
+from ..grids.construction import grid as make_grid
 from ..grids.families.beta_quantiles import quantile
+from ..grids.registry import get
 from ..node import Node
 from ..noise_path import NoisePath
+from ..ve import EDM
 from .config import LARGEST, Settings
+from .named_grids import family_name
 
 Levels = list[float]
 
@@ -44,7 +53,7 @@ def grid_of(
     """The grid of ``steps`` steps, or the one through the network's ``times`` or through
     ``sigmas``. GridError where there is none."""
     if settings.grid is not None and times is None and sigmas is None:
-        return named_grid(settings.grid, settings.schedule, steps, final=settings.end)
+        return _named(settings, settings.grid, steps, mu)
     if times is not None:
         nodes = [_node_at(settings, float(t) / settings.scale) for t in times]
     elif sigmas is not None:
@@ -68,6 +77,44 @@ def grid_of(
                 "timestep_spacing, or a falling list"
             )
     return Grid.from_nodes(nodes, settings.schedule)
+
+
+def facts_of(settings: Settings) -> DataFacts:
+    """What a scheduler knows about its model, for grid "auto": ``sigma_data`` of ``grid_options``,
+    else of an EDM config, else unknown. Pipelines hand it guided predictions of images or
+    latents."""
+    schedule = settings.schedule
+    scale = schedule.sigma_data if isinstance(schedule, NoisePath) else None
+    return DataFacts(_options(settings).get("sigma_data", scale), spatial=True, guided=True)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """``grid_options`` as keywords."""
+    return dict(settings.grid_options)
+
+
+def _named(settings: Settings, name: str, steps: int, mu: float | None) -> Grid:
+    """The named grid of ``steps`` steps. GridError where the path has none."""
+    schedule, options = settings.schedule, _options(settings)
+    in_t = get(family_name(name, schedule)).in_t
+    if isinstance(schedule, Flow) and in_t and "shift" not in options:
+        options["shift"] = shift_at(settings, mu)
+    bounded = EDM(*settings.levels) if isinstance(schedule, NoisePath) else schedule
+    found = make_grid(
+        name,
+        bounded,
+        steps,
+        final=settings.end,
+        kind=settings.kind,
+        facts=facts_of(settings),
+        **options,
+    )
+    if bounded is schedule:
+        return found
+    nodes = [_node_of(settings, node.rho) for node in found.nodes[:-1]]
+    nodes.append(_end(settings, nodes, found.nodes[-1].rho))
+    made = Grid.from_nodes(nodes, schedule)
+    return dataclasses.replace(made, name=found.name, params=found.params, final=found.final)
 
 
 def _laid_out(settings: Settings, steps: int, mu: float | None) -> list[Node]:
@@ -204,15 +251,23 @@ def _special(
     return [float(v) for v in values]
 
 
-def shifted(settings: Settings, sigma: float, mu: float | None) -> float:
-    """A flow's sigma after its static or resolution-dependent shift."""
+def shift_at(settings: Settings, mu: float | None) -> float:
+    """A flow's shift: the config's, or with dynamic shifting that of ``mu``. GridError without
+    it."""
     if not settings.dynamic:
-        return settings.shift * sigma / (1.0 + (settings.shift - 1.0) * sigma)
+        return settings.shift
     if mu is None:
         raise GridError(
             "use_dynamic_shifting: give mu= (pipelines compute it from the number of latent tokens)"
         )
-    scale = math.exp(mu) if settings.dynamic == "exponential" else mu
+    return math.exp(mu) if settings.dynamic == "exponential" else mu
+
+
+def shifted(settings: Settings, sigma: float, mu: float | None) -> float:
+    """A flow's sigma after its static or resolution-dependent shift."""
+    if not settings.dynamic:
+        return settings.shift * sigma / (1.0 + (settings.shift - 1.0) * sigma)
+    scale = shift_at(settings, mu)
     return 0.0 if sigma == 0.0 else scale / (scale + (1.0 / sigma - 1.0))
 
 
