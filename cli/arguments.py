@@ -19,10 +19,10 @@ def add_drawing(p: argparse.ArgumentParser, seeds: str = "0-63", labels: str = "
     p.add_argument("--model", help="a bundled name, `mixture` (exact), or a folder (default mnist)")
     p.add_argument("--seeds", help=f"one a sample: 0-63, or 1,4,10-12 (default {seeds})")
     add_batch(p, "samples drawn together; part of what decides the bytes (default 64)")
-    p.add_argument("--sampler", help="see `fewstep samplers` (default dpmpp_2m)")
+    p.add_argument("--sampler", help="see `fewstep samplers` (default auto)")
     p.add_argument("--steps", type=int, help="grid steps (default 20)")
     p.add_argument("--nfe", type=int, help="a budget of network calls instead of --steps")
-    p.add_argument("--grid", help="time grid (default auto: the model's own)")
+    p.add_argument("--grid", help="time grid (default auto; see `fewstep plan --help`)")
     p.add_argument("--final", choices=FINALS, help="where the grid ends (default zero)")
     p.add_argument(
         "-o",

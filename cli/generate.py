@@ -63,5 +63,7 @@ def execute(args: argparse.Namespace) -> int:
         f"{made.manifest['count']} samples of {model} by {made.manifest['sampler']}, "
         f"{calls} network calls each: {args.out}"
     )
+    if "reason" in made.manifest:
+        print(made.manifest["reason"])
     print(f"picture: {made.picture}\nmanifest: {args.out / 'manifest.json'}")
     return 0

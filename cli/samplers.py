@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name",
         nargs="?",
         metavar="NAME",
-        help="describe this one: options with defaults, order, names elsewhere",
+        help="describe this one: options with defaults, order, names elsewhere; auto: what the "
+        "automatic choice takes",
     )
     what.add_argument(
         "--find",
@@ -40,6 +41,8 @@ def execute(args: argparse.Namespace) -> int:
     match, for an unknown name."""
     if args.find is not None:
         return _print_aliases(args.find, args.json)
+    if args.name == "auto":
+        return _print_automatic(args.json)
     if args.name is not None:
         return _print_one(args.name, args.json)
     from ..samplers import names
@@ -57,6 +60,38 @@ def execute(args: argparse.Namespace) -> int:
         for row in rows
     ]
     print(table(heads, cells))
+    print("auto, the default, takes one of these by itself: `fewstep samplers auto`")
+    return 0
+
+
+def _print_automatic(as_json: bool) -> int:
+    """What ``sampler="auto"`` stands for."""
+    from ..engine.automatic import BY_CALLS, ROBUST
+
+    if as_json:
+        rows = [
+            {"calls": None if most == float("inf") else most, "sampler": name, "options": options}
+            for most, name, options in BY_CALLS
+        ]
+        rest = {"sampler": ROBUST[0], "options": ROBUST[1]}
+        found = {"name": "auto", "unguided_on_grid_auto": rows, "otherwise": rest}
+        print(json.dumps(plain_option(found), allow_nan=False))
+        return 0
+    print("auto: chosen for the number of network calls and the model; the default")
+    cells = [
+        [
+            "unguided, grid auto",
+            "more" if most == float("inf") else f"at most {most:g}",
+            name,
+            option_text(options) or "-",
+        ]
+        for most, name, options in BY_CALLS
+    ]
+    cells.append(
+        ["guided, latents, or another grid", "any", ROBUST[0], option_text(ROBUST[1]) or "-"]
+    )
+    print(table(("model", "calls", "sampler", "options"), cells))
+    print("the measurements: docs/grids.md; what it takes for a model: `fewstep plan --model NAME`")
     return 0
 
 

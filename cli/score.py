@@ -128,7 +128,7 @@ def text(result: ScoringResult) -> str:
             f"{len(images.skipped)} images could not be read and are left out: "
             f"{', '.join(printable(one.name) for one in images.skipped[:5])}"
         )
-    lines += images.notes()
+    lines += [*result.reason.splitlines(), *images.notes()]
     lines.append(table(scores))
     if images.balanced and scores.reference is not None:
         lines.append(BALANCED)

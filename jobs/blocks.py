@@ -28,7 +28,7 @@ import numpy as np
 from ..checks import ArgumentError
 from ..files import create, dumps, file_hash, read_json, remove_partials, sha256, write
 from . import pictures
-from .folder_settings import adds_seeds, differences
+from .folder_settings import Former, adds_seeds, differences
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,13 @@ class Folder:
         self,
         settings: Mapping[str, Any],
         same_request: Callable[[Mapping[str, Any]], bool] | None = None,
+        former: Former | None = None,
     ) -> None:
         """Take the folder for ``settings``; seeds may be added to those of the folder.
 
         Raises ArgumentError if it holds samples made with other settings, OSError if it cannot be
-        written. ``same_request`` as for ``folder_settings.differences``.
+        written. ``same_request`` as for ``folder_settings.differences``; ``former``: what to say of
+        a folder that was made with former defaults.
         """
         path, text = self.root / "settings.json", dumps(dict(settings))
         # settings.json is looked for again: another process may have written both in between
@@ -93,9 +95,10 @@ class Folder:
             )
         differ = differences(found, wanted, same_request)
         if differ:
+            remedy = None if former is None else former(found)
             raise ArgumentError(
                 f"{str(self.root)!r} holds samples made with other settings: "
-                f"{', '.join(differ[:3])}; give another folder"
+                f"{', '.join(differ[:3])}; {f'{remedy}, or ' if remedy else ''}give another folder"
             )
         if adds_seeds(found, wanted):
             # until the new blocks are there the folder is unfinished, and has no manifest

@@ -13,6 +13,7 @@ from ..checks.answers import short_of_memory
 from .blocks import Block, cut
 from .conditions import Conditions
 from .devices import device_named, move
+from .folder_settings import FORMER_GRIDS, FORMER_SAMPLER
 from .hashes import denoiser_hash, model_hash, request_hashes
 from .labels import labels_of
 from .memory import refuse_large
@@ -48,7 +49,7 @@ class DrawingSettings:
     model: Denoiser | str | Path | None
     seeds: str | int | Iterable[int]
     batch: int = 64
-    sampler: str = "dpmpp_2m"
+    sampler: str = "auto"
     steps: int | None = None
     nfe: int | None = None
     grid: str | Grid = "auto"
@@ -129,10 +130,12 @@ class Drawing:
     @property
     def facts(self) -> dict[str, Any]:
         """Model, sampler and hashes, for the manifest; ``nfe`` is None for a driver, whose steps
-        depend on the data of the block."""
+        depend on the data of the block. ``reason`` is there where something was chosen."""
+        reason = {"reason": self.asked.reason} if self.asked.reason else {}
         return {
             "model": self.settings.model_name,
             "sampler": self.asked.name,
+            **reason,
             "nfe": None if self.asked.driver else self.asked.plan().nfe,
             **self.hashes,
         }
@@ -140,23 +143,44 @@ class Drawing:
     def same_request(self, record: Mapping[str, Any]) -> bool:
         """True if the settings of a folder, ``record``, ask for this sampler, with these options
         at these times."""
+        there = self._recorded(record)
+        return there is not None and (there.name, there.options, there.grid.times) == (
+            self.asked.name,
+            self.asked.options,
+            self.asked.grid.times,
+        )
+
+    def former(self, record: Mapping[str, Any]) -> str | None:
+        """The settings that draw what the folder of ``record`` holds, as a sentence, if they were
+        the defaults of version 0.1; None for other folders."""
+        said = {name: record.get(name) for name in ("sampler", "grid")}
+        was = {
+            "sampler": said["sampler"],
+            "grid": FORMER_GRIDS.get(str(said["grid"]), said["grid"]),
+        }
+        if was == said and (said["sampler"], self.settings.sampler) != (FORMER_SAMPLER, "auto"):
+            return None
+        there = self._recorded({**record, **was})
+        if there is None or not _has_hash_of(there, record):
+            return None
+        names = ["sampler"] + ["grid"] * (was != said)
+        what = "grid 'auto' was another rule" if was != said else "the default sampler was another"
+        python = ", ".join(f"{name}={was[name]!r}" for name in names)
+        flags = " ".join(f"--{name} {was[name]}" for name in names)
+        return f"{what} in version 0.1: {python} ({flags}) draws as it did"
+
+    def _recorded(self, record: Mapping[str, Any]) -> Request | None:
+        """What the settings of a folder ask for of this model; None if it refuses them."""
         names: dict[str, Any] = {
             name: record.get(name) for name in ("sampler", "steps", "nfe", "grid", "final")
         }
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # former names of options
-                there = _asked(
-                    replace(self.settings, **names, option=read_option(record.get("option") or {})),
-                    self.denoiser,
-                )
+                option = read_option(record.get("option") or {})
+                return _asked(replace(self.settings, **names, option=option), self.denoiser)
         except FewstepError:
-            return False
-        return (there.name, there.options, there.grid.times) == (
-            self.asked.name,
-            self.asked.options,
-            self.asked.grid.times,
-        )
+            return None
 
     def draw(self, block: Block) -> Any:
         """The samples of a block, a float array (B, *shape) on the host."""
@@ -201,9 +225,25 @@ def _model_hash(model: Denoiser | str | Path | None) -> str:
     return denoiser_hash(model)
 
 
+def _has_hash_of(asked: Request, record: Mapping[str, Any]) -> bool:
+    """True if ``record`` has the hash of this plan; of a driver, whose hash in version 0.1 was of
+    the names of its options, if it is a record of that version."""
+    if asked.driver:
+        return "plan_sha256" in record
+    return request_hashes(asked).items() <= record.items()
+
+
 def _asked(settings: DrawingSettings, denoiser: Denoiser) -> Request:
+    from ..engine.automatic import facts_of
     from ..engine.planning import request
+    from ..models.base import complete
     from ..schedules.grids.request import GridRequest
 
-    where = GridRequest(settings.steps, settings.nfe, settings.grid, final=settings.final)
+    where = GridRequest(
+        settings.steps,
+        settings.nfe,
+        settings.grid,
+        final=settings.final,
+        facts=facts_of(complete(denoiser)),
+    )
     return request(settings.sampler, denoiser.schedule, settings.option, where)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,6 +34,9 @@ from ..files import dumps, read_json, sha256, write, write_tensors
 from .folder_settings import adds_seeds, differences
 from .processes import machines, place
 from .samples import Samples
+
+if TYPE_CHECKING:
+    from .drawing import Drawing
 
 #: seconds without a new block after which the first process stops waiting for the others
 PATIENCE = 3600.0
@@ -121,11 +124,11 @@ def idle(samples: Samples) -> bool:
 def open_work(
     out: Path | None,
     identity: Mapping[str, Any],
-    same_request: Callable[[Mapping[str, Any]], bool] | None = None,
+    drawing: Drawing | None = None,
 ) -> Work:
     """The folder ``out``, or a temporary one whose name is made of the request, so that the same
-    request finds it again. Raises ArgumentError if ``out`` holds the features of another request,
-    or if several machines share no folder."""
+    request finds it again. ``drawing``: that of samples that are drawn. Raises ArgumentError if
+    ``out`` holds the features of another request, or if several machines share no folder."""
     text = dumps(dict(identity))
     if out is None:
         if machines() > 1:
@@ -148,11 +151,14 @@ def open_work(
             f"{str(file)!r} is damaged; give another folder, or remove this one"
         ) from None
     wanted = json.loads(text)
+    same_request = None if drawing is None else drawing.same_request
     differ = [text.partition(" (")[0] for text in differences(found, wanted, same_request)]
     if differ or adds_seeds(found, wanted):
+        remedy = None if drawing is None else drawing.former(found)
         raise ArgumentError(
             f"{str(out)!r} holds features of another request (other "
-            f"{', '.join(differ) or 'seeds'}); give another folder"
+            f"{', '.join(differ) or 'seeds'}); {f'{remedy}, or ' if remedy else ''}give another "
+            "folder"
         )
     return work
 

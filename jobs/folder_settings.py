@@ -22,6 +22,10 @@ DEFAULTS: Mapping[str, Any] = {
 }
 #: former name of a setting -> its name
 RENAMED: Mapping[str, str] = {}
+#: the sampler of version 0.1 where none was named
+FORMER_SAMPLER = "dpmpp_2m"
+#: grid in a folder of version 0.1 -> its name
+FORMER_GRIDS: Mapping[str, str] = {"auto": "auto_0_1"}
 #: written for people
 IGNORED = ("fewstep",)
 _REQUEST = ("sampler", "steps", "nfe", "grid", "final", "option")
@@ -34,6 +38,8 @@ BEHIND: Mapping[str, tuple[str, ...]] = {
 }
 
 Settings = Mapping[str, Any]
+#: see ``Drawing.former``
+Former = Callable[[Settings], str | None]
 
 
 def differences(
@@ -47,7 +53,8 @@ def differences(
     """
     there, now = _filled(found), _filled(wanted)
     if "request_sha256" in now and "plan_sha256" in there and same_request is not None:
-        if same_request(there):
+        grid = there.get("grid")
+        if same_request({**there, "grid": FORMER_GRIDS.get(str(grid), grid)}):
             there["request_sha256"] = now["request_sha256"]
         del there["plan_sha256"]
     hashed = [key for key in BEHIND if key in there and key in now]

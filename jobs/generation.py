@@ -29,8 +29,9 @@ class GenerationResult:
 
     Attributes:
         folder: where the samples are.
-        manifest: model, sampler, calls, hashes, and of every sample its seed, label, file and
-            SHA-256; None while other processes have blocks left.
+        manifest: model, the sampler that ran, calls, hashes, and of every sample its seed, label,
+            file and SHA-256; ``reason`` where sampler or grid were chosen automatically. None while
+            other processes have blocks left.
     """
 
     folder: Path
@@ -59,7 +60,7 @@ def generate(
     *,
     seeds: str | int | Iterable[int] = range(64),
     batch: int = 64,
-    sampler: str = "dpmpp_2m",
+    sampler: str = "auto",
     steps: int | None = None,
     nfe: int | None = None,
     grid: str | Grid = "auto",
@@ -88,7 +89,8 @@ def generate(
         seeds: one a sample: integers, or a text such as ``"0-63"`` or ``"1,4,10-12"``.
         batch: samples drawn together. A network's rounding depends on it, so it decides the bytes:
             seeds are cut into blocks of this size, and a block is drawn whole or not at all.
-        sampler, steps, nfe, grid, final, options: see ``fewstep.plan``.
+        sampler, steps, nfe, grid, final, options: see ``fewstep.plan``; the defaults are those of
+            ``fewstep.sample``, and draw what it draws.
         labels: class labels: ``"cycle"`` (seed modulo classes), ``"random"``, ``"none"``, or
             numbers that repeat in the order of the seeds.
         cond: safetensors file of the model's conditions by name, one row for all samples or one a
@@ -126,7 +128,7 @@ class Generation:
         self.folder = Folder(root, kind, shape)
         chosen = {key: value for key, value in settings.record().items() if key != "device"}
         record = {**chosen, "format": kind, **self.drawing.hashes}
-        self.folder.open(record, self.drawing.same_request)
+        self.folder.open(record, self.drawing.same_request, self.drawing.former)
 
     def run(self, progress: Progress) -> GenerationResult:
         """Draw the missing blocks of this process; if all blocks are there, write the manifest."""

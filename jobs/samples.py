@@ -98,7 +98,7 @@ class DrawnSamples:
         self.blocks = math.ceil(self.count / self.batch)
         self.shape: tuple[int, ...] | None = self.drawing.shape
         self.model: str | None = settings.model_name
-        self.name = f"{self.model} by {settings.sampler}"
+        self.name = f"{self.model} by {self.drawing.asked.name}"
         self.quantize: str | None = "round"
         self.value_range: Range = None
         self.left_out = LeftOut()

@@ -33,11 +33,14 @@ class ScoringResult:
         scores: the ratings by metric, with intervals; ``result["fd"]`` is one of them.
         images: what is known of the images.
         settings: the settings, as JSON has them.
+        reason: of samples that were drawn, what the automatic choices of sampler and grid took,
+            and why; else empty.
     """
 
     scores: Scores
     images: ImageFacts
     settings: Mapping[str, Any]
+    reason: str = ""
 
     def __getitem__(self, metric: str) -> Rating:
         return self.scores[metric]
@@ -59,6 +62,7 @@ class ScoringResult:
             "skipped": seen.skipped_record(),
             "left_out": seen.left_out.to_dict(),
             "settings": dict(self.settings),
+            **({"reason": self.reason} if self.reason else {}),
         }
 
 
@@ -97,7 +101,7 @@ def score(
     model: Denoiser | str | Path | None = None,
     seeds: str | int | Iterable[int] = range(2000),
     batch: int = 64,
-    sampler: str = "dpmpp_2m",
+    sampler: str = "auto",
     steps: int | None = None,
     nfe: int | None = None,
     grid: str | Grid = "auto",
@@ -212,7 +216,7 @@ def _scored(
         )
     identity = {**samples.identity(), **feature_rules(request.network)}
     drawn = samples.drawing if isinstance(samples, DrawnSamples) else None
-    work = open_work(out, identity, None if drawn is None else drawn.same_request)
+    work = open_work(out, identity, drawn)
     report = progress or (lambda done, total: None)
     found = collect(samples, request.network, request.logits, work, chosen.keep, report)
     if found is None:
@@ -228,7 +232,8 @@ def _scored(
     )
     clear(work)
     said = {"source": None if source is None else str(source), **drawing.record()}
-    return ScoringResult(scores, ImageFacts.of(samples, found), {**said, **chosen.record()})
+    reason = "" if drawn is None else drawn.asked.reason
+    return ScoringResult(scores, ImageFacts.of(samples, found), {**said, **chosen.record()}, reason)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 import fewstep
+from fewstep.checks import ArgumentError
 from fewstep.cli import certify, plan, samplers
 from fewstep.cli.certify_tables import TABLES
 from fewstep.cli.options import parse_options
+from fewstep.engine.automatic import BY_CALLS, ROBUST
+from fewstep.engine.planning import request
 from fewstep.eval.certificates.certification import final_states, home_schedule
 from fewstep.eval.certificates.problem import exact_states, mixture, smooth_grid
 from fewstep.models import ModelError
@@ -19,6 +22,8 @@ from fewstep.plans import Plan, run_plan
 from fewstep.samplers import build, get, names, registry
 from fewstep.samplers.multistep.unipc import UniPC, unipc
 from fewstep.schedules import EDM, Flow, VPLinear
+from fewstep.schedules.grids.auto import DataFacts
+from fewstep.schedules.grids.request import GridRequest
 
 
 @pytest.fixture
@@ -32,6 +37,23 @@ def call(capsys):
         return code, captured.out
 
     return call
+
+
+def diffusers_folder(folder):
+    """A small network saved by diffusers."""
+    diffusers = pytest.importorskip("diffusers")
+    unet = diffusers.UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(folder)
+    return folder
 
 
 def test_options_are_literals_or_words():
@@ -68,15 +90,61 @@ def test_plan_prints_the_table_on_the_path_of_the_default_model(call):
     assert out.strip() == fewstep.plan("unipc", EDM(0.002, 80.0), steps=8, grid="karras").explain()
 
 
-def test_the_path_of_a_model_needs_no_weights(tmp_path):
-    config = {"format": "fewstep-unet", "edm": {"sigma_min": 0.01, "sigma_max": 5.0}}
+def test_the_facts_of_a_model_need_no_weights(tmp_path):
+    edm = {"sigma_data": 0.7, "sigma_min": 0.01, "sigma_max": 5.0}
+    config = {"format": "fewstep-unet", "edm": edm}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert plan.model_schedule(str(tmp_path)) == EDM(0.01, 5.0)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "edm": {}}))
-    with pytest.raises(ModelError, match="sigma_min"):
-        plan.model_schedule(str(tmp_path))
+    assert plan.model_facts(str(tmp_path)) == (EDM(0.01, 5.0), DataFacts(0.7, True))
+    for key in edm:
+        less = {name: value for name, value in edm.items() if name != key}
+        (tmp_path / "config.json").write_text(json.dumps({**config, "edm": less}))
+        with pytest.raises(ModelError, match=key):
+            plan.model_facts(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "edm": {**edm, "sigma_data": -1}}))
+    with pytest.raises(ModelError, match="sigma_data=-1.0: allowed"):
+        plan.model_facts(str(tmp_path))
     with pytest.raises(ModelError, match="did you mean 'mnist'"):
-        plan.model_schedule("mnst")
+        plan.model_facts("mnst")
+
+
+@pytest.mark.parametrize("name", ["mnist", "mixture", "folder"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--nfe", "8"], {"nfe": 8}),
+        (["heun", "--steps", "3"], {"sampler": "heun", "steps": 3}),
+        (["--grid", "karras"], {"grid": "karras"}),
+    ],
+    ids=["auto", "a sampler on grid auto", "auto on a grid"],
+)
+def test_the_plan_of_a_model_is_the_one_that_sample_runs(call, name, given, words, tmp_path):
+    model = str(diffusers_folder(tmp_path)) if name == "folder" else name
+    printed = call(plan, *given, "--model", model)[1]
+    made = Plan.from_json(call(plan, *given, "--model", model, "--json")[1])
+    _, info = fewstep.sample(fewstep.models.load(model), info=True, **words)
+    assert made == info.plan and made.reason == info.reason == info.plan.reason
+    assert printed.strip() == info.plan.explain().strip()
+    assert all(line in printed for line in info.reason.splitlines())
+
+
+def test_the_plan_of_a_schedule_knows_of_the_data_what_is_said(call):
+    def made(*said):
+        return Plan.from_json(call(plan, "--schedule", "EDM", "--nfe", 6, *said, "--json")[1])
+
+    edm, where = plan.named_schedule("EDM"), GridRequest(nfe=6)
+    assert made() == request("auto", edm, {}, where).plan()
+    facts = DataFacts(3.0, False)
+    known = request("auto", edm, {}, dataclasses.replace(where, facts=facts)).plan()
+    assert made("--sigma-data", 3.0, "--shape", "vector") == known != made()
+    assert made("--shape", "spatial") == made()
+
+
+@pytest.mark.parametrize("flag", [["--sigma-data", "1.0"], ["--shape", "vector"]])
+def test_a_model_says_itself_what_its_data_are(call, flag):
+    with pytest.raises(ArgumentError, match=f"{' '.join(flag)}: a model says it itself"):
+        call(plan, "--model", "mnist", *flag)
+    with pytest.raises(ArgumentError, match="sigma_data=-1.0"):
+        call(plan, "--schedule", "EDM", "--sigma-data", "-1")
 
 
 def test_plan_as_json_is_the_plan(call):
@@ -154,7 +222,8 @@ def test_samplers_lists_all(call):
         "nfe/step",
         "source",
     ]
-    assert tuple(line.split()[0] for line in lines[1:]) == names()
+    assert tuple(line.split()[0] for line in lines[1:-1]) == names()
+    assert lines[-1].startswith("auto, the default")
     heun = next(line for line in lines if line.startswith("heun ")).split()
     assert heun[1:6] == ["rho_runge_kutta", "plan", "2", "no", "2"]
     rows = {row["name"]: row for row in json.loads(call(samplers, "--json")[1])}
@@ -167,6 +236,20 @@ def test_one_sampler_in_detail(call):
     assert all(f"    {field.name} " in out for field in dataclasses.fields(UniPC))
     assert "UniPCMultistepScheduler" in out
     assert json.loads(call(samplers, "unipc", "--json")[1])["options"]["order"] == UniPC().order
+
+
+def test_samplers_auto_says_what_it_takes(call):
+    code, out = call(samplers, "auto")
+    assert code == 0 and out.startswith("auto: ")
+    rows = out.splitlines()[2:-1]
+    for row, (_, name, options) in zip(rows, (*BY_CALLS, (0, *ROBUST)), strict=True):
+        assert f" {name} " in row and all(f"{key}={value}" in row for key, value in options.items())
+    found = json.loads(call(samplers, "auto", "--json")[1])
+    assert [row["calls"] for row in found["unguided_on_grid_auto"]] == [
+        *(most for most, _, _ in BY_CALLS[:-1]),
+        None,
+    ]
+    assert found["otherwise"] == {"sampler": ROBUST[0], "options": dict(ROBUST[1])}
 
 
 def test_find_knows_other_programs(call):

@@ -1,5 +1,5 @@
 """Folders of version 0.1: the same command finds them finished; with seeds added it goes on; other
-commands are refused."""
+commands are refused. What were the defaults then is named now."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ from fewstep.cli import main
 from fewstep.engine import plan as make_plan
 from fewstep.jobs import feature_blocks, folder_settings, generation
 from fewstep.jobs.drawing import Drawing, DrawingSettings
-from fewstep.jobs.folder_settings import adds_seeds, differences
+from fewstep.jobs.folder_settings import FORMER_GRIDS, FORMER_SAMPLER, adds_seeds, differences
 from fewstep.jobs.plan_text import plan_text
 from fewstep.schedules import EDM, VPLinear
 
 GOLDEN = ROOT / "tests" / "golden" / "version_0_1"
-DRAWN = ["--model", "mixture", "--steps", "4", "--batch", "4"]
-DIGITS = ["--sampler", "unipc", "--steps", "2", "--batch", "3", "-o", "order=2"]
+FORMER = ["--sampler", FORMER_SAMPLER, "--grid", FORMER_GRIDS["auto"]]
+BARE = ["--model", "mixture", "--steps", "4", "--batch", "4"]
+DRAWN = [*BARE, *FORMER]
+DIGITS = ["--sampler", "unipc", "--steps", "2", "--batch", "3", "-o", "order=2", *FORMER[2:]]
+REMEDY = (
+    "grid 'auto' was another rule in version 0.1: sampler='{0}', grid='auto_0_1' "
+    "(--sampler {0} --grid auto_0_1) draws as it did, or give another folder"
+)
 
 
 def copied(name: str, tmp_path: Path) -> Path:
@@ -97,7 +103,7 @@ def test_a_folder_that_grows_is_unfinished_until_it_is_whole(tmp_path, monkeypat
         ([*DRAWN, "--seeds", "0-5", "--sampler", "ddim"], "sampler ('dpmpp_2m' there"),
         ([*DRAWN, "--seeds", "0-5", "--labels", "random"], "labels"),
         ([*DRAWN, "--seeds", "0-5", "--batch", "3"], "batch"),
-        (["--steps", "4", "--batch", "4", "--seeds", "0-5"], "model ('mixture' there"),
+        ([*BARE[2:], *FORMER, "--seeds", "0-5"], "model ('mixture' there"),
     ],
 )
 def test_other_commands_are_refused(arguments, word, tmp_path, capsys):
@@ -108,9 +114,48 @@ def test_other_commands_are_refused(arguments, word, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("name", "arguments", "sampler"),
+    [
+        ("drawn", [*BARE, "--seeds", "0-5"], FORMER_SAMPLER),
+        ("drawn", [*BARE, "--sampler", FORMER_SAMPLER, "--seeds", "0-5"], FORMER_SAMPLER),
+        ("drawn", [*BARE, *FORMER[2:], "--seeds", "0-5"], FORMER_SAMPLER),
+        ("digits", [*DIGITS[:-2], "--seeds", "0-4"], "unipc"),
+    ],
+    ids=["both defaults", "the grid", "the sampler", "the grid of a named sampler"],
+)
+def test_a_command_with_defaults_that_changed_is_told_the_former_ones(
+    name, arguments, sampler, tmp_path, capsys, monkeypatch
+):
+    out = copied(name, tmp_path)
+    before = tree(out)
+    assert generate(out, *arguments) == 3
+    error = capsys.readouterr().err
+    assert REMEDY.format(sampler) in error and tree(out) == before
+    monkeypatch.setattr(Drawing, "draw", None)
+    assert generate(out, *arguments, "--sampler", sampler, "--grid", "auto_0_1") == 0
+
+
+def test_the_former_defaults_are_named_for_folders_of_version_0_1_only(tmp_path, capsys):
+    """On other grids only the sampler may have been the default; of a folder of today, and of one
+    whose plan is another one, nothing is said."""
+    karras = ["--sampler", FORMER_SAMPLER, "--grid", "karras", "--seeds", "0-1"]
+    assert generate(tmp_path / "karras", *BARE, *karras) == 0
+    assert generate(tmp_path / "karras", *BARE, *karras[2:]) == 3
+    error = capsys.readouterr().err
+    assert "sampler='dpmpp_2m' (--sampler dpmpp_2m) draws as it did" in error
+    assert "grid 'auto'" not in error
+    assert generate(tmp_path / "karras", *BARE, *karras, "--steps", "5") == 3
+    assert "version 0.1" not in capsys.readouterr().err
+    assert generate(tmp_path / "now", *BARE, "--seeds", "0-1") == 0
+    assert generate(tmp_path / "now", *BARE, "--seeds", "0-1", "--steps", "5") == 3
+    error = capsys.readouterr().err
+    assert "steps (4 there, 5 now); give another folder" in error and "version 0.1" not in error
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
-        ["--model", "mixture", "--nfe", "4", "--batch", "4", "--seeds", "0,1,2-5"],
+        ["--model", "mixture", "--nfe", "4", "--batch", "4", *FORMER, "--seeds", "0,1,2-5"],
         [*DRAWN, "--seeds", "0-5", "-o", "lower_order_final=True"],
     ],
     ids=["the same plan and seeds in other words", "an option at its default"],
@@ -194,20 +239,26 @@ def test_different_plans_have_different_texts():
 DRIVER = {"model": "mixture", "seeds": "0-3", "sampler": "dpm_adaptive", "batch": 4}
 
 
-def test_a_driver_in_a_folder_of_version_0_1(tmp_path, monkeypatch):
+def test_a_driver_in_a_folder_of_version_0_1(tmp_path, monkeypatch, capsys):
     """Its hash was of the names of options; the options themselves are compared now."""
-    made = fewstep.jobs.generate("mixture", tmp_path, seeds="0-3", batch=4, sampler="dpm_adaptive")
+    made = fewstep.jobs.generate(
+        "mixture", tmp_path, seeds="0-3", batch=4, sampler="dpm_adaptive", grid="auto_0_1"
+    )
     assert "plan_sha256" not in made.manifest and len(made.manifest["request_sha256"]) == 64
     path = tmp_path / "settings.json"
     settings = json.loads(path.read_text())
     del settings["request_sha256"]
-    path.write_text(json.dumps({**settings, "plan_sha256": "of version 0.1"}))
-    command = ["--model", "mixture", "--seeds", "0-3", "--batch", "4", "--sampler", "dpm_adaptive"]
+    path.write_text(json.dumps({**settings, "grid": "auto", "plan_sha256": "of version 0.1"}))
+    bare = ["--model", "mixture", "--seeds", "0-3", "--batch", "4", "--sampler", "dpm_adaptive"]
+    command = [*bare, *FORMER[2:]]
     assert generate(tmp_path, *command, "-o", "rtol=0.5") == 3
     with monkeypatch.context() as patch:
         patch.setattr(Drawing, "draw", None)
         assert generate(tmp_path, *command) == 0
     assert generate(tmp_path, *command, "--grid", "karras") == 3
+    capsys.readouterr()
+    assert generate(tmp_path, *bare) == 3
+    assert REMEDY.format("dpm_adaptive") in capsys.readouterr().err
 
 
 def test_the_hash_of_a_driver_is_of_what_is_not_the_default():
@@ -258,7 +309,15 @@ def test_features_of_version_0_1_are_not_computed_again(tmp_path, monkeypatch, c
 
 def test_the_samples_of_version_0_1_are_drawn_again_to_the_same_numbers(tmp_path):
     """An exact model: to rounding."""
-    made = generation.generate("mixture", tmp_path, seeds=range(6), batch=4, steps=4)
+    made = generation.generate(
+        "mixture",
+        tmp_path,
+        seeds=range(6),
+        batch=4,
+        sampler=FORMER_SAMPLER,
+        grid="auto_0_1",
+        steps=4,
+    )
     for file in made.files:
         x, want = (
             np.load(f / file.relative_to(tmp_path))["x"] for f in (tmp_path, GOLDEN / "drawn")

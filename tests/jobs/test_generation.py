@@ -37,10 +37,11 @@ def test_a_denoiser_object_draws_what_sample_draws(tmp_path, capsys):
         progress=lambda done, total: seen.append((done, total)),
         **QUICK,
     )
-    want = fewstep.sample(mixture(), steps=2, n=6, seed=3).numpy()
+    want, info = fewstep.sample(mixture(), steps=2, n=6, seed=3, info=True)
     found = np.concatenate([np.load(file)["x"] for file in made.files])
-    assert np.array_equal(found, want) and seen == [(1, 2), (2, 2)]
-    assert made.finished and made.picture.is_file() and made.manifest["nfe"] == 2
+    assert np.array_equal(found, want.numpy()) and seen == [(1, 2), (2, 2)]
+    assert made.finished and made.picture.is_file() and made.manifest["nfe"] == info.nfe
+    assert (made.manifest["sampler"], made.manifest["reason"]) == (info.plan.name, info.reason)
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["seeds"] == "3-8"
     assert made.manifest["model"] == "GaussianMixture"
     assert capsys.readouterr() == ("", "")

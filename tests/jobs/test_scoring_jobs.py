@@ -12,6 +12,7 @@ import fewstep
 import fewstep.eval as E
 from fewstep import checks, jobs
 from fewstep.cli import main
+from fewstep.cli.score import text
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,13 @@ def test_samples_of_a_denoiser_are_scored():
     )
     by_name = jobs.score(model="mnist", seeds="0-5", steps=1, metrics="is")
     assert result["is"].value == by_name["is"].value >= 1.0
+    _, info = fewstep.sample(fewstep.models.load("mnist"), steps=1, info=True)
+    assert by_name.record()["reason"] == by_name.reason == info.reason
+    assert by_name.images.name == f"mnist by {info.plan.name}" and info.reason in text(by_name)
+    named = jobs.score(
+        model="mnist", seeds="0-5", steps=1, metrics="is", sampler="ddim", grid="karras"
+    )
+    assert named.reason == "" and "reason" not in named.record()
 
 
 def test_wrong_arguments_are_errors_of_ours(ref, tiny, tmp_path):
