@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,31 +67,26 @@ def execute(args: argparse.Namespace) -> int:
 
 def _print_automatic(as_json: bool) -> int:
     """What ``sampler="auto"`` stands for."""
-    from ..engine.automatic import BY_CALLS, ROBUST
+    from ..engine.automatic import choices
 
+    rows = choices()
     if as_json:
-        rows = [
-            {"calls": None if most == float("inf") else most, "sampler": name, "options": options}
-            for most, name, options in BY_CALLS
+        listed = [
+            {**row, "calls": None if math.isinf(row["calls"]) else row["calls"]} for row in rows
         ]
-        rest = {"sampler": ROBUST[0], "options": ROBUST[1]}
-        found = {"name": "auto", "unguided_on_grid_auto": rows, "otherwise": rest}
-        print(json.dumps(plain_option(found), allow_nan=False))
+        print(json.dumps(plain_option({"name": "auto", "choices": listed}), allow_nan=False))
         return 0
     print("auto: chosen for the number of network calls and the model; the default")
     cells = [
         [
-            "unguided, grid auto",
-            "more" if most == float("inf") else f"at most {most:g}",
-            name,
-            option_text(options) or "-",
+            row["samples"],
+            "any more" if math.isinf(row["calls"]) else f"at most {row['calls']:g}",
+            row["sampler"],
+            option_text(row["options"]) or "-",
         ]
-        for most, name, options in BY_CALLS
+        for row in rows
     ]
-    cells.append(
-        ["guided, latents, or another grid", "any", ROBUST[0], option_text(ROBUST[1]) or "-"]
-    )
-    print(table(("model", "calls", "sampler", "options"), cells))
+    print(table(("samples", "calls", "sampler", "options"), cells))
     print("the measurements: docs/grids.md; what it takes for a model: `fewstep plan --model NAME`")
     return 0
 

@@ -3,6 +3,7 @@ about a model that the automatic choices use."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,14 +26,19 @@ class Choice(NamedTuple):
     reason: str
 
 
-#: (largest number of network calls, sampler, its options), for unguided models
-BY_CALLS: tuple[tuple[float, str, Mapping[str, Any]], ...] = (
-    (6, "ipndm", {"order": 2}),
-    (14, "ipndm", {"order": 3}),
-    (float("inf"), "ghvb", {"order": 2.5}),
-)
-#: for guided and latent models, and for grids other than ``auto``
-ROBUST: tuple[str, Mapping[str, Any]] = ("unipc", {"order": 2})
+#: (largest number of network calls, sampler, its options)
+Rows = tuple[tuple[float, str, Mapping[str, Any]], ...]
+#: samples with spatial axes, or of unknown shape -> the choice by calls
+BY_CALLS: Mapping[bool, Rows] = {
+    False: (
+        (3, "unipc", {"order": 2}),
+        (5, "ipndm", {"order": 2}),
+        (math.inf, "ghvb", {"order": 2.5}),
+    ),
+    True: ((4, "ipndm", {"order": 2}), (math.inf, "ipndm", {"order": 3})),
+}
+#: for guided models and latents: higher orders diverge at strong guidance
+CAUTIOUS: tuple[str, Mapping[str, Any]] = ("ipndm", {"order": 2})
 
 
 def facts_of(denoiser: BaseDenoiser, shape: Sequence[int] | None = None) -> DataFacts:
@@ -46,19 +52,31 @@ def facts_of(denoiser: BaseDenoiser, shape: Sequence[int] | None = None) -> Data
     )
 
 
+def choices() -> list[dict[str, Any]]:
+    """All choices as rows: ``samples``, the largest number of ``calls``, ``sampler``,
+    ``options``."""
+    kinds = {False: "vectors", True: "samples with spatial axes"}
+    rows = [
+        {"samples": kinds[spatial], "calls": most, "sampler": name, "options": dict(options)}
+        for spatial, listed in BY_CALLS.items()
+        for most, name, options in listed
+    ]
+    name, options = CAUTIOUS
+    cautious = {"samples": "of guided models, latents", "calls": math.inf}
+    return [*rows, {**cautious, "sampler": name, "options": dict(options)}]
+
+
 def automatic_sampler(where: GridRequest, schedule: Schedule, given: Mapping[str, Any]) -> Choice:
     """The sampler for the grid and the budget ``where``. Raises SamplerError for options in
     ``given`` other than ``afs``, because the samplers that may be chosen have different ones."""
     calls, facts = where.length, where.facts
-    if facts.guided or facts.latent or not where.automatic:
-        why = "a guided model" if facts.guided else "latents" if facts.latent else "the given grid"
-        name, options = ROBUST
-    else:
-        why = "unguided data on grid auto"
-        name, options = next((n, o) for most, n, o in BY_CALLS if calls <= most)
+    name, options = CAUTIOUS
+    if not facts.cautious:
+        rows = BY_CALLS[facts.spatial is not False]
+        name, options = next((n, o) for most, n, o in rows if calls <= most)
     _refuse_options(name, [key for key in given if key != "afs"], where, given)
     words = "".join(f", {key}={value:g}" for key, value in options.items())
-    reason = f"sampler auto: {name}{words}; for {calls} network calls and {why}"
+    reason = f"sampler auto: {name}{words}; for {calls} network calls and {facts.samples}"
     return Choice(name, {**options, **given}, "; ".join([reason, *not_fitted(schedule)]))
 
 

@@ -35,16 +35,23 @@ class Numbers(NamedTuple):
     spread: float
 
 
-#: (kind, samples with spatial axes) -> numbers by steps; between them, both are interpolated
-#: linearly in log steps
+#: (kind, samples with spatial axes) -> numbers by steps; between them, log center and spread are
+#: interpolated linearly in log steps. "guided": multistep samplers of guided models and latents.
 RULE: Mapping[tuple[str, bool], tuple[Numbers, ...]] = {
-    ("multistep", False): (Numbers(5, 1.2, 1.6), Numbers(10, 1.2, 1.3)),
-    ("multistep", True): (Numbers(5, 5.0, 1.6), Numbers(10, 2.5, 1.6)),
-    ("singlestep", False): (Numbers(5, 5.0, 1.5), Numbers(10, 2.5, 1.5)),
-    ("singlestep", True): (Numbers(5, 5.0, 1.5), Numbers(10, 2.5, 1.5)),
-    ("stochastic", False): (Numbers(5, 1.2, 1.6),),
-    ("stochastic", True): (Numbers(5, 2.5, 1.6),),
-}
+    ("multistep", False): (
+        Numbers(3, 0.85, 1.3), Numbers(5, 0.8, 1.6), Numbers(7, 0.9, 1.65),
+        Numbers(10, 1.1, 1.5), Numbers(20, 1.1, 1.3),
+    ),
+    ("multistep", True): (Numbers(10, 5.0, 1.65), Numbers(20, 4.0, 1.65), Numbers(30, 3.5, 1.65)),
+    ("guided", False): (Numbers(5, 0.85, 1.3),),
+    ("guided", True): (Numbers(5, 5.0, 1.5), Numbers(20, 4.0, 1.55)),
+    ("singlestep", False): (Numbers(3, 3.5, 1.6), Numbers(5, 2.0, 1.6), Numbers(10, 1.2, 1.6)),
+    ("singlestep", True): (Numbers(5, 7.0, 1.6), Numbers(10, 6.0, 1.8)),
+    ("stochastic", False): (Numbers(5, 1.2, 1.3), Numbers(10, 0.8, 1.35), Numbers(40, 0.8, 1.5)),
+    ("stochastic", True): (
+        Numbers(5, 2.5, 1.35), Numbers(10, 2.5, 1.35), Numbers(20, 2.0, 1.6), Numbers(40, 1.8, 1.8),
+    ),
+}  # fmt: skip
 
 #: what ``"auto"`` was in version 0.1: schedule class -> (grid name, its options)
 FORMER: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -75,6 +82,19 @@ class DataFacts:
     guided: bool = False
     latent: bool = False
 
+    @property
+    def cautious(self) -> bool:
+        """True for guided models and for latents, which are nearly always guided: samplers of high
+        order on wide grids diverge under strong guidance."""
+        return self.guided or self.latent
+
+    @property
+    def samples(self) -> str:
+        """What the samples are, for a sentence."""
+        data = {True: "samples with spatial axes", False: "vectors", None: "samples of any shape"}
+        caution = " of a guided model" if self.guided else ", latents" if self.latent else ""
+        return data[self.spatial] + caution
+
     def __post_init__(self) -> None:
         if self.sigma_data is not None and not 0.0 < number("sigma_data", self.sigma_data) < (
             math.inf
@@ -90,7 +110,8 @@ def auto_options(steps: int, kind: Kind, facts: DataFacts) -> dict[str, float]:
     """The options of the grid ``logistic`` that ``"auto"`` stands for."""
     choice("kind", kind, SAMPLER_KINDS)
     instance("facts", facts, DataFacts, "DataFacts")
-    center, spread = _interpolated(RULE[kind, facts.spatial is not False], steps)
+    key = "guided" if kind == "multistep" and facts.cautious else kind
+    center, spread = _interpolated(RULE[key, facts.spatial is not False], steps)
     scale = SIGMA_DATA if facts.sigma_data is None else facts.sigma_data
     return {"sigma_data": float(scale), "center": center, "spread": spread}
 
@@ -109,12 +130,11 @@ def _interpolated(rows: Sequence[Numbers], steps: int) -> tuple[float, float]:
 def auto_reason(schedule: Schedule, steps: int, kind: Kind, facts: DataFacts) -> str:
     """A sentence that says which grid ``"auto"`` stands for, and why."""
     options = auto_options(steps, kind, facts)
-    data = {True: "samples with spatial axes", False: "vectors", None: "samples of unknown shape"}
     scale = "given by the model" if facts.sigma_data is not None else "unknown, assumed"
     texts = [
         f"grid auto: logistic, center {options['center']:.3g}, spread {options['spread']:.3g}, "
         f"sigma_data {options['sigma_data']:.3g} ({scale}); for {steps} steps of a {kind} sampler "
-        f"and {data[facts.spatial]}"
+        f"and {facts.samples}"
     ]
     return "; ".join([*texts, *not_fitted(schedule)])
 

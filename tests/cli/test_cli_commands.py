@@ -13,7 +13,7 @@ from fewstep.checks import ArgumentError
 from fewstep.cli import certify, plan, samplers
 from fewstep.cli.certify_tables import TABLES
 from fewstep.cli.options import parse_options
-from fewstep.engine.automatic import BY_CALLS, ROBUST
+from fewstep.engine.automatic import choices
 from fewstep.engine.planning import request
 from fewstep.eval.certificates.certification import final_states, home_schedule
 from fewstep.eval.certificates.problem import exact_states, mixture, smooth_grid
@@ -241,15 +241,14 @@ def test_one_sampler_in_detail(call):
 def test_samplers_auto_says_what_it_takes(call):
     code, out = call(samplers, "auto")
     assert code == 0 and out.startswith("auto: ")
-    rows = out.splitlines()[2:-1]
-    for row, (_, name, options) in zip(rows, (*BY_CALLS, (0, *ROBUST)), strict=True):
-        assert f" {name} " in row and all(f"{key}={value}" in row for key, value in options.items())
-    found = json.loads(call(samplers, "auto", "--json")[1])
-    assert [row["calls"] for row in found["unguided_on_grid_auto"]] == [
-        *(most for most, _, _ in BY_CALLS[:-1]),
-        None,
-    ]
-    assert found["otherwise"] == {"sampler": ROBUST[0], "options": dict(ROBUST[1])}
+    lines, rows = out.splitlines()[2:-1], choices()
+    for line, row in zip(lines, rows, strict=True):
+        options = row["options"]
+        assert line.startswith(row["samples"]) and f" {row['sampler']} " in line
+        assert all(f"{key}={value}" in line for key, value in options.items())
+    found = json.loads(call(samplers, "auto", "--json")[1])["choices"]
+    assert [row["sampler"] for row in found] == [row["sampler"] for row in rows]
+    assert [row["calls"] for row in found].count(None) == 3
 
 
 def test_find_knows_other_programs(call):

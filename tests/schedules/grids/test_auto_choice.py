@@ -82,8 +82,9 @@ def test_auto_is_the_logistic_grid(kind: Kind, spatial: bool | None, scale: floa
 
 def test_the_numbers_between_the_rows() -> None:
     """At a row its own; between two rows monotone in log steps; constant beyond the ends."""
-    for (kind, spatial), rows in RULE.items():
-        facts = DataFacts(1.0, spatial)
+    for (key, spatial), rows in RULE.items():
+        kind: Kind = "multistep" if key == "guided" else key  # type: ignore[assignment]
+        facts = DataFacts(1.0, spatial, guided=key == "guided")
         for row in rows:
             found = auto_options(row.steps, kind, facts)
             assert (found["center"], found["spread"]) == (row.center, row.spread)
@@ -110,6 +111,19 @@ def test_an_unknown_shape_has_the_numbers_of_spatial_samples() -> None:
     )
 
 
+@pytest.mark.parametrize("spatial", [None, False, True])
+def test_guided_models_and_latents_have_their_own_numbers(spatial: bool | None) -> None:
+    """For multistep samplers; other kinds do not depend on them."""
+    plain = DataFacts(None, spatial)
+    for facts in (DataFacts(None, spatial, guided=True), DataFacts(None, spatial, latent=True)):
+        assert (
+            auto_options(8, "multistep", facts)["spread"]
+            < (auto_options(8, "multistep", plain)["spread"])
+        )
+        for kind in ("singlestep", "stochastic"):
+            assert auto_options(8, kind, facts) == auto_options(8, kind, plain)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_a_scale_out_of_range(value: float) -> None:
     with pytest.raises(ValueError, match="sigma_data"):
@@ -126,7 +140,7 @@ def test_the_reason_names_the_grid_and_the_facts() -> None:
     assert "grid auto: logistic" in text and "sigma_data 0.25 (given by the model)" in text
     assert "8 steps of a multistep sampler and vectors" in text and "not fitted" not in text
     text = auto_reason(MeanReverting(0.5, VPLinear()), 8, "singlestep", DataFacts())
-    assert "sigma_data 0.5 (unknown, assumed)" in text and "samples of unknown shape" in text
+    assert "sigma_data 0.5 (unknown, assumed)" in text and "samples of any shape" in text
     assert "not fitted on MeanReverting" in text
 
 
