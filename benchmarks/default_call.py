@@ -1,0 +1,242 @@
+"""The check of the default call, and the page docs/grids.md.
+
+    python benchmarks/default_call.py [--only SECTION ...] [--write docs/grids.md] [sizes]
+
+Sections: fit (the tables of ``grid_choice``), golden, named, random, guided, networks, scaling.
+``--write`` replaces the sections that were run, and the text around all of them; the other sections
+stay as the page has them, so that they can be measured one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import grid_choice
+import torch
+from default_grids import named_section, scaling_section
+from default_mixtures import golden_section, guided_section, random_section
+from default_networks import networks_section
+from grid_measures import Sizes, table
+from grid_problems import PATHS
+
+from fewstep.engine.automatic import BY_CALLS, ROBUST
+from fewstep.schedules.grids.auto import RULE
+
+
+def fit_section(sizes: Sizes) -> str:
+    """The tables of ``grid_choice``, at its own numbers of calls and settings."""
+    return grid_choice.report(samples=sizes.samples)
+
+
+SECTIONS: Mapping[str, Callable[[Sizes], str]] = {
+    "fit": fit_section,
+    "golden": golden_section,
+    "named": named_section,
+    "random": random_section,
+    "guided": guided_section,
+    "networks": networks_section,
+    "scaling": scaling_section,
+}
+EMPTY = "Not measured."
+
+PAGE = """# The default grid and sampler, `"auto"`
+
+Written by `python benchmarks/default_call.py --write docs/grids.md`; the rule is coded in
+`schedules/grids/auto.py`, the choice of the sampler in `engine/automatic.py`.
+
+## The rule
+
+The grid `auto` is the grid `logistic`: levels `rho = sigma / alpha` at
+
+    log rho(u) = log(center sigma_data) + spread log(u / (1 - u)),
+
+where u falls uniformly from the probability of the first level (1 where alpha = 0) to 0, and
+sigma = 0 is the last node. The levels are densest at `center sigma_data`, where the state passes
+from noise to data; `spread` says how far they reach to both sides. As only rho matters, one rule
+serves all paths: in x / alpha the probability-flow ODE has the same solutions on all of them.
+
+The numbers depend on
+
+- the number of steps;
+- the kind of sampler: *multistep* (one network call a step), *singlestep* (several), *stochastic*
+  (noise is added at the steps);
+- the shape of a sample: vectors, or samples with spatial axes (images, sequences), whose broad
+  spectra need more steps at high levels. An unknown shape counts as spatial;
+- `sigma_data`, the standard deviation of the data in units of x0, which scales all levels. A
+  denoiser declares it; 0.5 is assumed where it does not, that of images in [-1, 1].
+
+{rule}
+
+Between two rows the logarithm of the center and the spread are interpolated linearly in the
+logarithm of the steps; beyond them they are constant.
+
+The sampler `auto` depends on the number of network calls:
+
+{samplers}
+
+Guided models, latents, and grids other than `auto` get {robust}.
+
+```python
+import fewstep
+
+model = fewstep.models.load("mixture")
+plan = fewstep.plan("auto", model, nfe=8)
+print(plan.reason)  # what was chosen, and why
+
+# the default of version 0.1
+former = fewstep.sample(model, "dpmpp_2m", grid="auto_0_1", nfe=8, n=4)
+```
+
+## How the numbers were measured
+
+An error is the RMSE of the end point of a sample to the end of the converged probability-flow ODE
+(dpmpp_3m, 400 steps from the first level to 1e-5 sigma_data) from the same noise, divided by
+sigma_data. A cell (a problem, path, scale of the data, sampler and number of calls) has the median
+over its samples, so that one sample which ends in another component does not outweigh the others.
+Problems are exact mixtures of Gaussians with diagonal covariances, in float64: vectors in 2 to 64
+dimensions, and samples of shape (1, h, w) whose widths fall as a power of the frequency. The paths:
+{paths}. `ddpm`, `sd` and `cosine` are tables of 1000 noise rates (linear, scaled linear, cosine).
+
+The numbers of multistep and singlestep samplers were chosen from the tables of the fit. Everything
+below *Check* is on other problems, of other families and seeds, or on networks.
+
+Not fitted: the numbers of stochastic samplers (they are only compared with the former grid, at the
+end); numbers for each path (all paths share them); orders and options of samplers other than those
+of the tables; data whose scale differs much between elements or components; paths with a data term
+of their own (mean-reverting), for which `plan.reason` says so.
+
+## Fit
+
+Each figure belongs to a pair `center, spread`: the geometric mean, over the cells, of its error
+divided by the least error of any searched pair in that cell. A pair that is best everywhere would
+have 1.
+
+{fit}
+
+## Check
+
+### The golden mixture, against other toolkits
+
+{golden}
+
+### Against named grids
+
+{named}
+
+### Problems drawn afresh
+
+{random}
+
+### Guided models
+
+{guided}
+
+### Networks
+
+{networks}
+
+### Other kinds of samplers
+
+{scaling}
+"""
+
+
+def rule_table() -> str:
+    """The numbers of the rule."""
+    lines = [
+        [kind, "spatial" if spatial else "vector", row.steps, row.center, row.spread]
+        for (kind, spatial), rows in RULE.items()
+        for row in rows
+    ]
+    return table(["sampler", "data", "steps", "center", "spread"], lines)
+
+
+def sampler_table() -> str:
+    """The choice of the sampler for models without guidance."""
+    lines = [
+        ["more" if most == float("inf") else f"up to {most:g}", _named(name, options)]
+        for most, name, options in BY_CALLS
+    ]
+    return table(["calls", "sampler"], lines)
+
+
+def _named(name: str, options: Mapping[str, object]) -> str:
+    return f"`{name}`" + "".join(f" {key}={value}" for key, value in options.items())
+
+
+def marked(name: str, text: str) -> str:
+    """A section between comments by which it is found again."""
+    return f"<!-- {name} -->\n\n{text}\n\n<!-- end of {name} -->"
+
+
+def kept(name: str, page: str) -> str:
+    """The section that a page has."""
+    found = re.search(rf"<!-- {name} -->\n\n(.*?)\n\n<!-- end of {name} -->", page, re.DOTALL)
+    return found[1] if found else EMPTY
+
+
+def full_page(found: Mapping[str, str], before: str) -> str:
+    """The page with the sections ``found``, and those of ``before``."""
+    parts = {name: marked(name, found.get(name) or kept(name, before)) for name in SECTIONS}
+    return PAGE.format(
+        rule=rule_table(),
+        samplers=sampler_table(),
+        robust=_named(*ROBUST),
+        paths=", ".join(f"`{name}`" for name in PATHS),
+        **parts,
+    )
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    own = Sizes()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument("--write", type=Path, help="also write the page here")
+    parser.add_argument("--samples", type=int, default=own.samples, help="start noises of a cell")
+    parser.add_argument("--calls", type=int, nargs="+", default=own.calls)
+    parser.add_argument("--paths", nargs="+", choices=list(PATHS), default=own.paths)
+    parser.add_argument("--scales", type=float, nargs="+", default=own.scales, help="of named")
+    parser.add_argument("--seed", type=int, default=own.seed, help="first seed of random")
+    parser.add_argument("--problems", type=int, default=own.problems, help="number of random")
+    parser.add_argument("--images", type=int, default=own.images, help="of networks")
+    parser.add_argument("--first-seed", type=int, default=own.first_seed, help="of networks")
+    parser.add_argument("--draws", type=int, default=own.draws, help="of stochastic samplers")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print, write."""
+    o = arguments()
+    sizes = Sizes(
+        samples=o.samples,
+        calls=tuple(o.calls),
+        paths=tuple(o.paths),
+        scales=tuple(o.scales),
+        seed=o.seed,
+        problems=o.problems,
+        images=o.images,
+        first_seed=o.first_seed,
+        draws=o.draws,
+    )
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    found = {}
+    for name in SECTIONS:
+        if name in o.only:
+            began = time.perf_counter()
+            found[name] = SECTIONS[name](sizes)
+            print(f"## {name}\n\n{found[name]}\n", flush=True)
+            print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+            if o.write:
+                before = o.write.read_text(encoding="utf-8") if o.write.exists() else ""
+                o.write.write_text(full_page(found, before), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
