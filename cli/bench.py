@@ -39,7 +39,7 @@ FLAGS: tuple[tuple[str, str, Any, str], ...] = (
         "--samplers",
         "samplers",
         "choices",
-        "names with options, as unipc:order=3 (default: 14 deterministic ones and dpmpp_2m_sde)",
+        "names with options, as unipc:order=3 (default: auto, 14 deterministic ones, dpmpp_2m_sde)",
     ),
     (
         "--grids",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from ...checks import FewstepError
 from ...checks.answers import short_of_memory
+from ...engine.automatic import facts_of
 from ...engine.planning import Request
+from ...models.base import complete
 from ...samplers import registry
 from ..errors import ScoreError
 from ..solver.error import refuse_noise
@@ -47,6 +49,7 @@ class Measurement:
     def __init__(self, subject: Subject, store: Store, report: Report) -> None:
         self.subject, self.store, self.report = subject, store, report
         self.settings = subject.settings
+        self.known = facts_of(complete(subject.denoiser))
         self.tell(f"reference end points of {self.settings.n} seeds")
         self.reference: TrajectoryReference = subject.reference(store)
         self.warm = False
@@ -110,7 +113,7 @@ class Measurement:
         """The largest plan that fits the budget."""
         sampler, spacing = sampler_options(case.sampler), grid_options(case.grid)
         schedule = self.subject.denoiser.schedule
-        return fitted(sampler, spacing, schedule, case.budget, self.settings.final)
+        return fitted(sampler, spacing, schedule, case.budget, self.settings.final, self.known)
 
     def _error(self, case: Case) -> Record:
         s, asked = self.settings, self._request(case)
@@ -140,11 +143,14 @@ class Measurement:
         return {key: _tuples(value) for key, value in record.items()}
 
     def _facts_of(self, kind: Kind, asked: Request, more: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything that decides a record; the metric decides those of the quality alone."""
+        """Everything that decides a record; the metric decides those of the quality alone.
+
+        The plan is here, not the names of sampler and grid, without the reason of its choice.
+        """
         plan = (
             repr((asked.name, asked.options, asked.grid.times))
             if asked.driver
-            else asked.plan().to_json()
+            else replace(asked, reason="").plan().to_json()
         )
         s, own = self.settings, dict(self.subject.facts)
         if kind == "error":

@@ -34,7 +34,7 @@ class Row:
         model, sampler, grid, budget: what was asked for, as it was written.
         nfe: network calls made, in ``steps`` grid steps; None where the row was skipped.
         call: sampler and options as arguments of ``fewstep.sample``, which may differ from those
-            written (a budget spent in unequal steps).
+            written (the choice of ``auto``, a budget spent in unequal steps).
         stochastic: the sampler draws noise, so no converged path exists to compare it with.
         rmse, rmse_low, rmse_high: root mean square distance to the converged end points, with a 95
             % interval over the seeds that includes the end points' own error; ``relative`` to the
@@ -58,7 +58,7 @@ class Row:
     budget: int
     nfe: int | None = column("error")
     steps: int | None = column("error")
-    call: str | None = column("error", hidden=True)
+    call: str | None = column("error")
     stochastic: bool = column("error", default=False)
     rmse: float | None = column("error", heading="solver error")
     rmse_low: float | None = column("error")
@@ -82,6 +82,14 @@ class Row:
     def method(self) -> tuple[str, str]:
         """Sampler and grid."""
         return self.sampler, self.grid
+
+    @property
+    def ran(self) -> str:
+        """The sampler as it was written; of the automatic choice also the one that it took."""
+        if self.call is None or self.sampler.partition(":")[0] != "auto":
+            return self.sampler
+        taken = self.call.replace("'", "")
+        return f"{self.sampler} ({taken})"
 
     def numbers(self) -> dict[str, Any]:
         """Return the columns that tables show."""

@@ -10,16 +10,20 @@ from functools import partial
 from typing import Any
 
 from ...checks import FewstepError, choice, unknown
+from ...engine.automatic import AUTO
 from ...engine.planning import Request, request, resolve
 from ...samplers import registry
 from ...schedules.base import Schedule
+from ...schedules.grids.auto import UNKNOWN, DataFacts
 from ...schedules.grids.construction import grid, grid_names
 from ...schedules.grids.registry import ALIASES, option_names
 from ...schedules.grids.request import GridRequest
+from ...schedules.vp import VPLinear
 from ..errors import ChoiceError, ScoreError
 
-#: the default samplers: deterministic ones, then one that draws noise
+#: the default samplers: the automatic choice, deterministic ones, one that draws noise
 SAMPLERS = (
+    "auto",
     "ddim",
     "heun",
     "dpm_solver_2m",
@@ -43,6 +47,7 @@ MOST = {"n": 1_000_000, "samples": 10_000_000, "resamples": 1_000_000, "nfe": 10
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {
         "samplers": (
+            "auto",
             "ddim",
             "heun",
             "dpmpp_2m",
@@ -74,7 +79,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 @dataclass(frozen=True)
 class NamedOptions:
     """The name of a sampler or a grid and its options, parsed from ``text``:
-    ``unipc:order=3,variant=bh1``, ``karras:rho=5``."""
+    ``unipc:order=3,variant=bh1``, ``karras:rho=5``. ``auto`` is the automatic choice of either."""
 
     text: str
     name: str
@@ -159,10 +164,12 @@ def sampler_options(text: str) -> NamedOptions:
     """Parse a sampler and check its options. SamplerError for an unknown name, ChoiceError for an
     option, each with the nearest match."""
     found = named_options(text)
-    name, options, _ = resolve(found.name, dict(found.options), "")
-    entry = registry.get(name)
+    check: Callable[[], Any] = partial(request, AUTO, VPLinear(), found.options)
+    if found.name != AUTO:
+        name, options, _ = resolve(found.name, dict(found.options), "")
+        check = partial(registry.make_options, registry.get(name), options)
     try:
-        registry.make_options(entry, options)
+        check()
     except registry.SamplerError as error:
         raise ChoiceError(f"sampler {text!r}: {error}") from error
     return found
@@ -194,20 +201,25 @@ def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
             and (error := _error(partial(make_grid, **dict(given.options))))
         ):
             raise ChoiceError(f"grid {text!r}: {error}") from error
-    nodes = grid("lam", schedule, steps, final=settings.final)
+    where = GridRequest(grid=grid("lam", schedule, steps, final=settings.final))
     for text in settings.samplers:
         given = named_options(text)
-        name, options, _ = resolve(given.name, dict(given.options), "")
-        entry = registry.get(name)
-        make_plan = partial(registry.build, name, nodes)
+        make_plan = partial(_build, given.name, schedule, where)
         if (
             given.options
-            and entry.form == "plan"
-            and _error(partial(make_plan, registry.make_options(entry, {}))) is None
+            and _error(partial(make_plan, {})) is None
+            and (error := _error(partial(make_plan, given.options)))
         ):
-            error = _error(partial(make_plan, registry.make_options(entry, options)))
-            if error is not None:
-                raise ChoiceError(f"sampler {text!r}: {error}") from error
+            raise ChoiceError(f"sampler {text!r}: {error}") from error
+
+
+def _build(
+    sampler: str, schedule: Schedule, where: GridRequest, options: Mapping[str, Any]
+) -> None:
+    """Build the plan, if the sampler has one, without its warnings."""
+    asked = request(sampler, schedule, options, where)
+    if not asked.driver:
+        registry.build(asked.name, asked.grid, asked.options)
 
 
 def _error(make: Callable[[], Any]) -> FewstepError | None:
@@ -272,10 +284,24 @@ def fitted(
     schedule: Schedule,
     budget: int,
     final: str = "zero",
+    facts: DataFacts = UNKNOWN,
 ) -> Request:
-    """Return the largest request of at most ``budget`` network calls; FewstepError if none fits."""
-    name, options, _ = resolve(sampler.name, dict(sampler.options), "")
-    own = {} if registry.get(name).free else dict(spacing.options)
+    """Return the largest request of at most ``budget`` network calls; FewstepError if none fits.
+
+    ``facts``: of the model, as ``fewstep.sample`` knows them; so ``auto`` on ``auto`` is its
+    default.
+    """
+    name, options = sampler.name, dict(sampler.options)
+    if name != AUTO:  # the grid of an alias is not taken: the row names its own
+        name, options, _ = resolve(name, options, "")
+    own = {} if name != AUTO and registry.get(name).free else dict(spacing.options)
     start = own.pop("start", None)
-    where = GridRequest(None, budget, spacing.name, None, None, final, start, tuple(own.items()))
+    where = GridRequest(
+        nfe=budget,
+        grid=spacing.name,
+        final=final,
+        start=start,
+        options=tuple(own.items()),
+        facts=facts,
+    )
     return request(name, schedule, options, where)

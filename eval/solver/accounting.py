@@ -61,7 +61,7 @@ class Evaluations:
 
 def count_evaluations(
     denoiser: Denoiser,
-    sampler: str = "dpmpp_2m",
+    sampler: str = "auto",
     *,
     guide: Callable[[Denoiser], Denoiser] | None = None,
     jvp_weight: float = JVP_WEIGHT,

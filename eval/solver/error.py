@@ -24,10 +24,10 @@ from ...plans.running.channels import network_raws
 from ...plans.running.loop import Outputs
 from ...samplers import registry
 from ...schedules.grids.construction import Grid
-from ...schedules.grids.request import GridRequest
 from ...schedules.node import Node
 from ..errors import ScoreError
 from .deviation import Deviation
+from .model_grids import grid_of
 from .precision import InOwnPrecision
 from .trajectory import TrajectoryReference, reference_states, rms
 
@@ -39,7 +39,7 @@ class SolverError(Deviation[TrajectoryReference]):
 
 def solver_error(
     denoiser: Denoiser,
-    sampler: str = "dpmpp_2m",
+    sampler: str = "auto",
     *,
     steps: int | None = None,
     nfe: int | None = None,
@@ -71,7 +71,8 @@ def solver_error(
     Raises ScoreError for a stochastic sampler, whose states have no pathwise limit, and for a
     reference with another start.
     """
-    where = GridRequest(steps, nfe, grid, final=final)
+    size = shape if x is None else x.shape[1:]
+    where = grid_of(denoiser, steps, nfe, grid, final, size)
     asked = request(sampler, denoiser.schedule, options, where)
     refuse_noise(asked)
     chosen = seeds_from(seed, n) if seeds is None else check_seeds(seeds)
@@ -117,7 +118,7 @@ class LocalErrors:
 
 def local_errors(
     denoiser: Denoiser,
-    sampler: str = "dpmpp_2m",
+    sampler: str = "auto",
     *,
     steps: int | None = None,
     nfe: int | None = None,
@@ -137,7 +138,7 @@ def local_errors(
     Each step starts from the converged state, with predictions at converged states as its history;
     stages within the step are the sampler's own.
     """
-    where = GridRequest(steps, nfe, grid, final=final)
+    where = grid_of(denoiser, steps, nfe, grid, final, shape)
     asked = request(sampler, denoiser.schedule, options, where)
     refuse_noise(asked)
     plan = asked.plan()

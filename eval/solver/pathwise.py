@@ -34,6 +34,7 @@ from ..certificates.strong import TOLERANCE
 from ..errors import ScoreError
 from .batches import row_batches
 from .deviation import Deviation
+from .model_grids import grid_of
 from .precision import InOwnPrecision
 from .trajectory import rms
 
@@ -112,7 +113,7 @@ def strong_error(
         raise ScoreError(
             f"refine={refine}: must be even, since half of it measures the reference's error"
         )
-    where = GridRequest(steps, nfe, grid, final=final)
+    where = grid_of(denoiser, steps, nfe, grid, final, shape)
     asked = request(sampler, denoiser.schedule, options, where)
     plan = path_plan(asked)
     chosen = seeds_from(seed, n) if seeds is None else check_seeds(seeds)

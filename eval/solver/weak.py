@@ -25,6 +25,7 @@ from ...schedules.grids.request import GridRequest
 from ..certificates.gaussian import last_state, law_differences
 from ..errors import ScoreError
 from .error import solver_error
+from .model_grids import grid_of
 from .pathwise import PathReference, strong_error
 from .trajectory import TrajectoryReference
 
@@ -174,7 +175,7 @@ def gaussian_weak_error(
         raise ScoreError(
             f"the model has {len(model.weights)} components, must have one; use weak_error"
         )
-    where = GridRequest(steps, nfe, grid, final=final)
+    where = grid_of(model, steps, nfe, grid, final)
     plan = request(sampler, model.schedule, options, where).plan()
     means = model.means[0]
     stds = (model.stds if model.stds.ndim == 0 else model.stds[0]).expand_as(means)

@@ -3,6 +3,7 @@ matplotlib (the optional dependencies ``report``); the other files are written w
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
@@ -13,7 +14,10 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from ....engine.automatic import AUTO
 from ....files import write
+from ....samplers import registry
+from ....samplers.kinds import kind_of
 from ..result import Bench
 from ..rows import SHOWN, Row
 from ..settings import named_options
@@ -191,17 +195,29 @@ def answer_line(result: Bench, model: str, budget: int, marked: bool = True) -> 
 
 
 def code_line(row: Row, n: int = 64) -> str:
-    """Return Python code that draws with this row's sampler and grid."""
+    """Return Python code that draws with this row's sampler and grid; of the automatic choice, with
+    the sampler that it took."""
     sampler, grid = named_options(row.sampler), named_options(row.grid)
     model = f"den = fewstep.models.load({row.model!r})\n"
     if not grid.options:
-        call = ", ".join(
-            [repr(sampler.name), *(f"{key}={value!r}" for key, value in sampler.options.items())]
-        )
+        written = [f"{key}={value!r}" for key, value in sampler.options.items()]
+        call = row.call if sampler.name == AUTO else ", ".join([repr(sampler.name), *written])
         return (
             f"{model}x = fewstep.sample(den, {call}, nfe={row.budget}, grid={grid.name!r}, "
             f"n={n}, seed=0)"
         )
     more = "".join(f", {key}={value!r}" for key, value in grid.options.items())
+    if grid.name == AUTO:  # its numbers depend on the sampler and the model
+        model = f"from fewstep.engine.automatic import facts_of\n{model}"
+        more = f", kind={_kind(str(row.call))!r}, facts=facts_of(den){more}"
     made = f"grid = fewstep.grid({grid.name!r}, den.schedule, {row.steps}{more})\n"
     return f"{model}{made}x = fewstep.sample(den, {row.call}, grid=grid, n={n}, seed=0)"
+
+
+def _kind(call: str) -> str:
+    """The kind of the sampler whose name and options are written in ``call``."""
+    found = ast.parse(f"call({call})", mode="eval").body
+    assert isinstance(found, ast.Call)
+    name = ast.literal_eval(found.args[0])
+    options = {str(each.arg): ast.literal_eval(each.value) for each in found.keywords}
+    return kind_of(name, registry.make_options(registry.get(name), options))

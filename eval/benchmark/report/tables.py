@@ -68,6 +68,7 @@ def _error_cell(row: Row | None, budget: int) -> Cell:
         return Cell("-")
     place = place_text(row.rank, row.tied)
     tip = f"rank {place}, {span(row.rmse_low, row.rmse_high)}, {row.nfe} calls"
+    tip += "" if row.ran == row.sampler else f", {row.ran}"
     return Cell(number(row.rmse), _calls(row), row.rank == 1, tip)
 
 
@@ -86,7 +87,8 @@ def quality_table(result: Bench, model: str, rows: Sequence[Row]) -> Table:
 def _quality_cells(row: Row) -> tuple[Cell, ...]:
     texts = (
         place_text(row.quality_rank, row.quality_tied),
-        *row.method,
+        row.ran,
+        row.grid,
         number(row.quality),
         span(row.quality_low, row.quality_high),
         *(number(getattr(row, name)) for name in HEADINGS),

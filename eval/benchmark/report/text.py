@@ -110,7 +110,7 @@ def answer_parts(result: Bench, model: str, budget: int) -> Answer | None:
     ends = (first.quality_low, first.quality_high) if rated else (first.rmse_low, first.rmse_high)
     least = result.best(budget, model, by="rmse") if rated else []
     return Answer(
-        first.sampler,
+        first.ran,
         first.grid,
         f"{name} {number(first.quality if rated else first.rmse)} {span(*ends)}",
         _listed(best[1:], rated),
@@ -121,6 +121,5 @@ def answer_parts(result: Bench, model: str, budget: int) -> Answer | None:
 def _listed(rows: Sequence[Row], rated: bool) -> str:
     """Rows as ``sampler on grid (number)``."""
     return ", ".join(
-        f"{row.sampler} on {row.grid} ({number(row.quality if rated else row.rmse)})"
-        for row in rows
+        f"{row.ran} on {row.grid} ({number(row.quality if rated else row.rmse)})" for row in rows
     )

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -20,6 +21,7 @@ import torch
 
 import fewstep
 from fewstep import cli
+from fewstep.engine.automatic import facts_of
 from fewstep.eval import (
     Bench,
     ScoreError,
@@ -31,6 +33,7 @@ from fewstep.eval import (
 )
 from fewstep.eval.benchmark import store as bench_store
 from fewstep.eval.benchmark.measurement import call_of
+from fewstep.eval.benchmark.report.escapes import plain
 from fewstep.eval.benchmark.report.page import page
 from fewstep.eval.benchmark.report.plots import STYLES, limits, lines_svg, plots, styles_of
 from fewstep.eval.benchmark.report.saving import (
@@ -619,7 +622,67 @@ def test_the_line_of_code_draws_what_was_measured(found):
     assert scope["grid"].params == (("rho", 5.0),) and other.nfe == 5
 
 
+@pytest.mark.parametrize("sampler", ["auto", "heun", "auto:afs=True"])
+@pytest.mark.parametrize("grid", ["auto", "auto:spread=1.1", "karras", "karras:rho=5"])
+def test_the_line_of_code_of_an_automatic_choice(sampler, grid):
+    """It runs the plan of the row, which knows the model's data."""
+    model = fewstep.models.load("mixture")
+    asked = fitted(
+        sampler_options(sampler), grid_options(grid), model.schedule, 8, facts=facts_of(model)
+    )
+    (row,) = bench("mixture", samplers=[sampler], grids=[grid], nfes=[8], n=2).rows
+    assert (row.call, row.nfe) == (call_of(asked), asked.plan().nfe)
+    plans = []
+    scope = {"fewstep": Spied(plans)}
+    exec(code_line(row, n=2), scope)
+    assert plans == [asked.plan()]
+    assert ("'auto'" in code_line(row).partition("grid=")[0]) == grid.startswith("auto:")
+
+
+class Spied:
+    """The package, whose ``sample`` keeps its plan."""
+
+    def __init__(self, plans: list) -> None:
+        self.plans = plans
+        self.models, self.grid = fewstep.models, fewstep.grid
+
+    def sample(self, *given, **named):
+        x, info = fewstep.sample(*given, info=True, **named)
+        self.plans.append(info.plan)
+        return x
+
+
 # --- what is asked
+
+
+@pytest.mark.parametrize("nfe", [5, 8, 20])
+@pytest.mark.parametrize("model", ["mixture", "blurred"])
+def test_auto_on_auto_is_the_default_call(nfe, model):
+    den = pictures() if model == "blurred" else fewstep.models.load("mixture")
+    settings = {"samplers": ["auto"], "grids": ["auto"], "nfes": [nfe], "n": 4, "tolerance": 0.1}
+    (row,) = bench({model: den}, **settings).rows
+    asked = fitted(
+        sampler_options("auto"), grid_options("auto"), den.schedule, nfe, facts=facts_of(den)
+    )
+    _, info = fewstep.sample(den, nfe=nfe, info=True)
+    assert asked.plan() == info.plan and asked.reason == info.reason
+    assert (row.nfe, row.steps, row.call) == (info.nfe, info.plan.steps, call_of(asked))
+    assert row.sampler == "auto" and row.ran.startswith(f"auto ({info.plan.name}")
+    told = replace(facts_of(den), sigma_data=3.0)
+    other = fitted(sampler_options("auto"), grid_options("auto"), den.schedule, nfe, facts=told)
+    assert other.plan() != info.plan
+
+
+def test_reports_name_the_sampler_that_auto_took():
+    made = bench("mixture", samplers=["auto", "ddim"], grids=["auto"], nfes=[6], n=4)
+    row = made.rows[0]
+    said = " ".join(markdown(made).split())
+    assert row.rank == 1 and plain(row.ran) in said and made.rows[1].ran == "ddim"
+    assert json.loads(record_json(made))["rows"][0]["call"] == row.call
+    assert row.ran in page(made)
+    for text, word in (("auto:order=3", "order"), ("auto:afs=2", "afs")):
+        with pytest.raises(ScoreError, match=word):
+            bench("mixture", samplers=[text], n=2)
 
 
 def test_choices_are_parsed():
@@ -701,7 +764,8 @@ def test_models_without_a_shape_are_refused():
 def test_presets_are_valid():
     made = {name: BenchSettings(("mnist",), **values) for name, values in PRESETS.items()}
     docs, full = made["docs"], made["full"]
-    deterministic = [text for text in docs.samplers if text != "dpmpp_2m_sde"]
+    assert all(each.samplers[0] == "auto" for each in made.values())
+    deterministic = [text for text in docs.samplers if text not in ("auto", "dpmpp_2m_sde")]
     assert len(deterministic) >= 12 and len(docs.grids) == 2 and docs.nfes == (5, 8, 10, 20)
     assert (docs.n, docs.samples, docs.top) == (64, 2000, 5)
     assert (len(full.grids), full.n, full.samples, full.top) == (4, 256, 50_000, None) and (

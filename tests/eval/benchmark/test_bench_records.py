@@ -18,14 +18,18 @@ from fewstep.eval import bench
 from fewstep.eval.benchmark.rows import NUMBERS, SHOWN, Row, columns
 from fewstep.eval.benchmark.store import LEFT_OUT, NEEDED, Store, key_of, missing
 from fewstep.files import sha256
+from fewstep.jobs.folder_settings import FORMER_GRIDS
 from fewstep.models.errors import ModelError
 from fewstep.plans.instructions import Combine
 from fewstep.plans.plan import Plan
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "version_0_1" / "bench"
 WHOLE = json.loads((GOLDEN / "bench.json").read_text())
-SETTINGS, OLD = WHOLE["settings"], WHOLE["rows"]
-GIVEN = {k: SETTINGS[k] for k in ("samplers", "grids", "nfes", "n")}
+SETTINGS = WHOLE["settings"]
+#: the rows, by today's names of the grids
+OLD = [{**row, "grid": FORMER_GRIDS.get(row["grid"], row["grid"])} for row in WHOLE["rows"]]
+GIVEN = {k: SETTINGS[k] for k in ("samplers", "nfes", "n")}
+GIVEN["grids"] = [FORMER_GRIDS.get(name, name) for name in SETTINGS["grids"]]
 
 
 @pytest.fixture
@@ -56,6 +60,29 @@ def rewrite(path: Path, change) -> None:
 def test_rows_of_version_0_1_are_taken(kept):
     """Every column that they have; that the wall times are equal shows that none was replaced."""
     assert old_columns(kept) == OLD and all(row["milliseconds"] > 0.0 for row in OLD)
+
+
+def test_rows_on_the_grid_auto_of_version_0_1_are_not_those_of_today(kept):
+    """They are measured, and lie beside the old ones; those on other grids are taken."""
+    files = {path.name: path.read_bytes() for path in (kept / "rows").iterdir()}
+    assert "auto" in SETTINGS["grids"]
+    rows = bench("mixture", out=kept, **{**GIVEN, "grids": SETTINGS["grids"]}).rows
+    for row, old in zip(rows, OLD, strict=True):
+        same = row.numbers()["milliseconds"] == old["milliseconds"]
+        assert same == (row.grid != "auto")
+        assert row.stochastic or (row.rmse == old["rmse"]) == same
+    assert files.items() <= {p.name: p.read_bytes() for p in (kept / "rows").iterdir()}.items()
+    assert old_columns(kept) == OLD
+
+
+def test_a_record_does_not_depend_on_the_words_of_a_reason(tmp_path, monkeypatch):
+    settings = {"samplers": ["auto"], "grids": ["auto"], "nfes": [6], "n": 2}
+    (first,) = bench("mixture", out=tmp_path, **settings).rows
+    monkeypatch.setattr("fewstep.engine.planning.auto_reason", lambda *given: "other words")
+    assert bench("mixture", out=tmp_path, **settings).rows == (first,)
+    named = {**settings, "samplers": [first.ran.partition("(")[2][:-1].replace(", ", ":", 1)]}
+    (row,) = bench("mixture", out=tmp_path, **named).rows
+    assert row.milliseconds == first.milliseconds and len(list((tmp_path / "rows").iterdir())) == 1
 
 
 def test_rows_whose_plan_was_written_otherwise_are_taken(kept):
@@ -136,9 +163,9 @@ def test_columns_follow_from_the_fields_of_a_row():
     assert not (asked | ranks) & measured and not {*columns("error")} & {*columns("quality")}
     for kind in ("error", "quality"):
         assert NEEDED[kind] <= set(columns(kind)) and set(LEFT_OUT[kind]) <= set(columns(kind))
-    hidden = {"call", "picture", "points", "squares"}
+    hidden = {"picture", "points", "squares"}
     assert set(SHOWN) == {f.name for f in fields(Row)} - hidden
-    assert {*columns("error"), *columns("quality")} - NUMBERS == hidden | {"stochastic"}
+    assert {*columns("error"), *columns("quality")} - NUMBERS == hidden | {"call", "stochastic"}
 
 
 def test_a_column_that_a_record_lacks_is_measured_and_the_others_stay(kept):

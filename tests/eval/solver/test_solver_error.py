@@ -11,7 +11,15 @@ import torch
 
 import fewstep
 from fewstep.engine.sampling import start_state
-from fewstep.eval import ScoreError, local_errors, reference_states, solver_error, straightness
+from fewstep.eval import (
+    ScoreError,
+    count_evaluations,
+    local_errors,
+    reference_states,
+    solver_error,
+    straightness,
+    strong_error,
+)
 from fewstep.eval.certificates.problem import mixture
 from fewstep.eval.solver.precision import InOwnPrecision, own_dtype
 from fewstep.models import GaussianMixture
@@ -301,3 +309,49 @@ def test_a_float32_network_runs_under_float64_states():
     assert 0.0 < found.rmse < 0.05
     local = local_errors(model, "heun", steps=20, n=2, final="sigma_min", tolerance=1e-4)
     assert 0.0 < max(local.error) < 0.05
+
+
+# --- the default call
+
+
+def test_the_defaults_are_those_of_sample():
+    """Sampler and grid of ``fewstep.sample``, which know the scale and the shape of the data."""
+    model = gaussian(EDM(0.02, 20.0))
+    found = solver_error(model, nfe=7, n=4, seed=2)
+    x, info = fewstep.sample(model, nfe=7, n=4, seed=2, dtype=torch.float64, info=True)
+    assert torch.equal(found.x, x) and found.nfe == info.nfe
+    assert local_errors(model, nfe=7, n=2).nodes == info.plan.nodes
+    assert count_evaluations(model, nfe=7).planned == info.plan.nfe
+    unknown = fewstep.plan("auto", model.schedule, nfe=7)
+    assert unknown.nodes != info.plan.nodes
+
+
+def test_the_shape_of_the_given_states_decides():
+    """Of a model that has none of its own."""
+    schedule = EDM(0.02, 20.0)
+    flat = fewstep.models.wrap(
+        lambda x, t: 0.2 * x / (0.2 + t.reshape(-1, *[1] * (x.ndim - 1)) ** 2),
+        schedule,
+        "x0",
+        time="sigma",
+    )
+    for shape in ((3,), (1, 2, 2)):
+        z = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        x, info = fewstep.sample(flat, steps=5, x=20.0 * z, info=True)
+        assert torch.equal(solver_error(flat, steps=5, x=20.0 * z, tolerance=1e-3).x, x)
+        by_shape = solver_error(flat, steps=5, shape=shape, n=2, tolerance=1e-3)
+        start = fewstep.sample(flat, steps=5, shape=shape, n=2, dtype=torch.float64)
+        assert torch.equal(by_shape.x, start)
+        assert local_errors(flat, steps=5, shape=shape, n=2, tolerance=1e-3).nodes == (
+            info.plan.nodes
+        )
+
+
+def test_the_grid_of_a_stochastic_sampler_is_that_of_sample():
+    model = gaussian(EDM(0.02, 20.0))
+    nodes = fewstep.plan("dpmpp_2m_sde", model, steps=4).nodes
+    path = fewstep.schedules.Grid.from_nodes(nodes, model.schedule)
+    ours, named = (
+        strong_error(model, steps=4, n=2, refine=2, **given) for given in ({}, {"grid": path})
+    )
+    assert torch.equal(ours.x, named.x) and ours.rmse == named.rmse
