@@ -24,7 +24,7 @@ from default_networks import networks_section
 from grid_measures import Sizes, table
 from grid_problems import PATHS
 
-from fewstep.engine.automatic import BY_CALLS, ROBUST
+from fewstep.engine.automatic import choices
 from fewstep.schedules.grids.auto import RULE
 
 
@@ -64,7 +64,7 @@ The numbers depend on
 
 - the number of steps;
 - the kind of sampler: *multistep* (one network call a step), *singlestep* (several), *stochastic*
-  (noise is added at the steps);
+  (noise is added at the steps); *guided* are multistep samplers of guided models and of latents;
 - the shape of a sample: vectors, or samples with spatial axes (images, sequences), whose broad
   spectra need more steps at high levels. An unknown shape counts as spatial;
 - `sigma_data`, the standard deviation of the data in units of x0, which scales all levels. A
@@ -75,11 +75,9 @@ The numbers depend on
 Between two rows the logarithm of the center and the spread are interpolated linearly in the
 logarithm of the steps; beyond them they are constant.
 
-The sampler `auto` depends on the number of network calls:
+The sampler `auto` depends on the number of network calls and the shape of a sample:
 
 {samplers}
-
-Guided models, latents, and grids other than `auto` get {robust}.
 
 ```python
 import fewstep
@@ -102,11 +100,13 @@ Problems are exact mixtures of Gaussians with diagonal covariances, in float64: 
 dimensions, and samples of shape (1, h, w) whose widths fall as a power of the frequency. The paths:
 {paths}. `ddpm`, `sd` and `cosine` are tables of 1000 noise rates (linear, scaled linear, cosine).
 
-The numbers of multistep and singlestep samplers were chosen from the tables of the fit. Everything
-below *Check* is on other problems, of other families and seeds, or on networks.
+The tables of the fit are what the numbers of multistep and singlestep samplers were chosen from.
+They need not be the best pair of a row: neighbours differ little, and few numbers should serve all
+lengths. Everything below *Check* is on other problems, of other families and seeds, or on networks.
 
-Not fitted: the numbers of stochastic samplers (they are only compared with the former grid, at the
-end); numbers for each path (all paths share them); orders and options of samplers other than those
+The tables of the fit leave out stochastic samplers, whose errors are distances between
+distributions; their numbers are compared with the former grid in the last section. Not fitted:
+numbers for each path (all paths share them); orders and options of samplers other than those
 of the tables; data whose scale differs much between elements or components; paths with a data term
 of their own (mean-reverting), for which `plan.reason` says so.
 
@@ -157,16 +157,14 @@ def rule_table() -> str:
 
 
 def sampler_table() -> str:
-    """The choice of the sampler for models without guidance."""
-    lines = [
-        ["more" if most == float("inf") else f"up to {most:g}", _named(name, options)]
-        for most, name, options in BY_CALLS
-    ]
-    return table(["calls", "sampler"], lines)
-
-
-def _named(name: str, options: Mapping[str, object]) -> str:
-    return f"`{name}`" + "".join(f" {key}={value}" for key, value in options.items())
+    """The choice of the sampler."""
+    lines = []
+    for row in choices():
+        most = row["calls"]
+        options = "".join(f" {key}={value:g}" for key, value in row["options"].items())
+        calls = "all others" if most == float("inf") else f"up to {most:g}"
+        lines.append([row["samples"], calls, f"`{row['sampler']}`{options}"])
+    return table(["samples", "calls", "sampler"], lines)
 
 
 def marked(name: str, text: str) -> str:
@@ -186,7 +184,6 @@ def full_page(found: Mapping[str, str], before: str) -> str:
     return PAGE.format(
         rule=rule_table(),
         samplers=sampler_table(),
-        robust=_named(*ROBUST),
         paths=", ".join(f"`{name}`" for name in PATHS),
         **parts,
     )

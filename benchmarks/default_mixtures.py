@@ -22,7 +22,7 @@ from grid_measures import (
     table,
     worst_cells,
 )
-from grid_problems import CHECK, PATHS, Guided, Mix, Problem, fresh, golden
+from grid_problems import CHECK, PATHS, WEIGHTS, Guided, Mix, Problem, fresh, golden
 from torch import Tensor
 
 import fewstep
@@ -43,7 +43,6 @@ PEERS: dict[str, tuple[float, float, float]] = {
 }
 #: fresh noises of the distribution of errors
 FRESH = 1024
-WEIGHTS = (3.0, 7.5)
 
 
 def by_uniform_lam(model: Problem, nfe: int, x: Tensor) -> Tensor:

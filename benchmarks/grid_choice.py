@@ -1,6 +1,6 @@
 """The fit behind grid ``"auto"``: which center and spread of the grid ``logistic`` to take.
 
-    python benchmarks/grid_choice.py [--kinds multistep singlestep] [--spaces vector spatial]
+    python benchmarks/grid_choice.py [--kinds multistep guided singlestep] [--spaces vector spatial]
         [--calls N ...] [--samples N] [--settings N]
 
 Problems ``FIT`` of ``grid_problems``, on the ``SETTINGS`` (path, scale of the data). A cell is a
@@ -13,14 +13,14 @@ best everywhere. ``default_call.py --only fit`` writes the tables to docs/grids.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import NamedTuple, TypeAlias
 
 import torch
 from grid_measures import Case, Sampler, fitting_plan, geometric, label, median, settings, table
-from grid_problems import FIT
+from grid_problems import FIT, WEIGHTS, Guided, Mix, Problem
 
 import fewstep
 from fewstep.plans.plan import Plan
@@ -30,7 +30,8 @@ from fewstep.schedules.grids.auto import DataFacts, Kind, auto_options
 CENTERS = (0.6, 0.85, 1.2, 1.7, 2.5, 3.5, 5.0, 7.0)
 SPREADS = (1.0, 1.3, 1.6, 2.0, 2.5)
 CALLS = (4, 5, 6, 8, 10, 14, 20, 30)
-SAMPLERS: Mapping[Kind, tuple[Sampler, ...]] = {
+#: group -> its samplers; "guided": multistep samplers of guided models
+SAMPLERS: Mapping[str, tuple[Sampler, ...]] = {
     "multistep": (
         ("dpmpp_2m", {}),
         ("unipc", {"order": 2}),
@@ -38,8 +39,11 @@ SAMPLERS: Mapping[Kind, tuple[Sampler, ...]] = {
         ("ipndm", {"order": 3}),
         ("ghvb", {"order": 2.5}),
     ),
+    "guided": (("dpmpp_2m", {}), ("unipc", {"order": 2}), ("ipndm", {"order": 2})),
     "singlestep": (("heun", {}), ("dpmpp_2s", {})),
 }
+#: what of ``FIT`` is guided
+GUIDED = ("round 1", "widths 16", "widths 64", "power 0.5", "power 1", "low frequencies")
 SPACES = {"vector": False, "spatial": True}
 SETTINGS: tuple[tuple[str, float], ...] = (
     ("sd", 0.5),
@@ -93,15 +97,31 @@ Errors: TypeAlias = dict[Cell, Row]
 PAIRS = [Pair(center, spread) for center, spread in product(CENTERS, SPREADS)]
 
 
+def problems(group: str, spatial: bool) -> dict[str, Callable[[], Problem]]:
+    """The problems of a group of samplers and a kind of data."""
+    mixes = {name: make for name, make in FIT.items() if (len(make().shape) > 1) == spatial}
+    if group != "guided":
+        return dict(mixes)
+    names = [name for name in mixes if name in GUIDED]
+    return {f"{n}, w {w:g}": partial(guided, mixes[n], w) for n, w in product(names, WEIGHTS)}
+
+
+def guided(make: Callable[[], Mix], w: float) -> Guided:
+    """A problem guided with the weight ``w``."""
+    return Guided(make(), w)
+
+
 def measure(
-    kind: Kind, spatial: bool, calls: Sequence[int], samples: int, most_settings: int
+    group: str, spatial: bool, calls: Sequence[int], samples: int, most_settings: int
 ) -> Errors:
-    """The errors of all pairs in all cells of a kind of sampler and of data."""
-    problems = {name: make for name, make in FIT.items() if (len(make().shape) > 1) == spatial}
+    """The errors of all pairs in all cells of a group of samplers and a kind of data."""
     errors: Errors = {}
-    for schedule, scale, cases in settings(problems, SETTINGS[:most_settings], samples):
-        for sampler, nfe in product(SAMPLERS[kind], calls):
-            _fill(errors, kind, schedule, DataFacts(scale, spatial), cases, sampler, nfe)
+    kind: Kind = "singlestep" if group == "singlestep" else "multistep"
+    made = settings(problems(group, spatial), SETTINGS[:most_settings], samples)
+    for schedule, scale, cases in made:
+        facts = DataFacts(scale, spatial, guided=group == "guided")
+        for sampler, nfe in product(SAMPLERS[group], calls):
+            _fill(errors, kind, schedule, facts, cases, sampler, nfe)
     return errors
 
 
@@ -179,7 +199,7 @@ def rivals(errors: Errors) -> str:
 
 
 def report(
-    kinds: Sequence[str] = ("multistep", "singlestep"),
+    kinds: Sequence[str] = tuple(SAMPLERS),
     spaces: Sequence[str] = tuple(SPACES),
     calls: Sequence[int] = CALLS,
     samples: int = 32,
@@ -187,12 +207,17 @@ def report(
 ) -> str:
     """The tables of the fit."""
     parts = []
-    for kind, space in product([kind for kind in SAMPLERS if kind in kinds], spaces):
+    for kind, space in product(kinds, spaces):
         errors = measure(kind, SPACES[space], calls, samples, most_settings)
         samplers = ", ".join(label(sampler) for sampler in SAMPLERS[kind])
         cells = sum(cell.calls == calls[0] for cell in errors)
         text = f"{cells} cells a row" if cells else "no cells at the first budget"
-        parts.append(f"### {kind.capitalize()} samplers, {space} data\n\n{samplers}; {text}.")
+        what = (
+            "Multistep samplers of guided models"
+            if kind == "guided"
+            else f"{kind.title()} samplers"
+        )
+        parts.append(f"### {what}, {space} data\n\n{samplers}; {text}.")
         parts += [choices(errors), "The samplers on the rule's grid:", rivals(errors)]
     return "\n\n".join(parts)
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from grid_problems import F64, PATHS, Mix, Problem, source
+from grid_problems import F64, PATHS, Problem, source
 from torch import Tensor
 
 import fewstep
@@ -140,7 +140,7 @@ def case(path: str, scale: float, name: str, model: Problem, n: int, seed: int =
 
 
 def settings(
-    problems: Mapping[str, Callable[[], Mix]], pairs: Iterable[tuple[str, float]], n: int
+    problems: Mapping[str, Callable[[], Problem]], pairs: Iterable[tuple[str, float]], n: int
 ) -> Iterator[tuple[Schedule, float, list[Case]]]:
     """The cases of all problems, one setting (path, scale) after another."""
     made = {name: make() for name, make in problems.items()}

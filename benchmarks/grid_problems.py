@@ -130,6 +130,10 @@ class Guided(BaseDenoiser):
         """The same model on another path."""
         return Guided(self.base.on(schedule), self.w)
 
+    def scaled(self, factor: float) -> Guided:
+        """The same model of the data times ``factor``."""
+        return Guided(self.base.scaled(factor), self.w)
+
     @override
     def raws(
         self,
@@ -145,6 +149,9 @@ class Guided(BaseDenoiser):
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
         return 0.0, (1.0,)
 
+
+#: weights of guidance that are fitted and checked
+WEIGHTS = (3.0, 7.5)
 
 #: a model whose converged end can be found on another path
 Problem: TypeAlias = Mix | Guided
