@@ -13,6 +13,8 @@ import fewstep.eval as E
 from fewstep import checks, jobs
 from fewstep.cli import main
 from fewstep.cli.score import text
+from fewstep.jobs import feature_blocks
+from fewstep.jobs.folder_settings import FORMER_GRIDS, FORMER_SAMPLER
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +133,18 @@ def test_no_sampler_has_an_option_that_a_job_takes_itself():
     for name in registry.names():
         options = registry.make_options(registry.get(name), {})
         assert not {field.name for field in dataclasses.fields(options)} & own, name
+
+
+def test_features_of_the_defaults_of_version_0_1_are_found_by_their_names(tmp_path, monkeypatch):
+    """Its grid ``auto`` is ``auto_0_1`` now; the bare command is told so."""
+    bare = {"model": "mnist", "seeds": "0-3", "steps": 1, "metrics": "is", "out": tmp_path}
+    former = {"sampler": FORMER_SAMPLER, "grid": FORMER_GRIDS["auto"]}
+    first = jobs.score(**bare, **former)
+    identity = tmp_path / "identity.json"
+    made = json.loads(identity.read_text())
+    identity.write_text(json.dumps({**made, "grid": "auto"}))
+    monkeypatch.setattr(feature_blocks, "_compute", None)
+    words = "other sampler.*grid='auto_0_1' .--sampler dpmpp_2m --grid auto_0_1. draws as it did"
+    with pytest.raises(checks.FewstepError, match=words):
+        jobs.score(**bare)
+    assert jobs.score(**bare, **former)["is"].value == first["is"].value
