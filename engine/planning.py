@@ -126,7 +126,8 @@ def request(
         )
     made = grid_for(where, schedule, steps)
     if where.automatic and not entry.free:
-        reasons.append(auto_reason(schedule, made.steps, where.kind, where.facts))
+        options = dict(made.params)
+        reasons.append(auto_reason(schedule, made.steps, where.kind, where.facts, options))
     return Request(name, chosen, made, "\n".join(reasons))
 
 

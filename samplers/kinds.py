@@ -19,7 +19,8 @@ STEPS = 4
 
 def kind_of(name: str, options: Any) -> Kind:
     """``stochastic`` if its plans draw noise, ``singlestep`` if they make more than one network
-    call a step, else ``multistep`` (first-order methods too).
+    call a step, else ``multistep_x0`` if they read x0 or are of first order, where all
+    predictions give the same step, and ``multistep`` if they read eps, v or velocities.
 
     Read from a plan of four steps; a sampler that has none with these options is multistep. A
     driver has the kind of the sampler that it ``follows``, else stochastic or singlestep.
@@ -40,4 +41,8 @@ def _measured(name: str, options: Any) -> Kind:
         return "multistep"
     if plan.stochastic:
         return "stochastic"
-    return "singlestep" if plan.nfe > plan.steps + 1 else "multistep"
+    if plan.nfe > plan.steps + 1:
+        return "singlestep"
+    read = {kind for e in plan.evaluations for _, kind, _ in e.outs}
+    first_order = get(name).order_of(options) <= 1
+    return "multistep_x0" if first_order or read == {"x0"} else "multistep"

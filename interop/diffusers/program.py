@@ -235,7 +235,9 @@ def reason_of(settings: Settings, grid: Grid) -> str:
         facts = facts_of(settings)
         given = {k: v for k, v in settings.grid_options if k != "sigma_data"}
         words = "".join(f"; by grid_options, {key} {value:g}" for key, value in given.items())
-        texts.append(auto_reason(settings.schedule, grid.steps, settings.kind, facts) + words)
+        made = dict(grid.params)
+        reason = auto_reason(settings.schedule, grid.steps, settings.kind, facts, made)
+        texts.append(reason + words)
     return "\n".join(texts)
 
 

@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple
 from ...checks import ArgumentError, choice, instance, number
 from ..base import Schedule
 
-#: one network call a step; more than one; noise added at the steps
-Kind = Literal["multistep", "singlestep", "stochastic"]
-SAMPLER_KINDS: tuple[Kind, ...] = ("multistep", "singlestep", "stochastic")
+#: one network call a step, steps made of eps (or v) or of x0; more calls a step; noise added
+Kind = Literal["multistep", "multistep_x0", "singlestep", "stochastic"]
+SAMPLER_KINDS: tuple[Kind, ...] = ("multistep", "multistep_x0", "singlestep", "stochastic")
 #: assumed standard deviation of data of unknown scale: that of images in [-1, 1]
 SIGMA_DATA = 0.5
 #: classes of schedules that the rule was fitted and checked on
@@ -36,20 +36,27 @@ class Numbers(NamedTuple):
 
 
 #: (kind, samples with spatial axes) -> numbers by steps; between them, log center and spread are
-#: interpolated linearly in log steps. "guided": multistep samplers of guided models and latents.
+#: interpolated linearly in log steps. "guided": of guided models and latents.
 RULE: Mapping[tuple[str, bool], tuple[Numbers, ...]] = {
     ("multistep", False): (
-        Numbers(3, 0.85, 1.3), Numbers(5, 0.8, 1.6), Numbers(7, 0.9, 1.65),
-        Numbers(10, 1.1, 1.5), Numbers(20, 1.1, 1.3),
+        Numbers(5, 0.75, 1.6), Numbers(7, 0.9, 1.65), Numbers(10, 1.05, 1.5), Numbers(20, 1.05, 1.3)
     ),
-    ("multistep", True): (Numbers(10, 5.0, 1.65), Numbers(20, 4.0, 1.65), Numbers(30, 3.5, 1.65)),
-    ("guided", False): (Numbers(5, 0.85, 1.3),),
-    ("guided", True): (Numbers(5, 5.0, 1.5), Numbers(20, 4.0, 1.55)),
+    ("multistep", True): (
+        Numbers(5, 5.0, 1.7), Numbers(10, 5.0, 1.75), Numbers(20, 3.2, 1.75), Numbers(30, 2.8, 1.75)
+    ),
+    ("multistep guided", False): (Numbers(5, 0.85, 1.3),),
+    ("multistep guided", True): (Numbers(5, 5.0, 1.5), Numbers(20, 4.0, 1.55)),
+    ("multistep_x0", False): (Numbers(3, 0.8, 1.25), Numbers(5, 0.55, 1.4), Numbers(20, 0.6, 1.45)),
+    ("multistep_x0", True): (
+        Numbers(5, 5.0, 1.9), Numbers(10, 3.2, 1.9), Numbers(20, 1.7, 2.1)
+    ),
+    ("multistep_x0 guided", False): (Numbers(5, 0.6, 1.3),),
+    ("multistep_x0 guided", True): (Numbers(5, 3.5, 1.3), Numbers(10, 2.5, 1.45)),
     ("singlestep", False): (Numbers(3, 3.5, 1.6), Numbers(5, 2.0, 1.6), Numbers(10, 1.2, 1.6)),
     ("singlestep", True): (Numbers(5, 7.0, 1.6), Numbers(10, 6.0, 1.8)),
     ("stochastic", False): (Numbers(5, 1.2, 1.3), Numbers(10, 0.8, 1.35), Numbers(40, 0.8, 1.5)),
     ("stochastic", True): (
-        Numbers(5, 2.5, 1.35), Numbers(10, 2.5, 1.35), Numbers(20, 2.0, 1.6), Numbers(40, 1.8, 1.8),
+        Numbers(5, 2.5, 1.35), Numbers(10, 2.5, 1.35), Numbers(20, 2.0, 1.6), Numbers(40, 1.8, 1.8)
     ),
 }  # fmt: skip
 
@@ -102,18 +109,51 @@ class DataFacts:
             raise ArgumentError(f"sigma_data={self.sigma_data!r}: allowed 0 < sigma_data < inf")
 
 
+#: see ``_raised``
+SHARE = 0.3
 #: nothing is known
 UNKNOWN = DataFacts()
 
 
-def auto_options(steps: int, kind: Kind, facts: DataFacts) -> dict[str, float]:
-    """The options of the grid ``logistic`` that ``"auto"`` stands for."""
+def auto_options(
+    steps: int, kind: Kind, facts: DataFacts, ends: tuple[float, float] = (math.inf, 0.0)
+) -> dict[str, float]:
+    """The options of the grid ``logistic`` that ``"auto"`` stands for.
+
+    ``ends``: rho at the first node, and the least rho above 0 that the path has (0 if it has
+    none, or if the grid ends there).
+    """
     choice("kind", kind, SAMPLER_KINDS)
     instance("facts", facts, DataFacts, "DataFacts")
-    key = "guided" if kind == "multistep" and facts.cautious else kind
+    key = f"{kind} guided" if kind.startswith("multistep") and facts.cautious else kind
     center, spread = _interpolated(RULE[key, facts.spatial is not False], steps)
     scale = SIGMA_DATA if facts.sigma_data is None else facts.sigma_data
+    if kind == "multistep" and steps > 1 and ends[1] > 0.0:
+        relative = (ends[0] / scale, ends[1] / scale)
+        center, spread = _raised(center, spread, steps, relative)
     return {"sigma_data": float(scale), "center": center, "spread": spread}
+
+
+def _raised(
+    center: float, spread: float, steps: int, ends: tuple[float, float]
+) -> tuple[float, float]:
+    """``center`` and ``spread`` with which the last node before sigma = 0 is not below the least
+    level ``ends[1]`` of the path; both levels are in units of sigma_data.
+
+    Adams-Bashforth weights of equal steps extrapolate over the last step to sigma = 0. Nodes that
+    are crowded above the least level make that step many times longer than the one before. A larger
+    center takes ``SHARE`` of the change in log rho of the last node, a smaller spread the rest.
+    """
+    start_center, start_spread = center, spread
+    for _ in range(8):  # the first probability depends a little on both numbers
+        first = 1.0 / (1.0 + (center / ends[0]) ** (1.0 / spread))
+        odds = math.log(steps / first - 1.0)
+        gap = math.log(ends[1] / start_center) + start_spread * odds
+        if gap <= 0.0:
+            return center, spread
+        center = start_center * math.exp(SHARE * gap)
+        spread = start_spread - (1.0 - SHARE) * gap / odds
+    return center, spread
 
 
 def _interpolated(rows: Sequence[Numbers], steps: int) -> tuple[float, float]:
@@ -127,9 +167,11 @@ def _interpolated(rows: Sequence[Numbers], steps: int) -> tuple[float, float]:
     return center, (1.0 - w) * low.spread + w * high.spread
 
 
-def auto_reason(schedule: Schedule, steps: int, kind: Kind, facts: DataFacts) -> str:
-    """A sentence that says which grid ``"auto"`` stands for, and why."""
-    options = auto_options(steps, kind, facts)
+def auto_reason(
+    schedule: Schedule, steps: int, kind: Kind, facts: DataFacts, options: Mapping[str, Any]
+) -> str:
+    """A sentence that says which grid ``"auto"`` stands for, and why. ``options``: of the grid that
+    was made."""
     scale = "given by the model" if facts.sigma_data is not None else "unknown, assumed"
     texts = [
         f"grid auto: logistic, center {options['center']:.3g}, spread {options['spread']:.3g}, "

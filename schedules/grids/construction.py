@@ -8,8 +8,8 @@ named grids, with equations and sources, are in ``families``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -223,27 +223,33 @@ def grid(
     steps = _checked(integer, "steps", steps, 1)
     if steps > MAX_STEPS:
         raise GridError(f"steps={steps}: must be at most {MAX_STEPS}")
+    top = schedule.t_max if start is None else _start(schedule, start)
     if name is None or (isinstance(name, str) and name in AUTOMATIC):
-        name, chosen = _automatic(name or "auto", schedule, steps, kind, facts)
-        given = {**chosen, **given}
+        frame = Frame(schedule, steps, top, final)
+        name, given = _automatic(name or "auto", frame, given, kind, facts)
     family = get(name)
     check_option_names(family, given)
-    top = schedule.t_max if start is None else _start(schedule, start)
     shift = _shift(family, given.pop("shift", None), schedule)
     frame = Frame(schedule, steps, top, final, shift)
     return _laid_out(family, frame, make_options(family, given), start is not None)
 
 
 def _automatic(
-    name: str, schedule: Schedule, steps: int, kind: Kind, facts: DataFacts
+    name: str, frame: Frame, given: Mapping[str, Any], kind: Kind, facts: DataFacts
 ) -> tuple[str, dict[str, Any]]:
-    """The grid and its options that ``auto`` or ``auto_0_1`` stands for."""
+    """The grid and its options that ``auto`` or ``auto_0_1`` stands for; ``given`` options
+    replace those of the rule."""
+    schedule = frame.schedule
     if name != "auto":
-        return former_choice(schedule)
+        former, options = former_choice(schedule)
+        return former, {**options, **given}
+    least = schedule.rho(frame.bottom) if frame.final == "zero" else 0.0
     try:
-        return "logistic", auto_options(steps, kind, facts)
+        known = replace(facts, sigma_data=given.get("sigma_data", facts.sigma_data))
+        options = auto_options(frame.steps, kind, known, (schedule.rho(frame.top), least))
     except ValueError as error:
         raise GridError(str(error)) from None
+    return "logistic", {**options, **given}
 
 
 def _laid_out(family: Family, frame: Frame, options: Any, begun: bool) -> Grid:

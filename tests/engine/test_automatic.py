@@ -17,7 +17,7 @@ from fewstep.plans import Plan
 from fewstep.samplers import get, make_options, names
 from fewstep.samplers.kinds import kind_of
 from fewstep.schedules import EDM, Flow, MeanReverting, Schedule, VPLinear
-from fewstep.schedules.grids.auto import DataFacts
+from fewstep.schedules.grids.auto import SAMPLER_KINDS, DataFacts
 
 
 def mixture(schedule: Schedule, *shape: int) -> GaussianMixture:
@@ -144,8 +144,7 @@ def test_the_shape_of_the_call_counts_where_the_model_has_none() -> None:
         return info.plan.nodes
 
     def wanted(facts: DataFacts) -> Any:
-        grid = fewstep.grid("auto", EDM(), 6, facts=facts)
-        return grid.nodes
+        return fewstep.grid("auto", EDM(), 6, kind="multistep_x0", facts=facts).nodes
 
     assert nodes(n=1, shape=(4,)) == wanted(DataFacts(None, False))
     assert nodes(n=1, shape=(1, 2, 2)) == wanted(DataFacts(None, True))
@@ -165,7 +164,7 @@ def test_a_path_that_was_not_fitted_says_so() -> None:
 
 def test_a_driver_tells_its_reason() -> None:
     _, info = fewstep.sample(VECTORS, "picard", steps=5, n=2, info=True)
-    assert info.plan is None and "5 steps of a multistep sampler" in info.reason
+    assert info.plan is None and "5 steps of a multistep" in info.reason
     _, info = fewstep.sample(VECTORS, "ode45", n=2, rtol=1e-2, atol=1e-2, info=True)
     assert info.reason == ""  # its steps do not come from a grid
 
@@ -184,8 +183,9 @@ def test_the_analytic_first_step_is_an_option_of_every_plan() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "kind"),
     [
-        ("ddim", {}, "multistep"),
-        ("unipc", {}, "multistep"),
+        ("ddim", {}, "multistep_x0"),
+        ("euler", {}, "multistep_x0"),
+        ("unipc", {}, "multistep_x0"),
         ("ghvb", {}, "multistep"),
         ("heun", {}, "singlestep"),
         ("dpm_solver_3", {}, "singlestep"),
@@ -196,7 +196,7 @@ def test_the_analytic_first_step_is_an_option_of_every_plan() -> None:
         ("ode45", {}, "singlestep"),
         ("picard", {"method": "heun"}, "singlestep"),
         ("picard", {"method": "ddpm"}, "stochastic"),
-        ("picard", {"method": "dpmpp_2m"}, "multistep"),
+        ("picard", {"method": "dpmpp_2m"}, "multistep_x0"),
     ],
 )
 def test_the_kind_of_a_sampler(name: str, options: dict[str, Any], kind: str) -> None:
@@ -205,7 +205,7 @@ def test_the_kind_of_a_sampler(name: str, options: dict[str, Any], kind: str) ->
 
 def test_every_sampler_has_a_kind() -> None:
     found = {name: kind_of(name, make_options(get(name), {})) for name in names()}
-    assert set(found.values()) == {"multistep", "singlestep", "stochastic"}
+    assert set(found.values()) == set(SAMPLER_KINDS)
     for name, kind in found.items():
         if kind == "stochastic" and get(name).form == "plan":
             assert fewstep.plan(name, _path(name), steps=4, grid="lam").stochastic

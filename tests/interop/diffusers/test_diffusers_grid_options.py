@@ -18,6 +18,7 @@ from diffusers_pipelines import ddpm, run
 import fewstep
 from fewstep import FewstepScheduler
 from fewstep.checks import FewstepError, GridError
+from fewstep.engine.automatic import CAUTIOUS
 from fewstep.interop.diffusers.config import ConfigError
 from fewstep.models import wrap
 from fewstep.samplers import SamplerError
@@ -117,7 +118,7 @@ def test_a_named_grid_of_an_edm_config_runs_between_its_levels(end):
 
 @pytest.mark.parametrize(
     ("sampler", "kind"),
-    [("unipc", "multistep"), ("heun", "singlestep"), ("euler_ancestral", "stochastic")],
+    [("unipc", "multistep_x0"), ("heun", "singlestep"), ("euler_ancestral", "stochastic")],
 )
 def test_grid_auto_is_the_rule_for_the_sampler(sampler, kind):
     s = ready(ours(*TABLE, sampler=sampler, grid="auto"), 16)
@@ -131,7 +132,8 @@ def test_grid_auto_is_the_rule_for_the_sampler(sampler, kind):
 def test_grid_auto_takes_the_scale_of_the_data_and_other_numbers_from_its_options():
     s = ready(ours(*TABLE, sampler="unipc", grid="auto", grid_options={"sigma_data": 1.0}))
     schedule, facts = s._settings.schedule, DataFacts(1.0, spatial=True, guided=True)
-    assert s._compiled.grid == fewstep.grid("auto", schedule, 6, facts=facts)
+    due = fewstep.grid("auto", schedule, 6, kind="multistep_x0", facts=facts)
+    assert s._compiled.grid == due
     assert "sigma_data 1 " in s.plan.reason and "by grid_options" not in s.plan.reason
     moved = FewstepScheduler.from_config(s.config, grid_options={"center": 2.0})
     assert dict(ready(moved)._compiled.grid.params)["center"] == 2.0
@@ -141,7 +143,7 @@ def test_grid_auto_takes_the_scale_of_the_data_and_other_numbers_from_its_option
 def test_grid_auto_takes_the_scale_of_the_data_from_an_edm_config():
     s = ready(ours("EDMDPMSolverMultistep", {"sigma_data": 0.7}, grid="auto"))
     facts = DataFacts(0.7, spatial=True, guided=True)
-    due = fewstep.grid("auto", EDM(0.002, 80.0), 6, facts=facts)
+    due = fewstep.grid("auto", EDM(0.002, 80.0), 6, kind="multistep_x0", facts=facts)
     assert rhos(s) == pytest.approx([node.rho for node in due.nodes], rel=1e-12)
 
 
@@ -161,15 +163,16 @@ def test_grid_auto_of_version_0_1_stays_by_its_name():
 @pytest.mark.parametrize("steps", [4, 12, 40])
 def test_sampler_auto_is_the_robust_choice_on_the_grid_of_the_config(steps):
     s = ready(ours(*TABLE, sampler="auto"), steps)
-    due = ready(ours(*TABLE, sampler="unipc", solver_order=2), steps)
+    name, options = CAUTIOUS
+    due = ready(ours(*TABLE, sampler=name, sampler_options=dict(options)), steps)
     assert s.plan == due.plan and s.order == 1 and s.config["sampler"] == "auto"
-    assert s.plan.reason.startswith(f"sampler auto: unipc, order=2; for {steps} network calls")
+    assert s.plan.reason.startswith(f"sampler auto: {name}, order={options['order']}; for {steps}")
 
 
 def test_sampler_auto_keeps_its_order_whatever_the_config_has():
     config = {"solver_order": 3, **SD}
     s = ready(ours("DPMSolverMultistep", config, sampler="auto", grid="auto"), 8)
-    assert s._compiled.options.order == 2
+    assert s._compiled.options.order == CAUTIOUS[1]["order"]
     assert [line.split(":")[0] for line in s.plan.reason.splitlines()] == [
         "sampler auto",
         "grid auto",
@@ -181,7 +184,7 @@ def test_sampler_auto_keeps_its_order_whatever_the_config_has():
     [
         ({"eta": 0.5}, "takes no option 'eta'"),
         ({"sampler_options": {"order": 3}}, "takes no option 'order'"),
-        ({"order": 3}, "name the sampler that has it, for instance sampler='unipc'"),
+        ({"order": 3}, "name the sampler that has it, for instance sampler='" + CAUTIOUS[0]),
     ],
 )
 def test_options_of_sampler_auto_are_refused(options, message):

@@ -72,10 +72,14 @@ def test_auto_of_version_0_1(
 def test_auto_is_the_logistic_grid(kind: Kind, spatial: bool | None, scale: float | None) -> None:
     facts = DataFacts(scale, spatial)
     for schedule, steps in product((EDM(), Flow(3.0), TABLE), (1, 2, 5, 9, 20, 400)):
-        options = auto_options(steps, kind, facts)
+        ends = (schedule.rho(schedule.t_max), schedule.rho(schedule.t_min))
+        options = auto_options(steps, kind, facts, ends)
         assert options["sigma_data"] == (0.5 if scale is None else scale)
         found = grid("auto", schedule, steps, kind=kind, facts=facts)
         assert found == grid("logistic", schedule, steps, **options)
+        scaled = grid("auto", schedule, steps, kind=kind, facts=facts, sigma_data=0.3)
+        other = DataFacts(0.3, spatial)
+        assert scaled == grid("auto", schedule, steps, kind=kind, facts=other)
         own = grid("auto", schedule, steps, kind=kind, facts=facts, center=3.0)
         assert own == grid("logistic", schedule, steps, **{**options, "center": 3.0})
 
@@ -83,8 +87,8 @@ def test_auto_is_the_logistic_grid(kind: Kind, spatial: bool | None, scale: floa
 def test_the_numbers_between_the_rows() -> None:
     """At a row its own; between two rows monotone in log steps; constant beyond the ends."""
     for (key, spatial), rows in RULE.items():
-        kind: Kind = "multistep" if key == "guided" else key  # type: ignore[assignment]
-        facts = DataFacts(1.0, spatial, guided=key == "guided")
+        kind: Kind = key.split()[0]  # type: ignore[assignment]
+        facts = DataFacts(1.0, spatial, guided=key.endswith(" guided"))
         for row in rows:
             found = auto_options(row.steps, kind, facts)
             assert (found["center"], found["spread"]) == (row.center, row.spread)
@@ -100,6 +104,34 @@ def test_the_numbers_between_the_rows() -> None:
         assert auto_options(rows[-1].steps * 7, kind, facts) == auto_options(
             rows[-1].steps, kind, facts
         )
+
+
+@pytest.mark.parametrize("steps", [14, 20, 30, 50, 100, 1000])
+@pytest.mark.parametrize("spatial", [False, True])
+def test_the_last_node_of_a_multistep_sampler_is_not_below_the_least_level(
+    steps: int, spatial: bool
+) -> None:
+    """The last node of the rule on a path that goes on to sigma = 0 is nearly the least level of a
+    path that does not, or above; samplers of other kinds are not changed."""
+    facts = DataFacts(0.5, spatial)
+    plain = auto_options(steps, "multistep", facts)
+    table = (TABLE.rho(TABLE.t_max), TABLE.rho(TABLE.t_min))
+    found = auto_options(steps, "multistep", facts, table)
+
+    def last(options: dict[str, float]) -> float:
+        center = options["center"] * options["sigma_data"]
+        first = 1.0 / (1.0 + (center / table[0]) ** (1.0 / options["spread"]))
+        return center * (first / (steps - first)) ** options["spread"]
+
+    if last(plain) >= table[1]:
+        assert found == plain
+    else:
+        assert last(found) == pytest.approx(table[1], rel=1e-3)
+        assert found["center"] > plain["center"] and found["spread"] < plain["spread"]
+    for kind in ("multistep_x0", "singlestep", "stochastic"):
+        assert auto_options(steps, kind, facts, table) == auto_options(steps, kind, facts)
+    ended = grid("auto", TABLE, steps, facts=facts, final="sigma_min")
+    assert ended == grid("logistic", TABLE, steps, final="sigma_min", **plain)
 
 
 def test_an_unknown_shape_has_the_numbers_of_spatial_samples() -> None:
@@ -136,10 +168,13 @@ def test_a_kind_that_does_not_exist() -> None:
 
 
 def test_the_reason_names_the_grid_and_the_facts() -> None:
-    text = auto_reason(EDM(), 8, "multistep", DataFacts(0.25, False))
+    options = {"sigma_data": 0.25, "center": 2.0, "spread": 1.5}
+    text = auto_reason(EDM(), 8, "multistep", DataFacts(0.25, False), options)
     assert "grid auto: logistic" in text and "sigma_data 0.25 (given by the model)" in text
     assert "8 steps of a multistep sampler and vectors" in text and "not fitted" not in text
-    text = auto_reason(MeanReverting(0.5, VPLinear()), 8, "singlestep", DataFacts())
+    options["sigma_data"] = 0.5
+    path = MeanReverting(0.5, VPLinear())
+    text = auto_reason(path, 8, "singlestep", DataFacts(), options)
     assert "sigma_data 0.5 (unknown, assumed)" in text and "samples of any shape" in text
     assert "not fitted on MeanReverting" in text
 

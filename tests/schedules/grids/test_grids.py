@@ -301,7 +301,8 @@ def test_explicit_nodes_are_kept() -> None:
 
 def test_auto_is_a_grid_on_every_schedule() -> None:
     for schedule in SCHEDULES.values():
-        options = auto_options(5, "multistep", UNKNOWN)
+        ends = (schedule.rho(schedule.t_max), schedule.rho(schedule.t_min))
+        options = auto_options(5, "multistep", UNKNOWN, ends)
         assert (
             grid("auto", schedule, 5)
             == grid("logistic", schedule, 5, **options)
