@@ -41,9 +41,7 @@ RULE: Mapping[tuple[str, bool], tuple[Numbers, ...]] = {
     ("multistep", False): (
         Numbers(5, 0.75, 1.6), Numbers(7, 0.9, 1.65), Numbers(10, 1.05, 1.5), Numbers(20, 1.05, 1.3)
     ),
-    ("multistep", True): (
-        Numbers(5, 5.0, 1.7), Numbers(10, 5.0, 1.75), Numbers(20, 3.2, 1.75), Numbers(30, 2.8, 1.75)
-    ),
+    ("multistep", True): (Numbers(10, 5.0, 1.9), Numbers(20, 2.6, 1.8)),
     ("multistep guided", False): (Numbers(5, 0.85, 1.3),),
     ("multistep guided", True): (Numbers(5, 5.0, 1.5), Numbers(20, 4.0, 1.55)),
     ("multistep_x0", False): (Numbers(3, 0.8, 1.25), Numbers(5, 0.55, 1.4), Numbers(20, 0.6, 1.45)),
