@@ -28,17 +28,18 @@ class Choice(NamedTuple):
 
 #: (largest number of network calls, sampler, its options)
 Rows = tuple[tuple[float, str, Mapping[str, Any]], ...]
-#: samples with spatial axes, or of unknown shape -> the choice by calls
-BY_CALLS: Mapping[bool, Rows] = {
-    False: (
+#: (samples with spatial axes or of unknown shape, guided model or latents) -> the choice by calls;
+#: higher orders at few calls diverge under strong guidance
+BY_CALLS: Mapping[tuple[bool, bool], Rows] = {
+    (False, False): (
         (3, "unipc", {"order": 2}),
         (5, "ipndm", {"order": 2}),
         (math.inf, "ghvb", {"order": 2.5}),
     ),
-    True: ((4, "ipndm", {"order": 2}), (math.inf, "ipndm", {"order": 3})),
+    (True, False): ((4, "ipndm", {"order": 2}), (math.inf, "ipndm", {"order": 3})),
+    (False, True): ((8, "ipndm", {"order": 2}), (math.inf, "ipndm", {"order": 3})),
+    (True, True): ((14, "ipndm", {"order": 2}), (math.inf, "ipndm", {"order": 3})),
 }
-#: for guided models and latents: higher orders diverge at strong guidance
-CAUTIOUS: tuple[str, Mapping[str, Any]] = ("ipndm", {"order": 2})
 
 
 def facts_of(denoiser: BaseDenoiser, shape: Sequence[int] | None = None) -> DataFacts:
@@ -55,25 +56,24 @@ def facts_of(denoiser: BaseDenoiser, shape: Sequence[int] | None = None) -> Data
 def choices() -> list[dict[str, Any]]:
     """All choices as rows: ``samples``, the largest number of ``calls``, ``sampler``,
     ``options``."""
-    kinds = {False: "vectors", True: "samples with spatial axes"}
-    rows = [
-        {"samples": kinds[spatial], "calls": most, "sampler": name, "options": dict(options)}
-        for spatial, listed in BY_CALLS.items()
+    return [
+        {
+            "samples": DataFacts(None, spatial, guided=cautious).samples,
+            "calls": most,
+            "sampler": name,
+            "options": dict(options),
+        }
+        for (spatial, cautious), listed in BY_CALLS.items()
         for most, name, options in listed
     ]
-    name, options = CAUTIOUS
-    cautious = {"samples": "of guided models, latents", "calls": math.inf}
-    return [*rows, {**cautious, "sampler": name, "options": dict(options)}]
 
 
 def automatic_sampler(where: GridRequest, schedule: Schedule, given: Mapping[str, Any]) -> Choice:
     """The sampler for the grid and the budget ``where``. Raises SamplerError for options in
     ``given`` other than ``afs``, because the samplers that may be chosen have different ones."""
     calls, facts = where.length, where.facts
-    name, options = CAUTIOUS
-    if not facts.cautious:
-        rows = BY_CALLS[facts.spatial is not False]
-        name, options = next((n, o) for most, n, o in rows if calls <= most)
+    rows = BY_CALLS[facts.spatial is not False, facts.cautious]
+    name, options = next((n, o) for most, n, o in rows if calls <= most)
     _refuse_options(name, [key for key in given if key != "afs"], where, given)
     words = "".join(f", {key}={value:g}" for key, value in options.items())
     reason = f"sampler auto: {name}{words}; for {calls} network calls and {facts.samples}"

@@ -248,7 +248,7 @@ def test_samplers_auto_says_what_it_takes(call):
         assert all(f"{key}={value}" in line for key, value in options.items())
     found = json.loads(call(samplers, "auto", "--json")[1])["choices"]
     assert [row["sampler"] for row in found] == [row["sampler"] for row in rows]
-    assert [row["calls"] for row in found].count(None) == 3
+    assert [row["calls"] for row in found].count(None) == 4
 
 
 def test_find_knows_other_programs(call):

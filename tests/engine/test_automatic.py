@@ -10,7 +10,7 @@ import torch
 
 import fewstep
 from fewstep.checks import FewstepError
-from fewstep.engine.automatic import CAUTIOUS, choices
+from fewstep.engine.automatic import choices
 from fewstep.models import GaussianMixture, wrap
 from fewstep.models.base import BaseDenoiser, Wrapper
 from fewstep.plans import Plan
@@ -38,7 +38,8 @@ IMAGES = mixture(EDM(), 1, 2, 2)
 MODELS: dict[str, BaseDenoiser] = {
     "vectors": VECTORS,
     "samples with spatial axes": IMAGES,
-    "of guided models, latents": Guided(IMAGES),
+    "vectors of a guided model": Guided(VECTORS),
+    "samples with spatial axes of a guided model": Guided(IMAGES),
 }
 
 
@@ -69,7 +70,6 @@ def test_every_choice_is_a_sampler_of_one_call_a_step() -> None:
     for row in choices():
         plan = fewstep.plan(row["sampler"], EDM(), steps=7, **row["options"])
         assert plan.nfe == 7 and not plan.stochastic
-    assert [row["sampler"] for row in choices()][-1] == CAUTIOUS[0]
 
 
 def test_the_plan_says_what_was_chosen_and_why() -> None:
@@ -219,3 +219,12 @@ def test_the_budget_is_kept() -> None:
     for calls in range(1, 40):
         assert fewstep.plan("auto", VECTORS, nfe=calls).nfe == calls
     assert math.isinf(choices()[-1]["calls"])
+
+
+def test_latents_are_treated_as_guided() -> None:
+    class Latent(Wrapper):
+        latent = True
+
+    for calls in (4, 9, 20):
+        plan, guided = (fewstep.plan("auto", m(IMAGES), nfe=calls) for m in (Latent, Guided))
+        assert plan == guided and "samples with spatial axes, latents" in plan.reason
