@@ -79,8 +79,7 @@ class Request:
     def plan(self) -> Plan:
         """Return the plan. Raises SamplerError for a driver."""
         warn_of_floor(self.name, self.grid)
-        made = registry.build(self.name, self.grid, self.options)
-        return replace(made, reason=self.reason) if self.reason else made
+        return registry.build(self.name, self.grid, self.options, self.reason)
 
 
 def request(

@@ -263,9 +263,9 @@ def _with_afs(options: type) -> type:
     )
 
 
-def build(name: str, grid: Grid, options: Any) -> Plan:
+def build(name: str, grid: Grid, options: Any, reason: str = "") -> Plan:
     """Build the plan of a sampler on a grid, or return it from the cache (plans are immutable).
-    ``options`` must come from ``make_options``."""
+    ``options`` must come from ``make_options``; ``reason`` is the plan's."""
     sampler = get(name)
     instance("grid", grid, Grid, "a Grid, as fewstep.grid returns it")
     instance(
@@ -274,12 +274,20 @@ def build(name: str, grid: Grid, options: Any) -> Plan:
         sampler.options,
         f"options of {name}, as samplers.make_options returns them",
     )
-    return _built(name, grid, options)
+    return _told(name, grid, options, reason) if reason else _built(name, grid, options)
 
 
 def forget_plans() -> None:
-    """Clear the cache of ``build``."""
+    """Clear the caches of ``build``."""
     _built.cache_clear()
+    _told.cache_clear()
+
+
+@lru_cache(maxsize=256)
+def _told(name: str, grid: Grid, options: Any, reason: str) -> Plan:
+    """The plan with its reason: the same object for the same arguments, because a program is kept
+    for each plan object."""
+    return dataclasses.replace(_built(name, grid, options), reason=reason)
 
 
 @lru_cache(maxsize=256)

@@ -221,9 +221,7 @@ def _starts(plan: Plan, grid: Grid) -> dict[int, int]:
 def _compiled(
     grid: Grid, sampler: str, options: Any, network: Network, settings: Settings
 ) -> Compiled:
-    plan = registry.build(sampler, grid, options)
-    if reason := reason_of(settings, grid):
-        plan = dataclasses.replace(plan, reason=reason)
+    plan = registry.build(sampler, grid, options, reason_of(settings, grid))
     labels = tuple(settings.label(float(e.node.t or 0.0)) for e in plan.evaluations)
     return _program(grid, plan, network, labels, sampler, options, settings.origin)
 

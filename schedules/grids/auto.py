@@ -77,7 +77,7 @@ class DataFacts:
         sigma_data: standard deviation of the data, in units of x0; None: unknown, and then 0.5 is
             assumed.
         spatial: True for samples with spatial axes (images, fields, sequences), whose spectra are
-            broad; False for vectors; None: unknown, treated as True.
+            broad; False for vectors; None: unknown, and the numbers are midway.
         guided: True for a guided model.
         latent: True if samples are latents of an autoencoder.
     """
@@ -124,7 +124,10 @@ def auto_options(
     choice("kind", kind, SAMPLER_KINDS)
     instance("facts", facts, DataFacts, "DataFacts")
     key = f"{kind} guided" if kind.startswith("multistep") and facts.cautious else kind
-    center, spread = _interpolated(RULE[key, facts.spatial is not False], steps)
+    spaces = (False, True) if facts.spatial is None else (facts.spatial,)
+    found = [_interpolated(RULE[key, spatial], steps) for spatial in spaces]
+    center = math.prod(c for c, _ in found) ** (1.0 / len(found))
+    spread = sum(s for _, s in found) / len(found)
     scale = SIGMA_DATA if facts.sigma_data is None else facts.sigma_data
     if kind == "multistep" and steps > 1 and ends[1] > 0.0:
         relative = (ends[0] / scale, ends[1] / scale)

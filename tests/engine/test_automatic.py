@@ -85,6 +85,13 @@ def test_the_plan_says_what_was_chosen_and_why() -> None:
     assert bare.reason == "" and '"reason"' not in bare.to_json()
 
 
+def test_the_same_call_has_the_same_plan_object() -> None:
+    """The program of a plan is kept by the plan's identity."""
+    infos = [fewstep.sample(VECTORS, nfe=8, n=2, info=True)[1] for _ in range(2)]
+    assert infos[0].plan is infos[1].plan
+    assert fewstep.plan("heun", VECTORS, nfe=8) is fewstep.plan("heun", VECTORS, nfe=8)
+
+
 def test_a_reason_that_is_no_text_is_refused() -> None:
     text = fewstep.plan("auto", EDM(), steps=2).to_json()
     broken = text.replace('"reason": "', '"reason": 5, "x": "')

@@ -134,13 +134,15 @@ def test_the_last_node_of_a_multistep_sampler_is_not_below_the_least_level(
     assert ended == grid("logistic", TABLE, steps, final="sigma_min", **plain)
 
 
-def test_an_unknown_shape_has_the_numbers_of_spatial_samples() -> None:
-    assert auto_options(7, "multistep", DataFacts()) == auto_options(
-        7, "multistep", DataFacts(None, True)
-    )
-    assert auto_options(7, "multistep", DataFacts()) != auto_options(
-        7, "multistep", DataFacts(None, False)
-    )
+@pytest.mark.parametrize("kind", SAMPLER_KINDS)
+def test_the_numbers_of_an_unknown_shape_are_midway(kind: Kind) -> None:
+    for steps in (3, 7, 20):
+        vector, spatial, unknown = (
+            auto_options(steps, kind, DataFacts(None, space)) for space in (False, True, None)
+        )
+        assert unknown["center"] == pytest.approx(math.sqrt(vector["center"] * spatial["center"]))
+        assert unknown["spread"] == pytest.approx((vector["spread"] + spatial["spread"]) / 2.0)
+        assert vector["center"] < unknown["center"] < spatial["center"]
 
 
 @pytest.mark.parametrize("spatial", [None, False, True])
