@@ -1,10 +1,11 @@
 """The check of the default call, and the page docs/grids.md.
 
-    python benchmarks/default_call.py [--only SECTION ...] [--write docs/grids.md] [sizes]
+    python benchmarks/default_call.py [--only [SECTION ...]] [--write docs/grids.md] [sizes]
 
 Sections: fit (the tables of ``grid_choice``), golden, named, random, guided, networks, scaling.
 ``--write`` replaces the sections that were run, and the text around all of them; the other sections
-stay as the page has them, so that they can be measured one by one.
+stay as the page has them, so that they can be measured one by one. ``--only`` without a section
+writes the text alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from grid_measures import Sizes, table
 from grid_problems import PATHS
 
 from fewstep.engine.automatic import choices
-from fewstep.schedules.grids.auto import RULE
+from fewstep.schedules.grids.auto import RULE, SHARE
 
 
 def fit_section(sizes: Sizes) -> str:
@@ -63,8 +64,12 @@ serves all paths: in x / alpha the probability-flow ODE has the same solutions o
 The numbers depend on
 
 - the number of steps;
-- the kind of sampler: *multistep* (one network call a step), *singlestep* (several), *stochastic*
-  (noise is added at the steps); *guided* are multistep samplers of guided models and of latents;
+- the kind of sampler: *multistep* (one network call a step, steps made of eps, v or velocities),
+  *multistep_x0* (one call a step, steps made of x0; and methods of first order, whose steps are the
+  same in eps and in x0), *singlestep* (several calls a step), *stochastic* (noise is added at the
+  steps);
+- whether the model is guided or its samples are latents, which are nearly always guided: the rows
+  *multistep guided* and *multistep_x0 guided*. The other kinds have the same numbers for both;
 - the shape of a sample: vectors, or samples with spatial axes (images, sequences), whose broad
   spectra need more steps at high levels. An unknown shape counts as spatial;
 - `sigma_data`, the standard deviation of the data in units of x0, which scales all levels. A
@@ -75,7 +80,30 @@ The numbers depend on
 Between two rows the logarithm of the center and the spread are interpolated linearly in the
 logarithm of the steps; beyond them they are constant.
 
-The sampler `auto` depends on the number of network calls and the shape of a sample:
+### The last node before sigma = 0
+
+Samplers of the kind *multistep* extrapolate eps over the last step, to sigma = 0. Most paths have a
+least level `rho_min` above 0, and the grid puts no node between it and 0. If the formula asks for
+nodes below it, these crowd just above `rho_min`, and the last step is many times longer than the
+ones before, which the weights of a multistep method turn into a large error. So the numbers of the
+table are changed until the last node before sigma = 0 is not below `rho_min`. With N steps and the
+probability p of the first level, that node is at
+
+    rho_last = center sigma_data exp(-spread L),    L = log(N / p - 1).
+
+If `gap = log(rho_min / rho_last)` is positive,
+
+    log center  grows by  {share:g} gap,
+    spread      falls by  {rest:g} gap / L,
+
+which moves the node to `rho_min`; p and L are computed again with the new numbers until the gap is
+closed. Nothing changes for the other kinds, on paths that reach sigma = 0 (flow), and for grids that
+end at sigma_min. A `center` or `spread` that is given is used as it is.
+
+### The sampler
+
+The sampler `auto` depends on the number of network calls, the shape of a sample, and whether the
+model is guided or its samples are latents. High orders at few calls diverge under strong guidance.
 
 {samplers}
 
@@ -98,23 +126,36 @@ sigma_data. A cell (a problem, path, scale of the data, sampler and number of ca
 over its samples, so that one sample which ends in another component does not outweigh the others.
 Problems are exact mixtures of Gaussians with diagonal covariances, in float64: vectors in 2 to 64
 dimensions, and samples of shape (1, h, w) whose widths fall as a power of the frequency. The paths:
-{paths}. `ddpm`, `sd` and `cosine` are tables of 1000 noise rates (linear, scaled linear, cosine).
+{paths}.
+`ddpm`, `sd` and `cosine` are tables of 1000 noise rates (linear, scaled linear, cosine).
 
-The tables of the fit are what the numbers of multistep and singlestep samplers were chosen from.
-They need not be the best pair of a row: neighbours differ little, and few numbers should serve all
-lengths. Everything below *Check* is on other problems, of other families and seeds, or on networks.
+Stochastic samplers have no end point to compare with; their error is the exact weak error on data
+of one Gaussian with the standard deviations s_j: the root mean square over the elements j of
+`std of the end of the plan - s_j`, divided by sigma_data. For such data a plan is linear in the
+start noise and in the noises that it draws, so one run with each of these noises in turn as a row
+gives the standard deviation of the end exactly. This says nothing about data of several components.
+On Gaussians `ddpm` has the errors of `euler_ancestral`, and `seeds_2` those of `dpmpp_sde`.
 
-The tables of the fit leave out stochastic samplers, whose errors are distances between
-distributions; their numbers are compared with the former grid in the last section. Not fitted:
-numbers for each path (all paths share them); orders and options of samplers other than those
-of the tables; data whose scale differs much between elements or components; paths with a data term
-of their own (mean-reverting), for which `plan.reason` says so.
+The numbers of the rule were chosen from searches like those in the tables of the fit, of other
+sizes. They need not be the best pair of a row: neighbours differ little, and few numbers should
+serve all lengths. Everything below *Check* is on other
+problems, of other families and seeds, or on networks.
+
+Not fitted: numbers for each path (all paths share them); orders and options of samplers other than
+those of the tables; data whose scale differs much between elements or components; paths with a data
+term of their own (mean-reverting), for which `plan.reason` says so.
 
 ## Fit
 
 Each figure belongs to a pair `center, spread`: the geometric mean, over the cells, of its error
 divided by the least error of any searched pair in that cell. A pair that is best everywhere would
-have 1.
+have 1. Settings (path, scale of the data): {settings}.
+Searched: the centers {centers} with the spreads {spreads}.
+
+The column *rule* has the numbers of the table above for the steps that the calls allow, and in
+brackets the largest to which they are changed at the least level of a path. Its figure includes
+this change, which the searched pairs do not have; so it can be below those of all of them, and
+below 1.
 
 {fit}
 
@@ -184,16 +225,28 @@ def full_page(found: Mapping[str, str], before: str) -> str:
     return PAGE.format(
         rule=rule_table(),
         samplers=sampler_table(),
+        share=SHARE,
+        rest=1.0 - SHARE,
+        settings=", ".join(f"`{path}` {scale:g}" for path, scale in grid_choice.SETTINGS),
+        centers=", ".join(f"{center:g}" for center in grid_choice.CENTERS),
+        spreads=", ".join(f"{spread:g}" for spread in grid_choice.SPREADS),
         paths=", ".join(f"`{name}`" for name in PATHS),
         **parts,
     )
+
+
+def write(page: Path | None, found: Mapping[str, str]) -> None:
+    """Put the text and the sections ``found`` into the page, if there is one to write."""
+    if page is not None:
+        before = page.read_text(encoding="utf-8") if page.exists() else ""
+        page.write_text(full_page(found, before), encoding="utf-8")
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     own = Sizes()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument("--only", nargs="*", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--write", type=Path, help="also write the page here")
     parser.add_argument("--samples", type=int, default=own.samples, help="start noises of a cell")
     parser.add_argument("--calls", type=int, nargs="+", default=own.calls)
@@ -203,7 +256,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--problems", type=int, default=own.problems, help="number of random")
     parser.add_argument("--images", type=int, default=own.images, help="of networks")
     parser.add_argument("--first-seed", type=int, default=own.first_seed, help="of networks")
-    parser.add_argument("--draws", type=int, default=own.draws, help="of stochastic samplers")
     return parser.parse_args()
 
 
@@ -219,7 +271,6 @@ def main() -> None:
         problems=o.problems,
         images=o.images,
         first_seed=o.first_seed,
-        draws=o.draws,
     )
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
@@ -230,9 +281,8 @@ def main() -> None:
             found[name] = SECTIONS[name](sizes)
             print(f"## {name}\n\n{found[name]}\n", flush=True)
             print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-            if o.write:
-                before = o.write.read_text(encoding="utf-8") if o.write.exists() else ""
-                o.write.write_text(full_page(found, before), encoding="utf-8")
+            write(o.write, found)
+    write(o.write, found)
 
 
 if __name__ == "__main__":

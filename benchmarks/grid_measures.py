@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from functools import cache, partial
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from grid_problems import F64, PATHS, Problem, source
@@ -61,21 +61,42 @@ class Sizes:
         samples: start noises of a cell.
         calls: budgets of network calls.
         paths: names of ``PATHS``.
-        scales: standard deviations of the data.
+        scales: standard deviations of the data, for the named grids.
         seed: of the problems drawn afresh; ``problems``: their number.
         images, first_seed: start noises of the networks.
-        draws: samples of a distribution, for stochastic samplers and for mode flips.
     """
 
     samples: int = 32
     calls: tuple[int, ...] = (5, 8, 10, 20)
     paths: tuple[str, ...] = tuple(PATHS)
-    scales: tuple[float, ...] = (0.35, 0.5, 1.0, 2.0)
+    scales: tuple[float, ...] = (0.35, 1.0)
     seed: int = 0
     problems: int = 60
     images: int = 64
     first_seed: int = 2000
-    draws: int = 4096
+
+
+class Measured(Protocol):
+    """A problem at some scale on a path, on which plans have an error."""
+
+    @property
+    def path(self) -> str:
+        """The name of the path."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """Standard deviation of the data."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """The name of the problem."""
+        ...
+
+    def error(self, plan: Plan) -> float:
+        """The error of a plan, in units of the data's standard deviation."""
+        ...
 
 
 class Case(NamedTuple):
@@ -98,6 +119,11 @@ class Case(NamedTuple):
     def facts(self) -> DataFacts:
         """The facts that the default call reads, with the nominal scale."""
         return DataFacts(self.scale, self.spatial)
+
+    def error(self, plan: Plan) -> float:
+        """The median error over the samples of a plan."""
+        ends = fewstep.run(plan, self.model, self.state, check=False)
+        return float(errors(ends, self).median())
 
 
 @cache
@@ -155,11 +181,6 @@ def errors(x: Tensor, case: Case) -> Tensor:
     return (x - case.end).square().flatten(1).mean(1).sqrt() / case.model.sigma_data
 
 
-def median(plan: Plan, case: Case) -> float:
-    """The median error over the samples of a plan."""
-    return float(errors(fewstep.run(plan, case.model, case.state, check=False), case).median())
-
-
 def fitting_plan(sampler: Sampler, schedule: Schedule, nfe: int, layout: Layout) -> Plan | None:
     """The longest plan of at most ``nfe`` calls on a grid; None if the sampler or the grid cannot
     be made for so few, or on this path."""
@@ -175,9 +196,15 @@ def fitting_plan(sampler: Sampler, schedule: Schedule, nfe: int, layout: Layout)
 
 
 def sampler_kind(sampler: Sampler) -> Kind:
-    """Multistep, singlestep or stochastic."""
+    """The kind on which grid ``auto`` depends."""
     name, options = sampler
     return kind_of(name, registry.make_options(registry.get(name), dict(options)))
+
+
+def automatic(sampler: Sampler, schedule: Schedule, nfe: int, facts: DataFacts) -> Plan | None:
+    """The longest plan of at most ``nfe`` calls on grid ``auto`` for these facts."""
+    layout = partial(fewstep.grid, "auto", schedule, kind=sampler_kind(sampler), facts=facts)
+    return fitting_plan(sampler, schedule, nfe, layout)
 
 
 def default(model: Problem, nfe: int, x: Tensor) -> Tensor:
@@ -221,7 +248,7 @@ class Ratio(NamedTuple):
     cell: str
 
 
-def ratio_in(case: Case, nfe: int, value: float, *more: str) -> Ratio:
+def ratio_in(case: Measured, nfe: int, value: float, *more: str) -> Ratio:
     """A ratio with the description of its cell."""
     words = (*more, case.problem, case.path, f"scale {case.scale:.3g}", f"{nfe} calls")
     return Ratio(value, ", ".join(words))

@@ -94,14 +94,6 @@ class Mix(BaseDenoiser):
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
         return 0.0, (1.0,)
 
-    def draws(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` exact samples (n, *shape)."""
-        k = torch.multinomial(self.weights, n, True, generator=generator)
-        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=F64)
-        return (self.means[k] + self.variances.expand_as(self.means)[k].sqrt() * noise).view(
-            n, *self.shape
-        )
-
     def nearest(self, x: Tensor) -> Tensor:
         """The component whose mean is nearest to each sample (B,)."""
         return torch.cdist(x.flatten(1), self.means).argmin(1)
@@ -261,14 +253,12 @@ def low_frequencies(
 #: the problems that the numbers are fitted on
 FIT: dict[str, Callable[[], Mix]] = {
     "round 1": lambda: round_components(1),
-    "round 2": lambda: round_components(2),
     "plane": lambda: widths_apart(3, 2, 4, 0.1, 0.4),
     "widths 16": lambda: widths_apart(4, 16, 8, 0.05, 0.5),
     "widths 64": lambda: widths_apart(5, 64, 20, 0.1, 0.8),
     "many 64": lambda: widths_apart(6, 64, 200, 0.05, 0.051),
     "power 0.5": lambda: power_law(11, 256, 0.5, 4),
     "power 1": lambda: power_law(12, 256, 1.0, 4),
-    "power 1 wide": lambda: power_law(13, 1024, 1.0, 8, 1.5),
     "power 1.4": lambda: power_law(14, 512, 1.4, 4),
     "low frequencies": lambda: low_frequencies(15),
 }
