@@ -71,7 +71,8 @@ The numbers depend on
 - whether the model is guided or its samples are latents, which are nearly always guided: the rows
   *multistep guided* and *multistep_x0 guided*. The other kinds have the same numbers for both;
 - the shape of a sample: vectors, or samples with spatial axes (images, sequences), whose broad
-  spectra need more steps at high levels. An unknown shape counts as spatial;
+  spectra need more steps at high levels. For an unknown shape the grid takes the geometric mean of
+  both centers and the mean of both spreads, and the sampler is that for spatial axes;
 - `sigma_data`, the standard deviation of the data in units of x0, which scales all levels. A
   denoiser declares it; 0.5 is assumed where it does not, that of images in [-1, 1].
 
