@@ -41,7 +41,7 @@ def _measured(name: str, options: Any) -> Kind:
         return "multistep"
     if plan.stochastic:
         return "stochastic"
-    if plan.nfe > plan.steps + 1:
+    if plan.nfe + hasattr(options, "afs") > plan.steps + 1:  # afs saves one call
         return "singlestep"
     read = {kind for e in plan.evaluations for _, kind, _ in e.outs}
     first_order = get(name).order_of(options) <= 1

@@ -52,7 +52,7 @@ RULE: Mapping[tuple[str, bool], tuple[Numbers, ...]] = {
     ("multistep_x0 guided", True): (Numbers(5, 3.5, 1.3), Numbers(10, 2.5, 1.45)),
     ("singlestep", False): (Numbers(3, 3.5, 1.6), Numbers(5, 2.0, 1.6), Numbers(10, 1.2, 1.6)),
     ("singlestep", True): (Numbers(5, 7.0, 1.6), Numbers(10, 6.0, 1.8)),
-    ("stochastic", False): (Numbers(5, 1.2, 1.3), Numbers(10, 0.8, 1.35), Numbers(40, 0.8, 1.5)),
+    ("stochastic", False): (Numbers(5, 1.1, 1.05), Numbers(10, 0.7, 1.05), Numbers(40, 0.6, 1.3)),
     ("stochastic", True): (
         Numbers(5, 2.5, 1.35), Numbers(10, 2.5, 1.35), Numbers(20, 2.0, 1.6), Numbers(40, 1.8, 1.8)
     ),

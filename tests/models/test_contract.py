@@ -166,13 +166,16 @@ def outcome(den, door):
         return type(error)
 
 
-def assert_same(make, door):
-    """``door`` gives the same bits, or the same error, for the denoiser and for its wrappers."""
+def assert_same(make, door, named=False):
+    """``door`` gives the same bits, or the same error, for the denoiser and for its wrappers.
+    ``named``: it names its grid."""
     plain = make()
     want = outcome(plain, door)
     wrappers = dict(WRAPPERS)
     if plain.offset is None and isinstance(plain, BaseDenoiser) and not plain.classes:
-        wrappers["minimal"] = Minimal
+        # what it cannot say about the data decides the grid auto
+        if named or (plain.sigma_data is None and not plain.guided and not plain.latent):
+            wrappers["minimal"] = Minimal
     for name, wrapper in wrappers.items():
         found = outcome(wrapper(make()), door)
         if isinstance(want, torch.Tensor):
@@ -199,6 +202,15 @@ def test_an_identity_wrapper_changes_no_bit(sampler, kind):
         return fewstep.sample(den, sampler, seeds=(3, 4, 9), **SAMPLERS[sampler])
 
     assert_same(KINDS[kind], door)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "empirical", "pfgmpp", "guided latents"])
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "heun", "restart", "pc", "picard"])
+def test_an_object_of_six_members_gives_the_same_bits_on_a_named_grid(sampler, kind):
+    def door(den):
+        return fewstep.sample(den, sampler, seeds=(3, 4, 9), grid="lam", **SAMPLERS[sampler])
+
+    assert_same(KINDS[kind], door, named=True)
 
 
 def test_every_form_of_sampler_is_in_the_table():
@@ -296,8 +308,8 @@ def test_a_user_object_on_a_mean_reverting_path_must_say_its_offset():
 
     path = MeanReverting(0.6, VPLinear())
     assert torch.equal(
-        fewstep.sample(Difference(mixture(path, "eps")), steps=3, n=2),
-        fewstep.sample(mixture(path, "eps"), steps=3, n=2),
+        fewstep.sample(Difference(mixture(path, "eps")), steps=3, n=2, grid="lam"),
+        fewstep.sample(mixture(path, "eps"), steps=3, n=2, grid="lam"),
     )
 
 

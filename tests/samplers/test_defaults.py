@@ -204,7 +204,7 @@ def test_parameters_of_paths() -> None:
         (
             fewstep.sample,
             {
-                "sampler": "dpmpp_2m",
+                "sampler": "auto",
                 "grid": "auto",
                 "final": "zero",
                 "seed": 0,
@@ -238,7 +238,7 @@ def test_parameters_of_paths() -> None:
         (E.frechet_infinity, {"sizes": 15, "smallest": None, "seed": 0}),
         (
             E.solver_error,
-            {"sampler": "dpmpp_2m", "grid": "auto", "final": "zero", "n": 64, "seed": 0},
+            {"sampler": "auto", "grid": "auto", "final": "zero", "n": 64, "seed": 0},
         ),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
@@ -256,7 +256,7 @@ def test_arguments_of_a_function(function: Any, wanted: dict[str, Any]) -> None:
             {
                 "seeds": range(64),
                 "batch": 64,
-                "sampler": "dpmpp_2m",
+                "sampler": "auto",
                 "grid": "auto",
                 "final": "zero",
                 "labels": "cycle",

@@ -619,7 +619,7 @@ def test_generate_with_conditions_from_a_file(tmp_path, capsys):
     (a, b), (c, d) = draw("each"), draw("all")
     assert torch.equal(a[1], c[1]) and not torch.equal(a[0], c[0]) and not torch.equal(b, d)
     want = fewstep.sample(
-        load(folder), "dpmpp_2m", steps=3, seeds=(2,), cond={"encoder_hidden_states": rows[2:]}
+        load(folder), steps=3, seeds=(2,), cond={"encoder_hidden_states": rows[2:]}
     )
     assert close(b, want)
     capsys.readouterr()

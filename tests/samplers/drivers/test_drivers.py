@@ -354,7 +354,7 @@ def test_picard_is_the_plan_in_the_limit(method, arguments):
     """With tol = 0 bit for bit, in fewer passes than calls; the error falls with tol."""
     for schedule in (VPLinear(), EDM(0.002, 80.0), Flow()):
         model = mixture(schedule)
-        given = {"steps": 24, "n": 3, "dtype": torch.float64}
+        given = {"steps": 24, "n": 3, "dtype": torch.float64, "grid": "auto_0_1"}
         wanted, plan = fewstep.sample(model, method, info=True, **given, **arguments)
         errors = []
         for tol in (0.0, 1e-3, 0.1):
@@ -366,6 +366,16 @@ def test_picard_is_the_plan_in_the_limit(method, arguments):
                 info.accepted == plan.nfe and info.passes <= (0.8 if tol == 0.0 else 0.6) * plan.nfe
             )
         assert errors[0] == 0.0 and errors[1] < 5e-3 and errors[2] < 0.2
+
+
+def test_picard_has_the_automatic_grid_of_its_method():
+    model = mixture(VPLinear())
+    for method, arguments in PLANS:
+        wanted = fewstep.sample(model, method, steps=5, n=3, **arguments)
+        found = fewstep.sample(
+            model, "picard", method=method, arguments=arguments, tol=0.0, steps=5, n=3
+        )
+        assert torch.equal(found, wanted), method
 
 
 def test_picard_with_a_window_of_one_is_the_plan():

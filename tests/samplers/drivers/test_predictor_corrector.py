@@ -251,11 +251,10 @@ def test_plans_of_the_predictors():
     """Without a corrector a predictor is a plan, and pc runs that plan."""
     model = GaussianMixture(**GAUSS, schedule=VPLinear(), prediction="eps")
     for name in ("euler_maruyama", "reverse_diffusion", "ddim"):
-        plain = fewstep.sample(model, name, steps=6, n=3, seed=2)
-        assert torch.equal(
-            fewstep.sample(model, "pc", steps=6, n=3, seed=2, predictor=name, corrector="none"),
-            plain,
-        )
+        given = {"steps": 6, "n": 3, "seed": 2, "grid": "lam"}
+        plain = fewstep.sample(model, name, **given)
+        found = fewstep.sample(model, "pc", predictor=name, corrector="none", **given)
+        assert torch.equal(found, plain)
     assert fewstep.plan("reverse_diffusion", VPLinear(), steps=3).exactness == "asymptotic"
     assert fewstep.plan("euler_maruyama", VPCosine(), steps=3).nfe == 3
 

@@ -243,9 +243,17 @@ def test_vary_coeff_differs_from_bh_where_two_nodes_meet():
 
 def test_tuples_of_one_value_are_that_value():
     plan = fewstep.plan(
-        "exponential_adams", VP, steps=6, order=(3,) * 6, kind=("x0",) * 6, corrector=["pseudo"] * 6
+        "exponential_adams",
+        VP,
+        steps=6,
+        grid="lam",
+        order=(3,) * 6,
+        kind=("x0",) * 6,
+        corrector=["pseudo"] * 6,
     )
-    assert plan == fewstep.plan("exponential_adams", VP, steps=6, order=3, corrector="pseudo")
+    assert plan == fewstep.plan(
+        "exponential_adams", VP, steps=6, grid="lam", order=3, corrector="pseudo"
+    )
 
 
 def test_one_call_serves_every_kind_that_is_asked_of_it():
