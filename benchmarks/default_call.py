@@ -66,8 +66,8 @@ The numbers depend on
 - the number of steps;
 - the kind of sampler: *multistep* (one network call a step, steps made of eps, v or velocities),
   *multistep_x0* (one call a step, steps made of x0; and methods of first order, whose steps are the
-  same in eps and in x0), *singlestep* (several calls a step), *stochastic* (noise is added at the
-  steps);
+  same in eps and in x0), *singlestep* and *singlestep_x0* (several calls a step), *stochastic*
+  (noise is added at the steps);
 - whether the model is guided or its samples are latents, which are nearly always guided: the rows
   *multistep guided* and *multistep_x0 guided*. The other kinds have the same numbers for both;
 - the shape of a sample: vectors, or samples with spatial axes (images, sequences), whose broad
@@ -98,8 +98,14 @@ If `gap = log(rho_min / rho_last)` is positive,
     spread      falls by  {rest:g} gap / L,
 
 which moves the node to `rho_min`; p and L are computed again with the new numbers until the gap is
-closed. Nothing changes for the other kinds, on paths that reach sigma = 0 (flow), and for grids that
-end at sigma_min. A `center` or `spread` that is given is used as it is.
+closed. Nothing changes for the other kinds, on paths that reach sigma = 0 (flow), and for grids
+that end at sigma_min. A `center` or `spread` that is given is used as it is.
+
+### A huge first level
+
+Samplers of the kind *singlestep* average the slopes eps of both ends of a step. On a path whose
+first level is finite but above 2000 sigma_data (the cosine table of 1000 betas) the second level of
+the rule is too low for that, and they keep the former grid, `auto_0_1`.
 
 ### The sampler
 

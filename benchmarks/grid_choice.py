@@ -59,7 +59,8 @@ SAMPLERS: Mapping[str, tuple[Sampler, ...]] = {
         ("dpmpp_3m", {}),
     ),
     "multistep_x0 guided": (("dpmpp_2m", {}), ("unipc", {"order": 2})),
-    "singlestep": (("heun", {}), ("dpmpp_2s", {})),
+    "singlestep": (("heun", {}), ("dpm_solver_3", {})),
+    "singlestep_x0": (("dpmpp_2s", {}), ("dpmpp_3s", {})),
     "stochastic": (
         ("dpmpp_2m_sde", {}),
         ("dpmpp_3m_sde", {}),
@@ -76,7 +77,8 @@ TITLES: Mapping[str, str] = {
     "multistep guided": "Multistep samplers on eps or v, guided models",
     "multistep_x0": "Multistep samplers on x0",
     "multistep_x0 guided": "Multistep samplers on x0, guided models",
-    "singlestep": "Singlestep samplers",
+    "singlestep": "Singlestep samplers on eps",
+    "singlestep_x0": "Singlestep samplers on x0",
     "stochastic": "Stochastic samplers",
 }
 SPACES = {"vector": False, "spatial": True}

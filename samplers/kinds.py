@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..checks import FewstepError
+from ..plans.plan import Plan
 from ..schedules.flow import Flow
 from ..schedules.grids.auto import Kind
 from ..schedules.grids.construction import grid
@@ -19,8 +20,8 @@ STEPS = 4
 
 def kind_of(name: str, options: Any) -> Kind:
     """``stochastic`` if its plans draw noise, ``singlestep`` if they make more than one network
-    call a step, else ``multistep_x0`` if they read x0 or are of first order, where all
-    predictions give the same step, and ``multistep`` if they read eps, v or velocities.
+    call a step, else ``multistep``; the two with ``_x0`` if the plans read x0, or are of first
+    order, where all predictions give the same step.
 
     Read from a plan of four steps; a sampler that has none with these options is multistep. A
     driver has the kind of the sampler that it ``follows``, else stochastic or singlestep.
@@ -42,7 +43,10 @@ def _measured(name: str, options: Any) -> Kind:
     if plan.stochastic:
         return "stochastic"
     if plan.nfe + hasattr(options, "afs") > plan.steps + 1:  # afs saves one call
-        return "singlestep"
-    read = {kind for e in plan.evaluations for _, kind, _ in e.outs}
+        return "singlestep_x0" if _reads_x0(plan) else "singlestep"
     first_order = get(name).order_of(options) <= 1
-    return "multistep_x0" if first_order or read == {"x0"} else "multistep"
+    return "multistep_x0" if first_order or _reads_x0(plan) else "multistep"
+
+
+def _reads_x0(plan: Plan) -> bool:
+    return all(kind == "x0" for e in plan.evaluations for _, kind, _ in e.outs)

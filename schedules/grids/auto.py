@@ -16,9 +16,11 @@ from typing import Any, Literal, NamedTuple
 from ...checks import ArgumentError, choice, instance, number
 from ..base import Schedule
 
-#: one network call a step, steps made of eps (or v) or of x0; more calls a step; noise added
-Kind = Literal["multistep", "multistep_x0", "singlestep", "stochastic"]
-SAMPLER_KINDS: tuple[Kind, ...] = ("multistep", "multistep_x0", "singlestep", "stochastic")
+#: one network call a step, or more, with steps made of eps (or v) or of x0; noise added
+Kind = Literal["multistep", "multistep_x0", "singlestep", "singlestep_x0", "stochastic"]
+SAMPLER_KINDS: tuple[Kind, ...] = (
+    "multistep", "multistep_x0", "singlestep", "singlestep_x0", "stochastic"
+)  # fmt: skip
 #: assumed standard deviation of data of unknown scale: that of images in [-1, 1]
 SIGMA_DATA = 0.5
 #: classes of schedules that the rule was fitted and checked on
@@ -52,6 +54,10 @@ RULE: Mapping[tuple[str, bool], tuple[Numbers, ...]] = {
     ("multistep_x0 guided", True): (Numbers(5, 3.5, 1.3), Numbers(10, 2.5, 1.45)),
     ("singlestep", False): (Numbers(3, 3.5, 1.6), Numbers(5, 2.0, 1.6), Numbers(10, 1.2, 1.6)),
     ("singlestep", True): (Numbers(5, 7.0, 1.6), Numbers(10, 6.0, 1.8)),
+    ("singlestep_x0", False): (
+        Numbers(3, 0.85, 2.0), Numbers(5, 0.65, 1.8), Numbers(10, 0.65, 1.6)
+    ),
+    ("singlestep_x0", True): (Numbers(5, 5.0, 2.0), Numbers(10, 4.0, 2.0)),
     ("stochastic", False): (Numbers(5, 1.1, 1.05), Numbers(10, 0.7, 1.05), Numbers(40, 0.6, 1.3)),
     ("stochastic", True): (
         Numbers(5, 2.5, 1.35), Numbers(10, 2.5, 1.35), Numbers(20, 2.0, 1.6), Numbers(40, 1.8, 1.8)
@@ -109,6 +115,8 @@ class DataFacts:
 
 #: see ``_raised``
 SHARE = 0.3
+#: first rho in units of sigma_data above which ``"singlestep"`` samplers keep the former grid
+WIDE = 2000.0
 #: nothing is known
 UNKNOWN = DataFacts()
 
@@ -168,11 +176,25 @@ def _interpolated(rows: Sequence[Numbers], steps: int) -> tuple[float, float]:
     return center, (1.0 - w) * low.spread + w * high.spread
 
 
+def too_wide(kind: Kind, facts: DataFacts, first: float) -> bool:
+    """True for a ``"singlestep"`` sampler on a path that begins at a huge finite rho ``first``.
+
+    Its first step averages the slopes eps at both ends over an interval that is thousands of times
+    longer than the lower level; the rule's second level is too low for that.
+    """
+    scale = SIGMA_DATA if facts.sigma_data is None else facts.sigma_data
+    return kind == "singlestep" and WIDE < first / scale < math.inf
+
+
 def auto_reason(
     schedule: Schedule, steps: int, kind: Kind, facts: DataFacts, options: Mapping[str, Any]
 ) -> str:
     """A sentence that says which grid ``"auto"`` stands for, and why. ``options``: of the grid that
     was made."""
+    if "center" not in options:
+        name = former_choice(schedule)[0]
+        first = f"{schedule.rho(schedule.t_max):.3g}"
+        return f"grid auto: {name}, as auto_0_1; a {kind} sampler on a path from rho = {first}"
     scale = "given by the model" if facts.sigma_data is not None else "unknown, assumed"
     texts = [
         f"grid auto: logistic, center {options['center']:.3g}, spread {options['spread']:.3g}, "

@@ -32,7 +32,7 @@ from ..base import Schedule
 from ..node import Node
 from ..validation import check_schedule
 from . import families as families
-from .auto import UNKNOWN, DataFacts, Kind, auto_options, former_choice
+from .auto import UNKNOWN, DataFacts, Kind, auto_options, former_choice, too_wide
 from .frame import Frame
 from .registry import AUTOMATIC, GRIDS, Family, check_option_names, get, make_options, option_names
 
@@ -194,9 +194,9 @@ def grid(
             to sigma = 0; default: the schedule's own. Grids in lam or rho are not shifted.
         times: decreasing times of the schedule, taken as they are.
         sigmas: the same as values of sigma/alpha, which may end in 0.
-        kind, facts: what "auto" depends on: the kind of sampler ("multistep", "singlestep",
-            "stochastic"), and the scale and shape of the data (default: unknown). Other grids do
-            not use them.
+        kind, facts: what "auto" depends on: the kind of sampler (one of SAMPLER_KINDS of
+            ``schedules.grids.auto``), and the scale and shape of the data (default: unknown).
+            Other grids do not use them.
         options: of the named grid, with its default:
             rho: exponent of karras (7).
             power: of power (2) and polyexponential (1).
@@ -239,16 +239,17 @@ def _automatic(
 ) -> tuple[str, dict[str, Any]]:
     """The grid and its options that ``auto`` or ``auto_0_1`` stands for; ``given`` options
     replace those of the rule."""
-    schedule = frame.schedule
-    if name != "auto":
-        former, options = former_choice(schedule)
-        return former, {**options, **given}
+    schedule, first = frame.schedule, frame.schedule.rho(frame.top)
     least = schedule.rho(frame.bottom) if frame.final == "zero" else 0.0
     try:
         known = replace(facts, sigma_data=given.get("sigma_data", facts.sigma_data))
-        options = auto_options(frame.steps, kind, known, (schedule.rho(frame.top), least))
+        options = auto_options(frame.steps, kind, known, (first, least))
     except ValueError as error:
         raise GridError(str(error)) from None
+    own = {"center", "spread", "sigma_data"} & set(given)
+    if name != "auto" or (too_wide(kind, known, first) and not own):
+        former, options = former_choice(schedule)
+        return former, {**options, **given}
     return "logistic", {**options, **given}
 
 

@@ -195,6 +195,7 @@ def test_the_analytic_first_step_is_an_option_of_every_plan() -> None:
         ("unipc", {}, "multistep_x0"),
         ("ghvb", {}, "multistep"),
         ("heun", {}, "singlestep"),
+        ("dpmpp_2s", {}, "singlestep_x0"),
         ("dpm_solver_3", {}, "singlestep"),
         ("flow_heun", {}, "singlestep"),
         ("ddim", {"eta": 1.0}, "stochastic"),

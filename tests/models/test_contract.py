@@ -172,10 +172,11 @@ def assert_same(make, door, named=False):
     plain = make()
     want = outcome(plain, door)
     wrappers = dict(WRAPPERS)
-    if plain.offset is None and isinstance(plain, BaseDenoiser) and not plain.classes:
-        # what it cannot say about the data decides the grid auto
-        if named or (plain.sigma_data is None and not plain.guided and not plain.latent):
-            wrappers["minimal"] = Minimal
+    # what an object of six members cannot say about the data decides the grid auto
+    same = named or (plain.sigma_data is None and not plain.guided and not plain.latent)
+    own = isinstance(plain, BaseDenoiser) and plain.offset is None
+    if same and own and not plain.classes:
+        wrappers["minimal"] = Minimal
     for name, wrapper in wrappers.items():
         found = outcome(wrapper(make()), door)
         if isinstance(want, torch.Tensor):

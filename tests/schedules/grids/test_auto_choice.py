@@ -134,6 +134,19 @@ def test_the_last_node_of_a_multistep_sampler_is_not_below_the_least_level(
     assert ended == grid("logistic", TABLE, steps, final="sigma_min", **plain)
 
 
+def test_a_singlestep_sampler_keeps_the_former_grid_on_a_path_from_a_huge_level() -> None:
+    cosine = DiscreteVP.from_betas([0.02] * 999 + [0.999999])
+    assert 2000.0 * 0.5 < cosine.rho(cosine.t_max) < math.inf
+    for kind in SAMPLER_KINDS:
+        found = grid("auto", cosine, 5, kind=kind)
+        assert (found == grid("auto_0_1", cosine, 5)) == (kind == "singlestep")
+        assert grid("auto", EDM(), 5, kind=kind).name == "logistic"
+        assert grid("auto", cosine.rescale_zero_snr(), 5, kind=kind).name == "logistic"
+        assert grid("auto", cosine, 5, kind=kind, center=2.0).name == "logistic"
+    plan = fewstep.plan("heun", cosine, steps=5)
+    assert "grid auto: lam, as auto_0_1; a singlestep sampler on a path from rho" in plan.reason
+
+
 @pytest.mark.parametrize("kind", SAMPLER_KINDS)
 def test_the_numbers_of_an_unknown_shape_are_midway(kind: Kind) -> None:
     for steps in (3, 7, 20):
