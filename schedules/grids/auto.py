@@ -46,7 +46,7 @@ RULE: Mapping[tuple[str, bool], tuple[Numbers, ...]] = {
     ("multistep", True): (Numbers(10, 5.0, 1.9), Numbers(20, 2.6, 1.8)),
     ("multistep guided", False): (Numbers(5, 0.85, 1.3),),
     ("multistep guided", True): (Numbers(5, 5.0, 1.5), Numbers(20, 4.0, 1.55)),
-    ("multistep_x0", False): (Numbers(3, 0.8, 1.25), Numbers(5, 0.55, 1.4), Numbers(20, 0.6, 1.45)),
+    ("multistep_x0", False): (Numbers(3, 0.8, 1.25), Numbers(5, 0.5, 1.33), Numbers(20, 0.6, 1.4)),
     ("multistep_x0", True): (
         Numbers(5, 5.0, 1.9), Numbers(10, 3.2, 1.9), Numbers(20, 1.7, 2.1)
     ),
