@@ -136,7 +136,9 @@ def test_the_plan_of_a_schedule_knows_of_the_data_what_is_said(call):
     facts = DataFacts(3.0, False)
     known = request("auto", edm, {}, dataclasses.replace(where, facts=facts)).plan()
     assert made("--sigma-data", 3.0, "--shape", "vector") == known != made()
-    assert made("--shape", "spatial") == made()
+    facts = DataFacts(None, True)
+    spatial = request("auto", edm, {}, dataclasses.replace(where, facts=facts)).plan()
+    assert made("--shape", "spatial") == spatial != made()
 
 
 @pytest.mark.parametrize("flag", [["--sigma-data", "1.0"], ["--shape", "vector"]])
