@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..checks import unknown
-from ..models.base import complete
+from ..models.base import BaseDenoiser, complete
 from ..models.denoiser import Denoiser
 from ..plans.plan import Plan
 from ..samplers import registry
@@ -19,6 +19,7 @@ from ..schedules.base import Schedule
 from ..schedules.grids.auto import auto_reason
 from ..schedules.grids.construction import MAX_STEPS, Grid
 from ..schedules.grids.request import GridRequest, count
+from ..schedules.validation import check_schedule
 from .automatic import AUTO, automatic_sampler, facts_of
 from .named_grids import grid_for
 from .option_hints import option_hint
@@ -52,13 +53,21 @@ def plan(
         start: begin at this time of the schedule instead of t_max.
         options: the sampler's own options (``fewstep.samplers.describe``).
 
-    Raises SamplerError or GridError for unknown names and options, with the nearest match.
+    Raises SamplerError or GridError for unknown names and options, with the nearest match, and
+    ArgumentTypeError for a schedule that is neither a schedule nor a denoiser.
     """
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start)
     if not isinstance(schedule, Schedule):
-        denoiser = complete(schedule)
+        denoiser = _model(schedule)
         where, schedule = replace(where, facts=facts_of(denoiser)), denoiser.schedule
     return request(sampler, schedule, options, where).plan()
+
+
+def _model(given: Any) -> BaseDenoiser:
+    """Return the denoiser ``given``. Raises ArgumentTypeError, as for a schedule, if it is none."""
+    if not isinstance(given, Denoiser):
+        check_schedule(given)
+    return complete(given)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def register(
         choice("on", path, PATHS)
 
     def decorate(build: Build) -> Build:
-        if name in _REGISTRY:
+        if name in _REGISTRY or name == "auto":  # the automatic choice
             raise SamplerError(f"sampler {name!r} is registered twice")
         options = typing.get_type_hints(build).get("options")
         if not (isinstance(options, type) and dataclasses.is_dataclass(options)):

@@ -8,6 +8,7 @@ from .base import Schedule
 from .config import from_config, to_config
 from .discrete import DiscreteVP
 from .flow import Flow, Trig
+from .grids.auto import DataFacts
 from .grids.construction import Grid, grid, grid_names
 from .grids.request import GridRequest
 from .kinds import KINDS, ConversionError, convert
@@ -25,6 +26,7 @@ __all__ = [
     "PFGMPP",
     "VE",
     "ConversionError",
+    "DataFacts",
     "DiscreteVP",
     "Flow",
     "Grid",

@@ -229,7 +229,7 @@ def _compiled(
 def reason_of(settings: Settings, grid: Grid) -> str:
     """What the automatic choices took, and why, one line each; empty if there was none."""
     texts = [settings.reason] if settings.reason else []
-    if settings.grid == "auto" and grid.name == "logistic":
+    if settings.grid == "auto" and grid.name != "nodes":  # nodes are times of the caller
         facts = facts_of(settings)
         given = {k: v for k, v in settings.grid_options if k != "sigma_data"}
         words = "".join(f"; by grid_options, {key} {value:g}" for key, value in given.items())

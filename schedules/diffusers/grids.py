@@ -105,8 +105,8 @@ def _named(settings: Settings, name: str, steps: int, mu: float | None) -> Grid:
         bounded,
         steps,
         final=settings.end,
-        kind=settings.kind,
-        facts=facts_of(settings),
+        kind=settings.kind if name == "auto" else None,
+        facts=facts_of(settings) if name == "auto" else None,
         **options,
     )
     if bounded is schedule:

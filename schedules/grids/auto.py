@@ -1,8 +1,10 @@
 """Grid ``"auto"``: the grid ``logistic`` with numbers that depend on the number of steps, the kind
-of sampler, and the scale and shape of the data.
+of sampler, and the scale and shape of the data: levels ``rho = sigma / alpha`` at
 
-``benchmarks/grid_choice.py`` fits the numbers and checks them on other problems; docs/grids.md has
-the tables. ``FITTED`` lists the paths that they were fitted and checked on.
+    log rho(u) = log(center sigma_data) + spread log(u / (1 - u)),    u falling linearly to 0.
+
+The rule is this package's own. ``benchmarks/grid_choice.py`` fits the numbers and
+``benchmarks/default_call.py`` checks them on other problems; docs/grids.md has the tables.
 """
 
 from __future__ import annotations
@@ -23,10 +25,8 @@ SAMPLER_KINDS: tuple[Kind, ...] = (
 )  # fmt: skip
 #: assumed standard deviation of data of unknown scale: that of images in [-1, 1]
 SIGMA_DATA = 0.5
-#: classes of schedules that the rule was fitted and checked on
-FITTED = (
-    "VPLinear", "VPCosine", "VPSigmoid", "SubVP", "DiscreteVP", "VE", "EDM", "Flow", "Trig"
-)  # fmt: skip
+#: classes of the schedules that the rule was fitted or checked on, those of the benchmarks
+FITTED = ("VPLinear", "VPCosine", "DiscreteVP", "EDM", "Flow")
 
 
 class Numbers(NamedTuple):
@@ -191,17 +191,18 @@ def auto_reason(
 ) -> str:
     """A sentence that says which grid ``"auto"`` stands for, and why. ``options``: of the grid that
     was made."""
+    for_what = f"for {steps} steps of a {kind} sampler and {facts.samples}"
     if "center" not in options:
-        name = former_choice(schedule)[0]
-        first = f"{schedule.rho(schedule.t_max):.3g}"
-        return f"grid auto: {name}, as auto_0_1; a {kind} sampler on a path from rho = {first}"
+        text = f"grid auto: {former_choice(schedule)[0]}, as auto_0_1 (a huge first level)"
+        return "; ".join([text, for_what, *not_fitted(schedule)])
     scale = "given by the model" if facts.sigma_data is not None else "unknown, assumed"
-    texts = [
+    if options["sigma_data"] != (facts.sigma_data or SIGMA_DATA):
+        scale = "given as an option"
+    text = (
         f"grid auto: logistic, center {options['center']:.3g}, spread {options['spread']:.3g}, "
-        f"sigma_data {options['sigma_data']:.3g} ({scale}); for {steps} steps of a {kind} sampler "
-        f"and {facts.samples}"
-    ]
-    return "; ".join([*texts, *not_fitted(schedule)])
+        f"sigma_data {options['sigma_data']:.3g} ({scale})"
+    )
+    return "; ".join([text, for_what, *not_fitted(schedule)])
 
 
 def not_fitted(schedule: Schedule) -> list[str]:

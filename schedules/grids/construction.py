@@ -177,8 +177,8 @@ def grid(
     shift: float | None = None,
     times: Sequence[float] | None = None,
     sigmas: Sequence[float] | None = None,
-    kind: Kind = "multistep",
-    facts: DataFacts = UNKNOWN,
+    kind: Kind | None = None,
+    facts: DataFacts | None = None,
     **options: Any,
 ) -> Grid:
     """The grid ``name`` of ``steps`` steps on ``schedule``.
@@ -195,8 +195,8 @@ def grid(
         times: decreasing times of the schedule, taken as they are.
         sigmas: the same as values of sigma/alpha, which may end in 0.
         kind, facts: what "auto" depends on: the kind of sampler (one of SAMPLER_KINDS of
-            ``schedules.grids.auto``), and the scale and shape of the data (default: unknown).
-            Other grids do not use them.
+            ``schedules.grids.auto``, default "multistep"), and the scale and shape of the data
+            (default: unknown). Other grids refuse them.
         options: of the named grid, with its default:
             rho: exponent of karras (7).
             power: of power (2) and polyexponential (1).
@@ -213,6 +213,9 @@ def grid(
     strictly (a grid of whole indices with more steps than the table has entries).
     """
     check_schedule(schedule)
+    automatic = name is None or (isinstance(name, str) and name == "auto")
+    if (kind is not None or facts is not None) and not automatic:
+        raise GridError(f"grid {shown(name)}: only grid 'auto' takes kind= and facts=")
     known, options = option_names(), {**options, "shift": shift}
     given = {k: v for k, v in options.items() if v is not None or k not in known}
     if times is not None or sigmas is not None:
@@ -226,7 +229,7 @@ def grid(
     top = schedule.t_max if start is None else _start(schedule, start)
     if name is None or (isinstance(name, str) and name in AUTOMATIC):
         frame = Frame(schedule, steps, top, final)
-        name, given = _automatic(name or "auto", frame, given, kind, facts)
+        name, given = _automatic(name or "auto", frame, given, kind or "multistep", facts)
     family = get(name)
     check_option_names(family, given)
     shift = _shift(family, given.pop("shift", None), schedule)
@@ -235,21 +238,23 @@ def grid(
 
 
 def _automatic(
-    name: str, frame: Frame, given: Mapping[str, Any], kind: Kind, facts: DataFacts
+    name: str, frame: Frame, given: Mapping[str, Any], kind: Kind, facts: DataFacts | None
 ) -> tuple[str, dict[str, Any]]:
     """The grid and its options that ``auto`` or ``auto_0_1`` stands for; ``given`` options
     replace those of the rule."""
     schedule, first = frame.schedule, frame.schedule.rho(frame.top)
+    former, fixed = former_choice(schedule)
+    if name != "auto":
+        return former, {**fixed, **given}
     least = schedule.rho(frame.bottom) if frame.final == "zero" else 0.0
+    facts = UNKNOWN if facts is None else facts
     try:
         known = replace(facts, sigma_data=given.get("sigma_data", facts.sigma_data))
         options = auto_options(frame.steps, kind, known, (first, least))
     except ValueError as error:
         raise GridError(str(error)) from None
-    own = {"center", "spread", "sigma_data"} & set(given)
-    if name != "auto" or (too_wide(kind, known, first) and not own):
-        former, options = former_choice(schedule)
-        return former, {**options, **given}
+    if too_wide(kind, known, first) and not options.keys() & given.keys():
+        return former, {**fixed, **given}
     return "logistic", {**options, **given}
 
 

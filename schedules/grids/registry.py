@@ -67,7 +67,7 @@ def register(
 
     def decorate(layout: Layout) -> Layout:
         for word in (name, *aliases):
-            if word in GRIDS or word in ALIASES:
+            if word in GRIDS or word in ALIASES or word in AUTOMATIC:
                 raise GridError(f"grid {word!r} is registered twice")
         options = typing.get_type_hints(layout).get("options")
         if not (isinstance(options, type) and dataclasses.is_dataclass(options)):

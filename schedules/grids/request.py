@@ -118,7 +118,7 @@ class GridRequest:
         made = self.grid
         if not isinstance(made, Grid):
             where: dict[str, Any] = {"final": self.final, "start": self.start}
-            where |= {"kind": self.kind, "facts": self.facts}
+            where |= {"kind": self.kind, "facts": self.facts} if self.automatic else {}
             name, length = made, DEFAULT_STEPS if steps is None else steps
             if not self.given:
                 return make_grid(name, schedule, length, **where, **dict(self.options))

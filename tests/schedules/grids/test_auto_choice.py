@@ -4,11 +4,15 @@ version 0.1; and the defaults of a plan."""
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from itertools import pairwise, product
 
 import pytest
+from repository import ROOT
 
 import fewstep
+from fewstep.samplers import get as get_sampler
+from fewstep.samplers import register as register_sampler
 from fewstep.schedules import (
     EDM,
     VE,
@@ -33,6 +37,7 @@ from fewstep.schedules.grids.auto import (
     auto_options,
     auto_reason,
 )
+from fewstep.schedules.grids.registry import register as register_grid
 
 TABLE = DiscreteVP.from_betas([1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)])
 #: what "auto" was in version 0.1
@@ -144,7 +149,7 @@ def test_a_singlestep_sampler_keeps_the_former_grid_on_a_path_from_a_huge_level(
         assert grid("auto", cosine.rescale_zero_snr(), 5, kind=kind).name == "logistic"
         assert grid("auto", cosine, 5, kind=kind, center=2.0).name == "logistic"
     plan = fewstep.plan("heun", cosine, steps=5)
-    assert "grid auto: lam, as auto_0_1; a singlestep sampler on a path from rho" in plan.reason
+    assert plan.reason.startswith("grid auto: lam, as auto_0_1 (a huge first level); for 5 steps")
 
 
 @pytest.mark.parametrize("kind", SAMPLER_KINDS)
@@ -194,8 +199,44 @@ def test_the_reason_names_the_grid_and_the_facts() -> None:
     assert "not fitted on MeanReverting" in text
 
 
-def test_the_fitted_paths_are_schedules() -> None:
-    assert set(FITTED) <= set(fewstep.schedules.SCHEDULES)
+def test_the_fitted_paths_are_those_of_the_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    paths = import_module("grid_problems").PATHS.values()
+    assert {type(path).__name__ for path in paths} == set(FITTED)
+    for path in (VE(), SubVP(), Trig()):
+        assert "not fitted" in fewstep.plan("auto", path, nfe=5).reason
+    for path in (VPLinear(), TABLE, EDM(), Flow()):
+        assert "not fitted" not in fewstep.plan("auto", path, nfe=5).reason
+
+
+def test_an_option_of_the_grid_is_said_to_be_one() -> None:
+    facts = DataFacts(0.25, False)
+    for given, word in ((0.25, "given by the model"), (0.3, "given as an option")):
+        options = {"sigma_data": given, "center": 2.0, "spread": 1.5}
+        assert f"({word})" in auto_reason(EDM(), 8, "multistep", facts, options)
+
+
+@pytest.mark.parametrize("name", ["karras", "auto_0_1", "logistic"])
+def test_other_grids_refuse_what_only_auto_uses(name: str) -> None:
+    for more in ({"kind": "multistep"}, {"facts": DataFacts()}):
+        with pytest.raises(GridError, match=f"grid '{name}': only grid 'auto' takes kind="):
+            grid(name, EDM(), 5, **more)  # type: ignore[arg-type]
+    with pytest.raises(GridError, match="only grid 'auto'"):
+        grid("custom", EDM(), times=[1.0, 0.5], facts=DataFacts())
+
+
+def test_nobody_registers_the_automatic_names() -> None:
+    with pytest.raises(ValueError, match="registered twice"):
+        register_sampler("auto", order=1, source="none")(get_sampler("ddim").build)
+    for name in ("auto", "auto_0_1"):
+        with pytest.raises(GridError, match="registered twice"):
+            register_grid(name)(lambda frame, options: [])
+
+
+@pytest.mark.parametrize("value", ["vp", None, 3])
+def test_what_is_neither_a_schedule_nor_a_model_is_refused(value: object) -> None:
+    with pytest.raises(TypeError, match="schedule"):
+        fewstep.plan("ddim", value, steps=3)  # type: ignore[arg-type]
 
 
 def test_defaults_of_a_plan() -> None:
