@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from .information import SampleInfo
 from .inversion import invert
 from .likelihood import Likelihood, bits_per_dim, log_prob
 from .paths import LamPath, PlanPath
 from .planning import plan
-from .sampling import SampleInfo, StateError, run, sample
+from .sampling import StateError, run, sample
 
 __all__ = [
     "LamPath",

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.base import complete
 from ..models.denoiser import Denoiser
+from ..models.wrapper import complete
 from ..plans.plan import Plan
 from ..plans.running.loop import OnStep
 from ..samplers import registry

@@ -40,8 +40,9 @@ from ..checks import (
     tensor,
 )
 from ..fused.noise.seeded import check_seeds, normals, seeds_from
-from ..models.base import BaseDenoiser, complete
+from ..models.base import BaseDenoiser
 from ..models.denoiser import Condition, Denoiser
+from ..models.wrapper import complete
 from ..plans.builder import Expression, PlanBuilder, dot
 from ..plans.plan import Plan
 from ..plans.running.loop import Cursor, NumericalError

@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..checks import unknown
-from ..models.base import BaseDenoiser, complete
+from ..models.base import BaseDenoiser
 from ..models.denoiser import Denoiser
+from ..models.wrapper import complete
 from ..plans.plan import Plan
 from ..samplers import registry
 from ..samplers.aliases import ALIASES, nearest

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import torch
@@ -19,9 +19,11 @@ from torch import Tensor
 
 from .. import checks
 from ..fused.noise.seeded import SeededNoise, check_seeds, seeds_from
-from ..models.base import BaseDenoiser, complete
+from ..models.base import RunFacts
 from ..models.denoiser import Denoiser
+from ..models.wrapper import complete
 from ..models.wrapping import shape_of
+from ..plans.call_steps import call_steps
 from ..plans.plan import Plan
 from ..plans.running import loop
 from ..plans.running.loop import Noise, NumericalError, OnStep, StepState
@@ -40,40 +42,12 @@ from .arguments import (
 from .automatic import facts_of
 from .driving import run_driver
 from .heavy_tails import kernel_noise, path_noise
+from .information import SampleInfo, info_of_drive, info_of_plan
 from .memory import check_room
 from .paths import Named, check_name, noise_for
 from .planning import Request, request
 
 Cond = Tensor | Mapping[str, Tensor] | None
-
-
-@dataclass(frozen=True)
-class SampleInfo:
-    """Summary of a finished run.
-
-    Attributes:
-        nfe: network calls made, including those of rejected steps.
-        plan: the plan that ran; None for a driver.
-        seeds: one per sample; empty if the state was given.
-        seconds: wall time of the run without the building of the plan.
-        time_mismatch: the largest distance between a state's time and the label that a network
-            with a table of times received; 0 for other networks.
-        accepted, rejected: steps of a driver; None for a plan.
-        passes: number of network passes; less than ``nfe`` if calls were batched (parallel in
-            time).
-        reason: what the automatic choices of sampler and grid took, and why, one line each; empty
-            if both were named.
-    """
-
-    nfe: int
-    plan: Plan | None
-    seeds: tuple[int, ...]
-    seconds: float
-    time_mismatch: float
-    accepted: int | None = None
-    rejected: int | None = None
-    passes: int | None = None
-    reason: str = ""
 
 
 def run(
@@ -102,6 +76,8 @@ def run(
     check_cond(cond, x.shape[0])
     check_callable(on_step=on_step)
     bare = plan.plan if isinstance(plan, Program) else plan
+    denoiser.check_cond(cond, x.shape[0])
+    denoiser = denoiser.for_run(RunFacts(tuple(seeds or ()), call_steps(bare)))
     source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))
     try:
         return loop.run_plan(
@@ -229,24 +205,15 @@ def execute(
     if asked.driver:
         check_state(x, denoiser)
         check_cond(cond, x.shape[0])
+        denoiser.check_cond(cond, x.shape[0])
+        own = denoiser.for_run(RunFacts(tuple(seeds)))
         try:
             out, drive = run_driver(
-                asked, denoiser, x, noise, seeds, cond, _watcher(callback, progress, None)
+                asked, own, x, noise, seeds, cond, _watcher(callback, progress, None)
             )
         except NumericalError as error:
             raise _with_seeds(error, seeds) from None
-        times = [call.node.t for call in drive.calls]
-        return out, SampleInfo(
-            drive.nfe,
-            None,
-            tuple(seeds),
-            0.0,
-            _mismatch(denoiser, times),
-            drive.accepted,
-            drive.rejected,
-            drive.passes,
-            asked.reason,
-        )
+        return out, info_of_drive(drive, denoiser, seeds, asked.reason)
     plan = asked.plan()
     out = run(
         plan,
@@ -257,19 +224,7 @@ def execute(
         cond=cond,
         on_step=_watcher(callback, progress, plan.nfe),
     )
-    return out, SampleInfo(
-        plan.nfe,
-        plan,
-        tuple(seeds),
-        0.0,
-        _mismatch(denoiser, [e.node.t for e in plan.evaluations]),
-        reason=asked.reason,
-    )
-
-
-def _mismatch(denoiser: BaseDenoiser, times: Sequence[float | None]) -> float:
-    """Return the largest distance between a time and the label that the network received for it."""
-    return max((abs(denoiser.time_mismatch(t)) for t in times if t is not None), default=0.0)
+    return out, info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason)
 
 
 def _sample_shape(

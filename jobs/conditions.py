@@ -22,7 +22,7 @@ class Conditions:
     def __init__(self, file: str | None, blocks: Sequence[Block], denoiser: Denoiser) -> None:
         """Reads the file and checks it with the model. Raises ArgumentError (or the model's own
         error) for conditions that the model does not take."""
-        from ..models.base import complete
+        from ..models.wrapper import complete
 
         self.tensors: dict[str, Any] = {} if file is None else _read(Path(file))
         self.hashes = {} if file is None else {"cond_sha256": file_hash(file)}

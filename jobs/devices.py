@@ -31,7 +31,7 @@ def device_named(name: str) -> Any:
 
 def move(denoiser: Denoiser, device: Any) -> None:
     """The denoiser's network, if it has one, to the device."""
-    from ..models.base import complete
+    from ..models.wrapper import complete
 
     network = complete(denoiser).network
     if hasattr(network, "to"):

@@ -236,7 +236,7 @@ def _has_hash_of(asked: Request, record: Mapping[str, Any]) -> bool:
 def _asked(settings: DrawingSettings, denoiser: Denoiser) -> Request:
     from ..engine.automatic import facts_of
     from ..engine.planning import request
-    from ..models.base import complete
+    from ..models.wrapper import complete
     from ..schedules.grids.request import GridRequest
 
     where = GridRequest(

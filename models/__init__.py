@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .base import BaseDenoiser, Wrapper, complete
+from .base import BaseDenoiser, RunFacts
 from .denoiser import Condition, Denoiser, ShapeError, convert_prediction
 from .empirical import Empirical
 from .errors import ModelError
@@ -18,6 +18,7 @@ from .preconditioning import (
     VEPreconditioning,
     VPPreconditioning,
 )
+from .wrapper import Wrapper, complete
 from .wrapping import wrap
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "MeanReverted",
     "ModelError",
     "Preconditioning",
+    "RunFacts",
     "ShapeError",
     "VEPreconditioning",
     "VPPreconditioning",

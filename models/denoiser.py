@@ -28,6 +28,7 @@ from ..checks import (
     unknown,
 )
 from ..schedules.base import Schedule, host_number
+from ..schedules.host_times import known_times
 from ..schedules.kinds import KINDS, convert
 from ..schedules.validation import check_schedule
 
@@ -101,15 +102,17 @@ def check_kind(kind: str) -> str:
 
 
 def host_times(t: Time, batch: int) -> list[float]:
-    """Return the times as one or ``batch`` Python floats. A tensor on an accelerator is copied to
-    the host, which waits for the device. Raises ShapeError for other sizes."""
+    """Return the times as one or ``batch`` Python floats. A tensor on an accelerator that was not
+    made by a run is copied to the host, which waits for the device. Raises ShapeError for other
+    sizes."""
     if not isinstance(t, Tensor):
         return [host_number(t)]
     if t.ndim > 1 or t.numel() not in (1, batch):
         raise ShapeError(
             f"the time has shape {tuple(t.shape)}; allowed: a number, () or ({batch},)"
         )
-    return [float(v) for v in t.reshape(-1).tolist()]
+    known = known_times(t)
+    return known if known is not None else [float(v) for v in t.reshape(-1).tolist()]
 
 
 def per_sample(values: Sequence[float], like: Tensor, dtype: torch.dtype) -> Tensor:

@@ -26,12 +26,13 @@ import torch
 
 from .. import checks
 from ..schedules import EDM
-from .base import BaseDenoiser, complete
+from .base import BaseDenoiser
 from .denoiser import Denoiser
 from .errors import ModelError
 from .mixture import GaussianMixture
 from .preconditioning import EDMPreconditioning
 from .weights import CONFIG, MIXTURE, WEIGHTS, load_network, locate, read_json
+from .wrapper import complete
 from .wrapping import wrap
 
 #: files of a diffusers folder: a pipeline's list of parts, and a network's files

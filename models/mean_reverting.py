@@ -25,8 +25,9 @@ from typing_extensions import override
 
 from ..checks import ArgumentError, choice, flag, tensor
 from ..schedules.mean_reverting import MeanReverting
-from .base import MAIN, BaseDenoiser, Wrapper, read_coefficients, read_raws
+from .base import MAIN, BaseDenoiser, read_coefficients, read_raws
 from .denoiser import Condition, Denoiser, ShapeError, Time
+from .wrapper import Wrapper
 
 
 class MeanReverted(Wrapper):

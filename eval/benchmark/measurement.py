@@ -19,7 +19,7 @@ from ...checks import FewstepError
 from ...checks.answers import short_of_memory
 from ...engine.automatic import facts_of
 from ...engine.planning import Request
-from ...models.base import complete
+from ...models.wrapper import complete
 from ...samplers import registry
 from ..errors import ScoreError
 from ..solver.error import refuse_noise

@@ -15,15 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...engine.information import SampleInfo
 from ...engine.planning import Request
-from ...engine.sampling import SampleInfo, execute, start_state
+from ...engine.sampling import execute, start_state
 from ...files import sha256
-from ...models.base import complete
 from ...models.classifier import classifier_folder
 from ...models.denoiser import Denoiser
 from ...models.errors import ModelError
 from ...models.loading import classes_of
 from ...models.mixture import GaussianMixture
+from ...models.wrapper import complete
 from ..errors import ScoreError
 from ..features.extractors import Device, FeatureExtractor, module_hash
 from ..features.loading import bundled_stats, load_extractor

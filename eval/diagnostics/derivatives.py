@@ -18,9 +18,9 @@ from ...engine.heavy_tails import kernel_noise
 from ...engine.likelihood import EXACT_UP_TO, PROBES, TRACES, GradientError, probe_vectors
 from ...engine.sampling import StateError
 from ...fused.noise.seeded import check_seeds, normals, seeds_from
-from ...models.base import complete
 from ...models.denoiser import Condition, Denoiser, convert_prediction
 from ...models.exact import wide
+from ...models.wrapper import complete
 from ...schedules.node import Node
 from ..errors import ScoreError
 

@@ -18,9 +18,9 @@ import torch.autograd.forward_ad
 from torch import Tensor
 
 from ...engine.likelihood import GradientError
-from ...models.base import complete
 from ...models.denoiser import Condition, Denoiser, combine
 from ...models.exact import wide
+from ...models.wrapper import complete
 from ...schedules.kinds import convert
 from ...schedules.node import Node
 from ..errors import ScoreError

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...models.base import MAIN, Wrapper, read_raws
+from ...models.base import MAIN, read_raws
 from ...models.denoiser import Condition, Denoiser, Time
+from ...models.wrapper import Wrapper
 
 #: cost of a Jacobian product in addition to its forward evaluation, in evaluations: forward mode
 #: carries one tangent; a reverse pass costs about two forward passes where weights need gradients,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...engine.automatic import facts_of
-from ...models.base import complete
 from ...models.denoiser import Denoiser
+from ...models.wrapper import complete
 from ...schedules.grids.construction import Grid
 from ...schedules.grids.request import GridRequest
 

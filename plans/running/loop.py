@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...checks import ArgumentError, flag, members, shown, tensor
 from ...fused.linear.eager import linear_new
+from ...schedules.host_times import device_times
 from ...schedules.node import Node
 from ..instructions import PlanError
 from ..plan import Plan
@@ -260,9 +261,8 @@ def run_plan(
         raise ArgumentError(f"on_step={shown(on_step)}: must be a function")
     cursor = Cursor(plan, denoiser, x, noise)
     calls = cursor.program.calls
-    precision = torch.float32 if x.device.type == "mps" else torch.float64
-    times = torch.tensor([call.node.t for call in calls], dtype=precision).to(x.device)
-    starts, ends = times.unbind(0), _second_times(calls, times).unbind(0)
+    starts = device_times([float(call.node.t or 0.0) for call in calls], x.device)
+    ends = _second_times(calls, starts)
     watch = Watch(calls, x) if check else None
     while (call := cursor.call) is not None:
         to = None if call.to is None else ends[call.number]
@@ -279,12 +279,12 @@ def run_plan(
     return cursor.result
 
 
-def _second_times(calls: Sequence[Call], times: Tensor) -> Tensor:
-    """The second time of each call, as ``times``; 0 where a call has none."""
+def _second_times(calls: Sequence[Call], starts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The second time of each call, as ``starts``; 0 where a call has none."""
     if not any(call.to is not None for call in calls):
-        return times
+        return starts
     ends = [0.0 if call.to is None else float(call.to.t or 0.0) for call in calls]
-    return torch.tensor(ends, dtype=times.dtype).to(times.device)
+    return device_times(ends, starts[0].device)
 
 
 def _offer(

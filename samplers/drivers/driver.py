@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from ...plans.running.finiteness import NumericalError, Watch, check_noise, chec
 from ...plans.running.loop import Cursor, NoiseSource, OnStep, Outputs, StepState
 from ...plans.running.lowering import Call, lower
 from ...plans.running.tensor_versions import edited, version
+from ...schedules.host_times import attach_times
 from ...schedules.node import Node
 
 if TYPE_CHECKING:
@@ -217,8 +218,9 @@ class Drive:
             raise BudgetError(self.x, self.node.t, self.nfe)
         x_in = torch.cat(list(inputs)) if count > 1 else inputs[0]
         cond = self.cond if count == 1 else _repeated(self.cond, count)
+        own: Any = self.denoiser  # complete where calls are batched
         raws = network_raws(
-            self.denoiser,
+            own if count == 1 else own.select(torch.arange(batch).repeat(count)),
             x_in,
             _times([call.node.t for call in calls], batch, x_in.device),
             cond,
@@ -326,16 +328,16 @@ def _times(times: Sequence[float | None], batch: int, device: torch.device) -> T
     """Time of one call (), or times of several calls for each of their samples (K B,)."""
     if len(times) == 1:
         return _filled(times[0], (), device)
-    return torch.cat([_filled(t, (batch,), device) for t in times])
+    numbers = [float(t) for t in times if t is not None for _ in range(batch)]
+    return attach_times(torch.cat([_filled(t, (batch,), device) for t in times]), numbers)
 
 
 def _filled(t: float | None, shape: tuple[int, ...], device: torch.device) -> Tensor:
     """A time on the device, made by a fill, which unlike a transfer does not synchronise."""
     if t is None:
         raise PlanError("the network cannot be evaluated at a node without a time")
-    return torch.full(
-        shape, t, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device
-    )
+    precision = torch.float32 if device.type == "mps" else torch.float64
+    return attach_times(torch.full(shape, t, dtype=precision, device=device), (t,))
 
 
 def _repeated(

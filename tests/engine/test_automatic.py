@@ -12,7 +12,8 @@ import fewstep
 from fewstep.checks import FewstepError
 from fewstep.engine.automatic import choices
 from fewstep.models import GaussianMixture, wrap
-from fewstep.models.base import BaseDenoiser, Wrapper
+from fewstep.models.base import BaseDenoiser
+from fewstep.models.wrapper import Wrapper
 from fewstep.plans import Plan
 from fewstep.samplers import get, make_options, names
 from fewstep.samplers.kinds import kind_of

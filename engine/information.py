@@ -1,0 +1,91 @@
+"""``SampleInfo``, the summary of a finished run, and how it is read from a plan or a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..models.base import BaseDenoiser
+from ..plans.plan import Plan
+from ..samplers.drivers.driver import Drive
+
+
+@dataclass(frozen=True)
+class SampleInfo:
+    """Summary of a finished run.
+
+    Attributes:
+        nfe: network calls made, including those of rejected steps.
+        plan: the plan that ran; None for a driver.
+        seeds: one per sample; empty if the state was given.
+        seconds: wall time of the run without the building of the plan.
+        time_mismatch: the largest distance between a state's time and the label that a network
+            with a table of times received; 0 for other networks.
+        accepted, rejected: steps of a driver; None for a plan.
+        passes: number of network passes; less than ``nfe`` if calls were batched (parallel in
+            time).
+        rows: rows that the network received in all calls: ``nfe`` times the batch, and twice that
+            for classifier-free guidance.
+        reason: what the automatic choices of sampler and grid took, and why, one line each; empty
+            if both were named.
+    """
+
+    nfe: int
+    plan: Plan | None
+    seeds: tuple[int, ...]
+    seconds: float
+    time_mismatch: float
+    accepted: int | None = None
+    rejected: int | None = None
+    passes: int | None = None
+    reason: str = ""
+    rows: int = 0
+
+
+def info_of_plan(
+    plan: Plan, denoiser: BaseDenoiser, seeds: Sequence[int], batch: int, reason: str
+) -> SampleInfo:
+    """Return the summary of a run of ``plan``; the seconds are 0."""
+    reads = [(e.node.t, e.channels) for e in plan.evaluations]
+    return SampleInfo(
+        plan.nfe,
+        plan,
+        tuple(seeds),
+        0.0,
+        _mismatch(denoiser, reads),
+        reason=reason,
+        rows=_rows(denoiser, reads, batch),
+    )
+
+
+def info_of_drive(
+    drive: Drive, denoiser: BaseDenoiser, seeds: Sequence[int], reason: str
+) -> SampleInfo:
+    """Return the summary of a finished driver; the seconds are 0."""
+    reads = [(call.node.t, call.channels) for call in drive.calls]
+    return SampleInfo(
+        drive.nfe,
+        None,
+        tuple(seeds),
+        0.0,
+        _mismatch(denoiser, reads),
+        drive.accepted,
+        drive.rejected,
+        drive.passes,
+        reason,
+        _rows(denoiser, reads, drive.x.shape[0]),
+    )
+
+
+#: time and channels of each network call
+Reads = Sequence[tuple[float | None, tuple[str, ...]]]
+
+
+def _mismatch(denoiser: BaseDenoiser, reads: Reads) -> float:
+    """Return the largest distance between a time and the label that the network received for it."""
+    return max((abs(denoiser.time_mismatch(t)) for t, _ in reads if t is not None), default=0.0)
+
+
+def _rows(denoiser: BaseDenoiser, reads: Reads, batch: int) -> int:
+    """Return the number of rows that the network received in these calls."""
+    return batch * sum(denoiser.network_rows(t, names) for t, names in reads if t is not None)
