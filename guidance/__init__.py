@@ -1,2 +1,9 @@
-"""Guidance: wrappers around a denoiser that are denoisers themselves (likelihoods, operators,
-populations). Samplers need no change to use them."""
+"""Guidance: wrappers around a denoiser that are denoisers themselves. Samplers need no change to
+use them."""
+
+from __future__ import annotations
+
+from .combinations.cfg import CFG
+from .combinations.scales import Ramp
+
+__all__ = ["CFG", "Ramp"]

@@ -1,0 +1,92 @@
+"""``Prompted``, the base class of guidance by a condition: a conditional and an unconditional
+prediction of one model, and a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from typing_extensions import Self, override
+
+from ...checks import ArgumentError
+from ...models.denoiser import Condition, Denoiser
+from ...models.wrapper import complete
+from .branches import Branch
+from .combination import PREDICTION, Combination
+from .conditions import Given, Source, unconditional
+from .scales import scale_of
+
+
+class Prompted(Combination):
+    """Guidance from a conditional prediction ``m_c`` and an unconditional one ``m_u``.
+
+    Channels: ``main``, ``uncond``, ``cond``. The condition is ``cond=`` of the call; it is
+    required. A call makes one network call of 2 B rows, in the order (uncond, cond). It makes one
+    of B rows where the scale is 1 and nothing reads the other branch.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        scale: Any,
+        uncond: Condition,
+        interval: Sequence[float] | None,
+        kind: str | None,
+        source: Source | None = None,
+    ) -> None:
+        """``kind``: that in which ``mix`` combines; None: the linear combination, which folds into
+        the step unless the scale is a tensor. ``source``: of the unconditional branch's condition,
+        by default ``uncond`` or the model's own."""
+        model = complete(denoiser)
+        self.scale = scale_of(scale, model.schedule, interval)
+        if kind is None and self.scale.tensor is not None:
+            kind = PREDICTION
+        null = unconditional(model, uncond) if source is None else source
+        branches = [
+            Branch("uncond", model, null),
+            Branch("cond", model, Given(type(self).__name__)),
+        ]
+        super().__init__(branches, kind)
+        own = self.scale.batch
+        if own not in (None, 1):
+            if self.batch not in (None, own):
+                raise ArgumentError(
+                    f"scale has {own} values, the model and uncond batch size {self.batch}"
+                )
+            self.batch = own
+
+    @override
+    def weights(self, t: float) -> tuple[float, ...]:
+        w = self.scale.at(t)
+        return 1.0 - w, w
+
+    @override
+    def mix(self, values: Sequence[Tensor], x: Tensor, times: Sequence[float]) -> Tensor:
+        uncond, cond = values
+        return guided(cond, uncond, self.scale.column(times, x))
+
+    @override
+    def check_cond(self, cond: Condition, batch: int) -> None:
+        self.scale.check(batch)
+        super().check_cond(cond, batch)
+
+    @override
+    def select(self, rows: Tensor) -> Self:
+        made = super().select(rows)
+        scale = self.scale.select(rows)
+        if scale is self.scale:
+            return made
+        made = made.copied() if made is self else made
+        made.scale, made.batch = scale, scale.batch
+        return made
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.denoiser!r}, {self.scale})"
+
+
+def guided(cond: Tensor, uncond: Tensor, w: Tensor) -> Tensor:
+    """Return ``m_u + w (m_c - m_u)``, in float32 or better; ``w``
+    broadcasts against (B, *shape)."""
+    base = uncond.to(w.dtype)
+    return base + w * (cond.to(w.dtype) - base)
