@@ -46,7 +46,32 @@ def add_drawing(p: argparse.ArgumentParser, seeds: str = "0-63", labels: str = "
         help="of a sample in the network's own units, such as 64 or 64x96, for networks from "
         "diffusers",
     )
+    _add_guidance(p)
     add_device(p)
+
+
+def _add_guidance(p: argparse.ArgumentParser) -> None:
+    """How the model is guided by its conditions."""
+    p.add_argument("--guidance", help="method, such as cfg; an unknown name lists all of them")
+    p.add_argument(
+        "--scale",
+        dest="guidance_scale",
+        type=float,
+        help="of the guidance; 1 is the conditional prediction",
+    )
+    p.add_argument(
+        "--interval",
+        dest="guidance_interval",
+        metavar="LO,HI",
+        help="noise levels rho = sigma / alpha outside of which the scale is 1, such as 0.2,2",
+    )
+    p.add_argument(
+        "-g",
+        "--guidance-option",
+        action="append",
+        metavar="KEY=VALUE",
+        help="a further option of the guidance, such as rescale=0.7; may be repeated",
+    )
 
 
 def add_images(p: argparse.ArgumentParser) -> None:

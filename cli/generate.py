@@ -20,7 +20,7 @@ from ..checks.commands import tell
 from ..files import dumps
 from ..jobs.settings import FORMATS
 from .arguments import add_config, add_drawing
-from .options import job_options, parse_options
+from .options import job_options, read_options
 from .progress import BlockProgress
 from .settings import defaults_of, resolve
 
@@ -45,7 +45,7 @@ def execute(args: argparse.Namespace) -> int:
     """Run the command."""
     from ..jobs import generate
 
-    args.option = parse_options(args.option) if args.option else None
+    read_options(args)
     defaults = {"model": MODEL, "option": {}, **defaults_of(generate, "progress")}
     settings = resolve(args, defaults)
     model, options = settings.pop("model"), job_options(settings.pop("option"), generate)

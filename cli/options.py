@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 import warnings
@@ -28,6 +29,13 @@ def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
             raise ArgumentError(f"option {text!r}: {key} is given twice")
         out[key] = option_value(key, _value(value.strip()))
     return out
+
+
+def read_options(args: argparse.Namespace) -> None:
+    """Replace the texts of ``-o`` and ``-g`` by options; None where none is given."""
+    for name in ("option", "guidance_option"):
+        texts = getattr(args, name)
+        setattr(args, name, parse_options(texts) if texts else None)
 
 
 def option_text(options: Mapping[str, Any]) -> str:

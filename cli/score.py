@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from ..files import dumps
 from ..files.listing import printable
 from .arguments import add_config, add_drawing, add_images
-from .options import job_options, parse_options
+from .options import job_options, read_options
 from .progress import BlockProgress
 from .settings import defaults_of, resolve
 
@@ -103,7 +103,7 @@ def execute(args: argparse.Namespace) -> int:
     """Run the command."""
     from ..jobs import score
 
-    args.option = parse_options(args.option) if args.option else None
+    read_options(args)
     defaults = {"option": {}, **defaults_of(score, "progress", "out")}
     settings = resolve(args, defaults)
     options = job_options(settings.pop("option"), score)

@@ -14,6 +14,7 @@ from .blocks import Block, cut
 from .conditions import Conditions
 from .devices import device_named, move
 from .folder_settings import FORMER_GRIDS, FORMER_SAMPLER
+from .guidance import GuidanceSettings
 from .hashes import denoiser_hash, model_hash, request_hashes
 from .labels import labels_of
 from .memory import refuse_large
@@ -59,6 +60,7 @@ class DrawingSettings:
     cond: str | Path | None = None
     size: str | int | tuple[int, int] | None = None
     device: Any = "auto"
+    guide: GuidanceSettings = field(default_factory=GuidanceSettings)
 
     def __post_init__(self) -> None:
         texts = {"seeds": seeds_text, "labels": labels_text, "size": size_text}
@@ -83,6 +85,8 @@ class DrawingSettings:
     def record(self) -> dict[str, Any]:
         """The settings as JSON has them, ``device`` last."""
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        guide, device = found.pop("guide"), found.pop("device")
+        found = {**found, **guide.record(), "device": device}
         found["model"] = self.model_name
         found["option"] = plain_option(self.option)
         found["grid"] = self.grid if isinstance(self.grid, str) else self.grid.name
@@ -105,7 +109,7 @@ class Drawing:
         self.settings = settings
         self.device = device_named(str(settings.device))
         seeds, size = parse_seeds(seeds_text(settings.seeds)), parse_size(size_text(settings.size))
-        self.denoiser = _denoiser(settings.model, size)
+        self.denoiser = settings.guide.guided(_denoiser(settings.model, size))
         self.asked = _asked(settings, self.denoiser)
         shape = self.denoiser.shape
         if shape is None:

@@ -19,6 +19,10 @@ DEFAULTS: Mapping[str, Any] = {
     "cond": None,
     "cond_sha256": None,
     "value_range": None,
+    "guidance": None,
+    "guidance_scale": None,
+    "guidance_interval": None,
+    "guidance_option": {},
 }
 #: former name of a setting -> its name
 RENAMED: Mapping[str, str] = {}

@@ -3,7 +3,7 @@ manifest. ``jobs.blocks`` describes the folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..checks import ArgumentError
 from .blocks import Folder
 from .drawing import Drawing, DrawingSettings
+from .guidance import GuidanceSettings
 from .pictures import is_image
 from .processes import place
 from .settings import checked
@@ -68,6 +69,10 @@ def generate(
     labels: str | int | Sequence[int] | None = "cycle",
     cond: str | Path | None = None,
     size: str | int | tuple[int, int] | None = None,
+    guidance: str | None = None,
+    guidance_scale: float | None = None,
+    guidance_interval: str | Sequence[float] | None = None,
+    guidance_option: Mapping[str, Any] | None = None,
     format: str | None = None,
     device: Any = "auto",
     progress: Progress | None = None,
@@ -96,6 +101,10 @@ def generate(
         cond: safetensors file of the model's conditions by name, one row for all samples or one a
             sample; replaces ``labels``.
         size: height and width of a sample for networks of diffusers that take several.
+        guidance, guidance_scale: guidance by the conditions: method by name
+            (``fewstep.guidance.names()``) and its scale.
+        guidance_interval: (lo, hi) of rho = sigma / alpha, outside of which the scale is 1.
+        guidance_option: the method's further options by name.
         format: ``"png"`` (one file a sample) or ``"npz"`` (one a block); default png for pictures.
         device: where the network runs; ``"auto"`` is this process's GPU, or the CPU.
         progress: called as ``progress(done, total)`` after each block of this process.
@@ -104,7 +113,20 @@ def generate(
     NumericalError for NaN in a sample; blocks that are finished stay.
     """
     settings = DrawingSettings(
-        model, seeds, batch, sampler, steps, nfe, grid, final, options, labels, cond, size, device
+        model,
+        seeds,
+        batch,
+        sampler,
+        steps,
+        nfe,
+        grid,
+        final,
+        options,
+        labels,
+        cond,
+        size,
+        device,
+        GuidanceSettings(guidance, guidance_scale, guidance_interval, guidance_option or {}),
     )
     run = Generation(settings, out, format)
     return run.run(progress or (lambda done, total: None))

@@ -12,6 +12,7 @@ from ..checks import ArgumentError
 from ..files import dumps, write
 from .devices import device_named
 from .drawing import DrawingSettings
+from .guidance import GuidanceSettings
 from .images import ImageFacts, check_shape, feature_rules, provenance_of, refuse_corrupt
 from .settings import checked, plain_option
 
@@ -109,6 +110,10 @@ def score(
     labels: str | int | Sequence[int] | None = "random",
     cond: str | Path | None = None,
     size: str | int | tuple[int, int] | None = None,
+    guidance: str | None = None,
+    guidance_scale: float | None = None,
+    guidance_interval: str | Sequence[float] | None = None,
+    guidance_option: Mapping[str, Any] | None = None,
     device: Any = "auto",
     ref: str | Path | None = None,
     extractor: str | Path | None = None,
@@ -136,8 +141,9 @@ def score(
 
     Args:
         source: a folder of pictures or npz files, an npz file, or a folder of ``generate``.
-        model, seeds, sampler, steps, nfe, grid, final, labels, cond, size, options: instead of
-            ``source``, the samples that ``generate`` would draw with these arguments.
+        model, seeds, sampler, steps, nfe, grid, final, labels, cond, size, guidance,
+            guidance_scale, guidance_interval, guidance_option, options: instead of ``source``, the
+            samples that ``generate`` would draw with these arguments.
         batch: images in a block.
         device: where the networks run; ``"auto"`` is this process's GPU, or the CPU.
         ref: ``"NAME:train"`` or ``"NAME:test"`` of a bundled model, or a file of ``reference``;
@@ -162,7 +168,20 @@ def score(
     FewstepError for arguments and images that cannot be used.
     """
     drawing = DrawingSettings(
-        model, seeds, batch, sampler, steps, nfe, grid, final, options, labels, cond, size, device
+        model,
+        seeds,
+        batch,
+        sampler,
+        steps,
+        nfe,
+        grid,
+        final,
+        options,
+        labels,
+        cond,
+        size,
+        device,
+        GuidanceSettings(guidance, guidance_scale, guidance_interval, guidance_option or {}),
     )
     chosen = ScoringSettings(
         ref=ref,
@@ -178,19 +197,31 @@ def score(
         value_range=value_range,
         allow_mismatch=allow_mismatch,
     )
+    folder = None if out is None else Path(out)
+    found = _allowed(source, drawing, chosen, folder, progress)
+    if found is not None and folder is not None:
+        write(folder / "settings.json", dumps(found.settings).encode())
+        write(folder / "score.json", dumps(found.record()).encode())
+    return found
+
+
+def _allowed(
+    source: str | Path | None,
+    drawing: DrawingSettings,
+    chosen: ScoringSettings,
+    out: Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> ScoringResult | None:
+    """``_scored``; the error of statistics that do not fit names the argument that allows them."""
     from ..eval.errors import ProvenanceError
 
     try:
-        found = _scored(source, drawing, chosen, None if out is None else Path(out), progress)
+        return _scored(source, drawing, chosen, out, progress)
     except ProvenanceError as error:
         raise ArgumentError(
             f"{str(error).partition('; strict=')[0]}; allow_mismatch=True (--allow-mismatch) "
             "compares them all the same"
         ) from error
-    if found is not None and out is not None:
-        write(Path(out) / "settings.json", dumps(found.settings).encode())
-        write(Path(out) / "score.json", dumps(found.record()).encode())
-    return found
 
 
 def _scored(

@@ -38,9 +38,7 @@ def _text_or_number(key: str, value: Any) -> str | int:
 
 def _options(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ArgumentError(
-            f"{key}={shown(value)}: must be the sampler's options by name, as {{order: 3}}"
-        )
+        raise ArgumentError(f"{key}={shown(value)}: must be options by name, as {{order: 3}}")
     return {
         _text(f"the name of an {key}", name): option_value(str(name), item)
         for name, item in value.items()
@@ -83,11 +81,24 @@ def _one_of(*allowed: str) -> Check:
     )
 
 
+def _interval(key: str, value: Any) -> tuple[float, float]:
+    """Two noise levels: a list, or a text such as ``"0.2,2"``."""
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        low, high = (float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"{key}={shown(value)}: must be two noise levels rho = sigma / alpha, such as 0.2,2"
+        ) from None
+    return low, high
+
+
 #: check of each setting by its name; a name means the same in every command
 CHECKS: Mapping[str, Check] = {
     **dict.fromkeys(
         (
             "model",
+            "guidance",
             "sampler",
             "grid",
             "cond",
@@ -108,7 +119,9 @@ CHECKS: Mapping[str, Check] = {
     "level": _number(0.0, 1.0),
     "final": _one_of(*FINALS),
     "format": _one_of(*FORMATS),
-    "option": _options,
+    "guidance_scale": _number(-1e6, 1e6),
+    "guidance_interval": _interval,
+    **dict.fromkeys(("option", "guidance_option"), _options),
     "metrics": _metrics,
     **dict.fromkeys(
         ("features", "skip_corrupt", "allow_mismatch"),

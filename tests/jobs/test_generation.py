@@ -16,6 +16,7 @@ import fewstep
 from fewstep import checks, jobs
 from fewstep.cli import main
 from fewstep.jobs.drawing import DrawingSettings
+from fewstep.jobs.guidance import GuidanceSettings
 from fewstep.jobs.hashes import denoiser_hash
 from fewstep.jobs.settings import labels_text, parse_seeds, seeds_text, size_text
 from fewstep.schedules import VPLinear
@@ -135,7 +136,9 @@ def test_settings_are_those_of_the_call():
     assert {name: of_call[name].default for name in shared} == {
         name: of_class[name].default for name in shared
     }
-    assert set(of_class) - set(of_call) == {"option"}
+    assert set(of_class) - set(of_call) == {"option", "guide"}
+    of_guide = inspect.signature(GuidanceSettings).parameters
+    assert all(of_call[name].default is None for name in of_guide)
 
 
 # --- the hash of a denoiser object
