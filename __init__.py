@@ -33,6 +33,7 @@ __all__ = [
     "samplers",
     "schedules",
     "train",
+    "transition_log_prob",
 ]
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
         train,
     )
     from .checks import FewstepError as FewstepError
-    from .engine import invert, log_prob, plan, run, sample
+    from .engine import invert, log_prob, plan, run, sample, transition_log_prob
     from .interop.diffusers import FewstepScheduler as FewstepScheduler
     from .schedules import grid
 else:
@@ -58,7 +59,9 @@ else:
     _HOME = {
         "FewstepError": "checks",
         "grid": "schedules",
-        **dict.fromkeys(("invert", "log_prob", "plan", "run", "sample"), "engine"),
+        **dict.fromkeys(
+            ("invert", "log_prob", "plan", "run", "sample", "transition_log_prob"), "engine"
+        ),
     }
     #: names that need diffusers, which looks for both here when it loads a saved pipeline; not in
     #: ``__all__``, so that ``*`` leaves them

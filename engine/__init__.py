@@ -1,4 +1,5 @@
-"""Public functions to run samplers: sample, plan, run, invert, log_prob."""
+"""Public functions to run samplers: sample, plan, run, invert, log_prob,
+transition_log_prob."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from .likelihood import Likelihood, bits_per_dim, log_prob
 from .paths import LamPath, PlanPath
 from .planning import plan
 from .sampling import StateError, run, sample
+from .transition_densities import transition_log_prob
 
 __all__ = [
     "LamPath",
@@ -21,4 +23,5 @@ __all__ = [
     "plan",
     "run",
     "sample",
+    "transition_log_prob",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from ..models.base import BaseDenoiser
 from ..plans.plan import Plan
 from ..samplers.drivers.driver import Drive
@@ -28,6 +30,8 @@ class SampleInfo:
             for classifier-free guidance.
         reason: what the automatic choices of sampler and grid took, and why, one line each; empty
             if both were named.
+        states: with ``record=True`` the states of the run, (nfe + 1, n, *shape): the start, every
+            evaluated state and the result, in the coordinates of the plan; else None.
     """
 
     nfe: int
@@ -40,6 +44,7 @@ class SampleInfo:
     passes: int | None = None
     reason: str = ""
     rows: int = 0
+    states: Tensor | None = None
 
 
 def info_of_plan(

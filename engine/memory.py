@@ -12,18 +12,23 @@ from ..checks import ArgumentError
 
 
 def check_room(
-    shape: Sequence[int], device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    shape: Sequence[int],
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    copies: int = 1,
 ) -> None:
-    """Raise ArgumentError if one state (batch, *shape) is larger than the memory of the device.
-    Devices that do not report their memory are not checked."""
+    """Raise ArgumentError if ``copies`` states (batch, *shape) are larger than the memory of the
+    device. Devices that do not report their memory are not checked."""
     kind = dtype or torch.float32
     wanted, there = (
-        math.prod(shape) * kind.itemsize,
+        copies * math.prod(shape) * kind.itemsize,
         _memory(torch.device(device or torch.get_default_device())),
     )
     if there is not None and wanted > there:
         raise ArgumentError(
-            f"{shape[0]} samples of shape {tuple(shape[1:])} in {kind} take "
+            f"{shape[0]} samples of shape {tuple(shape[1:])} in {kind}"
+            f"{f', {copies} states of each,' if copies > 1 else ''} take "
             f"{wanted / 2**30:.3g} GiB, but the device has {there / 2**30:.3g} GiB; "
             "draw them in smaller batches (the same seeds give the same samples)"
         )

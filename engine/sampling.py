@@ -46,6 +46,7 @@ from .information import SampleInfo, info_of_drive, info_of_plan
 from .memory import check_room
 from .paths import Named, check_name, noise_for
 from .planning import Request, request
+from .recording import Recorder, check_record, check_recordable
 
 Cond = Tensor | Mapping[str, Tensor] | None
 
@@ -124,6 +125,7 @@ def sample(
     callback: OnStep | None = None,
     progress: bool | Callable[[int, int], None] = False,
     info: bool = False,
+    record: bool = False,
     **options: Any,
 ) -> Tensor | tuple[Tensor, SampleInfo]:
     """Draw samples.
@@ -144,11 +146,13 @@ def sample(
         callback: receives each ``StepState``; may return a tensor that replaces the next state.
         progress: True prints to stderr, or a callable ``(done, total)``.
         info: also return a ``SampleInfo``.
+        record: keep the states of the run in ``info.states``, for ``transition_log_prob``; needs
+            ``info=True`` and a sampler that is no driver.
 
     Returns the samples (n, *shape); with ``info=True`` the samples and the SampleInfo.
     """
     denoiser = complete(denoiser)
-    checks.flag("info", info)
+    check_record(record, info)
     check_given(x=x, init=init)
     checks.floating_dtype(dtype)
     check_callable(callback=callback)
@@ -183,6 +187,7 @@ def sample(
         cond=cond,
         callback=callback,
         progress=progress,
+        record=record,
     )
     out = out if shift is None else out + shift.to(out)
     return (out, replace(facts, seconds=time.perf_counter() - began)) if info else out
@@ -198,11 +203,13 @@ def execute(
     cond: Cond = None,
     callback: OnStep | None = None,
     progress: bool | Callable[[int, int], None] = False,
+    record: bool = False,
 ) -> tuple[Tensor, SampleInfo]:
     """Run a request from ``x`` (B, *shape), the state at its grid's first node, with a plan or a
-    driver. ``noise`` None: noise from the seeds."""
+    driver. ``noise`` None: noise from the seeds. ``record``: keep the states."""
     denoiser = complete(denoiser)
     if asked.driver:
+        check_recordable(asked.name, record)
         check_state(x, denoiser)
         check_cond(cond, x.shape[0])
         denoiser.check_cond(cond, x.shape[0])
@@ -215,6 +222,8 @@ def execute(
             raise _with_seeds(error, seeds) from None
         return out, info_of_drive(drive, denoiser, seeds, asked.reason)
     plan = asked.plan()
+    watcher = _watcher(callback, progress, plan.nfe)
+    recorder = Recorder(plan, denoiser, x, noise) if record else None
     out = run(
         plan,
         denoiser,
@@ -222,9 +231,10 @@ def execute(
         noise=noise,
         seeds=seeds,
         cond=cond,
-        on_step=_watcher(callback, progress, plan.nfe),
+        on_step=watcher if recorder is None else recorder.watch(watcher),
     )
-    return out, info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason)
+    facts = info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason)
+    return out, facts if recorder is None else replace(facts, states=recorder.states)
 
 
 def _sample_shape(

@@ -4,11 +4,12 @@ lowering to launches, and the loop that runs them."""
 import warnings
 
 from .builder import Expression, PlanBuilder, dot
-from .densities import Transition, transitions
+from .densities import Transition, Transitions, transitions
 from .instructions import Combine, Draw, Evaluate, PlanError
 from .plan import Plan
 from .running.loop import Cursor, NumericalError, RunState, StepState, advance, run_plan
 from .running.lowering import Program, lower
+from .running.state_law import StateLaw, next_state
 from .walk import local_defects, walked_order
 
 __all__ = [
@@ -23,12 +24,15 @@ __all__ = [
     "PlanError",
     "Program",
     "RunState",
+    "StateLaw",
     "StepState",
     "Transition",
+    "Transitions",
     "advance",
     "dot",
     "local_defects",
     "lower",
+    "next_state",
     "run_plan",
     "transitions",
     "walked_order",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..checks import instance, number
 from ..schedules.node import Node
+from .densities import Transitions, transitions
 from .explain import explain_plan
 from .instructions import Combine, Evaluate, Exactness, PlanData
 from .serial import plan_fields, plan_to_json
@@ -23,6 +25,15 @@ class Plan(PlanData):
         """The former name of ``exactness``; deprecated."""
         warnings.warn("Plan.consistency is now Plan.exactness", DeprecationWarning, stacklevel=2)
         return self.exactness
+
+    @cached_property
+    def transitions(self) -> Transitions:
+        """The steps with noise as Gaussian transitions: rows of the means and standard deviations,
+        and why the others are none (``plans.densities``).
+
+        PlanError where a state has no density.
+        """
+        return transitions(self)
 
     def close(self, other: Plan, rtol: float = 1e-12) -> bool:
         """True when both plans have the same structure and coefficients equal to ``rtol`` of the

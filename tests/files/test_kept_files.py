@@ -27,8 +27,8 @@ from fewstep.eval.benchmark.store import Store, key_of
 from fewstep.files import remove_partials, write
 from fewstep.files.atomic import create
 from fewstep.files.pictures import read_picture
-from fewstep.plans.densities import transitions
-from fewstep.plans.instructions import Combine, PlanError
+from fewstep.plans.densities import KNOWN_NOISE, transitions
+from fewstep.plans.instructions import Combine
 from fewstep.schedules import VPLinear
 
 # --- records of a bench
@@ -217,7 +217,7 @@ def test_a_score_wants_a_network() -> None:
         E.score(images, unknown, metrics="fd")
 
 
-def test_one_noise_in_two_steps_is_no_transition() -> None:
+def test_one_noise_in_two_steps_is_one_transition() -> None:
     plan = fewstep.plan("ddim", VPLinear(), steps=3, eta=1.0)
     assert len(transitions(plan)) == 2
     code = tuple(
@@ -227,5 +227,6 @@ def test_one_noise_in_two_steps_is_no_transition() -> None:
     code = tuple(
         dataclasses.replace(i, noise=tuple(i.noise)) if isinstance(i, Combine) else i for i in code
     )
-    with pytest.raises(PlanError, match="used in two places"):
-        transitions(dataclasses.replace(plan, code=code))
+    found = transitions(dataclasses.replace(plan, code=code))
+    assert [t.index for t in found] == [0] and found[0].shared
+    assert dict(found.none)[1] == KNOWN_NOISE

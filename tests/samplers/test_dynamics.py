@@ -12,7 +12,6 @@ import fewstep
 from fewstep.eval.certificates.gaussian import weak_errors
 from fewstep.eval.certificates.problem import smooth_grid
 from fewstep.plans.densities import transitions
-from fewstep.plans.instructions import PlanError
 from fewstep.samplers import build, get, make_options
 from fewstep.samplers.singlestep.interpolants import diffusion_of_tau
 from fewstep.schedules import VE, Flow, VPLinear, grid
@@ -158,12 +157,6 @@ def test_log_probabilities_are_differentiable():
     torch.testing.assert_close(
         data.grad, c * (y - step.mean(x, {"x0": data.detach()})) / step.std**2
     )
-
-
-@pytest.mark.parametrize(("name", "given"), [("heun", {"s_churn": 4.0}), ("sa_solver", {})])
-def test_steps_that_are_no_gaussian_transition_are_refused(name, given):
-    with pytest.raises(PlanError, match="transition"):
-        transitions(fewstep.plan(name, VPLinear(), steps=6, **given))
 
 
 @pytest.mark.parametrize("schedule", [Flow(), VPLinear(), VE(0.01, 50.0)])
