@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import fewstep
 from fewstep.checks import ArgumentError, ArgumentTypeError
 from fewstep.engine import StateError
 from fewstep.engine.memory import check_room
-from fewstep.models import MeanReverted
+from fewstep.models import GaussianMixture, MeanReverted, RunFacts, Wrapper
 from fewstep.plans import Cursor, PlanBuilder, PlanError, lower, transitions
 from fewstep.plans.densities import NO_NOISE
 from fewstep.plans.running.channels import network_raws
@@ -317,6 +319,48 @@ def test_other_channels_are_read() -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     with pytest.raises(PlanError, match="uncond"):
         fewstep.transition_log_prob(other, model, states)
+
+
+def test_a_guided_model_is_rated_as_it_ran() -> None:
+    model = GaussianMixture([[0.7, -0.4], [-0.6, 0.2]], 0.4, [0.5, 0.5], VP, "v")
+    guided, cond = fewstep.guidance.CFG(model, scale=2.0), torch.tensor([0, 1, 1])
+    given = {"steps": 4, "grid": "lam", "dtype": torch.float64, "cond": cond, "n": 3}
+    _, info = fewstep.sample(guided, "er_sde", info=True, record=True, **given)
+    found = fewstep.transition_log_prob(info.plan, guided, info.states, cond)
+    draws = fewstep.fused.SeededNoise(info.seeds)
+    for row, step in zip(found, info.plan.transitions, strict=True):
+        z = draws(step.draw, info.states[0])
+        wanted = -0.5 * (z**2).sum(1) - 2.0 * math.log(step.std * math.sqrt(2.0 * math.pi))
+        torch.testing.assert_close(row, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_a_model_that_keeps_values_is_called_in_order() -> None:
+    """Its predictions depend on the calls before and on the seeds: all of them are made again."""
+
+    class Momentum(Wrapper):
+        sum: Any = 0.0
+
+        def for_run(self, facts: RunFacts) -> Any:
+            own = copy(self)
+            assert facts.steps == (0, 1, 2, 3)
+            own.sum = torch.tensor(facts.seeds, dtype=torch.float64)[:, None]
+            return own
+
+        def raws(self, *given: Any) -> Any:
+            (raw,) = super().raws(*given)
+            self.sum = 0.5 * self.sum + raw
+            return (self.sum,)
+
+    model = Momentum(gaussian(VP))
+    given = {"steps": 4, "grid": "lam", "dtype": torch.float64, "n": 3, "info": True}
+    _, info = fewstep.sample(model, "ddpm", record=True, **given)
+    rate = partial(fewstep.transition_log_prob, info.plan, model, info.states, seeds=info.seeds)
+    found, draws = rate(), fewstep.fused.SeededNoise(info.seeds)
+    for k, step in enumerate(info.plan.transitions):
+        z = draws(step.draw, info.states[0])
+        wanted = -0.5 * (z**2).sum(1) - 2.0 * math.log(step.std * math.sqrt(2.0 * math.pi))
+        torch.testing.assert_close(found[k], wanted, rtol=1e-9, atol=1e-9)
+        assert torch.equal(rate(steps=[k])[0], found[k])
 
 
 def test_states_of_a_mean_reverting_path_are_those_of_the_plan() -> None:
