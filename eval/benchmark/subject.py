@@ -84,6 +84,8 @@ class Subject:
             "prediction": denoiser.prediction,
             "classes": self.classes,
         }
+        if full.guided:  # the guidance decides the samples too
+            self.facts["guided"] = repr(denoiser)
         self.metric: str | None = None
         self.floor: float | None = None
         self.note: str | None = None

@@ -90,12 +90,15 @@ class Fixed:
 
     def of(self, cond: Condition, batch: int) -> Condition:
         """Return the value with ``batch`` rows. Raises ArgumentError if it has another batch size
-        than 1 and ``batch``."""
+        than 1 and ``batch``, or is on another device than ``cond``."""
         if self.batch not in (1, batch):
             raise ArgumentError(
                 f"{self.name} has batch size {self.batch}, the samples are {batch}: allowed are "
                 f"1 and {batch}"
             )
+        here, there = device_of(self.value), None if cond is None else device_of(cond)
+        if there not in (None, here):
+            raise ArgumentError(f"{self.name} is on {here}, the condition on {there}: move one")
         return mapped(self.value, lambda v: v.expand(batch, *v.shape[1:]))
 
     def select(self, rows: Tensor) -> Fixed:
@@ -151,8 +154,16 @@ def check_condition(name: str, value: object) -> None:
 
 def batch_of(cond: Tensor | Mapping[str, Tensor]) -> int:
     """Return the batch size of a condition."""
-    first = next(iter(cond.values())) if isinstance(cond, Mapping) else cond
-    return int(first.shape[0])
+    return int(_first(cond).shape[0])
+
+
+def device_of(cond: Tensor | Mapping[str, Tensor]) -> torch.device:
+    """Return the device of a condition, that of its first tensor."""
+    return _first(cond).device
+
+
+def _first(cond: Tensor | Mapping[str, Tensor]) -> Tensor:
+    return next(iter(cond.values())) if isinstance(cond, Mapping) else cond
 
 
 def mapped(cond: Condition, change: Callable[[Tensor], Tensor]) -> Condition:

@@ -3,6 +3,7 @@ prediction of one model, and a scale."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +83,17 @@ class Prompted(Combination):
         return made
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.denoiser!r}, {self.scale})"
+        shown = [repr(self.denoiser), str(self.scale)]
+        if self.scale.interval is not None:
+            shown.append(f"interval={self.scale.interval}")
+        names = [*inspect.signature(type(self).__init__).parameters][1:]
+        shown += [f"{name}={vars(self)[name]!r}" for name in names[1:] if name in self._options]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    @property
+    def _options(self) -> set[str]:
+        """Names of the further options, which are attributes."""
+        return vars(self).keys() - {"denoiser", "scale", "interval"}
 
 
 def guided(cond: Tensor, uncond: Tensor, w: Tensor) -> Tensor:

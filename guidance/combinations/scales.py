@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -79,6 +79,7 @@ class Scale:
     tensor: Tensor | None
     interval: tuple[float, float] | None
     name: str = "scale"
+    _placed: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict)
 
     @property
     def batch(self) -> int | None:
@@ -120,17 +121,26 @@ class Scale:
         wide = torch.promote_types(like.dtype, torch.float32)
         if self.tensor is None:
             return per_sample([self.at(t) for t in times], like, wide)
-        own = self.tensor.to(like.device, wide).reshape(-1, *(1,) * (like.ndim - 1))
+        own = self._on(like.device, wide).reshape(-1, *(1,) * (like.ndim - 1))
         inside = [self.inside(t) for t in times]
         if all(inside):
             return own
         return torch.where(per_sample([float(i) for i in inside], like, wide) > 0.0, own, 1.0)
 
+    def _on(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The tensor on a device, moved once; one with a gradient at each call."""
+        assert self.tensor is not None
+        if self.tensor.requires_grad:
+            return self.tensor.to(device, dtype)
+        if (device, dtype) not in self._placed:
+            self._placed[device, dtype] = self.tensor.to(device, dtype)
+        return self._placed[device, dtype]
+
     def select(self, rows: Tensor) -> Scale:
         """Return the scale for the samples ``rows`` (integers)."""
         if self.batch is None or self.tensor is None:
             return self
-        return replace(self, tensor=self.tensor[rows.to(self.tensor.device)])
+        return replace(self, tensor=self.tensor[rows.to(self.tensor.device)], _placed={})
 
     def check(self, batch: int) -> None:
         """Raise ArgumentError if a scale per sample has another size than ``batch``."""

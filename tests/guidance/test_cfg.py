@@ -344,6 +344,11 @@ def test_what_cannot_run_is_refused_before_the_first_call():
         x=torch.zeros(2, 4), cond=torch.zeros(2),
     )  # fmt: skip
     refused(
+        CFG(network, 2.0, torch.zeros(1, device="meta")),
+        "uncond is on meta, the condition on cpu",
+        n=2, cond=torch.zeros(2),
+    )  # fmt: skip
+    refused(
         CFG(network, torch.ones(3)), "scale has 3 values for 2 samples",
         x=torch.zeros(2, 4), cond=torch.zeros(2),
     )  # fmt: skip
@@ -374,3 +379,10 @@ def test_a_network_that_refuses_none_is_told_about_uncond():
             CFG(asked, 2.0), "ddim", steps=2, n=2, shape=(4,), cond=torch.ones(2), grid="lam"
         )
     assert not asked.calls
+
+
+def test_the_text_of_a_guided_model_names_its_settings():
+    made = CFG(scalar_pair(VPLinear()), 2.0, interval=(0.1, 2.0), rescale=0.5)
+    assert repr(made).startswith("CFG(GaussianMixture(K=2")
+    assert repr(made).endswith("scale=2.0, interval=(0.1, 2.0), rescale=0.5)")
+    assert "tensor(2,)" in repr(CFG(scalar_pair(VPLinear()), torch.ones(2)))
