@@ -3,46 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from grid_measures import FORMER_GRID, FORMER_SAMPLER, Sizes, table
 from torch import Tensor
-from typing_extensions import override
 
 import fewstep
 from fewstep.fused.noise.seeded import SeededNoise, seeds_from
-from fewstep.models import BaseDenoiser, Denoiser, Wrapper
-from fewstep.models.denoiser import Condition, Time
+from fewstep.guidance import CFG
+from fewstep.models import BaseDenoiser
 
 NETWORKS = ("mnist", "cifar10")
 GUIDED, WEIGHTS = "mnist", (3.0, 7.5)
 #: steps of a converged run; its grid is logistic with these options, and sigma_data 0.5
 STEPS, CENTER, SPREAD = 120, 2.5, 1.8
-
-
-class LabelGuidance(Wrapper):
-    """Classifier-free guidance ``D + w (D(label) - D)`` (Ho and Salimans 2022, arXiv
-    2207.12598)."""
-
-    guided = True
-
-    def __init__(self, denoiser: Denoiser, w: float) -> None:
-        super().__init__(denoiser)
-        self.w = w
-
-    @override
-    def raws(
-        self,
-        x_in: Tensor,
-        t: Time,
-        cond: Condition = None,
-        channels: Sequence[str] = ("main",),
-        to: Time | None = None,
-    ) -> tuple[Tensor, ...]:
-        null = self.denoiser.null_cond(cond, x_in.shape[0])
-        bound, free = (self.denoiser.raws(x_in, t, c) for c in (cond, null))
-        return tuple(u + self.w * (c - u) for c, u in zip(bound, free, strict=True))
 
 
 def fine(denoiser: BaseDenoiser, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -81,7 +54,7 @@ def networks_section(sizes: Sizes) -> str:
     for name in NETWORKS:
         lines += compared(name, fewstep.models.load(name), sizes)
     for w in WEIGHTS:
-        model = LabelGuidance(fewstep.models.load(GUIDED), w)
+        model = CFG(fewstep.models.load(GUIDED), w)
         lines += compared(f"{GUIDED}, w = {w:g}", model, sizes)
     text = (
         f"RMSE to a converged run (dpmpp_3m, {STEPS} steps) of {sizes.images} images with the "

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self, override
 
+from fewstep.guidance import Contrast
 from fewstep.models import BaseDenoiser
 from fewstep.models.denoiser import Condition, Time
 from fewstep.schedules import EDM, DiscreteVP, Flow, Schedule, VPCosine, VPLinear
@@ -99,24 +100,21 @@ class Mix(BaseDenoiser):
         return torch.cdist(x.flatten(1), self.means).argmin(1)
 
 
-class Guided(BaseDenoiser):
+class Guided(Contrast):
     """``E[x0] + w (E[x0 | one half of the components] - E[x0])``: a guided exact model."""
-
-    prediction = "x0"
-    preserves_input = True
-    guided = True
 
     def __init__(self, base: Mix, w: float) -> None:
         half = slice(0, max(1, base.means.shape[0] // 2))
-        self.base, self.w = base, w
-        self.part = Mix(
+        part = Mix(
             base.means[half],
             base.variances[half] if len(base.variances) > 1 else base.variances,
             base.weights[half],
             base.shape,
             base.schedule,
         )
-        self.schedule, self.shape, self.sigma_data = base.schedule, base.shape, base.sigma_data
+        super().__init__(part, base, w)
+        self.base, self.w = base, w
+        self.sigma_data = base.sigma_data
 
     def on(self, schedule: Schedule) -> Guided:
         """The same model on another path."""
@@ -125,21 +123,6 @@ class Guided(BaseDenoiser):
     def scaled(self, factor: float) -> Guided:
         """The same model of the data times ``factor``."""
         return Guided(self.base.scaled(factor), self.w)
-
-    @override
-    def raws(
-        self,
-        x_in: Tensor,
-        t: Time,
-        cond: Condition = None,
-        channels: Sequence[str] = ("main",),
-    ) -> tuple[Tensor, ...]:
-        (free,), (bound,) = self.base.raws(x_in, t), self.part.raws(x_in, t)
-        return (free + self.w * (bound - free),)
-
-    @override
-    def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
-        return 0.0, (1.0,)
 
 
 #: weights of guidance that are fitted and checked

@@ -4,7 +4,11 @@ use them."""
 from __future__ import annotations
 
 from .combinations.cfg import CFG
+from .combinations.compose import Compose
+from .combinations.contrast import Contrast
 from .combinations.named import guide, names
+from .combinations.pag import PAG
+from .combinations.perturbed import Perturbed
 from .combinations.scales import Ramp
 
-__all__ = ["CFG", "Ramp", "guide", "names"]
+__all__ = ["CFG", "PAG", "Compose", "Contrast", "Perturbed", "Ramp", "guide", "names"]

@@ -81,13 +81,14 @@ def ask(
         model, batch = branches[group[0]].denoiser, x_in.shape[0]
         own = _rescaled(x_in, first, model, t)
         conds = [branches[i].source.of(cond, batch) for i in group]
+        given = cond is not None or any(each is not None for each in conds)
         one, many = joined(conds) if len(group) > 1 else (False, None)
         if one:
             answers.update(zip(group, _together(model, own, t, many, to, len(group)), strict=True))
             continue
         for i, each in sorted(zip(group, conds, strict=True), key=lambda pair: pair[1] is None):
             null = each is None and isinstance(branches[i].source, Null)
-            answers[i] = _alone(model, own, t, each, to, null and cond is not None)
+            answers[i] = _alone(model, own, t, each, to, null and given)
     return [answers[i] for i in range(len(branches))]
 
 

@@ -87,7 +87,8 @@ class Combination(Wrapper):
 
     def mix(self, values: Sequence[Tensor], x: Tensor, times: Sequence[float]) -> Tensor:
         """Return the combination (B, *shape) of the branches' predictions of kind ``kind`` at the
-        state ``x``; ``times`` are one or B. Only called if all branches are needed."""
+        state ``x``; ``times`` are one or B. Only called if at least two branches are needed; that
+        of a branch that is not needed, whose weight is 0, may be any tensor."""
         raise NotImplementedError
 
     def _needed(self, times: Sequence[float], channels: Sequence[str]) -> list[int]:
@@ -124,12 +125,10 @@ class Combination(Wrapper):
         x = combine([x_in], [[1.0 / self.denoiser.input_scale(v) for v in times]])
         values = {i: self._value(i, x, times, raws) for i, raws in found.items()}
         spare = values[needed[0]]
-        main = spare if len(values) < len(self.branches) else self._mixed(values, x, times)
-        return (main, *(values.get(i, spare) for i in range(len(self.branches))))
-
-    def _mixed(self, values: dict[int, Tensor], x: Tensor, times: Sequence[float]) -> Tensor:
-        """Return ``mix`` of the values in the order of the branches, in the dtype of ``x``."""
-        return self.mix([values[i] for i in range(len(self.branches))], x, times).to(x.dtype)
+        each = [values.get(i, spare) for i in range(len(self.branches))]
+        # the weights have sum 1: a branch that is the only one needed has weight 1
+        main = spare if len(values) == 1 else self.mix(each, x, times).to(x.dtype)
+        return (main, *each)
 
     def _value(self, i: int, x: Tensor, times: Sequence[float], raws: Sequence[Tensor]) -> Tensor:
         """The prediction of branch ``i`` as ``kind`` at the state ``x``."""

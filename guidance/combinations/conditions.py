@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...checks import ArgumentError, shown, tensor
 from ...models.base import BaseDenoiser, RunFacts
@@ -70,6 +71,14 @@ class Passed(Constant):
         return cond
 
 
+class Without(Constant):
+    """No condition: None in every call."""
+
+    def of(self, cond: Condition, batch: int) -> Condition:
+        """Return None."""
+        return None
+
+
 @dataclass(frozen=True, eq=False)
 class Fixed:
     """A condition given once: a tensor or a mapping of tensors with batch size 1 or B. ``name`` is
@@ -116,14 +125,20 @@ class Fixed:
 
 class Null(Constant):
     """The unconditional condition ``denoiser.null_cond(cond, batch)``; None if the model has
-    none."""
+    none. ``like``: the source of the condition whose form it takes, by default that of the call."""
 
-    def __init__(self, denoiser: BaseDenoiser) -> None:
-        self.denoiser = denoiser
+    def __init__(self, denoiser: BaseDenoiser, like: Source | None = None) -> None:
+        self.denoiser, self.like = denoiser, like
 
     def of(self, cond: Condition, batch: int) -> Condition:
         """Return the unconditional condition in the form of ``cond``, or None."""
-        return self.denoiser.null_cond(cond, batch)
+        form = cond if self.like is None else self.like.of(cond, batch)
+        return self.denoiser.null_cond(form, batch)
+
+    @override
+    def select(self, rows: Tensor) -> Source:
+        """Return the source for the samples ``rows``."""
+        return self if self.like is None else Null(self.denoiser, self.like.select(rows))
 
 
 def unconditional(denoiser: BaseDenoiser, uncond: Condition, name: str = "uncond") -> Fixed | Null:

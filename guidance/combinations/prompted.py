@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from typing_extensions import Self, override
+from typing_extensions import override
 
-from ...checks import ArgumentError
 from ...models.denoiser import Condition, Denoiser
 from ...models.wrapper import complete
 from .branches import Branch
-from .combination import PREDICTION, Combination
 from .conditions import Given, Source, unconditional
-from .scales import scale_of
+from .scales import Scale, scale_of
+from .weighted import Weighted
 
 
-class Prompted(Combination):
+class Prompted(Weighted):
     """Guidance from a conditional prediction ``m_c`` and an unconditional one ``m_u``.
 
     Channels: ``main``, ``uncond``, ``cond``. The condition is ``cond=`` of the call; it is
@@ -40,47 +39,27 @@ class Prompted(Combination):
         the step unless the scale is a tensor. ``source``: of the unconditional branch's condition,
         by default ``uncond`` or the model's own."""
         model = complete(denoiser)
-        self.scale = scale_of(scale, model.schedule, interval)
-        if kind is None and self.scale.tensor is not None:
-            kind = PREDICTION
         null = unconditional(model, uncond) if source is None else source
         branches = [
             Branch("uncond", model, null),
             Branch("cond", model, Given(type(self).__name__)),
         ]
-        super().__init__(branches, kind)
-        own = self.scale.batch
-        if own not in (None, 1):
-            if self.batch not in (None, own):
-                raise ArgumentError(
-                    f"scale has {own} values, the model and uncond batch size {self.batch}"
-                )
-            self.batch = own
+        super().__init__(branches, [scale_of(scale, model.schedule, interval)], kind)
+
+    @property
+    def scale(self) -> Scale:
+        """The guidance scale w."""
+        return self.scales[0]
 
     @override
-    def weights(self, t: float) -> tuple[float, ...]:
-        w = self.scale.at(t)
+    def shares(self, scales: Sequence[Any]) -> tuple[Any, ...]:
+        (w,) = scales
         return 1.0 - w, w
 
     @override
     def mix(self, values: Sequence[Tensor], x: Tensor, times: Sequence[float]) -> Tensor:
         uncond, cond = values
         return guided(cond, uncond, self.scale.column(times, x))
-
-    @override
-    def check_cond(self, cond: Condition, batch: int) -> None:
-        self.scale.check(batch)
-        super().check_cond(cond, batch)
-
-    @override
-    def select(self, rows: Tensor) -> Self:
-        made = super().select(rows)
-        scale = self.scale.select(rows)
-        if scale is self.scale:
-            return made
-        made = made.copied() if made is self else made
-        made.scale, made.batch = scale, scale.batch
-        return made
 
     def __repr__(self) -> str:
         shown = [repr(self.denoiser), str(self.scale)]

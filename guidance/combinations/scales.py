@@ -2,7 +2,8 @@
 of noise levels.
 
     w(t) = scale(rho(t))    if lo < rho(t) <= hi, rho = sigma / alpha
-    w(t) = 1                elsewhere: the conditional prediction alone
+    w(t) = 1                elsewhere: the conditional prediction alone (0 for scales of an added
+                            term, whose neutral value is 0)
 
 (the interval: Kynkaanniemi et al. 2024, arXiv 2404.07724, section 3). w = 1 is the conditional
 prediction in all of fewstep; other programs count w - 1.
@@ -71,7 +72,7 @@ class Scale:
     """A guidance scale on a schedule; made by ``scale_of``.
 
     ``value``: a number or a function of rho; ``tensor``: a scale for each sample, (B,), or one with
-    a gradient, (); ``interval``: (lo, hi) in rho, or None.
+    a gradient, (); ``interval``: (lo, hi) in rho, or None; ``outside``: the value outside it.
     """
 
     schedule: Schedule
@@ -79,6 +80,7 @@ class Scale:
     tensor: Tensor | None
     interval: tuple[float, float] | None
     name: str = "scale"
+    outside: float = 1.0
     _placed: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict)
 
     @property
@@ -97,7 +99,7 @@ class Scale:
         """Return w at ``t``; of a tensor NaN, because w is no number then. Raises ArgumentError if
         the function returns no finite number."""
         if not self.inside(t):
-            return 1.0
+            return self.outside
         if self.tensor is not None:
             return math.nan
         if not callable(self.value):
@@ -112,8 +114,8 @@ class Scale:
         return float(found)
 
     def needed(self, t: float) -> bool:
-        """Whether w differs from 1 at ``t``."""
-        return self.at(t) != 1.0
+        """Whether w differs from its value outside the interval at ``t``."""
+        return self.at(t) != self.outside
 
     def column(self, times: Sequence[float], like: Tensor) -> Tensor:
         """Return w at ``times`` (one or B) in float32 or better, to be multiplied with ``like``
@@ -125,7 +127,8 @@ class Scale:
         inside = [self.inside(t) for t in times]
         if all(inside):
             return own
-        return torch.where(per_sample([float(i) for i in inside], like, wide) > 0.0, own, 1.0)
+        mask = per_sample([float(i) for i in inside], like, wide) > 0.0
+        return torch.where(mask, own, self.outside)
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The tensor on a device, moved once; one with a gradient at each call."""
@@ -138,7 +141,7 @@ class Scale:
 
     def select(self, rows: Tensor) -> Scale:
         """Return the scale for the samples ``rows`` (integers)."""
-        if self.batch is None or self.tensor is None:
+        if self.batch in (None, 1) or self.tensor is None:
             return self
         return replace(self, tensor=self.tensor[rows.to(self.tensor.device)], _placed={})
 
@@ -161,9 +164,11 @@ def scale_of(
     schedule: Schedule,
     interval: Sequence[float] | None = None,
     name: str = "scale",
+    outside: float = 1.0,
 ) -> Scale:
     """Return the scale: a number, a tensor () or (B,), or a function of ``rho = sigma / alpha``
-    that returns a number. A tensor () without a gradient is the same as a number.
+    that returns a number. A tensor () without a gradient is the same as a number. ``outside``: its
+    value outside the interval.
 
     Raises ArgumentError for NaN, infinities, other types and shapes, and for an ``interval`` that
     is not (lo, hi) with 0 <= lo <= hi.
@@ -178,17 +183,17 @@ def scale_of(
         if not value.is_meta and not bool(torch.isfinite(value).all()):
             raise ArgumentError(f"{name}={shown(value.tolist())}: must be finite")
         if value.ndim or value.requires_grad:
-            return Scale(schedule, math.nan, value, span, name)
+            return Scale(schedule, math.nan, value, span, name, outside)
         value = value.item()
     if callable(value) and not isinstance(value, type):
-        return Scale(schedule, value, None, span, name)
+        return Scale(schedule, value, None, span, name, outside)
     found = plain(value)
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not is_finite(found):
         raise ArgumentError(
             f"{name}={shown(value)}: must be a finite number, a tensor () or (B,), or a function "
             "of rho = sigma / alpha"
         )
-    return Scale(schedule, float(found), None, span, name)
+    return Scale(schedule, float(found), None, span, name, outside)
 
 
 def _interval(given: Sequence[float]) -> tuple[float, float]:

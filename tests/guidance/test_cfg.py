@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from problems import F64, GRIDS, PATHS, SAMPLERS, Recorder, affine_end, scalar_pair
+from problems import F64, GRIDS, PATHS, SAMPLERS, Recorder, affine_end, linear_end, scalar_pair
 
 import fewstep
 from fewstep.checks import ArgumentError
@@ -25,32 +25,6 @@ ENDS = {
     ("vp", 2.0): (2.1448525, 0.0900054),
     ("flow", 2.0): (2.1507671, 0.09),
 }
-
-
-def quadrature(name: str, w: float) -> tuple[float, float]:
-    """Mean and variance at the end of ``dy/drho = rho [(1-w)(y-m_u)/(v_u+rho^2) + w (y-m_c)/(v_c +
-    rho^2)]`` for y = x / alpha, from rho_max down to rho_min and then one Euler step to 0."""
-    schedule = PATHS[name]
-    first = schedule.node(schedule.t_max)
-    if first.alpha == 0.0:  # the straight path: the start is far out in rho
-        low, high, scale = 0.0, 1e7, 1.0
-        start = high
-    else:
-        low, high, scale = 0.0, first.rho, schedule.prior_scale
-        start = scale / first.alpha
-    m_c, v_c, m_u, v_u = 1.5, 0.3, 0.0, 1.0
-
-    def weight(rho: float) -> float:
-        return 0.5 * (1 - w) * math.log(v_u + rho * rho) + 0.5 * w * math.log(v_c + rho * rho)
-
-    # in u = log(1 + rho), trapezoids fine enough for 1e-8
-    n = 400_000
-    u = torch.linspace(math.log1p(low), math.log1p(high), n + 1, dtype=F64)
-    rho = torch.expm1(u)
-    h = 0.5 * (1 - w) * torch.log(v_u + rho**2) + 0.5 * w * torch.log(v_c + rho**2)
-    pull = rho * ((1 - w) * m_u / (v_u + rho**2) + w * m_c / (v_c + rho**2))
-    mean = torch.trapezoid(torch.exp(h[0] - h) * pull * (1.0 + rho), u)
-    return float(mean), (start * math.exp(weight(low) - weight(high))) ** 2
 
 
 def forms(name: str, w: float) -> dict[str, CFG]:
@@ -74,7 +48,7 @@ def forms(name: str, w: float) -> dict[str, CFG]:
 @pytest.mark.parametrize("w", [1.0, 2.0])
 @pytest.mark.parametrize("name", PATHS)
 def test_the_end_of_the_guided_flow(name, w):
-    mean, variance = quadrature(name, w)
+    mean, variance = linear_end(name, [(1.0 - w, 0.0, 1.0), (w, 1.5, 0.3)])
     if (name, w) in ENDS:
         assert ENDS[name, w] == pytest.approx((mean, variance), rel=2e-6)
     den = CFG(scalar_pair(PATHS[name]), scale=w) if name != "flow" else forms(name, w)["one call"]
@@ -356,7 +330,9 @@ def test_what_cannot_run_is_refused_before_the_first_call():
         CFG(network, lambda rho: math.nan), "must return a finite number", n=2,
         cond=torch.zeros(2),
     )  # fmt: skip
-    with pytest.raises(ArgumentError, match="2 values, the model and uncond batch size 3"):
+    with pytest.raises(
+        ArgumentError, match="2 values, the models and conditions are for 3 samples"
+    ):
         CFG(CFG(network, torch.ones(3)), torch.ones(2))
 
 
