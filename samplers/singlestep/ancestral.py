@@ -23,6 +23,7 @@ from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from ..option_names import option
 from ..registry import register
+from .windows import check_reach, check_window, in_window
 
 
 def noise_share(s: Node, t: Node, tau: float) -> float:
@@ -46,14 +47,21 @@ def ancestral_shares(s: Node, t: Node, tau: float) -> tuple[float, float]:
 
 
 def ancestral(
-    b: PlanBuilder, grid: Grid, tau: float, scale: float = 1.0, *, large: bool = False
+    b: PlanBuilder,
+    grid: Grid,
+    tau: float,
+    scale: float = 1.0,
+    *,
+    large: bool = False,
+    window: tuple[int, ...] = (),
 ) -> Plan:
     """Build the plan of ancestral steps along the grid. ``scale`` multiplies the noise; ``large``
-    uses the variance of the forward transition."""
+    uses the variance of the forward transition; steps outside ``window`` are DDIM."""
+    check_reach(window, grid.steps)
     x = b.start(grid[0])
-    for s, t in grid.pairs():
+    for i, (s, t) in enumerate(grid.pairs()):
         D = b.evaluate(x, s, "x0")
-        e, fresh = ancestral_shares(s, t, tau)
+        e, fresh = ancestral_shares(s, t, in_window(tau, window, i))
         y = e * x + (t.alpha - e * s.alpha) * D
         if fresh > 0.0:
             if large:  # variance of x_s given x_t: sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2
@@ -65,12 +73,19 @@ def ancestral(
 
 @dataclass(frozen=True)
 class DDIM:
-    """Options. ``tau``: strength of the fresh noise, 0 deterministic, 1 the DDPM posterior."""
+    """Options. ``tau``: strength of the fresh noise, 0 deterministic, 1 the DDPM posterior;
+    ``window``: (first, stop), the steps that draw noise; () means all."""
 
     tau: float = option(0.0, also=("eta",))
+    window: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         number("tau", self.tau, 0.0, 1.0)
+        object.__setattr__(self, "window", check_window(self.window))
+        if self.window and self.tau == 0.0:
+            raise ArgumentError(
+                f"window={self.window!r} with tau=0: no step draws noise; give tau (eta) above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ class EulerAncestral:
 def ddim(b: PlanBuilder, grid: Grid, options: DDIM) -> Plan:
     """DDIM: the exponential integrator with one node, deterministic for tau = 0 and stochastic for
     tau > 0."""
-    return ancestral(b, grid, options.tau)
+    return ancestral(b, grid, options.tau, window=options.window)
 
 
 @register(

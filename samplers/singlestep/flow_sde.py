@@ -10,11 +10,15 @@ constant ``tau^2 = a^2 / 2``. There are two forms:
              + sigma_t sqrt(1 - e^{-2 tau^2 h}) z, which keeps the norm of every marginal
     euler    Euler-Maruyama in t, Flow-GRPO's own, which keeps it only as h -> 0
 
-``window`` restricts the noise to some steps; the others solve the ODE (MixGRPO slides the window
-between runs; G2RPO, arXiv 2510.01982, uses one step). ``tau`` may be given for each step. The step
-to sigma = 0 draws no noise. ``plan.transitions`` gives means, standard deviations and
-log-probabilities. To branch a trajectory, run the plan of another grid from a recorded state. For
-constant g (DanceGRPO) use ``interpolant_sde`` with ``diffusion="constant"``.
+The exact form of order 1 is the sampler Precise (Zou et al. 2026, arXiv 2605.23522), whose fresh
+noise is ``sigma_t sqrt(1 - (rho_t / rho_s)^{eta^2})`` with the mean of the data held over the step:
+its eta is a. ``flow_cps`` is Flow-CPS, whose fresh noise does not depend on the step.
+
+``window`` restricts the noise to some steps; the others solve the ODE (``windows``). ``tau`` may be
+given for each step. The step to sigma = 0 draws no noise. ``plan.transitions`` gives means and
+standard deviations, ``fewstep.transition_log_prob`` log-probabilities. To branch a trajectory, run
+the plan of another grid from a recorded state. For constant g (DanceGRPO) use ``interpolant_sde``
+with ``diffusion="constant"``.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from ..multistep.weight_rules import Interpolation
 from ..option_names import option
 from ..registry import register
 from .interpolants import data_step, diffusion_of_tau, em_step
+from .windows import check_reach, check_window, in_window
 
 
 def tau_of_a(a: float) -> float:
@@ -66,17 +71,7 @@ class FlowSDE:
                 f"order={self.order!r} with form='euler': must be 1, the order of Euler-Maruyama; "
                 "form='exact' allows 1 or 2"
             )
-        object.__setattr__(self, "window", tuple(self.window))
-        if self.window:
-            if len(self.window) != 2 or any(
-                isinstance(i, bool) or not isinstance(i, int) for i in self.window
-            ):
-                raise ArgumentError(
-                    f"window={self.window!r}: must be two integers (first, stop), or () for all "
-                    "steps"
-                )
-            if not 0 <= self.window[0] < self.window[1]:
-                raise ArgumentError(f"window={self.window!r}: must have 0 <= first < stop")
+        object.__setattr__(self, "window", check_window(self.window))
 
     @property
     def strengths(self) -> tuple[float, ...]:
@@ -85,12 +80,12 @@ class FlowSDE:
 
     def of_steps(self, count: int) -> tuple[float, ...]:
         """Strength of each of ``count`` steps. Raises ArgumentError if ``tau`` has another
-        length."""
+        length, or ``window`` begins after them."""
+        check_reach(self.window, count)
         given = self.tau if isinstance(self.tau, tuple) else (self.tau,) * count
         if len(given) != count:
             raise ArgumentError(f"tau={self.tau!r}: {len(given)} values for {count} steps")
-        first, stop = self.window or (0, count)
-        return tuple(tau if first <= i < stop else 0.0 for i, tau in enumerate(given))
+        return tuple(in_window(tau, self.window, i) for i, tau in enumerate(given))
 
 
 @register(

@@ -75,6 +75,7 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "euler_ancestral": ANCESTRAL,
     "exponential_adams": {"order": (1, 6)},
     "flow_adams": {"order": (1, 6)},
+    "flow_cps": {"share": (0.0, 1.0)},
     "flow_sde": {"tau": (0.0, 1e3), "order": (1, 2)},
     "ghvb": {"order": (0.05, 5.0)},
     "gradient_estimation": {"gamma": SCALES},
