@@ -43,24 +43,23 @@ class Recorder:
         def watch(step: StepState) -> Tensor | None:
             if step.index == 0:
                 self.states[0].copy_(step.x)
-            seen, before = step.x_next, version(step.x_next)
+            seen, k, before = step.x_next, step.index + 1, version(step.x_next)
+            # torch does not count the writes to tensors made in inference mode
+            kept = seen.clone() if k in self.bound and seen.is_inference() else None
             answer = None if on_step is None else on_step(step)
             after = step.x_next if answer is None else answer
-            if on_step is not None and (after is not seen or edited(seen, before)):
-                self._check_edit(step.index + 1)
+            if k in self.bound and (after is not seen or edited(seen, before, kept)):
+                raise ArgumentError(
+                    f"record=True: the callback replaced the state of call {k}, but {self.name} "
+                    "makes later states from other values of that step as well, which the recorded "
+                    "states do not tell; leave this state as it is, use another sampler, or do not "
+                    "record"
+                )
             if isinstance(after, Tensor) and after.shape == seen.shape:  # else the loop refuses it
-                self.states[step.index + 1].copy_(after.detach())
+                self.states[k].copy_(after.detach())
             return answer
 
         return watch
-
-    def _check_edit(self, k: int) -> None:
-        if k in self.bound:
-            raise ArgumentError(
-                f"record=True: the callback replaced the state of call {k}, but {self.name} makes "
-                "later states from other values of that step as well, which the recorded states "
-                "do not tell; leave this state as it is, use another sampler, or do not record"
-            )
 
 
 def _bound(plan: Plan, denoiser: BaseDenoiser) -> frozenset[int]:

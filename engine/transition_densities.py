@@ -57,7 +57,8 @@ def transition_log_prob(
             in the coordinates of the plan (on a mean-reverting path x - mu).
         cond: tensor or mapping of tensors, batch first.
         reduction: over the elements of a sample, ``"sum"`` or ``"mean"``. The mean is what public
-            code of Flow-GRPO uses: its ratio is the d-th root of the likelihood ratio.
+            code of Flow-GRPO uses: its ratio is the d-th root of the likelihood ratio. A sum of d
+            elements has a resolution of about d / 10^7 in float32.
         steps: which of the K steps, by their positions 0 .. K-1; None: all. The network is called
             for those predictions only that the chosen steps read: a loop over single steps with
             ``backward()`` inside holds the graph of one step at a time. A model that keeps values

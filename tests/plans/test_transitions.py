@@ -292,6 +292,22 @@ def test_states_of_inference_mode_are_rated_with_gradients() -> None:
     assert net.a.grad is not None and float(net.a.grad) != 0.0
 
 
+def test_watching_in_inference_mode_is_no_edit() -> None:
+    """torch counts no writes there: the state is compared with what it was."""
+    given = {"steps": 3, "n": 2, "dtype": torch.float64, "info": True, "record": True}
+
+    def push(step: Any) -> None:
+        if step.index == 0:
+            step.x_next += 1.0
+
+    with torch.inference_mode():
+        _, info = fewstep.sample(gaussian(VP), "sa_solver", callback=lambda step: None, **given)
+        with pytest.raises(ArgumentError, match="replaced the state of call 1"):
+            fewstep.sample(gaussian(VP), "sa_solver", callback=push, **given)
+    _, plain = fewstep.sample(gaussian(VP), "sa_solver", **given)
+    assert torch.equal(info.states, plain.states)
+
+
 def test_other_channels_are_read() -> None:
     class Guided(type(gaussian(VP))):  # type: ignore[misc]
         channels = ("main", "uncond")
