@@ -40,8 +40,10 @@ def check_callable(**functions: Any) -> None:
             raise ArgumentError(f"{name}={value!r}: must be a function")
 
 
-def check_progress(progress: bool | Callable[[int, int], None]) -> None:
-    """Raise ArgumentError unless ``progress`` is True, False or a function."""
+def check_watchers(callback: Any, progress: bool | Callable[[int, int], None]) -> None:
+    """Raise ArgumentError unless ``callback`` is None or a function, and ``progress`` True, False
+    or a function."""
+    check_callable(callback=callback)
     if not isinstance(progress, bool) and not callable(progress):
         raise ArgumentError(
             f"progress={progress!r}: must be True, False or a function (done, total)"

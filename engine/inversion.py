@@ -21,7 +21,7 @@ from ..samplers import registry
 from ..schedules.base import Schedule
 from ..schedules.grids.construction import Grid
 from ..schedules.grids.request import GridRequest
-from .arguments import check_callable, check_given, check_progress, check_state
+from .arguments import check_given, check_state, check_watchers
 from .automatic import facts_of
 from .planning import request
 from .sampling import Cond, _watcher, run
@@ -63,8 +63,7 @@ def invert(
     """
     denoiser = complete(denoiser)
     check_given(x0=x0)
-    check_callable(callback=callback)
-    check_progress(progress)
+    check_watchers(callback, progress)
     # the state of a mean-reverting path is x - offset
     offset = denoiser.offset
     x = x0 if offset is None else x0 - offset.to(x0)

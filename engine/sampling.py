@@ -10,7 +10,7 @@ The state at the first node is ``prior_scale z`` (z is the start noise of each s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, overload
 
@@ -36,11 +36,12 @@ from .arguments import (
     check_callable,
     check_cond,
     check_given,
-    check_progress,
     check_state,
+    check_watchers,
 )
 from .automatic import facts_of
 from .driving import run_driver
+from .gradients import Differentiation, check_differentiable, check_grad, run_with_gradients
 from .heavy_tails import kernel_noise, path_noise
 from .information import SampleInfo, info_of_drive, info_of_plan
 from .memory import check_room
@@ -61,12 +62,14 @@ def run(
     cond: Cond = None,
     on_step: OnStep | None = None,
     check: bool = True,
+    grad: str | None = None,
+    parameters: Iterable[Tensor] | None = None,
 ) -> Tensor:
     """Run ``plan`` from ``x`` (B, *shape), the state at the plan's first node, already scaled.
 
     A stochastic plan takes its noises from ``noise`` (a callable ``(key, like)``, tensors by key,
     or a name as in ``sample``) or from ``seeds``, one per sample. ``on_step`` receives each step
-    and may replace the next state.
+    and may replace the next state. ``grad`` and ``parameters`` as in ``sample``.
 
     Raises PlanError if tensors do not match the plan's draws, NumericalError on NaN, StateError on
     a wrong shape.
@@ -76,13 +79,19 @@ def run(
     check_state(x, denoiser)
     check_cond(cond, x.shape[0])
     check_callable(on_step=on_step)
+    wanted = check_grad(grad, parameters, on_step)
     bare = plan.plan if isinstance(plan, Program) else plan
     denoiser.check_cond(cond, x.shape[0])
-    denoiser = denoiser.for_run(RunFacts(tuple(seeds or ()), call_steps(bare)))
+    own = denoiser.for_run(RunFacts(tuple(seeds or ()), call_steps(bare)))
     source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))
     try:
-        return loop.run_plan(
-            plan, denoiser, x, noise=source, cond=cond, on_step=on_step, check=check
+        if grad is None:
+            return loop.run_plan(
+                plan, own, x, noise=source, cond=cond, on_step=on_step, check=check
+            )
+        how = Differentiation(grad, wanted, own is not denoiser)
+        return run_with_gradients(
+            how, plan, own, x, noise=source, cond=cond, on_step=on_step, check=check
         )
     except NumericalError as error:
         raise (error if seeds is None else _with_seeds(error, seeds)) from None
@@ -126,6 +135,8 @@ def sample(
     progress: bool | Callable[[int, int], None] = False,
     info: bool = False,
     record: bool = False,
+    grad: str | None = None,
+    parameters: Iterable[Tensor] | None = None,
     **options: Any,
 ) -> Tensor | tuple[Tensor, SampleInfo]:
     """Draw samples.
@@ -148,19 +159,22 @@ def sample(
         info: also return a ``SampleInfo``.
         record: keep the states of the run in ``info.states``, for ``transition_log_prob``; needs
             ``info=True`` and a sampler that is no driver.
+        grad: make the result differentiable, with respect to ``x`` or ``init``, to tensors of
+            ``cond`` and to the model's parameters, where they require grad: ``"full"``,
+            ``"checkpoint"``, ``"checkpoint:sqrt"`` or ``"truncated:K"``, see ``engine.gradients``.
+        parameters: with ``grad``, the tensors behind the model that gradients are wanted for, where
+            ``denoiser.parameters()`` does not list them.
 
     Returns the samples (n, *shape); with ``info=True`` the samples and the SampleInfo.
     """
     denoiser = complete(denoiser)
     check_record(record, info)
+    wanted = check_grad(grad, parameters, callback)
     check_given(x=x, init=init)
-    checks.floating_dtype(dtype)
-    check_callable(callback=callback)
-    check_progress(progress)
+    check_watchers(callback, progress)
     check_name(noise)
-    if n is not None:
-        n = checks.integer("n", n, 1)
-    device = checks.device(device)
+    n, device = None if n is None else checks.integer("n", n, 1), checks.device(device)
+    checks.floating_dtype(dtype)
     known = facts_of(denoiser, _sample_shape(x, init, shape))
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=known)
     asked = request(sampler, denoiser.schedule, options, where)
@@ -188,6 +202,8 @@ def sample(
         callback=callback,
         progress=progress,
         record=record,
+        grad=grad,
+        parameters=wanted,
     )
     out = out if shift is None else out + shift.to(out)
     return (out, replace(facts, seconds=time.perf_counter() - began)) if info else out
@@ -204,12 +220,15 @@ def execute(
     callback: OnStep | None = None,
     progress: bool | Callable[[int, int], None] = False,
     record: bool = False,
+    grad: str | None = None,
+    parameters: Iterable[Tensor] | None = None,
 ) -> tuple[Tensor, SampleInfo]:
     """Run a request from ``x`` (B, *shape), the state at its grid's first node, with a plan or a
     driver. ``noise`` None: noise from the seeds. ``record``: keep the states."""
     denoiser = complete(denoiser)
     if asked.driver:
         check_recordable(asked.name, record)
+        check_differentiable(asked.name, grad)
         check_state(x, denoiser)
         check_cond(cond, x.shape[0])
         denoiser.check_cond(cond, x.shape[0])
@@ -232,6 +251,8 @@ def execute(
         seeds=seeds,
         cond=cond,
         on_step=watcher if recorder is None else recorder.watch(watcher),
+        grad=grad,
+        parameters=parameters,
     )
     facts = info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason)
     return out, facts if recorder is None else replace(facts, states=recorder.states)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -85,6 +85,14 @@ class Weighted(Combination):
         made = made.copied() if made is self else made
         made.scales, made.batch = scales, len(rows)
         return made
+
+    @override
+    def parameters(self) -> Iterator[Tensor]:
+        """Yield the models' parameters, and the scales that are tensors with a gradient."""
+        yield from super().parameters()
+        for scale in self.scales:
+            if scale.tensor is not None and scale.tensor.requires_grad:
+                yield scale.tensor
 
     def __repr__(self) -> str:
         models = dict.fromkeys(repr(branch.denoiser) for branch in self.branches)

@@ -144,6 +144,14 @@ class Cursor:
         self.index = 0
         self._value = advance(self.state, 0, ())
 
+    @classmethod
+    def at(cls, state: RunState, denoiser: Denoiser, k: int) -> Cursor:
+        """The cursor of a run whose call ``k`` is due, from its buffers."""
+        made = cls.__new__(cls)
+        made.program, made.denoiser, made.state, made.index = state.program, denoiser, state, k
+        made._value = state.slot(state.program.calls[k].input)
+        return made
+
     @property
     def call(self) -> Call | None:
         """The network call that is due, None at the end."""
@@ -231,11 +239,14 @@ class Cursor:
                 self._value = current
         else:
             current.copy_(x)
-        if call is not None and call.input != call.state:
+        if call is None or call.input == call.state:
+            return
+        if self.state.fresh:
+            self._value = self.state.slots[call.input] = current * call.scale
+        else:
             torch.mul(current, call.scale, out=self.state.slot(call.input))
 
 
-@torch.no_grad()
 def run_plan(
     plan: Plan | Program,
     denoiser: Denoiser,
@@ -245,13 +256,15 @@ def run_plan(
     cond: Tensor | Mapping[str, Tensor] | None = None,
     on_step: OnStep | None = None,
     check: bool = True,
+    graph: bool = False,
 ) -> Tensor:
     """Run ``plan`` from state ``x`` (B, *shape), already scaled for the plan's first node; returns
     the state at its last node.
 
     ``noise`` gives the unit normals of a stochastic plan: a callable ``(key, like)``, or tensors by
     key. ``check`` stops a run whose network returns a NaN or infinity with NumericalError (at once
-    on the CPU; elsewhere after the last step, without a sync in between).
+    on the CPU; elsewhere after the last step, without a sync in between). ``graph`` records the
+    whole run for autograd; by default nothing is recorded.
     """
     members(
         "denoiser", denoiser, ("raws", "prediction", "coefficients", "input_scale"), "a denoiser"
@@ -259,7 +272,19 @@ def run_plan(
     flag("check", check)
     if on_step is not None and not callable(on_step):
         raise ArgumentError(f"on_step={shown(on_step)}: must be a function")
-    cursor = Cursor(plan, denoiser, x, noise)
+    with torch.set_grad_enabled(graph):
+        cursor = Cursor(plan, denoiser, x, noise, fresh=graph)
+        return _run(cursor, denoiser, x, cond, on_step, check)
+
+
+def _run(
+    cursor: Cursor,
+    denoiser: Denoiser,
+    x: Tensor,
+    cond: Tensor | Mapping[str, Tensor] | None,
+    on_step: OnStep | None,
+    check: bool,
+) -> Tensor:
     calls = cursor.program.calls
     starts = device_times([float(call.node.t or 0.0) for call in calls], x.device)
     ends = _second_times(calls, starts)

@@ -1,0 +1,166 @@
+"""``grad=`` of ``sample`` and ``run``: gradients of the very sampler that runs.
+
+    full             autograd's graph of the whole run: memory grows with the number of calls
+    checkpoint       the exact discrete adjoint: keeps the input of every network call, and makes
+                     each call once more in the backward pass, with one graph alive at a time
+    checkpoint:sqrt  keeps the live buffers at every sqrt(N)-th call; two more calls each
+    truncated:K      ``checkpoint`` through the last K grid steps (DRaFT-K, Clark et al. 2023, arXiv
+                     2309.17400); earlier steps are constants
+
+All but the last give the same numbers up to rounding. Noises are constants (pathwise gradients).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checks import ArgumentError, shown, unknown
+from ..models.base import BaseDenoiser
+from ..plans.call_steps import call_steps
+from ..plans.plan import Plan
+from ..plans.running.loop import OnStep, run_plan
+from ..plans.running.lowering import Program, lower
+from ..plans.running.noise_sources import Noise, noise_source
+from ..plans.transforms.gradients import GradientError, run_recomputed, wanted
+from ..plans.transforms.recomputed import Cond, Recomputed
+
+MODES = ("full", "checkpoint", "checkpoint:sqrt", "truncated:K")
+
+
+def steps_of(grad: object) -> int | None:
+    """Check ``grad``; return K of ``truncated:K``, else None. Raises ArgumentError with the nearest
+    match."""
+    if grad in MODES[:-1]:
+        return None
+    name, colon, count = str(grad).partition(":")
+    if name == "truncated" and colon and count.isdecimal() and int(count) > 0:
+        return int(count)
+    raise ArgumentError(unknown("grad", grad, MODES) + "; K is a number of grid steps, 1 or more")
+
+
+def check_grad(
+    grad: str | None, parameters: Iterable[Tensor] | None, callback: object
+) -> list[Tensor] | None:
+    """Check the arguments of a differentiable run before anything is built; return
+    ``parameters``."""
+    if grad is None:
+        if parameters is not None:
+            raise ArgumentError("parameters= without grad=: name a mode, such as 'checkpoint'")
+        return None
+    steps_of(grad)
+    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+        raise GradientError(
+            f"grad={grad!r} inside torch.no_grad() or torch.inference_mode(): nothing can be "
+            "differentiated there"
+        )
+    if callback is not None and grad != "full":
+        raise ArgumentError(
+            f"grad={grad!r} with a callback, a progress report or record=: the states of a run "
+            "whose calls are made again cannot be replaced; use grad='full'"
+        )
+    if parameters is None:
+        return None
+    given = list(parameters)
+    bad = [p for p in given if not isinstance(p, Tensor) or not (p.requires_grad and p.is_leaf)]
+    if bad:
+        raise ArgumentError(
+            f"parameters= holds {shown(bad[0])}: all must be leaf tensors that require grad"
+        )
+    return given
+
+
+def check_differentiable(sampler: str, grad: str | None) -> None:
+    """Raise GradientError for ``grad`` with a driver."""
+    if grad is not None:
+        raise GradientError(
+            f"grad={grad!r}: {sampler} is a driver, whose steps depend on the data and have no "
+            "transpose; use a sampler with a plan (fewstep.samplers.names('plan'))"
+        )
+
+
+@dataclass(frozen=True)
+class Differentiation:
+    """How a run is differentiated.
+
+    ``grad``: one of ``MODES``; ``parameters``: see ``sample``; ``stateful``: the model keeps values
+    between calls, so that no call can be made again.
+    """
+
+    grad: str
+    parameters: Sequence[Tensor] | None = None
+    stateful: bool = False
+
+
+def run_with_gradients(
+    how: Differentiation,
+    plan: Plan | Program,
+    denoiser: BaseDenoiser,
+    x: Tensor,
+    *,
+    noise: Noise = None,
+    cond: Cond = None,
+    on_step: OnStep | None = None,
+    check: bool = True,
+) -> Tensor:
+    """Run ``plan`` from ``x`` (B, *shape) so that the result has a gradient.
+
+    Raises GradientError where nothing requires grad, or a gradient would be lost.
+    """
+    grad, own = how.grad, denoiser.parameters() if how.parameters is None else how.parameters
+    weights = list({id(p): p for p in own if p.requires_grad}.values())
+    last = steps_of(grad)
+    if not (weights or wanted(cond) or (x.requires_grad and last is None)):
+        raise GradientError(_nothing(grad, last, x))
+    if grad == "full":
+        return run_plan(
+            plan, denoiser, x, noise=noise, cond=cond, on_step=on_step, check=check, graph=True
+        )
+    if how.stateful:
+        raise GradientError(
+            f"grad={grad!r}: {type(denoiser).__name__} keeps values between the calls of a run, so "
+            "its calls cannot be made again; use grad='full'"
+        )
+    program = plan if isinstance(plan, Program) else lower(plan, denoiser)
+    root = max(1, math.isqrt(len(program.calls)))
+    run = Recomputed(
+        program,
+        denoiser,
+        noise_source(noise),
+        cond,
+        check,
+        first=0 if last is None else _first(program, last),
+        every=root if grad == "checkpoint:sqrt" else 1,
+        parameters=weights,
+    )
+    return run_recomputed(run, x)
+
+
+def _nothing(grad: str, last: int | None, x: Tensor) -> str:
+    if last is not None and x.requires_grad:
+        return (
+            f"grad={grad!r}: only the start state requires grad, and the steps before the last "
+            f"{last} are constants; use grad='checkpoint'"
+        )
+    return (
+        f"grad={grad!r}: nothing requires grad: not the start (x= or init=), no tensor of cond=, "
+        "no parameter of the model; call requires_grad_() first, or pass parameters="
+    )
+
+
+def _first(program: Program, last: int) -> int:
+    """The first call of the last ``last`` grid steps: the last one at the node where they begin
+    (Heun's second call there belongs to the step before); without one, the first that counts to
+    these steps."""
+    plan = program.plan
+    begin = max(plan.steps - last, 0)
+    if begin == 0:
+        return 0
+    at = [call.number for call in program.calls if call.node == plan.nodes[begin]]
+    steps = call_steps(plan)
+    later = (k for k, step in enumerate(steps) if step >= begin)
+    return at[-1] if at else next(later, len(steps) - 1)

@@ -1,0 +1,60 @@
+"""The random state and the autocast setting of a network call, kept so that the call can be made
+again with the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class CallState:
+    """State of torch's random generators (CPU, and the device's) and of autocast before a call."""
+
+    cpu: torch.Tensor
+    device: torch.device
+    own: torch.Tensor | None
+    autocast: tuple[bool, torch.dtype]
+
+    @classmethod
+    def now(cls, device: torch.device) -> CallState:
+        """The present state, for a network on ``device``."""
+        module = _module(device)
+        return cls(
+            torch.get_rng_state(),
+            device,
+            None if module is None else module.get_rng_state(device),
+            (
+                torch.is_autocast_enabled(device.type),
+                torch.get_autocast_dtype(device.type),
+            ),
+        )
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Restore the state for the time of the block; the present one afterwards."""
+        before, module = CallState.now(self.device), _module(self.device)
+        enabled, dtype = self.autocast
+        try:
+            self._set(module)
+            with torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
+                yield
+        finally:
+            before._set(module)
+
+    def _set(self, module: Any) -> None:
+        torch.set_rng_state(self.cpu)
+        if self.own is not None:
+            module.set_rng_state(self.own, self.device)
+
+
+def _module(device: torch.device) -> Any:
+    """torch's module of an accelerator with random states; None for the CPU."""
+    if device.type == "cpu":
+        return None
+    module = getattr(torch, device.type, None)
+    return module if hasattr(module, "get_rng_state") else None

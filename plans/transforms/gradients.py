@@ -1,0 +1,90 @@
+"""Runs of a plan that autograd can differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ...checks import FewstepError
+from .recomputed import Cond, Recomputed
+
+
+class GradientError(FewstepError, TypeError):
+    """Autograd cannot differentiate the run as asked."""
+
+
+class _Run(torch.autograd.Function):
+    """``result = run(x)`` with the gradient of ``Recomputed``; further inputs are the tensors of
+    the condition and the parameters that gradients are wanted for."""
+
+    @staticmethod
+    def forward(ctx: Any, run: Recomputed, count: int, x: Tensor, *tensors: Tensor) -> Tensor:
+        out, kept = run.run(x, tensors[:count])
+        ctx.run, ctx.count, ctx.kept = run, count, len(kept)
+        ctx.save_for_backward(*kept, *tensors)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        kept, tensors = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
+        own, sums = ctx.run.gradients(cotangent, list(kept), tensors[: ctx.count])
+        if ctx.needs_input_grad[2] and own is None:
+            own = torch.zeros_like(cotangent)
+        found = [None if s is None else s.to(t.dtype) for s, t in zip(sums, tensors, strict=True)]
+        return (None, None, None if own is None else own.to(cotangent.dtype), *found)
+
+
+_apply: Any = _Run.apply
+
+
+def run_recomputed(run: Recomputed, x: Tensor) -> Tensor:
+    """Run from ``x`` (B, *shape); the result has gradients with respect to x, to the tensors of
+    the condition that require grad, and to ``run.parameters``."""
+    cond = wanted(run.cond)
+    run.seen = partial(inspect_graph, bool(x.requires_grad))
+    out: Tensor = _apply(run, len(cond), x, *cond, *run.parameters)
+    return out
+
+
+def wanted(cond: Cond) -> list[Tensor]:
+    """The tensors of a condition that require grad, each once."""
+    values = cond.values() if isinstance(cond, Mapping) else [] if cond is None else [cond]
+    return list({id(v): v for v in values if isinstance(v, Tensor) and v.requires_grad}.values())
+
+
+def inspect_graph(of_x: bool, leaves: Sequence[Tensor], raws: Sequence[Tensor]) -> None:
+    """Raise GradientError unless the graph of ``raws`` ends in ``leaves`` alone, and, for ``of_x``,
+    in the first of them, the network's input."""
+    known, found = {id(leaf) for leaf in leaves}, list(_ends(raws))
+    if of_x and not any(leaf is leaves[0] for leaf in found):
+        raise GradientError(
+            "the network's output does not depend on its input for autograd: it detaches its "
+            "input, runs without gradients (no_grad, inference_mode), or works outside of torch"
+        )
+    other = next((leaf for leaf in found if id(leaf) not in known), None)
+    if other is not None:
+        raise GradientError(
+            f"the network's output requires grad through a tensor of shape {tuple(other.shape)} "
+            "that is neither the state, nor a condition, nor one of the model's parameters(): pass "
+            "it in parameters=[...], or use grad='full'"
+        )
+
+
+def _ends(raws: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The leaves of the graph of ``raws``."""
+    open_, seen = [raw.grad_fn for raw in raws if raw.grad_fn is not None], set()
+    yield from (raw for raw in raws if raw.is_leaf and raw.requires_grad)
+    while open_:
+        node: Any = open_.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        open_ += [after for after, _ in node.next_functions if after is not None]

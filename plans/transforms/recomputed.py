@@ -1,0 +1,219 @@
+"""Gradients of a run at bounded memory: the exact discrete adjoint with recomputed network calls.
+
+The forward pass runs without a graph and keeps the input of every network call (or, with
+``every > 1``, the live buffers at every so manyth call). The backward pass walks the transposed
+program; at each call it evaluates the network again, with a graph for this call alone, and takes
+one vector-Jacobian product. Random state and autocast are restored for every repeated call, so
+dropout draws what it drew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...schedules.host_times import device_times
+from ..running.channels import network_raws
+from ..running.finiteness import Watch, check_raws
+from ..running.loop import Cursor, RunState
+from ..running.lowering import Program
+from ..running.noise_sources import NoiseSource
+from ..running.random_state import CallState
+from .transposed import transposed
+
+if TYPE_CHECKING:
+    from ...models.denoiser import Denoiser
+
+Cond = Tensor | Mapping[str, Tensor] | None
+Kept = list[Tensor]
+
+
+@dataclass
+class Recomputed:
+    """One run whose gradient is computed by recomputation.
+
+    Attributes:
+        program, denoiser, noise, cond: what runs. ``noise`` must return the same tensor whenever it
+            is asked for the same key.
+        check: stop at outputs that are not finite.
+        first: the first call whose gradient counts; earlier ones are constants.
+        every: keep the live buffers at every so manyth call; 1: the input of every call.
+        seen: called with the inputs (x_in, cond tensors, parameters) and the raw outputs of the
+            first call that counts, made with a graph; it may refuse them.
+    """
+
+    program: Program
+    denoiser: Denoiser
+    noise: NoiseSource | None
+    cond: Cond
+    check: bool = True
+    first: int = 0
+    every: int = 1
+    seen: Callable[[Sequence[Tensor], Sequence[Tensor]], None] | None = None
+    parameters: Sequence[Tensor] = ()
+    states: dict[int, CallState] = field(default_factory=dict)
+    layout: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+
+    def run(self, x: Tensor, cond: Sequence[Tensor]) -> tuple[Tensor, Kept]:
+        """Run from ``x`` without a graph. Return the result and the tensors that ``gradients``
+        needs."""
+        self.times = _times(self.program, x.device)
+        cursor, kept = Cursor(self.program, self.denoiser, x, self.noise), []
+        watch = Watch(self.program.calls, x) if self.check else None
+        while (call := cursor.call) is not None:
+            k = call.number
+            if k >= self.first:
+                self.states[k] = CallState.now(x.device)
+                kept += self._keep(cursor.state, k)
+            asked = self._ask_first if k == self.first else self._ask
+            raws = asked(k, cursor.x_in, cond)
+            check_raws(raws, x, self.program.raws)
+            if watch is not None:
+                watch.see(raws)
+            cursor.advance(raws)
+        if watch is not None:
+            watch.close(cursor.result)
+        return (x.clone() if cursor.result is x else cursor.result), kept
+
+    def _keep(self, state: RunState, k: int) -> Kept:
+        """Copies of what call k needs to be made again, if it is a call to keep something at."""
+        if self.every == 1:
+            return [state.slot(self.program.calls[k].input).clone()]
+        if (k - self.first) % self.every:
+            return []
+        slots = tuple(live(self.program, k))
+        keys = tuple(state.kept)
+        self.layout[k] = (slots, keys)
+        return [*(state.slot(i).clone() for i in slots), *(state.kept[key] for key in keys)]
+
+    def _ask(self, k: int, x_in: Tensor, cond: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """Call k of the network with the run's condition."""
+        return self._call(k, x_in, self.cond)
+
+    def _ask_first(self, k: int, x_in: Tensor, cond: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Call k with a graph, which ``seen`` inspects; the graph is dropped."""
+        if self.seen is None:
+            return self._ask(k, x_in)
+        with torch.enable_grad():
+            own, given, leaves = self._leaves(x_in, cond)
+            raws = self._call(k, own, given)
+            self.seen([own, *leaves], raws)
+        return tuple(raw.detach() for raw in raws)
+
+    def _call(self, k: int, x_in: Tensor, cond: Cond) -> tuple[Tensor, ...]:
+        call, (starts, ends) = self.program.calls[k], self.times
+        to = None if call.to is None else ends[k]
+        return network_raws(self.denoiser, x_in, starts[k], cond, call.channels, to)
+
+    def _leaves(self, x_in: Tensor, cond: Sequence[Tensor]) -> tuple[Tensor, Cond, list[Tensor]]:
+        """Copies of the input and of the tensors ``cond`` that gradients are wanted for, without
+        history; the condition made of them; and these copies with the parameters."""
+        own = x_in.detach().clone().requires_grad_()
+        copies = {id(c): c.detach().clone().requires_grad_() for c in cond}
+        given: Any = self.cond
+        if isinstance(given, Mapping):
+            given = {key: copies.get(id(value), value) for key, value in given.items()}
+        elif given is not None:
+            given = copies.get(id(given), given)
+        return own, given, [*copies.values(), *self.parameters]
+
+    def gradients(
+        self, cotangent: Tensor, kept: Kept, cond: Sequence[Tensor]
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Return the gradient of x (None if earlier calls are constants), and those of the tensors
+        ``cond`` followed by the parameters."""
+        sums: list[Tensor | None] = [None] * (len(cond) + len(self.parameters))
+        inputs = _Inputs(self, kept)
+
+        def product(k: int, cotangents: Sequence[Tensor | None]) -> Tensor | None:
+            with torch.enable_grad(), self.states[k].again():
+                own, given, leaves = self._leaves(inputs[k], cond)
+                raws = self._call(k, own, given)
+                pairs = [
+                    (raw, g.to(raw.dtype))
+                    for raw, g in zip(raws, cotangents, strict=True)
+                    if g is not None and raw.requires_grad
+                ]
+                if not pairs:
+                    return None
+                outs, grads = zip(*pairs, strict=True)
+                found = torch.autograd.grad(outs, [own, *leaves], grads, allow_unused=True)
+            for i, g in enumerate(found[1:]):
+                if g is not None:
+                    known = sums[i]
+                    sums[i] = g if known is None else known + g
+            return found[0]
+
+        first = 0 if self.first == 0 else self.first + 1
+        live_ = transposed(self.program, cotangent, product, first=first)
+        return (live_.get(0) if first == 0 else None), sums
+
+
+class _Inputs:
+    """The inputs of the calls in the backward pass: kept ones, or those of one stretch of calls,
+    run again from the buffers at its beginning."""
+
+    def __init__(self, run: Recomputed, kept: Kept) -> None:
+        self.run, self.kept = run, kept
+        self.stretch: dict[int, Tensor] = {}
+
+    def __getitem__(self, k: int) -> Tensor:
+        run = self.run
+        if run.every == 1:
+            return self.kept[k - run.first]
+        if k not in self.stretch:
+            self.stretch = dict(self._again(k - (k - run.first) % run.every))
+        return self.stretch.pop(k)
+
+    def _again(self, start: int) -> Iterator[tuple[int, Tensor]]:
+        """Run the calls of the stretch from ``start`` again; (call, its input)."""
+        run, place = self.run, 0
+        for k in sorted(run.layout):
+            if k == start:
+                break
+            place += sum(map(len, run.layout[k]))
+        slots_kept, keys = run.layout[start]
+        mine = iter(self.kept[place : place + len(slots_kept) + len(keys)])
+        slots: list[Tensor | None] = [None] * run.program.slots
+        for i in slots_kept:
+            slots[i] = next(mine).clone()
+        like = next(slot for slot in slots if slot is not None)
+        slots[0] = like if slots[0] is None else slots[0]
+        state = RunState(run.program, slots, run.noise, kept=dict(zip(keys, mine, strict=True)))
+        cursor = Cursor.at(state, run.denoiser, start)
+        stop = min(start + run.every, len(run.program.calls))
+        with torch.no_grad():
+            for k in range(start, stop):
+                yield k, cursor.x_in.clone()
+                if k + 1 < stop:
+                    with run.states[k].again():
+                        raws = run._ask(k, cursor.x_in)
+                    cursor.advance(raws)
+
+
+def live(program: Program, k: int) -> list[int]:
+    """The buffers that call k and the launches after it read before they are written."""
+    call = program.calls[k]
+    written: set[int] = set()
+    found = {call.input: None, call.state: None}
+    for launch in program.launches[k + 1 :]:
+        for operand in launch.operands:
+            if operand.kind == "slot" and operand.number not in written:
+                found[operand.number] = None
+        written |= set(launch.outs)
+        after = launch.call
+        last = program.result if after is None else after.input
+        if last not in written:
+            found[last] = None
+    return list(found)
+
+
+def _times(program: Program, device: torch.device) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The times of the calls, and their second times (0 where a call has none)."""
+    starts = [float(call.node.t or 0.0) for call in program.calls]
+    ends = [0.0 if call.to is None else float(call.to.t or 0.0) for call in program.calls]
+    return device_times(starts, device), device_times(ends, device)
