@@ -62,9 +62,19 @@ def cases() -> tuple[Case, ...]:
 CASES = cases()
 
 
+class Channels(GaussianMixture):
+    """The exact model with channels that all read the same."""
+
+    channels = ("main", "cond", "uncond")
+
+    def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
+        assert channel in self.channels
+        return super().coefficients(t)
+
+
 def model(path: Schedule, prediction: str = "v") -> GaussianMixture:
     means, stds = (torch.tensor([row], dtype=torch.float64) for row in (MEANS, STDS))
-    return GaussianMixture(means, stds, [1.0], path, prediction)
+    return Channels(means, stds, [1.0], path, prediction)
 
 
 def prediction(kind: str, alpha: float, sigma: float, node: Any, m: float, s: float) -> Any:
