@@ -6,9 +6,11 @@ from __future__ import annotations
 from .combinations.cfg import CFG
 from .combinations.compose import Compose
 from .combinations.contrast import Contrast
+from .combinations.icg import ICG
 from .combinations.named import guide, names
 from .combinations.pag import PAG
 from .combinations.perturbed import Perturbed
 from .combinations.scales import Ramp
+from .combinations.tsg import TSG
 
-__all__ = ["CFG", "PAG", "Compose", "Contrast", "Perturbed", "Ramp", "guide", "names"]
+__all__ = ["CFG", "ICG", "PAG", "TSG", "Compose", "Contrast", "Perturbed", "Ramp", "guide", "names"]

@@ -24,7 +24,7 @@ MAY: dict[str, set[str]] = {
     "models": {"schedules", "files"},
     "plans": {"schedules", "fused"},
     "samplers": {"schedules", "plans"},
-    "guidance": {"schedules", "models", "plans", "samplers"},
+    "guidance": {"schedules", "fused", "models", "plans", "samplers"},  # fused: its own noise
     "engine": {"schedules", "fused", "models", "plans", "samplers", "guidance", "files"},
     "interop": {"schedules", "fused", "models", "plans", "samplers", "guidance", "engine"},
     "eval": {

@@ -43,6 +43,8 @@ MAX_SAMPLES = 1 << 24
 START_STREAM = 0
 #: stream of the noise that a solver adds
 SOLVER_STREAM = 1
+#: stream of what guidance draws
+GUIDANCE_STREAM = 4
 
 F32: TypeAlias = npt.NDArray[np.float32]
 

@@ -77,10 +77,11 @@ def ask(
     """Return the raw outputs of each branch at ``x_in`` (B, *shape), the scaled input of the model
     ``first``."""
     answers: dict[int, Raws] = {}
+    times = host_times(t, x_in.shape[0])
     for group in _groups(branches):
         model, batch = branches[group[0]].denoiser, x_in.shape[0]
         own = _rescaled(x_in, first, model, t)
-        conds = [branches[i].source.of(cond, batch) for i in group]
+        conds = [branches[i].source.of(cond, batch, times) for i in group]
         given = cond is not None or any(each is not None for each in conds)
         one, many = joined(conds) if len(group) > 1 else (False, None)
         if one:

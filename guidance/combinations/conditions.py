@@ -23,9 +23,9 @@ from ...models.denoiser import Condition
 class Source(Protocol):
     """Source of a branch's condition."""
 
-    def of(self, cond: Condition, batch: int) -> Condition:
-        """Return the branch's condition for ``batch`` samples, where ``cond`` is that of the
-        call."""
+    def of(self, cond: Condition, batch: int, times: Sequence[float] = ()) -> Condition:
+        """Return the branch's condition for ``batch`` samples, where ``cond`` is that of the call
+        and ``times`` are one or ``batch``; none if only the form is asked for."""
 
     def select(self, rows: Tensor) -> Source:
         """Return the source for the samples ``rows`` (integers)."""
@@ -53,7 +53,7 @@ class Given(Constant):
     def __init__(self, owner: str) -> None:
         self.owner = owner
 
-    def of(self, cond: Condition, batch: int) -> Condition:
+    def of(self, cond: Condition, batch: int, times: Sequence[float] = ()) -> Condition:
         """Return ``cond``; ArgumentError if it is None."""
         if cond is None:
             raise ArgumentError(
@@ -66,7 +66,7 @@ class Given(Constant):
 class Passed(Constant):
     """The condition of the call, None included."""
 
-    def of(self, cond: Condition, batch: int) -> Condition:
+    def of(self, cond: Condition, batch: int, times: Sequence[float] = ()) -> Condition:
         """Return ``cond``."""
         return cond
 
@@ -74,7 +74,7 @@ class Passed(Constant):
 class Without(Constant):
     """No condition: None in every call."""
 
-    def of(self, cond: Condition, batch: int) -> Condition:
+    def of(self, cond: Condition, batch: int, times: Sequence[float] = ()) -> Condition:
         """Return None."""
         return None
 
@@ -97,7 +97,7 @@ class Fixed:
         """Batch size of the value."""
         return batch_of(self.value)
 
-    def of(self, cond: Condition, batch: int) -> Condition:
+    def of(self, cond: Condition, batch: int, times: Sequence[float] = ()) -> Condition:
         """Return the value with ``batch`` rows. Raises ArgumentError if it has another batch size
         than 1 and ``batch``, or is on another device than ``cond``."""
         if self.batch not in (1, batch):
@@ -130,9 +130,9 @@ class Null(Constant):
     def __init__(self, denoiser: BaseDenoiser, like: Source | None = None) -> None:
         self.denoiser, self.like = denoiser, like
 
-    def of(self, cond: Condition, batch: int) -> Condition:
+    def of(self, cond: Condition, batch: int, times: Sequence[float] = ()) -> Condition:
         """Return the unconditional condition in the form of ``cond``, or None."""
-        form = cond if self.like is None else self.like.of(cond, batch)
+        form = cond if self.like is None else self.like.of(cond, batch, times)
         return self.denoiser.null_cond(form, batch)
 
     @override
