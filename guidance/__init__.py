@@ -4,6 +4,7 @@ use them."""
 from __future__ import annotations
 
 from .combinations.cfg import CFG
+from .combinations.classifier import Classifier
 from .combinations.compose import Compose
 from .combinations.contrast import Contrast
 from .combinations.icg import ICG
@@ -13,4 +14,16 @@ from .combinations.perturbed import Perturbed
 from .combinations.scales import Ramp
 from .combinations.tsg import TSG
 
-__all__ = ["CFG", "ICG", "PAG", "TSG", "Compose", "Contrast", "Perturbed", "Ramp", "guide", "names"]
+__all__ = [
+    "CFG",
+    "ICG",
+    "PAG",
+    "TSG",
+    "Classifier",
+    "Compose",
+    "Contrast",
+    "Perturbed",
+    "Ramp",
+    "guide",
+    "names",
+]
