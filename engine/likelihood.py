@@ -40,7 +40,7 @@ from ..checks import (
     tensor,
 )
 from ..fused.noise.seeded import check_seeds, normals, seeds_from
-from ..models.base import BaseDenoiser
+from ..models.base import BaseDenoiser, RunFacts
 from ..models.denoiser import Condition, Denoiser
 from ..models.wrapper import complete
 from ..plans.builder import Expression, PlanBuilder, dot
@@ -189,7 +189,7 @@ def likelihood(
     exact = trace == "exact" or (trace == "auto" and dims <= EXACT_UP_TO)
     directions = None if exact else probe_vectors(chosen, x0, probes, probe)
     plan = angle_plan(denoiser.schedule, denoiser.schedule.t_min if t is None else t, steps, rule)
-    latent, traces = _integrate(plan, denoiser, x0, directions, cond)
+    latent, traces = _integrate(plan, denoiser.for_run(RunFacts(chosen)), x0, directions, cond)
     scale = denoiser.schedule.prior_scale
     last = prior(latent) if prior is not None else _normal(latent, scale)
     volume = dims * math.log(_radius(plan.end) / _radius(plan.start))

@@ -82,7 +82,8 @@ def run(
     wanted = check_grad(grad, parameters, on_step)
     bare = plan.plan if isinstance(plan, Program) else plan
     denoiser.check_cond(cond, x.shape[0])
-    own = denoiser.for_run(RunFacts(tuple(seeds or ()), call_steps(bare)))
+    inverse = bare.start.lam > bare.end.lam
+    own = denoiser.for_run(RunFacts(tuple(seeds or ()), call_steps(bare), inverse))
     source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))
     try:
         if grad is None:

@@ -3,27 +3,37 @@ use them."""
 
 from __future__ import annotations
 
+from .combinations.apg import APG
 from .combinations.cfg import CFG
+from .combinations.cfg_zero import CFGZero
 from .combinations.classifier import Classifier
 from .combinations.compose import Compose
 from .combinations.contrast import Contrast
+from .combinations.fdg import FDG
 from .combinations.icg import ICG
 from .combinations.named import guide, names
 from .combinations.pag import PAG
 from .combinations.perturbed import Perturbed
 from .combinations.scales import Ramp
+from .combinations.tcfg import TCFG
+from .combinations.threshold import Threshold
 from .combinations.tsg import TSG
 
 __all__ = [
+    "APG",
     "CFG",
+    "FDG",
     "ICG",
     "PAG",
+    "TCFG",
     "TSG",
+    "CFGZero",
     "Classifier",
     "Compose",
     "Contrast",
     "Perturbed",
     "Ramp",
+    "Threshold",
     "guide",
     "names",
 ]

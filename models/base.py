@@ -26,6 +26,8 @@ default:
     latent                  True if samples are latents of an autoencoder
     network_rows(t, channels)  rows that a network receives for one sample in one call
     for_run(facts)          the model for one run: itself, or a copy that keeps values between calls
+    joinable                False if such a copy keeps values, so that two calls of one batch cannot
+                            be made as one call of two
 """
 
 from __future__ import annotations
@@ -53,11 +55,12 @@ class RunFacts:
 
     ``seeds``: one per sample; empty if the noise is not made from seeds. ``steps``: of each network
     call the step of the grid that it belongs to, from 0; None if it is not known beforehand
-    (drivers).
+    (drivers). ``inverse``: the run goes from data to noise.
     """
 
     seeds: tuple[int, ...] = ()
     steps: tuple[int, ...] | None = None
+    inverse: bool = False
 
 
 class BaseDenoiser:
@@ -80,6 +83,7 @@ class BaseDenoiser:
     sigma_data: float | None = None
     guided: bool = False
     latent: bool = False
+    joinable: bool = True
 
     def raws(
         self, x_in: Tensor, t: Time, cond: Condition = None, channels: Sequence[str] = MAIN

@@ -72,6 +72,7 @@ class Wrapper(BaseDenoiser):
     sigma_data = _forwarded()
     guided = _forwarded()
     latent = _forwarded()
+    joinable = _forwarded()
 
     @override
     def raws(
@@ -220,6 +221,10 @@ class _Completed(BaseDenoiser):
     @property
     def latent(self) -> bool:  # type: ignore[override]
         return bool(self._member("latent", bool, False))
+
+    @property
+    def joinable(self) -> bool:  # type: ignore[override]
+        return bool(self._member("joinable", bool, True))
 
     @override
     def raws(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import Self, override
@@ -19,12 +18,14 @@ from ...checks import ArgumentError, UnknownName, unknown
 from ...models.base import MAIN, BaseDenoiser, RunFacts, read_coefficients
 from ...models.denoiser import Condition, Time, combine, host_times
 from ...models.wrapper import Wrapper
-from ...schedules.kinds import KINDS, convert
+from ...schedules.kinds import KINDS, ConversionError, convert
 from .branches import Branch, ask, batch_size, changed
 from .conditions import Source
 
 #: the kind that the first branch's model predicts
 PREDICTION = "prediction"
+#: kinds that are the noise times a number, which determine no x0 at alpha = 0
+NOISE_KINDS = ("eps", "score")
 
 
 class Combination(Wrapper):
@@ -37,8 +38,8 @@ class Combination(Wrapper):
 
     guided = True
     preserves_input = True
-    #: False for classes that keep values between the calls of a run, which no call can be joined in
-    joinable: ClassVar[bool] = True
+    #: the class's own; that of an instance is False too if one of its models keeps values
+    joinable = True
 
     def __init__(self, branches: Sequence[Branch], kind: str | None = None) -> None:
         """Raises ArgumentError if the schedules or the shapes differ, if one model answers several
@@ -50,6 +51,7 @@ class Combination(Wrapper):
         if self.kind is not None:
             self.prediction = self.kind
         self.batch = batch_size(branches)
+        self.joinable = self.joinable and all(b.denoiser.joinable for b in branches)
         self._check_models()
 
     def _kind(self, kind: str | None) -> str | None:
@@ -74,7 +76,7 @@ class Combination(Wrapper):
                     f"the models have samples of shape {first.shape} and {model.shape}"
                 )
             shared = sum(branch.denoiser is model for branch in self.branches) > 1
-            if shared and isinstance(model, Combination) and not model.joinable:
+            if shared and not model.joinable:
                 raise ArgumentError(
                     f"{type(model).__name__} keeps values between the calls of a run, so one "
                     "model cannot answer several branches: wrap the network itself"
@@ -157,6 +159,8 @@ class Combination(Wrapper):
         if channel not in self.channels:
             raise UnknownName(unknown("channel", channel, self.channels))
         place = self.channels.index(channel) - 1
+        if self.kind is not None:
+            self._check_kind(t)
         numbers = [self._numbers(i, t) for i in range(len(self.branches))]
         if self.kind is not None:
             self.weights(t)  # raises before the first call
@@ -168,6 +172,25 @@ class Combination(Wrapper):
         )
         p = sum(w * p for w, (p, _) in zip(weights, numbers, strict=True) if w)
         return p, tuple(w * q for w, (_, qs) in zip(weights, numbers, strict=True) for q in qs)
+
+    def _check_kind(self, t: float) -> None:
+        """Raise ConversionError if the first branch's model cannot be read as ``kind`` at ``t``, or
+        determines x0 there and a prediction of kind ``kind`` does not."""
+        own, node = self.denoiser.prediction, self.schedule.node(t)
+        lost = node.alpha == 0.0 and self.kind in NOISE_KINDS and own not in NOISE_KINDS
+        try:
+            convert(own, self.prediction, node)
+        except ConversionError as error:
+            raise ConversionError(
+                f"{type(self).__name__} combines predictions of kind {self.kind}: {error}; or pass "
+                f"on={own!r}"
+            ) from error
+        if lost:
+            raise ConversionError(
+                f"{type(self).__name__} combines predictions of kind {self.kind}, which say "
+                f"nothing about x0 at alpha=0 (t={t}); pass on={own!r}, or a grid that starts "
+                "after alpha = 0"
+            )
 
     @override
     def time_mismatch(self, t: float) -> float:

@@ -8,11 +8,14 @@ from typing import Any
 
 from ...checks import ArgumentError, UnknownName, unknown
 from ...models.denoiser import Condition, Denoiser
+from .apg import APG
 from .cfg import CFG
+from .cfg_zero import CFGZero
 from .prompted import Prompted
+from .tcfg import TCFG
 
 #: name -> class; every class takes ``(denoiser, scale, uncond, *, interval, ...)``
-NAMED: dict[str, type[Prompted]] = {"cfg": CFG}
+NAMED: dict[str, type[Prompted]] = {"apg": APG, "cfg": CFG, "cfg_zero": CFGZero, "tcfg": TCFG}
 #: parameters that are arguments of ``guide``
 _OWN = ("self", "denoiser", "scale", "uncond", "interval")
 

@@ -132,7 +132,7 @@ KINDS = {
 #: what a wrapper forwards by value
 VALUES = (
     "schedule", "prediction", "shape", "device", "batch", "classes", "channels",
-    "sigma_data", "guided", "latent",
+    "sigma_data", "guided", "latent", "joinable",
 )  # fmt: skip
 WRAPPERS = {
     "identity": Identity,
@@ -432,6 +432,7 @@ FURTHER = {
     "device",
     "for_run",
     "guided",
+    "joinable",
     "latent",
     "network",
     "network_rows",

@@ -1,0 +1,11 @@
+"""Random numbers of the tests of guidance."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
