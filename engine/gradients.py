@@ -6,8 +6,12 @@
     checkpoint:sqrt  keeps the live buffers at every sqrt(N)-th call; two more calls each
     truncated:K      ``checkpoint`` through the last K grid steps (DRaFT-K, Clark et al. 2023, arXiv
                      2309.17400); earlier steps are constants
+    adjoint          the continuous adjoint of the ODE, solved on the nodes of the run from data to
+                     noise by ``dpm_solver_2m`` (``flow_heun`` for a flow that starts at alpha = 0);
+                     ``adjoint:SAMPLER`` names another deterministic sampler. Keeps the result only
 
-All but the last give the same numbers up to rounding. Noises are constants (pathwise gradients).
+The first three give the same numbers up to rounding. ``adjoint`` has an error of the order of its
+solver. Noises are constants (pathwise gradients).
 """
 
 from __future__ import annotations
@@ -26,18 +30,24 @@ from ..plans.plan import Plan
 from ..plans.running.loop import OnStep, run_plan
 from ..plans.running.lowering import Program, lower
 from ..plans.running.noise_sources import Noise, noise_source
-from ..plans.transforms.gradients import GradientError, run_recomputed, wanted
-from ..plans.transforms.recomputed import Cond, Recomputed
+from ..plans.transforms.continuous_adjoint import ContinuousAdjoint
+from ..plans.transforms.gradients import GradientError, run_recomputed, run_with_adjoint
+from ..plans.transforms.leaves import Cond, wanted
+from ..plans.transforms.recomputed import Recomputed
+from ..schedules.grids.construction import Grid
+from .reversal import reversed_plan
 
-MODES = ("full", "checkpoint", "checkpoint:sqrt", "truncated:K")
+MODES = ("full", "checkpoint", "checkpoint:sqrt", "truncated:K", "adjoint", "adjoint:SAMPLER")
+#: modes that take no word after a colon
+_PLAIN = ("full", "checkpoint", "checkpoint:sqrt", "adjoint")
 
 
 def steps_of(grad: object) -> int | None:
     """Check ``grad``; return K of ``truncated:K``, else None. Raises ArgumentError with the nearest
     match."""
-    if grad in MODES[:-1]:
-        return None
     name, colon, count = str(grad).partition(":")
+    if grad in _PLAIN or (name == "adjoint" and count):
+        return None
     if name == "truncated" and colon and count.isdecimal() and int(count) > 0:
         return int(count)
     raise ArgumentError(unknown("grad", grad, MODES) + "; K is a number of grid steps, 1 or more")
@@ -120,6 +130,11 @@ def run_with_gradients(
         return run_plan(
             plan, denoiser, x, noise=noise, cond=cond, on_step=on_step, check=check, graph=True
         )
+    if grad.startswith("adjoint"):
+        bare = plan.plan if isinstance(plan, Program) else plan
+        adjoint = ContinuousAdjoint(_backward(grad, bare, denoiser), denoiser, cond, weights)
+        out = run_plan(plan, denoiser, x, noise=noise, cond=cond, check=check)
+        return run_with_adjoint(adjoint, out, x)
     if how.stateful:
         raise GradientError(
             f"grad={grad!r}: {type(denoiser).__name__} keeps values between the calls of a run, so "
@@ -138,6 +153,19 @@ def run_with_gradients(
         parameters=weights,
     )
     return run_recomputed(run, x)
+
+
+def _backward(grad: str, plan: Plan, denoiser: BaseDenoiser) -> Plan:
+    """The plan of the continuous adjoint, from the last node of ``plan`` to its first."""
+    if plan.stochastic:
+        raise GradientError(
+            f"grad={grad!r}: {plan.name or 'the plan'} draws noise, and the continuous adjoint is "
+            "that of an ODE; use grad='checkpoint'"
+        )
+    flat = plan.start.alpha == 0.0 and plan.end.sigma == 0.0
+    name = grad.partition(":")[2] or ("flow_heun" if flat else "dpm_solver_2m")
+    forward = Grid.from_nodes(plan.nodes, denoiser.schedule)
+    return reversed_plan(name, {}, forward)
 
 
 def _nothing(grad: str, last: int | None, x: Tensor) -> str:

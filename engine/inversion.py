@@ -24,6 +24,7 @@ from ..schedules.grids.request import GridRequest
 from .arguments import check_given, check_state, check_watchers
 from .automatic import facts_of
 from .planning import request
+from .reversal import built_backward
 from .sampling import Cond, _watcher, run
 
 
@@ -90,25 +91,4 @@ def inverse_plan(
             f"{asked.name} draws noise and cannot be inverted; use a deterministic sampler, "
             "or tau=0"
         )
-    forward = asked.grid
-    back = Grid(
-        forward.schedule,
-        forward.times[::-1],
-        forward.nodes[::-1],
-        forward.name,
-        (*forward.params, ("reversed", True)),
-        forward.final,
-    )
-    try:
-        plan = registry.build(asked.name, back, asked.options)
-    except (ValueError, ZeroDivisionError) as error:
-        raise registry.SamplerError(
-            f"{asked.name} has no plan from t={back.times[0]} (sigma={back[0].sigma:.3g}) up "
-            f"to t={back.times[-1]} "
-            f"(alpha={back[-1].alpha:.3g}): {error}; dpm_solver_2m has one"
-        ) from error
-    if plan.stochastic:
-        raise registry.SamplerError(
-            f"{asked.name} draws noise and cannot be inverted; use a deterministic sampler"
-        )
-    return plan
+    return built_backward(asked.name, asked.options, asked.grid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...checks import FewstepError
-from .recomputed import Cond, Recomputed
+from .continuous_adjoint import ContinuousAdjoint
+from .leaves import wanted
+from .recomputed import Recomputed
 
 
 class GradientError(FewstepError, TypeError):
@@ -40,7 +42,38 @@ class _Run(torch.autograd.Function):
         return (None, None, None if own is None else own.to(cotangent.dtype), *found)
 
 
+class _Adjoint(torch.autograd.Function):
+    """The result of a run that was made without a graph, with the gradient of the continuous
+    adjoint."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, adjoint: ContinuousAdjoint, out: Tensor, count: int, x: Tensor, *tensors: Tensor
+    ) -> Tensor:
+        ctx.adjoint, ctx.count = adjoint, count
+        ctx.save_for_backward(out, *tensors)
+        return out.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        out, *tensors = ctx.saved_tensors
+        start, others = ctx.adjoint.gradients(out, cotangent, tensors[: ctx.count])
+        found = [g.to(t.dtype) for g, t in zip(others, tensors, strict=True)]
+        return (None, None, None, start.to(cotangent.dtype), *found)
+
+
 _apply: Any = _Run.apply
+_apply_adjoint: Any = _Adjoint.apply
+
+
+def run_with_adjoint(adjoint: ContinuousAdjoint, out: Tensor, x: Tensor) -> Tensor:
+    """Return ``out``, the result of a run from ``x``, with gradients by the continuous adjoint:
+    with respect to x, to the tensors of the condition that require grad, and to
+    ``adjoint.parameters``."""
+    cond = wanted(adjoint.cond)
+    made: Tensor = _apply_adjoint(adjoint, out, len(cond), x, *cond, *adjoint.parameters)
+    return made
 
 
 def run_recomputed(run: Recomputed, x: Tensor) -> Tensor:
@@ -50,12 +83,6 @@ def run_recomputed(run: Recomputed, x: Tensor) -> Tensor:
     run.seen = partial(inspect_graph, bool(x.requires_grad))
     out: Tensor = _apply(run, len(cond), x, *cond, *run.parameters)
     return out
-
-
-def wanted(cond: Cond) -> list[Tensor]:
-    """The tensors of a condition that require grad, each once."""
-    values = cond.values() if isinstance(cond, Mapping) else [] if cond is None else [cond]
-    return list({id(v): v for v in values if isinstance(v, Tensor) and v.requires_grad}.values())
 
 
 def inspect_graph(of_x: bool, leaves: Sequence[Tensor], raws: Sequence[Tensor]) -> None:

@@ -9,9 +9,9 @@ dropout draws what it drew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,12 +23,12 @@ from ..running.loop import Cursor, RunState
 from ..running.lowering import Program
 from ..running.noise_sources import NoiseSource
 from ..running.random_state import CallState
+from .leaves import Cond, Leaves
 from .transposed import transposed
 
 if TYPE_CHECKING:
     from ...models.denoiser import Denoiser
 
-Cond = Tensor | Mapping[str, Tensor] | None
 Kept = list[Tensor]
 
 
@@ -99,27 +99,15 @@ class Recomputed:
         if self.seen is None:
             return self._ask(k, x_in)
         with torch.enable_grad():
-            own, given, leaves = self._leaves(x_in, cond)
-            raws = self._call(k, own, given)
-            self.seen([own, *leaves], raws)
+            leaves = Leaves(x_in, self.cond, cond, self.parameters)
+            raws = self._call(k, leaves.x, leaves.cond)
+            self.seen(leaves.all, raws)
         return tuple(raw.detach() for raw in raws)
 
     def _call(self, k: int, x_in: Tensor, cond: Cond) -> tuple[Tensor, ...]:
         call, (starts, ends) = self.program.calls[k], self.times
         to = None if call.to is None else ends[k]
         return network_raws(self.denoiser, x_in, starts[k], cond, call.channels, to)
-
-    def _leaves(self, x_in: Tensor, cond: Sequence[Tensor]) -> tuple[Tensor, Cond, list[Tensor]]:
-        """Copies of the input and of the tensors ``cond`` that gradients are wanted for, without
-        history; the condition made of them; and these copies with the parameters."""
-        own = x_in.detach().clone().requires_grad_()
-        copies = {id(c): c.detach().clone().requires_grad_() for c in cond}
-        given: Any = self.cond
-        if isinstance(given, Mapping):
-            given = {key: copies.get(id(value), value) for key, value in given.items()}
-        elif given is not None:
-            given = copies.get(id(given), given)
-        return own, given, [*copies.values(), *self.parameters]
 
     def gradients(
         self, cotangent: Tensor, kept: Kept, cond: Sequence[Tensor]
@@ -131,8 +119,8 @@ class Recomputed:
 
         def product(k: int, cotangents: Sequence[Tensor | None]) -> Tensor | None:
             with torch.enable_grad(), self.states[k].again():
-                own, given, leaves = self._leaves(inputs[k], cond)
-                raws = self._call(k, own, given)
+                leaves = Leaves(inputs[k], self.cond, cond, self.parameters)
+                raws = self._call(k, leaves.x, leaves.cond)
                 pairs = [
                     (raw, g.to(raw.dtype))
                     for raw, g in zip(raws, cotangents, strict=True)
@@ -141,7 +129,7 @@ class Recomputed:
                 if not pairs:
                     return None
                 outs, grads = zip(*pairs, strict=True)
-                found = torch.autograd.grad(outs, [own, *leaves], grads, allow_unused=True)
+                found = torch.autograd.grad(outs, leaves.all, grads, allow_unused=True)
             for i, g in enumerate(found[1:]):
                 if g is not None:
                     known = sums[i]

@@ -188,9 +188,11 @@ def saved_bytes(mode: str, steps: int) -> int:
     den = wrapped("vp", net)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(512, 3, generator=generator, dtype=F64).requires_grad_()
-    plan = fewstep.plan("dpmpp_2m", VPLinear(), steps=steps, grid="lam")
+    end = "sigma_min" if mode == "adjoint" else "zero"
+    plan = fewstep.plan("dpmpp_2m", VPLinear(), steps=steps, grid="lam", final=end)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = fewstep.run(plan, den, x, cond=torch.zeros(512, 3, dtype=F64), grad=mode)
+        given = {"cond": torch.zeros(512, 3, dtype=F64), "grad": mode}
+        out = fewstep.run(plan, den, x, **given)
     assert out.requires_grad
     return sum(sizes.values())
 
@@ -292,6 +294,78 @@ def test_a_callback_in_a_run_with_a_graph():
 def test_without_grad_nothing_is_recorded():
     den, (x, cond) = wrapped("vp"), inputs()
     assert not fewstep.sample(den, "ddim", steps=3, x=x, cond=cond).requires_grad
+
+
+ADJOINTS = [
+    ("edm", "dpmpp_3m", "adjoint", 2.0),
+    ("edm", "dpmpp_3m", "adjoint:heun", 2.0),
+    ("edm", "dpmpp_3m", "adjoint:ddim", 1.0),
+    ("vp", "dpmpp_3m", "adjoint:flow_heun", 2.0),
+    ("flow", "flow_heun", "adjoint", 2.0),
+    ("flow", "flow_euler", "adjoint:flow_euler", 1.0),
+]
+
+
+@pytest.mark.parametrize(("path", "sampler", "mode", "order"), ADJOINTS)
+def test_the_continuous_adjoint_converges_at_the_order_of_its_solver(path, sampler, mode, order):
+    """To the gradient of the exact flow map of Gaussian data, s_end / s_start."""
+    schedule = PATHS[path]
+    kind = "velocity" if path == "flow" else "eps"
+    den = GaussianMixture([[0.4]], 0.6, [1.0], schedule, kind)
+    first, last = schedule.node(schedule.t_max), schedule.node(schedule.t_min)
+    exact = math.hypot(0.6 * last.alpha, last.sigma) / math.hypot(0.6 * first.alpha, first.sigma)
+    errors = []
+    for steps in (160, 320):
+        x = torch.tensor([[0.7 * schedule.prior_scale]], dtype=F64, requires_grad=True)
+        grid = "uniform" if path == "flow" else "lam"
+        given = {"steps": steps, "grid": grid, "final": "sigma_min", "grad": mode}
+        out = fewstep.sample(den, sampler, x=x, **given)
+        (found,) = torch.autograd.grad(out.sum(), x)
+        errors.append(abs(float(found) / exact - 1.0))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("path", ["edm", "flow"])
+def test_the_continuous_adjoint_of_conditions_and_parameters(path):
+    """It tends to the gradient of autograd for the condition and the parameters too."""
+    mode, sampler = ("adjoint", "flow_heun") if path == "flow" else ("adjoint:heun", "heun")
+    net = Net()
+    den = (
+        wrapped(path, net)
+        if path == "flow"
+        else wrap(net, PATHS[path], "eps", "c_noise", shape=(3,))
+    )
+    distances = []
+    for steps in (40, 80):
+        given = {"steps": steps, "start": PATHS[path].t_max if path == "flow" else 2.0}
+        plan = fewstep.plan(
+            sampler, PATHS[path], grid="uniform" if path == "flow" else "lam", final="sigma_min",
+            **given,
+        )  # fmt: skip
+        full, own = (gradients(den, plan, m) for m in ("full", mode))
+        distances.append(distance(own, full))
+    assert distances[1] < 0.02 and distances[0] / distances[1] > 2.5
+
+
+def test_the_continuous_adjoint_keeps_the_result_only():
+    state = 512 * 3 * 8
+    assert saved_bytes("adjoint", 40) < 4 * state
+
+
+def test_the_continuous_adjoint_is_refused_where_it_has_no_meaning():
+    den, (x, cond) = wrapped("vp"), inputs()
+    given = {"steps": 4, "x": x, "cond": cond}
+    with pytest.raises(GradientError, match="draws noise"):
+        fewstep.sample(den, "dpmpp_2m_sde", grad="adjoint", **given)
+    with pytest.raises(ArgumentError, match="says nothing about eps"):
+        fewstep.sample(den, "ddim", grad="adjoint", **given)  # x0 at sigma = 0
+    with pytest.raises(ArgumentError, match="unknown sampler 'hein'"):
+        fewstep.sample(den, "ddim", grad="adjoint:hein", final="sigma_min", **given)
+    with pytest.raises(ArgumentError, match="draws noise"):
+        fewstep.sample(den, "ddim", grad="adjoint:ddpm", final="sigma_min", **given)
+    flow = wrapped("flow")
+    with pytest.raises(ArgumentError, match=r"alpha = 0|from t=0.0"):
+        fewstep.sample(flow, "flow_euler", grad="adjoint:dpm_solver_2m", **given)
 
 
 WRONG = [
