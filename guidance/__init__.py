@@ -4,6 +4,7 @@ use them."""
 from __future__ import annotations
 
 from .combinations.apg import APG
+from .combinations.black_scholes import BlackScholes
 from .combinations.cfg import CFG
 from .combinations.cfg_zero import CFGZero
 from .combinations.classifier import Classifier
@@ -27,6 +28,7 @@ __all__ = [
     "PAG",
     "TCFG",
     "TSG",
+    "BlackScholes",
     "CFGZero",
     "Classifier",
     "Compose",

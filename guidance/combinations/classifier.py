@@ -29,7 +29,7 @@ from .scales import scale_of
 LogProb = Callable[[Tensor, Time, Condition], Tensor]
 
 
-class GradientError(FewstepError, ArithmeticError):
+class LogProbError(FewstepError, ArithmeticError):
     """The gradient of a log-probability is NaN or infinite."""
 
 
@@ -75,7 +75,7 @@ class Classifier(Wrapper):
 
         Raises ArgumentError for a scale that is not finite. A call raises ArgumentError in
         ``torch.inference_mode`` and for a ``log_prob`` whose result has another shape or no
-        gradient; GradientError for a gradient that is not finite (on the CPU; elsewhere the run
+        gradient; LogProbError for a gradient that is not finite (on the CPU; elsewhere the run
         finds it at its end).
         """
         super().__init__(denoiser)
@@ -185,7 +185,7 @@ def gradient(log_prob: LogProb, x: Tensor, t: Time, cond: Condition) -> Tensor:
         )
     if found.device.type == "cpu" and not bool(torch.isfinite(found).all()):
         bad = [i for i, row in enumerate(torch.isfinite(found).flatten(1).all(1)) if not row]
-        raise GradientError(
+        raise LogProbError(
             f"the gradient of log_prob is not finite at t={shown(t)}, samples {bad} of the batch"
         )
     return found

@@ -188,6 +188,20 @@ def mapped(cond: Condition, change: Callable[[Tensor], Tensor]) -> Condition:
     return None if cond is None else change(cond)
 
 
+def where(mask: Tensor, chosen: Condition, other: Condition) -> Condition:
+    """Return the rows of ``chosen`` where ``mask`` (B,) is true, else those of ``other``, a
+    condition of the same form."""
+    if isinstance(chosen, Mapping) and isinstance(other, Mapping):
+        return {key: _rows(mask, value, other[key]) for key, value in chosen.items()}
+    assert isinstance(chosen, Tensor) and isinstance(other, Tensor)
+    return _rows(mask, chosen, other)
+
+
+def _rows(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+    own = mask.to(chosen.device).reshape(-1, *(1,) * (chosen.ndim - 1))
+    return torch.where(own, chosen, other)
+
+
 def joined(conds: Sequence[Condition]) -> tuple[bool, Condition]:
     """Return (True, the conditions of several branches as one batch), or (False, None) if they
     cannot be joined: one is None, or their forms, dtypes or shapes (without the batch) differ."""

@@ -11,7 +11,7 @@ from problems import F64, GRIDS, PATHS, SAMPLERS, Recorder
 import fewstep
 from fewstep.checks import ArgumentError
 from fewstep.guidance import CFG, Classifier
-from fewstep.guidance.combinations.classifier import GradientError
+from fewstep.guidance.combinations.classifier import LogProbError
 from fewstep.models import BaseDenoiser, GaussianMixture, complete
 from fewstep.plans import lower
 from fewstep.schedules import DiscreteVP, VPLinear
@@ -309,5 +309,5 @@ def test_what_cannot_run_is_refused():
     def root(x, t, cond):  # infinite slope at 0
         return (x - torch.tensor([[0.0], [1.0]])).abs().sqrt().sum(1)
 
-    with pytest.raises(GradientError, match=r"not finite at t=.*samples \[1\]"):
+    with pytest.raises(LogProbError, match=r"not finite at t=.*samples \[1\]"):
         Classifier(network, root)(x, 0.5)
