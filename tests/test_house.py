@@ -81,6 +81,8 @@ DOORS = {
     "eval/solver/error.py",
     "eval/solver/pathwise.py",
     "eval/solver/weak.py",
+    "interop/diffusers/guided_pipelines.py",
+    "interop/diffusers/recorder.py",
     "interop/diffusers/scheduler.py",
     "interop/diffusers/steps.py",
     "interop/kdiffusion/arguments.py",

@@ -1,5 +1,7 @@
-"""``FewstepScheduler``: any sampler of the registry as a diffusers scheduler."""
+"""``FewstepScheduler``: any sampler of the registry as a diffusers scheduler; ``guided``: a
+pipeline with guidance of fewstep."""
 
+from .guided_pipelines import guided
 from .scheduler import ConfigError, FewstepScheduler, SchedulerMixin
 
-__all__ = ["ConfigError", "FewstepScheduler", "SchedulerMixin"]
+__all__ = ["ConfigError", "FewstepScheduler", "SchedulerMixin", "guided"]

@@ -47,30 +47,31 @@ TRACED = {
 
 
 class Prediction:
-    """One evaluation: ``x0 = p x + q output``, and the second value of the step ``a x + b x0``.
+    """One evaluation: ``x0 = p x + sum_i q_i output_i``, and the second value of the step
+    ``a x + b x0``.
 
     Args:
-        x, output: the evaluated state and the network's output; with (p, q) = (0, 1) the output is
-            x0 itself.
-        to_data: (p, q), or the error that explains why x0 is not defined.
+        x, outputs: the evaluated state and the network's output, or the raw outputs of guidance;
+            with (p, q) = (0, 1) the output is x0 itself.
+        to_data: (p, q_1, ...), or the error that explains why x0 is not defined.
         second: (a, b).
     """
 
-    __slots__ = ("output", "second", "to_data", "tracked", "versions", "x")
+    __slots__ = ("outputs", "second", "to_data", "tracked", "versions", "x")
 
     def __init__(
         self,
         x: Tensor,
-        output: Tensor,
-        to_data: tuple[float, float] | Exception,
+        outputs: tuple[Tensor, ...],
+        to_data: tuple[float, ...] | Exception,
         second: tuple[float, float],
     ) -> None:
-        self.x, self.output, self.to_data, self.second = x, output, to_data, second
+        self.x, self.outputs, self.to_data, self.second = x, outputs, to_data, second
         self.tracked = True  # whether a change in place would be noticed
         try:
-            self.versions = x._version, output._version
+            self.versions: tuple[int, ...] = (x._version, *(each._version for each in outputs))
         except RuntimeError:  # inference tensors do not tell
-            self.tracked, self.versions = False, (-1, -1)
+            self.tracked, self.versions = False, ()
 
     def data(self) -> Tensor:
         """x0. PlanError where state or output were changed in place, ConversionError at alpha =
@@ -84,17 +85,16 @@ class Prediction:
     def _mix(self, a: float, b: float) -> Tensor:
         if isinstance(self.to_data, Exception):
             raise self.to_data
-        if self.tracked and (
-            edited(self.x, self.versions[0]) or edited(self.output, self.versions[1])
-        ):
+        if self.tracked and any(map(edited, (self.x, *self.outputs), self.versions)):
             raise PlanError(
                 "the state or the network's output was changed in place since the step: read "
                 "its second value before that"
             )
-        p, q = self.to_data
-        if (a + b * p, b * q) == (0.0, 1.0):
-            return self.output
-        return linear_combination([self.x, self.output], [a + b * p, b * q], self.x.dtype)
+        p, *qs = self.to_data
+        numbers = [a + b * p, *(b * q for q in qs)]
+        if numbers[:2] == [0.0, 1.0] and not any(numbers[2:]):
+            return self.outputs[0]
+        return linear_combination([self.x, *self.outputs], numbers, self.x.dtype)
 
 
 class StepOutput(SchedulerOutput):

@@ -28,9 +28,10 @@ from ...schedules.grids.auto import auto_reason
 from ...schedules.kinds import ConversionError
 from .config import Settings
 from .network import Network
+from .replay import Guidance, GuidedNetwork
 
-#: (p, q) of x0 or why there is none, and (a, b) of a step's second value
-Reading = tuple[tuple[float, float] | ConversionError, tuple[float, float]]
+#: (p, q, ...) of x0 or why there is none, and (a, b) of a step's second value
+Reading = tuple[tuple[float, ...] | ConversionError, tuple[float, float]]
 #: what goes on in the middle of a run, where a start-up of several calls has no place: uniform
 #: Adams-Bashforth weights from the first step
 STEADY = {
@@ -47,7 +48,7 @@ class Compiled:
     grid: Grid
     plan: Plan
     program: Program
-    network: Network
+    network: Network | GuidedNetwork
     labels: tuple[float, ...]
     sampler: str
     options: Any
@@ -68,13 +69,13 @@ class Compiled:
 
     @cached_property
     def readings(self) -> tuple[Reading, ...]:
-        """By call: (p, q) with ``x0 = p x + q output``, or why there is none; and the second value
-        of a step, ``a x + b x0``."""
+        """By call: (p, q, ...) with ``x0 = p x + sum q output``, or why there is none; and the
+        second value of a step, ``a x + b x0``."""
         return tuple(self._reading(k, e.node) for k, e in enumerate(self.plan.evaluations))
 
     def _reading(self, k: int, node: Node) -> Reading:
         try:
-            data: tuple[float, float] | ConversionError = self.network.data(node)
+            data: tuple[float, ...] | ConversionError = self.network.data(node)
         except ConversionError as error:
             data = error
         if self.sampler == "lcm":
@@ -219,7 +220,7 @@ def _starts(plan: Plan, grid: Grid) -> dict[int, int]:
 
 
 def _compiled(
-    grid: Grid, sampler: str, options: Any, network: Network, settings: Settings
+    grid: Grid, sampler: str, options: Any, network: Network | GuidedNetwork, settings: Settings
 ) -> Compiled:
     plan = registry.build(sampler, grid, options, reason_of(settings, grid))
     labels = tuple(settings.label(float(e.node.t or 0.0)) for e in plan.evaluations)
@@ -242,7 +243,7 @@ def reason_of(settings: Settings, grid: Grid) -> str:
 def _program(
     grid: Grid,
     plan: Plan,
-    network: Network,
+    network: Network | GuidedNetwork,
     labels: tuple[float, ...],
     sampler: str,
     options: Any,
@@ -253,8 +254,7 @@ def _program(
     return Compiled(grid, plan, program, network, labels, sampler, options, origin)
 
 
-@lru_cache(maxsize=64)
-def compiled(
+def compile_run(
     settings: Settings,
     sampler: str,
     options: Any,
@@ -262,12 +262,23 @@ def compiled(
     times: tuple[float, ...] | None = None,
     sigmas: tuple[float, ...] | None = None,
     mu: float | None = None,
+    guidance: Guidance | None = None,
 ) -> Compiled:
     """The run of ``steps`` steps, or through given times or sigmas."""
-    network = Network(settings.schedule, settings.prediction, settings.clip)
+    own = network_of(settings)
+    network = own if guidance is None else guidance.network(own)
     return _compiled(
         grid_of(settings, steps, times, sigmas, mu), sampler, options, network, settings
     )
+
+
+#: ``compile_run``, which keeps the runs that it made
+compiled = lru_cache(maxsize=64)(compile_run)
+
+
+def network_of(settings: Settings) -> Network:
+    """The network that ``settings`` are for."""
+    return Network(settings.schedule, settings.prediction, settings.clip)
 
 
 @lru_cache(maxsize=64)

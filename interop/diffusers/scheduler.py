@@ -33,7 +33,17 @@ from .config import OWN, STYLES, ConfigError, Settings, complete, defaults, read
 from .edits import Listed, by_hand
 from .origin import UNSET, given, origin_of, source
 from .pipelines import refuse_caller
-from .program import Compiled, as_tuple, calls_per_step, compiled, fitted, mismatch, report
+from .program import (
+    Compiled,
+    as_tuple,
+    calls_per_step,
+    compile_run,
+    compiled,
+    fitted,
+    mismatch,
+    report,
+)
+from .replay import Guidance
 from .signal import add_noise, levels, velocity
 from .stepping import Run
 from .steps import Steps
@@ -106,6 +116,7 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
         self._shown: tuple[Listed, Listed] | None = None
         self._asked: dict[str, Any] = {}
         self._begin: int | None = None
+        self._guidance: Guidance | None = None
         trial(self.config, self._settings)
         self.num_inference_steps: int | None = None
         self.timesteps, self.sigmas = training_levels(self._settings)
@@ -292,7 +303,10 @@ class FewstepScheduler(Surface, Steps, SchedulerMixin, ConfigMixin):
             # whose one step would begin next to the data
             if count == 1 < asked and settings.spacing == "leading":
                 settings = dataclasses.replace(settings, spacing="trailing")
-        made = compiled(settings, sampler, options, count, times, given, mu)
+        if self._guidance is None:
+            made = compiled(settings, sampler, options, count, times, given, mu)
+        else:
+            made = compile_run(settings, sampler, options, count, times, given, mu, self._guidance)
         if settings.round_times and (gap := mismatch(settings, made)) > 0.0:
             report(made.sampler, len(made.labels), gap)
         return made, count

@@ -15,6 +15,7 @@ from ...plans.running.loop import Cursor
 from ...plans.running.tensor_versions import edited, version
 from .output import Prediction
 from .program import Compiled
+from .replay import GuidedNetwork
 
 
 class Run:
@@ -32,8 +33,13 @@ class Run:
         self.begin, self.learned = begin, learned
         self.own = None if seed is None else torch.Generator("cpu").manual_seed(seed)
         self.generator: Any = None
-        self.network, self.clipped = run.network, run.network.clip is not None
-        self.cursor = Cursor(run.program, run.network, sample, self._draw, fresh=True)
+        self.network = (
+            run.network.for_run(run.plan, sample.shape[0])
+            if isinstance(run.network, GuidedNetwork)
+            else run.network
+        )
+        self.clipped = self.network.clip is not None
+        self.cursor = Cursor(run.program, self.network, sample, self._draw, fresh=True)
         self.inherited, self.readings = run.program.inherited, run.readings
         self.variance: Tensor | None = None
         # what was given out: the state itself, where an edit in place is the edit of the state; or
@@ -83,16 +89,20 @@ class Run:
                 "leave it out"
             )
         state, (data, second) = cursor.x, self.readings[number]
-        if self.clipped:
-            output, data = self.network.value(output, state, cursor.node), (0.0, 1.0)
-        cursor.step((output,))
+        outputs: tuple[Tensor, ...] = (output,)
+        if isinstance(self.network, GuidedNetwork):
+            assert cursor.call is not None
+            outputs = self.network.answer(cursor.x_in, cursor.call)
+        elif self.clipped:
+            outputs, data = (self.network.value(output, state, cursor.node),), (0.0, 1.0)
+        cursor.step(outputs)
         x = cursor.x
         if number + 1 in self.inherited:  # an edit in place is then seen as a difference
             self.given = x.clone()
             self.written = version(self.given)
         else:
             self.given, self.written = x, None
-        return self.given, Prediction(state, output, data, second)
+        return self.given, Prediction(state, outputs, data, second)
 
     def _draws(self, number: int) -> int:
         """How many noises the launch after call ``number`` reads."""

@@ -22,6 +22,7 @@ from .compiled import Traced
 from .edits import Listed, by_hand
 from .output import SECOND, TRACED, Pair, StepOutput
 from .program import Compiled
+from .replay import GuidedNetwork
 from .stepping import Run
 from .surface import WHOLE, whole_table
 from .times import Times, told
@@ -92,8 +93,11 @@ class Steps:
     def _anew(self) -> None:
         """No step taken of the run that is set up."""
         self._run, begin = None, self._begin or 0
-        self._traced = Traced(
-            self._ready.tail(begin), begin, self.timesteps.device, learned=self._settings.learned
+        run, device = self._ready.tail(begin), self.timesteps.device
+        self._traced = (
+            None  # the recorder of a guided pipeline is outside of graphs
+            if isinstance(run.network, GuidedNetwork)
+            else Traced(run, begin, device, learned=self._settings.learned)
         )
 
     @property
@@ -235,6 +239,8 @@ class Steps:
     ) -> SchedulerOutput | tuple[Tensor, ...]:
         """A step outside of graphs."""
         if tokens is not None:
+            if isinstance(self._ready.network, GuidedNetwork):
+                raise ArgumentError("per_token_timesteps in a guided pipeline: not served")
             token_times.check(self._ready, tokens, sample)
             output = -output
         run = self._run

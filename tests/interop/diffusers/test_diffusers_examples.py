@@ -86,6 +86,25 @@ def test_text_to_image(folder, tmp_path, capsys):
     )
 
 
+def test_guided_text_to_image(folder, tmp_path, capsys):
+    """Guided by CFG the pipeline draws what it draws at that guidance scale."""
+    name, path = folder
+    shared = ["--model", str(path), "--prompt", "a cat", "--negative", "a dog", "--steps", "3"]
+    shared += ["--size", "16", "--device", "cpu", "--sampler", "dpmpp_2m"]
+
+    def picture(file: str, script_name: str, *more: str) -> np.ndarray:
+        out = tmp_path / f"{file}.png"
+        script(script_name).main([*shared, "--out", str(out), *more])
+        return pixels(out)
+
+    a = picture("a", "guided_text_to_image", "--scale", "4")
+    assert "dpmpp_2m, cfg 4.0: 3 evaluations" in capsys.readouterr().out
+    other = picture("b", "guided_text_to_image", "--scale", "4", "--interval", "0.01,0.02")
+    assert not np.array_equal(a, other)
+    if name != "flux":  # whose --guidance is the embedded scale
+        assert np.abs(a - picture("c", "text_to_image", "--guidance", "4")).max() <= 1
+
+
 def test_a_prompt_as_conditions_of_the_folders_denoiser(folder, tmp_path, capsys):
     """The encoded prompt has the names that the network wants, and the latents are those that the
     pipeline draws."""
