@@ -12,6 +12,7 @@ from .combinations.compose import Compose
 from .combinations.contrast import Contrast
 from .combinations.fdg import FDG
 from .combinations.icg import ICG
+from .combinations.mambo import MAMBO
 from .combinations.named import guide, names
 from .combinations.pag import PAG
 from .combinations.perturbed import Perturbed
@@ -25,6 +26,7 @@ __all__ = [
     "CFG",
     "FDG",
     "ICG",
+    "MAMBO",
     "PAG",
     "TCFG",
     "TSG",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 
+import torch
 from torch import Tensor
 from typing_extensions import Self, override
 
@@ -124,13 +125,15 @@ class Combination(Wrapper):
             # a branch that nothing reads repeats a tensor: the number of outputs never changes
             unread = [(spare,) * len(qs) for qs in self._factors(times[0])]
             return tuple(raw for i, own in enumerate(unread) for raw in found.get(i, own))
-        x = combine([x_in], [[1.0 / self.denoiser.input_scale(v) for v in times]])
+        # predictions in float32 or better: their differences are small
+        wide = x_in.to(torch.promote_types(x_in.dtype, torch.float32))
+        x = combine([wide], [[1.0 / self.denoiser.input_scale(v) for v in times]])
         values = {i: self._value(i, x, times, raws) for i, raws in found.items()}
         spare = values[needed[0]]
         each = [values.get(i, spare) for i in range(len(self.branches))]
         # the weights have sum 1: a branch that is the only one needed has weight 1
-        main = spare if len(values) == 1 else self.mix(each, x, times).to(x.dtype)
-        return (main, *each)
+        main = spare if len(values) == 1 else self.mix(each, x, times)
+        return tuple(value.to(x_in.dtype) for value in (main, *each))
 
     def _value(self, i: int, x: Tensor, times: Sequence[float], raws: Sequence[Tensor]) -> Tensor:
         """The prediction of branch ``i`` as ``kind`` at the state ``x``."""

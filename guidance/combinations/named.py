@@ -11,11 +11,18 @@ from ...models.denoiser import Condition, Denoiser
 from .apg import APG
 from .cfg import CFG
 from .cfg_zero import CFGZero
+from .mambo import MAMBO
 from .prompted import Prompted
 from .tcfg import TCFG
 
 #: name -> class; every class takes ``(denoiser, scale, uncond, *, interval, ...)``
-NAMED: dict[str, type[Prompted]] = {"apg": APG, "cfg": CFG, "cfg_zero": CFGZero, "tcfg": TCFG}
+NAMED: dict[str, type[Prompted]] = {
+    "apg": APG,
+    "cfg": CFG,
+    "cfg_zero": CFGZero,
+    "mambo": MAMBO,
+    "tcfg": TCFG,
+}
 #: parameters that are arguments of ``guide``
 _OWN = ("self", "denoiser", "scale", "uncond", "interval")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -72,15 +73,22 @@ def _resized(image: Tensor, axis: int, count: int) -> Tensor:
     last = image.shape[axis] - 1
     places = [max(0.0, (i + 0.5) * (last + 1) / count - 0.5) for i in range(count)]
     below = [min(math.floor(p), last) for p in places]
-    share = torch.tensor([p - b for p, b in zip(places, below, strict=True)], dtype=torch.float64)
-    share = share.to(image.dtype).to(image.device).reshape(-1, *(1,) * (-1 - axis))
+    share = _on(tuple(p - b for p, b in zip(places, below, strict=True)), image.device, image.dtype)
+    share = share.reshape(-1, *(1,) * (-1 - axis))
     low = _taken(image, axis, below)
     high = _taken(image, axis, [min(b + 1, last) for b in below])
     return (1.0 - share) * low + share * high
 
 
 def _taken(image: Tensor, axis: int, places: Sequence[int]) -> Tensor:
-    return image.index_select(axis, torch.tensor(places).to(image.device))
+    return image.index_select(axis, _on(tuple(places), image.device, torch.int64))
+
+
+@lru_cache(maxsize=1024)
+def _on(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """``numbers`` as a tensor, made once: a transfer may wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(numbers, dtype=torch.float64).to(dtype).to(device)
 
 
 def _mirrored(i: int, count: int) -> int:

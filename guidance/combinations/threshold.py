@@ -92,15 +92,14 @@ class Threshold(Wrapper):
         if "main" not in channels:
             return (raws[0], *raws)
         times = host_times(t, x_in.shape[0])
-        x = combine([x_in], [[1.0 / self.denoiser.input_scale(v) for v in times]])
+        wide = x_in.to(torch.promote_types(x_in.dtype, torch.float32))
+        x = combine([wide], [[1.0 / self.denoiser.input_scale(v) for v in times]])
         numbers = [self._numbers(v, "main") for v in times]
         columns = [[qs[i] for _, qs in numbers] for i in range(len(raws))]
         data = combine([x, *raws], [[p for p, _ in numbers], *columns])
-        if self.offset is None:
-            return (self.thresholded(data), *raws)
         # the state of a mean-reverting path is x - offset
-        shift = self.offset.to(data)
-        return (self.thresholded(data + shift) - shift, *raws)
+        shift = 0.0 if self.offset is None else self.offset.to(data)
+        return ((self.thresholded(data + shift) - shift).to(x_in.dtype), *raws)
 
     def thresholded(self, data: Tensor) -> Tensor:
         """Return ``data`` (B, *shape) clipped, in its dtype."""

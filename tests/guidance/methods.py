@@ -9,7 +9,7 @@ import torch
 from problems import F64
 from torch import Tensor
 
-from fewstep.guidance import APG, CFG, FDG, TCFG, CFGZero, Threshold
+from fewstep.guidance import APG, CFG, FDG, MAMBO, TCFG, CFGZero, Threshold
 from fewstep.models import GaussianMixture, Wrapper
 from fewstep.schedules import Flow, Schedule
 
@@ -22,6 +22,7 @@ METHODS: dict[str, Callable[[Any], Any]] = {
     "cfg_zero": lambda den: CFGZero(den, 4.0, zero_steps=0),
     "cfg_zero, zero steps": lambda den: CFGZero(den, 4.0, zero_steps=1),
     "tcfg": lambda den: TCFG(den, 4.0),
+    "mambo": lambda den: MAMBO(den, 4.0, alpha=1.0),
     "fdg": lambda den: FDG(den, (6.0, 3.0)),
     "fdg, parallel weights": lambda den: FDG(den, (6.0, 3.0), parallel_weights=(0.5, 0.0)),
     "rescale": lambda den: CFG(den, 4.0, rescale=0.7),

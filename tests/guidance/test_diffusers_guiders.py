@@ -7,7 +7,7 @@ import torch
 from methods import images, pair
 from problems import F64
 
-from fewstep.guidance import APG, CFG, FDG, TCFG, CFGZero, Threshold
+from fewstep.guidance import APG, CFG, FDG, MAMBO, TCFG, CFGZero, Threshold
 from fewstep.guidance.combinations.pyramid import down, up
 from fewstep.models import RunFacts
 from fewstep.schedules import Flow, VPLinear
@@ -102,6 +102,15 @@ def test_diffusers_tangential_classifier_free_guidance():
     wanted = enabled("TangentialClassifierFreeGuidance").forward(cond, uncond).pred
     found = ours(TCFG(images(VPLinear()), W, on="prediction"), cond, uncond)
     assert torch.allclose(found.float(), wanted, rtol=1e-5, atol=2e-5)
+
+
+def test_diffusers_magnitude_aware_guidance():
+    """On tokens (B, N, C): for images its norm over three axes raises a RuntimeError."""
+    cond, uncond = pair(4, 24, 8)
+    for alpha in (0.5, 8.0):
+        wanted = enabled("MagnitudeAwareGuidance", alpha=alpha).forward(cond, uncond).pred
+        found = ours(MAMBO(images(VPLinear()), W, alpha=alpha, on="prediction"), cond, uncond)
+        assert torch.allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 def kornia_down(image):

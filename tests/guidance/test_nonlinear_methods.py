@@ -10,7 +10,7 @@ from problems import F64, GRIDS, PATHS, SAMPLERS, Recorder
 
 import fewstep
 from fewstep.checks import FewstepError
-from fewstep.guidance import APG, TCFG, CFGZero, guide, names
+from fewstep.guidance import APG, MAMBO, TCFG, CFGZero, guide, names
 from fewstep.guidance.combinations.sample_sums import halved_sum, inner_products
 from fewstep.models import GaussianMixture
 from fewstep.schedules import DiscreteVP, Flow, VPLinear
@@ -53,6 +53,7 @@ def test_a_start_without_signal(sampler, method):
     refused = {
         (1, "cfg_zero"): "kind velocity.*on='v'",
         (1, ZERO): "only a zero velocity on the path Flow",
+        (1, "mambo"): "kind velocity.*on='v'",
         (1, "tcfg"): "say nothing about x0.*on='v'",
     }
     for i, (path, kind) in enumerate(((Flow(), "velocity"), (discrete, "v"))):
@@ -98,7 +99,7 @@ def test_rows_are_counted_as_they_are_predicted(method):
 
 
 @pytest.mark.parametrize(
-    "make", [APG, TCFG, lambda den, w, **more: CFGZero(den, w, zero_steps=0, **more)]
+    "make", [APG, MAMBO, TCFG, lambda den, w, **more: CFGZero(den, w, zero_steps=0, **more)]
 )
 def test_where_w_is_1_it_is_the_conditional_model_from_one_call(make):
     network = Recorder(VPLinear(), null=0.0)
@@ -113,7 +114,7 @@ def test_where_w_is_1_it_is_the_conditional_model_from_one_call(make):
         assert info.rows == network.rows == 15
 
 
-@pytest.mark.parametrize("make", [APG, TCFG, lambda den, w: CFGZero(den, w, zero_steps=0)])
+@pytest.mark.parametrize("make", [APG, MAMBO, TCFG, lambda den, w: CFGZero(den, w, zero_steps=0)])
 def test_scales_of_single_samples(make):
     plain = images(VPLinear())
     w = torch.tensor([1.0, 2.0, 3.5], dtype=F64)
@@ -125,7 +126,7 @@ def test_scales_of_single_samples(make):
     assert make(plain, w).select(torch.tensor([2, 0])).scale.tensor.tolist() == [3.5, 1.0]
 
 
-@pytest.mark.parametrize("make", [APG, TCFG, lambda den, w: CFGZero(den, w, zero_steps=0)])
+@pytest.mark.parametrize("make", [APG, MAMBO, TCFG, lambda den, w: CFGZero(den, w, zero_steps=0)])
 def test_a_scale_with_a_gradient(make):
     plain, x = images(VPLinear()), torch.randn(3, *SHAPE, dtype=F64)
     w = torch.tensor(2.0, dtype=F64, requires_grad=True)
@@ -157,6 +158,27 @@ def test_times_on_another_device_are_not_read_back(method):
     assert all(raw.is_meta for raw in den.raws(x, t, cond))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_rounds_once(method, dtype):
+    """Outputs of a network in half precision are combined in float32 or better: the result is that
+    of the same outputs in float64, rounded once."""
+    path = Flow() if method == ZERO else VPLinear()
+    den = METHODS[method](Recorder(path, null=0.0))
+    x = torch.randn(3, *SHAPE).to(dtype)
+    cond = torch.tensor([1.0, -1.0, 2.0])
+
+    class Same(Recorder):  # the outputs of the network in half precision
+        def raws(self, x_in, t, cond=None, channels=("main",)):
+            return tuple(raw.to(F64) for raw in super().raws(x_in.to(dtype), t, cond))
+
+    exact = METHODS[method](Same(path, null=0.0))
+    found = den.raws(x, 0.4, cond)[0]
+    wanted = exact.raws(x.to(F64), 0.4, cond)[0]
+    assert found.dtype == dtype and wanted.dtype == F64
+    assert torch.allclose(found.to(F64), wanted, rtol=1.01 * torch.finfo(dtype).eps / 2, atol=1e-5)
+
+
 def test_sums_of_samples():
     for count in (1, 2, 3, 60, 1001):
         values = torch.randn(4, count, dtype=F64)
@@ -176,7 +198,7 @@ def test_sums_of_samples():
 
 def test_methods_by_name():
     plain = GaussianMixture([[1.0, 0.0], [-1.0, 0.5]], 0.3, [0.5, 0.5], VPLinear())
-    assert {"apg", "cfg", "cfg_zero", "tcfg"} <= set(names())
+    assert {"apg", "cfg", "cfg_zero", "mambo", "tcfg"} <= set(names())
     made = guide(plain, "apg", 3.0, interval=(0.1, 5.0), options={"momentum": -0.5, "norm": 4.0})
     assert isinstance(made, APG) and (made.momentum, made.norm) == (-0.5, 4.0)
     with pytest.raises(FewstepError, match=r"moment.*momentum"):
