@@ -41,9 +41,9 @@ class Classifier(Wrapper):
 
     p is any differentiable log-probability of a condition given the noisy state: a classifier that
     was trained on noisy data, or a likelihood. g is computed in each call by automatic
-    differentiation of ``log_prob`` alone, not of the network, and the result does not depend on it
-    differentiably. It is a further raw output, so that the combination folds into the step. w = 1
-    is Bayes' rule; other w do not sample from ``p(x) p(c | x)^w``.
+    differentiation of ``log_prob`` alone, not of the network; in a run with gradients (``grad=``)
+    it is differentiated in turn. It is a further raw output, so that the combination folds into the
+    step. w = 1 is Bayes' rule; other w do not sample from ``p(x) p(c | x)^w``.
 
     At alpha = 0 the term is the product of 0 and infinity: a grid that begins there is refused
     unless ``interval`` leaves the first time out. One network call of B rows, and one forward and
@@ -164,11 +164,14 @@ class Classifier(Wrapper):
 
 
 def gradient(log_prob: LogProb, x: Tensor, t: Time, cond: Condition) -> Tensor:
-    """Return ``grad_x log_prob(x, t, cond)``, shaped like ``x`` (B, *shape), of each sample."""
+    """Return ``grad_x log_prob(x, t, cond)``, shaped like ``x`` (B, *shape), of each sample. It
+    has a graph itself where gradients are recorded."""
     _refuse_inference()
+    graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        state = x.clone() if x.is_inference() else x
-        leaf = state.detach().requires_grad_(True)
+        leaf = x
+        if not (graph and x.requires_grad):
+            leaf = (x.clone() if x.is_inference() else x).detach().requires_grad_(True)
         value = log_prob(leaf, t, cond)
         if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
             raise ArgumentError(
@@ -177,7 +180,7 @@ def gradient(log_prob: LogProb, x: Tensor, t: Time, cond: Condition) -> Tensor:
             )
         found = None
         if value.requires_grad:
-            (found,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+            (found,) = torch.autograd.grad(value.sum(), leaf, create_graph=graph, allow_unused=True)
     if found is None:
         raise ArgumentError(
             "log_prob returned a value that does not depend on x differentiably: do not detach x, "

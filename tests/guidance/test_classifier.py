@@ -275,6 +275,22 @@ def test_bayes_rule_gives_the_conditional_model():
         assert torch.allclose(den(x, t, cond), plain(x, t, cond), rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("grad", ["full", "checkpoint"])
+def test_a_run_with_gradients_differentiates_the_term_too(grad):
+    """The Jacobian of the run is that of its affine map."""
+    mean, cov, a = problem()
+    model = Gaussian(PATHS["vp"], mean, cov, "eps")
+    den = Classifier(model, likelihood(model, a))
+    given = {"steps": 4, "grid": "lam"}
+    eye = torch.eye(6, dtype=F64)
+    ends = fewstep.sample(
+        den, "dpmpp_2m", x=torch.cat([torch.zeros(1, 6, dtype=F64), eye]), **given
+    )
+    x = torch.randn(1, 6, dtype=F64, requires_grad=True)
+    fewstep.sample(den, "dpmpp_2m", x=x, grad=grad, **given).sum().backward()
+    assert torch.allclose(x.grad[0], (ends[1:] - ends[0]).sum(1), rtol=1e-8, atol=1e-10)
+
+
 def test_what_cannot_run_is_refused():
     network = Recorder(VPLinear())
     good = lambda x, t, cond: -(x**2).sum(1)  # noqa: E731

@@ -13,6 +13,7 @@ from fewstep.checks import ArgumentError
 from fewstep.fused.noise.seeded import normals
 from fewstep.guidance import CFG, ICG, TSG
 from fewstep.guidance.combinations.seeds import Seeds, draw_of
+from fewstep.jobs.hashes import denoiser_hash
 from fewstep.models import GaussianMixture, RunFacts
 from fewstep.schedules import VPLinear
 
@@ -220,3 +221,14 @@ def test_wrong_arguments_are_refused():
         with pytest.raises(ArgumentError, match=message):
             fewstep.sample(den, "ddim", steps=2, grid="lam", x=torch.zeros(2, 4), cond=cond)
     assert not network.calls
+
+
+def test_a_run_leaves_nothing_behind():
+    """The hash of a model object, by which folders of samples tell models apart."""
+    cond = torch.tensor([0, 1])
+    for make in (lambda: ICG(labels("vp"), 2.0), lambda: TSG(labels("vp"), 2.0, 0.05)):
+        den = make()
+        before = denoiser_hash(den)
+        fewstep.sample(den, "ddim", steps=2, n=2, cond=cond, grid="lam")
+        assert denoiser_hash(den) == before == denoiser_hash(make())
+    assert denoiser_hash(ICG(labels("vp"), 2.0, std=0.5)) != denoiser_hash(ICG(labels("vp"), 2.0))
