@@ -25,6 +25,7 @@ class Layout:
     cond); 2, two calls of B rows, cond first. ``scale``: the argument that turns the unconditional
     prediction on where it is above 1. ``negatives``: arguments, one of which the pipeline needs for
     it. ``refused``: arguments that change the pipeline's mixture -> why they are refused.
+    ``packed``: the state is a list of tokens, without spatial axes.
     """
 
     network: str
@@ -32,6 +33,7 @@ class Layout:
     scale: str = "guidance_scale"
     negatives: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    packed: bool = False
 
 
 _UNET = Layout("unet", refused={"guidance_rescale": _RESCALE})
@@ -41,6 +43,7 @@ _FLUX = Layout(
     calls=2,
     scale="true_cfg_scale",
     negatives=("negative_prompt", "negative_prompt_embeds"),
+    packed=True,
 )
 #: pipeline class -> its layout; subclasses have it too
 LAYOUTS: dict[str, Layout] = {

@@ -267,9 +267,12 @@ def compile_run(
     """The run of ``steps`` steps, or through given times or sigmas."""
     own = network_of(settings)
     network = own if guidance is None else guidance.network(own)
-    return _compiled(
+    made = _compiled(
         grid_of(settings, steps, times, sigmas, mu), sampler, options, network, settings
     )
+    if isinstance(network, GuidedNetwork):
+        network.for_run(made.plan)  # raises before the first network call
+    return made
 
 
 #: ``compile_run``, which keeps the runs that it made

@@ -21,7 +21,9 @@ from ...checks import ArgumentError, ArgumentTypeError, UnknownName, shown, unkn
 from ...fused.linear.eager import linear_combination
 from ...guidance.combinations.combination import Combination
 from ...guidance.combinations.conditions import Given, Null, Passed, Without
+from ...guidance.combinations.fdg import FDG
 from ...guidance.combinations.perturbed import Perturbed
+from ...guidance.combinations.tsg import Retimed
 from ...models import complete
 from ...models.base import MAIN, BaseDenoiser, RunFacts, read_coefficients, read_raws
 from ...models.denoiser import Condition, Denoiser, Time
@@ -30,6 +32,7 @@ from ...plans.call_steps import call_steps
 from ...plans.plan import Plan
 from ...plans.running.lowering import Call
 from ...schedules import Node, Schedule, convert
+from .layouts import Layout
 from .network import Network
 from .recorder import Branches, Recorder
 
@@ -41,6 +44,8 @@ class Replay(BaseDenoiser):
     """The network of a pipeline as a denoiser that repeats its recorded outputs."""
 
     preserves_input = True
+    #: all pipelines of ``layouts`` have autoencoders
+    latent = True
 
     def __init__(self, network: Network) -> None:
         self.schedule, self.prediction, self.own = network.schedule, network.prediction, network
@@ -167,7 +172,7 @@ class GuidedNetwork:
     def __init__(self, own: Network, guidance: Guidance) -> None:
         self.own, self.recorder = own, guidance.recorder
         self.replay = Replay(Network(own.schedule, own.kind))
-        made = guided_by(guidance.make, self.replay)
+        made = guided_by(guidance.make, self.replay, guidance.recorder.layout)
         self.denoiser = made if own.clip is None else Clipped(made, own)
 
     @property
@@ -213,9 +218,10 @@ class GuidedNetwork:
         """Not called: a pipeline calls the network."""
         raise NotImplementedError("a pipeline calls its network itself")
 
-    def for_run(self, plan: Plan, batch: int) -> Self:
-        """Return the network for one run of ``plan`` with ``batch`` samples. Raises the error of a
-        method that does not fit the batch."""
+    def for_run(self, plan: Plan, batch: int | None = None) -> Self:
+        """Return the network for one run of ``plan`` with ``batch`` samples, None if that is not
+        known yet. Raises the error of a method that does not fit the plan or the batch."""
+        batch = batch or self.denoiser.batch or 1
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__)
         made.denoiser = self.denoiser.for_run(RunFacts((), call_steps(plan)))
@@ -242,8 +248,9 @@ def _own(network: Network) -> Network:
     return network
 
 
-def guided_by(make: Method, replay: Replay) -> BaseDenoiser:
-    """Return ``make(replay)``, completed and checked."""
+def guided_by(make: Method, replay: Replay, layout: Layout) -> BaseDenoiser:
+    """Return ``make(replay)``, completed and checked. Raises ArgumentTypeError if it is no
+    denoiser, and ArgumentError if a pipeline with this layout cannot serve it."""
     try:
         made: Any = make(replay)
     except TypeError as error:
@@ -256,13 +263,18 @@ def guided_by(make: Method, replay: Replay) -> BaseDenoiser:
             f"guidance={shown(make)} returned {shown(made)}: it must return a guided denoiser, "
             "such as fewstep.guidance.CFG(den, scale=5.0)"
         )
-    _check_served(made, replay)
+    _check_served(made, replay, layout)
     return complete(made)
 
 
-def _check_served(made: Any, replay: Replay, branch: bool = False) -> None:
+def _check_served(made: Any, replay: Replay, layout: Layout, branch: bool = False) -> None:
     """Raise ArgumentError where a part of ``made`` asks another network or for a condition of its
     own. What an object of the user's asks for is seen at its calls."""
+    if isinstance(made, FDG) and layout.packed:
+        raise ArgumentError(
+            "FDG works on two spatial axes, and this pipeline packs its latents into a list of "
+            f"tokens{_OTHER}"
+        )
     if isinstance(made, Combination):
         for each in made.branches:
             if not isinstance(each.source, (Given, Null, Passed, Without)):
@@ -271,14 +283,14 @@ def _check_served(made: Any, replay: Replay, branch: bool = False) -> None:
                     f"{each.name!r}; in a pipeline the unconditional prediction is that of "
                     f"negative_prompt= of the call{_OTHER}"
                 )
-            _check_served(each.denoiser, replay, branch=True)
-    elif isinstance(made, Perturbed):
+            _check_served(each.denoiser, replay, layout, branch=True)
+    elif isinstance(made, (Perturbed, Retimed)):
         raise ArgumentError(
-            "Perturbed asks the network once more, and a pipeline calls its network once a step"
-            f"{_OTHER}"
+            f"the guidance asks {type(made).__name__}(...), a further call of the network, and a "
+            f"pipeline calls its network once a step{_OTHER}"
         )
     elif isinstance(made, Wrapper):
-        _check_served(made.denoiser, replay, branch)
+        _check_served(made.denoiser, replay, layout, branch)
     elif made is not replay and branch:
         raise ArgumentError(
             f"the guidance asks another network, {shown(made)}, and a pipeline calls its own "

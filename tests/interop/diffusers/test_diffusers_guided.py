@@ -169,8 +169,9 @@ def test_the_second_value_of_a_step_is_guided():
 # against a loop written by hand
 
 
-def loop(mix: Any, steps: int = 4) -> torch.Tensor:
-    """DDIM (eta = 0) on the small Stable Diffusion: ``mix(uncond, cond, rho)`` is the guided eps."""
+def loop(mix: Any, steps: int = 4, state: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+    """DDIM (eta = 0) on the small Stable Diffusion: ``mix(uncond, cond, rho)`` is the guided eps;
+    ``state["x"]`` is the state that it belongs to."""
     pipe = pipe_of(SD1, "ddim")
     pipe.scheduler.set_timesteps(steps)
     bars = pipe.scheduler.alphas_cumprod.double()
@@ -184,6 +185,8 @@ def loop(mix: Any, steps: int = 4) -> torch.Tensor:
                 torch.cat([x, x]).float(), torch.tensor(t), encoder_hidden_states=embeds
             ).sample
         u, c = answer.double().chunk(2)
+        if state is not None:
+            state["x"] = x
         eps = mix(u, c, float(((1 - a) / a).sqrt()))
         data = (x - (1 - a).sqrt() * eps) / a.sqrt()
         x = b.sqrt() * data + (1 - b).sqrt() * eps
@@ -210,6 +213,66 @@ def test_an_interval_is_that_of_a_hand_written_loop():
     made = in_pipeline(lambda den: G.CFG(den, W, interval=(low, high)))
     assert difference(made, loop(mix)) < EQUAL
     assert difference(made, loop(lambda u, c, rho: u + W * (c - u))) > 1e-4
+
+
+def test_apg_is_that_of_a_hand_written_loop():
+    """Algorithm 1 of the paper, on x0, with the momentum kept from step to step."""
+    w, eta, norm, momentum = 5.0, 0.2, 2.5, -0.5
+    state: dict[str, torch.Tensor] = {}
+
+    def mix(u: torch.Tensor, c: torch.Tensor, rho: float) -> torch.Tensor:
+        # x0 = x / alpha - rho eps, so that a change of x0 by d is one of eps by -d / rho
+        x = state["x"]
+        data = [x * (1.0 + rho**2) ** 0.5 - rho * eps for eps in (u, c)]
+        d = data[1] - data[0] + momentum * state.get("d", torch.zeros_like(u))
+        state["d"] = d
+        d = d * min(1.0, norm / float(d.norm()))
+        part = float((d * data[1]).sum() / (data[1] * data[1]).sum()) * data[1]
+        return c - (w - 1.0) * (d - part + eta * part) / rho
+
+    made = in_pipeline(lambda den: G.APG(den, w, eta=eta, norm=norm, momentum=momentum))
+    assert difference(made, loop(mix, state=state)) < EQUAL
+    named = guided(
+        stable_diffusion(ours("DDIM", DDIM, sampler="ddim")), "apg", scale=w, eta=eta, norm=norm,
+        momentum=momentum,
+    )  # fmt: skip
+    assert torch.equal(run(named, 4, output="latent", **CASES[SD1].arguments)[0], made)
+
+
+@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "heun"])
+def test_methods_run_in_every_pipeline(name, sampler):
+    """Each reduces to CFG, which is known to be right, where its options say so, and else differs;
+    a second run of a method that keeps values is the first."""
+    pipe = pipe_of(name, sampler)
+    plain = drawn(name, guided(pipe, cfg))[0]
+    flow = {} if name in FOUR[2:] else {"zero_steps": 0}
+    same = {
+        "apg": lambda den: G.APG(den, W, eta=1.0),
+        "fdg": lambda den: G.FDG(den, [W]),
+        "mambo": lambda den: G.MAMBO(den, W, alpha=0.0),
+        "compose": lambda den: G.Compose(den, [None], [W]),
+    }
+    other = {
+        "apg": lambda den: G.APG(den, W, norm=2.5, momentum=-0.5),
+        "cfg_zero": lambda den: G.CFGZero(den, W, **flow),
+        "fdg": lambda den: G.FDG(den, [W, 1.0]),
+        "mambo": lambda den: G.MAMBO(den, W),
+        "tcfg": lambda den: G.TCFG(den, W),
+        "classifier": lambda den: G.Classifier(
+            G.CFG(den, W), lambda x, t, cond: -((x - 1.0) ** 2).flatten(1).sum(1), 3.0,
+            conditional=True, interval=(0.0, 5.0),
+        ),
+    }  # fmt: skip
+    if name == "FluxPipeline":
+        del same["fdg"], other["fdg"]
+    for key, method in same.items():
+        # on x0 in float32, where rho is up to 157
+        assert difference(drawn(name, guided(pipe, method))[0], plain) < 1e-4, key
+    for key, method in other.items():
+        made = guided(pipe, method)
+        a, b = drawn(name, made)[0], drawn(name, made)[0]
+        assert torch.equal(a, b) and difference(a, plain) > 3e-4, key
 
 
 def test_a_denoiser_of_the_users_own():
@@ -520,8 +583,16 @@ WRONG = [
     ),
     (
         (lambda den: G.Contrast(den, G.Perturbed(den, object), 2.0),), {}, ArgumentError,
-        "Perturbed asks the network once more",
+        r"asks Perturbed\(...\), a further call of the network",
     ),
+    ((lambda den: G.TSG(den, 2.0, 0.1),), {}, ArgumentError, r"asks Retimed\(...\), a further"),
+    ((lambda den: G.ICG(den, 2.0, std=1.0),), {}, ArgumentError, "ICG has a condition of its own"),
+    (
+        (lambda den: G.Threshold(G.CFG(den, 2.0)),), {}, ArgumentError,
+        "this model predicts latents",
+    ),
+    (("apg",), {"momentum": 1.0}, ArgumentError, "momentum=1.0"),
+    (("cfg_zero",), {}, ArgumentError, "zero_steps=1 on DiscreteVP.*pass zero_steps=0"),
 ]  # fmt: skip
 
 
@@ -538,6 +609,20 @@ def test_methods_that_cannot_be_served(method, options, kind, message):
         guided(pipe.unet, cfg)
     with pytest.raises(ArgumentTypeError, match="must be a name, or a function"):
         guided(pipe, G.CFG(other_network(fewstep.schedules.VPLinear()), 2.0))
+
+
+def test_methods_that_do_not_fit_the_run_are_refused_before_the_network_is_called():
+    embeds = EMBEDS["prompt_embeds"]
+
+    def priced(den: Any) -> Any:
+        return G.BlackScholes(den, [embeds, -embeds], lambda x0, i: 50.0 + x0.flatten(1).mean(1))
+
+    refused(guided(pipe_of(SD1, "ddim"), priced), "BlackScholes, which has its conditions")
+    three = "StableDiffusion3Pipeline"
+    late = guided(pipe_of(three, "ddim"), "cfg_zero", scale=W, zero_steps=3)
+    refused(late, "zero_steps=3 of a run.*nothing would move", three)
+    with pytest.raises(ArgumentError, match="FDG works on two spatial axes"):
+        guided(pipe_of("FluxPipeline", "ddim"), lambda den: G.FDG(den, [2.0, 1.0]))
 
 
 def test_a_method_that_asks_for_other_inputs():
