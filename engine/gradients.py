@@ -25,7 +25,6 @@ from torch import Tensor
 
 from ..checks import ArgumentError, shown, unknown
 from ..models.base import BaseDenoiser
-from ..plans.call_steps import call_steps
 from ..plans.plan import Plan
 from ..plans.running.loop import OnStep, run_plan
 from ..plans.running.lowering import Program, lower
@@ -189,6 +188,6 @@ def _first(program: Program, last: int) -> int:
     if begin == 0:
         return 0
     at = [call.number for call in program.calls if call.node == plan.nodes[begin]]
-    steps = call_steps(plan)
+    steps = plan.call_steps
     later = (k for k, step in enumerate(steps) if step >= begin)
     return at[-1] if at else next(later, len(steps) - 1)

@@ -23,7 +23,6 @@ from ..models.base import RunFacts
 from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
 from ..models.wrapping import shape_of
-from ..plans.call_steps import call_steps
 from ..plans.plan import Plan
 from ..plans.running import loop
 from ..plans.running.loop import Noise, NumericalError, OnStep, StepState
@@ -83,7 +82,7 @@ def run(
     bare = plan.plan if isinstance(plan, Program) else plan
     denoiser.check_cond(cond, x.shape[0])
     inverse = bare.start.lam > bare.end.lam
-    own = denoiser.for_run(RunFacts(tuple(seeds or ()), call_steps(bare), inverse))
+    own = denoiser.for_run(RunFacts(tuple(seeds or ()), bare.call_steps, inverse))
     source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))
     try:
         if grad is None:

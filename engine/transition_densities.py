@@ -16,7 +16,6 @@ from ..fused.noise.seeded import check_seeds
 from ..models.base import BaseDenoiser, RunFacts
 from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
-from ..plans.call_steps import call_steps
 from ..plans.instructions import PlanError
 from ..plans.plan import Plan
 from ..plans.running.channels import network_raws
@@ -78,7 +77,7 @@ def transition_log_prob(
     chosen = _chosen(bare, denoiser, steps)
     program = lower(bare, denoiser)
     denoiser.check_cond(cond, states.shape[1])
-    facts = RunFacts(() if seeds is None else check_seeds(seeds), call_steps(bare))
+    facts = RunFacts(() if seeds is None else check_seeds(seeds), bare.call_steps)
     if states.is_inference() and not torch.is_inference_mode_enabled():
         states = states.clone()  # autograd takes no tensor made in inference mode
     outputs = _outputs(program, denoiser, facts, chosen, states, cond)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .instructions import Combine, Evaluate
-from .plan import Plan
+from .instructions import Combine, Evaluate, PlanData
 
 
-def call_steps(plan: Plan) -> tuple[int, ...]:
+def call_steps(plan: PlanData) -> tuple[int, ...]:
     """Return for each network call the index of the furthest grid node that a state was claimed at
     before it: 0 for calls of the first step, and so on.
 

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from ..checks import instance, number
 from ..schedules.node import Node
+from .call_steps import call_steps
 from .densities import Transitions, transitions
 from .explain import explain_plan
 from .instructions import Combine, Evaluate, Exactness, PlanData
@@ -34,6 +35,11 @@ class Plan(PlanData):
         PlanError where a state has no density.
         """
         return transitions(self)
+
+    @cached_property
+    def call_steps(self) -> tuple[int, ...]:
+        """The grid step of each network call, from 0 (``plans.call_steps``)."""
+        return call_steps(self)
 
     def close(self, other: Plan, rtol: float = 1e-12) -> bool:
         """True when both plans have the same structure and coefficients equal to ``rtol`` of the

@@ -37,4 +37,6 @@ def device_times(numbers: Sequence[float], device: torch.device) -> tuple[Tensor
     transfer for all, float64 (float32 on MPS)."""
     precision = torch.float32 if device.type == "mps" else torch.float64
     made = torch.tensor(numbers, dtype=precision).to(device).unbind(0)
+    if device.type == "cpu":
+        return made
     return tuple(attach_times(t, (number,)) for t, number in zip(made, numbers, strict=True))

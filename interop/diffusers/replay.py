@@ -28,7 +28,6 @@ from ...models import complete
 from ...models.base import MAIN, BaseDenoiser, RunFacts, read_coefficients, read_raws
 from ...models.denoiser import Condition, Denoiser, Time
 from ...models.wrapper import Wrapper
-from ...plans.call_steps import call_steps
 from ...plans.plan import Plan
 from ...plans.running.lowering import Call
 from ...schedules import Node, Schedule, convert
@@ -224,7 +223,7 @@ class GuidedNetwork:
         batch = batch or self.denoiser.batch or 1
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__)
-        made.denoiser = self.denoiser.for_run(RunFacts((), call_steps(plan)))
+        made.denoiser = self.denoiser.for_run(RunFacts((), plan.call_steps))
         made.denoiser.check_cond(marker("cond", batch), batch)
         return made
 
