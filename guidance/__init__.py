@@ -12,6 +12,7 @@ from .combinations.compose import Compose
 from .combinations.contrast import Contrast
 from .combinations.fdg import FDG
 from .combinations.icg import ICG
+from .combinations.levels import Levels
 from .combinations.mambo import MAMBO
 from .combinations.named import guide, names
 from .combinations.pag import PAG
@@ -35,6 +36,7 @@ __all__ = [
     "Classifier",
     "Compose",
     "Contrast",
+    "Levels",
     "Perturbed",
     "Ramp",
     "Threshold",

@@ -40,7 +40,8 @@ class CFG(Prompted):
         """Args:
             denoiser: the model.
             scale: w: a number; a function of ``rho = sigma / alpha`` that returns a number, such
-                as ``Ramp``; or a tensor, (B,) with one for each sample or () with a gradient.
+                as ``Ramp``; ``Levels``, which can be trained; or a tensor, (B,) with one for each
+                sample or () with a gradient.
             uncond: the unconditional condition (a negative prompt, for example), like ``cond``,
                 with batch size 1 or B. Default: the model's own (``null_cond``); where it has none,
                 the unconditional prediction is a second call with ``cond=None``.

@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...checks import ArgumentError, choice, is_finite, number, plain, shown, tensor
 from ...models.denoiser import per_sample
 from ...schedules.base import Schedule
+from .levels import Levels
 
 #: shapes of ``Ramp``, as the share g(u) of ``scale - 1``
 RAMPS: dict[str, Callable[[float, float], float]] = {
@@ -71,8 +73,9 @@ class Ramp:
 class Scale:
     """A guidance scale on a schedule; made by ``scale_of``.
 
-    ``value``: a number or a function of rho; ``tensor``: a scale for each sample, (B,), or one with
-    a gradient, (); ``interval``: (lo, hi) in rho, or None; ``outside``: the value outside it.
+    ``value``: a number or a function of rho; ``tensor``: a scale for each sample, (B,), or what has
+    a gradient: one scale, (), or those of ``Levels``, (K,); ``interval``: (lo, hi) in rho, or None;
+    ``outside``: the value outside it.
     """
 
     schedule: Schedule
@@ -123,14 +126,14 @@ class Scale:
         wide = torch.promote_types(like.dtype, torch.float32)
         if self.tensor is None:
             return per_sample([self.at(t) for t in times], like, wide)
-        own = self._on(like.device, wide).reshape(-1, *(1,) * (like.ndim - 1))
+        own = self._values(times, like.device, wide).reshape(-1, *(1,) * (like.ndim - 1))
         inside = [self.inside(t) for t in times]
         if all(inside):
             return own
         mask = per_sample([float(i) for i in inside], like, wide) > 0.0
         return torch.where(mask, own, self.outside)
 
-    def _on(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+    def _values(self, times: Sequence[float], device: torch.device, dtype: torch.dtype) -> Tensor:
         """The tensor on a device, moved once; one with a gradient at each call."""
         assert self.tensor is not None
         if self.tensor.requires_grad:
@@ -159,6 +162,21 @@ class Scale:
         return f"{self.name}={self.value!r}"
 
 
+class TrainedScale(Scale):
+    """A scale that is ``Levels`` with a gradient."""
+
+    @property
+    @override
+    def batch(self) -> None:
+        return None
+
+    @override
+    def _values(self, times: Sequence[float], device: torch.device, dtype: torch.dtype) -> Tensor:
+        assert isinstance(self.value, Levels)
+        made = [self.value.value(float(self.schedule.rho(t))) for t in times]
+        return torch.stack(made).to(device, dtype)
+
+
 def scale_of(
     value: Any,
     schedule: Schedule,
@@ -166,9 +184,9 @@ def scale_of(
     name: str = "scale",
     outside: float = 1.0,
 ) -> Scale:
-    """Return the scale: a number, a tensor () or (B,), or a function of ``rho = sigma / alpha``
-    that returns a number. A tensor () without a gradient is the same as a number. ``outside``: its
-    value outside the interval.
+    """Return the scale: a number, a tensor () or (B,), ``Levels``, or a function of
+    ``rho = sigma / alpha`` that returns a number. A tensor () without a gradient is the same as a
+    number. ``outside``: its value outside the interval.
 
     Raises ArgumentError for NaN, infinities, other types and shapes, and for an ``interval`` that
     is not (lo, hi) with 0 <= lo <= hi.
@@ -185,6 +203,8 @@ def scale_of(
         if value.ndim or value.requires_grad:
             return Scale(schedule, math.nan, value, span, name, outside)
         value = value.item()
+    if isinstance(value, Levels) and value.scales.requires_grad:
+        return TrainedScale(schedule, value, value.scales, span, name, outside)
     if callable(value) and not isinstance(value, type):
         return Scale(schedule, value, None, span, name, outside)
     found = plain(value)
