@@ -26,7 +26,7 @@ from ...schedules import Grid, Node
 from ...schedules.diffusers.grids import facts_of, grid_of
 from ...schedules.grids.auto import auto_reason
 from ...schedules.kinds import ConversionError
-from .config import Settings
+from .config import ConfigError, Settings
 from .network import Network
 from .replay import Guidance, GuidedNetwork
 
@@ -223,6 +223,12 @@ def _compiled(
     grid: Grid, sampler: str, options: Any, network: Network | GuidedNetwork, settings: Settings
 ) -> Compiled:
     plan = registry.build(sampler, grid, options, reason_of(settings, grid))
+    if isinstance(network, Network) and (further := set(plan.channels) - {"main"}):
+        raise ConfigError(
+            f"sampler={sampler!r} reads the channel {', '.join(sorted(further))} of a guided "
+            "model, and a pipeline gives its scheduler one mixture: use "
+            "pipe = fewstep.interop.diffusers.guided(pipe, 'cfg', scale=...)"
+        )
     labels = tuple(settings.label(float(e.node.t or 0.0)) for e in plan.evaluations)
     return _program(grid, plan, network, labels, sampler, options, settings.origin)
 

@@ -42,6 +42,8 @@ from fewstep.interop.diffusers.layouts import LAYOUTS
 from fewstep.interop.diffusers.recorder import Recorder
 from fewstep.interop.diffusers.replay import Guidance
 from fewstep.models import GaussianMixture
+from fewstep.plans import PlanError
+from fewstep.samplers import registry
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning:diffusers"),
@@ -104,7 +106,9 @@ def test_rescale_is_guidance_rescale():
 @pytest.mark.parametrize("clip", [{"clip_sample": True}, {"thresholding": True}, {}])
 def test_predictions_and_clipping(prediction, clip):
     config = {"clip_sample": False, **SD, "prediction_type": prediction, **clip}
-    pipe = stable_diffusion(ours("DDIM", config))
+    pipe = pipe_of(SD1)
+    pipe.scheduler = ours("DDIM", config)  # the pipeline's constructor turns clip_sample off
+    assert (pipe.scheduler._settings.clip is not None) is bool(clip)
     (a, _) = own_guidance(SD1, pipe)
     assert difference(drawn(SD1, guided(pipe, cfg))[0], a) < EQUAL
 
@@ -169,9 +173,15 @@ def test_the_second_value_of_a_step_is_guided():
 # against a loop written by hand
 
 
-def loop(mix: Any, steps: int = 4, state: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
-    """DDIM (eta = 0) on the small Stable Diffusion: ``mix(uncond, cond, rho)`` is the guided eps;
-    ``state["x"]`` is the state that it belongs to."""
+def loop(
+    mix: Any,
+    steps: int = 4,
+    state: dict[str, torch.Tensor] | None = None,
+    bound: float = float("inf"),
+) -> torch.Tensor:
+    """DDIM (eta = 0) on the small Stable Diffusion: ``mix(uncond, cond, rho)`` is the guided eps, or
+    two, of the data and of the noise, whose x0 are clipped at ``bound``; ``state["x"]`` is the
+    state that it belongs to."""
     pipe = pipe_of(SD1, "ddim")
     pipe.scheduler.set_timesteps(steps)
     bars = pipe.scheduler.alphas_cumprod.double()
@@ -187,9 +197,14 @@ def loop(mix: Any, steps: int = 4, state: dict[str, torch.Tensor] | None = None)
         u, c = answer.double().chunk(2)
         if state is not None:
             state["x"] = x
-        eps = mix(u, c, float(((1 - a) / a).sqrt()))
-        data = (x - (1 - a).sqrt() * eps) / a.sqrt()
-        x = b.sqrt() * data + (1 - b).sqrt() * eps
+        made = mix(u, c, float(((1 - a) / a).sqrt()))
+        eps, renoised = made if isinstance(made, tuple) else (made, made)
+        data, renoised = (
+            ((x - (1 - a).sqrt() * each) / a.sqrt()).clamp(-bound, bound)
+            for each in (eps, renoised)
+        )
+        renoised = (x - a.sqrt() * renoised) / (1 - a).sqrt()
+        x = b.sqrt() * data + (1 - b).sqrt() * renoised
     return x
 
 
@@ -213,6 +228,45 @@ def test_an_interval_is_that_of_a_hand_written_loop():
     made = in_pipeline(lambda den: G.CFG(den, W, interval=(low, high)))
     assert difference(made, loop(mix)) < EQUAL
     assert difference(made, loop(lambda u, c, rho: u + W * (c - u))) > 1e-4
+
+
+@pytest.fixture
+def planted(monkeypatch: Any) -> str:
+    """A sampler that reads two channels, as those of the CFG++ family do."""
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    @registry.register("planted_pp", order=1, source="a test", channels=("main", "uncond"))
+    def planted_pp(b: Any, grid: Any, options: registry.NoOptions) -> Any:
+        """The data of the guided prediction, the noise of the unconditional one."""
+        x = b.start(grid[0])
+        for s, t in grid.pairs():
+            data, eps = b.evaluate_kinds(x, s, (("x0", "main"), ("eps", "uncond")))
+            x = b.at(t, t.alpha * data + t.sigma * eps)
+        return b.finish(x)
+
+    return "planted_pp"
+
+
+@pytest.mark.parametrize("w", [0.6, 1.0])
+def test_a_sampler_that_reads_channels(planted, w):
+    """CFG++ (Chung et al. 2024, arXiv 2406.08070, algorithm 2) by hand."""
+    made = in_pipeline(lambda den: G.CFG(den, w), sampler=planted)
+    assert difference(made, loop(lambda u, c, rho: (u + w * (c - u), u))) < EQUAL
+    pipe = pipe_of(SD1)
+    pipe.scheduler = ours("DDIM", {**DDIM, "clip_sample": True, "steps_offset": 1}, sampler=planted)
+    b = run(guided(pipe, "cfg", scale=w), 4, output="latent", **CASES[SD1].arguments)[0]
+    assert float(made.abs().max()) > 1.0
+    assert difference(b, loop(lambda u, c, rho: (u + w * (c - u), u), bound=1.0)) < EQUAL
+
+
+def test_a_sampler_that_reads_channels_is_refused_without(planted):
+    pipe = stable_diffusion(ours("DDIM", DDIM, sampler=planted))
+    with pytest.raises(ConfigError, match=r"'planted_pp' reads the channel uncond.*guided\(pipe"):
+        own_guidance(SD1, pipe)
+    without = guided(pipe, lambda den: G.Contrast(den, den, 2.0, ref_cond=None))
+    with pytest.raises(PlanError, match=r"planted_pp.*'uncond'.*model, ref"):
+        drawn(SD1, without)
+    drawn(SD1, guided(pipe, cfg))
 
 
 def test_apg_is_that_of_a_hand_written_loop():
@@ -414,6 +468,9 @@ def test_compiled_networks():
     for _ in range(2):
         assert difference(drawn(SD1, pipe)[0], a) < 1e-6
         assert clean(pipe) and plain._compiled_call_impl is own
+    # a compiled step runs outside of the graph
+    pipe.scheduler.step = torch.compile(pipe.scheduler.step, backend="eager")
+    assert difference(drawn(SD1, pipe)[0], a) < 1e-6
     torch._dynamo.reset()
 
 
