@@ -34,6 +34,7 @@ __all__ = [
     "schedules",
     "train",
     "transition_log_prob",
+    "transition_means",
 ]
 
 if TYPE_CHECKING:
@@ -51,7 +52,15 @@ if TYPE_CHECKING:
         train,
     )
     from .checks import FewstepError as FewstepError
-    from .engine import invert, log_prob, plan, run, sample, transition_log_prob
+    from .engine import (
+        invert,
+        log_prob,
+        plan,
+        run,
+        sample,
+        transition_log_prob,
+        transition_means,
+    )
     from .interop.diffusers import FewstepScheduler as FewstepScheduler
     from .schedules import grid
 else:
@@ -60,7 +69,16 @@ else:
         "FewstepError": "checks",
         "grid": "schedules",
         **dict.fromkeys(
-            ("invert", "log_prob", "plan", "run", "sample", "transition_log_prob"), "engine"
+            (
+                "invert",
+                "log_prob",
+                "plan",
+                "run",
+                "sample",
+                "transition_log_prob",
+                "transition_means",
+            ),
+            "engine",
         ),
     }
     #: names that need diffusers, which looks for both here when it loads a saved pipeline; not in

@@ -22,6 +22,11 @@ ROOMS = {
     "models": ("Models", "models", "Networks and exact models as denoisers."),
     "samplers": ("The registry", "samplers", "The registry of samplers and their options."),
     "plans": ("Plans", "plans", "Solvers as data: build them, inspect them, run them."),
+    "policy": (
+        "Fine-tuning losses",
+        "guidance.policy",
+        "Losses that fine-tune a model by rewards, or by its own samples.",
+    ),
     "jobs": ("Jobs", "jobs", "Resumable work in folders."),
     "eval": ("Evaluation", "eval", "Certificates, solver error, metrics, scores, benchmarks."),
     "diffusers": ("diffusers", "interop.diffusers", "The scheduler for pipelines of diffusers."),

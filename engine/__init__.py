@@ -1,5 +1,5 @@
-"""Public functions to run samplers: sample, plan, run, invert, log_prob,
-transition_log_prob."""
+"""Public functions to run samplers: sample, plan, run, invert, log_prob, transition_log_prob,
+transition_means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .likelihood import Likelihood, bits_per_dim, log_prob
 from .paths import LamPath, PlanPath
 from .planning import plan
 from .sampling import StateError, run, sample
-from .transition_densities import transition_log_prob
+from .transition_densities import transition_log_prob, transition_means
 
 __all__ = [
     "LamPath",
@@ -24,4 +24,5 @@ __all__ = [
     "run",
     "sample",
     "transition_log_prob",
+    "transition_means",
 ]

@@ -1,11 +1,11 @@
-"""``transition_log_prob``: log-densities of the noisy steps of a recorded run, the likelihood that
-policy gradients and importance weights are made of (DDPO, Black et al. 2023, arXiv 2305.13301;
-Flow-GRPO, Liu et al. 2025, arXiv 2505.05470)."""
+"""``transition_log_prob`` and ``transition_means``: log-densities and means of the noisy steps of a
+recorded run, the likelihood that policy gradients and importance weights are made of (DDPO, Black
+et al. 2023, arXiv 2305.13301; Flow-GRPO, Liu et al. 2025, arXiv 2505.05470)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,9 +68,53 @@ def transition_log_prob(
     independent unit normals. Raises PlanError for a plan without noisy steps, or with a state that
     has no density; StateError for states of another shape.
     """
+    checks.choice("reduction", reduction, REDUCTIONS)
+    rows = _rows(plan, denoiser, states, cond, steps, seeds)
+    total = torch.stack([r.step.log_prob(r.next, r.states, *r.outputs) for r in rows])
+    return total / states[0, 0].numel() if reduction == "mean" else total
+
+
+def transition_means(
+    plan: Plan | Program,
+    denoiser: Denoiser,
+    states: Tensor,
+    cond: Cond = None,
+    *,
+    steps: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Tensor:
+    """Return the means ``E[x_{k+1} | x_0, ..., x_k]`` (K, B, *shape) of the K noisy steps of
+    ``plan`` in order, at the recorded ``states``.
+
+    Their standard deviations are ``[t.std for t in plan.transitions]``. With the means of two
+    models at the same states, ``guidance.policy.transition_kl`` is the divergence of their steps.
+    Arguments, gradients, precision and errors are those of ``transition_log_prob``.
+    """
+    rows = _rows(plan, denoiser, states, cond, steps, seeds)
+    return torch.stack([r.step.mean(r.states, *r.outputs) for r in rows])
+
+
+class _Row(NamedTuple):
+    """A noisy step with what its density reads: the next state, and the states and predictions
+    before, newest first."""
+
+    step: Transition
+    next: Tensor
+    states: Sequence[Tensor]
+    outputs: Sequence[Mapping[str, Tensor]]
+
+
+def _rows(
+    plan: Plan | Program,
+    denoiser: Denoiser,
+    states: Tensor,
+    cond: Cond,
+    steps: Sequence[int] | None,
+    seeds: Sequence[int] | None,
+) -> list[_Row]:
+    """Check the arguments, call the network, and return the chosen steps."""
     denoiser = complete(denoiser)
     checks.instance("plan", plan, (Plan, Program), "a plan, as fewstep.plan makes it,")
-    checks.choice("reduction", reduction, REDUCTIONS)
     bare = plan.plan if isinstance(plan, Program) else plan
     _check_states(states, bare, denoiser)
     check_cond(cond, states.shape[1])
@@ -81,13 +125,15 @@ def transition_log_prob(
     if states.is_inference() and not torch.is_inference_mode_enabled():
         states = states.clone()  # autograd takes no tensor made in inference mode
     outputs = _outputs(program, denoiser, facts, chosen, states, cond)
-    found = []
-    for t in chosen:
-        near = [states[t.index - age] for age in range(t.depth)]
-        read = [outputs.get(t.index - age, _NOTHING) for age in range(t.memory)]
-        found.append(t.log_prob(states[t.index + 1], near, *read))
-    total = torch.stack(found)
-    return total / states[0, 0].numel() if reduction == "mean" else total
+    return [
+        _Row(
+            t,
+            states[t.index + 1],
+            [states[t.index - age] for age in range(t.depth)],
+            [outputs.get(t.index - age, _NOTHING) for age in range(t.memory)],
+        )
+        for t in chosen
+    ]
 
 
 #: for a call whose predictions a step does not read

@@ -3,6 +3,7 @@ use them."""
 
 from __future__ import annotations
 
+from . import policy
 from .combinations.apg import APG
 from .combinations.black_scholes import BlackScholes
 from .combinations.cfg import CFG
@@ -42,4 +43,5 @@ __all__ = [
     "Threshold",
     "guide",
     "names",
+    "policy",
 ]
