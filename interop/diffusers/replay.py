@@ -59,10 +59,8 @@ class Replay(BaseDenoiser):
         self.branches, self.x_in, self.t, self.asked = branches, x_in, t, False
 
     def release(self) -> None:
-        """Forget the outputs. Raises ArgumentError if none was asked for."""
+        """Forget the outputs."""
         self.branches, self.x_in = {}, None
-        if not self.asked:
-            raise ArgumentError("the guidance did not ask the denoiser that it was given")
 
     @override
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
@@ -229,12 +227,17 @@ class GuidedNetwork:
 
     def answer(self, x_in: Tensor, call: Call) -> tuple[Tensor, ...]:
         """Return the raw outputs of the network call ``call`` at ``x_in``, from the outputs that
-        were recorded since the last one."""
+        were recorded since the last one. Raises ArgumentError for a method that asks for other
+        outputs, or for none."""
         t, replay = float(call.node.t or 0.0), self.replay
         replay.hold(self.recorder.take(x_in), x_in, t)
         cond = marker("cond", x_in.shape[0])
-        found = read_raws(self.denoiser, x_in, t, cond, call.channels)
-        replay.release()
+        try:
+            found = read_raws(self.denoiser, x_in, t, cond, call.channels)
+        finally:
+            replay.release()
+        if not replay.asked:
+            raise ArgumentError("the guidance did not ask the denoiser that it was given")
         return found
 
     def __reduce__(self) -> Any:

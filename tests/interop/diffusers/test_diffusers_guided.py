@@ -17,6 +17,7 @@ pytest.importorskip("diffusers")
 if importlib.util.find_spec("transformers") is None:
     pytest.skip("needs transformers", allow_module_level=True)
 
+import diffusers
 import diffusers_guided
 from diffusers_guided import (
     CASES,
@@ -378,6 +379,9 @@ def test_nothing_is_left_behind():
     assert type(back) is type(plain)
     assert torch.equal(own_guidance(SD1, plain)[0], own)
     assert torch.equal(own_guidance(SD1, back)[0], own)
+    assert "Guided" not in type(pipe).__name__ and isinstance(pipe, type(plain))
+    other = diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe)
+    assert other.unet is pipe.unet and type(other) is diffusers.StableDiffusionImg2ImgPipeline
     # guided twice is guided by the second method
     assert difference(drawn(SD1, guided(pipe, cfg))[0], own) < EQUAL
 
@@ -447,8 +451,6 @@ def test_a_saved_pipeline_is_loaded_without_guidance(tmp_path):
     pipe = sd_text()
     pipe.scheduler = fewstep.FewstepScheduler.from_config(pipe.scheduler.config, sampler="ddim")
     guided(pipe, cfg).save_pretrained(tmp_path)
-    import diffusers
-
     again = diffusers.DiffusionPipeline.from_pretrained(tmp_path)
     assert type(again) is type(pipe) and again.scheduler.config["sampler"] == "ddim"
     words = {"prompt": "a cat", **SMALL}
@@ -589,8 +591,6 @@ def test_a_pipeline_without_an_unconditional_prediction():
 
 
 def test_other_schedulers_and_networks():
-    import diffusers
-
     pipe = stable_diffusion(diffusers.DDIMScheduler(**DDIM))
     words = r"a DDIMScheduler.*pipe.scheduler = FewstepScheduler.from_config\(pipe.scheduler.config"
     with pytest.raises(ConfigError, match=words):
