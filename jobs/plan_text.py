@@ -34,6 +34,7 @@ def plan_text(plan: Plan) -> str:
         "defect": plan.defect,
         "off_label": list(plan.off_label),
         "code": [_instruction(i) for i in plan.code],
+        **({"partners": list(plan.partners)} if plan.partners else {}),
     }
     return json.dumps(body, allow_nan=False)
 

@@ -122,12 +122,12 @@ class PlanBuilder:
         """An auxiliary value, which is not a state (a velocity, a running mean); not checked."""
         return self._emit(x, None)
 
-    def finish(self, x: Expression) -> Plan:
-        """The plan that returns the state ``x``; PlanError if ``x`` is not a state."""
-        _check_value(x)
-        result = x.bare
-        if result is None or result not in self._types.states:
-            raise PlanError("finish() must be given a state, made with start() or at()")
+    def finish(self, x: Expression, partners: Sequence[Expression] = ()) -> Plan:
+        """The plan that returns the state ``x``; PlanError if ``x`` is not a state.
+
+        ``partners``: the other states that an exactly invertible sampler carries at its end.
+        """
+        result, *others = (self._state(value) for value in (x, *partners))
         return Plan(
             code=tuple(self._code),
             start=self._types.states[0],
@@ -139,7 +139,16 @@ class PlanBuilder:
             defect=self._types.defect,
             off_label=tuple(self._types.off_label),
             name=self.name,
+            partners=tuple(others),
         )
+
+    def _state(self, x: Expression) -> int:
+        """The number of the state ``x``."""
+        _check_value(x)
+        value = x.bare
+        if value is None or value not in self._types.states:
+            raise PlanError("finish() must be given a state, made with start() or at()")
+        return value
 
     @staticmethod
     def _value_of(x: Expression) -> int:

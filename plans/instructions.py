@@ -85,6 +85,8 @@ class PlanData:
             state's node.
         name: a label; it takes no part in ``==``.
         reason: why an automatic choice took this sampler and grid, else empty; no part of ``==``.
+        partners: the values that an exactly invertible sampler carries beside its result; the run
+            can be undone from the result and these (``transforms.undone``). Else empty.
     """
 
     code: tuple[Evaluate | Combine, ...]
@@ -98,6 +100,7 @@ class PlanData:
     off_label: tuple[int, ...] = ()
     name: str = field(default="", compare=False)
     reason: str = field(default="", compare=False)
+    partners: tuple[int, ...] = ()
 
     @property
     def evaluations(self) -> tuple[Evaluate, ...]:

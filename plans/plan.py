@@ -49,6 +49,7 @@ class Plan(PlanData):
         if (
             self.structure != other.structure
             or self.result != other.result
+            or self.partners != other.partners
             or len(self.draws) != len(other.draws)
         ):
             return False

@@ -49,6 +49,7 @@ def plan_to_json(plan: PlanData) -> str:
         "off_label": list(plan.off_label),
         "code": [_instruction_out(i) for i in plan.code],
         **({"reason": plan.reason} if plan.reason else {}),
+        **({"partners": list(plan.partners)} if plan.partners else {}),
     }
     return json.dumps(body, allow_nan=False)
 
@@ -62,13 +63,14 @@ def plan_fields(text: str) -> dict[str, Any]:
         raise PlanError(f"not JSON: {error}") from error
     old = isinstance(body, dict) and body.get("format") == FORMAT_1
     exactness = "consistency" if old else "exactness"
-    optional = ("reason",) if isinstance(body, dict) and "reason" in body and not old else ()
+    known = isinstance(body, dict) and not old
+    optional = tuple(key for key in ("reason", "partners") if known and key in body)
     _exactly(body, (*_FIELDS, exactness, *optional), "plan")
     if body["format"] not in (FORMAT, FORMAT_1):
         raise PlanError(f"plan format {body['format']!r}; allowed: {FORMAT}, {FORMAT_1}")
     if body[exactness] not in EXACTNESS:
         raise PlanError(f"exactness {body[exactness]!r}; allowed: {', '.join(EXACTNESS)}")
-    for key in ("name", *optional):
+    for key in ("name", *(key for key in optional if key == "reason")):
         if not isinstance(body[key], str):
             raise PlanError(f"the plan's {key} is {body[key]!r}; it must be a text")
     return {
@@ -83,6 +85,7 @@ def plan_fields(text: str) -> dict[str, Any]:
         "off_label": tuple(_int(k) for k in _list(body["off_label"])),
         "name": body["name"],
         "reason": body.get("reason", ""),
+        "partners": tuple(_int(v) for v in _list(body.get("partners", []))),
     }
 
 

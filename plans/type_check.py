@@ -185,6 +185,11 @@ def measure(plan: PlanData) -> Measured:
         raise PlanError(f"no state of the plan is at its node {lost}")
     if plan.result not in types:
         raise PlanError(f"the result, value {plan.result}, is never made")
+    stray = next((value for value in plan.partners if value not in types.states), None)
+    if stray is not None or len({plan.result, *plan.partners}) <= len(plan.partners):
+        raise PlanError(
+            f"the partners {plan.partners} of the result, value {plan.result}, must be other states"
+        )
     end = types.states.get(plan.result)
     if end is None:
         raise PlanError(f"the result, value {plan.result}, is no state at a node")

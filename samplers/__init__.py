@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from . import drivers, multistep, singlestep
+from . import drivers, multistep, reversible, singlestep
 from .aliases import ALIASES, Alias, find
 from .budgets import fitted_steps
 from .drivers.driver import BudgetError, StepSizeError
@@ -25,7 +25,7 @@ from .registry import (
     register,
 )
 
-for _folder in (multistep, singlestep, drivers):
+for _folder in (multistep, singlestep, reversible, drivers):
     import_all(_folder)
 
 __all__ = [

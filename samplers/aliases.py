@@ -142,6 +142,8 @@ ALIASES: dict[str, Alias] = {
         None,
         "on VE paths it is ddpm with its default variance",
     ),
+    # papers on the inversion of flows
+    "rf_solver": Alias("flow_midpoint", {}, None, "the same step, written as a Taylor expansion"),
     # ComfyUI and A1111 menus
     "dpm_2": Alias("dpm2", {}),
     "dpm_2_ancestral": Alias("dpm2_ancestral", {}),

@@ -20,7 +20,17 @@ from ..schedules.grids.construction import Grid
 
 #: samplers above first order that step in t -> their error floor on a table of 1000 entries
 FLOORS: dict[str, float] = dict.fromkeys(
-    ("flow_heun", "flow_midpoint", "flow_heun3", "flow_rk4", "flow_adams", "interpolant_ode"), 1e-4
+    (
+        "flow_heun",
+        "flow_midpoint",
+        "flow_heun3",
+        "flow_rk4",
+        "flow_adams",
+        "flow_belm",
+        "fireflow",
+        "interpolant_ode",
+    ),
+    1e-4,
 )
 #: entries per step below which the floor is reached
 ENTRIES = 25.0

@@ -72,6 +72,7 @@ class Sampler:
         channels: channels of the denoiser that its plans use.
         follows: of a driver that runs another sampler's plan: name and options of that sampler, a
             function of the options.
+        reversible: True if its runs can be undone to rounding from their end (``plan.partners``).
     """
 
     name: str
@@ -90,6 +91,7 @@ class Sampler:
     on: tuple[str, ...] = ("vp",)
     channels: tuple[str, ...] = ("main",)
     follows: Callable[[Any], tuple[str, Any]] | None = None
+    reversible: bool = False
 
     def order_of(self, options: Any) -> float:
         """Declared order for these options."""
@@ -124,6 +126,7 @@ def register(
     on: str | tuple[str, ...] = "vp",
     channels: tuple[str, ...] = ("main",),
     follows: Callable[[Any], tuple[str, Any]] | None = None,
+    reversible: bool = False,
 ) -> Callable[[Build], Build]:
     """Register the decorated function under ``name``. The annotation of its ``options`` parameter
     is the options class. The other arguments are attributes of ``Sampler``."""
@@ -162,6 +165,7 @@ def register(
             paths,
             channels,
             follows,
+            reversible,
         )
         return build
 

@@ -56,7 +56,8 @@ def analytic_first_step(plan: Plan, rule: str = "prior") -> Plan:
         else:
             reads = tuple((kind, channel) for _, kind, channel in i.outs)
             b.evaluate_kinds(Expression({i.state: 1.0}), i.node, reads, i.to)
-    return b.finish(Expression({plan.result: 1.0}))
+    partners = [Expression({value: 1.0}) for value in plan.partners]
+    return b.finish(Expression({plan.result: 1.0}), partners)
 
 
 def _share(kind: str, node: Node, rule: str) -> float:

@@ -194,9 +194,9 @@ def live(program: Program, k: int) -> list[int]:
                 found[operand.number] = None
         written |= set(launch.outs)
         after = launch.call
-        last = program.result if after is None else after.input
-        if last not in written:
-            found[last] = None
+        ends = (program.result, *program.kept)
+        lasts = ends if after is None else (after.input, after.state)
+        found |= dict.fromkeys(last for last in lasts if last not in written)
     return list(found)
 
 

@@ -21,6 +21,7 @@ CALLS = {
             "dpmpp_2s",
             "dpmpp_2s_ancestral",
             "dpmpp_sde",
+            "edict",
             "seeds_2",
             "res_2s",
         ),

@@ -72,6 +72,8 @@ EXPONENTIAL = {
     "ipndm_v",
     "ipndm_v_compat",
 }
+#: by the loops of their authors' code in ``test_invertible_samplers``
+INVERTIBLE = {"bdia", "belm", "edict", "fireflow", "flow_belm"}
 EXPONENTIAL |= {"res_2m", "res_2s", "res_3s", "unip"}
 STOCHASTIC = {"er_sde", "er_sde_compat", "seeds_2", "seeds_3", "dpmpp_3m_sde"}
 PINNED = {
@@ -354,4 +356,5 @@ def test_every_sampler_meets_a_peer():
     golden values or identities in ``test_stochastic``, and so has the right 3M SDE."""
     plans = {name for name in names() if get(name).form == "plan"}
     left = {"midpoint", "euler_maruyama", "reverse_diffusion"} | STOCHASTIC | EXPONENTIAL | DYNAMICS
+    left |= INVERTIBLE
     assert plans - {recipe(case).sampler for case in CASES.values()} <= left
