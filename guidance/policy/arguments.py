@@ -29,6 +29,8 @@ def constant(name: str, value: Tensor, axes: int = 1) -> Tensor:
             f"{name} requires grad, but the loss takes it as a constant: compute it under "
             "torch.no_grad(), or give its detach()"
         )
+    if found.is_inference() and not torch.is_inference_mode_enabled():
+        return found.clone()  # autograd saves no tensor made in inference mode
     return found
 
 

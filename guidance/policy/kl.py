@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ... import checks
@@ -74,11 +73,10 @@ def _per_step(name: str, value: Numbers, mean: Tensor) -> Tensor:
     """Return one number a step (K,) in the dtype of ``mean``."""
     steps = len(mean)
     if isinstance(value, Tensor):
-        found = constant(name, value, 0).reshape(-1)
-    elif isinstance(value, Sequence):
-        found = torch.tensor([checks.number(name, v) for v in value], dtype=torch.float64)
+        found = constant(name, value, 0).reshape(-1).to(mean)
     else:
-        found = torch.tensor([checks.number(name, value)], dtype=torch.float64)
+        given = value if isinstance(value, Sequence) else [value]
+        found = mean.new_tensor([checks.number(name, v) for v in given])
     if found.numel() not in (1, steps):
         raise ArgumentError(f"{name} has {found.numel()} numbers for {steps} steps")
-    return found.to(mean).expand(steps)
+    return found.expand(steps)
