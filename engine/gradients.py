@@ -11,7 +11,7 @@
                      ``adjoint:SAMPLER`` names another deterministic sampler. Keeps the result only
 
 The first three give the same numbers up to rounding. ``adjoint`` has an error of the order of its
-solver. Noises are constants (pathwise gradients).
+solver. Noises are constants (pathwise gradients); ``full`` follows those that require grad.
 """
 
 from __future__ import annotations
@@ -19,18 +19,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..checks import ArgumentError, shown, unknown
-from ..models.base import BaseDenoiser
+from ..models.base import MAIN, BaseDenoiser
+from ..models.denoiser import Condition, Time
+from ..models.wrapper import Wrapper
 from ..plans.plan import Plan
 from ..plans.running.loop import OnStep, run_plan
 from ..plans.running.lowering import Program, lower
-from ..plans.running.noise_sources import Noise, noise_source
+from ..plans.running.noise_sources import Noise, NoiseSource, noise_source
 from ..plans.transforms.continuous_adjoint import ContinuousAdjoint
-from ..plans.transforms.gradients import GradientError, run_recomputed, run_with_adjoint
+from ..plans.transforms.gradients import (
+    GradientError,
+    inspect_input,
+    run_recomputed,
+    run_with_adjoint,
+)
 from ..plans.transforms.leaves import Cond, wanted
 from ..plans.transforms.recomputed import Recomputed
 from ..schedules.grids.construction import Grid
@@ -105,6 +114,28 @@ class Differentiation:
     stateful: bool = False
 
 
+class Inspected(Wrapper):
+    """A model whose first call with an input that requires grad is inspected: GradientError if its
+    output does not depend on the input for autograd."""
+
+    due = True
+
+    @override
+    def raws(
+        self,
+        x_in: Tensor,
+        t: Time,
+        cond: Condition = None,
+        channels: Sequence[str] = MAIN,
+        to: Time | None = None,
+    ) -> tuple[Tensor, ...]:
+        made = super().raws(x_in, t, cond, channels, to)
+        if self.due and x_in.requires_grad:
+            self.due = False
+            inspect_input(x_in, made)
+        return made
+
+
 def run_with_gradients(
     how: Differentiation,
     plan: Plan | Program,
@@ -126,14 +157,15 @@ def run_with_gradients(
     if not (weights or wanted(cond) or (x.requires_grad and last is None)):
         raise GradientError(_nothing(grad, last, x))
     if grad == "full":
+        model = denoiser if how.stateful else Inspected(denoiser)
         return run_plan(
-            plan, denoiser, x, noise=noise, cond=cond, on_step=on_step, check=check, graph=True
+            plan, model, x, noise=noise, cond=cond, on_step=on_step, check=check, graph=True
         )
     if grad.startswith("adjoint"):
         bare = plan.plan if isinstance(plan, Program) else plan
         adjoint = ContinuousAdjoint(_backward(grad, bare, denoiser), denoiser, cond, weights)
-        out = run_plan(plan, denoiser, x, noise=noise, cond=cond, check=check)
-        return run_with_adjoint(adjoint, out, x)
+        run_ = partial(run_plan, plan, denoiser, noise=noise, cond=cond, check=check)
+        return run_with_adjoint(adjoint, run_, x)
     if how.stateful:
         raise GradientError(
             f"grad={grad!r}: {type(denoiser).__name__} keeps values between the calls of a run, so "
@@ -144,7 +176,7 @@ def run_with_gradients(
     run = Recomputed(
         program,
         denoiser,
-        noise_source(noise),
+        _constant(grad, noise_source(noise)),
         cond,
         check,
         first=0 if last is None else _first(program, last),
@@ -152,6 +184,23 @@ def run_with_gradients(
         parameters=weights,
     )
     return run_recomputed(run, x)
+
+
+def _constant(grad: str, source: NoiseSource | None) -> NoiseSource | None:
+    """``source``, whose noises must not require grad."""
+    if source is None:
+        return None
+
+    def constant(key: int, like: Tensor) -> Tensor:
+        z = source(key, like)
+        if isinstance(z, Tensor) and z.requires_grad:
+            raise GradientError(
+                f"grad={grad!r}: noise {key} requires grad, but noises are constants; use "
+                "grad='full', or detach it"
+            )
+        return z
+
+    return constant
 
 
 def _backward(grad: str, plan: Plan, denoiser: BaseDenoiser) -> Plan:

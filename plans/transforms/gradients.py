@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ...checks import FewstepError
 from .continuous_adjoint import ContinuousAdjoint
@@ -32,8 +31,8 @@ class _Run(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> Any:
+        _once()
         kept, tensors = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
         own, sums = ctx.run.gradients(cotangent, list(kept), tensors[: ctx.count])
         if ctx.needs_input_grad[2] and own is None:
@@ -43,37 +42,61 @@ class _Run(torch.autograd.Function):
 
 
 class _Adjoint(torch.autograd.Function):
-    """The result of a run that was made without a graph, with the gradient of the continuous
-    adjoint."""
+    """``run(x)``, made without a graph, with the gradient of the continuous adjoint."""
 
     @staticmethod
     def forward(
-        ctx: Any, adjoint: ContinuousAdjoint, out: Tensor, count: int, x: Tensor, *tensors: Tensor
+        ctx: Any,
+        adjoint: ContinuousAdjoint,
+        run: Callable[[Tensor], Tensor],
+        count: int,
+        x: Tensor,
+        *tensors: Tensor,
     ) -> Tensor:
+        out = run(x)
         ctx.adjoint, ctx.count = adjoint, count
         ctx.save_for_backward(out, *tensors)
         return out.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> Any:
+        _once()
         out, *tensors = ctx.saved_tensors
         start, others = ctx.adjoint.gradients(out, cotangent, tensors[: ctx.count])
         found = [g.to(t.dtype) for g, t in zip(others, tensors, strict=True)]
         return (None, None, None, start.to(cotangent.dtype), *found)
 
 
-_apply: Any = _Run.apply
-_apply_adjoint: Any = _Adjoint.apply
+def _once() -> None:
+    """GradientError in a backward pass that is itself recorded."""
+    if torch.is_grad_enabled():
+        raise GradientError(
+            "create_graph=True: the backward pass of this mode cannot be differentiated again; use "
+            "grad='full' for second derivatives"
+        )
 
 
-def run_with_adjoint(adjoint: ContinuousAdjoint, out: Tensor, x: Tensor) -> Tensor:
-    """Return ``out``, the result of a run from ``x``, with gradients by the continuous adjoint:
-    with respect to x, to the tensors of the condition that require grad, and to
-    ``adjoint.parameters``."""
-    cond = wanted(adjoint.cond)
-    made: Tensor = _apply_adjoint(adjoint, out, len(cond), x, *cond, *adjoint.parameters)
+def _applied(function: Any, *given: Any) -> Tensor:
+    """``function.apply(*given)``. GradientError inside transforms of ``torch.func``."""
+    try:
+        made: Tensor = function.apply(*given)
+    except RuntimeError as error:
+        if "functorch" not in str(error):
+            raise
+        raise GradientError(
+            "a transform of torch.func (grad, vjp, jvp, jacrev, vmap) needs grad='full'; this mode "
+            "works with torch.autograd"
+        ) from error
     return made
+
+
+def run_with_adjoint(
+    adjoint: ContinuousAdjoint, run: Callable[[Tensor], Tensor], x: Tensor
+) -> Tensor:
+    """Return ``run(x)`` with gradients by the continuous adjoint: with respect to x, to the tensors
+    of the condition that require grad, and to ``adjoint.parameters``."""
+    cond = wanted(adjoint.cond)
+    return _applied(_Adjoint, adjoint, run, len(cond), x, *cond, *adjoint.parameters)
 
 
 def run_recomputed(run: Recomputed, x: Tensor) -> Tensor:
@@ -81,8 +104,25 @@ def run_recomputed(run: Recomputed, x: Tensor) -> Tensor:
     the condition that require grad, and to ``run.parameters``."""
     cond = wanted(run.cond)
     run.seen = partial(inspect_graph, bool(x.requires_grad))
-    out: Tensor = _apply(run, len(cond), x, *cond, *run.parameters)
-    return out
+    return _applied(_Run, run, len(cond), x, *cond, *run.parameters)
+
+
+_DETACHED = (
+    "the network's output does not depend on its input for autograd: it detaches its input, runs "
+    "without gradients (no_grad, inference_mode), or works outside of torch"
+)
+
+
+def inspect_input(x_in: Tensor, raws: Sequence[Tensor]) -> None:
+    """Raise GradientError unless the graph of ``raws`` leads to ``x_in``."""
+    own = x_in.grad_fn
+    found = (
+        any(leaf is x_in for leaf in _ends(raws))
+        if own is None
+        else any(node is own for node in _nodes(raws, own))
+    )
+    if not found:
+        raise GradientError(_DETACHED)
 
 
 def inspect_graph(of_x: bool, leaves: Sequence[Tensor], raws: Sequence[Tensor]) -> None:
@@ -90,10 +130,7 @@ def inspect_graph(of_x: bool, leaves: Sequence[Tensor], raws: Sequence[Tensor]) 
     in the first of them, the network's input."""
     known, found = {id(leaf) for leaf in leaves}, list(_ends(raws))
     if of_x and not any(leaf is leaves[0] for leaf in found):
-        raise GradientError(
-            "the network's output does not depend on its input for autograd: it detaches its "
-            "input, runs without gradients (no_grad, inference_mode), or works outside of torch"
-        )
+        raise GradientError(_DETACHED)
     other = next((leaf for leaf in found if id(leaf) not in known), None)
     if other is not None:
         raise GradientError(
@@ -105,13 +142,19 @@ def inspect_graph(of_x: bool, leaves: Sequence[Tensor], raws: Sequence[Tensor]) 
 
 def _ends(raws: Sequence[Tensor]) -> Iterator[Tensor]:
     """The leaves of the graph of ``raws``."""
-    open_, seen = [raw.grad_fn for raw in raws if raw.grad_fn is not None], set()
     yield from (raw for raw in raws if raw.is_leaf and raw.requires_grad)
+    yield from (node.variable for node in _nodes(raws) if hasattr(node, "variable"))
+
+
+def _nodes(raws: Sequence[Tensor], until: Any = None) -> Iterator[Any]:
+    """The nodes of the graph of ``raws``, each once; those behind ``until`` are left out."""
+    open_: list[Any] = [raw.grad_fn for raw in raws if raw.grad_fn is not None]
+    seen = set()
     while open_:
-        node: Any = open_.pop()
+        node = open_.pop()
         if node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            yield node.variable
-        open_ += [after for after, _ in node.next_functions if after is not None]
+        yield node
+        if node is not until:
+            open_ += [after for after, _ in node.next_functions if after is not None]
