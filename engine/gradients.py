@@ -4,13 +4,16 @@
     checkpoint       the exact discrete adjoint: keeps the input of every network call, and makes
                      each call once more in the backward pass, with one graph alive at a time
     checkpoint:sqrt  keeps the live buffers at every sqrt(N)-th call; two more calls each
+    reversible       for exactly invertible samplers: keeps a few states, whatever the number of
+                     calls, and undoes the run in the backward pass (``plans.transforms.undone``);
+                     what this loses to rounding is measured, and warned of above 1e-3
     truncated:K      ``checkpoint`` through the last K grid steps (DRaFT-K, Clark et al. 2023, arXiv
                      2309.17400); earlier steps are constants
     adjoint          the continuous adjoint of the ODE, solved on the nodes of the run from data to
                      noise by ``dpm_solver_2m`` (``flow_heun`` for a flow that starts at alpha = 0);
                      ``adjoint:SAMPLER`` names another deterministic sampler. Keeps the result only
 
-The first three give the same numbers up to rounding. ``adjoint`` has an error of the order of its
+The first four give the same numbers up to rounding. ``adjoint`` has an error of the order of its
 solver. Noises are constants (pathwise gradients); ``full`` follows those that require grad.
 """
 
@@ -42,12 +45,14 @@ from ..plans.transforms.gradients import (
 )
 from ..plans.transforms.leaves import Cond, wanted
 from ..plans.transforms.recomputed import Recomputed
+from ..plans.transforms.undone import UndoError, Undone, undone
+from ..samplers import registry
 from ..schedules.grids.construction import Grid
 from .reversal import reversed_plan
 
-MODES = ("full", "checkpoint", "checkpoint:sqrt", "truncated:K", "adjoint", "adjoint:SAMPLER")
 #: modes that take no word after a colon
-_PLAIN = ("full", "checkpoint", "checkpoint:sqrt", "adjoint")
+_PLAIN = ("full", "checkpoint", "checkpoint:sqrt", "reversible", "adjoint")
+MODES = (*_PLAIN[:-1], "truncated:K", "adjoint", "adjoint:SAMPLER")
 
 
 def steps_of(grad: object) -> int | None:
@@ -171,7 +176,9 @@ def run_with_gradients(
             f"grad={grad!r}: {type(denoiser).__name__} keeps values between the calls of a run, so "
             "its calls cannot be made again; use grad='full'"
         )
+    undo = _undone(plan, denoiser) if grad == "reversible" else None
     program = plan if isinstance(plan, Program) else lower(plan, denoiser)
+    program = program if undo is None else undo.program
     root = max(1, math.isqrt(len(program.calls)))
     run = Recomputed(
         program,
@@ -181,6 +188,7 @@ def run_with_gradients(
         check,
         first=0 if last is None else _first(program, last),
         every=root if grad == "checkpoint:sqrt" else 1,
+        undo=undo,
         parameters=weights,
     )
     return run_recomputed(run, x)
@@ -201,6 +209,19 @@ def _constant(grad: str, source: NoiseSource | None) -> NoiseSource | None:
         return z
 
     return constant
+
+
+def _undone(plan: Plan | Program, denoiser: BaseDenoiser) -> Undone:
+    """How the run is undone. Raises GradientError for a sampler that is not exactly invertible."""
+    program = plan if isinstance(plan, Program) else lower(plan, denoiser, plan.partners)
+    try:
+        return undone(program)
+    except UndoError as error:
+        known = ", ".join(name for name in registry.names() if registry.get(name).reversible)
+        raise GradientError(
+            f"grad='reversible': {error}; exactly invertible samplers are {known}; with this one "
+            "use grad='checkpoint'"
+        ) from error
 
 
 def _backward(grad: str, plan: Plan, denoiser: BaseDenoiser) -> Plan:

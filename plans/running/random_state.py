@@ -21,13 +21,19 @@ class CallState:
     autocast: tuple[bool, torch.dtype]
 
     @classmethod
-    def now(cls, device: torch.device) -> CallState:
-        """The present state, for a network on ``device``."""
+    def now(cls, device: torch.device, before: CallState | None = None) -> CallState:
+        """The present state, for a network on ``device``; it shares the memory of ``before`` where
+        nothing was drawn since."""
         module = _module(device)
+        cpu, own = torch.get_rng_state(), None if module is None else module.get_rng_state(device)
+        if before is not None:
+            cpu = before.cpu if torch.equal(cpu, before.cpu) else cpu
+            if own is not None and before.own is not None and torch.equal(own, before.own):
+                own = before.own
         return cls(
-            torch.get_rng_state(),
+            cpu,
             device,
-            None if module is None else module.get_rng_state(device),
+            own,
             (
                 torch.is_autocast_enabled(device.type),
                 torch.get_autocast_dtype(device.type),

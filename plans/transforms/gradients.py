@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +21,28 @@ class GradientError(FewstepError, TypeError):
     """Autograd cannot differentiate the run as asked."""
 
 
+class ReconstructionWarning(UserWarning):
+    """Warning: the states that a backward pass recovered are not those of the run."""
+
+
+#: relative error of recovered states above which a gradient is warned of
+TOLERANCE = 1e-3
+
+
+def report(name: str, dtype: torch.dtype, error: float) -> None:
+    """Warn of the relative ``error`` of the recovered states; GradientError if they are not
+    finite."""
+    text = (
+        f"grad='reversible': undoing {name} in {str(dtype).removeprefix('torch.')} recovered the "
+        f"first states with a relative error of {error:.1e}, which the gradient shares"
+    )
+    remedy = "use float64, fewer steps, or grad='checkpoint'"
+    if not math.isfinite(error):
+        raise GradientError(f"{text}; {remedy}")
+    if error > TOLERANCE:
+        warnings.warn(f"{text}; {remedy}", ReconstructionWarning, stacklevel=2)
+
+
 class _Run(torch.autograd.Function):
     """``result = run(x)`` with the gradient of ``Recomputed``; further inputs are the tensors of
     the condition and the parameters that gradients are wanted for."""
@@ -26,7 +50,7 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: Recomputed, count: int, x: Tensor, *tensors: Tensor) -> Tensor:
         out, kept = run.run(x, tensors[:count])
-        ctx.run, ctx.count, ctx.kept = run, count, len(kept)
+        ctx.run, ctx.kept = run, len(kept)
         ctx.save_for_backward(*kept, *tensors)
         return out
 
@@ -34,7 +58,9 @@ class _Run(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> Any:
         _once()
         kept, tensors = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
-        own, sums = ctx.run.gradients(cotangent, list(kept), tensors[: ctx.count])
+        # hooks may give copies of the condition, which are not the tensors that the run knows
+        cond = wanted(ctx.run.cond)
+        own, sums = ctx.run.gradients(cotangent, [value.detach() for value in kept], cond)
         if ctx.needs_input_grad[2] and own is None:
             own = torch.zeros_like(cotangent)
         found = [None if s is None else s.to(t.dtype) for s, t in zip(sums, tensors, strict=True)]
@@ -49,12 +75,11 @@ class _Adjoint(torch.autograd.Function):
         ctx: Any,
         adjoint: ContinuousAdjoint,
         run: Callable[[Tensor], Tensor],
-        count: int,
         x: Tensor,
         *tensors: Tensor,
     ) -> Tensor:
         out = run(x)
-        ctx.adjoint, ctx.count = adjoint, count
+        ctx.adjoint = adjoint
         ctx.save_for_backward(out, *tensors)
         return out.clone()
 
@@ -62,9 +87,9 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> Any:
         _once()
         out, *tensors = ctx.saved_tensors
-        start, others = ctx.adjoint.gradients(out, cotangent, tensors[: ctx.count])
+        start, others = ctx.adjoint.gradients(out, cotangent, wanted(ctx.adjoint.cond))
         found = [g.to(t.dtype) for g, t in zip(others, tensors, strict=True)]
-        return (None, None, None, start.to(cotangent.dtype), *found)
+        return (None, None, start.to(cotangent.dtype), *found)
 
 
 def _once() -> None:
@@ -96,13 +121,14 @@ def run_with_adjoint(
     """Return ``run(x)`` with gradients by the continuous adjoint: with respect to x, to the tensors
     of the condition that require grad, and to ``adjoint.parameters``."""
     cond = wanted(adjoint.cond)
-    return _applied(_Adjoint, adjoint, run, len(cond), x, *cond, *adjoint.parameters)
+    return _applied(_Adjoint, adjoint, run, x, *cond, *adjoint.parameters)
 
 
 def run_recomputed(run: Recomputed, x: Tensor) -> Tensor:
     """Run from ``x`` (B, *shape); the result has gradients with respect to x, to the tensors of
     the condition that require grad, and to ``run.parameters``."""
     cond = wanted(run.cond)
+    run.undoing = partial(report, run.program.plan.name, x.dtype)
     run.seen = partial(inspect_graph, bool(x.requires_grad))
     return _applied(_Run, run, len(cond), x, *cond, *run.parameters)
 

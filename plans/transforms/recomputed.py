@@ -1,10 +1,11 @@
 """Gradients of a run at bounded memory: the exact discrete adjoint with recomputed network calls.
 
-The forward pass runs without a graph and keeps the input of every network call (or, with
-``every > 1``, the live buffers at every so manyth call). The backward pass walks the transposed
-program; at each call it evaluates the network again, with a graph for this call alone, and takes
-one vector-Jacobian product. Random state and autocast are restored for every repeated call, so
-dropout draws what it drew.
+The forward pass runs without a graph and keeps the input of every network call; or, with
+``every > 1``, the live buffers at every so manyth call; or, with ``undo``, the inputs of the first
+two calls and the states at the end, from which the run is undone. The backward pass walks the
+transposed program; at each call it evaluates the network again, with a graph for this call alone,
+and takes one vector-Jacobian product. Random state and autocast are restored for every repeated
+call, so dropout draws what it drew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from ..running.lowering import Program
 from ..running.noise_sources import NoiseSource
 from ..running.random_state import CallState
 from .leaves import Cond, Leaves
+from .live_buffers import live
 from .transposed import transposed
+from .undone import Reversal, Undone
 
 if TYPE_CHECKING:
     from ...models.denoiser import Denoiser
@@ -42,6 +45,9 @@ class Recomputed:
         check: stop at outputs that are not finite.
         first: the first call whose gradient counts; earlier ones are constants.
         every: keep the live buffers at every so manyth call; 1: the input of every call.
+        undo: how the program is undone; then nothing else is kept.
+        undoing: called at the end of the backward pass with the relative error of the recovered
+            input of the second call.
         seen: called with the inputs (x_in, cond tensors, parameters) and the raw outputs of the
             first call that counts, made with a graph; it may refuse them.
     """
@@ -53,6 +59,8 @@ class Recomputed:
     check: bool = True
     first: int = 0
     every: int = 1
+    undo: Undone | None = None
+    undoing: Callable[[float], None] | None = None
     seen: Callable[[Sequence[Tensor], Sequence[Tensor]], None] | None = None
     parameters: Sequence[Tensor] = ()
     states: dict[int, CallState] = field(default_factory=dict)
@@ -67,7 +75,7 @@ class Recomputed:
         while (call := cursor.call) is not None:
             k = call.number
             if k >= self.first:
-                self.states[k] = CallState.now(x.device)
+                self.states[k] = CallState.now(x.device, self.states.get(k - 1))
                 kept += self._keep(cursor.state, k)
             asked = self._ask_first if k == self.first else self._ask
             raws = asked(k, cursor.x_in, cond)
@@ -77,10 +85,13 @@ class Recomputed:
             cursor.advance(raws)
         if watch is not None:
             watch.close(cursor.result)
-        return (x.clone() if cursor.result is x else cursor.result), kept
+        out = x.clone() if cursor.result is x else cursor.result
+        return out, kept if self.undo is None else [*kept, out, *cursor.kept]
 
     def _keep(self, state: RunState, k: int) -> Kept:
         """Copies of what call k needs to be made again, if it is a call to keep something at."""
+        if self.undo is not None and k > 1:
+            return []
         if self.every == 1:
             return [state.slot(self.program.calls[k].input).clone()]
         if (k - self.first) % self.every:
@@ -115,12 +126,13 @@ class Recomputed:
         """Return the gradient of x (None if earlier calls are constants), and those of the tensors
         ``cond`` followed by the parameters."""
         sums: list[Tensor | None] = [None] * (len(cond) + len(self.parameters))
-        inputs = _Inputs(self, kept)
+        inputs = _Inputs(self, kept) if self.undo is None else _Undoing(self, self.undo, kept)
 
         def product(k: int, cotangents: Sequence[Tensor | None]) -> Tensor | None:
             with torch.enable_grad(), self.states[k].again():
                 leaves = Leaves(inputs[k], self.cond, cond, self.parameters)
                 raws = self._call(k, leaves.x, leaves.cond)
+                inputs.answered(k, raws)
                 pairs = [
                     (raw, g.to(raw.dtype))
                     for raw, g in zip(raws, cotangents, strict=True)
@@ -157,6 +169,9 @@ class _Inputs:
             self.stretch = dict(self._again(k - (k - run.first) % run.every))
         return self.stretch.pop(k)
 
+    def answered(self, k: int, raws: Sequence[Tensor]) -> None:
+        """Take note of the raw outputs of call k, made again: nothing depends on them here."""
+
     def _again(self, start: int) -> Iterator[tuple[int, Tensor]]:
         """Run the calls of the stretch from ``start`` again; (call, its input)."""
         run, place = self.run, 0
@@ -183,21 +198,31 @@ class _Inputs:
                     cursor.advance(raws)
 
 
-def live(program: Program, k: int) -> list[int]:
-    """The buffers that call k and the launches after it read before they are written."""
-    call = program.calls[k]
-    written: set[int] = set()
-    found = {call.input: None, call.state: None}
-    for launch in program.launches[k + 1 :]:
-        for operand in launch.operands:
-            if operand.kind == "slot" and operand.number not in written:
-                found[operand.number] = None
-        written |= set(launch.outs)
-        after = launch.call
-        ends = (program.result, *program.kept)
-        lasts = ends if after is None else (after.input, after.state)
-        found |= dict.fromkeys(last for last in lasts if last not in written)
-    return list(found)
+class _Undoing(_Inputs):
+    """The inputs of the calls in the backward pass, recovered by undoing the run call by call."""
+
+    def __init__(self, run: Recomputed, how: Undone, kept: Kept) -> None:
+        super().__init__(run, kept)
+        self.back = Reversal(how, kept[-1 - len(run.program.kept) :], run.noise, 1)
+
+    def __getitem__(self, k: int) -> Tensor:
+        while 0 < k < self.back.due:  # a call whose outputs do not reach the result
+            due = self.back.due
+            with torch.no_grad(), self.run.states[due].again():
+                self.back.step(self.run._ask(due, self.back.x_in))
+        with torch.no_grad():
+            return self.back.x_in if k > 1 else self.kept[k]
+
+    def answered(self, k: int, raws: Sequence[Tensor]) -> None:
+        """Undo the launch after call k with its raw outputs."""
+        with torch.no_grad():
+            if k > 1:
+                self.back.step([raw.detach() for raw in raws])
+            elif k == 1 and self.run.undoing is not None:
+                wide = torch.promote_types(self.kept[1].dtype, torch.float32)
+                wanted = self.kept[1].to(wide)
+                error = (self.back.x_in.to(wide) - wanted).norm() / wanted.norm()
+                self.run.undoing(float(error))
 
 
 def _times(program: Program, device: torch.device) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -25,7 +25,7 @@ from ...fused.linear.eager import linear_new
 from ..instructions import PlanError
 from ..running.lowering import Call, Launch, Operand, Program
 from ..running.noise_sources import NoiseSource
-from .recomputed import live
+from .live_buffers import live
 
 #: how far from exact a combination of rows may be, relative to its terms
 _TOLERANCE = 1e-9
