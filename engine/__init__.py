@@ -4,7 +4,7 @@ transition_means."""
 from __future__ import annotations
 
 from .information import SampleInfo
-from .inversion import invert
+from .inversion import InversionInfo, invert
 from .likelihood import Likelihood, bits_per_dim, log_prob
 from .paths import LamPath, PlanPath
 from .planning import plan
@@ -12,6 +12,7 @@ from .sampling import StateError, run, sample
 from .transition_densities import transition_log_prob, transition_means
 
 __all__ = [
+    "InversionInfo",
     "LamPath",
     "Likelihood",
     "PlanPath",

@@ -40,6 +40,7 @@ from .arguments import (
 )
 from .automatic import facts_of
 from .driving import run_driver
+from .exact_inversion import check_partners, continue_run
 from .gradients import Differentiation, check_differentiable, check_grad, run_with_gradients
 from .heavy_tails import kernel_noise, path_noise
 from .information import SampleInfo, info_of_drive, info_of_plan
@@ -63,12 +64,14 @@ def run(
     check: bool = True,
     grad: str | None = None,
     parameters: Iterable[Tensor] | None = None,
+    partners: Sequence[Tensor] = (),
 ) -> Tensor:
     """Run ``plan`` from ``x`` (B, *shape), the state at the plan's first node, already scaled.
 
     A stochastic plan takes its noises from ``noise`` (a callable ``(key, like)``, tensors by key,
     or a name as in ``sample``) or from ``seeds``, one per sample. ``on_step`` receives each step
-    and may replace the next state. ``grad`` and ``parameters`` as in ``sample``.
+    and may replace the next state. ``grad`` and ``parameters`` as in ``sample``. ``partners``: the
+    other states that an exactly invertible sampler begins from, ``info.partners`` of ``invert``.
 
     Raises PlanError if tensors do not match the plan's draws, NumericalError on NaN, StateError on
     a wrong shape.
@@ -81,6 +84,9 @@ def run(
     wanted = check_grad(grad, parameters, on_step)
     bare = plan.plan if isinstance(plan, Program) else plan
     denoiser.check_cond(cond, x.shape[0])
+    if partners:
+        check_partners(bare, x, partners, grad)
+        return continue_run(bare, denoiser, x, partners, cond, on_step, check)
     inverse = bare.start.lam > bare.end.lam
     own = denoiser.for_run(RunFacts(tuple(seeds or ()), bare.call_steps, inverse))
     source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))

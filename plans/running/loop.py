@@ -274,21 +274,23 @@ def run_plan(
         raise ArgumentError(f"on_step={shown(on_step)}: must be a function")
     with torch.set_grad_enabled(graph):
         cursor = Cursor(plan, denoiser, x, noise, fresh=graph)
-        return _run(cursor, denoiser, x, cond, on_step, check)
+        return run_cursor(cursor, denoiser, x, cond, on_step, check)
 
 
-def _run(
+def run_cursor(
     cursor: Cursor,
     denoiser: Denoiser,
     x: Tensor,
-    cond: Tensor | Mapping[str, Tensor] | None,
-    on_step: OnStep | None,
-    check: bool,
+    cond: Tensor | Mapping[str, Tensor] | None = None,
+    on_step: OnStep | None = None,
+    check: bool = True,
 ) -> Tensor:
+    """Make the network calls that are left to ``cursor``; return its result. ``x`` (B, *shape) is a
+    state of the run."""
     calls = cursor.program.calls
     starts = device_times([float(call.node.t or 0.0) for call in calls], x.device)
     ends = _second_times(calls, starts)
-    watch = Watch(calls, x) if check else None
+    watch = Watch(calls[cursor.index :], x) if check else None
     while (call := cursor.call) is not None:
         to = None if call.to is None else ends[call.number]
         raws = network_raws(denoiser, cursor.x_in, starts[call.number], cond, call.channels, to)

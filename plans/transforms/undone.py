@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,9 +24,13 @@ from torch import Tensor
 
 from ...fused.linear.eager import linear_new
 from ..instructions import PlanError
+from ..running.loop import Cursor, RunState
 from ..running.lowering import Call, Launch, Operand, Program
 from ..running.noise_sources import NoiseSource
 from .live_buffers import live
+
+if TYPE_CHECKING:
+    from ...models.denoiser import Denoiser
 
 #: how far from exact a combination of rows may be, relative to its terms
 _TOLERANCE = 1e-9
@@ -189,6 +194,22 @@ def _moved(
     return Solved(
         tuple(o.number for o in targets), tuple(operands), tuple(map(tuple, matrix.tolist()))
     )
+
+
+def resumed(how: Undone, denoiser: Denoiser, x: Tensor, partners: Sequence[Tensor]) -> Cursor:
+    """The run from its first node on, from all states that ``Reversal`` recovers there: that of the
+    plan's start, and the others."""
+    program, k = how.program, how.paired
+    slots: list[Tensor | None] = [x, *[None] * (program.slots - 1)]
+    others = [slot for slot in how.slots(k) if slot != 0]
+    for slot, value in zip(others, partners, strict=True):
+        slots[slot] = value.clone()
+    call = program.calls[k]
+    if call.input != call.state:
+        state = slots[call.state]
+        assert state is not None
+        slots[call.input] = state * call.scale
+    return Cursor.at(RunState(program, slots, None), denoiser, k)
 
 
 class Reversal:
