@@ -53,12 +53,13 @@ def execute(args: argparse.Namespace) -> int:
         print(json.dumps(plain_option(rows), allow_nan=False))
         return 0
     heads = ("sampler", "family", "form", "order", "stochastic", "nfe/step", "source")
+    listed = [row if row["order_guided"] is None else {**row, "order": "none"} for row in rows]
     cells = [
         [
             str(_cell(row[key]))
             for key in ("name", "family", "form", "order", "stochastic", "nfe_per_step", "source")
         ]
-        for row in rows
+        for row in listed
     ]
     print(table(heads, cells))
     print("auto, the default, takes one of these by itself: `fewstep samplers auto`")
@@ -148,6 +149,8 @@ def _print_one(name: str, as_json: bool) -> int:
         print(json.dumps(plain_option(what), allow_nan=False))
         return 0
     print(f"{name}: {what['summary']}")
+    if what["order_guided"] is not None:
+        what["order"] = f"{what['order_guided']} ({_cell(what['order'])} without guidance)"
     for key in ("family", "order", "stochastic", "nfe_per_step", "form", "source"):
         print(f"  {key.replace('nfe_per_step', 'nfe/step'):<11} {_cell(what[key])}")
     _print_pairs("options", {key: repr(value) for key, value in what["options"].items()})

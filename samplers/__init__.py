@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from . import drivers, multistep, reversible, singlestep
+from . import drivers, guided, multistep, reversible, singlestep
 from .aliases import ALIASES, Alias, find
 from .budgets import fitted_steps
 from .drivers.driver import BudgetError, StepSizeError
@@ -25,11 +25,15 @@ from .registry import (
     register,
 )
 
-for _folder in (multistep, singlestep, reversible, drivers):
+#: with guidance, the samplers that read several predictions
+NO_ORDER = "none: the strength depends on the grid"
+
+for _folder in (multistep, singlestep, reversible, guided, drivers):
     import_all(_folder)
 
 __all__ = [
     "ALIASES",
+    "NO_ORDER",
     "Alias",
     "BudgetError",
     "NoOptions",
@@ -52,8 +56,9 @@ def describe(name: str) -> dict[str, Any]:
     """Describe a sampler: summary, source, options with defaults, declared order, tau, and its
     names in other programs.
 
-    ``table_floor``: error below which more steps do not help on a table (``DiscreteVP``), for
-    samplers that step in t; None for the others.
+    ``order_guided``: what is left of the order with guidance, for samplers that read several
+    predictions of a guided model; None for the others. ``table_floor``: error below which more
+    steps do not help on a table (``DiscreteVP``), for samplers that step in t; None for the others.
     """
     sampler = get(name)
     options = sampler.options()
@@ -64,6 +69,7 @@ def describe(name: str) -> dict[str, Any]:
         "source": sampler.source,
         "form": sampler.form,
         "order": sampler.order_of(options),
+        "order_guided": NO_ORDER if sampler.guided else None,
         "stochastic": sampler.tau_of(options) > 0.0,
         "table_floor": FLOORS.get(name),
         "options": {**own, "afs": False} if sampler.form == "plan" else own,

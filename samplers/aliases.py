@@ -40,6 +40,7 @@ _ROUNDED = (
 _OPEN_END = "on levels that end above 0 its last step keeps its order; use lower_order_final=False"
 _SLIPPED = "its weights of orders 3 and 4 contain errors; ipndm_v is the correct method"
 ALIASES: dict[str, Alias] = {
+    "ddim_cfg_pp": Alias("euler_cfg_pp", {}),
     # diffusers scheduler classes
     "DDIMScheduler": Alias("ddim", {}),
     "DDPMScheduler": Alias("ddpm", {}),

@@ -70,6 +70,9 @@ class Sampler:
             (straight), the usual one first. A sampler for flows only steps in a time that must be
             finite.
         channels: channels of the denoiser that its plans use.
+        walks: False where the order walk, which sets the noise to zero, does not describe the
+            sampler, because it extrapolates predictions across fresh noise: its order is only
+            measured.
         follows: of a driver that runs another sampler's plan: name and options of that sampler, a
             function of the options.
         reversible: True if its runs can be undone to rounding from their end (``plan.partners``).
@@ -90,6 +93,7 @@ class Sampler:
     brownian: bool = False
     on: tuple[str, ...] = ("vp",)
     channels: tuple[str, ...] = ("main",)
+    walks: bool = True
     follows: Callable[[Any], tuple[str, Any]] | None = None
     reversible: bool = False
 
@@ -100,6 +104,12 @@ class Sampler:
     def tau_of(self, options: Any) -> float:
         """Diffusion strength for these options."""
         return self.tau(options) if callable(self.tau) else self.tau
+
+    @property
+    def guided(self) -> bool:
+        """True if its plans read several predictions of a guided model. Its order is that without
+        guidance; with guidance it has none, because the strength depends on the grid."""
+        return self.channels != ("main",)
 
     @property
     def summary(self) -> str:
@@ -125,6 +135,7 @@ def register(
     brownian: bool = False,
     on: str | tuple[str, ...] = "vp",
     channels: tuple[str, ...] = ("main",),
+    walks: bool = True,
     follows: Callable[[Any], tuple[str, Any]] | None = None,
     reversible: bool = False,
 ) -> Callable[[Build], Build]:
@@ -137,17 +148,7 @@ def register(
     def decorate(build: Build) -> Build:
         if name in _REGISTRY or name == "auto":  # the automatic choice
             raise SamplerError(f"sampler {name!r} is registered twice")
-        options = typing.get_type_hints(build).get("options")
-        if not (isinstance(options, type) and dataclasses.is_dataclass(options)):
-            raise SamplerError(
-                f"sampler {name!r}: the parameter options of {build.__name__}() must be annotated "
-                "with the frozen dataclass of its options, such as options: NoOptions"
-            )
-        if not (build.__doc__ or "").strip():
-            raise SamplerError(
-                f"sampler {name!r}: {build.__name__}() must have a docstring; its first paragraph "
-                "is the description in tables and in describe()"
-            )
+        options = _options_of(name, build)
         _REGISTRY[name] = Sampler(
             name,
             build,
@@ -164,12 +165,30 @@ def register(
             brownian,
             paths,
             channels,
+            walks,
             follows,
             reversible,
         )
         return build
 
     return decorate
+
+
+def _options_of(name: str, build: Build) -> type:
+    """Return the options class of a function to register. Raises SamplerError if it is not
+    annotated, or the function has no docstring."""
+    options = typing.get_type_hints(build).get("options")
+    if not (isinstance(options, type) and dataclasses.is_dataclass(options)):
+        raise SamplerError(
+            f"sampler {name!r}: the parameter options of {build.__name__}() must be annotated "
+            "with the frozen dataclass of its options, such as options: NoOptions"
+        )
+    if not (build.__doc__ or "").strip():
+        raise SamplerError(
+            f"sampler {name!r}: {build.__name__}() must have a docstring; its first paragraph "
+            "is the description in tables and in describe()"
+        )
+    return options
 
 
 def names(form: str | None = None) -> tuple[str, ...]:

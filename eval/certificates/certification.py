@@ -68,12 +68,13 @@ class Certificate:
 
     @property
     def passed(self) -> bool:
-        """Whether orders and calls agree. A stochastic sampler may walk above what it declares."""
+        """Whether orders and calls agree. A stochastic sampler may walk above what it declares, and
+        one that the walk does not describe has the walked order NaN."""
         if not self.declared:
             return self.nfe == self.counted
         orders = (
             (self.measured,)
-            if self.stochastic and self.walked >= self.declared
+            if self.stochastic and (math.isnan(self.walked) or self.walked >= self.declared)
             else (self.walked, self.measured)
         )
         return (
@@ -135,7 +136,9 @@ def certify(sampler: str, *, on: str | None = None, **options: Any) -> Certifica
     errors = _errors(plan_of, schedule, stochastic=tau > 0.0, warm=math.ceil(order) + 2)
     measured, constant = _order_and_constant(errors, order)
     # kappa = 1 + tau^2; samplers whose strength varies give theirs as `decay`
-    walked = walked_order(plan_of, kappa=getattr(chosen, "decay", 1.0 + tau * tau))
+    walked = math.nan
+    if entry.walks or not tau:
+        walked = walked_order(plan_of, kappa=getattr(chosen, "decay", 1.0 + tau * tau))
     return dataclasses.replace(
         counted_only,
         walked=walked,

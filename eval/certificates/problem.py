@@ -27,10 +27,17 @@ QUANTILES = (0.04, 0.17, 0.31, 0.46, 0.58, 0.71, 0.83, 0.96)
 _MEANS, _STDS, _LOGS = np.array(MEANS), np.array(STDS), np.log(np.array(WEIGHTS) / sum(WEIGHTS))
 
 
+class Unguided(GaussianMixture):
+    """A mixture whose guided, conditional and unconditional predictions are equal, for samplers
+    that read several: without guidance they have an order."""
+
+    channels = ("main", "cond", "uncond")
+
+
 def mixture(schedule: Schedule, prediction: str = "eps") -> GaussianMixture:
     """The mixture as a denoiser on ``schedule`` that predicts ``prediction``, shape (1,)."""
     means = torch.tensor(MEANS, dtype=torch.float64)[:, None]
-    return GaussianMixture(
+    return Unguided(
         means,
         torch.tensor(STDS, dtype=torch.float64),
         torch.tensor(WEIGHTS, dtype=torch.float64),

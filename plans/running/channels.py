@@ -57,7 +57,11 @@ def check_reads(plan: PlanData, denoiser: Denoiser) -> None:
         given = channels_of(denoiser)
         for channel in plan.channels:
             if channel not in given:
-                raise PlanError(f"{plan.name or 'plan'}: " + unknown("channel", channel, given))
+                raise PlanError(
+                    f"{plan.name or 'plan'}: "
+                    + unknown("channel", channel, given)
+                    + _remedy(channel)
+                )
     ends = [e.to for e in plan.evaluations if e.to is not None]
     if any(node.t is None for node in ends):
         raise PlanError(f"{plan.name or 'plan'}: the second time of a call must have a t")
@@ -66,6 +70,15 @@ def check_reads(plan: PlanData, denoiser: Denoiser) -> None:
             f"{plan.name or 'plan'} calls the network with a second time: the denoiser must be a "
             "flow map, whose raws() takes to="
         )
+
+
+def _remedy(channel: str) -> str:
+    """How to get a channel of guidance; empty for other channels."""
+    if channel not in ("cond", "uncond"):
+        return ""
+    return (
+        "; it reads the predictions of a guided model: pass fewstep.guidance.CFG(model, scale=...)"
+    )
 
 
 def network_raws(

@@ -16,7 +16,7 @@ from fewstep.cli.options import parse_options
 from fewstep.engine.automatic import choices
 from fewstep.engine.planning import request
 from fewstep.eval.certificates.certification import final_states, home_schedule
-from fewstep.eval.certificates.problem import exact_states, mixture, smooth_grid
+from fewstep.eval.certificates.problem import Unguided, exact_states, mixture, smooth_grid
 from fewstep.models import ModelError
 from fewstep.plans import Plan, run_plan
 from fewstep.samplers import build, get, names, registry
@@ -353,7 +353,6 @@ def test_the_transposed_gaussian_follows_the_loop(name):
     """The coefficients of the last state, against runs of the loop that switch on one input at a
     time."""
     from fewstep.eval.certificates.gaussian import MEAN, STD, last_state
-    from fewstep.models import GaussianMixture
 
     schedule = home_schedule(name)
     made = build(name, smooth_grid(schedule, 5), get(name).options())
@@ -366,7 +365,7 @@ def test_the_transposed_gaussian_follows_the_loop(name):
         z[2 + key] = 1.0
         return z
 
-    out = run_plan(made, GaussianMixture([[MEAN]], [STD], [1.0], schedule), x, noise=unit)[:, 0]
+    out = run_plan(made, Unguided([[MEAN]], [STD], [1.0], schedule), x, noise=unit)[:, 0]
     found = last_state(made)
     wanted = torch.tensor(
         [found.offset, *(found.offset + c for c in (found.gain, *found.noise))], dtype=torch.float64

@@ -20,6 +20,7 @@ class Echo(BaseDenoiser):
 
     shape = None
     prediction = "v"
+    channels = ("main", "cond", "uncond")
 
     def __init__(self, schedule: object, scale: float, copies: bool) -> None:
         self.schedule, self.scale, self.copies = schedule, scale, copies
@@ -28,7 +29,7 @@ class Echo(BaseDenoiser):
     def input_scale(self, t: float) -> float:
         return self.scale
 
-    def coefficients(self, t: float) -> tuple[float, tuple[float, ...]]:
+    def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
         return 0.05, (0.3 + 0.1 * float(t),)
 
     def raws(self, x_in: torch.Tensor, t: float, cond: object = None) -> tuple[torch.Tensor, ...]:

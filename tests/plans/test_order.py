@@ -1,6 +1,8 @@
 """Every sampler has the order that it declares: walked without a network, and measured against
 exact scores, on both sides."""
 
+import math
+
 import pytest
 
 from fewstep.checks import ArgumentError
@@ -24,7 +26,7 @@ def agrees(c):
     assert abs(c.measured - c.declared) <= c.tolerance, c
     if not c.stochastic:
         assert abs(c.walked - c.declared) <= c.tolerance, c
-    else:
+    elif get(c.name).walks or math.isfinite(c.walked):
         assert c.walked >= c.declared - c.tolerance, c
 
 

@@ -68,6 +68,7 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "dpmpp_2m_sde": SDE,
     "dpmpp_2s": STAGES,
     "dpmpp_2s_ancestral": ANCESTRAL,
+    "dpmpp_2s_ancestral_cfg_pp": ANCESTRAL,
     "dpmpp_3m_sde": SDE,
     "dpmpp_3s": STAGES,
     "dpmpp_sde": {**ANCESTRAL, "r1": (1e-3, 1.0)},
@@ -75,12 +76,14 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "er_sde": {"order": (1, 3), "s_noise": SCALES},
     "euler": CHURN,
     "euler_ancestral": ANCESTRAL,
+    "euler_ancestral_cfg_pp": ANCESTRAL,
     "exponential_adams": {"order": (1, 6)},
     "flow_adams": {"order": (1, 6)},
     "flow_cps": {"share": (0.0, 1.0)},
     "flow_sde": {"tau": (0.0, 1e3), "order": (1, 2)},
     "ghvb": {"order": (0.05, 5.0)},
     "gradient_estimation": {"gamma": SCALES},
+    "gradient_estimation_cfg_pp": {"gamma": SCALES},
     "heavy_ball": {"beta": (0.05, 1.0), "order": (1, 4)},
     "heun": CHURN,
     "interpolant_sde": {"scale": (0.0, 1e3)},
@@ -95,6 +98,7 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "pc": {"snr": (1e-6, 10.0), "delta": (1e-6, 1.0), "corrections": (1, 1000), **CALLS},
     "pfgmpp": CHURN,
     "picard": {"window": (1, 10_000), "tol": SCALES, **CALLS},
+    "rectified_cfg_pp": {"gamma": (0.0, 100.0), "stage": (1e-3, 1.0)},
     "res_2s": {"r1": (1e-3, 1.0)},
     "res_3s": {"r2": (1e-3, 1.0)},
     "restart": {"s_noise": SCALES},
@@ -147,6 +151,7 @@ def test_every_option_that_is_a_number_has_ends() -> None:
         "er_sde_compat": {"order", "s_noise"},
         "ipndm_v_compat": {"order"},
         "res_3s": {"r1"},
+        "res_multistep_ancestral_cfg_pp": {"tau", "s_noise"},
     }
 
 

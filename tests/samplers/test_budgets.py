@@ -26,7 +26,7 @@ CASES = [(name, options) for name in names("plan") for options in ({}, *get(name
 def home(name):
     if name in HOME:
         return HOME[name]
-    return Flow() if name.startswith(("flow", "interpolant")) else VPLinear()
+    return Flow() if get(name).on[0] == "flow" else VPLinear()
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

@@ -20,6 +20,8 @@ CALLS = {
             "dpm_solver_2",
             "dpmpp_2s",
             "dpmpp_2s_ancestral",
+            "dpmpp_2s_ancestral_cfg_pp",
+            "rectified_cfg_pp",
             "dpmpp_sde",
             "edict",
             "seeds_2",

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import fewstep
-from fewstep.models import GaussianMixture, MeanReverted, wrap
+from fewstep.eval.certificates.problem import Unguided
+from fewstep.models import MeanReverted, wrap
 from fewstep.plans.running.tensor_versions import edited, version
 from fewstep.samplers import names
 from fewstep.schedules import PFGMPP, Flow, MeanReverting, VPLinear
@@ -26,9 +27,9 @@ def model(sampler: str) -> Any:
     if sampler.startswith("mr_"):
         path, mu = MeanReverting(0.6, VPLinear()), torch.zeros(1)
         return MeanReverted(wrap(lambda x, t: 0.2 * torch.tanh(x), path, "eps", shape=(1,)), mu)
-    if sampler.startswith(("flow", "interpolant")):
-        return GaussianMixture(*LAW, Flow(), prediction="velocity")
-    return GaussianMixture(*LAW, PFGMPP(128, 1) if sampler == "pfgmpp" else VPLinear())
+    if sampler.startswith(("flow", "interpolant", "rectified")):
+        return Unguided(*LAW, Flow(), prediction="velocity")
+    return Unguided(*LAW, PFGMPP(128, 1) if sampler == "pfgmpp" else VPLinear())
 
 
 def draw(sampler: str, callback: Any = None) -> torch.Tensor:

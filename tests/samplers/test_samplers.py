@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import fewstep
+from fewstep.eval.certificates.problem import Unguided
 from fewstep.eval.solver.counting import Counting
 from fewstep.plans import run_plan
 from fewstep.samplers import SamplerError, build, get, make_options, names
@@ -41,9 +42,7 @@ SCHEDULES = {
 def mixture(schedule):
     means = torch.tensor([[1.0, -0.5], [-0.8, 0.6], [0.2, 1.1]], dtype=torch.float64)
     stds = torch.tensor([0.3, 0.4, 0.2], dtype=torch.float64)
-    return fewstep.models.GaussianMixture(
-        means, stds, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), schedule, "v"
-    )
+    return Unguided(means, stds, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), schedule, "v")
 
 
 def zero_noise(key, like):
@@ -59,6 +58,7 @@ class Still:
     """Answers zero, as v: the cheapest network, for tests that only count."""
 
     prediction, shape = "v", (2,)
+    channels = Unguided.channels
 
     def __init__(self, schedule):
         self.schedule = schedule
@@ -66,7 +66,7 @@ class Still:
     def input_scale(self, t):
         return 1.0
 
-    def coefficients(self, t):
+    def coefficients(self, t, channel="main"):
         return 0.0, (1.0,)
 
     def raws(self, x_in, t, cond=None):
@@ -172,7 +172,9 @@ def test_a_constant_prediction_is_solved_exactly(name, options):
         def input_scale(self, t):
             return 1.0
 
-        def coefficients(self, t):
+        channels = Unguided.channels
+
+        def coefficients(self, t, channel="main"):
             return 0.0, (1.0,)
 
         def raws(self, x_in, t, cond=None):

@@ -270,6 +270,17 @@ def test_a_sampler_that_reads_channels_is_refused_without(planted):
     drawn(SD1, guided(pipe, cfg))
 
 
+@pytest.mark.parametrize("sampler", [n for n in registry.names() if registry.get(n).guided])
+def test_every_sampler_that_reads_channels(sampler):
+    """Refused by name in a pipeline, and run in a guided one."""
+    with pytest.raises(ConfigError, match=rf"'{sampler}' reads the channel.*guided\(pipe"):
+        own_guidance(SD1, stable_diffusion(ours("DDIM", DDIM, sampler=sampler)))
+    made = in_pipeline(lambda den: G.CFG(den, 0.6), sampler=sampler)
+    assert bool(torch.isfinite(made).all())
+    if sampler == "euler_cfg_pp":
+        assert difference(made, loop(lambda u, c, rho: (u + 0.6 * (c - u), u))) < EQUAL
+
+
 def test_apg_is_that_of_a_hand_written_loop():
     """Algorithm 1 of the paper, on x0, with the momentum kept from step to step."""
     w, eta, norm, momentum = 5.0, 0.2, 2.5, -0.5

@@ -16,7 +16,10 @@ from diffusers_loops import SD, ours
 from diffusers_pipelines import CALLS, EMBEDS, POOLED_SD3, ddpm, run, sd3
 
 from fewstep.interop.diffusers.config import ConfigError
-from fewstep.samplers import names
+from fewstep.samplers import get, names
+
+#: samplers that read one prediction; for the others see ``test_diffusers_guided``
+PLAIN = [n for n in names("plan") if not get(n).guided]
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array_wrap__:DeprecationWarning",
@@ -60,7 +63,7 @@ def test_the_registry_is_what_is_tested_here():
 
 
 @pytest.mark.parametrize("kind", ["ddpm", FLOWING])
-@pytest.mark.parametrize("sampler", names("plan"))
+@pytest.mark.parametrize("sampler", PLAIN)
 def test_it_runs_counts_its_calls_and_repeats_its_bits(kind, sampler):
     scheduler = ours(*(FLOW if kind == "sd3" else TABLE), sampler=sampler, noise_seed=0)
     a, calls = draw(kind, scheduler)
@@ -72,7 +75,7 @@ def test_it_runs_counts_its_calls_and_repeats_its_bits(kind, sampler):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [p for p in CALLS if p not in ("ddpm", "sd3")])
-@pytest.mark.parametrize("sampler", names("plan"))
+@pytest.mark.parametrize("sampler", PLAIN)
 def test_it_runs_in_every_other_pipeline(kind, sampler):
     if kind != "dit":
         pytest.importorskip("transformers")

@@ -26,6 +26,9 @@ from fewstep.plans.running.compiled_step import table_step, tabulate
 from fewstep.plans.running.lowering import Operand, lower
 from fewstep.samplers import get, names
 
+#: samplers that read one prediction; for the others see ``test_diffusers_guided``
+PLAIN = [n for n in names("plan") if not get(n).guided]
+
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array_wrap__:DeprecationWarning",  # diffusers hands numpy functions a torch tensor
     "ignore:.*torch.jit.script:DeprecationWarning",  # inductor imports what torch deprecates
@@ -231,9 +234,7 @@ def test_a_run_set_up_again_is_not_made_again() -> None:
 
 
 @pytest.mark.parametrize("edit", [False, True])
-@pytest.mark.parametrize(
-    "sampler", [n for n in names("plan") if n not in ("mr_ode", "mr_sde", "pfgmpp")]
-)
+@pytest.mark.parametrize("sampler", [n for n in PLAIN if n not in ("mr_ode", "mr_sde", "pfgmpp")])
 def test_the_table_is_the_loop(sampler: str, edit: bool) -> None:
     """Both executors of a program, in float64, states edited on the way or not."""
     schedule = fewstep.schedules.Flow() if on_flow(sampler) else fewstep.schedules.VPLinear()
