@@ -21,6 +21,7 @@ ROOMS = {
     "schedules": ("Schedules and grids", "schedules", "Noise schedules and time grids."),
     "models": ("Models", "models", "Networks and exact models as denoisers."),
     "samplers": ("The registry", "samplers", "The registry of samplers and their options."),
+    "guidance": ("Guidance", "guidance", "Wrappers that guide a model by conditions or rewards."),
     "plans": ("Plans", "plans", "Solvers as data: build them, inspect them, run them."),
     "policy": (
         "Fine-tuning losses",
@@ -45,7 +46,7 @@ EVAL = {
     "errors": "Errors",
 }
 #: names that a room re-exports; each is documented in its own room
-ELSEWHERE = {"interop.diffusers": {"ConfigError", "SchedulerMixin"}}
+ELSEWHERE = {"guidance": {"policy"}, "interop.diffusers": {"ConfigError", "SchedulerMixin"}}
 
 
 def tree_of(room: str) -> ast.Module:
