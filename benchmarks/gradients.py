@@ -23,8 +23,6 @@ import argparse
 import ctypes
 import gc
 import json
-import os
-import resource
 import subprocess
 import sys
 import time
@@ -141,10 +139,11 @@ class Setting:
         return time.process_time() - began
 
 
-def resident() -> float:
-    """Resident memory of this process in MB."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") / MB
+def resident(field: str) -> float:
+    """``VmRSS``, the resident memory of this process, or ``VmHWM``, its maximum so far; in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (found,) = (line for line in lines if line.startswith(f"{field}:"))
+    return int(found.split()[1]) / 1024.0
 
 
 def memory(case: Case) -> dict[str, float]:
@@ -155,11 +154,11 @@ def memory(case: Case) -> dict[str, float]:
     setting.network.zero_grad(set_to_none=True)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    before, setting.calls = resident(), 0
+    before, setting.calls = resident("VmRSS"), 0
     loss = setting.forward(case)
     forward = setting.calls
     loss.backward()
-    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0 - before
+    growth = resident("VmHWM") - before
     found = {"rss": growth, "forward": forward, "backward": setting.calls - forward}
     del loss
     meter = Meter(list(setting.network.parameters()))

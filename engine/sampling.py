@@ -167,8 +167,8 @@ def sample(
             ``info=True`` and a sampler that is no driver.
         grad: make the result differentiable, with respect to ``x`` or ``init``, to tensors of
             ``cond`` and to the model's parameters, where they require grad: ``"full"``,
-            ``"checkpoint"``, ``"checkpoint:sqrt"``, ``"reversible"`` or ``"truncated:K"``, see
-            ``engine.gradients``.
+            ``"checkpoint"``, ``"checkpoint:sqrt"``, ``"reversible"``, ``"truncated:K"`` or
+            ``"adjoint"``, see ``engine.gradients``.
         parameters: with ``grad``, the tensors behind the model that gradients are wanted for, where
             ``denoiser.parameters()`` does not list them.
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from repository import ROOT
 from torch import Tensor, nn
 
 import fewstep
@@ -382,3 +383,24 @@ def test_a_weight_that_changed_between_the_passes_is_refused(mode):
         net.first.mul_(2.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()
+
+
+def test_the_measured_table_is_within_its_bounds():
+    """The table of docs/gradients.md, as benchmarks/gradients.py wrote it."""
+    page = (ROOT / "docs" / "gradients.md").read_text(encoding="utf-8")
+    text = page.split("<!-- table of benchmarks/gradients.py -->")[1].split("<!-- end")[0]
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    found = {(row[0].strip("`"), int(row[1])): dict(zip(head, row, strict=True)) for row in rows}
+    assert {n for _, n in found} == {10, 50, 100}
+
+    def value(mode: str, steps: int, column: str) -> float:
+        return float(found[mode, steps][column])
+
+    assert value("full", 100, "peak MB") > 9.5 * value("full", 10, "peak MB")
+    assert value("checkpoint", 100, "peak MB") < 1.3 * value("checkpoint", 10, "peak MB")
+    for n in (10, 50, 100):
+        for column in ("time", "time, start alone"):
+            assert value("checkpoint", n, column) <= 1.6
+            assert value("checkpoint:sqrt", n, column) <= 2.0
+        assert found["checkpoint", n]["calls"] == f"{n} + {n}"
