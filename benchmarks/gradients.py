@@ -43,6 +43,7 @@ MODES = {
     "full": "dpmpp_2m",
     "checkpoint": "dpmpp_2m",
     "checkpoint:sqrt": "dpmpp_2m",
+    "reversible": "belm",
     "truncated:5": "dpmpp_2m",
     "adjoint": "dpmpp_2m",
 }
