@@ -46,11 +46,11 @@ def add_drawing(p: argparse.ArgumentParser, seeds: str = "0-63", labels: str = "
         help="of a sample in the network's own units, such as 64 or 64x96, for networks from "
         "diffusers",
     )
-    _add_guidance(p)
+    add_guidance(p)
     add_device(p)
 
 
-def _add_guidance(p: argparse.ArgumentParser) -> None:
+def add_guidance(p: argparse.ArgumentParser) -> None:
     """How the model is guided by its conditions."""
     p.add_argument("--guidance", help="method, such as cfg; an unknown name lists all of them")
     p.add_argument(

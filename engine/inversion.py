@@ -134,6 +134,33 @@ def invert(
     return z if made is None else (z, made)
 
 
+def check_inversion(
+    denoiser: BaseDenoiser,
+    shape: Sequence[int],
+    sampler: str,
+    *,
+    method: str | None = None,
+    iterations: int | None = None,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: str | Grid = "auto",
+    final: str = "sigma_min",
+    **options: Any,
+) -> None:
+    """Raise what ``invert`` would raise for these arguments, without a network call; ``shape`` is
+    that of one sample."""
+    facts = facts_of(denoiser, tuple(shape))
+    where = GridRequest(steps, nfe, grid, final=final, facts=facts)
+    asked = deterministic(request(sampler, denoiser.schedule, options, where))
+    how = _method(asked, method, iterations, None)
+    if how == "reversed":
+        built_backward(asked.name, asked.options, asked.grid)
+    elif how == "exact":
+        exact_program(asked.plan(), denoiser)
+    else:
+        single_steps(asked.name, asked.grid, asked.options)
+
+
 def deterministic(asked: Request) -> Request:
     """Return the request. Raises SamplerError for a driver and a stochastic sampler."""
     if asked.driver:

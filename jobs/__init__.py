@@ -1,14 +1,17 @@
-"""Long work in folders: generate samples, score images, make reference statistics.
+"""Long work in folders: generate samples, invert and score images, make reference statistics.
 
 Each function may be stopped at any time and called again: what is finished is kept, and the bytes
 are those of an unbroken run. Several processes, as accelerate, torchrun or mpirun start them, share
-the work. The commands ``fewstep generate``, ``score`` and ``ref`` call these functions.
+the work. The commands ``fewstep generate``, ``invert``, ``score`` and ``ref`` call these
+functions.
 """
 
 from __future__ import annotations
 
 from .generation import GenerationResult as GenerationResult
 from .generation import generate as generate
+from .inversion import InversionResult as InversionResult
+from .inversion import invert as invert
 from .reference_statistics import ReferenceResult as ReferenceResult
 from .reference_statistics import reference as reference
 from .scoring import ScoringResult as ScoringResult
@@ -16,9 +19,11 @@ from .scoring import score as score
 
 __all__ = [
     "GenerationResult",
+    "InversionResult",
     "ReferenceResult",
     "ScoringResult",
     "generate",
+    "invert",
     "reference",
     "score",
 ]

@@ -89,6 +89,7 @@ DOORS = {
     "interop/kdiffusion/definition.py",
     "interop/kdiffusion/sample_functions.py",
     "jobs/generation.py",
+    "jobs/inversion.py",
     "jobs/scoring.py",
     "schedules/grids/construction.py",
 }
