@@ -3,7 +3,7 @@
 A sampler such as ``edict`` carries two states. From data x0 the second one at the end is x0 too;
 or, where it belongs to the node before (``bdia``, ``belm``), x0 moved there by an Euler step. The
 run is undone from these two (``plans.transforms.undone``), and the two states at its beginning lead
-back to them to rounding.
+back to them to rounding: that at the first node, and the other after the first network call.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def test_points_of_a_generated_folder(points, tmp_path, capsys):
     out = tmp_path / "noise"
     assert main(["invert", str(points), "--out", str(out), *POINTS, "--sampler", "edict"]) == 0
     said = capsys.readouterr().out
-    assert "10 samples inverted by edict (exact), 12 network calls each" in said
+    assert "10 samples inverted by edict (exact), 11 network calls each" in said
     record = json.loads((out / "inversion.json").read_text())
     made = InversionResult(out, record)
     found = made.arrays()

@@ -89,7 +89,7 @@ def test_reconstruction_is_measured_by_sampling() -> None:
 
 def test_calls_are_counted() -> None:
     for sampler, method, calls in (
-        ("edict", None, 20),
+        ("edict", None, 19),
         ("belm", None, 10),
         ("flow_belm", None, 10),
         ("ddim", "fixed_point", 40),
