@@ -3,6 +3,7 @@ transition_means."""
 
 from __future__ import annotations
 
+from .editing import flow_edit
 from .information import SampleInfo
 from .inversion import InversionInfo, invert
 from .likelihood import Likelihood, bits_per_dim, log_prob
@@ -19,6 +20,7 @@ __all__ = [
     "SampleInfo",
     "StateError",
     "bits_per_dim",
+    "flow_edit",
     "invert",
     "log_prob",
     "plan",
