@@ -2,7 +2,7 @@
 
     fewstep invert digits --out noise --model mnist --steps 20
     fewstep invert photos --out noise --model FOLDER --sampler edict --steps 50 --json
-    fewstep invert digits --out noise --sampler ddim --method newton --steps 20
+    fewstep invert digits --out noise --sampler ddim --inversion newton --steps 20
 
 The source is a folder of pictures or npz files, or a folder of `fewstep generate`, whose labels are
 used. The folder holds the noises and reconstructions as npz files, the reconstructions of pictures,
@@ -35,7 +35,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add_batch(p, "images inverted together (default 64)")
     p.add_argument("--sampler", help="a deterministic sampler (default dpm_solver_2m)")
     p.add_argument(
-        "--method",
+        "--inversion",
         help="reversed, exact, fixed_point or newton (default exact for edict, bdia, belm and "
         "flow_belm, else reversed)",
     )

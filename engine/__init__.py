@@ -3,6 +3,7 @@ transition_means."""
 
 from __future__ import annotations
 
+from .controlled_flow import rf_invert, rf_sample
 from .editing import flow_edit
 from .information import SampleInfo
 from .inversion import InversionInfo, invert
@@ -24,6 +25,8 @@ __all__ = [
     "invert",
     "log_prob",
     "plan",
+    "rf_invert",
+    "rf_sample",
     "run",
     "sample",
     "transition_log_prob",

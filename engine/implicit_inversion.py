@@ -68,7 +68,7 @@ def single_steps(name: str, grid: Grid, options: Any) -> list[Plan]:
     if not same:
         raise registry.SamplerError(
             f"{name} uses predictions of earlier steps, so its steps cannot be inverted one by "
-            "one; use ddim, heun, flow_euler or flow_heun, or method='reversed'"
+            "one; use ddim, heun, flow_euler or flow_heun, or inversion='reversed'"
         )
     return plans
 

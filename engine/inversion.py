@@ -76,7 +76,7 @@ def invert(
     x0: Tensor,
     sampler: str = "dpm_solver_2m",
     *,
-    method: str | None = None,
+    inversion: str | None = None,
     iterations: int | None = None,
     steps: int | None = None,
     nfe: int | None = None,
@@ -100,7 +100,7 @@ def invert(
     Args:
         sampler, steps, nfe, grid, times, sigmas, start, options: as in ``fewstep.plan``; the grid
             is that of sampling, from noise to data. ``nfe`` counts the calls of sampling.
-        method: see ``engine.inversion``; default ``exact`` for exactly invertible samplers
+        inversion: see ``engine.inversion``; default ``exact`` for exactly invertible samplers
             (``edict``, ``bdia``, ``belm``, ``flow_belm``), else ``reversed``. The round trip of
             ``exact`` needs ``info.partners`` as well.
         iterations: of ``fixed_point`` (20) and ``newton`` (3), in every step.
@@ -127,7 +127,7 @@ def invert(
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=facts)
     asked = deterministic(request(sampler, denoiser.schedule, options, where))
     way = _Way(asked, denoiser, cond, callback, progress)
-    how = _method(asked, method, iterations, callback)
+    how = _method(asked, inversion, iterations, callback)
     found = way.found(how, x, iterations)
     made = way.measured(how, found, x) if info else None
     z = found.z if offset is None else found.z + offset.to(found.z)
@@ -139,7 +139,7 @@ def check_inversion(
     shape: Sequence[int],
     sampler: str,
     *,
-    method: str | None = None,
+    inversion: str | None = None,
     iterations: int | None = None,
     steps: int | None = None,
     nfe: int | None = None,
@@ -152,7 +152,7 @@ def check_inversion(
     facts = facts_of(denoiser, tuple(shape))
     where = GridRequest(steps, nfe, grid, final=final, facts=facts)
     asked = deterministic(request(sampler, denoiser.schedule, options, where))
-    how = _method(asked, method, iterations, None)
+    how = _method(asked, inversion, iterations, None)
     if how == "reversed":
         built_backward(asked.name, asked.options, asked.grid)
     elif how == "exact":
@@ -185,28 +185,28 @@ def inverse_plan(
 
 
 def _method(
-    asked: Request, method: str | None, iterations: int | None, callback: OnStep | None
+    asked: Request, inversion: str | None, iterations: int | None, callback: OnStep | None
 ) -> str:
     """The method, checked with what goes with it."""
     reversible = registry.get(asked.name).reversible
-    chosen = ("exact" if reversible else "reversed") if method is None else method
-    choice("method", chosen, METHODS)
+    chosen = ("exact" if reversible else "reversed") if inversion is None else inversion
+    choice("inversion", chosen, METHODS)
     if chosen == "exact" and not reversible:
         known = ", ".join(name for name in registry.names() if registry.get(name).reversible)
         raise registry.SamplerError(
-            f"method='exact': {asked.name} is not exactly invertible; these are: {known}; "
-            "method='newton' solves the steps of samplers of one step at a time"
+            f"inversion='exact': {asked.name} is not exactly invertible; these are: {known}; "
+            "inversion='newton' solves the steps of samplers of one step at a time"
         )
     if iterations is not None:
         if chosen not in ITERATIONS:
             raise ArgumentError(
-                f"iterations={iterations!r} with method={chosen!r}: only "
+                f"iterations={iterations!r} with inversion={chosen!r}: only "
                 f"{' and '.join(ITERATIONS)} iterate"
             )
         integer("iterations", iterations, 1, 10_000)
     if callback is not None and chosen != "reversed":
         raise ArgumentError(
-            f"callback= with method={chosen!r}: its steps are not those of a run; use progress="
+            f"callback= with inversion={chosen!r}: its steps are not those of a run; use progress="
         )
     return chosen
 

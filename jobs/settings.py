@@ -118,7 +118,7 @@ CHECKS: Mapping[str, Check] = {
     "seed": _integer(0, 2**63 - 1),
     "level": _number(0.0, 1.0),
     "iterations": _integer(1, MOST_STEPS),
-    "method": _text,
+    "inversion": _text,
     "final": _one_of(*FINALS),
     "format": _one_of(*FORMATS),
     "guidance_scale": _number(-1e6, 1e6),

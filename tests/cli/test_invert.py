@@ -106,9 +106,9 @@ def test_guidance_and_a_config_file(digits, tmp_path, capsys):
 
 
 REFUSED = [
-    (["--method", "newtn"], "did you mean 'newton'"),
-    (["--method", "exact"], "not exactly invertible"),
-    (["--sampler", "dpmpp_2m", "--method", "newton"], "uses predictions of earlier steps"),
+    (["--inversion", "newtn"], "did you mean 'newton'"),
+    (["--inversion", "exact"], "not exactly invertible"),
+    (["--sampler", "dpmpp_2m", "--inversion", "newton"], "uses predictions of earlier steps"),
     (["--sampler", "ddpm"], "draws noise"),
     (["--sampler", "nosuch"], "nosuch"),
     (["--iterations", "3"], "only fixed_point and newton iterate"),
@@ -132,8 +132,8 @@ def test_folders_of_something_else_are_refused(points, tmp_path, capsys):
     command = ["invert", str(points), "--out", str(out), *POINTS]
     assert main(command) == 0
     before = tree(out)
-    assert main([*command, "--sampler", "ddim", "--method", "newton"]) == 3
-    assert "other settings (method, sampler)" in capsys.readouterr().err
+    assert main([*command, "--sampler", "ddim", "--inversion", "newton"]) == 3
+    assert "other settings (inversion, sampler)" in capsys.readouterr().err
     assert tree(out) == before
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")

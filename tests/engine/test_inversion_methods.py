@@ -48,7 +48,7 @@ def test_exact_round_trips_at_50_steps(path: str, sampler: str) -> None:
 @pytest.mark.parametrize("sampler", ["ddim", "heun", "flow_heun"])
 @pytest.mark.parametrize("path", PATHS)
 def test_newton_solves_the_steps(path: str, sampler: str) -> None:
-    *_, info = inverted(path, sampler, method="newton")
+    *_, info = inverted(path, sampler, inversion="newton")
     assert info.largest < 1e-6 and info.partners == ()
     # 3 iterations of one step and four products; the result needs no further call
     assert info.nfe == 15 * info.plan.nfe
@@ -56,10 +56,11 @@ def test_newton_solves_the_steps(path: str, sampler: str) -> None:
 
 def test_fixed_points_converge_with_the_iterations() -> None:
     errors = [
-        inverted("vp", "ddim", method="fixed_point", iterations=k)[-1].largest for k in (5, 20, 80)
+        inverted("vp", "ddim", inversion="fixed_point", iterations=k)[-1].largest
+        for k in (5, 20, 80)
     ]
     assert errors[0] > 10.0 * errors[1] > 1e3 * errors[2] and errors[2] < 1e-10
-    info = inverted("vp", "ddim", method="fixed_point")[-1]
+    info = inverted("vp", "ddim", inversion="fixed_point")[-1]
     assert info.largest == errors[1] and info.nfe == 20 * 50
 
 
@@ -70,9 +71,9 @@ def test_the_noise_of_an_exact_inverse_is_that_of_a_fine_one() -> None:
     noise = torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     given = {"steps": 12, "grid": "lam", "final": "sigma_min"}
     x0 = fewstep.sample(den, "ddim", x=noise, **given)
-    found = fewstep.invert(den, x0, "ddim", method="newton", iterations=6, **given)
+    found = fewstep.invert(den, x0, "ddim", inversion="newton", iterations=6, **given)
     assert float((found - noise).abs().max()) < 1e-6
-    far = fewstep.invert(den, x0, "ddim", method="reversed", **given)
+    far = fewstep.invert(den, x0, "ddim", inversion="reversed", **given)
     assert float((far - noise).abs().max()) > 0.01
 
 
@@ -99,7 +100,7 @@ def test_calls_are_counted() -> None:
         iterations = None if method is None else 4 if method == "fixed_point" else 2
         den, seen = Counting(model(VPLinear())), []
         x0 = data(model(VPLinear()))
-        options = {"method": method, "iterations": iterations, "steps": 10, "grid": "lam"}
+        options = {"inversion": method, "iterations": iterations, "steps": 10, "grid": "lam"}
         fewstep.invert(den, x0, sampler, progress=lambda *n, seen=seen: seen.append(n), **options)
         assert den.calls == calls, sampler
         assert seen[-1] == (calls, calls)
@@ -142,15 +143,15 @@ def test_offsets_of_mean_reverting_paths() -> None:
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("ddim", {"method": "exact"}, "not exactly invertible; these are: bdia, belm, edict"),
-    ("ddim", {"method": "newtn"}, "did you mean 'newton'"),
+    ("ddim", {"inversion": "exact"}, "not exactly invertible; these are: bdia, belm, edict"),
+    ("ddim", {"inversion": "newtn"}, "did you mean 'newton'"),
     ("ddim", {"iterations": 3}, "only fixed_point and newton iterate"),
-    ("ddim", {"method": "newton", "iterations": 0}, "iterations"),
-    ("dpmpp_2m", {"method": "newton"}, "uses predictions of earlier steps"),
-    ("belm", {"method": "newton"}, "uses predictions of earlier steps"),
-    ("edict", {"callback": lambda s: None}, "callback= with method='exact'"),
-    ("ddpm", {"method": "newton"}, "draws noise"),
-    ("dpm_adaptive", {"method": "exact", "steps": None}, "driver"),
+    ("ddim", {"inversion": "newton", "iterations": 0}, "iterations"),
+    ("dpmpp_2m", {"inversion": "newton"}, "uses predictions of earlier steps"),
+    ("belm", {"inversion": "newton"}, "uses predictions of earlier steps"),
+    ("edict", {"callback": lambda s: None}, "callback= with inversion='exact'"),
+    ("ddpm", {"inversion": "newton"}, "draws noise"),
+    ("dpm_adaptive", {"inversion": "exact", "steps": None}, "driver"),
     ("bdia", {"steps": 1}, "two steps or more"),
     ("ddim", {"info": 1}, "info"),
 ]
