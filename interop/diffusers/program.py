@@ -175,7 +175,10 @@ class Compiled:
 
     def free(self, begin: int) -> bool:
         """True if the calls from ``begin`` on read no value of earlier calls: then the plan of the
-        tail equals the rest of this plan."""
+        tail equals the rest of this plan. Never in the middle of an invertible sampler, which
+        carries a second state."""
+        if begin and self.plan.partners:
+            return False
         try:
             tail = self.tail(begin)
         except ArgumentError:
