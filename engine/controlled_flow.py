@@ -1,5 +1,5 @@
 """RF-Inversion: flows steered between data and noise by a linear control (Rout et al. 2024, arXiv
-2410.10792, eqs. 8 and 15).
+2410.10792).
 
 With the velocity u, towards noise, the noise eps and the data x0,
 

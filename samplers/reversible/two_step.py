@@ -64,7 +64,7 @@ def two_step(b: PlanBuilder, grid: Grid, frame: Frame, step: TwoStep) -> Plan:
 @register(
     "bdia",
     order=lambda o: 2 if o.gamma == 1.0 else 1,
-    source="Zhang et al. 2023, arXiv 2307.10829, Alg. 1 (BDIA-DDIM)",
+    source="Zhang et al. 2023, arXiv 2307.10829 (BDIA-DDIM)",
     variants=({"gamma": 0.5},),
     reversible=True,
 )
