@@ -130,17 +130,29 @@ class Move:
         """Length of the deterministic part in log rho."""
         return -math.log(self.ratio) if self.ratio > 0.0 else math.inf
 
-    def euler(self, x: Expression, D: Expression, U: Expression) -> Expression:
+
+@dataclass(frozen=True)
+class Step:
+    """What a rule sees: the move, the state ``x``, the predictions ``D`` and ``U``, the values
+    ``held`` from the step before and its length ``before``; both empty in the first step."""
+
+    move: Move
+    x: Expression
+    D: Expression
+    U: Expression
+    held: tuple[Expression, ...]
+    before: float
+
+    @property
+    def euler(self) -> Expression:
         """``alpha_t (D + down d)``, regular at alpha = 0."""
-        e = self.down * self.t.alpha / self.s.sigma
-        return self.t.alpha * D + e * (x - self.s.alpha * U)
+        move = self.move
+        e = move.down * move.t.alpha / move.s.sigma
+        return move.t.alpha * self.D + e * (self.x - move.s.alpha * self.U)
 
 
-#: ``(move, x, D, U, values kept from the step before, its length) -> (state without noise, kept)``
-Rule = Callable[
-    [Move, Expression, Expression, Expression, tuple[Expression, ...], float],
-    tuple[Expression, tuple[Expression, ...]],
-]
+#: step -> (the state before the fresh noise, the values to hold)
+Rule = Callable[[Step], tuple[Expression, tuple[Expression, ...]]]
 
 
 def _walk(b: PlanBuilder, grid: Grid, rule: Rule, tau: float = 0.0, s_noise: float = 1.0) -> Plan:
@@ -150,7 +162,7 @@ def _walk(b: PlanBuilder, grid: Grid, rule: Rule, tau: float = 0.0, s_noise: flo
     for s, t in grid.pairs():
         D, U = b.evaluate_kinds(x, s, _READS)
         move = Move(s, t, noise_share(s, t, tau))
-        y, held = rule(move, x, D, U, held, before)
+        y, held = rule(Step(move, x, D, U, held, before))
         x, before = _noised(b, move, y, s_noise), move.h
     return b.finish(x)
 
@@ -163,51 +175,30 @@ def _noised(b: PlanBuilder, move: Move, y: Expression, s_noise: float) -> Expres
     return b.at(move.t, x + (move.fresh * s_noise) * b.noise(move.s, move.t))
 
 
-def _euler(
-    move: Move,
-    x: Expression,
-    D: Expression,
-    U: Expression,
-    held: tuple[Expression, ...],
-    before: float,
-) -> tuple[Expression, tuple[Expression, ...]]:
-    return move.euler(x, D, U), ()
+def _euler(step: Step) -> tuple[Expression, tuple[Expression, ...]]:
+    return step.euler, ()
 
 
-def _two_m(
-    move: Move,
-    x: Expression,
-    D: Expression,
-    U: Expression,
-    held: tuple[Expression, ...],
-    before: float,
-) -> tuple[Expression, tuple[Expression, ...]]:
-    y = move.euler(x, D, U)
-    if held and move.ratio > 0.0:
-        share = move.t.alpha * (1.0 - move.ratio) * move.h / (2.0 * before)
-        y = y + share * (D - held[0])
-    return y, (U,)
+def _two_m(step: Step) -> tuple[Expression, tuple[Expression, ...]]:
+    move, y = step.move, step.euler
+    if step.held and move.ratio > 0.0:
+        share = move.t.alpha * (1.0 - move.ratio) * move.h / (2.0 * step.before)
+        y = y + share * (step.D - step.held[0])
+    return y, (step.U,)
 
 
 def _res(history: str) -> Rule:
     """The rule of ``res_multistep`` with a history of U or of D."""
 
-    def rule(
-        move: Move,
-        x: Expression,
-        D: Expression,
-        U: Expression,
-        held: tuple[Expression, ...],
-        before: float,
-    ) -> tuple[Expression, tuple[Expression, ...]]:
-        new = U if history == "uncond" else D
-        if not held or move.ratio == 0.0:
-            return move.euler(x, D, U), (new,)
+    def rule(step: Step) -> tuple[Expression, tuple[Expression, ...]]:
+        move, new = step.move, step.U if history == "uncond" else step.D
+        if not step.held or move.ratio == 0.0:
+            return step.euler, (new,)
         h, alpha = move.h, move.t.alpha
-        b2 = 0.0 if math.isinf(before) else -phi(2, -h) * h / before
+        b2 = 0.0 if math.isinf(step.before) else -phi(2, -h) * h / step.before
         b1 = phi(1, -h) - b2
-        carried = (alpha * move.ratio) * (x / move.s.alpha + D - U)
-        return carried + (alpha * h) * (b1 * new + b2 * held[0]), (new,)
+        carried = (alpha * move.ratio) * (step.x / move.s.alpha + step.D - step.U)
+        return carried + (alpha * h) * (b1 * new + b2 * step.held[0]), (new,)
 
     return rule
 
@@ -215,19 +206,11 @@ def _res(history: str) -> Rule:
 def _gradient(gamma: float) -> Rule:
     """The rule of gradient estimation."""
 
-    def rule(
-        move: Move,
-        x: Expression,
-        D: Expression,
-        U: Expression,
-        held: tuple[Expression, ...],
-        before: float,
-    ) -> tuple[Expression, tuple[Expression, ...]]:
-        s, t = move.s, move.t
-        slope = (x - s.alpha * U) / s.sigma
-        y = move.euler(x, D, U)
-        if held and t.sigma > 0.0:
-            y = y + (t.alpha * (gamma - 1.0) * (t.rho - s.rho)) * (slope - held[0])
+    def rule(step: Step) -> tuple[Expression, tuple[Expression, ...]]:
+        s, t, y = step.move.s, step.move.t, step.euler
+        slope = (step.x - s.alpha * step.U) / s.sigma
+        if step.held and t.sigma > 0.0:
+            y = y + (t.alpha * (gamma - 1.0) * (t.rho - s.rho)) * (slope - step.held[0])
         return y, (slope,)
 
     return rule
@@ -331,7 +314,7 @@ def dpmpp_2s_ancestral_cfg_pp(b: PlanBuilder, grid: Grid, options: Ancestral) ->
     for s, t in grid.pairs():
         D, U = b.evaluate_kinds(x, s, _READS)
         move = Move(s, t, noise_share(s, t, options.tau))
-        y = move.euler(x, D, U)
+        y = Step(move, x, D, U, (), 0.0).euler
         if move.ratio > 0.0:
             moved = x / s.alpha + D - U
             half = math.sqrt(move.ratio)
