@@ -11,6 +11,7 @@ from ..models.base import BaseDenoiser
 from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
 from ..plans.plan import Plan
+from ..plans.running.channels import check_channels
 from ..samplers import registry
 from ..samplers.aliases import ALIASES, nearest
 from ..samplers.budgets import fitted_steps
@@ -55,12 +56,16 @@ def plan(
         options: the sampler's own options (``fewstep.samplers.describe``).
 
     Raises SamplerError or GridError for unknown names and options, with the nearest match, and
-    ArgumentTypeError for a schedule that is neither a schedule nor a denoiser.
+    ArgumentTypeError for a schedule that is neither a schedule nor a denoiser. A denoiser without
+    the channels that the sampler reads is a PlanError.
     """
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start)
     if not isinstance(schedule, Schedule):
         denoiser = _model(schedule)
-        where, schedule = replace(where, facts=facts_of(denoiser)), denoiser.schedule
+        where = replace(where, facts=facts_of(denoiser))
+        asked = request(sampler, denoiser.schedule, options, where)
+        asked.check_channels(denoiser)
+        return asked.plan()
     return request(sampler, schedule, options, where).plan()
 
 
@@ -85,6 +90,11 @@ class Request:
     def driver(self) -> bool:
         """True if the sampler is a driver, which has no fixed plan."""
         return registry.get(self.name).form == "driver"
+
+    def check_channels(self, denoiser: BaseDenoiser) -> None:
+        """PlanError if ``denoiser`` lacks a channel that the sampler reads, even one that the plan
+        of this grid does not read (one step from alpha = 0)."""
+        check_channels(self.name, registry.get(self.name).channels, denoiser)
 
     def plan(self) -> Plan:
         """Return the plan. Raises SamplerError for a driver."""

@@ -233,6 +233,7 @@ def execute(
     """Run a request from ``x`` (B, *shape), the state at its grid's first node, with a plan or a
     driver. ``noise`` None: noise from the seeds. ``record``: keep the states."""
     denoiser = complete(denoiser)
+    asked.check_channels(denoiser)
     if asked.driver:
         check_recordable(asked.name, record)
         check_differentiable(asked.name, grad)

@@ -50,18 +50,22 @@ def channel_numbers(
     return numbers
 
 
+def check_channels(reader: str, channels: tuple[str, ...], denoiser: Any) -> None:
+    """PlanError that names ``reader``, a sampler or plan, unless ``denoiser`` has every one of
+    ``channels``."""
+    if channels == _ONLY_MAIN:
+        return
+    given = channels_of(denoiser)
+    for channel in channels:
+        if channel not in given:
+            text = unknown("channel", channel, given)
+            raise PlanError(f"{reader}: {text}{_remedy(channel)}")
+
+
 def check_reads(plan: PlanData, denoiser: Denoiser) -> None:
     """PlanError unless ``denoiser`` has every channel that ``plan`` reads, and takes a second time
     where the plan gives one."""
-    if plan.channels != _ONLY_MAIN:
-        given = channels_of(denoiser)
-        for channel in plan.channels:
-            if channel not in given:
-                raise PlanError(
-                    f"{plan.name or 'plan'}: "
-                    + unknown("channel", channel, given)
-                    + _remedy(channel)
-                )
+    check_channels(plan.name or "plan", plan.channels, denoiser)
     ends = [e.to for e in plan.evaluations if e.to is not None]
     if any(node.t is None for node in ends):
         raise PlanError(f"{plan.name or 'plan'}: the second time of a call must have a t")

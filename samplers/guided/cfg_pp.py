@@ -1,4 +1,4 @@
-"""CFG++ and its kin: the step moves along the unconditional noise instead of the guided one.
+"""CFG++: the step moves along the unconditional noise instead of the guided one.
 
 D is the guided x0, ``D = U + l (C - U)`` of ``guidance.CFG(model, scale=l)`` with l in [0, 1]; U is
 the unconditional x0, C the conditional one. In ``y = x / alpha``, ``rho = sigma / alpha``, with
@@ -38,7 +38,6 @@ from ...schedules.node import Node
 from ..option_names import option
 from ..registry import NoOptions, register
 from ..singlestep.ancestral import noise_share
-from ..singlestep.frames import TimeFrame, finite_time
 
 CHANNELS = ("main", "uncond")
 _READS = (("x0", "main"), ("x0", "uncond"))
@@ -86,19 +85,6 @@ class GradientEstimation:
 
     def __post_init__(self) -> None:
         number("gamma", self.gamma, 0.0, 10.0)
-
-
-@dataclass(frozen=True)
-class Rectified:
-    """Options. ``gamma``: the strength is ``l (1 - t)^gamma``; ``stage``: position of the second
-    call as a fraction of the step, 0.5 in the paper, 1 in the authors' code."""
-
-    gamma: float = 0.0
-    stage: float = 0.5
-
-    def __post_init__(self) -> None:
-        number("gamma", self.gamma, 0.0, 100.0)
-        number("stage", self.stage, 1e-3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -299,6 +285,55 @@ def gradient_estimation_cfg_pp(b: PlanBuilder, grid: Grid, options: GradientEsti
     return _walk(b, grid, _gradient(options.gamma))
 
 
+@dataclass(frozen=True)
+class TwoStage(Ancestral):
+    """Options of 2S: those of ancestral steps, and ``form``, the step, with E = e^-h.
+
+    guided       the step of the module's table
+    published    y_m = E^1/2 y + (1 - E^1/2) U, y_t = D_m + E (y - U_m): code of the authors of
+                 CFG++
+    uncond       the same y_m, y_t = E y + (1 - E) U_m + D - U: ComfyUI since July 2026
+    overwritten  the y_m of the table, y_t = E (y + D - U_m) + (1 - E) D_m: ComfyUI before
+    """
+
+    form: str = "guided"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice("form", self.form, tuple(_SECOND_READS))
+
+
+#: form of 2S -> the channels read from the second call of a step
+_SECOND_READS = {
+    "guided": ("main",),
+    "published": ("main", "uncond"),
+    "uncond": ("uncond",),
+    "overwritten": ("main", "uncond"),
+}
+
+
+def _two_s(b: PlanBuilder, step: Step, middle: Node, form: str) -> Expression:
+    """The state before the fresh noise, with one more call at ``middle``."""
+    move, D, U, y = step.move, step.D, step.U, step.x / step.move.s.alpha
+    ratio, half = move.ratio, math.sqrt(move.ratio)
+    if form in ("published", "uncond"):
+        stage = half * y + (1.0 - half) * U
+    else:
+        stage = half * (y + D - U) + (1.0 - half) * D
+    reads = _SECOND_READS[form]
+    values = b.evaluate_kinds(
+        b.at(middle, middle.alpha * stage), middle, [("x0", name) for name in reads]
+    )
+    new = dict(zip(reads, values, strict=True))
+    if form == "published":
+        y = new["main"] + ratio * (y - new["uncond"])
+    elif form == "uncond":
+        y = ratio * y + (1.0 - ratio) * new["uncond"] + D - U
+    else:
+        y = ratio * (y + D - new.get("uncond", U)) + (1.0 - ratio) * new["main"]
+    return move.t.alpha * y
+
+
 @register(
     "dpmpp_2s_ancestral_cfg_pp",
     order=2,
@@ -308,55 +343,18 @@ def gradient_estimation_cfg_pp(b: PlanBuilder, grid: Grid, options: GradientEsti
     channels=CHANNELS,
     variants=({"tau": 0.0}, {"tau": 0.5}),
 )
-def dpmpp_2s_ancestral_cfg_pp(b: PlanBuilder, grid: Grid, options: Ancestral) -> Plan:
-    """CFG++ on DPM-Solver++ 2S with fresh noise; the second call of a step is read guided."""
+def dpmpp_2s_ancestral_cfg_pp(b: PlanBuilder, grid: Grid, options: TwoStage) -> Plan:
+    """CFG++ on DPM-Solver++ 2S with fresh noise, in four public forms; by default the second call
+    of a step is read guided."""
     x = b.start(grid[0])
     for s, t in grid.pairs():
         D, U = b.evaluate_kinds(x, s, _READS)
         move = Move(s, t, noise_share(s, t, options.tau))
-        y = Step(move, x, D, U, (), 0.0).euler
+        step = Step(move, x, D, U, (), 0.0)
         if move.ratio > 0.0:
-            moved = x / s.alpha + D - U
-            half = math.sqrt(move.ratio)
-            middle = grid.at_rho(half * s.rho)
-            stage = b.at(middle, middle.alpha * (half * moved + (1.0 - half) * D))
-            D2 = b.evaluate(stage, middle, "x0")
-            y = t.alpha * (move.ratio * moved + (1.0 - move.ratio) * D2)
-        x = _noised(b, move, y, options.s_noise)
-    return b.finish(x)
-
-
-@register(
-    "rectified_cfg_pp",
-    order=1,
-    source="Saini et al. 2025, arXiv 2510.07631, Alg. 1",
-    allow="asymptotic",
-    alpha_zero=True,
-    on="flow",
-    channels=("main", "cond", "uncond"),
-    variants=({"gamma": 1.0}, {"stage": 1.0}),
-)
-def rectified_cfg_pp(b: PlanBuilder, grid: Grid, options: Rectified) -> Plan:
-    """Rectified-CFG++: Euler in t on the conditional velocity, with the guidance of a point ahead.
-
-    ``x_t = x_s + (t - s) (c_s + (1 - s)^gamma l (c_m - u_m))``: c and u are the conditional and the
-    unconditional velocity, m a point at the fraction ``stage`` of the step, reached along c_s, and
-    l the scale of ``guidance.CFG`` (lambda_max of the paper, which lets it be larger than 1). Two
-    network calls a step, the first of them conditional only; one call, at the start of the step,
-    where m would be at sigma = 0 or below the first entry of a table.
-    """
-    frame, reads = TimeFrame(grid), [("velocity", name) for name in ("cond", "main", "uncond")]
-    x = b.start(grid[0])
-    for s, t in grid.pairs():
-        dt = finite_time(t) - finite_time(s)
-        at_zero = options.stage == 1.0 and t.sigma == 0.0
-        if frame.reaches(s, t, options.stage) and not at_zero:
-            middle = frame.stage(s, t, options.stage)
-            c = b.evaluate(x, s, "velocity", "cond")
-            stage = b.at(middle, x + (options.stage * dt) * c)
-            guided, plain = b.evaluate_kinds(stage, middle, reads[1:])
+            middle = grid.at_rho(math.sqrt(move.ratio) * s.rho)
+            y = _two_s(b, step, middle, options.form)
         else:
-            c, guided, plain = b.evaluate_kinds(x, s, reads)
-        strength = (s.alpha / (s.alpha + s.sigma)) ** options.gamma
-        x = b.at(t, x + dt * (c + strength * (guided - plain)))
+            y = step.euler
+        x = _noised(b, move, y, options.s_noise)
     return b.finish(x)

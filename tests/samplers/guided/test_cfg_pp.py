@@ -111,6 +111,27 @@ def two_s(y: Tensor, rhos: Sequence[float], read: Read, z: Sequence[Tensor], eta
     return y
 
 
+def two_s_form(
+    form: str, y: Tensor, rhos: Sequence[float], read: Read, z: Sequence[Tensor]
+) -> Tensor:
+    """The public forms of 2S with eta = 1, besides the default."""
+    for k, (s, t) in enumerate(pairwise(rhos)):
+        D, U = read(y, s)
+        down, up = ancestral(s, t, 1.0)
+        if down == 0.0:
+            y = D
+            continue
+        middle, E = math.sqrt(s * down), down / s
+        if form == "overwritten":
+            D2, U2 = read(D + middle / s * (y - U), middle)
+            y = D2 + E * (y + D - U2 - D2)
+        else:
+            D2, U2 = read(U + middle / s * (y - U), middle)
+            y = D2 + E * (y - U2) if form == "published" else U2 + E * (y - U2) + (D - U)
+        y = y + up * z[k]
+    return y
+
+
 def res(y: Tensor, rhos: Sequence[float], read: Read, z: Sequence[Tensor], eta: float) -> Tensor:
     before, low = None, 0.0
     for k, (s, t) in enumerate(pairwise(rhos)):
@@ -178,6 +199,56 @@ def test_equal_to_the_formula(name, path, final, scale):
         found = fewstep.run(plan, den, x, cond=COND, noise=z)
         y = loop(x / plan.start.alpha, ratios(plan), reads(den, plan), z, eta)
         assert torch.allclose(found, plan.end.alpha * y, rtol=0, atol=1e-10), steps
+
+
+@pytest.mark.parametrize("scale", [0.6, 1.0])
+@pytest.mark.parametrize("path", ["edm", "vp"])
+@pytest.mark.parametrize("form", ["published", "uncond", "overwritten"])
+def test_public_forms_of_2s(form, path, scale):
+    schedule, name = PATHS[path], "dpmpp_2s_ancestral_cfg_pp"
+    den, x = CFG(network(schedule), scale), start(schedule)
+    for steps in (1, 2, 3, 6):
+        plan = fewstep.plan(name, schedule, steps=steps, grid="lam", form=form)
+        g = torch.Generator().manual_seed(9)
+        z = [torch.randn(3, 2, dtype=F64, generator=g) for _ in plan.draws]
+        found = fewstep.run(plan, den, x, cond=COND, noise=z)
+        y = two_s_form(form, x / plan.start.alpha, ratios(plan), reads(den, plan), z)
+        assert torch.allclose(found, plan.end.alpha * y, rtol=0, atol=1e-10), steps
+        default = fewstep.run(
+            fewstep.plan(name, schedule, steps=steps, grid="lam"), den, x, cond=COND, noise=z
+        )
+        assert torch.equal(found, default) == (steps == 1)
+
+
+@pytest.mark.parametrize("scale", [0.6, 1.0])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_equal_to_the_formula_on_flows(name, scale):
+    """From a node with alpha > 0, where the formulas in ``x / alpha`` hold."""
+    schedule = PATHS["flow"]
+    loop, eta = FORMULAS[name]
+    den = CFG(network(schedule), scale)
+    plan = fewstep.plan(name, schedule, times=[0.98, 0.8, 0.55, 0.3, 0.1, 0.0])
+    g = torch.Generator().manual_seed(9)
+    z = [torch.randn(3, 2, dtype=F64, generator=g) for _ in plan.draws]
+    found = fewstep.run(plan, den, start(schedule), cond=COND, noise=z)
+    y = loop(start(schedule) / plan.start.alpha, ratios(plan), reads(den, plan), z, eta)
+    assert torch.allclose(found, plan.end.alpha * y, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_inversion_takes_the_step_back(path):
+    """``x0 = (x_t - sigma_t eps_u) / alpha_t``, ``x_s = alpha_s x0 + sigma_s eps_l`` with the
+    predictions of the step (arXiv 2406.08070, CFG++ inversion)."""
+    schedule = PATHS[path]
+    first, last = schedule.t_of_lam(-1.0), schedule.t_of_lam(0.3)
+    plan = fewstep.plan("euler_cfg_pp", schedule, times=[first, last])
+    s, t = plan.nodes
+    den, x = CFG(network(schedule), 0.6), start(schedule)
+    found = fewstep.run(plan, den, x, cond=COND)
+    D, U = reads(den, plan)(x / s.alpha, s.rho)
+    eps_l, eps_u = ((x - s.alpha * v) / s.sigma for v in (D, U))
+    back = s.alpha * (found - t.sigma * eps_u) / t.alpha + s.sigma * eps_l
+    assert torch.allclose(back, x, rtol=0, atol=1e-12 * float(x.abs().max()))
 
 
 @pytest.mark.parametrize("options", [{}, {"gamma": 1.5}, {"stage": 1.0}])
@@ -296,6 +367,12 @@ def test_refused_without_channels_before_the_first_call(name):
     den = Never([[0.0]], 1.0, [1.0], path, "velocity")
     with pytest.raises(ArgumentError, match=r"pass fewstep\.guidance\.CFG\(model, scale=\.\.\.\)"):
         fewstep.sample(den, name, steps=3, n=2, grid="lam")
+    # one step from alpha = 0 reads one prediction, and is refused all the same
+    with pytest.raises(ArgumentError, match=rf"{name}.*guidance\.CFG\(model"):
+        fewstep.sample(Never([[0.0]], 1.0, [1.0], Flow(), "velocity"), name, steps=1, n=2)
+    with pytest.raises(ArgumentError, match=rf"{name}.*guidance\.CFG\(model"):
+        fewstep.plan(name, den, steps=3)
+    assert fewstep.plan(name, CFG(den, 0.6), steps=3).steps == 3
 
 
 def test_the_automatic_choice_takes_none():
