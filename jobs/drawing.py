@@ -104,6 +104,7 @@ class Drawing:
     def __init__(self, settings: DrawingSettings) -> None:
         """Raises FewstepError for settings that cannot be drawn."""
         from ..models.loading import classes_of
+        from ..models.wrapper import complete
 
         place()  # an environment that makes no sense is refused before anything is written
         self.settings = settings
@@ -111,6 +112,7 @@ class Drawing:
         seeds, size = parse_seeds(seeds_text(settings.seeds)), parse_size(size_text(settings.size))
         self.denoiser = settings.guide.guided(_denoiser(settings.model, size))
         self.asked = _asked(settings, self.denoiser)
+        self.asked.check_channels(complete(self.denoiser))
         shape = self.denoiser.shape
         if shape is None:
             raise ArgumentError(

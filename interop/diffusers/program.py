@@ -226,7 +226,9 @@ def _compiled(
     grid: Grid, sampler: str, options: Any, network: Network | GuidedNetwork, settings: Settings
 ) -> Compiled:
     plan = registry.build(sampler, grid, options, reason_of(settings, grid))
-    if isinstance(network, Network) and (further := set(plan.channels) - {"main"}):
+    if isinstance(network, Network) and (
+        further := {*registry.get(sampler).channels, *plan.channels} - {"main"}
+    ):
         raise ConfigError(
             f"sampler={sampler!r} reads the channel {', '.join(sorted(further))} of a guided "
             "model, and a pipeline gives its scheduler one mixture: use "

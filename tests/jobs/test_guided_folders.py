@@ -61,6 +61,7 @@ WRONG = [
     ({"guidance_scale": 2.0}, "guidance_scale= without guidance="),
     ({"guidance_interval": "0.2,1"}, "guidance_interval= without guidance="),
     ({"guidance_option": {"rescale": 0.5}}, "guidance_option= without guidance="),
+    ({"sampler": "euler_cfg_pp"}, "euler_cfg_pp: unknown channel 'uncond'.*guidance.CFG"),
     ({"guidance": "cfg", "guidance_scale": float("nan")}, "guidance_scale=nan"),
     ({"guidance": "cfg", "guidance_scale": 2.0, "guidance_interval": "2"}, "guidance_interval='2'"),
     ({"guidance": "cfg", "guidance_scale": 2.0, "guidance_interval": "2,1"}, "lo <= hi"),
@@ -75,7 +76,7 @@ WRONG = [
 @pytest.mark.parametrize(("given", "message"), WRONG)
 def test_wrong_settings_are_refused_before_the_folder(given, message, tmp_path):
     with pytest.raises(ArgumentError, match=message):
-        fewstep.jobs.generate("mixture", tmp_path / "a", **DRAW, **given)
+        fewstep.jobs.generate("mixture", tmp_path / "a", **{**DRAW, **given})
     assert not (tmp_path / "a").exists()
 
 

@@ -281,6 +281,13 @@ def test_every_sampler_that_reads_channels(sampler):
         assert difference(made, loop(lambda u, c, rho: (u + 0.6 * (c - u), u))) < EQUAL
 
 
+def test_one_step_from_noise_alone_is_refused_too():
+    """The plan of one step from alpha = 0 reads one prediction; its sampler reads two."""
+    scheduler = ours("FlowMatchEulerDiscrete", {}, sampler="dpmpp_2m_cfg_pp")
+    with pytest.raises(ConfigError, match="'dpmpp_2m_cfg_pp' reads the channel uncond"):
+        scheduler.set_timesteps(1)
+
+
 def test_apg_is_that_of_a_hand_written_loop():
     """Algorithm 1 of the paper, on x0, with the momentum kept from step to step."""
     w, eta, norm, momentum = 5.0, 0.2, 2.5, -0.5
