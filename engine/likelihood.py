@@ -31,7 +31,6 @@ from torch import Tensor
 
 from ..checks import (
     ArgumentError,
-    ArgumentTypeError,
     choice,
     described,
     flag,
@@ -46,6 +45,7 @@ from ..models.wrapper import complete
 from ..plans.builder import Expression, PlanBuilder, dot
 from ..plans.plan import Plan
 from ..plans.running.loop import Cursor, NumericalError
+from ..plans.transforms.gradients import GradientError as GradientError
 from ..samplers.singlestep.tableau import TABLEAUS
 from ..schedules import PFGMPP
 from ..schedules.base import Schedule
@@ -65,10 +65,6 @@ _KNEE = 0.02
 
 TRACES = ("auto", "exact", "hutchinson")
 PROBES = ("rademacher", "gaussian")
-
-
-class GradientError(ArgumentTypeError):
-    """Autograd finds no dependence of the network's output on its input."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Prompted(Weighted):
 
 
 def guided(cond: Tensor, uncond: Tensor, w: Tensor) -> Tensor:
-    """Return ``m_u + w (m_c - m_u)``, in float32 or better; ``w``
-    broadcasts against (B, *shape)."""
+    """Return ``m_u + w (m_c - m_u)``, in float32 or better; ``w`` broadcasts
+    against (B, *shape)."""
     base = uncond.to(w.dtype)
     return base + w * (cond.to(w.dtype) - base)

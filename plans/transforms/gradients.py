@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checks import FewstepError
+from ...checks import ArgumentTypeError
 from .continuous_adjoint import ContinuousAdjoint
 from .leaves import wanted
 from .recomputed import Recomputed
 
 
-class GradientError(FewstepError, TypeError):
-    """Autograd cannot differentiate the run as asked."""
+class GradientError(ArgumentTypeError):
+    """Autograd cannot differentiate the network or the run as asked."""
 
 
 class ReconstructionWarning(UserWarning):
