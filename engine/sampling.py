@@ -26,7 +26,7 @@ from ..models.wrapping import shape_of
 from ..plans.plan import Plan
 from ..plans.running import loop
 from ..plans.running.loop import Noise, NumericalError, OnStep, StepState
-from ..plans.running.lowering import Program
+from ..plans.running.program import Program
 from ..schedules.grids.construction import Grid
 from ..schedules.grids.request import GridRequest
 from ..schedules.node import Node

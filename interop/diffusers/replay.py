@@ -29,7 +29,7 @@ from ...models.base import MAIN, BaseDenoiser, RunFacts, read_coefficients, read
 from ...models.denoiser import Condition, Denoiser, Time
 from ...models.wrapper import Wrapper
 from ...plans.plan import Plan
-from ...plans.running.lowering import Call
+from ...plans.running.program import Call
 from ...schedules import Node, Schedule, convert
 from .layouts import Layout
 from .network import Network

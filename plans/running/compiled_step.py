@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ...fused.linear.eager import accumulator_dtype
 from ..instructions import PlanError
-from .lowering import Operand, Program
+from .program import Operand, Program
 
 Line = tuple[float, ...]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, FewstepError, described, shown
-from .lowering import Call
+from .program import Call
 
 
 class NumericalError(FewstepError, ArithmeticError):

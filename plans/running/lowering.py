@@ -13,20 +13,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
-
-import torch
-from torch import Tensor
 
 from ...checks import instance, members
 from ...schedules.kinds import convert, parts
 from ...schedules.node import Node
-from ..instructions import MAIN, Combine, Evaluate, PlanError
+from ..instructions import Combine, Evaluate, PlanError
 from ..plan import Plan
 from .channels import channel_numbers, check_reads
 from .edits import Descent
+from .program import Call as Call
+from .program import Launch as Launch
+from .program import Operand as Operand
+from .program import Program as Program
 
 if TYPE_CHECKING:
     from ...models.denoiser import Denoiser
@@ -34,14 +35,6 @@ if TYPE_CHECKING:
 
 #: a term below this share of its Combine's largest is a residue of rounding
 _RESIDUE = 2.0**-48
-
-
-class Operand(NamedTuple):
-    """An input of a launch: ``slot`` (a buffer), ``raw`` (of the last Evaluate), ``noise`` (draw
-    key) or ``edit`` (of an Evaluate)."""
-
-    kind: str
-    number: int
 
 
 #: an expression over operands: ``sum c operand``
@@ -53,44 +46,6 @@ class Row(NamedTuple):
 
     slot: int
     terms: Terms
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The network call after a launch.
-
-    Attributes:
-        number: which of the plan's calls it is, from 0.
-        node: where the network is called.
-        state, input: the buffers of the state and of the network's input, ``scale`` times it.
-        scale: the denoiser's ``input_scale``.
-        channels: the channels that are read.
-        to: the second time of a two-time network.
-    """
-
-    number: int
-    node: Node
-    state: int
-    input: int
-    scale: float
-    channels: tuple[str, ...] = (MAIN,)
-    to: Node | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """One fused linear step ``slots[outs[j]] <- sum_i matrix[j][i] operands[i]``, and the call that
-    follows (None after the last).
-
-    ``edits`` are ``(row, evaluation, coefficient)``: what to add where that evaluation's state was
-    replaced.
-    """
-
-    outs: tuple[int, ...]
-    operands: tuple[Operand, ...]
-    matrix: tuple[tuple[float, ...], ...]
-    edits: tuple[tuple[int, int, float], ...]
-    call: Call | None
 
 
 def _pack(rows: list[Row], call: Call | None) -> Launch:
@@ -105,75 +60,6 @@ def _pack(rows: list[Row], call: Call | None) -> Launch:
     return Launch(tuple(row.slot for row in rows), operands, matrix, edits, call)
 
 
-@dataclass(frozen=True)
-class Program:
-    """A lowered plan: ``launches[k]`` runs before call k, the last one gives ``result``. ``slots``
-    is the number of buffers, the start state included; ``kept`` are the buffers of the values
-    to keep."""
-
-    plan: Plan
-    launches: tuple[Launch, ...]
-    result: int
-    slots: int
-    raws: int
-    kept: tuple[int, ...] = ()
-
-    @cached_property
-    def calls(self) -> tuple[Call, ...]:
-        """The network calls in order."""
-        return tuple(launch.call for launch in self.launches if launch.call is not None)
-
-    @cached_property
-    def terms(self) -> tuple[tuple[tuple[tuple[int, float], ...], ...], ...]:
-        """Of each launch, by output: (place among the operands, coefficient) where that is not
-        0."""
-        return tuple(
-            tuple(tuple((i, c) for i, c in enumerate(row) if c != 0.0) for row in x.matrix)
-            for x in self.launches
-        )
-
-    def firsts(self, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], ...]:
-        """Of each launch, by output: the first of its ``terms``' coefficients as a tensor in
-        ``dtype`` (made once)."""
-        made = self._firsts.get(dtype)
-        if made is None:
-            with torch.inference_mode(False):
-                ready = iter(
-                    torch.tensor(
-                        [row[0][1] if row else 0.0 for launch in self.terms for row in launch],
-                        dtype=dtype,
-                    ).unbind(0)
-                )
-                made = self._firsts[dtype] = tuple(
-                    tuple(next(ready) for _ in launch) for launch in self.terms
-                )
-        return made
-
-    @cached_property
-    def _firsts(self) -> dict[torch.dtype, tuple[tuple[Tensor, ...], ...]]:
-        return {}
-
-    @cached_property
-    def inherited(self) -> frozenset[int]:
-        """Evaluations whose state, where it is replaced, changes a later launch."""
-        return frozenset(number for launch in self.launches for _, number, _ in launch.edits)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The widest launch as (inputs, outputs): what a kernel must hold."""
-        return max(len(x.operands) for x in self.launches), max(len(x.outs) for x in self.launches)
-
-    @cached_property
-    def noise_until(self) -> dict[int, int]:
-        """The last launch that reads each noise key."""
-        return {
-            o.number: k
-            for k, launch in enumerate(self.launches)
-            for o in launch.operands
-            if o.kind == "noise"
-        }
-
-
 def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
     """Bind ``plan`` to a denoiser's ``prediction``, ``coefficients`` and ``input_scale``.
 
@@ -184,8 +70,16 @@ def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     members("denoiser", denoiser, ("prediction", "coefficients", "input_scale"), "a denoiser")
     check_reads(plan, denoiser)
-    numbers = tuple(_numbers(k, e, denoiser) for k, e in enumerate(plan.evaluations))
-    return _lowered(_Same(plan), denoiser.prediction, numbers, tuple(keep))
+    return _lowered(_Same(plan), denoiser.prediction, numbers_of(plan, denoiser), tuple(keep))
+
+
+def lower_whole(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
+    """``lower`` with every term of the plan: those whose coefficient is 0, or what rounding left of
+    0, are kept, so that plans of one structure give programs of one structure. Coefficients may
+    be 0-dim tensors (float64); then the matrices hold tensors. Not memoised."""
+    check_reads(plan, denoiser)
+    numbers = numbers_of(plan, denoiser)
+    return _Lowering(plan, denoiser.prediction, numbers, keep, whole=True).program()
 
 
 class Numbers(NamedTuple):
@@ -194,6 +88,11 @@ class Numbers(NamedTuple):
 
     scale: float
     channels: tuple[tuple[str, float, tuple[float, ...]], ...]
+
+
+def numbers_of(plan: Plan, denoiser: Denoiser) -> tuple[Numbers, ...]:
+    """The numbers of ``denoiser`` at each call of ``plan``."""
+    return tuple(_numbers(k, e, denoiser) for k, e in enumerate(plan.evaluations))
 
 
 def _numbers(k: int, e: Evaluate, denoiser: Denoiser) -> Numbers:
@@ -231,10 +130,16 @@ def _lowered(
 
 class _Lowering:
     def __init__(
-        self, plan: Plan, prediction: str, numbers: tuple[Numbers, ...], keep: tuple[int, ...]
+        self,
+        plan: Plan,
+        prediction: str,
+        numbers: tuple[Numbers, ...],
+        keep: tuple[int, ...],
+        whole: bool = False,
     ) -> None:
         self.plan, self.prediction, self.numbers, self.keep = plan, prediction, numbers, keep
-        self.segments, self.evaluations = _segments(plan)
+        self.whole = whole
+        self.segments, self.evaluations = _segments(plan, whole)
         self.last = self._last_uses()
         self.expressions: dict[int, Terms] = {0: {Operand("slot", 0): 1.0}}
         self.slot_of: dict[int, int] = {0: 0}
@@ -315,7 +220,8 @@ class _Lowering:
                     self.descent.carry(number, i.out)
                     if fresh != 0.0:
                         expression[Operand("edit", number)] = fresh
-        self.expressions[i.out] = {o: c for o, c in expression.items() if c != 0.0}
+        kept = {o: c for o, c in expression.items() if self.whole or c != 0.0}
+        self.expressions[i.out] = kept
 
     def _materialise(self, k: int, target: int, *, final: bool) -> Iterator[Row]:
         """Outputs of launch k: the target, and every value that is read later and is no scaled
@@ -365,7 +271,7 @@ class _Lowering:
         self.busy = [(max(until, u), s) if s == slot else (u, s) for u, s in self.busy]
 
 
-def _segments(plan: Plan) -> tuple[list[list[Combine]], list[Evaluate]]:
+def _segments(plan: Plan, whole: bool) -> tuple[list[list[Combine]], list[Evaluate]]:
     segments: list[list[Combine]] = [[]]
     evaluations: list[Evaluate] = []
     sizes = {0: math.hypot(plan.start.alpha, plan.start.sigma)}
@@ -375,8 +281,8 @@ def _segments(plan: Plan) -> tuple[list[list[Combine]], list[Evaluate]]:
             evaluations.append(i)
             segments.append([])
         else:
-            segments[-1].append(_significant(i, sizes))
-            sizes[i.out] = _size(i, sizes)
+            segments[-1].append(i if whole else _significant(i, sizes))
+            sizes[i.out] = 0.0 if whole else _size(i, sizes)
     return segments, evaluations
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..running.lowering import Program
+from ..running.program import Program
 
 
 def live(program: Program, k: int) -> list[int]:

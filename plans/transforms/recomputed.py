@@ -21,8 +21,8 @@ from ...schedules.host_times import device_times
 from ..running.channels import network_raws
 from ..running.finiteness import Watch, check_raws
 from ..running.loop import Cursor, RunState
-from ..running.lowering import Program
 from ..running.noise_sources import NoiseSource
+from ..running.program import Program
 from ..running.random_state import CallState
 from .leaves import Cond, Leaves
 from .live_buffers import live

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..running.lowering import Launch, Program
+from ..running.program import Launch, Program
 
 #: ``(call, cotangents of its raw outputs) -> cotangent of its input``; None stands for zero
 Product = Callable[[int, Sequence[Tensor | None]], Tensor | None]

@@ -25,8 +25,8 @@ from torch import Tensor
 from ...fused.linear.eager import linear_new
 from ..instructions import PlanError
 from ..running.loop import Cursor, RunState
-from ..running.lowering import Call, Launch, Operand, Program
 from ..running.noise_sources import NoiseSource
+from ..running.program import Call, Launch, Operand, Program
 from .live_buffers import live
 
 if TYPE_CHECKING:

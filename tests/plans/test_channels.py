@@ -29,7 +29,7 @@ from fewstep.plans import (
     run_plan,
     transitions,
 )
-from fewstep.plans.running.lowering import Launch
+from fewstep.plans.running.program import Launch
 from fewstep.plans.transforms.analytic_first_step import analytic_first_step
 from fewstep.samplers import get, names
 from fewstep.schedules import EDM, DiscreteVP, Flow, Schedule, VPLinear

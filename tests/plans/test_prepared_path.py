@@ -13,7 +13,7 @@ from torch import Tensor
 import fewstep
 from fewstep.plans import Cursor, NumericalError, lower, run_plan
 from fewstep.plans.running.finiteness import Watch
-from fewstep.plans.running.lowering import Call
+from fewstep.plans.running.program import Call
 from fewstep.schedules import VPLinear
 
 VP = VPLinear()

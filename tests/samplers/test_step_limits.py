@@ -12,7 +12,7 @@ import torch
 import fewstep
 from fewstep.models import GaussianMixture
 from fewstep.plans.running.finiteness import NumericalError, Watch
-from fewstep.plans.running.lowering import Call
+from fewstep.plans.running.program import Call
 from fewstep.samplers.drivers.driver import StepSizeError
 from fewstep.schedules import EDM, Schedule, VPLinear
 

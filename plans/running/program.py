@@ -1,0 +1,130 @@
+"""``Program``, a lowered plan: launches (fused linear steps) with a network call between two of
+them. Made by ``lowering``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...schedules.node import Node
+from ..instructions import MAIN
+from ..plan import Plan
+
+
+class Operand(NamedTuple):
+    """An input of a launch: ``slot`` (a buffer), ``raw`` (of the last Evaluate), ``noise`` (draw
+    key) or ``edit`` (of an Evaluate)."""
+
+    kind: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The network call after a launch.
+
+    Attributes:
+        number: which of the plan's calls it is, from 0.
+        node: where the network is called.
+        state, input: the buffers of the state and of the network's input, ``scale`` times it.
+        scale: the denoiser's ``input_scale``.
+        channels: the channels that are read.
+        to: the second time of a two-time network.
+    """
+
+    number: int
+    node: Node
+    state: int
+    input: int
+    scale: float
+    channels: tuple[str, ...] = (MAIN,)
+    to: Node | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One fused linear step ``slots[outs[j]] <- sum_i matrix[j][i] operands[i]``, and the call that
+    follows (None after the last).
+
+    ``edits`` are ``(row, evaluation, coefficient)``: what to add where that evaluation's state was
+    replaced.
+    """
+
+    outs: tuple[int, ...]
+    operands: tuple[Operand, ...]
+    matrix: tuple[tuple[float, ...], ...]
+    edits: tuple[tuple[int, int, float], ...]
+    call: Call | None
+
+
+@dataclass(frozen=True)
+class Program:
+    """A lowered plan: ``launches[k]`` runs before call k, the last one gives ``result``. ``slots``
+    is the number of buffers, the start state included; ``kept`` are the buffers of the values
+    to keep."""
+
+    plan: Plan
+    launches: tuple[Launch, ...]
+    result: int
+    slots: int
+    raws: int
+    kept: tuple[int, ...] = ()
+
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        """The network calls in order."""
+        return tuple(launch.call for launch in self.launches if launch.call is not None)
+
+    @cached_property
+    def terms(self) -> tuple[tuple[tuple[tuple[int, float], ...], ...], ...]:
+        """Of each launch, by output: (place among the operands, coefficient) where that is not
+        0."""
+        return tuple(
+            tuple(tuple((i, c) for i, c in enumerate(row) if c != 0.0) for row in x.matrix)
+            for x in self.launches
+        )
+
+    def firsts(self, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], ...]:
+        """Of each launch, by output: the first of its ``terms``' coefficients as a tensor in
+        ``dtype`` (made once)."""
+        made = self._firsts.get(dtype)
+        if made is None:
+            with torch.inference_mode(False):
+                ready = iter(
+                    torch.tensor(
+                        [row[0][1] if row else 0.0 for launch in self.terms for row in launch],
+                        dtype=dtype,
+                    ).unbind(0)
+                )
+                made = self._firsts[dtype] = tuple(
+                    tuple(next(ready) for _ in launch) for launch in self.terms
+                )
+        return made
+
+    @cached_property
+    def _firsts(self) -> dict[torch.dtype, tuple[tuple[Tensor, ...], ...]]:
+        return {}
+
+    @cached_property
+    def inherited(self) -> frozenset[int]:
+        """Evaluations whose state, where it is replaced, changes a later launch."""
+        return frozenset(number for launch in self.launches for _, number, _ in launch.edits)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The widest launch as (inputs, outputs): what a kernel must hold."""
+        return max(len(x.operands) for x in self.launches), max(len(x.outs) for x in self.launches)
+
+    @cached_property
+    def noise_until(self) -> dict[int, int]:
+        """The last launch that reads each noise key."""
+        return {
+            o.number: k
+            for k, launch in enumerate(self.launches)
+            for o in launch.operands
+            if o.kind == "noise"
+        }
