@@ -22,6 +22,9 @@ from .combinations.scales import Ramp
 from .combinations.tcfg import TCFG
 from .combinations.threshold import Threshold
 from .combinations.tsg import TSG
+from .populations.rewards import Reward
+from .smoothing.estimate import Smoothing
+from .smoothing.surrogate import Smoothed
 
 __all__ = [
     "APG",
@@ -40,6 +43,9 @@ __all__ = [
     "Levels",
     "Perturbed",
     "Ramp",
+    "Reward",
+    "Smoothed",
+    "Smoothing",
     "Threshold",
     "guide",
     "names",
