@@ -24,10 +24,13 @@ from ..schedules.base import Schedule
 TAIL_STREAM = 0x7A11
 
 
-def kernel_noise(schedule: Schedule, seeds: Sequence[int], z: Tensor) -> Tensor:
-    """Return the start noise of ``schedule`` from the normals ``z`` (B, *shape) of the seeds."""
+def kernel_noise(
+    schedule: Schedule, seeds: Sequence[int], z: Tensor, particles: Sequence[int] | None = None
+) -> Tensor:
+    """Return the start noise of ``schedule`` from the normals ``z`` (B, *shape) of the seeds and
+    ``particles`` (None: 0)."""
     scale: Any = getattr(schedule, "kernel_scale", None)
-    return z if scale is None else _times(z, scale(_levels(seeds, 0)[:, 0]))
+    return z if scale is None else _times(z, scale(_levels(seeds, 0, particles)[:, 0]))
 
 
 def path_noise(schedule: Schedule, plan: Plan, noise: Noise) -> Noise:
@@ -37,24 +40,36 @@ def path_noise(schedule: Schedule, plan: Plan, noise: Noise) -> Noise:
     seeds: Sequence[int] | None = getattr(noise, "seeds", None)
     if scale is None or seeds is None or not plan.draws or not callable(noise):
         return noise
-    return _jumping(scale, plan, noise, seeds)
+    return _jumping(scale, plan, noise, seeds, getattr(noise, "particles", None))
 
 
-def _jumping(scale: Any, plan: Plan, noise: NoiseSource, seeds: Sequence[int]) -> NoiseSource:
+def _jumping(
+    scale: Any,
+    plan: Plan,
+    noise: NoiseSource,
+    seeds: Sequence[int],
+    particles: Sequence[int] | None,
+) -> NoiseSource:
     def source(key: int, like: Tensor) -> Tensor:
         z, draw = noise(key, like), plan.draws[key]
         if draw.end.sigma <= draw.start.sigma:
             return z
-        levels = _levels(seeds, key + 1)
+        levels = _levels(seeds, key + 1, particles)
         return _times(z, scale(levels[:, 0], levels[:, 1], draw.start.sigma, draw.end.sigma))
 
     return source
 
 
-def _levels(seeds: Sequence[int], draw: int) -> np.ndarray:
+def _levels(seeds: Sequence[int], draw: int, particles: Sequence[int] | None) -> np.ndarray:
     """Two standard normals per sample, (B, 2) float64."""
     found: np.ndarray = normals(
-        seeds, (2,), stream=TAIL_STREAM, draw=draw, device="cpu", dtype=torch.float64
+        seeds,
+        (2,),
+        stream=TAIL_STREAM,
+        draw=draw,
+        device="cpu",
+        dtype=torch.float64,
+        particles=particles,
     ).numpy()
     return found
 

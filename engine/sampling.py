@@ -196,7 +196,7 @@ def sample(
         x, init = (None if v is None else v - shift.to(v) for v in (x, init))
     if n is None and seeds is None and x is None and init is None:
         n = denoiser.batch
-    chosen = _seeds(n, seed, seeds, x if x is not None else init)
+    chosen = chosen_seeds(n, seed, seeds, x if x is not None else init)
     state = _start(denoiser, asked.grid[0], chosen, x, init, shape, device, dtype)
     began = time.perf_counter()
     out, facts = execute(
@@ -276,9 +276,11 @@ def _sample_shape(
     return None if shape is None else shape_of(shape)
 
 
-def _seeds(
+def chosen_seeds(
     n: int | None, seed: int, seeds: Sequence[int] | None, given: Tensor | None
 ) -> tuple[int, ...]:
+    """Return the seeds of the samples, one for each of ``n`` or of the rows of ``given``. Raises
+    StateError if these numbers differ."""
     count = given.shape[0] if given is not None else n
     chosen = (
         check_seeds(seeds) if seeds is not None else seeds_from(seed, 1 if count is None else count)
@@ -321,17 +323,20 @@ def start_state(
     shape: Sequence[int] | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    particles: Sequence[int] | None = None,
 ) -> Tensor:
     """Return ``prior_scale z`` (n, *shape) at the node ``first``, where z is the start noise of
-    each seed. Raises StateError if no shape is known."""
+    each seed (and of its particle, 0 by default). Raises StateError if no shape is known."""
     denoiser = complete(denoiser)
     size = denoiser.shape if shape is None else shape_of(shape)
     if size is None:
         raise StateError("the model does not define the shape of a sample: pass shape=")
     where = device if device is not None else denoiser.device
     check_room((len(seeds), *size), where, dtype)
-    z = SeededNoise(check_seeds(seeds)).start(size, where, dtype or torch.float32)
-    return prior_scale(denoiser, first) * kernel_noise(denoiser.schedule, seeds, z)
+    numbers = None if particles is None else tuple(particles)
+    noise = SeededNoise(check_seeds(seeds), particles=numbers)
+    z = noise.start(size, where, dtype or torch.float32)
+    return prior_scale(denoiser, first) * kernel_noise(denoiser.schedule, seeds, z, numbers)
 
 
 def prior_scale(denoiser: Denoiser, first: Node) -> float:

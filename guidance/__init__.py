@@ -3,6 +3,8 @@ use them."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from . import policy
 from .combinations.apg import APG
 from .combinations.black_scholes import BlackScholes
@@ -22,7 +24,7 @@ from .combinations.scales import Ramp
 from .combinations.tcfg import TCFG
 from .combinations.threshold import Threshold
 from .combinations.tsg import TSG
-from .populations.rewards import Reward
+from .populations import Reward, steering_methods
 from .smoothing.estimate import Smoothing
 from .smoothing.surrogate import Smoothed
 
@@ -50,4 +52,19 @@ __all__ = [
     "guide",
     "names",
     "policy",
+    "steer",
+    "steering_methods",
 ]
+
+if TYPE_CHECKING:
+    from ..engine.steering import steer as steer
+else:
+
+    def __getattr__(name: str) -> object:
+        """``steer`` is made in ``engine``, which knows samplers and grids by name and imports this
+        package: it is fetched when it is asked for."""
+        if name != "steer":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ..engine.steering import steer
+
+        return steer

@@ -1,11 +1,11 @@
-"""Standard normal noise addressed by (sample seed, stream, draw). It is counter-based: there is no
-state, and the order of draws does not matter.
+"""Standard normal noise addressed by (sample seed, stream, draw, particle). It is counter-based:
+there is no state, and the order of draws does not matter.
 
 Element ``e`` of a sample (its index in C order, the batch axis left out) is made from the
 Philox4x32-10 block
 
     key     = (seed mod 2^32, seed div 2^32)
-    counter = (e div 4, stream, draw, 0)          ->  four 32-bit words w0, w1, w2, w3
+    counter = (e div 4, stream, draw, particle)   ->  four 32-bit words w0, w1, w2, w3
 
 by Box and Muller 1958 (Ann. Math. Statist. 29, p. 610) in fp32, with
 ``u_i = (float32(w_i) + 0.5) * 2^-32`` in (0, 1]:
@@ -13,7 +13,10 @@ by Box and Muller 1958 (Ann. Math. Statist. 29, p. 610) in fp32, with
     r = sqrt(-2 log u0),  z0 = r cos(2 pi u1),  z1 = r sin(2 pi u1)
     s = sqrt(-2 log u2),  z2 = s cos(2 pi u3),  z3 = s sin(2 pi u3)
 
-and ``e mod 4`` picks one. ``2 pi`` is its fp32 rounding and the angle is one fp32 product, so ``u``
+and ``e mod 4`` picks one. ``particle`` is 0 unless several rows share a seed (populations): then it
+is the place of the row among them, so that two copies of one particle get different noise.
+
+``2 pi`` is its fp32 rounding and the angle is one fp32 product, so ``u``
 and the angle have the same bits on every device; ``|z| <= sqrt(66 log 2) = 6.764``. Every sample is
 therefore the same bits in any batch, at any place of it and in any order; between devices (and CPU
 instruction sets) log, cos and sin differ in the last place, 1e-6 at most in ``z``. Other output
@@ -45,6 +48,8 @@ START_STREAM = 0
 SOLVER_STREAM = 1
 #: stream of what guidance draws
 GUIDANCE_STREAM = 4
+#: stream of the choices among the particles of a population
+POPULATION_STREAM = 5
 
 F32: TypeAlias = npt.NDArray[np.float32]
 
@@ -126,16 +131,37 @@ def normals(
     draw: int,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
+    particles: Iterable[int] | None = None,
 ) -> Tensor:
     """Standard normals of shape ``(len(seeds), *shape)``; sample ``i`` depends only on
-    ``seeds[i]``, ``stream`` and ``draw``.
+    ``seeds[i]``, ``stream``, ``draw`` and ``particles[i]`` (None: 0).
 
     ``shape`` is that of one sample; ``stream`` and ``draw`` lie in ``[0, 2^32)``; ``dtype`` is a
     floating point dtype (the fp32 normals are cast at the end). Raises TypeError or ValueError on
     seeds that are not integers with ``0 <= seed < 2**64``, on addresses out of range and on other
     dtypes.
     """
-    return normals_of_keys(keys_of(seeds, device), shape, stream=stream, draw=draw, dtype=dtype)
+    values = check_seeds(seeds)
+    keys = keys_of(values, device)
+    places = None if particles is None else particles_on(particles, len(values), keys.device)
+    return normals_of_keys(keys, shape, stream=stream, draw=draw, dtype=dtype, particles=places)
+
+
+def particles_on(particles: Iterable[int], count: int, device: torch.device) -> Tensor | None:
+    """``particles``, one number for each of ``count`` rows, as int64 (count,) on ``device``; None
+    where all are 0. Raises ArgumentError unless they are integers in ``[0, 2^32)``."""
+    values = check_particles(particles, count)
+    if not any(values):
+        return None
+    return torch.tensor(values, dtype=torch.int64).to(device)
+
+
+def check_particles(particles: Iterable[int], count: int) -> tuple[int, ...]:
+    """``particles`` as a tuple of ``count`` Python ints in ``[0, 2^32)``. Raises ArgumentError."""
+    values = tuple(integer("particles", p, 0, WORD) for p in particles)
+    if len(values) != count:
+        raise ArgumentError(f"{len(values)} particles for {count} seeds; must be one per row")
+    return values
 
 
 def _shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -159,9 +185,10 @@ def normals_of_keys(
     stream: int,
     draw: int,
     dtype: torch.dtype = torch.float32,
+    particles: Tensor | None = None,
 ) -> Tensor:
-    """:func:`normals` for seeds already made into ``keys`` by :func:`keys_of`, on their device:
-    nothing crosses to or from the host."""
+    """:func:`normals` for seeds already made into ``keys`` by :func:`keys_of`, and ``particles`` by
+    :func:`particles_on`, on their device: nothing crosses to or from the host."""
     for name, value in (("stream", stream), ("draw", draw)):
         if not 0 <= integer(name, value, -1 << 64) <= WORD:
             raise ArgumentError(
@@ -181,7 +208,8 @@ def normals_of_keys(
         )
     flat = torch.empty((n, size), dtype=torch.float32, device=keys.device)
     if size:
-        (_fill_host if keys.device.type == "cpu" else _fill_device)(flat, keys, stream, draw)
+        fill = _fill_host if keys.device.type == "cpu" else _fill_device
+        fill(flat, keys, stream, draw, particles)
     return flat.view(n, *shape).to(dtype)
 
 
@@ -190,17 +218,25 @@ class SeededNoise:
     """The noise of a batch: one seed per sample and a stream. ``noise(draw, like)`` is draw number
     ``draw`` of that stream.
 
-    The seeds travel to a device once; after that a draw touches the device only.
+    ``particles``: one number per row, where rows share a seed; None: all are 0. The seeds travel to
+    a device once; after that a draw touches the device only.
     """
 
     seeds: tuple[int, ...]
     stream: int = SOLVER_STREAM
+    particles: tuple[int, ...] | None = None
     _keys: dict[torch.device, Tensor] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _places: dict[torch.device, Tensor | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
+        if self.particles is not None:
+            own = check_particles(self.particles, len(self.seeds))
+            object.__setattr__(self, "particles", own)
         if not 0 <= integer("stream", self.stream, -1 << 64) <= WORD:
             raise ArgumentError(
                 f"stream = {self.stream} is out of range; allowed are integers with 0 <= "
@@ -216,9 +252,7 @@ class SeededNoise:
                 f"a batch of shape {tuple(like.shape)} does not match {len(self.seeds)} "
                 "seeds; there must be one seed per sample"
             )
-        return normals_of_keys(
-            self.keys(like.device), like.shape[1:], stream=self.stream, draw=draw, dtype=like.dtype
-        )
+        return self._normals(like.shape[1:], self.stream, draw, like.device, like.dtype)
 
     def start(
         self,
@@ -228,7 +262,24 @@ class SeededNoise:
     ) -> Tensor:
         """The start noise of the same seeds (stream ``START_STREAM``, draw 0):
         ``(len(seeds), *shape)``, ``shape`` that of one sample."""
-        return normals_of_keys(self.keys(device), shape, stream=START_STREAM, draw=0, dtype=dtype)
+        return self._normals(shape, START_STREAM, 0, device, dtype)
+
+    def _normals(
+        self,
+        shape: Sequence[int],
+        stream: int,
+        draw: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        keys = self.keys(device)
+        if self.particles is not None and keys.device not in self._places:
+            count = len(self.seeds)
+            self._places[keys.device] = particles_on(self.particles, count, keys.device)
+        particles = self._places.get(keys.device)
+        return normals_of_keys(
+            keys, shape, stream=stream, draw=draw, dtype=dtype, particles=particles
+        )
 
     def keys(self, device: torch.device | str | None = None) -> Tensor:
         """:func:`keys_of` the seeds on ``device``, made once per device."""
@@ -247,12 +298,16 @@ def _blocks(n: int, counters: int, limit: int) -> Iterator[tuple[slice, slice]]:
             yield slice(row, min(row + many, n)), slice(col, min(col + limit, counters))
 
 
-def _fill_device(flat: Tensor, keys: Tensor, stream: int, draw: int) -> None:
+def _fill_device(
+    flat: Tensor, keys: Tensor, stream: int, draw: int, particles: Tensor | None = None
+) -> None:
     """Fill ``flat`` (n, size) in torch arithmetic on the device of ``keys``."""
     size = flat.shape[1]
     for rows, cols in _blocks(len(flat), -(-size // 4), _DEVICE_BLOCK):
         element = torch.arange(cols.start, cols.stop, dtype=torch.int64, device=keys.device)
-        words = philox4x32((element, stream, draw, 0), (keys[0, rows, None], keys[1, rows, None]))
+        last = 0 if particles is None else particles[rows, None]
+        key = (keys[0, rows, None], keys[1, rows, None])
+        words = philox4x32((element, stream, draw, last), key)
         u0, u1, u2, u3 = (word.to(torch.float32).add_(0.5).mul_(_SCALE) for word in words)
         parts = []
         for u, angle in ((u0, u1.mul_(2.0 * math.pi)), (u2, u3.mul_(2.0 * math.pi))):
@@ -263,23 +318,29 @@ def _fill_device(flat: Tensor, keys: Tensor, stream: int, draw: int) -> None:
         part.copy_(block[:, : part.shape[1]])
 
 
-def _fill_host(flat: Tensor, keys: Tensor, stream: int, draw: int) -> None:
+def _fill_host(
+    flat: Tensor, keys: Tensor, stream: int, draw: int, particles: Tensor | None = None
+) -> None:
     """:func:`_fill_device` on a CPU, in numpy: the longer of the two axes is innermost, whatever
     the layout of the result."""
     out: F32 = flat.numpy()
     seeds: U64 = keys.numpy().view(np.uint64)
-    constants = tuple(np.array(value, np.uint64) for value in (stream, draw, 0))
+    places: U64 | None = None if particles is None else particles.numpy().view(np.uint64)
+    constants = tuple(np.array(value, np.uint64) for value in (stream, draw))
+    zero = np.array(0, np.uint64)
     for rows, cols in _blocks(len(flat), -(-flat.shape[1] // 4), _HOST_BLOCK):
         (k0, k1), element = (seeds[:, rows], np.arange(cols.start, cols.stop, dtype=np.uint64))
+        last: U64 = zero if places is None else places[rows]
         z: F32 = np.empty((len(k0), len(element), 4), np.float32)
         target = z
         if len(k0) == 1:
-            k0, k1, target = k0.reshape(()), k1.reshape(()), z[0]
+            k0, k1, last, target = k0.reshape(()), k1.reshape(()), last.reshape(()), z[0]
         elif len(k0) > len(element):
             element, target = element[:, None], z.transpose(1, 0, 2)
         else:
             k0, k1 = k0[:, None], k1[:, None]
-        words = philox4x32_host((element, *constants), (k0, k1))
+            last = last.reshape(-1, 1) if last.ndim else last
+        words = philox4x32_host((element, *constants, last), (k0, k1))
         _box_muller(words[0], words[1], target[..., 0], target[..., 1])
         _box_muller(words[2], words[3], target[..., 2], target[..., 3])
         part = out[rows, 4 * cols.start : 4 * cols.stop]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -86,6 +87,12 @@ class Watch:
             self._late.append(_marks(raws))
         elif not _finite(raws):
             self._raise(self.count - 1, _marks(raws).isnan().tolist())
+
+    def fork(self) -> Watch:
+        """A copy that goes on independently."""
+        other = copy(self)
+        other._late = list(self._late)
+        return other
 
     def close(self, result: Tensor) -> None:
         """Check the result, and before it the calls that were put off."""

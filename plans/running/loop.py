@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError, flag, members, shown, tensor
+from ...checks import ArgumentError, described, flag, members, shown, tensor
 from ...fused.linear.eager import linear_new
 from ...schedules.host_times import device_times
 from ...schedules.node import Node
@@ -192,6 +192,50 @@ class Cursor:
     def kept(self) -> tuple[Tensor, ...]:
         """The values that the program was lowered to ``keep``; available at the end."""
         return tuple(self.state.slot(index) for index in self.program.kept)
+
+    def select(self, rows: Tensor, noise: Noise = None) -> None:
+        """Go on with the rows ``rows`` of the batch, integers (n,), in this order; a row may be
+        repeated or left out.
+
+        What a row carries goes with it: its state, the predictions kept by a multistep method,
+        edits, and noises that are drawn already and read again later. Noise drawn from here on
+        belongs to the place in the batch: two copies of a row part at the next noisy step.
+        ``noise`` replaces the source, as it must where n is another number of rows and the source
+        is one of a fixed batch. The raw outputs given to the next ``step`` must be those of the
+        new rows. The start state that the caller gave is not written.
+
+        ArgumentError unless ``rows`` are integers of the batch (out of range: checked on the CPU).
+        """
+        state, where = self.state, self._rows(rows)
+        live, n = self.program.live[self.index], where.shape[0]
+        first = state.slot(0)
+        # a buffer that nothing reads again is made anew when it is written
+        slots = [
+            slot.index_select(0, where) if slot is not None and i in live else None
+            for i, slot in enumerate(state.slots)
+        ]
+        if slots[0] is None:
+            slots[0] = first if n == first.shape[0] else first.new_empty((n, *first.shape[1:]))
+        state.slots = slots
+        for held in (state.edits, state.kept):
+            held.update({key: value.index_select(0, where) for key, value in held.items()})
+        if noise is not None:
+            state.noise = noise_source(noise)
+        call = self.call
+        self._value = state.slot(self.program.result if call is None else call.input)
+
+    def _rows(self, rows: Tensor) -> Tensor:
+        """``rows`` as int64 on the device of the state, checked."""
+        tensor("rows", rows, axes=1, floating=False)
+        size = self.state.slot(0).shape[0]
+        if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
+            raise ArgumentError(f"rows must be integers (n,), got {described(rows)}")
+        known = rows.device.type == "cpu" and rows.numel() > 0
+        if rows.numel() == 0 or (known and not 0 <= int(rows.min()) <= int(rows.max()) < size):
+            raise ArgumentError(
+                f"rows={shown(rows.tolist())}: must be one or more of 0 .. {size - 1}"
+            )
+        return rows.to(self.state.slot(0).device, torch.int64)
 
     def fork(self) -> Cursor:
         """A copy of this cursor with its own buffers; the two run on independently."""

@@ -114,6 +114,20 @@ class Program:
         """Evaluations whose state, where it is replaced, changes a later launch."""
         return frozenset(number for launch in self.launches for _, number, _ in launch.edits)
 
+    @cached_property
+    def live(self) -> tuple[frozenset[int], ...]:
+        """Of each launch: the buffers whose values are read after it."""
+        needed = {self.result, *self.kept}
+        found = [frozenset(needed)]
+        for k in range(len(self.launches) - 1, 0, -1):
+            launch, call = self.launches[k], self.launches[k - 1].call
+            needed = needed - set(launch.outs)
+            needed |= {o.number for o in launch.operands if o.kind == "slot"}
+            if call is not None:
+                needed |= {call.state, call.input}
+            found.append(frozenset(needed))
+        return tuple(reversed(found))
+
     @property
     def shape(self) -> tuple[int, int]:
         """The widest launch as (inputs, outputs): what a kernel must hold."""

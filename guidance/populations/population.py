@@ -1,0 +1,343 @@
+"""``Population``, S samples of P particles each that run through one plan together, and
+``Setting``, what such a run is made of.
+
+Every method of this folder is a loop over a population:
+
+    population = Population(setting)                  # (S P, *shape): row = sample P + particle
+    while not population.done:
+        population.evaluate()                         # one network call for every particle
+        value = rated(rewards, population.x0)         # of the predictions E[x0 | x_t]; (S, P)
+        population.select(choice)                     # choice (S, P'): which particles go on
+        population.step()                             # with fresh noise for every place
+    rated(rewards, population.result)
+
+``select`` moves whatever a particle carries (multistep history, edits, noises drawn already, the
+predictions just made); noise drawn later belongs to the place: (seed of the sample, draw, number
+of the particle) address it. Copies therefore part at the next noisy step, particle 0 of a run
+without any selection is the sample that ``fewstep.sample`` draws from that seed, and the same
+seeds give the same numbers however samples are split into runs and rows into network calls.
+
+Rewards are objects with ``rewards(x0 (B, *shape)) -> (B,)`` and counters (``rewards.Reward``).
+Weights and choices are made on the CPU in float64 (``resampling``), on any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...checks import ArgumentError, described
+from ...models.base import BaseDenoiser, RunFacts
+from ...models.denoiser import Condition
+from ...plans.instructions import MAIN, PlanError
+from ...plans.plan import Plan
+from ...plans.running.channels import network_raws
+from ...plans.running.finiteness import NumericalError, Watch, check_raws
+from ...plans.running.loop import Cursor
+from ...plans.running.lowering import Call
+from ...plans.running.noise_sources import NoiseSource
+from ...plans.running.state_law import StateLaw, next_state
+from ...plans.running.step_state import Outputs
+from ...schedules.host_times import device_times
+
+
+class Rows(NamedTuple):
+    """Of each row of a population: the place of its sample, the seed of the sample, and the number
+    of the particle."""
+
+    samples: tuple[int, ...]
+    seeds: tuple[int, ...]
+    particles: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run of a population is made of, the same for every method.
+
+    Attributes:
+        plan: the plan that every particle runs through.
+        denoiser: the model, for a batch of the S samples.
+        seeds: one per sample.
+        particles: number of particles of each sample, P.
+        start: the state at the plan's first node for given rows, (rows, *shape).
+        noise: the source of the noises of given rows.
+        cond: condition of the S samples, batch first.
+        batch: the most rows of one network call; None: all rows in one.
+        sampler: name of the sampler, for messages.
+        stochastic: True if the sampler adds noise (with more than one step).
+    """
+
+    plan: Plan
+    denoiser: BaseDenoiser
+    seeds: tuple[int, ...]
+    particles: int
+    start: Callable[[Rows], Tensor]
+    noise: Callable[[Rows], NoiseSource]
+    cond: Condition = None
+    batch: int | None = None
+    sampler: str = ""
+    stochastic: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Number of samples, S."""
+        return len(self.seeds)
+
+    def rows(self, numbers: Sequence[int]) -> Rows:
+        """The rows of a population whose samples have particles with these ``numbers`` each."""
+        each = range(self.samples)
+        return Rows(
+            tuple(s for s in each for _ in numbers),
+            tuple(self.seeds[s] for s in each for _ in numbers),
+            tuple(p for _ in each for p in numbers),
+        )
+
+    def network_rows(self, calls: Sequence[int] | None = None) -> int:
+        """Rows that the network receives for one particle in these ``calls`` of the plan (None:
+        all)."""
+        evaluations = self.plan.evaluations
+        chosen = range(len(evaluations)) if calls is None else calls
+        reads = [(evaluations[k].node.t or 0.0, evaluations[k].channels) for k in chosen]
+        return sum(self.denoiser.network_rows(t, channels) for t, channels in reads)
+
+
+class Population:
+    """S samples of P particles each, at one point of their runs."""
+
+    def __init__(self, setting: Setting, numbers: Sequence[int] | None = None) -> None:
+        """Args:
+        setting: what the run is made of.
+        numbers: the numbers of the particles of each sample; None: 0 .. P - 1.
+        """
+        self.setting = setting
+        self.numbers = tuple(range(setting.particles) if numbers is None else numbers)
+        rows = setting.rows(self.numbers)
+        facts = RunFacts(setting.seeds, setting.plan.call_steps)
+        self._model = setting.denoiser.for_run(facts)
+        self._spread(torch.tensor(rows.samples))
+        x = setting.start(rows)
+        self.cursor = Cursor(setting.plan, self._model, x, setting.noise(rows))
+        #: rows that the network received until now
+        self.network_rows = 0
+        self._raws: tuple[Tensor, ...] | None = None
+        calls = self.cursor.program.calls
+        self._times = device_times([call.node.t or 0.0 for call in calls], x.device)
+        self._ends = device_times(
+            [call.to.t or 0.0 if call.to else 0.0 for call in calls], x.device
+        )
+        self._watch = Watch(calls, x)
+        self._closed = False
+
+    @property
+    def samples(self) -> int:
+        """Number of samples, S."""
+        return self.setting.samples
+
+    @property
+    def particles(self) -> int:
+        """Number of particles of each sample, P."""
+        return len(self.numbers)
+
+    @property
+    def size(self) -> int:
+        """Number of rows, S P."""
+        return self.samples * self.particles
+
+    @property
+    def done(self) -> bool:
+        """True when no network call is left."""
+        return self.cursor.done
+
+    @property
+    def index(self) -> int:
+        """Number of steps made: the network call that is due, from 0."""
+        return self.cursor.index
+
+    @property
+    def call(self) -> Call:
+        """The network call that is due; PlanError at the end."""
+        if (call := self.cursor.call) is None:
+            raise PlanError("the run is over; its state is in result")
+        return call
+
+    @property
+    def t(self) -> float:
+        """Time of the current state; PlanError at the end."""
+        return float(self.call.node.t or 0.0)
+
+    @property
+    def state(self) -> Tensor:
+        """The current state (S P, *shape), in the coordinates of the data: a copy."""
+        return self._shifted(self.cursor.x.clone())
+
+    @property
+    def result(self) -> Tensor:
+        """The samples (S P, *shape) at the end of the run: a copy. NumericalError where one is not
+        finite."""
+        x = self.cursor.result
+        if not self._closed:
+            self._seen(lambda: self._watch.close(x))
+            self._closed = True
+        return self._shifted(x.clone())
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        """``x`` in the coordinates of the data: on a mean-reverting path the state is x - mu."""
+        shift = self.setting.denoiser.offset
+        if shift is None:
+            return x
+        if shift.ndim == x.ndim and shift.shape[0] == self.samples > 1:
+            shift = shift.repeat_interleave(self.particles, 0)
+        return x + shift.to(x)
+
+    def evaluate(self) -> Outputs:
+        """Make the network call that is due, in chunks of ``batch`` rows, unless it was made.
+        Returns the predictions, as any kind."""
+        call = self.call
+        if self._raws is None:
+            parts = [self._ask(call, rows) for rows in self._chunks()]
+            self._raws = _joined(parts)
+            self._received(call, self._raws)
+        return Outputs(self._model, call.node, self.cursor.x, self._raws, call.channels)
+
+    @property
+    def x0(self) -> Tensor:
+        """The predictions ``E[x0 | x_t]`` (S P, *shape) of the call that is due, in the coordinates
+        of the data."""
+        return self._shifted(self.evaluate()["x0"])
+
+    @property
+    def law(self) -> StateLaw:
+        """The normal law ``N(mean, std^2)`` of the next state, given all that the run keeps; in the
+        coordinates of the plan."""
+        self.evaluate()
+        return next_state(self.cursor, self._raws or ())
+
+    def step(self) -> None:
+        """Go to the next state; the network call is made where it was not."""
+        self.evaluate()
+        raws, self._raws = self._raws or (), None
+        self.cursor.advance(raws)
+
+    def select(self, choice: Tensor) -> None:
+        """Go on with ``choice`` (S, P') integers: place p of sample s gets a copy of its particle
+        ``choice[s, p]``. P' may be another number than P; the places are then 0 .. P' - 1.
+
+        Raises ArgumentError for another shape or for numbers that are no particles.
+        """
+        rows, noise = self._flat(choice), None
+        if choice.shape[1] != self.particles:
+            self.numbers = tuple(range(choice.shape[1]))
+            noise = self.setting.noise(self.setting.rows(self.numbers))
+        self.cursor.select(rows, noise)
+        self._spread(rows)
+        if self._raws is not None:
+            where = rows.to(self.cursor.x.device)
+            self._raws = tuple(raw.index_select(0, where) for raw in self._raws)
+
+    def replace(self, x: Tensor) -> None:
+        """Replace the current states by ``x`` (S P, *shape), in the coordinates of the plan (an
+        edit); the call that is due is made anew."""
+        self.cursor.replace(x)
+        self._raws = None
+
+    def fork(self) -> Population:
+        """A copy with its own buffers and counters; the two run on independently."""
+        other = copy(self)
+        other.cursor = self.cursor.fork()
+        other._watch = self._watch.fork()
+        return other
+
+    def _flat(self, choice: Tensor) -> Tensor:
+        """``choice`` as rows of the whole population, checked."""
+        whole = isinstance(choice, Tensor) and not (
+            choice.is_floating_point() or choice.is_complex() or choice.dtype == torch.bool
+        )
+        if not whole or choice.ndim != 2 or choice.shape[0] != self.samples or not choice.numel():
+            raise ArgumentError(
+                f"choice must be integers ({self.samples}, particles), got {described(choice)}"
+            )
+        own = choice.to("cpu", torch.int64)
+        if not 0 <= int(own.min()) <= int(own.max()) < self.particles:
+            raise ArgumentError(f"choice must be particles, 0 .. {self.particles - 1}")
+        return (own + self.particles * torch.arange(self.samples)[:, None]).flatten()
+
+    def _spread(self, rows: Tensor) -> None:
+        """Let model and condition follow the rows of the batch."""
+        setting = self.setting
+        self._model = self._model.select(rows)
+        size = len(setting.seeds) * len(self.numbers)
+        most = size if setting.batch is None else setting.batch
+        if most < size and not self._model.joinable:
+            raise ArgumentError(
+                f"batch={most}: the model keeps values between the calls of a run, so its "
+                f"{size} rows must be one call: leave batch out, or draw fewer samples at a time"
+            )
+        self._limits = [(a, min(a + most, size)) for a in range(0, size, most)]
+
+    def _chunks(self) -> list[Tensor]:
+        return [torch.arange(a, b) for a, b in self._limits]
+
+    def _ask(self, call: Call, rows: Tensor) -> tuple[Tensor, ...]:
+        """One network call for some rows."""
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        whole = last - first == self.size
+        model = self._model if whole else self._model.select(rows)
+        cond = _rows_of(self.setting.cond, rows // self.particles)
+        to = None if call.to is None else self._ends[call.number]
+        x_in, t = self.cursor.x_in[first:last], self._times[call.number]
+        return network_raws(model, x_in, t, cond, call.channels, to)
+
+    def _received(self, call: Call, raws: tuple[Tensor, ...]) -> None:
+        check_raws(raws, self.cursor.x, self.cursor.program.raws)
+        rows = self._model.network_rows(call.node.t or 0.0, call.channels)
+        self.network_rows += self.size * rows
+        self._seen(lambda: self._watch.see(raws))
+
+    def _seen(self, look: Callable[[], None]) -> None:
+        """Look for numbers that are not finite; NumericalError with the seeds of the samples."""
+        try:
+            look()
+        except NumericalError as error:
+            found = sorted({row // self.particles for row in error.samples})
+            seeds = [self.setting.seeds[s] for s in found if s < self.samples]
+            error.args = (f"{error.args[0]} (rows of {self.particles} particles), seeds {seeds}",)
+            raise
+
+
+def _joined(parts: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """The raw outputs of several calls as those of one."""
+    if len(parts) == 1:
+        return tuple(parts[0])
+    if len({len(part) for part in parts}) > 1:
+        raise ArgumentError("the network returned another number of outputs in another call")
+    return tuple(torch.cat(list(each)) for each in zip(*parts, strict=True))
+
+
+def _rows_of(cond: Condition, samples: Tensor) -> Condition:
+    """The condition of these samples."""
+    if cond is None:
+        return None
+    if isinstance(cond, Tensor):
+        return cond.index_select(0, samples.to(cond.device))
+    return {key: value.index_select(0, samples.to(value.device)) for key, value in cond.items()}
+
+
+def check_predictions(setting: Setting, method: str) -> None:
+    """Raise PlanError unless every network call of the plan gives ``E[x0 | x_t]``: a method that
+    rates predictions needs it."""
+    for k, e in enumerate(setting.plan.evaluations):
+        if e.to is not None:
+            raise PlanError(
+                f"{method} rates the predictions E[x0 | x_t]; call {k} of {setting.sampler} asks a "
+                "flow map for another time"
+            )
+        if MAIN not in e.channels:
+            raise PlanError(
+                f"{method} rates the predictions E[x0 | x_t]; call {k} of {setting.sampler} reads "
+                f"only {', '.join(e.channels)}"
+            )
