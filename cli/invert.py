@@ -40,6 +40,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "flow_belm, else reversed)",
     )
     p.add_argument("--iterations", type=int, help="of fixed_point and newton, in every step")
+    p.add_argument("--prior", type=float, help="weight of the prior term of newton (default 0)")
     p.add_argument("--steps", type=int, help="grid steps (default 20)")
     p.add_argument("--nfe", type=int, help="a budget of network calls instead of --steps")
     p.add_argument("--grid", help="time grid of sampling (default auto)")

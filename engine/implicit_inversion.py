@@ -8,9 +8,20 @@ that the step maps to the state after it.
     newton       Newton-Raphson (Samuel et al. 2023, arXiv 2312.12540): the linear equation of each
                  iteration is solved by a few GMRES steps, with products of the Jacobian by
                  differences, so that the network's derivative counts (the published code leaves
-                 it out); without that paper's prior term
+                 it out)
 
 Both make a fixed number of iterations, so nothing waits for the device.
+
+``prior`` = w > 0 regularises Newton-Raphson: x minimises, by Gauss-Newton,
+
+    |(F(x) - y) / A|^2 + w |x - y / A|^2
+
+y / A is the mean of the forward path's q(x | y), so that of several solutions the likely one is
+found, and none that is far away. The paper minimises ``|x - f(x)|_1 + w |x - mean|`` by steps of
+one scalar equation, with 1 / beta before the second term for DDIM and 1 for Euler steps; the norms
+are squared here, so that linear equations by conjugate gradients lead to the minimum; these take a
+backward pass of the network for each of their products. The price of w is an error of the
+reconstruction in proportion to it.
 """
 
 from __future__ import annotations
@@ -26,8 +37,11 @@ from torch import Tensor
 from ..models.base import BaseDenoiser, RunFacts
 from ..plans.plan import Plan
 from ..plans.running.loop import run_plan
+from ..plans.transforms.gradients import GradientError
 from ..samplers import registry
 from ..schedules.grids.construction import Grid
+from .gradients import Inspected
+from .krylov import KRYLOV, Differentiated, Linearised, gmres, ridge
 
 Cond = Tensor | Mapping[str, Tensor] | None
 Report = Callable[[int, int], None]
@@ -35,21 +49,27 @@ Step = Callable[[Tensor], Tensor]
 
 #: method -> default number of iterations
 ITERATIONS = {"fixed_point": 20, "newton": 3}
-#: Jacobian products of one Newton iteration
-KRYLOV = 4
 
 
 @dataclass(frozen=True)
 class Implicit:
-    """How the steps are inverted: ``method``, one of ``ITERATIONS``, and ``iterations`` a step."""
+    """How the steps are inverted: ``method``, one of ``ITERATIONS``, ``iterations`` a step, and
+    ``prior``, the weight of the prior term of ``newton``."""
 
     method: str
     iterations: int
+    prior: float = 0.0
 
     @property
     def steps(self) -> int:
         """How often each step is made."""
         return self.iterations * (1 + (KRYLOV if self.method == "newton" else 0))
+
+    def solved(self, step: Step, y: Tensor, factor: float) -> Tensor:
+        """The state x with ``step(x) = y``; ``factor`` is about the size of y by that of x."""
+        if self.method == "fixed_point":
+            return _fixed_point(step, y, factor, self.iterations)
+        return _newton(step, y, factor, self.iterations, self.prior)
 
 
 def single_steps(name: str, grid: Grid, options: Any) -> list[Plan]:
@@ -95,15 +115,22 @@ def invert_steps(
 ) -> tuple[Tensor, int]:
     """Invert the steps ``plans`` from the last to the first, beginning at ``x`` (B, *shape). Return
     the state at the first node and the number of network calls."""
-    own, solve = denoiser.for_run(RunFacts((), None, True)), _METHODS[how.method]
+    own = denoiser.for_run(RunFacts((), None, True))
+    if how.prior > 0.0:
+        if torch.is_inference_mode_enabled():
+            raise GradientError(
+                f"prior={how.prior} inside torch.inference_mode(): its backward passes need "
+                "torch.no_grad() at most"
+            )
+        own = Inspected(own)
     total, made = how.steps * sum(plan.nfe for plan in plans), 0
     with torch.no_grad():
         for plan in reversed(plans):
 
             def step(state: Tensor, plan: Plan = plan) -> Tensor:
-                return run_plan(plan, own, state, cond=cond)
+                return run_plan(plan, own, state, cond=cond, graph=state.requires_grad)
 
-            x = solve(step, x, _factor(plan, denoiser), how.iterations)
+            x = how.solved(step, x, _factor(plan, denoiser))
             made += how.steps * plan.nfe
             if report is not None:
                 report(made, total)
@@ -127,46 +154,13 @@ def _fixed_point(step: Step, y: Tensor, factor: float, iterations: int) -> Tenso
     return x
 
 
-def _newton(step: Step, y: Tensor, factor: float, iterations: int) -> Tensor:
-    x = y / factor
+def _newton(step: Step, y: Tensor, factor: float, iterations: int, prior: float) -> Tensor:
+    x = mean = y / factor
     for _ in range(iterations):
-        now = step(x)
-        x = x + _gmres(step, x, now, (y - now) / factor, factor)
+        if prior > 0.0:
+            local = Differentiated(step, x, factor)
+            x = x + ridge(local, (y - local.now) / factor, mean - x, prior)
+        else:
+            now = step(x)
+            x = x + gmres(Linearised(step, x, now, factor), (y - now) / factor)
     return x
-
-
-def _gmres(step: Step, x: Tensor, now: Tensor, residual: Tensor, factor: float) -> Tensor:
-    """The least-squares solution d of ``J d / factor = residual`` in the Krylov space of
-    ``KRYLOV`` vectors, for each sample; J is the Jacobian of ``step`` at x, where it gives
-    ``now``."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    shape, size = x.shape, x[0].numel()
-    tiny = torch.finfo(wide).tiny
-    # the step of the differences, relative to the state
-    reach = math.sqrt(torch.finfo(x.dtype).eps) * (x.to(wide).flatten(1).norm(dim=1) + 1.0)
-    start = residual.to(wide).flatten(1)
-    beta = start.norm(dim=1)
-    basis = [start / beta.clamp(min=tiny)[:, None]]
-    count = min(KRYLOV, size)
-    h = start.new_zeros(len(x), count + 1, count)
-    for j in range(KRYLOV):
-        moved = step(x + (reach[:, None] * basis[min(j, count - 1)]).view(shape).to(x))
-        if j >= count:  # as many calls for every shape of sample
-            continue
-        w = (moved.to(wide) - now.to(wide)).flatten(1) / (reach * factor)[:, None]
-        for i, v in enumerate(basis):
-            h[:, i, j] = (w * v).sum(1)
-            w = w - h[:, i, j, None] * v
-        h[:, j + 1, j] = w.norm(dim=1)
-        basis.append(w / h[:, j + 1, j].clamp(min=tiny)[:, None])
-    gram = h.mT @ h
-    trace = gram.diagonal(dim1=1, dim2=2).sum(1) + 1.0  # regular where nothing is left to solve
-    gram = gram + (torch.finfo(wide).eps * trace)[:, None, None] * torch.eye(
-        count, dtype=wide, device=x.device
-    )
-    weights = torch.linalg.solve(gram, beta[:, None] * h[:, 0])
-    found = sum(weights[:, j, None] * basis[j] for j in range(count))
-    return torch.as_tensor(found).view(shape).to(x)
-
-
-_METHODS = {"fixed_point": _fixed_point, "newton": _newton}

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 from torch import Tensor
 
-from ..checks import ArgumentError, choice, flag, integer
+from ..checks import ArgumentError, choice, flag, integer, number
 from ..models.base import BaseDenoiser
 from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
@@ -78,12 +78,13 @@ def invert(
     *,
     inversion: str | None = None,
     iterations: int | None = None,
+    prior: float | None = None,
     steps: int | None = None,
     nfe: int | None = None,
     grid: str | Grid = "auto",
     times: Sequence[float] | None = None,
     sigmas: Sequence[float] | None = None,
-    final: str = "sigma_min",
+    final: str | None = None,
     start: float | None = None,
     cond: Cond = None,
     callback: OnStep | None = None,
@@ -104,8 +105,11 @@ def invert(
             (``edict``, ``bdia``, ``belm``, ``flow_belm``), else ``reversed``. The round trip of
             ``exact`` needs ``info.partners`` as well.
         iterations: of ``fixed_point`` (20) and ``newton`` (3), in every step.
-        final: ``sigma_min``: x0 is taken as a state at t_min; ``zero``: at sigma = 0, for samplers
-            on eps and velocities whose network is defined there.
+        prior: weight, 0 or more, of the prior term of ``newton``, which keeps each state near the
+            mean of the forward path (``engine.implicit_inversion``); default 0. A weight w gives
+            the likelier of several solutions, and an error of the reconstruction of about w.
+        final: of a named grid: ``sigma_min`` (default): x0 is taken as a state at t_min; ``zero``:
+            at sigma = 0, for samplers on eps and velocities whose network is defined there.
         cond, progress: as in ``fewstep.sample``; ``callback`` too, for ``reversed``.
         info: also sample back from the result, and return an ``InversionInfo`` with the measured
             error of the reconstruction.
@@ -124,11 +128,13 @@ def invert(
     check_cond(cond, x.shape[0])
     denoiser.check_cond(cond, x.shape[0])
     facts = facts_of(denoiser, x.shape[1:])
-    where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=facts)
+    named = isinstance(grid, str) and times is None and sigmas is None
+    end = ("sigma_min" if named else "zero") if final is None else final
+    where = GridRequest(steps, nfe, grid, times, sigmas, end, start, facts=facts)
     asked = deterministic(request(sampler, denoiser.schedule, options, where))
     way = _Way(asked, denoiser, cond, callback, progress)
-    how = _method(asked, inversion, iterations, callback)
-    found = way.found(how, x, iterations)
+    how = _method(asked, inversion, iterations, prior, callback)
+    found = way.found(how, x, iterations, prior)
     made = way.measured(how, found, x) if info else None
     z = found.z if offset is None else found.z + offset.to(found.z)
     return z if made is None else (z, made)
@@ -141,6 +147,7 @@ def check_inversion(
     *,
     inversion: str | None = None,
     iterations: int | None = None,
+    prior: float | None = None,
     steps: int | None = None,
     nfe: int | None = None,
     grid: str | Grid = "auto",
@@ -152,7 +159,7 @@ def check_inversion(
     facts = facts_of(denoiser, tuple(shape))
     where = GridRequest(steps, nfe, grid, final=final, facts=facts)
     asked = deterministic(request(sampler, denoiser.schedule, options, where))
-    how = _method(asked, inversion, iterations, None)
+    how = _method(asked, inversion, iterations, prior, None)
     if how == "reversed":
         built_backward(asked.name, asked.options, asked.grid)
     elif how == "exact":
@@ -185,7 +192,11 @@ def inverse_plan(
 
 
 def _method(
-    asked: Request, inversion: str | None, iterations: int | None, callback: OnStep | None
+    asked: Request,
+    inversion: str | None,
+    iterations: int | None,
+    prior: float | None,
+    callback: OnStep | None,
 ) -> str:
     """The method, checked with what goes with it."""
     reversible = registry.get(asked.name).reversible
@@ -204,6 +215,12 @@ def _method(
                 f"{' and '.join(ITERATIONS)} iterate"
             )
         integer("iterations", iterations, 1, 10_000)
+    if prior is not None:
+        if chosen != "newton":
+            raise ArgumentError(
+                f"prior={prior!r} with inversion={chosen!r}: only newton has a prior term"
+            )
+        number("prior", prior, 0.0)
     if callback is not None and chosen != "reversed":
         raise ArgumentError(
             f"callback= with inversion={chosen!r}: its steps are not those of a run; use progress="
@@ -229,7 +246,7 @@ class _Way:
     callback: OnStep | None
     progress: bool | Callable[[int, int], None]
 
-    def found(self, how: str, x: Tensor, iterations: int | None) -> _Found:
+    def found(self, how: str, x: Tensor, iterations: int | None, prior: float | None) -> _Found:
         """Invert from ``x`` by the method ``how``."""
         asked, denoiser, cond = self.asked, self.denoiser, self.cond
         if how == "reversed":
@@ -241,7 +258,8 @@ class _Way:
         if how == "exact":
             program = exact_program(asked.plan(), denoiser)
             return _Found(*undo_run(program, asked.grid, denoiser, x, cond, report))
-        implicit = Implicit(how, ITERATIONS[how] if iterations is None else iterations)
+        count = ITERATIONS[how] if iterations is None else iterations
+        implicit = Implicit(how, count, prior or 0.0)
         plans = single_steps(asked.name, asked.grid, asked.options)
         z, calls = invert_steps(implicit, plans, denoiser, x, cond, report)
         return _Found(z, (), calls)

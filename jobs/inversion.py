@@ -75,6 +75,7 @@ class InversionSettings:
     sampler: str = "dpm_solver_2m"
     inversion: str | None = None
     iterations: int | None = None
+    prior: float | None = None
     steps: int | None = None
     nfe: int | None = None
     grid: str = "auto"
@@ -107,6 +108,7 @@ def invert(
     sampler: str = "dpm_solver_2m",
     inversion: str | None = None,
     iterations: int | None = None,
+    prior: float | None = None,
     steps: int | None = None,
     nfe: int | None = None,
     grid: str = "auto",
@@ -127,7 +129,8 @@ def invert(
         source: a folder of pictures or npz files, or a folder of ``generate``.
         out: the folder. It is refused if it holds what was made with other settings.
         batch: images inverted together.
-        sampler, inversion, iterations, steps, nfe, grid, final, options: see ``fewstep.invert``.
+        sampler, inversion, iterations, prior, steps, nfe, grid, final, options: see
+            ``fewstep.invert``.
         labels: class labels: ``"source"`` (those of a folder of ``generate``, else none),
             ``"none"``, or numbers that repeat in the order of the images.
         guidance, guidance_scale, guidance_interval, guidance_option: see ``generate``.
@@ -136,7 +139,7 @@ def invert(
 
     Raises FewstepError for arguments that cannot be used, before the folder is written.
     """
-    how = InversionSettings(sampler, inversion, iterations, steps, nfe, grid, final, options)
+    how = InversionSettings(sampler, inversion, iterations, prior, steps, nfe, grid, final, options)
     guide = GuidanceSettings(guidance, guidance_scale, guidance_interval, guidance_option or {})
     run = _Inversion(model, source, out, how, guide, batch, labels, device)
     return run.run(progress or (lambda done, total: None))

@@ -105,6 +105,17 @@ def test_guidance_and_a_config_file(digits, tmp_path, capsys):
     assert settings["guidance"] == "cfg" and settings["steps"] == 5
 
 
+def test_the_prior_term_of_newton(points, tmp_path, capsys):
+    errors = []
+    for i, more in enumerate(([], ["--prior", "0"], ["--prior", "0.01"])):
+        out = tmp_path / str(i)
+        given = [*POINTS, "--sampler", "ddim", "--inversion", "newton", *more, "--json"]
+        assert main(["invert", str(points), "--out", str(out), *given]) == 0
+        errors.append(json.loads(capsys.readouterr().out)["error"])
+    assert errors[0] == errors[1] < errors[2] < 1.0
+    assert json.loads((out / "settings.json").read_text())["prior"] == 0.01
+
+
 REFUSED = [
     (["--inversion", "newtn"], "did you mean 'newton'"),
     (["--inversion", "exact"], "not exactly invertible"),
@@ -112,6 +123,7 @@ REFUSED = [
     (["--sampler", "ddpm"], "draws noise"),
     (["--sampler", "nosuch"], "nosuch"),
     (["--iterations", "3"], "only fixed_point and newton iterate"),
+    (["--prior", "0.1"], "only newton has a prior term"),
     (["-o", "eta=1.0", "--sampler", "ddim"], "draws noise"),
     (["-o", "steps=3"], "an argument of its own"),
     (["--labels", "12"], "labels"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import fewstep
+from fewstep.checks import ArgumentError
 from fewstep.engine.likelihood import likelihood
 from fewstep.eval.solver.counting import Counting
 from fewstep.models import GaussianMixture
@@ -90,6 +91,20 @@ def test_one_call_an_evaluation_and_the_middle_of_the_path() -> None:
     assert den.calls == 100 and den.times[0] == den.schedule.t_min and max(den.times) < 0.5
     again = fewstep.sample(den, "dpmpp_2m", x=z, nfe=100, start=0.5, final="sigma_min")
     assert (again - x0).abs().max() < 0.05
+
+
+def test_nodes_may_be_given() -> None:
+    """As times, as levels, and as a grid: the same as the named grid with these nodes."""
+    den = model(VPLinear())
+    x0 = data(den)
+    grid = fewstep.grid("lam", den.schedule, 30, final="sigma_min")
+    wanted = fewstep.invert(den, x0, "ddim", steps=30, grid="lam")
+    rhos = [node.sigma / node.alpha for node in grid.nodes]
+    for given in ({"grid": grid}, {"times": grid.times}, {"sigmas": rhos}):
+        found = fewstep.invert(den, x0, "ddim", **given)
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ArgumentError, match="cannot be used"):
+        fewstep.invert(den, x0, "ddim", times=grid.times, final="sigma_min")
 
 
 def test_conditions_reach_the_network() -> None:
