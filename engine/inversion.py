@@ -32,8 +32,9 @@ from .automatic import facts_of
 from .exact_inversion import error_of, exact_program, undo_run
 from .implicit_inversion import ITERATIONS, Implicit, invert_steps, single_steps
 from .planning import Request, request
+from .progress import print_progress
 from .reversal import built_backward
-from .sampling import Cond, _print_progress, _watcher, run
+from .sampling import Cond, _watcher, run
 
 METHODS = ("reversed", "exact", *ITERATIONS)
 
@@ -254,7 +255,7 @@ class _Way:
             watcher = _watcher(self.callback, self.progress, plan.nfe)
             return _Found(run(plan, denoiser, x, cond=cond, on_step=watcher), (), plan.nfe)
         told = self.progress
-        report = None if not told else told if callable(told) else _print_progress
+        report = None if not told else told if callable(told) else print_progress
         if how == "exact":
             program = exact_program(asked.plan(), denoiser)
             return _Found(*undo_run(program, asked.grid, denoiser, x, cond, report))

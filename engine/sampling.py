@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .. import checks
 from ..fused.noise.seeded import SeededNoise, check_seeds, seeds_from
+from ..guidance.discrete.denoiser import DiscreteDenoiser
 from ..models.base import RunFacts
 from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
@@ -47,9 +48,12 @@ from .information import SampleInfo, info_of_drive, info_of_plan
 from .memory import check_room
 from .paths import Named, check_name, noise_for
 from .planning import Request, request
+from .progress import print_progress
 from .recording import Recorder, check_record, check_recordable
+from .token_sampling import refuse_token_samplers, sample_tokens
 
 Cond = Tensor | Mapping[str, Tensor] | None
+Model = Denoiser | DiscreteDenoiser
 
 
 def run(
@@ -110,14 +114,14 @@ def _with_seeds(error: NumericalError, seeds: Sequence[int]) -> NumericalError:
 
 @overload
 def sample(
-    denoiser: Denoiser, sampler: str = ..., *, info: Literal[False] = ..., **arguments: Any
+    denoiser: Model, sampler: str = ..., *, info: Literal[False] = ..., **arguments: Any
 ) -> Tensor: ...
 @overload
 def sample(
-    denoiser: Denoiser, sampler: str = ..., *, info: Literal[True], **arguments: Any
+    denoiser: Model, sampler: str = ..., *, info: Literal[True], **arguments: Any
 ) -> tuple[Tensor, SampleInfo]: ...
 def sample(
-    denoiser: Denoiser,
+    denoiser: Model,
     sampler: str = "auto",
     *,
     steps: int | None = None,
@@ -148,7 +152,8 @@ def sample(
     """Draw samples.
 
     Args:
-        denoiser: the model.
+        denoiser: the model; one of tokens (``guidance.discrete``) has samplers of its own and
+            returns integers (n, L), see ``engine.token_sampling``.
         sampler, steps, nfe, grid, times, sigmas, final, options: see ``fewstep.plan``. The default
             chooses both sampler and grid for the model and the number of calls.
         n, seed: sample i has seed ``seed + i``; or ``seeds``, one per sample. The same seed gives
@@ -174,6 +179,9 @@ def sample(
 
     Returns the samples (n, *shape); with ``info=True`` the samples and the SampleInfo.
     """
+    if isinstance(denoiser, DiscreteDenoiser):
+        return sample_tokens(denoiser, dict(locals()))
+    refuse_token_samplers(sampler)
     denoiser = complete(denoiser)
     check_record(record, info)
     wanted = check_grad(grad, parameters, callback)
@@ -185,11 +193,7 @@ def sample(
     known = facts_of(denoiser, _sample_shape(x, init, shape))
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=known)
     asked = request(sampler, denoiser.schedule, options, where)
-    if start is not None and x is None and init is None:
-        raise StateError(
-            f"start={start}: pass init= (clean data) or x= (the state at that time) to begin "
-            "in the middle"
-        )
+    _check_middle(start, x, init)
     # the state of a mean-reverting path is x - offset
     shift = denoiser.offset
     if shift is not None:
@@ -264,6 +268,15 @@ def execute(
     )
     facts = info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason)
     return out, facts if recorder is None else replace(facts, states=recorder.states)
+
+
+def _check_middle(start: float | None, x: Tensor | None, init: Tensor | None) -> None:
+    """Raise StateError for ``start`` without the state, or the data, that a run begins from."""
+    if start is not None and x is None and init is None:
+        raise StateError(
+            f"start={start}: pass init= (clean data) or x= (the state at that time) to begin "
+            "in the middle"
+        )
 
 
 def _sample_shape(
@@ -355,16 +368,10 @@ def _watcher(
     known in advance."""
     if not progress:
         return callback
-    report = progress if callable(progress) else _print_progress
+    report = progress if callable(progress) else print_progress
 
     def watch(step: StepState) -> Tensor | None:
         report(step.nfe, step.nfe if total is None else total)
         return callback(step) if callback is not None else None
 
     return watch
-
-
-def _print_progress(done: int, total: int) -> None:
-    import sys
-
-    print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

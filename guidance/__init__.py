@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import policy
+from . import discrete, policy
 from .combinations.apg import APG
 from .combinations.black_scholes import BlackScholes
 from .combinations.cfg import CFG
@@ -49,6 +49,7 @@ __all__ = [
     "Smoothed",
     "Smoothing",
     "Threshold",
+    "discrete",
     "guide",
     "names",
     "policy",

@@ -1,0 +1,73 @@
+"""Discrete diffusion: sequences of tokens on masked and uniform paths, with samplers of their own.
+
+den = discrete.wrap(network, discrete.Masked("linear"), vocabulary=50257, length=128)
+x = fewstep.sample(den, sampler="ancestral", steps=64, n=4, seed=0)      # tokens (4, 128)
+"""
+
+from __future__ import annotations
+
+from ...samplers.families import import_all
+from . import steps
+from .cursor import DiscreteCursor, Method, TokenStep, method, path_log_prob, run_tokens
+from .denoiser import BaseDiscrete, DiscreteDenoiser, TokenError, complete, x0_probs
+from .exact import IndependentTokens, MarkovTokens, TableTokens
+from .masked import Masked
+from .network import wrap
+from .path import DiscretePath
+from .pretrained import load
+from .registry import (
+    NoOptions,
+    Now,
+    TokenSampler,
+    TokenSamplerError,
+    describe,
+    get,
+    make_options,
+    names,
+    register,
+)
+from .survival import Cosine, Geometric, Given, Linear, Polynomial, Survival
+from .transition import DiscreteTransition, NoLogProbError, OrderedTransition
+from .uniform import Uniform
+
+import_all(steps)
+
+__all__ = [
+    "BaseDiscrete",
+    "Cosine",
+    "DiscreteCursor",
+    "DiscreteDenoiser",
+    "DiscretePath",
+    "DiscreteTransition",
+    "Geometric",
+    "Given",
+    "IndependentTokens",
+    "Linear",
+    "MarkovTokens",
+    "Masked",
+    "Method",
+    "NoLogProbError",
+    "NoOptions",
+    "Now",
+    "OrderedTransition",
+    "Polynomial",
+    "Survival",
+    "TableTokens",
+    "TokenError",
+    "TokenSampler",
+    "TokenSamplerError",
+    "TokenStep",
+    "Uniform",
+    "complete",
+    "describe",
+    "get",
+    "load",
+    "make_options",
+    "method",
+    "names",
+    "path_log_prob",
+    "register",
+    "run_tokens",
+    "wrap",
+    "x0_probs",
+]

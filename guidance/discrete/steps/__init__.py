@@ -1,0 +1,1 @@
+"""Samplers of tokens, one file a published step; each registers itself."""
