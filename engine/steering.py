@@ -15,8 +15,9 @@ from .. import checks
 from ..checks import ArgumentError
 from ..fused.noise.seeded import SeededNoise
 from ..guidance.populations import registry
-from ..guidance.populations.population import Rows, Setting, check_predictions
+from ..guidance.populations.population import Rows, Setting
 from ..guidance.populations.registry import Cost, Method
+from ..guidance.populations.requirements import check_predictions, check_transitions
 from ..guidance.populations.rewards import Lost, Reward
 from ..models.base import BaseDenoiser
 from ..models.denoiser import Denoiser
@@ -259,6 +260,8 @@ class Starts:
 def _steered(
     entry: Method, options: Any, setting: Setting, reward: Reward, reason: str, began: float
 ) -> tuple[Tensor, SteerInfo]:
+    if "noise" in entry.needs:
+        check_transitions(setting, entry.name)
     if "x0" in entry.needs:
         check_predictions(setting, entry.name)
     if entry.check is not None:

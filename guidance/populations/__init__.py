@@ -5,8 +5,10 @@ from __future__ import annotations
 from .best_of_n import BestOfN
 from .registry import names as steering_methods
 from .rewards import Reward, RewardError
+from .smc import SMC
 
 __all__ = [
+    "SMC",
     "BestOfN",
     "Reward",
     "RewardError",

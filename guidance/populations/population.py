@@ -34,16 +34,17 @@ from torch import Tensor
 from ...checks import ArgumentError, described
 from ...models.base import BaseDenoiser, RunFacts
 from ...models.denoiser import Condition
-from ...plans.instructions import MAIN, PlanError
+from ...plans.instructions import PlanError
 from ...plans.plan import Plan
 from ...plans.running.channels import network_raws
 from ...plans.running.finiteness import NumericalError, Watch, check_raws
 from ...plans.running.loop import Cursor
 from ...plans.running.lowering import Call
 from ...plans.running.noise_sources import NoiseSource
-from ...plans.running.state_law import StateLaw, next_state
+from ...plans.running.state_law import StateLaw, innovation, next_state
 from ...plans.running.step_state import Outputs
 from ...schedules.host_times import device_times
+from ..combinations.sample_sums import inner_products
 
 
 class Rows(NamedTuple):
@@ -223,6 +224,43 @@ class Population:
         raws, self._raws = self._raws or (), None
         self.cursor.advance(raws)
 
+    def proposed_step(self, change: Tensor) -> Tensor:
+        """Go to the next state as if the prediction of x0 were larger by ``change`` (S P, *shape).
+        Returns ``log p(x_next) - log q(x_next)`` (S, P), float64 on the CPU, p the law of the
+        sampler's own step and q that of this one.
+
+        The mean of the step's new noises z is moved from 0 to ``m``, so whatever else the run makes
+        of them (history, later states) is that of the sampler, and log p - log q is ``sum |z - m|^2
+        / 2 - |z|^2 / 2``. A step that draws no noise is the sampler's own, the ratio 0.
+        """
+        self.evaluate()
+        noises, gain = innovation(self.cursor)
+        square = sum(c * c for c in noises.values())
+        if square == 0.0 or gain == 0.0:
+            self.step()
+            return torch.zeros(self.samples, self.particles, dtype=torch.float64)
+        moves = {key: change * (gain * c / square) for key, c in noises.items()}
+        ratios: list[Tensor] = []
+        source = self.cursor.state.noise
+        assert source is not None
+
+        def moved(key: int, like: Tensor) -> Tensor:
+            z = source(key, like)
+            if key not in moves:
+                return z
+            m = moves[key].to(z)
+            along, size = inner_products((z, m), (m, m))
+            ratios.append(-along - 0.5 * size)
+            return z + m
+
+        self.cursor.state.noise = moved
+        try:
+            self.step()
+        finally:
+            self.cursor.state.noise = source
+        total = sum(ratios, torch.zeros_like(ratios[0]))
+        return total.to("cpu", torch.float64).reshape(self.samples, self.particles)
+
     def select(self, choice: Tensor) -> None:
         """Go on with ``choice`` (S, P') integers: place p of sample s gets a copy of its particle
         ``choice[s, p]``. P' may be another number than P; the places are then 0 .. P' - 1.
@@ -325,19 +363,3 @@ def _rows_of(cond: Condition, samples: Tensor) -> Condition:
     if isinstance(cond, Tensor):
         return cond.index_select(0, samples.to(cond.device))
     return {key: value.index_select(0, samples.to(value.device)) for key, value in cond.items()}
-
-
-def check_predictions(setting: Setting, method: str) -> None:
-    """Raise PlanError unless every network call of the plan gives ``E[x0 | x_t]``: a method that
-    rates predictions needs it."""
-    for k, e in enumerate(setting.plan.evaluations):
-        if e.to is not None:
-            raise PlanError(
-                f"{method} rates the predictions E[x0 | x_t]; call {k} of {setting.sampler} asks a "
-                "flow map for another time"
-            )
-        if MAIN not in e.channels:
-            raise PlanError(
-                f"{method} rates the predictions E[x0 | x_t]; call {k} of {setting.sampler} reads "
-                f"only {', '.join(e.channels)}"
-            )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ...checks import ArgumentError, described
 from .population import Population, Setting
 from .rewards import Reward, RewardError
+
+#: ``value(x, t)``, one number for each of the states x (B, *shape) at time t
+Value = Callable[[Tensor, float], Tensor]
 
 
 def rated(rewards: Reward, x0: Tensor, population: Population) -> Tensor:
@@ -33,3 +38,18 @@ def check_alive(values: Tensor, setting: Setting, rewards: Reward) -> None:
             f"none of the {values.shape[1]} particles of seeds {seeds} has a reward"
             + (f": {why}" if why else "")
         )
+
+
+def valued(value: Value, population: Population) -> Tensor:
+    """``value(x, t)`` of the current states as (S, P) float64 on the CPU; NaN and +inf are -inf.
+    Raises ArgumentError unless it is one number per row."""
+    x = population.state
+    found = value(x, population.t)
+    if not isinstance(found, Tensor) or found.shape != (x.shape[0],) or found.is_complex():
+        raise ArgumentError(
+            f"value(x, t) returned {described(found)} for {x.shape[0]} states; it must be a tensor "
+            f"({x.shape[0]},) of real numbers"
+        )
+    out = found.detach().to("cpu", torch.float64)
+    out = out.masked_fill(torch.isnan(out) | (out == math.inf), -math.inf)
+    return out.reshape(population.samples, population.particles)

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from ...checks import ArgumentError, instance
 from ...fused.linear.eager import linear_combination
-from ..instructions import PlanError
+from ...schedules.kinds import convert
+from ..instructions import MAIN, PlanError
 from ..transition import normal_log_prob
+from .channels import channel_numbers
 from .finiteness import check_raws
 from .loop import Cursor
 
@@ -82,3 +84,42 @@ def next_state(cursor: Cursor, raws: Sequence[Tensor]) -> StateLaw:
             numbers.append(c)
     mean = linear_combination(inputs or [cursor.x], numbers or [0.0], wide)
     return StateLaw(mean, math.hypot(*spread))
+
+
+class Innovation(NamedTuple):
+    """How the next step of a run draws: ``noises``, the coefficient of each of its new noises in
+    the next state, and ``gain``, the factor of the due call's prediction of x0 (main channel) in
+    the mean."""
+
+    noises: dict[int, float]
+    gain: float
+
+
+def innovation(cursor: Cursor) -> Innovation:
+    """The new noises of the next step of ``cursor`` and the weight of its prediction. A step whose
+    state an earlier launch has made has neither.
+
+    Where a step reads several channels, ``gain`` is the least-squares factor of the main one.
+    PlanError at the end of the run.
+    """
+    call = cursor.call
+    if call is None:
+        raise PlanError("the run is over: no state is left")
+    program, k = cursor.program, cursor.index + 1
+    launch = program.launches[k]
+    target = program.result if launch.call is None else launch.call.state
+    if target not in launch.outs:
+        return Innovation({}, 0.0)
+    noises: dict[int, float] = {}
+    raws: dict[int, float] = {}
+    for i, c in program.terms[k][launch.outs.index(target)]:
+        kind, number = launch.operands[i]
+        if kind == "noise" and number not in cursor.state.kept:
+            noises[number] = c
+        elif kind == "raw":
+            raws[number] = c
+    _, qs = channel_numbers(cursor.denoiser, float(call.node.t or 0.0), MAIN)
+    _, b = convert(cursor.denoiser.prediction, "x0", call.node)
+    total = sum((b * q) ** 2 for q in qs)
+    along = sum(raws.get(j, 0.0) * b * q for j, q in enumerate(qs))
+    return Innovation(noises, along / total if total else 0.0)
