@@ -4,7 +4,7 @@ transition_means."""
 from __future__ import annotations
 
 from .controlled_flow import rf_invert, rf_sample
-from .editing import flow_edit
+from .editing import flow_align, flow_edit
 from .information import SampleInfo
 from .inversion import InversionInfo, invert
 from .likelihood import Likelihood, bits_per_dim, log_prob
@@ -21,6 +21,7 @@ __all__ = [
     "SampleInfo",
     "StateError",
     "bits_per_dim",
+    "flow_align",
     "flow_edit",
     "invert",
     "log_prob",
