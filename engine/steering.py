@@ -174,8 +174,10 @@ def _request(
 ) -> Request:
     """The sampler on its grid, checked for what the method needs."""
     if sampler is None:
-        sampler, own = ANCESTRAL if "noise" in entry.needs else (AUTO, {})
-        options = {**own, **options}
+        sampler = entry.sampler or AUTO
+        if "noise" in entry.needs:
+            sampler, own = ANCESTRAL
+            options = {**own, **options}
     asked = request(sampler, denoiser.schedule, options, where)
     asked.check_channels(denoiser)
     if asked.driver:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from .best_of_n import BestOfN
+from .dsearch import DSearch
+from .enkg import EnKG
 from .registry import names as steering_methods
 from .rewards import Reward, RewardError
+from .scg import SCG
 from .smc import SMC
+from .svdd import SVDD
 
 __all__ = [
+    "SCG",
     "SMC",
+    "SVDD",
     "BestOfN",
+    "DSearch",
+    "EnKG",
     "Reward",
     "RewardError",
     "steering_methods",

@@ -71,6 +71,8 @@ class Method:
         options: frozen dataclass of its options.
         cost: predicts the cost of a run, ``(setting, options) -> Cost``, without a network call.
         needs: of ``NEEDS``; checked before the first network call.
+        sampler: the sampler where none is given; None: ddim with eta = 1 for methods that need
+            noise, else the automatic choice.
         check: further checks before the first network call, ``(setting, rewards, options)``.
     """
 
@@ -80,6 +82,7 @@ class Method:
     cost: Costs
     source: str
     needs: tuple[str, ...] = ()
+    sampler: str | None = None
     check: Callable[[Setting, Reward, Any], None] | None = None
 
     @property
@@ -97,6 +100,7 @@ def register(
     cost: Costs,
     source: str,
     needs: tuple[str, ...] = (),
+    sampler: str | None = None,
     check: Callable[[Setting, Reward, Any], None] | None = None,
 ) -> Callable[[Run], Run]:
     """Register the decorated function under ``name``; the annotation of its parameter ``options``
@@ -106,7 +110,7 @@ def register(
         if name in _METHODS:
             raise ArgumentError(f"method {name!r} is registered twice")
         options = typing.get_type_hints(run)["options"]
-        _METHODS[name] = Method(name, run, options, cost, source, needs, check)
+        _METHODS[name] = Method(name, run, options, cost, source, needs, sampler, check)
         return run
 
     return decorate
