@@ -15,12 +15,16 @@
 
 The first four give the same numbers up to rounding. ``adjoint`` has an error of the order of its
 solver. Noises are constants (pathwise gradients); ``full`` follows those that require grad.
+
+``checkpoint`` and ``truncated:K`` also give gradients by the plan's own coefficients, times and
+labels, ``plan_parameters=`` (``plans.transforms.plan_view``). They keep the outputs of every launch
+then. The network's derivative by its time is a difference of fourth order, four more calls each.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,6 +48,7 @@ from ..plans.transforms.gradients import (
     run_with_adjoint,
 )
 from ..plans.transforms.leaves import Cond, wanted
+from ..plans.transforms.plan_view import PlanView, time_stencil
 from ..plans.transforms.recomputed import Recomputed
 from ..plans.transforms.undone import UndoError, Undone, undone
 from ..samplers import registry
@@ -97,8 +102,10 @@ def check_grad(
     return given
 
 
-def check_differentiable(sampler: str, grad: str | None) -> None:
-    """Raise GradientError for ``grad`` with a driver."""
+def check_differentiable(sampler: str, grad: str | None, plan_parameters: object) -> None:
+    """Raise GradientError for ``grad`` or ``plan_parameters`` with a driver."""
+    if plan_parameters is not None:
+        raise GradientError(f"plan_parameters=: {sampler} is a driver, which has no plan")
     if grad is not None:
         raise GradientError(
             f"grad={grad!r}: {sampler} is a driver, whose steps depend on the data and have no "
@@ -110,13 +117,14 @@ def check_differentiable(sampler: str, grad: str | None) -> None:
 class Differentiation:
     """How a run is differentiated.
 
-    ``grad``: one of ``MODES``; ``parameters``: see ``sample``; ``stateful``: the model keeps values
-    between calls, so that no call can be made again.
+    ``grad``: one of ``MODES``; ``parameters`` and ``plan_parameters``: see ``sample``;
+    ``stateful``: the model keeps values between calls, so that no call can be made again.
     """
 
     grad: str
     parameters: Sequence[Tensor] | None = None
     stateful: bool = False
+    plan_parameters: Mapping[str, Tensor] | None = None
 
 
 class Inspected(Wrapper):
@@ -159,7 +167,8 @@ def run_with_gradients(
     grad, own = how.grad, denoiser.parameters() if how.parameters is None else how.parameters
     weights = list({id(p): p for p in own if p.requires_grad}.values())
     last = steps_of(grad)
-    if not (weights or wanted(cond) or (x.requires_grad and last is None)):
+    view = _view(how, plan, denoiser)
+    if not (weights or wanted(cond) or (x.requires_grad and last is None) or view):
         raise GradientError(_nothing(grad, last, x))
     if grad == "full":
         model = denoiser if how.stateful else Inspected(denoiser)
@@ -179,6 +188,7 @@ def run_with_gradients(
     undo = _undone(plan, denoiser) if grad == "reversible" else None
     program = plan if isinstance(plan, Program) else lower(plan, denoiser)
     program = program if undo is None else undo.program
+    program = program if view is None else view.program
     root = max(1, math.isqrt(len(program.calls)))
     run = Recomputed(
         program,
@@ -190,8 +200,36 @@ def run_with_gradients(
         every=root if grad == "checkpoint:sqrt" else 1,
         undo=undo,
         parameters=weights,
+        view=view,
     )
     return run_recomputed(run, x)
+
+
+def leaves_of_plan(theta: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
+    """``theta`` if one of its tensors requires grad, else None."""
+    return theta if theta and any(value.requires_grad for value in theta.values()) else None
+
+
+def _view(how: Differentiation, plan: Plan | Program, denoiser: BaseDenoiser) -> PlanView | None:
+    """The plan as a function of its parameters, if gradients by them are wanted. Raises
+    GradientError for a mode without these, or a network with rounded times."""
+    if how.plan_parameters is None or isinstance(plan, Program):
+        return None
+    view = PlanView(plan, denoiser, how.plan_parameters)
+    if how.grad != "checkpoint" and steps_of(how.grad) is None:
+        raise GradientError(
+            f"grad={how.grad!r}: plan_parameters= that require grad need grad='checkpoint' or "
+            "'truncated:K'"
+        )
+    if set(view.names) - {"coefficients"}:
+        for call in view.program.calls:
+            places = time_stencil(denoiser, float(call.node.t or 0.0), torch.float32)
+            if any(denoiser.time_mismatch(place) for place, _ in places):
+                raise GradientError(
+                    "the network takes its time as a rounded index, so the result has no "
+                    f"derivative by {' and '.join(view.names)}; search them without gradients"
+                )
+    return view
 
 
 def _constant(grad: str, source: NoiseSource | None) -> NoiseSource | None:
@@ -245,7 +283,8 @@ def _nothing(grad: str, last: int | None, x: Tensor) -> str:
         )
     return (
         f"grad={grad!r}: nothing requires grad: not the start (x= or init=), no tensor of cond=, "
-        "no parameter of the model; call requires_grad_() first, or pass parameters="
+        "no parameter of the model, none of the plan (plan_parameters=); call requires_grad_() "
+        "first, or pass parameters="
     )
 
 

@@ -42,7 +42,13 @@ from .arguments import (
 from .automatic import facts_of
 from .driving import run_driver
 from .exact_inversion import check_partners, continue_run
-from .gradients import Differentiation, check_differentiable, check_grad, run_with_gradients
+from .gradients import (
+    Differentiation,
+    check_differentiable,
+    check_grad,
+    leaves_of_plan,
+    run_with_gradients,
+)
 from .heavy_tails import kernel_noise, path_noise
 from .information import SampleInfo, info_of_drive, info_of_plan
 from .memory import check_room
@@ -68,14 +74,16 @@ def run(
     check: bool = True,
     grad: str | None = None,
     parameters: Iterable[Tensor] | None = None,
+    plan_parameters: Mapping[str, Tensor] | None = None,
     partners: Sequence[Tensor] = (),
 ) -> Tensor:
     """Run ``plan`` from ``x`` (B, *shape), the state at the plan's first node, already scaled.
 
     A stochastic plan takes its noises from ``noise`` (a callable ``(key, like)``, tensors by key,
     or a name as in ``sample``) or from ``seeds``, one per sample. ``on_step`` receives each step
-    and may replace the next state. ``grad`` and ``parameters`` as in ``sample``. ``partners``: the
-    other states that an exactly invertible sampler begins from, ``info.partners`` of ``invert``.
+    and may replace the next state. ``grad``, ``parameters`` and ``plan_parameters`` as in
+    ``sample``. ``partners``: the other states that an exactly invertible sampler begins from,
+    ``info.partners`` of ``invert``.
 
     Raises PlanError if tensors do not match the plan's draws, NumericalError on NaN, StateError on
     a wrong shape.
@@ -86,6 +94,9 @@ def run(
     check_cond(cond, x.shape[0])
     check_callable(on_step=on_step)
     wanted = check_grad(grad, parameters, on_step)
+    given = plan
+    if plan_parameters is not None:
+        plan = _with_parameters(plan, plan_parameters, partners)
     bare = plan.plan if isinstance(plan, Program) else plan
     denoiser.check_cond(cond, x.shape[0])
     if partners:
@@ -99,12 +110,31 @@ def run(
             return loop.run_plan(
                 plan, own, x, noise=source, cond=cond, on_step=on_step, check=check
             )
-        how = Differentiation(grad, wanted, own is not denoiser)
+        of_plan = leaves_of_plan(plan_parameters)
+        how = Differentiation(grad, wanted, own is not denoiser, of_plan)
         return run_with_gradients(
-            how, plan, own, x, noise=source, cond=cond, on_step=on_step, check=check
+            how,
+            given if of_plan else plan,
+            own,
+            x,
+            noise=source,
+            cond=cond,
+            on_step=on_step,
+            check=check,
         )
     except NumericalError as error:
         raise (error if seeds is None else _with_seeds(error, seeds)) from None
+
+
+def _with_parameters(
+    plan: Plan | Program, theta: Mapping[str, Tensor], partners: Sequence[Tensor]
+) -> Plan:
+    """The plan with other parameters. Raises ArgumentError for a Program, or with partners."""
+    if isinstance(plan, Program) or partners:
+        raise checks.ArgumentError(
+            "plan_parameters= needs a plan that is run from its start, not a Program or partners="
+        )
+    return plan.with_parameters(theta)
 
 
 def _with_seeds(error: NumericalError, seeds: Sequence[int]) -> NumericalError:
@@ -147,6 +177,7 @@ def sample(
     record: bool = False,
     grad: str | None = None,
     parameters: Iterable[Tensor] | None = None,
+    plan_parameters: Mapping[str, Tensor] | None = None,
     **options: Any,
 ) -> Tensor | tuple[Tensor, SampleInfo]:
     """Draw samples.
@@ -176,6 +207,9 @@ def sample(
             ``"adjoint"``, see ``engine.gradients``.
         parameters: with ``grad``, the tensors behind the model that gradients are wanted for, where
             ``denoiser.parameters()`` does not list them.
+        plan_parameters: other coefficients, times or labels of the plan, as ``plan.parameters``
+            of ``fewstep.plan`` with the same arguments names and shapes them; with ``grad``
+            (``"checkpoint"``, ``"truncated:K"``) the result has gradients by them too.
 
     Returns the samples (n, *shape); with ``info=True`` the samples and the SampleInfo.
     """
@@ -215,6 +249,7 @@ def sample(
         record=record,
         grad=grad,
         parameters=wanted,
+        plan_parameters=plan_parameters,
     )
     out = out if shift is None else out + shift.to(out)
     return (out, replace(facts, seconds=time.perf_counter() - began)) if info else out
@@ -233,6 +268,7 @@ def execute(
     record: bool = False,
     grad: str | None = None,
     parameters: Iterable[Tensor] | None = None,
+    plan_parameters: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, SampleInfo]:
     """Run a request from ``x`` (B, *shape), the state at its grid's first node, with a plan or a
     driver. ``noise`` None: noise from the seeds. ``record``: keep the states."""
@@ -240,7 +276,7 @@ def execute(
     asked.check_channels(denoiser)
     if asked.driver:
         check_recordable(asked.name, record)
-        check_differentiable(asked.name, grad)
+        check_differentiable(asked.name, grad, plan_parameters)
         check_state(x, denoiser)
         check_cond(cond, x.shape[0])
         denoiser.check_cond(cond, x.shape[0])
@@ -252,11 +288,13 @@ def execute(
         except NumericalError as error:
             raise _with_seeds(error, seeds) from None
         return out, info_of_drive(drive, denoiser, seeds, asked.reason)
-    plan = asked.plan()
+    plan = base = asked.plan()
+    if plan_parameters is not None:
+        plan = base.with_parameters(plan_parameters)
     watcher = _watcher(callback, progress, plan.nfe)
     recorder = Recorder(plan, denoiser, x, noise) if record else None
     out = run(
-        plan,
+        base,
         denoiser,
         x,
         noise=noise,
@@ -265,6 +303,7 @@ def execute(
         on_step=watcher if recorder is None else recorder.watch(watcher),
         grad=grad,
         parameters=parameters,
+        plan_parameters=plan_parameters,
     )
     facts = info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason)
     return out, facts if recorder is None else replace(facts, states=recorder.states)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..checks import ArgumentError
 from ..schedules.node import Node
+from .recipe import Recipe
 
 #: the channel of a denoiser that has only one: its prediction
 MAIN = "main"
@@ -85,6 +86,7 @@ class PlanData:
             state's node.
         name: a label; it takes no part in ``==``.
         reason: why an automatic choice took this sampler and grid, else empty; no part of ``==``.
+        recipe: how the plan was made, if the registry made it; no part of ``==`` and not saved.
         partners: the values that an exactly invertible sampler carries beside its result; the run
             can be undone from the result and these (``transforms.undone``). Else empty.
     """
@@ -101,6 +103,7 @@ class PlanData:
     name: str = field(default="", compare=False)
     reason: str = field(default="", compare=False)
     partners: tuple[int, ...] = ()
+    recipe: Recipe | None = field(default=None, compare=False, repr=False)
 
     @property
     def evaluations(self) -> tuple[Evaluate, ...]:

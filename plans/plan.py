@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+
+from torch import Tensor
 
 from ..checks import instance, number
 from ..schedules.node import Node
@@ -14,6 +17,7 @@ from .densities import Transitions, transitions
 from .explain import explain_plan
 from .instructions import Combine, Evaluate, Exactness, PlanData
 from .serial import plan_fields, plan_to_json
+from .transforms.parameters import parameters, with_parameters
 from .type_check import check
 
 
@@ -76,6 +80,24 @@ class Plan(PlanData):
         """The same plan with another name."""
         instance("name", name, str, "a text")
         return replace(self, name=name)
+
+    def parameters(self, what: str | Sequence[str] = "coefficients") -> dict[str, Tensor]:
+        """The plan's numbers as tensors by name, float64: ``coefficients`` (K,), ``times``
+        (steps - 1,) of the inner grid nodes, ``labels`` (nfe,), the times at which the network is
+        called (``plans.transforms.parameters``). ``run(..., grad=, plan_parameters=)`` gives
+        their gradients.
+
+        PlanError for times or labels of a plan that does not know its sampler.
+        """
+        return parameters(self, what)
+
+    def with_parameters(self, theta: Mapping[str, Tensor]) -> Plan:
+        """The plan with other ``parameters``, type-checked again.
+
+        Coefficients are moved to the nearest ones that give every state its signal and noise.
+        PlanError where the plan would be less exact, GridError for times out of order.
+        """
+        return with_parameters(self, theta)
 
     def explain(self) -> str:
         """The plan as a table, one line an instruction."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
@@ -323,8 +323,38 @@ def _built(name: str, grid: Grid, options: Any) -> Plan:
         )
     plan = _written(sampler, grid, options)
     rule = getattr(options, "afs", None)
-    if rule is None:
-        return plan
+    if rule is not None:
+        plan = _shortened(name, plan, rule)
+    return dataclasses.replace(plan, recipe=SamplerRecipe(name, options, grid))
+
+
+@dataclass(frozen=True)
+class SamplerRecipe:
+    """A plan's sampler, its options and grid (``plans.recipe``)."""
+
+    name: str
+    options: Any
+    grid: Grid
+
+    def plan(self, times: Sequence[float]) -> Plan:
+        """The plan of the same sampler and options at ``times``."""
+        own = self.grid
+        grid = Grid.from_times(own.schedule, times, own.name, own.params, own.final, "")
+        return _built.__wrapped__(self.name, grid, self.options)
+
+    def __reduce__(self) -> Any:
+        # the class of options with afs is made at run time and cannot be found by pickle
+        given = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)}
+        return _recipe, (self.name, given, self.grid)
+
+
+def _recipe(name: str, given: dict[str, Any], grid: Grid) -> SamplerRecipe:
+    options = get(name).options
+    return SamplerRecipe(name, (_with_afs(options) if "afs" in given else options)(**given), grid)
+
+
+def _shortened(name: str, plan: Plan, rule: str) -> Plan:
+    """``plan`` with the analytic first step ``rule``."""
     if plan.nfe < 2:
         raise NoCallLeft(
             f"{name}: afs={rule!r} replaces the only network call of a plan of {plan.steps} "

@@ -45,7 +45,7 @@ def report(name: str, dtype: torch.dtype, error: float) -> None:
 
 class _Run(torch.autograd.Function):
     """``result = run(x)`` with the gradient of ``Recomputed``; further inputs are the tensors of
-    the condition and the parameters that gradients are wanted for."""
+    the condition, the parameters, and the plan's parameters that gradients are wanted for."""
 
     @staticmethod
     def forward(ctx: Any, run: Recomputed, count: int, x: Tensor, *tensors: Tensor) -> Tensor:
@@ -126,11 +126,13 @@ def run_with_adjoint(
 
 def run_recomputed(run: Recomputed, x: Tensor) -> Tensor:
     """Run from ``x`` (B, *shape); the result has gradients with respect to x, to the tensors of
-    the condition that require grad, and to ``run.parameters``."""
-    cond = wanted(run.cond)
+    the condition that require grad, to ``run.parameters``, and to the parameters of
+    ``run.view``."""
+    cond, view = wanted(run.cond), run.view
+    of_plan = [] if view is None else [view.theta[name] for name in view.names]
     run.undoing = partial(report, run.program.plan.name, x.dtype)
     run.seen = partial(inspect_graph, bool(x.requires_grad))
-    return _applied(_Run, run, len(cond), x, *cond, *run.parameters)
+    return _applied(_Run, run, len(cond), x, *cond, *run.parameters, *of_plan)
 
 
 _DETACHED = (

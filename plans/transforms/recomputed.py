@@ -10,7 +10,7 @@ call, so dropout draws what it drew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,15 +24,15 @@ from ..running.loop import Cursor, RunState
 from ..running.noise_sources import NoiseSource
 from ..running.program import Program
 from ..running.random_state import CallState
+from .inputs import Inputs, Kept, Undoing, Values
 from .leaves import Cond, Leaves
 from .live_buffers import live
+from .plan_view import PlanView
 from .transposed import transposed
-from .undone import Reversal, Undone
+from .undone import Undone
 
 if TYPE_CHECKING:
     from ...models.denoiser import Denoiser
-
-Kept = list[Tensor]
 
 
 @dataclass
@@ -48,6 +48,8 @@ class Recomputed:
         undo: how the program is undone; then nothing else is kept.
         undoing: called at the end of the backward pass with the relative error of the recovered
             input of the second call.
+        view: the plan as a function of its parameters, whose gradients are wanted too; then the
+            outputs of every launch are kept.
         seen: called with the inputs (x_in, cond tensors, parameters) and the raw outputs of the
             first call that counts, made with a graph; it may refuse them.
     """
@@ -63,6 +65,7 @@ class Recomputed:
     undoing: Callable[[float], None] | None = None
     seen: Callable[[Sequence[Tensor], Sequence[Tensor]], None] | None = None
     parameters: Sequence[Tensor] = ()
+    view: PlanView | None = None
     states: dict[int, CallState] = field(default_factory=dict)
     layout: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
 
@@ -70,14 +73,17 @@ class Recomputed:
         """Run from ``x`` without a graph. Return the result and the tensors that ``gradients``
         needs."""
         self.times = _times(self.program, x.device)
-        cursor, kept = Cursor(self.program, self.denoiser, x, self.noise), []
+        fresh = self.view is not None
+        cursor = Cursor(self.program, self.denoiser, x, self.noise, fresh=fresh)
+        kept: Kept = [] if self.view is None else [x]
         watch = Watch(self.program.calls, x) if self.check else None
         while (call := cursor.call) is not None:
             k = call.number
             if k >= self.first:
                 self.states[k] = CallState.now(x.device, self.states.get(k - 1))
+            if k >= self.first or self.view is not None:
                 kept += self._keep(cursor.state, k)
-            asked = self._ask_first if k == self.first else self._ask
+            asked = self._ask_first if k == self.first else self.ask
             raws = asked(k, cursor.x_in, cond)
             check_raws(raws, x, self.program.raws)
             if watch is not None:
@@ -90,6 +96,8 @@ class Recomputed:
 
     def _keep(self, state: RunState, k: int) -> Kept:
         """Copies of what call k needs to be made again, if it is a call to keep something at."""
+        if self.view is not None:
+            return [state.slot(i) for i in self.program.launches[k].outs]
         if self.undo is not None and k > 1:
             return []
         if self.every == 1:
@@ -101,14 +109,14 @@ class Recomputed:
         self.layout[k] = (slots, keys)
         return [*(state.slot(i).clone() for i in slots), *(state.kept[key] for key in keys)]
 
-    def _ask(self, k: int, x_in: Tensor, cond: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+    def ask(self, k: int, x_in: Tensor, cond: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """Call k of the network with the run's condition."""
         return self._call(k, x_in, self.cond)
 
     def _ask_first(self, k: int, x_in: Tensor, cond: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Call k with a graph, which ``seen`` inspects; the graph is dropped."""
         if self.seen is None:
-            return self._ask(k, x_in)
+            return self.ask(k, x_in)
         with torch.enable_grad():
             leaves = Leaves(x_in, self.cond, cond, self.parameters)
             raws = self._call(k, leaves.x, leaves.cond)
@@ -116,23 +124,30 @@ class Recomputed:
         return tuple(raw.detach() for raw in raws)
 
     def _call(self, k: int, x_in: Tensor, cond: Cond) -> tuple[Tensor, ...]:
-        call, (starts, ends) = self.program.calls[k], self.times
-        to = None if call.to is None else ends[k]
-        return network_raws(self.denoiser, x_in, starts[k], cond, call.channels, to)
+        starts, ends = self.times
+        return self.raws_at(k, x_in, starts[k], ends[k], cond)
+
+    def raws_at(
+        self, k: int, x_in: Tensor, t: Tensor, to: Tensor, cond: Cond
+    ) -> tuple[Tensor, ...]:
+        """The raw outputs of call k at other times."""
+        call = self.program.calls[k]
+        second = None if call.to is None else to
+        return network_raws(self.denoiser, x_in, t, cond, call.channels, second)
 
     def gradients(
         self, cotangent: Tensor, kept: Kept, cond: Sequence[Tensor]
     ) -> tuple[Tensor | None, list[Tensor | None]]:
         """Return the gradient of x (None if earlier calls are constants), and those of the tensors
-        ``cond`` followed by the parameters."""
+        ``cond`` followed by the parameters and those of the plan."""
         sums: list[Tensor | None] = [None] * (len(cond) + len(self.parameters))
-        inputs = _Inputs(self, kept) if self.undo is None else _Undoing(self, self.undo, kept)
+        inputs = self._inputs(kept)
 
         def product(k: int, cotangents: Sequence[Tensor | None]) -> Tensor | None:
             with torch.enable_grad(), self.states[k].again():
                 leaves = Leaves(inputs[k], self.cond, cond, self.parameters)
                 raws = self._call(k, leaves.x, leaves.cond)
-                inputs.answered(k, raws)
+                inputs.answered(k, raws, cotangents)
                 pairs = [
                     (raw, g.to(raw.dtype))
                     for raw, g in zip(raws, cotangents, strict=True)
@@ -149,80 +164,14 @@ class Recomputed:
             return found[0]
 
         first = 0 if self.first == 0 else self.first + 1
-        live_ = transposed(self.program, cotangent, product, first=first)
-        return (live_.get(0) if first == 0 else None), sums
+        watch = inputs.launched if self.view is not None else None
+        live_ = transposed(self.program, cotangent, product, first=first, watch=watch)
+        return (live_.get(0) if first == 0 else None), [*sums, *inputs.of_plan()]
 
-
-class _Inputs:
-    """The inputs of the calls in the backward pass: kept ones, or those of one stretch of calls,
-    run again from the buffers at its beginning."""
-
-    def __init__(self, run: Recomputed, kept: Kept) -> None:
-        self.run, self.kept = run, kept
-        self.stretch: dict[int, Tensor] = {}
-
-    def __getitem__(self, k: int) -> Tensor:
-        run = self.run
-        if run.every == 1:
-            return self.kept[k - run.first]
-        if k not in self.stretch:
-            self.stretch = dict(self._again(k - (k - run.first) % run.every))
-        return self.stretch.pop(k)
-
-    def answered(self, k: int, raws: Sequence[Tensor]) -> None:
-        """Take note of the raw outputs of call k, made again: nothing depends on them here."""
-
-    def _again(self, start: int) -> Iterator[tuple[int, Tensor]]:
-        """Run the calls of the stretch from ``start`` again; (call, its input)."""
-        run, place = self.run, 0
-        for k in sorted(run.layout):
-            if k == start:
-                break
-            place += sum(map(len, run.layout[k]))
-        slots_kept, keys = run.layout[start]
-        mine = iter(self.kept[place : place + len(slots_kept) + len(keys)])
-        slots: list[Tensor | None] = [None] * run.program.slots
-        for i in slots_kept:
-            slots[i] = next(mine).clone()
-        like = next(slot for slot in slots if slot is not None)
-        slots[0] = like if slots[0] is None else slots[0]
-        state = RunState(run.program, slots, run.noise, kept=dict(zip(keys, mine, strict=True)))
-        cursor = Cursor.at(state, run.denoiser, start)
-        stop = min(start + run.every, len(run.program.calls))
-        with torch.no_grad():
-            for k in range(start, stop):
-                yield k, cursor.x_in.clone()
-                if k + 1 < stop:
-                    with run.states[k].again():
-                        raws = run._ask(k, cursor.x_in)
-                    cursor.advance(raws)
-
-
-class _Undoing(_Inputs):
-    """The inputs of the calls in the backward pass, recovered by undoing the run call by call."""
-
-    def __init__(self, run: Recomputed, how: Undone, kept: Kept) -> None:
-        super().__init__(run, kept)
-        self.back = Reversal(how, kept[-1 - len(run.program.kept) :], run.noise, 1)
-
-    def __getitem__(self, k: int) -> Tensor:
-        while 0 < k < self.back.due:  # a call whose outputs do not reach the result
-            due = self.back.due
-            with torch.no_grad(), self.run.states[due].again():
-                self.back.step(self.run._ask(due, self.back.x_in))
-        with torch.no_grad():
-            return self.back.x_in if k > 1 else self.kept[k]
-
-    def answered(self, k: int, raws: Sequence[Tensor]) -> None:
-        """Undo the launch after call k with its raw outputs."""
-        with torch.no_grad():
-            if k > 1:
-                self.back.step([raw.detach() for raw in raws])
-            elif k == 1 and self.run.undoing is not None:
-                wide = torch.promote_types(self.kept[1].dtype, torch.float32)
-                wanted = self.kept[1].to(wide)
-                error = (self.back.x_in.to(wide) - wanted).norm() / wanted.norm()
-                self.run.undoing(float(error))
+    def _inputs(self, kept: Kept) -> Inputs:
+        if self.view is not None:
+            return Values(self, self.view, kept)
+        return Inputs(self, kept) if self.undo is None else Undoing(self, self.undo, kept)
 
 
 def _times(program: Program, device: torch.device) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

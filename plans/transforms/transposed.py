@@ -18,36 +18,48 @@ from ..running.program import Launch, Program
 
 #: ``(call, cotangents of its raw outputs) -> cotangent of its input``; None stands for zero
 Product = Callable[[int, Sequence[Tensor | None]], Tensor | None]
+#: ``(launch, cotangents of its outputs)``
+Watch = Callable[[int, Sequence[Tensor | None]], None]
 
 
 def transposed(
-    program: Program, cotangent: Tensor, product: Product, *, first: int = 0
+    program: Program,
+    cotangent: Tensor,
+    product: Product,
+    *,
+    first: int = 0,
+    watch: Watch | None = None,
 ) -> dict[int, Tensor]:
     """Return the cotangents of the buffers that are live before launch ``first``, by slot;
     ``first=0``: of the start state, slot 0.
 
     ``cotangent`` (B, *shape) is that of the result. ``product(k, ...)`` is asked once for every
     call k >= first - 1 whose outputs reach the result, from the last to the first. Sums are formed
-    in float32 or better.
+    in float32 or better. ``watch``, if given, is told the cotangents of each launch's outputs,
+    after the call before the launch; then every call is asked for.
     """
     wide = torch.promote_types(cotangent.dtype, torch.float32)
     found: dict[int, Tensor] = {program.result: cotangent.to(wide)}
     for k in range(len(program.launches) - 1, first - 1, -1):
         launch = program.launches[k]
-        raws = _back(launch, found, program.raws)
+        outs = [found.pop(slot, None) for slot in launch.outs]
+        raws = _back(launch, outs, found, program.raws)
         call = program.launches[k - 1].call if k else None
-        if call is None or all(raw is None for raw in raws):
-            continue
-        own = product(call.number, raws)
-        if own is not None:
-            _add(found, call.input, own.to(wide))
+        reached = any(raw is not None for raw in raws)
+        if call is not None and (reached or watch is not None):
+            own = product(call.number, raws)
+            if own is not None:
+                _add(found, call.input, own.to(wide))
+        if watch is not None:
+            watch(k, outs)
     return found
 
 
-def _back(launch: Launch, found: dict[int, Tensor], count: int) -> list[Tensor | None]:
+def _back(
+    launch: Launch, outs: Sequence[Tensor | None], found: dict[int, Tensor], count: int
+) -> list[Tensor | None]:
     """Move the cotangents of the launch's outputs to its operands; return those of the raw outputs
     of the call before it."""
-    outs = [found.pop(slot, None) for slot in launch.outs]
     raws: list[Tensor | None] = [None] * count
     for i, operand in enumerate(launch.operands):
         if operand.kind == "noise":
