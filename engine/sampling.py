@@ -18,19 +18,16 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..fused.noise.seeded import SeededNoise, check_seeds, seeds_from
 from ..guidance.discrete.denoiser import DiscreteDenoiser
 from ..models.base import RunFacts
 from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
-from ..models.wrapping import shape_of
 from ..plans.plan import Plan
 from ..plans.running import loop
 from ..plans.running.loop import Noise, NumericalError, OnStep, StepState
 from ..plans.running.program import Program
 from ..schedules.grids.construction import Grid
 from ..schedules.grids.request import GridRequest
-from ..schedules.node import Node
 from .arguments import StateError as StateError
 from .arguments import (
     check_callable,
@@ -49,13 +46,13 @@ from .gradients import (
     leaves_of_plan,
     run_with_gradients,
 )
-from .heavy_tails import kernel_noise, path_noise
+from .heavy_tails import path_noise
 from .information import SampleInfo, info_of_drive, info_of_plan
-from .memory import check_room
 from .paths import Named, check_name, noise_for
 from .planning import Request, request
 from .progress import print_progress
 from .recording import Recorder, check_record, check_recordable
+from .start_states import chosen_seeds, first_state, sample_shape
 from .token_sampling import refuse_token_samplers, sample_tokens
 
 Cond = Tensor | Mapping[str, Tensor] | None
@@ -224,7 +221,7 @@ def sample(
     check_name(noise)
     n, device = None if n is None else checks.integer("n", n, 1), checks.device(device)
     checks.floating_dtype(dtype)
-    known = facts_of(denoiser, _sample_shape(x, init, shape))
+    known = facts_of(denoiser, sample_shape(x, init, shape))
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=known)
     asked = request(sampler, denoiser.schedule, options, where)
     _check_middle(start, x, init)
@@ -235,7 +232,7 @@ def sample(
     if n is None and seeds is None and x is None and init is None:
         n = denoiser.batch
     chosen = chosen_seeds(n, seed, seeds, x if x is not None else init)
-    state = _start(denoiser, asked.grid[0], chosen, x, init, shape, device, dtype)
+    state = first_state(denoiser, asked.grid[0], chosen, x, init, shape, device, dtype)
     began = time.perf_counter()
     out, facts = execute(
         asked,
@@ -316,88 +313,6 @@ def _check_middle(start: float | None, x: Tensor | None, init: Tensor | None) ->
             f"start={start}: pass init= (clean data) or x= (the state at that time) to begin "
             "in the middle"
         )
-
-
-def _sample_shape(
-    x: Tensor | None, init: Tensor | None, shape: Sequence[int] | None
-) -> tuple[int, ...] | None:
-    """Return the shape of one sample that the caller gave; None leaves it to the model."""
-    given = x if x is not None else init
-    if given is not None:
-        return tuple(given.shape[1:])
-    return None if shape is None else shape_of(shape)
-
-
-def chosen_seeds(
-    n: int | None, seed: int, seeds: Sequence[int] | None, given: Tensor | None
-) -> tuple[int, ...]:
-    """Return the seeds of the samples, one for each of ``n`` or of the rows of ``given``. Raises
-    StateError if these numbers differ."""
-    count = given.shape[0] if given is not None else n
-    chosen = (
-        check_seeds(seeds) if seeds is not None else seeds_from(seed, 1 if count is None else count)
-    )
-    for what, wanted in (
-        ("n", n),
-        ("the batch of the given state", given.shape[0] if given is not None else None),
-    ):
-        if wanted is not None and wanted != len(chosen):
-            raise StateError(f"{len(chosen)} seeds were given, but {what} is {wanted}")
-    return chosen
-
-
-def _start(
-    denoiser: Denoiser,
-    first: Node,
-    seeds: tuple[int, ...],
-    x: Tensor | None,
-    init: Tensor | None,
-    shape: Sequence[int] | None,
-    device: torch.device | str | None,
-    dtype: torch.dtype | None,
-) -> Tensor:
-    if x is not None:
-        if init is not None:
-            raise StateError("x= and init= exclude each other: pass one of them")
-        return x.to(device=device or x.device, dtype=dtype or x.dtype)
-    if init is not None:
-        init = init.to(device=device or init.device, dtype=dtype or init.dtype)
-        z = SeededNoise(seeds).start(tuple(init.shape[1:]), init.device, init.dtype)
-        return first.alpha * init + first.sigma * kernel_noise(denoiser.schedule, seeds, z)
-    return start_state(denoiser, first, seeds, shape=shape, device=device, dtype=dtype)
-
-
-def start_state(
-    denoiser: Denoiser,
-    first: Node,
-    seeds: Sequence[int],
-    *,
-    shape: Sequence[int] | None = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-    particles: Sequence[int] | None = None,
-) -> Tensor:
-    """Return ``prior_scale z`` (n, *shape) at the node ``first``, where z is the start noise of
-    each seed (and of its particle, 0 by default). Raises StateError if no shape is known."""
-    denoiser = complete(denoiser)
-    size = denoiser.shape if shape is None else shape_of(shape)
-    if size is None:
-        raise StateError("the model does not define the shape of a sample: pass shape=")
-    where = device if device is not None else denoiser.device
-    check_room((len(seeds), *size), where, dtype)
-    numbers = None if particles is None else tuple(particles)
-    noise = SeededNoise(check_seeds(seeds), particles=numbers)
-    z = noise.start(size, where, dtype or torch.float32)
-    return prior_scale(denoiser, first) * kernel_noise(denoiser.schedule, seeds, z, numbers)
-
-
-def prior_scale(denoiser: Denoiser, first: Node) -> float:
-    """Standard deviation of the start state: the schedule's at t_max, in proportion to sigma if the
-    grid begins later."""
-    schedule = denoiser.schedule
-    if first.t == schedule.t_max or schedule.prior_scale == 1.0:
-        return schedule.prior_scale
-    return schedule.prior_scale * first.sigma / float(schedule.sigma(schedule.t_max))
 
 
 def _watcher(

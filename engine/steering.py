@@ -33,7 +33,8 @@ from .arguments import StateError, check_cond, check_given, check_state
 from .automatic import AUTO, facts_of
 from .heavy_tails import path_noise
 from .planning import Request, request
-from .sampling import Cond, chosen_seeds, start_state
+from .sampling import Cond
+from .start_states import chosen_seeds, start_state
 
 #: the sampler of methods that need noise, and its options
 ANCESTRAL: tuple[str, Mapping[str, Any]] = ("ddim", {"eta": 1.0})

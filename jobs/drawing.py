@@ -190,7 +190,8 @@ class Drawing:
 
     def draw(self, block: Block) -> Any:
         """The samples of a block, a float array (B, *shape) on the host."""
-        from ..engine.sampling import execute, start_state
+        from ..engine.sampling import execute
+        from ..engine.start_states import start_state
 
         if not self.moved:
             move(self.denoiser, self.device)

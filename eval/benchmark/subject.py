@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ...engine.information import SampleInfo
 from ...engine.planning import Request
-from ...engine.sampling import execute, start_state
+from ...engine.sampling import execute
+from ...engine.start_states import start_state
 from ...files import sha256
 from ...models.classifier import classifier_folder
 from ...models.denoiser import Denoiser

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ...engine.planning import Request, request
-from ...engine.sampling import execute, start_state
+from ...engine.sampling import execute
+from ...engine.start_states import start_state
 from ...fused.noise.seeded import check_seeds, seeds_from
 from ...models.denoiser import Condition, Denoiser
 from ...plans.instructions import Combine, Evaluate

@@ -21,7 +21,8 @@ from torch import Tensor
 from ...checks import integer
 from ...engine.paths import PlanPath, clipped
 from ...engine.planning import Request, request
-from ...engine.sampling import run, start_state
+from ...engine.sampling import run
+from ...engine.start_states import start_state
 from ...fused.noise.seeded import check_seeds, seeds_from
 from ...models.denoiser import Condition, Denoiser
 from ...plans.plan import Plan

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fewstep
-from fewstep.engine.sampling import prior_scale
+from fewstep.engine.start_states import prior_scale
 from fewstep.models import GaussianMixture
 from fewstep.schedules import EDM, VE, Flow, Schedule, VPLinear
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fewstep
-from fewstep.engine.sampling import start_state
+from fewstep.engine.start_states import start_state
 from fewstep.eval import (
     ScoreError,
     count_evaluations,
