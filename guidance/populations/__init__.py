@@ -10,11 +10,13 @@ from .rewards import Reward, RewardError
 from .scg import SCG
 from .smc import SMC
 from .svdd import SVDD
+from .tds import TDS
 
 __all__ = [
     "SCG",
     "SMC",
     "SVDD",
+    "TDS",
     "BestOfN",
     "DSearch",
     "EnKG",

@@ -45,6 +45,7 @@ from ...plans.running.state_law import StateLaw, innovation, next_state
 from ...plans.running.step_state import Outputs
 from ...schedules.host_times import device_times
 from ..combinations.sample_sums import inner_products
+from .slopes import gradient
 
 
 class Rows(NamedTuple):
@@ -186,13 +187,15 @@ class Population:
             self._closed = True
         return self._shifted(x.clone())
 
-    def _shifted(self, x: Tensor) -> Tensor:
-        """``x`` in the coordinates of the data: on a mean-reverting path the state is x - mu."""
+    def _shifted(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """``x``, all rows or some, in the coordinates of the data: on a mean-reverting path the
+        state is x - mu."""
         shift = self.setting.denoiser.offset
         if shift is None:
             return x
         if shift.ndim == x.ndim and shift.shape[0] == self.samples > 1:
-            shift = shift.repeat_interleave(self.particles, 0)
+            each = torch.arange(self.size) if rows is None else rows
+            shift = shift.index_select(0, (each // self.particles).to(shift.device))
         return x + shift.to(x)
 
     def evaluate(self) -> Outputs:
@@ -210,6 +213,25 @@ class Population:
         """The predictions ``E[x0 | x_t]`` (S P, *shape) of the call that is due, in the coordinates
         of the data."""
         return self._shifted(self.evaluate()["x0"])
+
+    def differentiate(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Make the network call that is due, and differentiate ``function(x0)`` (rows,) of the
+        predictions (rows, *shape), in the coordinates of the data, with respect to the states, in
+        chunks of ``batch`` rows. Returns values (S P,) and gradients (S P, *shape)."""
+        call, found, parts = self.call, [], []
+        for rows in self._chunks():
+            first, last = int(rows[0]), int(rows[-1]) + 1
+            with torch.enable_grad():
+                x = self.cursor.x[first:last].clone().requires_grad_(True)
+                raws = self._ask(call, rows, x if call.scale == 1.0 else x * call.scale)
+                check_raws(raws, x, self.cursor.program.raws)
+                outputs = Outputs(self._model, call.node, x, raws, call.channels)
+                value, slope = gradient(function, self._shifted(outputs["x0"], rows), x)
+            parts.append(tuple(raw.detach() for raw in raws))
+            found.append((value, slope))
+        self._raws = _joined(parts)
+        self._received(call, self._raws)
+        return torch.cat([v for v, _ in found]), torch.cat([g for _, g in found])
 
     @property
     def law(self) -> StateLaw:
@@ -261,11 +283,12 @@ class Population:
         total = sum(ratios, torch.zeros_like(ratios[0]))
         return total.to("cpu", torch.float64).reshape(self.samples, self.particles)
 
-    def select(self, choice: Tensor) -> None:
+    def select(self, choice: Tensor) -> Tensor:
         """Go on with ``choice`` (S, P') integers: place p of sample s gets a copy of its particle
         ``choice[s, p]``. P' may be another number than P; the places are then 0 .. P' - 1.
 
-        Raises ArgumentError for another shape or for numbers that are no particles.
+        Returns the rows that were taken, (S P'), for what the caller keeps of each row. Raises
+        ArgumentError for another shape or for numbers that are no particles.
         """
         rows, noise = self._flat(choice), None
         if choice.shape[1] != self.particles:
@@ -276,6 +299,7 @@ class Population:
         if self._raws is not None:
             where = rows.to(self.cursor.x.device)
             self._raws = tuple(raw.index_select(0, where) for raw in self._raws)
+        return rows
 
     def replace(self, x: Tensor) -> None:
         """Replace the current states by ``x`` (S P, *shape), in the coordinates of the plan (an
@@ -320,14 +344,15 @@ class Population:
     def _chunks(self) -> list[Tensor]:
         return [torch.arange(a, b) for a, b in self._limits]
 
-    def _ask(self, call: Call, rows: Tensor) -> tuple[Tensor, ...]:
-        """One network call for some rows."""
+    def _ask(self, call: Call, rows: Tensor, given: Tensor | None = None) -> tuple[Tensor, ...]:
+        """One network call for some rows; ``given``: their input, instead of the run's."""
         first, last = int(rows[0]), int(rows[-1]) + 1
         whole = last - first == self.size
         model = self._model if whole else self._model.select(rows)
         cond = _rows_of(self.setting.cond, rows // self.particles)
         to = None if call.to is None else self._ends[call.number]
-        x_in, t = self.cursor.x_in[first:last], self._times[call.number]
+        x_in = self.cursor.x_in[first:last] if given is None else given
+        t = self._times[call.number]
         return network_raws(model, x_in, t, cond, call.channels, to)
 
     def _received(self, call: Call, raws: tuple[Tensor, ...]) -> None:

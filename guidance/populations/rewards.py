@@ -116,6 +116,24 @@ class Reward:
             raise RewardError(f"no sample has a reward, {lost.count} of {lost.count}: {lost.first}")
         return torch.cat([values for values, _ in parts]).to(wide(x0.device)).to(x0.device)
 
+    def differentiable(self, x0: Tensor) -> Tensor:
+        """The rewards (B,) of the samples ``x0`` with their graph for autograd, counted. Errors of
+        the function are not contained. Raises ArgumentError for a reward that takes no tensors, and
+        for another number of values."""
+        if self.takes != "tensor":
+            raise ArgumentError(
+                f"takes={self.takes!r}: only a reward of tensors has a gradient, takes='tensor'"
+            )
+        self.calls += 1
+        self.rows += len(x0)
+        found = self.function(x0)
+        if not isinstance(found, Tensor) or found.is_complex() or found.shape != (len(x0),):
+            raise ArgumentError(
+                f"{self.name} returned {described(found)}; a reward with a gradient must be a "
+                f"tensor of real numbers ({len(x0)},)"
+            )
+        return found
+
     def _rated(self, x0: Tensor) -> tuple[Tensor, Lost]:
         """Rewards of one chunk (float64, on the CPU), and what was lost."""
         try:
