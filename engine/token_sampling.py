@@ -42,6 +42,7 @@ REFUSED: Mapping[str, Any] = {
     "dtype": None,
     "grad": None,
     "parameters": None,
+    "plan_parameters": None,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import fewstep
 from fewstep.checks import ArgumentError, FewstepError
+from fewstep.engine.token_sampling import REFUSED
 from fewstep.fused.noise.philox import philox4x32
 from fewstep.fused.noise.uniforms import SeededUniforms
 from fewstep.guidance import discrete as D
@@ -352,3 +354,27 @@ def test_tokens_of_transitions_are_checked():
     cursor.advance()
     with pytest.raises(ArgumentError, match="the run is over"):
         cursor.advance()
+
+
+def test_every_argument_of_sample_is_used_or_refused():
+    used = {
+        "denoiser",
+        "sampler",
+        "steps",
+        "nfe",
+        "grid",
+        "times",
+        "n",
+        "seed",
+        "seeds",
+        "x",
+        "shape",
+        "cond",
+        "device",
+        "callback",
+        "progress",
+        "info",
+        "record",
+        "options",
+    }
+    assert set(inspect.signature(fewstep.sample).parameters) - used == set(REFUSED)
