@@ -24,7 +24,7 @@ from .combinations.scales import Ramp
 from .combinations.tcfg import TCFG
 from .combinations.threshold import Threshold
 from .combinations.tsg import TSG
-from .populations import Reward, steering_methods
+from .populations import Reward, fit_value, steering_methods
 from .smoothing.estimate import Smoothing
 from .smoothing.surrogate import Smoothed
 
@@ -50,6 +50,7 @@ __all__ = [
     "Smoothing",
     "Threshold",
     "discrete",
+    "fit_value",
     "guide",
     "names",
     "policy",

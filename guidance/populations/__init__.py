@@ -5,6 +5,7 @@ from __future__ import annotations
 from .best_of_n import BestOfN
 from .dsearch import DSearch
 from .enkg import EnKG
+from .fitted_values import FittedValue, fit_value
 from .registry import names as steering_methods
 from .rewards import Reward, RewardError
 from .scg import SCG
@@ -20,7 +21,9 @@ __all__ = [
     "BestOfN",
     "DSearch",
     "EnKG",
+    "FittedValue",
     "Reward",
     "RewardError",
+    "fit_value",
     "steering_methods",
 ]
