@@ -3,6 +3,7 @@ transition_means."""
 
 from __future__ import annotations
 
+from ..plans.transforms.gradients import Reconstruction
 from .controlled_flow import rf_invert, rf_sample
 from .editing import flow_align, flow_edit
 from .information import SampleInfo
@@ -18,6 +19,7 @@ __all__ = [
     "LamPath",
     "Likelihood",
     "PlanPath",
+    "Reconstruction",
     "SampleInfo",
     "StateError",
     "bits_per_dim",

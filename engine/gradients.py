@@ -6,7 +6,8 @@
     checkpoint:sqrt  keeps the live buffers at every sqrt(N)-th call; two more calls each
     reversible       for exactly invertible samplers: keeps a few states, whatever the number of
                      calls, and undoes the run in the backward pass (``plans.transforms.undone``);
-                     what this loses to rounding is measured, and warned of above 1e-3
+                     what this loses to rounding is measured (``info.reconstruction`` of
+                     ``sample``), and warned of above 1e-3
     truncated:K      ``checkpoint`` through the last K grid steps (DRaFT-K, Clark et al. 2023, arXiv
                      2309.17400); earlier steps are constants
     adjoint          the continuous adjoint of the ODE, solved on the nodes of the run from data to
@@ -32,7 +33,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..checks import ArgumentError, shown, unknown
+from ..checks import ArgumentError, instance, shown, unknown
 from ..models.base import MAIN, BaseDenoiser
 from ..models.denoiser import Condition, Time
 from ..models.wrapper import Wrapper
@@ -43,6 +44,7 @@ from ..plans.running.noise_sources import Noise, NoiseSource, noise_source
 from ..plans.transforms.continuous_adjoint import ContinuousAdjoint
 from ..plans.transforms.gradients import (
     GradientError,
+    Reconstruction,
     inspect_input,
     run_recomputed,
     run_with_adjoint,
@@ -102,6 +104,17 @@ def check_grad(
     return given
 
 
+def check_reconstruction(lost: Reconstruction | None, grad: str | None) -> None:
+    """Raise ArgumentError unless ``lost`` goes with the mode."""
+    if lost is None:
+        return
+    instance("reconstruction", lost, Reconstruction, "an engine.Reconstruction")
+    if grad != "reversible":
+        raise ArgumentError(
+            f"reconstruction= with grad={grad!r}: only grad='reversible' recovers states"
+        )
+
+
 def check_differentiable(sampler: str, grad: str | None, plan_parameters: object) -> None:
     """Raise GradientError for ``grad`` or ``plan_parameters`` with a driver."""
     if plan_parameters is not None:
@@ -119,12 +132,14 @@ class Differentiation:
 
     ``grad``: one of ``MODES``; ``parameters`` and ``plan_parameters``: see ``sample``;
     ``stateful``: the model keeps values between calls, so that no call can be made again.
+    ``lost``: holds the error of ``reversible``.
     """
 
     grad: str
     parameters: Sequence[Tensor] | None = None
     stateful: bool = False
     plan_parameters: Mapping[str, Tensor] | None = None
+    lost: Reconstruction | None = None
 
 
 class Inspected(Wrapper):
@@ -202,7 +217,7 @@ def run_with_gradients(
         parameters=weights,
         view=view,
     )
-    return run_recomputed(run, x)
+    return run_recomputed(run, x, how.lost)
 
 
 def leaves_of_plan(theta: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..models.base import BaseDenoiser
 from ..plans.plan import Plan
+from ..plans.transforms.gradients import Reconstruction
 from ..samplers.drivers.driver import Drive
 
 
@@ -32,6 +33,7 @@ class SampleInfo:
             if both were named.
         states: with ``record=True`` the states of the run, (nfe + 1, n, *shape): the start, every
             evaluated state and the result, in the coordinates of the plan; else None.
+        undone: with ``grad="reversible"`` what the backward pass fills in; else None.
     """
 
     nfe: int
@@ -45,6 +47,13 @@ class SampleInfo:
     reason: str = ""
     rows: int = 0
     states: Tensor | None = None
+    undone: Reconstruction | None = None
+
+    @property
+    def reconstruction(self) -> float | None:
+        """With ``grad="reversible"`` the relative error of the states that the last backward pass
+        recovered, which the gradient shares; None before it, and for other runs."""
+        return None if self.undone is None else self.undone.error
 
 
 def info_of_plan(

@@ -26,6 +26,7 @@ from ..plans.plan import Plan
 from ..plans.running import loop
 from ..plans.running.loop import Noise, NumericalError, OnStep, StepState
 from ..plans.running.program import Program
+from ..plans.transforms.gradients import Reconstruction
 from ..schedules.grids.construction import Grid
 from ..schedules.grids.request import GridRequest
 from .arguments import StateError as StateError
@@ -43,6 +44,7 @@ from .gradients import (
     Differentiation,
     check_differentiable,
     check_grad,
+    check_reconstruction,
     leaves_of_plan,
     run_with_gradients,
 )
@@ -73,6 +75,7 @@ def run(
     parameters: Iterable[Tensor] | None = None,
     plan_parameters: Mapping[str, Tensor] | None = None,
     partners: Sequence[Tensor] = (),
+    reconstruction: Reconstruction | None = None,
 ) -> Tensor:
     """Run ``plan`` from ``x`` (B, *shape), the state at the plan's first node, already scaled.
 
@@ -81,6 +84,8 @@ def run(
     and may replace the next state. ``grad``, ``parameters`` and ``plan_parameters`` as in
     ``sample``. ``partners``: the other states that an exactly invertible sampler begins from,
     ``info.partners`` of ``invert``.
+    ``reconstruction``: with ``grad="reversible"``, an ``engine.Reconstruction`` whose ``error`` is
+    set by the backward pass.
 
     Raises PlanError if tensors do not match the plan's draws, NumericalError on NaN, StateError on
     a wrong shape.
@@ -91,6 +96,7 @@ def run(
     check_cond(cond, x.shape[0])
     check_callable(on_step=on_step)
     wanted = check_grad(grad, parameters, on_step)
+    check_reconstruction(reconstruction, grad)
     given = plan
     if plan_parameters is not None:
         plan = _with_parameters(plan, plan_parameters, partners)
@@ -108,7 +114,8 @@ def run(
                 plan, own, x, noise=source, cond=cond, on_step=on_step, check=check
             )
         of_plan = leaves_of_plan(plan_parameters)
-        how = Differentiation(grad, wanted, own is not denoiser, of_plan)
+        stateful = own is not denoiser and not own.joinable
+        how = Differentiation(grad, wanted, stateful, of_plan, reconstruction)
         return run_with_gradients(
             how,
             given if of_plan else plan,
@@ -290,6 +297,7 @@ def execute(
         plan = base.with_parameters(plan_parameters)
     watcher = _watcher(callback, progress, plan.nfe)
     recorder = Recorder(plan, denoiser, x, noise) if record else None
+    lost = Reconstruction() if grad == "reversible" else None
     out = run(
         base,
         denoiser,
@@ -301,8 +309,9 @@ def execute(
         grad=grad,
         parameters=parameters,
         plan_parameters=plan_parameters,
+        reconstruction=lost,
     )
-    facts = info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason)
+    facts = replace(info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason), undone=lost)
     return out, facts if recorder is None else replace(facts, states=recorder.states)
 
 

@@ -27,7 +27,8 @@ default:
     network_rows(t, channels)  rows that a network receives for one sample in one call
     for_run(facts)          the model for one run: itself, or a copy that keeps values between calls
     joinable                False if such a copy keeps values, so that two calls of one batch cannot
-                            be made as one call of two
+                            be made as one call of two, nor a call made again; for an object that
+                            has ``for_run`` and no ``joinable``, False
 """
 
 from __future__ import annotations

@@ -224,7 +224,9 @@ class _Completed(BaseDenoiser):
 
     @property
     def joinable(self) -> bool:  # type: ignore[override]
-        return bool(self._member("joinable", bool, True))
+        """Of the user's object; by default False if it has ``for_run``, whose copies may keep
+        values."""
+        return bool(self._member("joinable", bool, self._method("for_run") is None))
 
     @override
     def raws(

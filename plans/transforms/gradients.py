@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,9 +30,22 @@ class ReconstructionWarning(UserWarning):
 TOLERANCE = 1e-3
 
 
-def report(name: str, dtype: torch.dtype, error: float) -> None:
-    """Warn of the relative ``error`` of the recovered states; GradientError if they are not
-    finite."""
+@dataclass
+class Reconstruction:
+    """What ``grad="reversible"`` lost to rounding.
+
+    ``error``: relative error, in the norm of the whole batch, of the first states that the last
+    backward pass recovered; None before it.
+    """
+
+    error: float | None = None
+
+
+def report(name: str, dtype: torch.dtype, lost: Reconstruction | None, error: float) -> None:
+    """Keep the relative ``error`` of the recovered states in ``lost``, and warn of it. Raises
+    GradientError if they are not finite."""
+    if lost is not None:
+        lost.error = error
     text = (
         f"grad='reversible': undoing {name} in {str(dtype).removeprefix('torch.')} recovered the "
         f"first states with a relative error of {error:.1e}, which the gradient shares"
@@ -61,6 +75,8 @@ class _Run(torch.autograd.Function):
         # hooks may give copies of the condition, which are not the tensors that the run knows
         cond = wanted(ctx.run.cond)
         own, sums = ctx.run.gradients(cotangent, [value.detach() for value in kept], cond)
+        if ctx.run.undoing is not None and len(ctx.run.program.calls) == 1:
+            ctx.run.undoing(0.0)  # nothing was undone
         if ctx.needs_input_grad[2] and own is None:
             own = torch.zeros_like(cotangent)
         found = [None if s is None else s.to(t.dtype) for s, t in zip(sums, tensors, strict=True)]
@@ -124,13 +140,14 @@ def run_with_adjoint(
     return _applied(_Adjoint, adjoint, run, x, *cond, *adjoint.parameters)
 
 
-def run_recomputed(run: Recomputed, x: Tensor) -> Tensor:
+def run_recomputed(run: Recomputed, x: Tensor, lost: Reconstruction | None = None) -> Tensor:
     """Run from ``x`` (B, *shape); the result has gradients with respect to x, to the tensors of
     the condition that require grad, to ``run.parameters``, and to the parameters of
-    ``run.view``."""
+    ``run.view``. ``lost`` holds the error of a run that is undone."""
     cond, view = wanted(run.cond), run.view
     of_plan = [] if view is None else [view.theta[name] for name in view.names]
-    run.undoing = partial(report, run.program.plan.name, x.dtype)
+    if run.undo is not None:
+        run.undoing = partial(report, run.program.plan.name, x.dtype, lost)
     run.seen = partial(inspect_graph, bool(x.requires_grad))
     return _applied(_Run, run, len(cond), x, *cond, *run.parameters, *of_plan)
 

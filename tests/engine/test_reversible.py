@@ -4,19 +4,27 @@ undone."""
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
 from test_gradients import F64, PATHS, Net, distance, gradients, inputs, saved_bytes, wrapped
+from torch import Tensor
 
 import fewstep
+from fewstep.checks import ArgumentError, ArgumentTypeError
+from fewstep.engine import Reconstruction
 from fewstep.engine.gradients import GradientError
 from fewstep.guidance import CFG
 from fewstep.models import GaussianMixture
 from fewstep.plans import lower
+from fewstep.plans.running.channels import network_raws
+from fewstep.plans.running.loop import Cursor
 from fewstep.plans.transforms.gradients import ReconstructionWarning
+from fewstep.plans.transforms.undone import Reversal, undone
 from fewstep.samplers import get, names
 from fewstep.schedules import EDM, Flow, VPLinear
+from fewstep.schedules.host_times import device_times
 
 REVERSIBLE = [name for name in names() if get(name).reversible]
 
@@ -100,6 +108,67 @@ def test_what_is_lost_is_measured_and_said() -> None:
     endless = fewstep.plan("edict", EDM(0.002, 80.0), steps=400, grid="lam", p=0.5)
     with pytest.raises(GradientError, match="undoing edict"):
         gradients(wrapped("edm"), endless, "reversible", torch.float32)
+
+
+def measured(plan: fewstep.plans.Plan, den: fewstep.models.BaseDenoiser, x: Tensor) -> float:
+    """The round trip by hand: the input of the second call in the run, and when the run is undone."""
+    program, cond = lower(plan, den, plan.partners), inputs(x.dtype)[1].detach()
+    cursor, first = Cursor(program, den, x.detach().clone(), None), None
+
+    times = device_times([float(call.node.t or 0.0) for call in program.calls], x.device)
+
+    def raws(k: int, x_in: Tensor) -> tuple[Tensor, ...]:
+        return network_raws(den, x_in.clone(), times[k], cond, program.calls[k].channels)
+
+    with torch.no_grad():
+        while cursor.call is not None:
+            k = cursor.call.number
+            first = cursor.x_in.clone() if k == 1 else first
+            cursor.advance(raws(k, cursor.x_in))
+        back = Reversal(undone(program), [cursor.result, *cursor.kept], None, 1)
+        while back.due > 1:
+            back.step(raws(back.due, back.x_in))
+        wide = torch.promote_types(x.dtype, torch.float32)
+        lost = back.x_in.to(wide) - first.to(wide)
+    return float(lost.norm() / first.to(wide).norm())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("path", "name"), [("vp", "edict"), ("vp", "bdia"), ("flow", "flow_belm")])
+def test_the_error_can_be_read_after_the_backward_pass(path: str, name: str, dtype: Any) -> None:
+    """It is that of a round trip, bit for bit, and of the last backward pass."""
+    den, (x, cond) = wrapped(path), inputs(dtype)
+    plan = fewstep.plan(name, PATHS[path], steps=12)
+    lost = Reconstruction()
+    given = {"cond": cond, "grad": "reversible"}
+    out, info = fewstep.sample(den, name, steps=12, x=x, info=True, **given)
+    again = fewstep.run(info.plan, den, x, reconstruction=lost, **given)
+    assert torch.equal(out, again) and info.reconstruction is None and lost.error is None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        out.sum().backward()
+        again.sum().backward()
+    assert info.reconstruction == lost.error == measured(info.plan, den, x)
+    low, high = {torch.float64: (0.0, 1e-12), torch.float32: (0.0, 1e-3)}.get(dtype, (1e-3, 1e3))
+    assert low <= info.reconstruction < high and info.plan.nfe >= plan.nfe
+    shown = [w for w in said if issubclass(w.category, ReconstructionWarning)]
+    assert len(shown) == (2 if dtype == torch.bfloat16 else 0)
+    assert all(f"{info.reconstruction:.1e}" in str(w.message) for w in shown)
+
+
+def test_the_error_of_one_call_and_of_other_modes() -> None:
+    den, (x, cond) = wrapped("vp"), inputs()
+    given = {"x": x, "cond": cond, "info": True}
+    out, info = fewstep.sample(den, "belm", steps=1, grad="reversible", **given)
+    out.sum().backward()
+    assert info.nfe == 1 and info.reconstruction == 0.0  # nothing was undone
+    out, info = fewstep.sample(den, "belm", steps=3, grad="checkpoint", **given)
+    out.sum().backward()
+    assert info.reconstruction is None and info.undone is None
+    with pytest.raises(ArgumentError, match="only grad='reversible' recovers states"):
+        fewstep.run(info.plan, den, x, cond=cond, reconstruction=Reconstruction())
+    with pytest.raises(ArgumentTypeError, match="Reconstruction"):
+        fewstep.run(info.plan, den, x, cond=cond, grad="reversible", reconstruction=[])
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "heun", "dpmpp_2m_sde"])
