@@ -124,7 +124,7 @@ def steer(
             of one particle.
         particles: number of runs for each sample.
         n, seed: sample i has seed ``seed + i``; or ``seeds``, one per sample. The same seed gives
-            the same numbers in any batch.
+            the same numbers in any batch. Default: the model's own number of samples, else 1.
         x: the state at the grid's first time, already scaled, (n, *shape): all particles of a
             sample begin there.
         shape: of one sample; required if the model does not define it.
@@ -148,6 +148,7 @@ def steer(
     asked = _request(entry, denoiser, sampler, dict(sampler_options or {}), where)
     if start is not None and x is None:
         raise StateError(f"start={start}: pass x=, the state at that time, to begin in the middle")
+    n = denoiser.batch if n is None and seeds is None and x is None else n
     own = chosen_seeds(None if n is None else checks.integer("n", n, 1), seed, seeds, x)
     begin = Starts(denoiser, asked, x, shape, checks.device(device), dtype)
     setting = Setting(
@@ -254,6 +255,10 @@ class Starts:
         if shape is None:
             raise StateError("the model does not define the shape of a sample: pass shape=")
         reward.check_shape(shape)
+        if self.denoiser.batch not in (None, len(seeds)):
+            raise StateError(
+                f"the model is for {self.denoiser.batch} samples, and {len(seeds)} are asked for"
+            )
         check_cond(cond, len(seeds))
         self.denoiser.check_cond(cond, len(seeds))
         lower(self.asked.plan(), self.denoiser)

@@ -29,7 +29,7 @@ import math
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +94,8 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
             f"seeds must be a sequence of integers, one per sample, got {seeds!r}; "
             "seeds_from(seed, n) makes one"
         ) from None
+    if _plain(items, 1 << 64):
+        return items
     out = []
     for place, seed in enumerate(items):
         try:
@@ -112,6 +114,12 @@ def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
             )
         out.append(value)
     return tuple(out)
+
+
+def _plain(items: Sequence[object], end: int) -> bool:
+    """Whether all are Python ints in ``[0, end)``: quick, for many."""
+    whole: Any = items
+    return set(map(type, items)) <= {int} and (not items or 0 <= min(whole) <= max(whole) < end)
 
 
 def keys_of(seeds: Iterable[int], device: torch.device | str | None = None) -> Tensor:
@@ -158,7 +166,9 @@ def particles_on(particles: Iterable[int], count: int, device: torch.device) -> 
 
 def check_particles(particles: Iterable[int], count: int) -> tuple[int, ...]:
     """``particles`` as a tuple of ``count`` Python ints in ``[0, 2^32)``. Raises ArgumentError."""
-    values = tuple(integer("particles", p, 0, WORD) for p in particles)
+    values = tuple(particles)
+    if not _plain(values, 1 << 32):
+        values = tuple(integer("particles", p, 0, WORD) for p in values)
     if len(values) != count:
         raise ArgumentError(f"{len(values)} particles for {count} seeds; must be one per row")
     return values

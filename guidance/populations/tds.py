@@ -86,6 +86,11 @@ def _check(setting: Setting, reward: Reward, options: TDS) -> None:
     refuse_inference("tds")
     check_predictions(setting, "tds")
     check_gaussian(setting, "tds")
+    if not setting.denoiser.joinable:
+        raise ArgumentError(
+            "tds differentiates each call of the model alone, and this model keeps values between "
+            "the calls of a run: use smc, or the model without them"
+        )
     if reward.takes != "tensor" and options.twist is None and options.value is None:
         raise ArgumentError(
             f"tds differentiates the reward, and it takes {reward.takes!r}: pass twist= or value=, "

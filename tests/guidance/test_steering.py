@@ -158,3 +158,35 @@ def test_a_reward_of_the_wrong_length_stops_at_its_first_call():
 def test_a_path_that_starts_without_signal():
     x, _ = steer(mixture(Flow(), "velocity"), first, method="best_of_n", n=4, steps=8, dtype=F64)
     assert bool(torch.isfinite(x).all())
+
+
+def test_a_model_of_given_samples_sets_their_number():
+    den = CFG(Recorder(VPLinear(), null=0.0), torch.tensor([1.0, 2.0, 3.0]))
+    x, info = steer(den, first, method="best_of_n", steps=2, shape=(2,), cond=torch.ones(3))
+    assert x.shape == (3, 2) and info.seeds == (0, 1, 2)
+    refused("for 3 samples", den=CFG(Recorder(VPLinear()), torch.tensor([1.0, 2.0, 3.0])), n=2)
+
+
+@pytest.mark.parametrize("method", ["best_of_n", "smc", "tds"])
+def test_memory_does_not_grow_with_the_steps(method):
+    """Elements of all tensors with one row per particle, at the last call of the reward."""
+    import gc
+
+    def held() -> int:
+        alive = (t for t in gc.get_objects() if type(t) is torch.Tensor)
+        return sum(t.numel() for t in alive if t.ndim == 2 and t.shape[0] == 36)
+
+    def peak(steps: int) -> int:
+        found = []
+
+        def reward(x: Any) -> Any:
+            found.append(held())
+            return first(x)
+
+        den = mixture()
+        steer(den, reward, method=method, particles=12, n=3, steps=steps, sampler="dpmpp_2m_sde",
+              sampler_options={}, grid="lam", batch=64)  # fmt: skip
+        return max(found)
+
+    peak(3)
+    assert peak(20) == peak(6) > 0

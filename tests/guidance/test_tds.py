@@ -15,7 +15,7 @@ from torch import Tensor
 
 import fewstep
 from fewstep.checks import ArgumentError
-from fewstep.guidance import CFG, Reward, steer
+from fewstep.guidance import APG, CFG, Reward, steer
 from fewstep.guidance.populations.population import Population
 from fewstep.models import GaussianMixture
 from fewstep.plans.transforms.gradients import GradientError
@@ -210,10 +210,11 @@ def test_a_path_that_starts_without_signal():
 
 
 def refused(match: str, kind: type[Exception] = ArgumentError, r: Any = None, **more: Any) -> None:
-    den = Recorder(VPLinear())
+    own = Recorder(VPLinear(), null=0.0)
+    wrap = more.pop("wrap", lambda den: den)
     with pytest.raises(kind, match=match):
-        run(r or (lambda x: x[:, 0]), den, **{"steps": 4, "shape": (2,), **more})
-    assert not den.calls
+        run(r or (lambda x: x[:, 0]), wrap(own), **{"steps": 4, "shape": (2,), **more})
+    assert not own.calls
 
 
 def test_bad_input_is_refused_before_the_first_call():
@@ -224,6 +225,8 @@ def test_bad_input_is_refused_before_the_first_call():
     refused("clip", clip=0.0)
     refused("twist='dps': must be a function", twist="dps")
     refused("pass twist= or value=", r=Reward(lambda x: x[:, 0], takes="numpy"))
+    momentum = {"wrap": lambda den: APG(den, 2.0, momentum=-0.5), "cond": torch.ones(1)}
+    refused("keeps values between", **momentum)
     with torch.inference_mode():
         refused("torch.inference_mode does not allow", GradientError)
 
