@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError, between, choice, flag, integer, number, tensor
+from ...checks import ArgumentError, between, choice, flag, integer, number, shown, tensor
 from ...checks.caller_warnings import warn_caller
 from ...fused.noise.seeded import keys_of
+from ...models.denoiser import Time, host_times
 from ..populations.rewards import Reward
 from .directions import blocks, orthogonal_blocks
 
@@ -74,8 +75,8 @@ class Smoothing:
         f: Callable[[Any], Any],
         x: Tensor,
         *,
-        seeds: Sequence[int] | None = None,
-        t: float = 0.0,
+        seeds: Sequence[int] | Tensor | None = None,
+        t: Time = 0.0,
         values: Tensor | None = None,
     ) -> Tensor:
         """Return the estimate g of ``grad f(x)`` for each sample, (B, *shape) in the dtype of x.
@@ -90,14 +91,16 @@ class Smoothing:
                 gradients. The rows of one sample are next to each other: row r belongs to sample
                 ``r * B // R``.
             x: (B, *shape).
-            seeds: one for each sample; None: sample i has seed i.
-            t: address of the random directions: other numbers give other directions.
+            seeds: one for each sample, as integers or an integer tensor (B,); None: sample i has
+                seed i.
+            t: address of the random directions, a number or a tensor with one value: other numbers
+                give other directions.
             values: f(x) (B,), if known, for the forward form.
 
         Raises ArgumentError for arguments that do not fit; warns of cancellation (see ``mu``).
         """
         tensor("x", x, axes=1)
-        number("t", t)
+        address = _address(t, len(x))
         if self.mu < LEAST_MU and x.dtype != torch.float64:
             warn_caller(
                 f"mu={self.mu} with {x.dtype}: differences of float32 values are lost in rounding; "
@@ -110,8 +113,8 @@ class Smoothing:
             base = x.detach().to(torch.promote_types(x.dtype, torch.float32))
             at = None
             if self.form == "forward":
-                at = (reward(base) if values is None else values.detach())[:, None]
-            return self._mean(reward, base, keys, float(t), at).to(x.dtype)
+                at = (reward(base) if values is None else _known(values, x))[:, None]
+            return self._mean(reward, base, keys, address, at).to(x.dtype)
 
     def _mean(self, reward: Reward, x: Tensor, keys: Tensor, t: float, at: Tensor | None) -> Tensor:
         """The mean of ``u (difference) / distance`` over the directions with finite values."""
@@ -144,9 +147,26 @@ def _values(reward: Reward, points: Tensor) -> Tensor:
     return reward(points.flatten(0, 1)).reshape(points.shape[:2])
 
 
-def _keys(seeds: Sequence[int] | None, x: Tensor) -> Tensor:
+def _address(t: Time, batch: int) -> float:
+    """The one time of a call. Raises ArgumentError for several."""
+    times = host_times(t, batch)
+    if len(set(times)) != 1:
+        raise ArgumentError(f"t={shown(t)}: must be one time for all samples")
+    return number("t", times[0])
+
+
+def _known(values: Tensor, x: Tensor) -> Tensor:
+    """Values that are known, checked."""
+    tensor("values", values)
+    if values.shape != x.shape[:1]:
+        raise ArgumentError(f"values have shape {tuple(values.shape)}; allowed ({len(x)},)")
+    return values.detach()
+
+
+def _keys(seeds: Sequence[int] | Tensor | None, x: Tensor) -> Tensor:
     """Philox keys (2, B) of the seeds. Raises ArgumentError for another number of them."""
-    keys = keys_of(range(len(x)) if seeds is None else seeds, x.device)
+    listed = seeds.tolist() if isinstance(seeds, Tensor) else seeds
+    keys = keys_of(range(len(x)) if listed is None else listed, x.device)
     if keys.shape[1] != len(x):
         raise ArgumentError(f"{keys.shape[1]} seeds for {len(x)} samples")
     return keys

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 from ...checks import instance, tensor
+from ...models.denoiser import Time
 from ..populations.rewards import Reward
 from .estimate import Smoothing
 
@@ -22,12 +23,17 @@ class Smoothed:
         loss = Smoothed(f, Smoothing(directions=256))
         (g,) = torch.autograd.grad(loss(x).sum(), x)
 
-    Guidance that differentiates a function works with it where only the function is a black box:
-    in ``Classifier(den, lambda x, t, cond: loss(x))`` the state, and where a loss is a function of
-    the network's prediction the gradient goes on through the network. The estimate is made in the
-    backward pass; it has no gradient itself. Cost for each sample: 1 value, and
-    ``smoothing.evaluations`` more where the gradient is asked for (one less for the forward form,
-    which uses the value).
+    Guidance that differentiates a function works with it where only the function is a black box.
+    The function may be one of the state, or of the network's prediction; then the gradient goes on
+    through the network. The time of the call gives each step its own directions, and seeds that
+    travel with the condition give each sample its own, in any batch:
+
+        score = Smoothed(log_prob)
+        Classifier(den, lambda x, t, cond: score(x, t=t, seeds=cond["seed"]))
+
+    The estimate is made in the backward pass; it has no gradient itself. Cost for each sample: 1
+    value, and ``smoothing.evaluations`` more where the gradient is asked for (one less for the
+    forward form, which uses the value).
     """
 
     def __init__(self, f: Callable[[Any], Any], smoothing: Smoothing | None = None) -> None:
@@ -42,12 +48,12 @@ class Smoothed:
         self.reward = Reward.of(f)
 
     def __call__(
-        self, x: Tensor, *, seeds: Sequence[int] | None = None, t: float | Tensor = 0.0
+        self, x: Tensor, *, seeds: Sequence[int] | Tensor | None = None, t: Time = 0.0
     ) -> Tensor:
         """Return the values f(x) (B,), differentiable in ``x`` (B, *shape). ``seeds`` and ``t``
         address the random directions, as in ``Smoothing.gradient``."""
         tensor("x", x, axes=1)
-        value: Tensor = _Estimated.apply(x, self, seeds, float(t))  # type: ignore[no-untyped-call]
+        value: Tensor = _Estimated.apply(x, self, seeds, t)  # type: ignore[no-untyped-call]
         return value
 
 
@@ -57,7 +63,7 @@ class _Estimated(torch.autograd.Function):
     @staticmethod
     @override
     def forward(
-        ctx: Any, x: Tensor, owner: Smoothed, seeds: Sequence[int] | None, t: float
+        ctx: Any, x: Tensor, owner: Smoothed, seeds: Sequence[int] | Tensor | None, t: Time
     ) -> Tensor:
         values = owner.reward(x).to(torch.promote_types(x.dtype, torch.float32))
         ctx.save_for_backward(x, values)

@@ -224,6 +224,20 @@ def test_guidance_by_a_black_box_log_probability():
     assert black.reward.rows == 12 * 5 * (1 + black.smoothing.evaluations)
 
 
+def test_seeds_in_the_condition_make_guidance_independent_of_the_batch():
+    den = GaussianMixture([[0.0, 1.0]], [0.7], [1.0], EDM(0.02, 10.0))
+    score = Smoothed(lambda x: -((x - 1.0) ** 2).sum(1), Smoothing(3, 0.5))
+
+    def run(seeds):
+        guided = Classifier(den, lambda x, t, cond: score(x, t=t, seeds=cond["seed"]))
+        cond = {"seed": torch.tensor(seeds)}
+        return fewstep.sample(guided, "ddim", steps=6, seeds=seeds, cond=cond, dtype=F64)
+
+    whole = run([4, 9, 2])
+    assert torch.equal(run([9]), whole[1:2])
+    assert torch.equal(run([2, 4]), whole[[2, 0]])
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -243,6 +257,10 @@ def test_bad_numbers(arguments, match):
 def test_bad_calls():
     with pytest.raises(ArgumentError, match="3 seeds for 1 samples"):
         Smoothing().gradient(loss, POINT[None], seeds=[1, 2, 3])
+    with pytest.raises(ArgumentError, match="one time for all"):
+        Smoothing().gradient(loss, POINT.expand(2, D), t=torch.tensor([0.1, 0.2]))
+    with pytest.raises(ArgumentError, match="values have shape"):
+        Smoothing(form="forward").gradient(loss, POINT[None], values=torch.zeros(2))
     with pytest.raises(ArgumentError, match="x must be"):
         Smoothing().gradient(loss, [1.0])
     with pytest.raises(ArgumentError, match="smoothing"):
