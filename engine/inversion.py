@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 from torch import Tensor
 
-from ..checks import ArgumentError, choice, flag, integer, number
+from ..checks import ArgumentError, ArgumentTypeError, choice, flag, integer, number
 from ..models.base import BaseDenoiser
 from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
@@ -120,6 +120,12 @@ def invert(
     network's prediction cannot be converted there.
     """
     denoiser, info = complete(denoiser), flag("info", info)
+    if not isinstance(sampler, str):
+        raise ArgumentTypeError(
+            f"sampler is a {type(sampler).__name__}: must be the name of a sampler; with an "
+            "inverse scheduler of diffusers, or its config, call "
+            "fewstep.interop.diffusers.invert(scheduler, denoiser, x0, steps)"
+        )
     check_given(x0=x0)
     check_watchers(callback, progress)
     # the state of a mean-reverting path is x - offset
@@ -271,5 +277,5 @@ class _Way:
         back = run(plan, denoiser, found.z, cond=self.cond, partners=found.partners)
         largest, errors = error_of(back, x)
         offset = denoiser.offset
-        shown = back if offset is None else back + offset.to(back)
-        return InversionInfo(how, found.calls, plan, found.partners, shown, largest, errors)
+        whole = back if offset is None else back + offset.to(back)
+        return InversionInfo(how, found.calls, plan, found.partners, whole, largest, errors)

@@ -2,7 +2,7 @@
 pipeline with guidance of fewstep."""
 
 from .guided_pipelines import guided
-from .inversion import inverse_plan
+from .inversion import inverse_plan, invert
 from .scheduler import ConfigError, FewstepScheduler, SchedulerMixin
 
-__all__ = ["ConfigError", "FewstepScheduler", "SchedulerMixin", "guided", "inverse_plan"]
+__all__ = ["ConfigError", "FewstepScheduler", "SchedulerMixin", "guided", "inverse_plan", "invert"]

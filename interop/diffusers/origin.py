@@ -16,7 +16,7 @@ from typing import Any
 from diffusers import SchedulerMixin
 
 from ...checks import unknown
-from ...schedules.diffusers.classes import LATER, NOT_SERVED, SAME
+from ...schedules.diffusers.classes import INVERSE, LATER, NOT_SERVED, SAME
 from ...schedules.diffusers.named_grids import OURS, renewed
 from .config import OWN, STYLES, ConfigError, complete, defaults, known, read, same
 from .edits import by_hand
@@ -60,6 +60,12 @@ def known_class(name: Any) -> str:
     """Return the class in ``STYLES`` whose steps ``name`` takes. Raises ConfigError if there is
     none."""
     found = SAME.get(name, name) if isinstance(name, str) else name
+    if isinstance(name, str) and name in INVERSE:
+        raise ConfigError(
+            f"{name} goes from data to noise, and this scheduler from noise to data: call "
+            "fewstep.interop.diffusers.invert(scheduler, denoiser, x0, steps) for the noise of x0, "
+            f"or load {INVERSE[name]}, its counterpart"
+        )
     if not isinstance(found, str) or found not in STYLES:
         raise ConfigError(unknown("scheduler class", name, STYLES))
     return found

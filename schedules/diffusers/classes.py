@@ -35,6 +35,11 @@ STYLES = {
 }
 #: classes that step as another does, with the same keys: their other methods serve batches of times
 SAME = {"DDIMParallelScheduler": "DDIMScheduler", "DDPMParallelScheduler": "DDPMScheduler"}
+#: class that goes from data to noise -> the class from noise to data whose keys and defaults it has
+INVERSE = {
+    "DDIMInverseScheduler": "DDIMScheduler",
+    "DPMSolverMultistepInverseScheduler": "DPMSolverMultistepScheduler",
+}
 #: a class without a counterpart whose keys are those of one that has: the keys alone do not tell
 #: them apart
 NOT_SERVED = {"FlowMapEulerDiscreteScheduler": "FlowMatchHeunDiscreteScheduler"}

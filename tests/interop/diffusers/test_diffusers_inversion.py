@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 import fewstep
-from fewstep.interop.diffusers import ConfigError, inverse_plan
+from fewstep.checks import ArgumentError, ArgumentTypeError
+from fewstep.eval.solver.counting import Counting
+from fewstep.interop.diffusers import ConfigError, FewstepScheduler, inverse_plan, invert
 from fewstep.models import wrap
-from fewstep.schedules import DiscreteVP
+from fewstep.schedules import DiscreteVP, VPLinear
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -116,6 +118,96 @@ def test_diffusers_has_no_number_there(given: dict[str, Any]) -> None:
     table = DiscreteVP.from_alphas_cumprod(scheduler.alphas_cumprod.tolist())
     den = wrap(network, table, "eps", shape=(3,))
     assert bool(fewstep.run(plan, den, x).isfinite().all()) and plan.nfe == 19
+
+
+STABLE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "UniPCMultistepScheduler"],
+)
+@pytest.mark.parametrize("name", ["DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler"])
+def test_made_from_the_scheduler_of_a_pipeline(name: str, origin: str) -> None:
+    """Such a config keeps the other class's keys, which diffusers ignores."""
+    more = {"skip_prk_steps": True} if origin == "PNDMScheduler" else {}
+    config = getattr(diffusers, origin)(**STABLE, **more).config
+    own = {"clip_sample": False} if name == "DDIMInverseScheduler" else {}
+    inverse = getattr(diffusers, name).from_config(config, **own)
+    if inverse.config.timestep_spacing == "linspace" and own:
+        inverse.register_to_config(timestep_spacing="leading")
+    if origin == "PNDMScheduler":
+        assert "skip_prk_steps" in inverse.config
+    plan = compare(inverse, 12)
+    assert inverse_plan(inverse, 12) == plan  # the scheduler itself
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_the_noise_and_the_way_back_are_those_of_the_pair_of_schedulers(spacing: str) -> None:
+    given = {"clip_sample": False, "timestep_spacing": spacing}
+    inverse, forward = diffusers.DDIMInverseScheduler(**given), diffusers.DDIMScheduler(**given)
+    x0 = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = loop(inverse, 20, x0)[0]
+    table = DiscreteVP.from_alphas_cumprod(inverse.alphas_cumprod.tolist())
+    den, seen = Counting(wrap(network, table, "eps", shape=(3,))), []
+    found, info = invert(
+        diffusers.DDIMInverseScheduler(**given), den, x0, 20, info=True,
+        progress=lambda *n: seen.append(n),
+    )  # fmt: skip
+    torch.testing.assert_close(found, noise, rtol=1e-5, atol=1e-5)
+    assert den.calls == 40 and info.nfe == 20 and seen[-1] == (20, 20)
+    forward.final_alpha_cumprod = torch.tensor(1.0, dtype=torch.float64)
+    back = loop(forward, 20, noise)[0]
+    torch.testing.assert_close(info.reconstruction, back, rtol=1e-4, atol=1e-4)
+    assert info.largest == pytest.approx(float((back - x0).abs().max()), rel=1e-3)
+    assert torch.equal(fewstep.run(info.plan, den, found), info.reconstruction)
+    assert torch.equal(invert(inverse, den, x0, 20), found)
+
+
+@pytest.mark.parametrize("given", [{}, {"algorithm_type": "dpmsolver"}, {"solver_order": 3}])
+@pytest.mark.parametrize("spacing", ["linspace", "leading"])
+def test_the_round_trip_of_dpm_solver_closes_with_the_steps(spacing: str, given: Any) -> None:
+    config = {"_class_name": "DPMSolverMultistepInverseScheduler", "timestep_spacing": spacing}
+    table = DiscreteVP.from_betas(torch.linspace(1e-4, 0.02, 1000).tolist())
+    den = fewstep.models.GaussianMixture([[1.0, 0.0], [-1.0, 0.5]], 0.5, [0.5, 0.5], table)
+    x0 = den.sample(16, 0)
+    errors = [
+        float(invert({**config, **given}, den, x0, n, info=True)[1].errors.mean())
+        for n in (25, 100)
+    ]
+    assert errors[1] < 0.25 * errors[0] and errors[1] < 0.01, errors
+
+
+def test_what_to_call_is_said() -> None:
+    """``FewstepScheduler`` and ``fewstep.invert`` name the function for these schedulers."""
+    table = DiscreteVP.from_betas(torch.linspace(1e-4, 0.02, 1000).tolist())
+    den, x0 = Counting(wrap(network, table, "eps", shape=(3,))), torch.zeros(2, 3)
+    wanted = r"fewstep\.interop\.diffusers\.invert\(scheduler, denoiser, x0, steps\)"
+    for name in ("DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler"):
+        scheduler = getattr(diffusers, name)()
+        config = {**scheduler.config, "_class_name": name}
+        for given in (scheduler, config):
+            with pytest.raises(ConfigError, match=f"{name} goes from data to noise.*{wanted}"):
+                FewstepScheduler.from_config(given)
+            with pytest.raises(ArgumentTypeError, match=wanted):
+                fewstep.invert(den, x0, given, steps=5)
+    bare = dict(diffusers.DDIMInverseScheduler(clip_sample=False).config)
+    bare.pop("_class_name", None)
+    with pytest.raises(ConfigError, match="pass the scheduler itself"):
+        inverse_plan(bare, 5)
+    with pytest.raises(ConfigError, match="must be a scheduler or its config"):
+        inverse_plan("DDIMInverseScheduler", 5)
+    for other in (DiscreteVP.from_betas([0.01] * 1000), VPLinear()):
+        wrong = Counting(wrap(network, other, "eps", shape=(3,)))
+        with pytest.raises(ArgumentError, match="has not the level of the DDIMInverseScheduler"):
+            invert({**bare, "_class_name": "DDIMInverseScheduler"}, wrong, x0, 5)
+        assert wrong.calls == 0
+    assert den.calls == 0
 
 
 REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
