@@ -3,6 +3,7 @@
     fewstep invert digits --out noise --model mnist --steps 20
     fewstep invert photos --out noise --model FOLDER --sampler edict --steps 50 --json
     fewstep invert digits --out noise --sampler ddim --inversion newton --steps 20
+    fewstep invert photos --out noise --model FOLDER --scheduler ddim_inverse.json --steps 50
 
 The source is a folder of pictures or npz files, or a folder of `fewstep generate`, whose labels are
 used. The folder holds the noises and reconstructions as npz files, the reconstructions of pictures,
@@ -45,6 +46,11 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--nfe", type=int, help="a budget of network calls instead of --steps")
     p.add_argument("--grid", help="time grid of sampling (default auto)")
     p.add_argument("--final", choices=FINALS, help="where it ends (default sigma_min)")
+    p.add_argument(
+        "--scheduler",
+        help="an inverse scheduler of diffusers instead of --sampler: the JSON file of its config, "
+        "or its folder; with --steps",
+    )
     p.add_argument(
         "-o",
         "--option",

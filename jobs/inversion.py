@@ -32,10 +32,13 @@ from .data_source import DataSource
 from .devices import device_named, move
 from .guidance import GuidanceSettings
 from .hashes import denoiser_hash, model_hash
+from .inverse_schedulers import check_scheduler, config_of, invert_by_scheduler
 from .labels import labels_of
 from .settings import checked, labels_text, plain_option
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..engine.inversion import InversionInfo
     from ..models.base import BaseDenoiser
     from ..models.denoiser import Denoiser
@@ -81,22 +84,64 @@ class InversionSettings:
     grid: str = "auto"
     final: str = "sigma_min"
     option: Mapping[str, Any] = field(default_factory=dict)
+    scheduler: Any = None
 
     def __post_init__(self) -> None:
         for name in ("sampler", "steps", "nfe", "grid", "final", "option"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, checked(name, value))
+        if self.scheduler is not None:
+            object.__setattr__(self, "scheduler", config_of(self.scheduler))
+            self._check_alone()
+
+    def _check_alone(self) -> None:
+        """Raise ArgumentError for settings that do not go with a scheduler."""
+        for name, spec in self.__dataclass_fields__.items():
+            free = {} if name == "option" else spec.default
+            if name not in ("scheduler", "steps") and getattr(self, name) != free:
+                raise ArgumentError(
+                    f"{name}={getattr(self, name)!r} with scheduler=: the scheduler has its own; "
+                    "give steps= alone"
+                )
+        if self.steps is None:
+            raise ArgumentError("scheduler= needs steps=, its num_inference_steps")
+
+    @property
+    def name(self) -> str:
+        """What is inverted: the sampler, or the scheduler's class."""
+        return self.sampler if self.scheduler is None else str(self.scheduler["_class_name"])
 
     def keywords(self) -> dict[str, Any]:
         """The keywords of ``fewstep.invert``."""
-        own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "option"}
+        left_out = ("option", "scheduler")
+        own = {n: getattr(self, n) for n in self.__dataclass_fields__ if n not in left_out}
         return {**own, **self.option}
+
+    def check(self, denoiser: BaseDenoiser, shape: Sequence[int]) -> None:
+        """Raise what ``inverted`` would raise, without a network call."""
+        if self.scheduler is None:
+            from ..engine.inversion import check_inversion
+
+            check_inversion(denoiser, shape, **self.keywords())
+        else:
+            check_scheduler(self.scheduler, denoiser, self.steps)
+
+    def inverted(
+        self, denoiser: BaseDenoiser, x0: Tensor, cond: Any
+    ) -> tuple[Tensor, InversionInfo]:
+        """The noise of ``x0`` (B, *shape), and the measured reconstruction."""
+        if self.scheduler is None:
+            from ..engine.inversion import invert as invert_data
+
+            return invert_data(denoiser, x0, cond=cond, info=True, **self.keywords())
+        return invert_by_scheduler(self.scheduler, denoiser, x0, self.steps, cond)
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON has them."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**own, "option": plain_option(self.option)}
+        plain = {name: plain_option(own[name]) for name in ("option", "scheduler")}
+        return {**own, **plain}
 
 
 def invert(
@@ -113,6 +158,7 @@ def invert(
     nfe: int | None = None,
     grid: str = "auto",
     final: str = "sigma_min",
+    scheduler: Any = None,
     labels: str | int | Sequence[int] | None = "source",
     guidance: str | None = None,
     guidance_scale: float | None = None,
@@ -131,6 +177,8 @@ def invert(
         batch: images inverted together.
         sampler, inversion, iterations, prior, steps, nfe, grid, final, options: see
             ``fewstep.invert``.
+        scheduler: in place of a sampler, an inverse scheduler of diffusers, its config, or the JSON
+            file or folder that holds it; with ``steps``.
         labels: class labels: ``"source"`` (those of a folder of ``generate``, else none),
             ``"none"``, or numbers that repeat in the order of the images.
         guidance, guidance_scale, guidance_interval, guidance_option: see ``generate``.
@@ -139,7 +187,9 @@ def invert(
 
     Raises FewstepError for arguments that cannot be used, before the folder is written.
     """
-    how = InversionSettings(sampler, inversion, iterations, prior, steps, nfe, grid, final, options)
+    how = InversionSettings(
+        sampler, inversion, iterations, prior, steps, nfe, grid, final, options, scheduler
+    )
     guide = GuidanceSettings(guidance, guidance_scale, guidance_interval, guidance_option or {})
     run = _Inversion(model, source, out, how, guide, batch, labels, device)
     return run.run(progress or (lambda done, total: None))
@@ -194,9 +244,7 @@ class _Inversion:
 
     def _check(self) -> None:
         """Refuse what cannot be inverted, and a folder of other settings."""
-        from ..engine.inversion import check_inversion
-
-        check_inversion(self.denoiser, self.data.shape, **self.how.keywords())
+        self.how.check(self.denoiser, self.data.shape)
         path = self.root / "settings.json"
         if path.exists():
             there, mine = read_json(path), self.record
@@ -229,12 +277,9 @@ class _Inversion:
     def _invert(self, block: Block, path: Path) -> None:
         import torch
 
-        from ..engine.inversion import invert as invert_data
-
         x0 = torch.as_tensor(self.data.read(block), dtype=torch.float32, device=self.device)
         cond = self.conditions.of(block, self.device)
-        given = self.how.keywords()
-        noise, info = invert_data(self.denoiser, x0, cond=cond, info=True, **given)
+        noise, info = self.how.inverted(self.denoiser, x0, cond)
         back = info.reconstruction.float().cpu().numpy()
         arrays = {"noise": noise.float().cpu().numpy(), "reconstruction": back}
         for partner in info.partners:
@@ -252,7 +297,7 @@ class _Inversion:
         errors = np.concatenate([part["error"] for part in found]).astype(np.float64)
         record = {
             "model": self.record["model"],
-            "sampler": self.how.sampler,
+            "sampler": self.how.name,
             "method": str(facts["method"]),
             "nfe": int(facts["nfe"]),
             "count": self.data.count,

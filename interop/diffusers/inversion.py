@@ -91,6 +91,11 @@ def invert(
     return z, InversionInfo("reversed", plan.nfe, back, (), found, largest, errors)
 
 
+def check_inverse(scheduler: Any, denoiser: Denoiser, steps: int | None) -> None:
+    """Raise what ``invert`` would raise for these arguments, without a network call."""
+    _served(scheduler, integer("steps", steps, 1)).check(complete(denoiser).schedule)
+
+
 def inverse_plan(config: Any, steps: int) -> Plan:
     """The plan that gives what an inverse scheduler of diffusers, DDIMInverseScheduler or
     DPMSolverMultistepInverseScheduler, gives with ``set_timesteps(steps)``.
