@@ -4,7 +4,7 @@ potentials from the reward (Singhal et al. 2025, arXiv 2501.06848)."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from torch import Tensor
 from ...checks import ArgumentError, between, choice, described, integer, shown
 from .particle_filter import POTENTIALS, Weights
 from .population import Population, Setting
-from .ratings import Value, check_alive, rated, valued
+from .ratings import check_alive, rated
 from .registry import Cost, Outcome, register
 from .requirements import check_gaussian, check_predictions
 from .resampling import RULES, resampled
 from .rewards import Reward
+from .values import Valued, Values, check_values
 
 PICKS = ("weighted", "best")
 #: ``proposal(x, t, x0)``: another prediction of x0 to propose the next state with
@@ -24,8 +25,8 @@ Proposal = Callable[[Tensor, float, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class SMC:
-    """Options of ``smc``.
+class SMC(Valued):
+    """Options of ``smc``, those of ``Valued`` and:
 
     Attributes:
         temperature: the target is ``p(x0) exp(reward / temperature)``.
@@ -34,9 +35,6 @@ class SMC:
             from 0 (never) to 1 (at each weighting).
         resampling: ``systematic`` or ``multinomial``.
         at: the network calls, from 0, at which particles are weighted and resampled; None: all.
-        value: ``value(x, t)`` (B,), the value of the states x (B, *shape) in units of the reward;
-            None: the reward of the prediction E[x0 | x_t]. The best is ``temperature log E[exp(
-            reward / temperature) | x_t]``.
         proposal: ``proposal(x, t, x0)`` (B, *shape), another prediction to make the step with, such
             as that of a guided model; the weights correct for it. None: the sampler's own step.
         pick: what is returned of each population, a particle drawn by its weight (``weighted``) or
@@ -48,18 +46,16 @@ class SMC:
     threshold: float = 0.5
     resampling: str = "systematic"
     at: tuple[int, ...] | None = None
-    value: Value | None = None
     proposal: Proposal | None = None
     pick: str = "weighted"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         between("temperature", self.temperature, 0.0)
         choice("potential", self.potential, POTENTIALS)
         check_resampling(self.threshold, self.resampling, self.pick)
-        for name in ("value", "proposal"):
-            given = getattr(self, name)
-            if given is not None and not callable(given):
-                raise ArgumentError(f"{name}={shown(given)}: must be a function")
+        if self.proposal is not None and not callable(self.proposal):
+            raise ArgumentError(f"proposal={shown(self.proposal)}: must be a function")
 
 
 def check_resampling(threshold: float, resampling: str, pick: str) -> None:
@@ -80,14 +76,17 @@ def weighted_calls(setting: Setting, at: tuple[int, ...] | None) -> frozenset[in
 
 
 def _cost(setting: Setting, options: SMC) -> Cost:
-    count = setting.samples * setting.particles
-    calls = weighted_calls(setting, options.at) if options.value is None else ()
-    return Cost(count * setting.network_rows(), count * (len(calls) + 1))
+    calls = sorted(weighted_calls(setting, options.at))
+    each = [setting.particles] * len(calls)
+    more = Values(setting, Reward(len), options).cost(calls, each)
+    rows = setting.particles * setting.network_rows() + more.rows
+    return Cost(setting.samples * rows, setting.samples * (setting.particles + more.rewards))
 
 
 def _check(setting: Setting, reward: Reward, options: SMC) -> None:
     weighted_calls(setting, options.at)
-    if options.value is None or options.proposal is not None:
+    check_values(setting, reward, options)
+    if options.evaluates or options.proposal is not None:
         check_predictions(setting, "smc")
     if options.proposal is not None:
         check_gaussian(setting, "smc with a proposal")
@@ -111,13 +110,10 @@ def smc(setting: Setting, rewards: Reward, options: SMC) -> Outcome:
     population = Population(setting)
     weights = Weights(setting.seeds, setting.particles, options.potential)
     calls = weighted_calls(setting, options.at)
+    values = Values(setting, rewards, options, options.temperature)
     while not population.done:
         if population.index in calls:
-            if options.value is None:
-                values = rated(rewards, population.x0, population)
-            else:
-                values = valued(options.value, population)
-            weights.weigh(values / options.temperature)
+            weights.weigh(values(population) / options.temperature)
             check_alive(weights.logs, setting, rewards)
             draw = population.index
             selected = weights.resample(options.threshold, options.resampling, draw)
@@ -127,7 +123,8 @@ def smc(setting: Setting, rewards: Reward, options: SMC) -> Outcome:
             population.step()
         else:
             weights.add(_proposed(population, options.proposal))
-    return closed(population, weights, rewards, options.temperature, options.pick)
+    found = closed(population, weights, rewards, options.temperature, options.pick)
+    return replace(found, rows=found.rows + values.network_rows)
 
 
 def _proposed(population: Population, proposal: Proposal) -> Tensor:

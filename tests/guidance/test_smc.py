@@ -112,6 +112,8 @@ def base() -> tuple[float, float]:
         {"resampling": "multinomial", "threshold": 0.7},
         {"at": (1, 3)},
         {"value": lambda x, t: -(x[:, 0] ** 2)},
+        {"value": "rollout", "rollout_steps": 2},
+        {"value": "rollout", "rollouts": 2, "rollout_steps": 1, "rollout_eta": 1.0, "at": (1, 3)},
         {"proposal": lambda x, t, x0: x0 + 0.3 * torch.tanh(1.0 - x0)},
     ],
     ids=str,
@@ -181,6 +183,17 @@ def test_copies_part():
 
     run(lambda x: x[:, 0] * 0.0, value=value, particles=8, steps=8, **TWO_STEP)
     assert float(seen[2].std()) > 1e-2 and len(seen[2].unique()) == 8
+
+
+@pytest.mark.parametrize("rollouts", [1, 3])
+def test_the_cost_of_rollouts_is_the_counted_one(rollouts):
+    den, rewards = Recorder(PATHS["vp"]), Reward(lambda x: x[:, 0])
+    _, info = steer(
+        den, rewards, particles=5, n=3, steps=6, shape=(2,), batch=7, value="rollout",
+        rollouts=rollouts, rollout_steps=2, rollout_eta=1.0, at=(1, 4),
+    )  # fmt: skip
+    assert info.rows == info.predicted.rows == den.rows == 15 * (6 + 2 * 2 * rollouts)
+    assert info.reward_rows == info.predicted.rewards == rewards.rows == 15 * (1 + 2 * rollouts)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 6])
@@ -286,7 +299,8 @@ def test_bad_input_is_refused_before_the_first_call():
     refused("resampling.*'systematic'", resampling="sytematic")
     refused("pick", pick="worst")
     refused("at=4", at=(0, 4))
-    refused("value=3: must be a function", value=3)
+    refused("unknown value 3; allowed: mean, rollout", value=3)
+    refused("are for value='rollout'", rollouts=2)
     refused("unknown option 'lambda_'", lambda_=3.0)
     refused("particles", particles=0)
     refused(
