@@ -14,13 +14,13 @@ from torch import Tensor
 from .. import checks
 from ..checks import ArgumentError
 from ..fused.noise.seeded import SeededNoise
+from ..guidance.discrete.denoiser import DiscreteDenoiser
 from ..guidance.populations import registry
 from ..guidance.populations.population import Rows, Setting
 from ..guidance.populations.registry import Cost, Method
 from ..guidance.populations.requirements import check_predictions, check_transitions
 from ..guidance.populations.rewards import Lost, Reward
 from ..models.base import BaseDenoiser
-from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
 from ..models.wrapping import shape_of
 from ..plans.plan import Plan
@@ -33,8 +33,10 @@ from .arguments import StateError, check_cond, check_given, check_state
 from .automatic import AUTO, facts_of
 from .heavy_tails import path_noise
 from .planning import Request, request
-from .sampling import Cond
+from .sampling import Cond, Model
 from .start_states import chosen_seeds, start_state
+from .token_sampling import refuse_token_samplers
+from .token_steering import refuse_token_reward, token_run
 
 #: the sampler of methods that need noise, and its options
 ANCESTRAL: tuple[str, Mapping[str, Any]] = ("ddim", {"eta": 1.0})
@@ -84,7 +86,7 @@ class SteerInfo:
 
 
 def steer(
-    denoiser: Denoiser,
+    denoiser: Model,
     reward: Any,
     *,
     method: str = "smc",
@@ -113,7 +115,9 @@ def steer(
     sample among which a method chooses.
 
     Args:
-        denoiser: the model, guided or not.
+        denoiser: the model, guided or not; or a model of tokens (``guidance.discrete``), with a
+            sampler of tokens, and a ``guidance.discrete.TokenReward`` where predictions are to be
+            rated by several draws.
         reward: a function of a batch of samples (B, *shape) that returns B numbers, large for good
             samples; or a ``guidance.Reward``, which may take arrays or pictures. It need not be
             differentiable, and may fail for some samples.
@@ -134,10 +138,14 @@ def steer(
     Returns the samples (n, *shape) and a SteerInfo. Raises ArgumentError for arguments that cannot
     be used, before the first network call; RewardError where no particle of a sample has a reward.
     """
+    if isinstance(denoiser, DiscreteDenoiser):
+        run = token_run(denoiser, dict(locals()))
+        return _steered(run.entry, run.options, run.setting, run.reward, run.reason, run.began)
     began = time.perf_counter()
     entry = registry.get(method)
     chosen = registry.make_options(entry, options)
     made = Reward.of(reward)
+    refuse_token_reward(made)
     denoiser = complete(denoiser)
     check_given(x=x)
     checks.floating_dtype(dtype)
@@ -175,6 +183,7 @@ def _request(
     where: GridRequest,
 ) -> Request:
     """The sampler on its grid, checked for what the method needs."""
+    refuse_token_samplers(sampler)
     if sampler is None:
         sampler = entry.sampler or AUTO
         if "noise" in entry.needs:

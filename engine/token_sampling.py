@@ -23,7 +23,7 @@ from ..guidance.discrete.cursor import (
     run_tokens,
 )
 from ..guidance.discrete.denoiser import BaseDiscrete, DiscreteDenoiser, complete
-from ..guidance.discrete.registry import TokenSamplerError, names
+from ..guidance.discrete.registry import TokenSamplerError, get, names
 from ..models.wrapping import shape_of
 from ..samplers import registry
 from ..samplers.aliases import ALIASES
@@ -56,8 +56,11 @@ def sample_tokens(
     ArgumentError before the first network call for arguments and samplers of continuous models.
     """
     model = complete(denoiser)
-    _check_arguments(given)
-    how, reason = _method(model, given)
+    check_refused(given)
+    check_watchers(given["callback"], given["progress"])
+    if given["record"] and not given["info"]:
+        raise ArgumentError("record=True keeps the states in info.states: pass info=True as well")
+    how, reason = method_of(model, given)
     device = checks.device(given["device"])
     x, seeds = _start(model, given, device)
     check_cond(given["cond"], len(x))
@@ -83,9 +86,11 @@ def refuse_token_samplers(name: object) -> None:
         )
 
 
-def _check_arguments(given: Mapping[str, Any]) -> None:
+def check_refused(given: Mapping[str, Any]) -> None:
+    """Raise ArgumentError for arguments ``given`` that have no meaning for tokens."""
     for name, default in REFUSED.items():
-        if given[name] is not default and given[name] != default:
+        value = given.get(name, default)
+        if value is not default and value != default:
             raise ArgumentError(
                 f"{name}={shown(given[name])}: not an argument for a model of tokens; it takes "
                 "sampler, steps or nfe or times, n, seed, seeds, x, shape, cond, device"
@@ -94,12 +99,9 @@ def _check_arguments(given: Mapping[str, Any]) -> None:
         raise ArgumentError(
             f"grid={shown(given['grid'])}: a model of tokens takes equal steps in t, or times="
         )
-    check_watchers(given["callback"], given["progress"])
-    if given["record"] and not given["info"]:
-        raise ArgumentError("record=True keeps the states in info.states: pass info=True as well")
 
 
-def _method(model: BaseDiscrete, given: Mapping[str, Any]) -> tuple[Method, str]:
+def method_of(model: BaseDiscrete, given: Mapping[str, Any]) -> tuple[Method, str]:
     """The checked sampler, and why it was chosen if it was not named."""
     name, reason = given["sampler"], ""
     if name == "auto":
@@ -118,7 +120,8 @@ def _method(model: BaseDiscrete, given: Mapping[str, Any]) -> tuple[Method, str]
     if steps is not None and nfe is not None:
         raise ArgumentError(f"steps={steps} and nfe={nfe}: give one of them")
     steps = nfe if steps is None else steps
-    if steps is None and times is None and name != "entropy_bound":
+    free = isinstance(name, str) and name in names() and get(name).free
+    if steps is None and times is None and not free:
         steps = DEFAULT_STEPS
     return method(name, model, steps=steps, times=times, options=given["options"]), reason
 
@@ -127,22 +130,29 @@ def _start(
     model: BaseDiscrete, given: Mapping[str, Any], device: torch.device | None
 ) -> tuple[Tensor, tuple[int, ...]]:
     """The start state (n, L) and the seeds."""
-    x, n = given["x"], given["n"]
+    n = given["n"]
     n = None if n is None else checks.integer("n", n, 1)
-    if x is not None:
-        x = model.path.check_tokens(x, model.vocabulary)
-        if model.length is not None and x.shape[1] != model.length:
-            raise StateError(f"x has {x.shape[1]} positions, the model takes {model.length}")
-        x = x.to(device or model.device or x.device)
-    seeds = _seeds(n, given["seed"], given["seeds"], x)
+    x = prompt(model, given["x"], device)
+    seeds = seeds_of(n, given["seed"], given["seeds"], x)
     if x is not None:
         return x, seeds
-    length = _length(model, given["shape"])
+    length = length_of(model, given["shape"])
     fields = SeededUniforms(seeds, stream=START_STREAM)
     return model.path.start(fields(0, (length,), device or model.device), model.vocabulary), seeds
 
 
-def _length(model: BaseDiscrete, shape: Sequence[int] | None) -> int:
+def prompt(model: BaseDiscrete, x: Any, device: torch.device | None) -> Tensor | None:
+    """The start state ``x`` (n, L), checked, on the device of the run; None if there is none."""
+    if x is None:
+        return None
+    found = model.path.check_tokens(x, model.vocabulary)
+    if model.length is not None and found.shape[1] != model.length:
+        raise StateError(f"x has {found.shape[1]} positions, the model takes {model.length}")
+    return found.to(device or model.device or found.device)
+
+
+def length_of(model: BaseDiscrete, shape: Sequence[int] | None) -> int:
+    """The number of positions: that of ``shape``, or the model's. Raises StateError."""
     if shape is None:
         if model.length is None:
             raise StateError("the model does not define the length: pass shape=(length,)")
@@ -154,9 +164,10 @@ def _length(model: BaseDiscrete, shape: Sequence[int] | None) -> int:
     return found[0]
 
 
-def _seeds(
+def seeds_of(
     n: int | None, seed: int, seeds: Sequence[int] | None, x: Tensor | None
 ) -> tuple[int, ...]:
+    """One seed per sample. Raises StateError where their number does not fit."""
     count = len(x) if x is not None else 1 if n is None else n
     chosen = check_seeds(seeds) if seeds is not None else seeds_from(seed, count)
     for what, wanted in (("n", n), ("the batch of x", None if x is None else len(x))):

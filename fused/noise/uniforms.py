@@ -55,16 +55,21 @@ class SeededUniforms:
             )
 
     def __call__(
-        self, draw: int, shape: Sequence[int], device: torch.device | str | None = None
+        self,
+        draw: int,
+        shape: Sequence[int],
+        device: torch.device | str | None = None,
+        stream: int | None = None,
     ) -> Tensor:
-        """Uniform numbers (rows, *shape) in (0, 1); ``shape`` is that of one row. Raises
-        ArgumentError for a draw outside ``[0, 2^32)``."""
+        """Uniform numbers (rows, *shape) in (0, 1); ``shape`` is that of one row, ``stream``
+        another stream of the same rows. Raises ArgumentError for a draw outside ``[0, 2^32)``."""
         integer("draw", draw, 0, WORD)
+        stream = self.stream if stream is None else integer("stream", stream, 0, WORD)
         keys, particles = self._on(torch.device("cpu") if device is None else torch.device(device))
         size = math.prod(shape)
         element = torch.arange(-(-size // 4), dtype=torch.int64, device=keys.device)
         words = philox4x32(
-            (element, self.stream, draw, particles[:, None]), (keys[0][:, None], keys[1][:, None])
+            (element, stream, draw, particles[:, None]), (keys[0][:, None], keys[1][:, None])
         )
         block = torch.stack(words, dim=-1).flatten(1)[:, :size]
         return (block >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23).reshape(-1, *shape)

@@ -14,6 +14,7 @@ from .exact import IndependentTokens, MarkovTokens, TableTokens
 from .masked import Masked
 from .network import wrap
 from .path import DiscretePath
+from .population import TokenReward
 from .pretrained import load
 from .registry import (
     NoOptions,
@@ -54,6 +55,7 @@ __all__ = [
     "Survival",
     "TableTokens",
     "TokenError",
+    "TokenReward",
     "TokenSampler",
     "TokenSamplerError",
     "TokenStep",

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError, described, integer
+from ...checks import ArgumentError, choice, described, integer
 from ...fused.noise.seeded import GUIDANCE_STREAM
 from ...fused.noise.uniforms import SeededUniforms
 from .denoiser import BaseDiscrete, Condition, complete, read_scores, x0_probs
@@ -128,11 +128,16 @@ class DiscreteCursor:
         x: Tensor,
         noise: SeededUniforms,
         cond: Condition = None,
+        *,
+        batch: int | None = None,
+        reuse: bool = True,
     ) -> None:
-        """``noise``: one seed per row. Raises ArgumentError for tokens that are none, and another
-        number of seeds."""
+        """``noise``: one seed per row. ``batch``: the most rows of one network call. ``reuse``: use
+        a prediction again for an unchanged batch, where the model does not depend on t. Raises
+        ArgumentError for tokens that are none, and another number of seeds."""
         self.denoiser = complete(denoiser)
         self.how, self.noise, self.cond = how, noise, cond
+        self.batch, self.reuse = batch, reuse
         path, size = self.denoiser.path, self.denoiser.vocabulary
         self.x = path.check_tokens(x, size)
         if len(noise.seeds) != len(x):
@@ -187,13 +192,23 @@ class DiscreteCursor:
     def _predicted(self) -> tuple[Tensor, Tensor | None]:
         if self._read is None:
             self.nfe, self.rows = self.nfe + 1, self.rows + len(self.x)
-            own, scores = self.denoiser, None
+            size = len(self.x) if self.batch is None else min(self.batch, len(self.x))
             with torch.no_grad():
-                if own.prediction == "score":
-                    scores = read_scores(own, self.x, self.t, self.cond)
-                p = x0_probs(own, self.x, self.t, self.cond, scores)
-            self._read = p, scores
+                parts = [self._ask(a, a + size) for a in range(0, len(self.x), size)]
+            scores = [part for _, part in parts if part is not None]
+            self._read = torch.cat([p for p, _ in parts]), torch.cat(scores) if scores else None
         return self._read
+
+    def _ask(self, first: int, last: int) -> tuple[Tensor, Tensor | None]:
+        """One network call, for the rows ``first`` .. ``last - 1``: the law, and the network's
+        scores."""
+        own, x, cond, scores = self.denoiser, self.x, self.cond, None
+        if last - first < len(x):
+            rows = torch.arange(first, min(last, len(x)), device=x.device)
+            own, x, cond = own.select(rows), x[rows], _rows_of(cond, rows)
+        if own.prediction == "score":
+            scores = read_scores(own, x, self.t, cond)
+        return x0_probs(own, x, self.t, cond, scores), scores
 
     def transition(self) -> DiscreteTransition:
         """The law of the next state."""
@@ -233,7 +248,7 @@ class DiscreteCursor:
         """Whether the prediction may serve an unchanged batch. On accelerators the comparison waits
         for the device, so it is made only where a step without a change is likely."""
         long = len(self.how.times) - 1 > self.x.shape[1]
-        return self.denoiser.time_free and (self.x.device.type == "cpu" or long)
+        return self.reuse and self.denoiser.time_free and (self.x.device.type == "cpu" or long)
 
     def _remember(self, x_next: Tensor) -> None:
         """Keep the probability with which each token was drawn."""
@@ -242,12 +257,19 @@ class DiscreteCursor:
         new = (self.x == self._mask) & (x_next != self._mask)
         self.certainty = torch.where(new, chance, self.certainty)
 
-    def select(self, rows: Tensor) -> None:
-        """Go on from the states ``rows`` (integers, as many as the batch has): the state, its
-        prediction and condition move; the noise stays. Raises ArgumentError for another number of
-        rows."""
-        if rows.shape != (len(self.x),):
-            raise ArgumentError(f"rows must be {(len(self.x),)}, got {described(rows)}")
+    def share(self, cond: Condition, samples: Tensor) -> None:
+        """Give row i the condition, and the data in the model, of sample ``samples[i]``."""
+        self.denoiser = self.denoiser.select(samples)
+        self.cond = _rows_of(cond, samples)
+
+    def select(self, rows: Tensor, noise: SeededUniforms | None = None) -> None:
+        """Go on from the states ``rows`` (integers): the state, its prediction and condition move;
+        the noise stays, or is ``noise``, which another number of rows needs. Raises ArgumentError
+        for rows without a seed."""
+        noise = self.noise if noise is None else noise
+        if rows.shape != (len(noise.seeds),):
+            raise ArgumentError(f"rows must be {(len(noise.seeds),)}, got {described(rows)}")
+        self.noise = noise
         self.denoiser = self.denoiser.select(rows)
         self.cond = _rows_of(self.cond, rows)
         self.x, self.given = self.x[rows], self.given[rows]
@@ -267,23 +289,14 @@ class DiscreteCursor:
         ``sample``: ``k`` draws with independent positions, (k, B, L); ``argmax``: the most likely
         token of each position, (1, B, L); ``soft``: the law p itself, (1, B, L, K).
         """
-        return clean_tokens(self.probs(), k, mode, self._for_rewards, self.index)
-
-    @property
-    def _for_rewards(self) -> SeededUniforms:
-        return SeededUniforms(self.noise.seeds, self.noise.particles, GUIDANCE_STREAM)
-
-
-def clean_tokens(probs: Tensor, k: int, mode: str, noise: SeededUniforms, index: int) -> Tensor:
-    """``DiscreteCursor.clean`` of the law ``probs`` (B, L, K) at step ``index``."""
-    integer("k", k, 1)
-    if mode == "argmax":
-        return probs.argmax(-1)[None]
-    if mode == "soft":
-        return probs[None]
-    if mode != "sample":
-        raise ArgumentError(f"mode={mode!r}: allowed are {', '.join(MODES)}")
-    return draws(probs, noise(index, (probs.shape[1], k), probs.device)).permute(2, 0, 1)
+        integer("k", k, 1)
+        probs = self.probs()
+        if choice("mode", mode, MODES) == "soft":
+            return probs[None]
+        if mode == "argmax":
+            return probs.argmax(-1)[None]
+        fields = self.noise(self.index, (probs.shape[1], k), probs.device, GUIDANCE_STREAM)
+        return draws(probs, fields).permute(2, 0, 1)
 
 
 def _rows_of(cond: Condition, rows: Tensor) -> Condition:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .population import Population, Setting
+from .population import Setting
 from .ratings import check_alive, rated
 from .registry import Cost, Outcome, register
 from .rewards import Reward
@@ -42,7 +42,7 @@ def best_of_n(setting: Setting, rewards: Reward, options: BestOfN) -> Outcome:
     if setting.batch is not None:
         turn = max(1, setting.batch // setting.samples)
     for first in range(0, setting.particles, turn):
-        population = Population(setting, range(first, min(first + turn, setting.particles)))
+        population = setting.population(range(first, min(first + turn, setting.particles)))
         while not population.done:
             population.step()
         x0, rows = population.result, rows + population.network_rows

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ...plans.running.lowering import Program, lower
-from .population import Population, Setting
+from .population import Setting
 from .ratings import check_alive, rated
 from .registry import Cost, Outcome
 from .resampling import chosen_at, uniforms
@@ -20,26 +18,9 @@ from .values import Valued, Values, weights_of
 Active = Callable[[int], bool]
 
 
-@lru_cache(maxsize=64)
-def _noisy(program: Program) -> tuple[int, ...]:
-    seen = {o.number for o in program.launches[0].operands if o.kind == "noise"}
-    found = []
-    for k, launch in enumerate(program.launches[1:]):
-        fresh = {o.number for o in launch.operands if o.kind == "noise"} - seen
-        seen |= fresh
-        if fresh:
-            found.append(k)
-    return tuple(found)
-
-
-def noisy_calls(setting: Setting) -> tuple[int, ...]:
-    """The network calls after which the plan draws fresh noise: copies of a particle part there."""
-    return _noisy(lower(setting.plan, setting.denoiser))
-
-
 def drawn(setting: Setting, active: Active) -> tuple[int, ...]:
     """The network calls after which candidates are drawn."""
-    return tuple(k for k in noisy_calls(setting) if active(k))
+    return tuple(k for k in setting.noisy_calls() if active(k))
 
 
 def pick(values: Tensor, temperature: float, setting: Setting, draw: int) -> Tensor:
@@ -63,7 +44,7 @@ def run_candidates(
     values are those of the predictions, the network call of the kept candidate is used again.
     """
     count, chosen = setting.particles, drawn(setting, active)
-    population = Population(setting, (0,))
+    population = setting.population((0,))
     values, undecided = Values(setting, rewards, options, temperature), 0
     while not population.done:
         k = population.index

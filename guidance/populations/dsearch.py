@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, choice, integer, number
-from .candidates import noisy_calls, pick
-from .population import Population, Setting
+from .candidates import pick
+from .population import Setting
 from .ratings import check_alive, rated
 from .registry import Cost, Outcome, register
 from .rewards import Reward
@@ -82,7 +82,7 @@ class Turn(NamedTuple):
 
 def turns(setting: Setting, options: DSearch) -> Iterator[Turn]:
     """The steps that search."""
-    steps, noisy = setting.plan.call_steps, noisy_calls(setting)
+    steps, noisy = setting.plan.call_steps, setting.noisy_calls()
     last, beams, due = max(steps[-1], 1), setting.particles, 0.0
     for k in noisy:
         u = steps[k] / last
@@ -166,7 +166,7 @@ def dsearch(setting: Setting, rewards: Reward, options: DSearch) -> Outcome:
     """
     found = list(turns(setting, options))
     after = {turn.call: turn for turn in found}
-    population = Population(setting)
+    population = setting.population()
     values = Values(setting, rewards, options)
     while not population.done:
         turn = after.get(population.index)

@@ -39,7 +39,7 @@ from ...plans.plan import Plan
 from ...plans.running.channels import network_raws
 from ...plans.running.finiteness import NumericalError, Watch, check_raws
 from ...plans.running.loop import Cursor
-from ...plans.running.lowering import Call
+from ...plans.running.lowering import Call, lower
 from ...plans.running.noise_sources import NoiseSource
 from ...plans.running.state_law import StateLaw, innovation, next_state
 from ...plans.running.step_state import Outputs
@@ -72,6 +72,7 @@ class Setting:
         batch: the most rows of one network call; None: all rows in one.
         sampler: name of the sampler, for messages.
         stochastic: True if the sampler adds noise (with more than one step).
+        draws: samples that the reward is given for one prediction; 1 but for tokens.
     """
 
     plan: Plan
@@ -84,11 +85,20 @@ class Setting:
     batch: int | None = None
     sampler: str = ""
     stochastic: bool = False
+    draws: int = 1
 
     @property
     def samples(self) -> int:
         """Number of samples, S."""
         return len(self.seeds)
+
+    def population(self, numbers: Sequence[int] | None = None) -> Population:
+        """The particles of these ``numbers`` (None: 0 .. P - 1) at the start of their runs."""
+        return Population(self, numbers)
+
+    def noisy_calls(self) -> tuple[int, ...]:
+        """The network calls after which copies of a particle part by fresh noise."""
+        return lower(self.plan, self.denoiser).noisy_calls
 
     def rows(self, numbers: Sequence[int]) -> Rows:
         """The rows of a population whose samples have particles with these ``numbers`` each."""

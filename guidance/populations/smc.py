@@ -107,7 +107,7 @@ def smc(setting: Setting, rewards: Reward, options: SMC) -> Outcome:
     ``info.log_evidence``, and a weighted population (``info.particles``, ``info.log_weights``).
     Weights that are not used to resample are carried on.
     """
-    population = Population(setting)
+    population = setting.population()
     weights = Weights(setting.seeds, setting.particles, options.potential)
     calls = weighted_calls(setting, options.at)
     values = Values(setting, rewards, options, options.temperature)

@@ -120,7 +120,7 @@ class Values:
         """Cost for one sample of rating ``particles[i]`` states at the network call ``calls[i]``,
         without the calls at the states themselves."""
         if self.options.value == "mean":
-            return Cost(0, sum(particles))
+            return Cost(0, sum(particles) * self.setting.draws)
         if self.options.value != "rollout":
             return Cost(0, 0)
         rows, count = 0, self.options.rollouts

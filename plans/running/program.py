@@ -110,6 +110,17 @@ class Program:
         return {}
 
     @cached_property
+    def noisy_calls(self) -> tuple[int, ...]:
+        """The calls after which a launch reads a noise that no launch before it read."""
+        seen = {o.number for o in self.launches[0].operands if o.kind == "noise"}
+        found = []
+        for k, launch in enumerate(self.launches[1:]):
+            fresh = {o.number for o in launch.operands if o.kind == "noise"} - seen
+            seen |= fresh
+            found += [k] if fresh else []
+        return tuple(found)
+
+    @cached_property
     def inherited(self) -> frozenset[int]:
         """Evaluations whose state, where it is replaced, changes a later launch."""
         return frozenset(number for launch in self.launches for _, number, _ in launch.edits)

@@ -202,7 +202,7 @@ def test_clean_tokens_for_rewards():
     assert torch.equal(cursor.clean(mode="argmax")[0], p.argmax(-1))
     assert torch.equal(cursor.clean(mode="soft")[0], p)
     assert cursor.nfe == 1
-    with pytest.raises(ArgumentError, match="allowed are sample, argmax, soft"):
+    with pytest.raises(ArgumentError, match="unknown mode .mean.*allowed: argmax, sample, soft"):
         cursor.clean(mode="mean")
 
 

@@ -12,6 +12,7 @@ from tilted import mixture, reward
 import fewstep
 from fewstep.guidance import steer
 from fewstep.guidance.populations.dsearch import DSearch, survivors, turns
+from fewstep.guidance.populations.population import Setting
 
 
 def run(particles: int = 8, steps: int = 20, n: int = 40, **options: Any) -> Any:
@@ -29,6 +30,8 @@ class Facts:
     def __init__(self, particles: int, steps: int) -> None:
         self.particles = particles
         self.plan = fewstep.plan("ddim", self.denoiser.schedule, steps=steps, eta=1.0)
+
+    noisy_calls = Setting.noisy_calls
 
 
 def test_beams_fall_and_trees_widen_at_constant_cost():
