@@ -22,6 +22,11 @@ ROOMS = {
     "models": ("Models", "models", "Networks and exact models as denoisers."),
     "samplers": ("The registry", "samplers", "The registry of samplers and their options."),
     "guidance": ("Guidance", "guidance", "Wrappers that guide a model by conditions or rewards."),
+    "discrete": (
+        "Sequences of tokens",
+        "guidance.discrete",
+        "Discrete diffusion: paths, samplers and models of sequences of tokens.",
+    ),
     "plans": ("Plans", "plans", "Solvers as data: build them, inspect them, run them."),
     "policy": (
         "Fine-tuning losses",
@@ -46,7 +51,10 @@ EVAL = {
     "errors": "Errors",
 }
 #: names that a room re-exports; each is documented in its own room
-ELSEWHERE = {"guidance": {"policy"}, "interop.diffusers": {"ConfigError", "SchedulerMixin"}}
+ELSEWHERE = {
+    "guidance": {"policy", "discrete"},
+    "interop.diffusers": {"ConfigError", "SchedulerMixin"},
+}
 
 
 def tree_of(room: str) -> ast.Module:
