@@ -27,6 +27,11 @@ ROOMS = {
         "guidance.discrete",
         "Discrete diffusion: paths, samplers and models of sequences of tokens.",
     ),
+    "steering": (
+        "Steering",
+        "guidance.populations",
+        "Methods that choose among samples by a reward: their options, and rewards.",
+    ),
     "plans": ("Plans", "plans", "Solvers as data: build them, inspect them, run them."),
     "policy": (
         "Fine-tuning losses",
@@ -52,7 +57,7 @@ EVAL = {
 }
 #: names that a room re-exports; each is documented in its own room
 ELSEWHERE = {
-    "guidance": {"policy", "discrete"},
+    "guidance": {"policy", "discrete", "Reward", "steer", "steering_methods"},
     "interop.diffusers": {"ConfigError", "SchedulerMixin"},
 }
 

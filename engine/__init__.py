@@ -1,5 +1,5 @@
-"""Public functions to run samplers: sample, plan, run, invert, log_prob, transition_log_prob,
-transition_means."""
+"""Public functions to run samplers: sample, plan, run, steer, invert, log_prob,
+transition_log_prob, transition_means."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .likelihood import Likelihood, bits_per_dim, log_prob
 from .paths import LamPath, PlanPath
 from .planning import plan
 from .sampling import StateError, run, sample
+from .steering import SteerInfo, steer
 from .transition_densities import transition_log_prob, transition_means
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Reconstruction",
     "SampleInfo",
     "StateError",
+    "SteerInfo",
     "bits_per_dim",
     "flow_align",
     "flow_edit",
@@ -32,6 +34,7 @@ __all__ = [
     "rf_sample",
     "run",
     "sample",
+    "steer",
     "transition_log_prob",
     "transition_means",
 ]
