@@ -74,6 +74,24 @@ def add_guidance(p: argparse.ArgumentParser) -> None:
     )
 
 
+def add_steering(p: argparse.ArgumentParser) -> None:
+    """How samples are chosen by a reward."""
+    p.add_argument("--steer", help="method, such as smc; an unknown name lists all of them")
+    p.add_argument(
+        "--reward",
+        metavar="WHERE:FUNCTION",
+        help="function of a batch of samples that returns a number each: package.module:function "
+        "or file.py:function, which is imported",
+    )
+    p.add_argument("--particles", type=int, help="runs for each sample (default 16)")
+    p.add_argument(
+        "--steer-option",
+        action="append",
+        metavar="KEY=VALUE",
+        help="an option of the method, such as temperature=0.5; may be repeated",
+    )
+
+
 def add_images(p: argparse.ArgumentParser) -> None:
     """How image files are read."""
     p.add_argument(

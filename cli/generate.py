@@ -4,6 +4,7 @@ manifest.
     fewstep generate --out samples/demo
     fewstep generate --model mnist --out digits --seeds 0-999 --batch 100 --sampler unipc --nfe 8 -o
         order=3 --labels 7
+    fewstep generate --out bold --seeds 0-15 --steer smc --particles 16 --reward rewards.py:ink
     accelerate launch -m fewstep generate --out digits --seeds 0-49999
 
 If the command is stopped, run it again to go on: seeds are cut into blocks of --batch, finished
@@ -19,7 +20,7 @@ from pathlib import Path
 from ..checks.commands import tell
 from ..files import dumps
 from ..jobs.settings import FORMATS
-from .arguments import add_config, add_drawing
+from .arguments import add_config, add_drawing, add_steering
 from .options import job_options, read_options
 from .progress import BlockProgress
 from .settings import defaults_of, resolve
@@ -33,6 +34,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     """The arguments of ``fewstep generate``."""
     p.add_argument("--out", required=True, type=Path, help="the folder to write to")
     add_drawing(p)
+    add_steering(p)
     p.add_argument(
         "--format",
         choices=FORMATS,
@@ -59,11 +61,15 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     nfe = made.manifest["nfe"]
     calls = "its own number of" if nfe is None else nfe
+    each = "each" if "particles" not in made.manifest else "for each particle"
     print(
         f"{made.manifest['count']} samples of {model} by {made.manifest['sampler']}, "
-        f"{calls} network calls each: {args.out}"
+        f"{calls} network calls {each}: {args.out}"
     )
     if "reason" in made.manifest:
         print(made.manifest["reason"])
+    rewards = [row["reward"] for row in made.manifest["samples"] if "reward" in row]
+    if rewards:
+        print(f"reward: mean {sum(rewards) / len(rewards):.6g}, largest {max(rewards):.6g}")
     print(f"picture: {made.picture}\nmanifest: {args.out / 'manifest.json'}")
     return 0

@@ -1,4 +1,4 @@
-"""``-o KEY=VALUE`` on the command line: a sampler's options."""
+"""``-o KEY=VALUE`` and its kin on the command line: options by name."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
 
 
 def read_options(args: argparse.Namespace) -> None:
-    """Replace the texts of ``-o`` and ``-g`` by options; None where none is given."""
-    for name in ("option", "guidance_option"):
-        texts = getattr(args, name)
+    """Replace the texts of ``-o``, ``-g`` and ``--steer-option`` by options; None where none is
+    given."""
+    for name in ("option", "guidance_option", "steer_option"):
+        texts = getattr(args, name, None)
         setattr(args, name, parse_options(texts) if texts else None)
 
 

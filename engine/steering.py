@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -139,8 +139,9 @@ def steer(
     be used, before the first network call; RewardError where no particle of a sample has a reward.
     """
     if isinstance(denoiser, DiscreteDenoiser):
-        run = token_run(denoiser, dict(locals()))
-        return _steered(run.entry, run.options, run.setting, run.reward, run.reason, run.began)
+        given = token_run(denoiser, dict(locals()))
+        token = Steering(given.entry, given.options, given.reward, given.setting, given.reason)
+        return token.checked().run()
     began = time.perf_counter()
     entry = registry.get(method)
     chosen = registry.make_options(entry, options)
@@ -153,29 +154,26 @@ def steer(
     where = GridRequest(
         steps, nfe, grid, times, sigmas, final, start, facts=facts_of(denoiser, size)
     )
-    asked = _request(entry, denoiser, sampler, dict(sampler_options or {}), where)
+    asked = steered_request(entry, denoiser, sampler, dict(sampler_options or {}), where)
     if start is not None and x is None:
         raise StateError(f"start={start}: pass x=, the state at that time, to begin in the middle")
     n = denoiser.batch if n is None and seeds is None and x is None else n
     own = chosen_seeds(None if n is None else checks.integer("n", n, 1), seed, seeds, x)
-    begin = Starts(denoiser, asked, x, shape, checks.device(device), dtype)
-    setting = Setting(
-        asked.plan(),
-        denoiser,
+    run = Steering.of(
+        entry,
+        chosen,
+        made,
+        Starts(denoiser, asked, x, shape, checks.device(device), dtype),
         own,
-        checks.integer("particles", particles, 1),
-        begin,
-        begin.noise,
-        cond,
-        None if batch is None else checks.integer("batch", batch, 1),
-        asked.name,
-        samplers.get(asked.name).tau_of(asked.options) > 0.0,
+        particles=checks.integer("particles", particles, 1),
+        cond=cond,
+        batch=None if batch is None else checks.integer("batch", batch, 1),
     )
-    begin.check(own, made, cond)
-    return _steered(entry, chosen, setting, made, asked.reason, began)
+    out, facts = run.run()
+    return out, replace(facts, seconds=time.perf_counter() - began)
 
 
-def _request(
+def steered_request(
     entry: Method,
     denoiser: BaseDenoiser,
     sampler: str | None,
@@ -273,38 +271,85 @@ class Starts:
         lower(self.asked.plan(), self.denoiser)
 
 
-@torch.no_grad()
-def _steered(
-    entry: Method, options: Any, setting: Setting, reward: Reward, reason: str, began: float
-) -> tuple[Tensor, SteerInfo]:
-    if "noise" in entry.needs:
-        check_transitions(setting, entry.name)
-    if "x0" in entry.needs:
-        check_predictions(setting, entry.name)
-    if entry.check is not None:
-        entry.check(setting, reward, options)
-    before = reward.calls, reward.rows, reward.lost.count
-    predicted = entry.cost(setting, options)
-    found = entry.run(setting, reward, options)
-    info = SteerInfo(
-        entry.name,
-        options,
-        setting.plan,
-        setting.plan.nfe,
-        setting.seeds,
-        time.perf_counter() - began,
-        found.rows,
-        predicted,
-        reward.rows - before[1],
-        reward.calls - before[0],
-        Lost(reward.lost.count - before[2], reward.lost.first),
-        found.rewards,
-        found.log_evidence,
-        found.particles,
-        found.particle_rewards,
-        found.log_weights,
-        found.ess,
-        found.notes,
-        reason,
-    )
-    return found.samples, info
+@dataclass(frozen=True)
+class Steering:
+    """A method with its options, its reward and what it runs on, checked."""
+
+    entry: Method
+    options: Any
+    reward: Reward
+    setting: Setting
+    reason: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        entry: Method,
+        options: Any,
+        reward: Reward,
+        starts: Starts,
+        seeds: Sequence[int],
+        *,
+        particles: int,
+        cond: Cond = None,
+        batch: int | None = None,
+    ) -> Steering:
+        """Make and check the run of the samples ``seeds``. Raises ArgumentError for what the method
+        cannot use; no network call is made."""
+        asked = starts.asked
+        plan = asked.plan()
+        setting = Setting(
+            plan,
+            starts.denoiser,
+            tuple(seeds),
+            particles,
+            starts,
+            starts.noise,
+            cond,
+            batch,
+            asked.name,
+            samplers.get(asked.name).tau_of(asked.options) > 0.0,
+        )
+        starts.check(setting.seeds, reward, cond)
+        return cls(entry, options, reward, setting, asked.reason).checked()
+
+    def checked(self) -> Steering:
+        """Itself, once the setting was found to have what the method needs."""
+        entry, setting = self.entry, self.setting
+        if "noise" in entry.needs:
+            check_transitions(setting, entry.name)
+        if "x0" in entry.needs:
+            check_predictions(setting, entry.name)
+        if entry.check is not None:
+            entry.check(setting, self.reward, self.options)
+        return self
+
+    @torch.no_grad()
+    def run(self) -> tuple[Tensor, SteerInfo]:
+        """Draw the samples."""
+        began, reward, setting = time.perf_counter(), self.reward, self.setting
+        before = reward.calls, reward.rows, reward.lost.count
+        predicted = self.entry.cost(setting, self.options)
+        found = self.entry.run(setting, reward, self.options)
+        info = SteerInfo(
+            self.entry.name,
+            self.options,
+            setting.plan,
+            setting.plan.nfe,
+            setting.seeds,
+            time.perf_counter() - began,
+            found.rows,
+            predicted,
+            reward.rows - before[1],
+            reward.calls - before[0],
+            Lost(reward.lost.count - before[2], reward.lost.first),
+            found.rewards,
+            found.log_evidence,
+            found.particles,
+            found.particle_rewards,
+            found.log_weights,
+            found.ess,
+            found.notes,
+            self.reason,
+        )
+        return found.samples, info

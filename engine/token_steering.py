@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -55,7 +54,6 @@ class TokenRun:
     setting: TokenSetting
     reward: Reward
     reason: str
-    began: float
 
 
 def token_run(denoiser: DiscreteDenoiser, given: Mapping[str, Any]) -> TokenRun:
@@ -65,7 +63,6 @@ def token_run(denoiser: DiscreteDenoiser, given: Mapping[str, Any]) -> TokenRun:
     its number of steps is refused, since the particles of a population step together. Raises
     ArgumentError.
     """
-    began = time.perf_counter()
     entry = registry.get(given["method"])
     if entry.name not in METHODS:
         raise ArgumentError(
@@ -86,7 +83,7 @@ def token_run(denoiser: DiscreteDenoiser, given: Mapping[str, Any]) -> TokenRun:
         )
     setting = _setting(model, how, reward, given)
     reward.check_shape((2,))
-    return TokenRun(entry, chosen, setting, reward, reason, began)
+    return TokenRun(entry, chosen, setting, reward, reason)
 
 
 def refuse_token_reward(reward: Reward) -> None:

@@ -125,16 +125,20 @@ class Folder:
         files = found.get("files")
         if not isinstance(files, dict) or set(files) != set(names):
             return None
-        whole = all(_hash(self.root / name) == files[name] for name in names)
-        return (
-            {**_identity(block), "files": {name: files[name] for name in names}} if whole else None
-        )
+        notes = found.get("notes")
+        if notes is not None and not (isinstance(notes, list) and len(notes) == len(block.seeds)):
+            return None
+        if not all(_hash(self.root / name) == files[name] for name in names):
+            return None
+        more = {} if notes is None else {"notes": notes}
+        return {**_identity(block), "files": {name: files[name] for name in names}, **more}
 
     def _record_path(self, block: Block) -> Path:
         return self.root / "blocks" / f"{block.index:05d}.json"
 
-    def save(self, block: Block, x: Any) -> None:
-        """Write the samples ``x`` (B, *shape), then the record."""
+    def save(self, block: Block, x: Any, notes: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Write the samples ``x`` (B, *shape), then the record. ``notes``: facts of each sample for
+        the manifest."""
         if self.format == "png":
             bodies = [pictures.png(pictures.picture(p)) for p in pictures.to_pixels(x)]
         else:
@@ -143,6 +147,7 @@ class Folder:
         for name, data in files.items():
             write(self.root / name, data)
         record = {**_identity(block), "files": {name: sha256(data) for name, data in files.items()}}
+        record |= {} if notes is None else {"notes": [dict(note) for note in notes]}
         write(self._record_path(block), dumps(record).encode())
 
     def finish(
@@ -159,9 +164,18 @@ class Folder:
         rows = []
         for block, record in zip(blocks, records, strict=True):
             names = self.names(block) * (1 if self.format == "png" else len(block.seeds))
+            notes = record.get("notes") or [{}] * len(block.seeds)
             rows += [
-                {"seed": seed, "label": label, "file": name, "sha256": record["files"][name]}
-                for seed, label, name in zip(block.seeds, block.labels, names, strict=True)
+                {
+                    "seed": seed,
+                    "label": label,
+                    "file": name,
+                    "sha256": record["files"][name],
+                    **note,
+                }
+                for seed, label, name, note in zip(
+                    block.seeds, block.labels, names, notes, strict=True
+                )
             ]
         manifest = {**facts, "count": len(rows), "samples": rows}
         write(self.root / "manifest.json", dumps(manifest).encode())

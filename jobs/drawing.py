@@ -29,9 +29,13 @@ from .settings import (
     seeds_text,
     size_text,
 )
+from .steering import SteeringSettings, drawn
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..engine.planning import Request
+    from ..engine.steering import Steering
     from ..models.denoiser import Denoiser
     from ..schedules.grids.construction import Grid
 
@@ -61,6 +65,7 @@ class DrawingSettings:
     size: str | int | tuple[int, int] | None = None
     device: Any = "auto"
     guide: GuidanceSettings = field(default_factory=GuidanceSettings)
+    steering: SteeringSettings = field(default_factory=SteeringSettings)
 
     def __post_init__(self) -> None:
         texts = {"seeds": seeds_text, "labels": labels_text, "size": size_text}
@@ -85,8 +90,8 @@ class DrawingSettings:
     def record(self) -> dict[str, Any]:
         """The settings as JSON has them, ``device`` last."""
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        guide, device = found.pop("guide"), found.pop("device")
-        found = {**found, **guide.record(), "device": device}
+        guide, device, steering = (found.pop(name) for name in ("guide", "device", "steering"))
+        found = {**found, **guide.record(), **steering.record(), "device": device}
         found["model"] = self.model_name
         found["option"] = plain_option(self.option)
         found["grid"] = self.grid if isinstance(self.grid, str) else self.grid.name
@@ -130,8 +135,11 @@ class Drawing:
             **request_hashes(self.asked),
             "model_sha256": _model_hash(settings.model),
             **self.conditions.hashes,
+            **settings.steering.hashes,
         }
         self.moved = False
+        if settings.steering.steer is not None and self.blocks:
+            self._steering(self.blocks[0])
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -143,6 +151,7 @@ class Drawing:
             "sampler": self.asked.name,
             **reason,
             "nfe": None if self.asked.driver else self.asked.plan().nfe,
+            **self.settings.steering.facts,
             **self.hashes,
         }
 
@@ -188,18 +197,32 @@ class Drawing:
         except FewstepError:
             return None
 
-    def draw(self, block: Block) -> Any:
-        """The samples of a block, a float array (B, *shape) on the host."""
+    def _steering(self, block: Block) -> Steering:
+        from ..models.wrapper import complete
+
+        given = self.settings
+        cond = self.conditions.of(block, self.device)
+        model = complete(self.denoiser)
+        return given.steering.run_of(model, self.asked, block.seeds, cond, given.batch, self.device)
+
+    def _drawn(self, block: Block) -> tuple[Tensor, list[dict[str, Any]] | None]:
         from ..engine.sampling import execute
         from ..engine.start_states import start_state
 
+        if self.settings.steering.steer is not None:
+            return drawn(self._steering(block))
+        cond = self.conditions.of(block, self.device)
+        x = start_state(self.denoiser, self.asked.grid[0], block.seeds, device=self.device)
+        return execute(self.asked, self.denoiser, x, seeds=block.seeds, cond=cond)[0], None
+
+    def draw(self, block: Block) -> tuple[Any, list[dict[str, Any]] | None]:
+        """The samples of a block, a float array (B, *shape) on the host; and facts of each sample
+        for the manifest, if there are any."""
         if not self.moved:
             move(self.denoiser, self.device)
             self.moved = True
-        cond = self.conditions.of(block, self.device)
-        x = start_state(self.denoiser, self.asked.grid[0], block.seeds, device=self.device)
         try:
-            out, _ = execute(self.asked, self.denoiser, x, seeds=block.seeds, cond=cond)
+            out, notes = self._drawn(block)
         except RuntimeError as error:
             if isinstance(
                 error, FewstepError | NotImplementedError | RecursionError
@@ -209,7 +232,7 @@ class Drawing:
                 f"the model does not take samples of shape {self.shape}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        return out.cpu().numpy()
+        return out.cpu().numpy(), notes
 
 
 def _denoiser(model: Denoiser | str | Path | None, size: int | tuple[int, int] | None) -> Denoiser:
@@ -253,4 +276,7 @@ def _asked(settings: DrawingSettings, denoiser: Denoiser) -> Request:
         final=settings.final,
         facts=facts_of(complete(denoiser)),
     )
+    if settings.steering.steer is not None:
+        model = complete(denoiser)
+        return settings.steering.request(model, settings.sampler, settings.option, where)
     return request(settings.sampler, denoiser.schedule, settings.option, where)

@@ -23,6 +23,11 @@ DEFAULTS: Mapping[str, Any] = {
     "guidance_scale": None,
     "guidance_interval": None,
     "guidance_option": {},
+    "steer": None,
+    "reward": None,
+    "particles": None,
+    "steer_option": {},
+    "reward_sha256": None,
 }
 #: former name of a setting -> its name
 RENAMED: Mapping[str, str] = {}
@@ -39,6 +44,7 @@ BEHIND: Mapping[str, tuple[str, ...]] = {
     "request_sha256": _REQUEST,
     "model_sha256": ("model",),
     "cond_sha256": ("cond",),
+    "reward_sha256": ("reward",),
 }
 
 Settings = Mapping[str, Any]

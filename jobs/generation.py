@@ -15,6 +15,7 @@ from .guidance import GuidanceSettings
 from .pictures import is_image
 from .processes import place
 from .settings import checked
+from .steering import SteeringSettings
 
 if TYPE_CHECKING:
     from ..models.denoiser import Denoiser
@@ -73,6 +74,10 @@ def generate(
     guidance_scale: float | None = None,
     guidance_interval: str | Sequence[float] | None = None,
     guidance_option: Mapping[str, Any] | None = None,
+    steer: str | None = None,
+    reward: Any = None,
+    particles: int | None = None,
+    steer_option: Mapping[str, Any] | None = None,
     format: str | None = None,
     device: Any = "auto",
     progress: Progress | None = None,
@@ -105,6 +110,13 @@ def generate(
             (``fewstep.guidance.names()``) and its scale.
         guidance_interval: (lo, hi) of rho = sigma / alpha, outside of which the scale is 1.
         guidance_option: the method's further options by name.
+        steer: choose samples by a reward: a method by name
+            (``fewstep.guidance.steering_methods()``). The manifest has the reward of each sample;
+            ``sampler="auto"`` is the method's own sampler.
+        reward: function of a batch of samples, a ``guidance.Reward``, or a name, such as
+            ``"package.module:function"`` or ``"file.py:function"``.
+        particles: runs for each sample (default 16); a network call has at most ``batch`` rows.
+        steer_option: the method's options by name.
         format: ``"png"`` (one file a sample) or ``"npz"`` (one a block); default png for pictures.
         device: where the network runs; ``"auto"`` is this process's GPU, or the CPU.
         progress: called as ``progress(done, total)`` after each block of this process.
@@ -127,6 +139,7 @@ def generate(
         size,
         device,
         GuidanceSettings(guidance, guidance_scale, guidance_interval, guidance_option or {}),
+        SteeringSettings(steer, reward, particles, steer_option or {}),
     )
     run = Generation(settings, out, format)
     return run.run(progress or (lambda done, total: None))
@@ -159,7 +172,7 @@ class Generation:
         mine = blocks[rank::world]
         for done, block in enumerate(mine, 1):
             if self.folder.record(block) is None:
-                self.folder.save(block, self.drawing.draw(block))
+                self.folder.save(block, *self.drawing.draw(block))
             progress(done, len(mine))
         records = [self.folder.record(block) for block in blocks]
         whole = [record for record in records if record is not None]

@@ -115,7 +115,7 @@ class DrawnSamples:
 
     def read(self, block: int) -> Batch:
         """Draw a block."""
-        x = torch.as_tensor(self.drawing.draw(self.drawing.blocks[block]))
+        x = torch.as_tensor(self.drawing.draw(self.drawing.blocks[block])[0])
         image = torch.from_numpy(to_pixels(x)).permute(0, 3, 1, 2).contiguous()
         return Batch(image, tuple(self.places(block)), (), Values.of(x))
 

@@ -99,6 +99,8 @@ CHECKS: Mapping[str, Check] = {
         (
             "model",
             "guidance",
+            "steer",
+            "reward",
             "sampler",
             "grid",
             "cond",
@@ -113,7 +115,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     **dict.fromkeys(("seeds", "labels", "size"), _text_or_number),
     **dict.fromkeys(("steps", "nfe"), _integer(1, MOST_STEPS)),
-    **dict.fromkeys(("batch", "keep", "pairs"), _integer(1)),
+    **dict.fromkeys(("batch", "keep", "pairs", "particles"), _integer(1)),
     "resamples": _integer(0, MOST_RESAMPLES),
     "seed": _integer(0, 2**63 - 1),
     "level": _number(0.0, 1.0),
@@ -123,7 +125,7 @@ CHECKS: Mapping[str, Check] = {
     "format": _one_of(*FORMATS),
     "guidance_scale": _number(-1e6, 1e6),
     "guidance_interval": _interval,
-    **dict.fromkeys(("option", "guidance_option"), _options),
+    **dict.fromkeys(("option", "guidance_option", "steer_option"), _options),
     "metrics": _metrics,
     **dict.fromkeys(
         ("features", "skip_corrupt", "allow_mismatch"),

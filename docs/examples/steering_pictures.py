@@ -29,7 +29,7 @@ from fewstep.jobs import pictures
 from fewstep.models.classifier import load_classifier
 
 DOCS = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- table of docs/examples/steering_pictures.py -->", "<!-- end of the table -->"
+BEGIN, END = "<!-- figures of docs/examples/steering_pictures.py -->", "<!-- end of the figures -->"
 SEEDS, PARTICLES, STEPS = range(8), 16, 20
 
 
@@ -65,8 +65,8 @@ def margin() -> G.Reward:
 
 
 TASKS = {
-    "jpeg": Task("cifar10", lambda: G.Reward(jpeg_bytes, takes="pil"), "bytes", 20.0),
-    "logit": Task("mnist", margin, "margin", 1.0),
+    "jpeg": Task("cifar10", lambda: G.Reward(jpeg_bytes, takes="pil"), "bytes", 10.0),
+    "logit": Task("mnist", margin, "margin", 0.3),
 }
 #: row -> method and its options; ``temperature`` stands for that of the task
 ROWS: dict[str, dict[str, Any]] = {
@@ -148,7 +148,7 @@ def main() -> None:
     if args.write and set(args.only) == set(TASKS):
         page = DOCS / "steering.md"
         text = page.read_text(encoding="utf-8")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
+        before, after = text.split(BEGIN)[0], text.split(END, 1)[1]
         body = "\n".join(table)
         page.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
 

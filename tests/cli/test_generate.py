@@ -306,3 +306,26 @@ def test_a_record_of_other_seeds_is_no_record(tmp_path):
     assert folder.record(Block(0, (1, 2), (None, None))) is not None
     assert folder.record(Block(0, (1, 3), (None, None))) is None
     assert folder.record(Block(0, (1, 2), (0, 0))) is None
+
+
+def test_steering_by_a_function_in_a_file(tmp_path, capsys):
+    file = tmp_path / "rewards.py"
+    file.write_text("def right(x):\n    return x[:, 0]\n")
+    flags = ["--steer", "svdd", "--reward", f"{file}:right", "--particles", "3"]
+    flags += ["--steer-option", "temperature=0", "--seeds", "0-3", "--labels", "none"]
+    assert generate(tmp_path / "a", *flags) == 0
+    said = capsys.readouterr().out
+    assert "4 samples of mixture by ddim, 3 network calls for each particle" in said
+    manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    rewards = [row["reward"] for row in manifest["samples"]]
+    assert f"largest {max(rewards):.6g}" in said
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"steer: svdd\nreward: {file}:right\nparticles: 3\nsteer_option: {{temperature: 0}}\n"
+        "labels: none\nseeds: 0-3\n"
+    )
+    assert generate(tmp_path / "b", "--config", str(config), "--json") == 0
+    assert [row["reward"] for row in json.loads(capsys.readouterr().out)["samples"]] == rewards
+    assert generate(tmp_path / "c", *flags[:2], "--seeds", "0") == 3
+    assert "without reward=" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()

@@ -19,6 +19,7 @@ from fewstep.jobs.drawing import DrawingSettings
 from fewstep.jobs.guidance import GuidanceSettings
 from fewstep.jobs.hashes import denoiser_hash
 from fewstep.jobs.settings import labels_text, parse_seeds, seeds_text, size_text
+from fewstep.jobs.steering import SteeringSettings
 from fewstep.schedules import VPLinear
 
 QUICK = {"steps": 2, "batch": 4}
@@ -136,9 +137,10 @@ def test_settings_are_those_of_the_call():
     assert {name: of_call[name].default for name in shared} == {
         name: of_class[name].default for name in shared
     }
-    assert set(of_class) - set(of_call) == {"option", "guide"}
+    assert set(of_class) - set(of_call) == {"option", "guide", "steering"}
     of_guide = inspect.signature(GuidanceSettings).parameters
-    assert all(of_call[name].default is None for name in of_guide)
+    of_steering = inspect.signature(SteeringSettings).parameters
+    assert all(of_call[name].default is None for name in (*of_guide, *of_steering))
 
 
 # --- the hash of a denoiser object
