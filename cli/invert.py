@@ -37,8 +37,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--sampler", help="a deterministic sampler (default dpm_solver_2m)")
     p.add_argument(
         "--inversion",
-        help="reversed, exact, fixed_point or newton (default exact for edict, bdia, belm and "
-        "flow_belm, else reversed)",
+        help="reversed, exact, fixed_point or newton (default exact for edict, bdia, belm, "
+        "reversible_heun and flow_belm, else reversed)",
     )
     p.add_argument("--iterations", type=int, help="of fixed_point and newton, in every step")
     p.add_argument("--prior", type=float, help="weight of the prior term of newton (default 0)")

@@ -103,8 +103,8 @@ def invert(
         sampler, steps, nfe, grid, times, sigmas, start, options: as in ``fewstep.plan``; the grid
             is that of sampling, from noise to data. ``nfe`` counts the calls of sampling.
         inversion: see ``engine.inversion``; default ``exact`` for exactly invertible samplers
-            (``edict``, ``bdia``, ``belm``, ``flow_belm``), else ``reversed``. The round trip of
-            ``exact`` needs ``info.partners`` as well.
+            (``edict``, ``bdia``, ``belm``, ``reversible_heun``, ``flow_belm``), else ``reversed``.
+            The round trip of ``exact`` needs ``info.partners`` as well.
         iterations: of ``fixed_point`` (20) and ``newton`` (3), in every step.
         prior: weight, 0 or more, of the prior term of ``newton``, which keeps each state near the
             mean of the forward path (``engine.implicit_inversion``); default 0. A weight w gives

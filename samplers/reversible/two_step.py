@@ -6,6 +6,8 @@ With ``y = x / alpha``, the noise prediction ``e_i = eps(x_i, t_i)``, and steps
 
     O-BELM   y_{i+1} = (b/a)^2 y_{i-1} + (1 - (b/a)^2) y_i + (b/a) (a + b) e_i
     BDIA     x_{i+1} = Phi(x_i; i+1) + gamma (x_{i-1} - Phi(x_i; i-1))
+    reversible Heun (Kidger et al. 2021, arXiv 2105.13493)
+             z_i = (y_i + y_{i-1} + a e_i) / 2    of the y of BDIA with gamma = 1
 
 where ``Phi(x_i; j)`` is the DDIM step from node i to node j. O-BELM (Wang et al. 2024, arXiv
 2410.07273) is the explicit midpoint rule on uneven steps; ``flow_belm`` is the same rule on
@@ -79,6 +81,30 @@ def bdia(b: PlanBuilder, grid: Grid, options: BDIA) -> Plan:
         return transfer(x, e, s, t) + gamma * (before - transfer(x, e, s, r))
 
     return two_step(b, grid, RhoFrame(grid), step)
+
+
+@register(
+    "reversible_heun",
+    order=2,
+    source="Kidger et al. 2021, arXiv 2105.13493",
+    reversible=True,
+)
+def reversible_heun(b: PlanBuilder, grid: Grid, options: NoOptions) -> Plan:
+    """Reversible Heun: exactly invertible; the mean of the last two states of ``bdia``, which damps
+    what alternates from step to step, and half a step."""
+    before, x = None, b.start(grid[0])
+    past = grid[0]
+    for s, t in grid.pairs():
+        e = b.evaluate(x, s, "eps")
+        if t.sigma == 0.0:  # no call there: the whole step with this prediction
+            z = x if before is None else b.at(s, 0.5 * (x + transfer(before, e, past, s)))
+            return b.finish(b.at(t, transfer(z, e, s, t)), (x,))
+        new = transfer(x, e, s, t) if before is None else transfer(before, e, past, t)
+        before, x, past = x, b.at(t, new), s
+    end = grid[grid.steps]
+    e = b.evaluate(x, end, "eps")
+    assert before is not None
+    return b.finish(b.at(end, 0.5 * (x + transfer(before, e, past, end))), (x,))
 
 
 @register("belm", order=2, source="Wang et al. 2024, arXiv 2410.07273 (O-BELM)", reversible=True)

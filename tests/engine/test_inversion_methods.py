@@ -33,7 +33,8 @@ def inverted(path: str, sampler: str, **given: Any):
 
 @pytest.mark.parametrize(
     ("path", "sampler"),
-    [(p, s) for p in ("vp", "edm") for s in ("edict", "bdia", "belm")] + [("flow", "flow_belm")],
+    [(p, s) for p in ("vp", "edm") for s in ("edict", "bdia", "belm", "reversible_heun")]
+    + [("flow", "flow_belm")],
 )
 def test_exact_round_trips_at_50_steps(path: str, sampler: str) -> None:
     den, x0, z, info = inverted(path, sampler)
@@ -92,6 +93,7 @@ def test_calls_are_counted() -> None:
     for sampler, method, calls in (
         ("edict", None, 19),
         ("belm", None, 10),
+        ("reversible_heun", None, 10),
         ("flow_belm", None, 10),
         ("ddim", "fixed_point", 40),
         ("ddim", "newton", 20 * 5),

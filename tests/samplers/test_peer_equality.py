@@ -73,7 +73,7 @@ EXPONENTIAL = {
     "ipndm_v_compat",
 }
 #: by the loops of their authors' code in ``test_invertible_samplers``
-INVERTIBLE = {"bdia", "belm", "edict", "fireflow", "flow_belm"}
+INVERTIBLE = {"bdia", "belm", "edict", "fireflow", "flow_belm", "reversible_heun"}
 EXPONENTIAL |= {"res_2m", "res_2s", "res_3s", "unip"}
 STOCHASTIC = {"er_sde", "er_sde_compat", "seeds_2", "seeds_3", "dpmpp_3m_sde"}
 PINNED = {

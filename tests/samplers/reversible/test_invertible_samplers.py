@@ -94,6 +94,43 @@ def test_bdia_is_the_loop_of_belm_s_repository(gamma: float) -> None:
     torch.testing.assert_close(found("bdia", gamma=gamma), xs[-1], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_reversible_heun_is_the_published_recurrence(whole: bool) -> None:
+    """``y' = 2 z - y + h e``, ``z' = z + h (e + e') / 2`` in z = x / alpha and rho, with e = eps(y);
+    one call a step and one at the end, where that is not sigma = 0."""
+    net, path = mixture(VPLinear()), VPLinear()
+    nodes = nodes_at(LAMS) if whole else [*nodes_at(LAMS), path.node(0.0)]
+    y = z = start(nodes[0]) / nodes[0].alpha
+    e = net(nodes[0].alpha * y, nodes[0].t)
+    for s, t in pairwise(nodes):
+        h = t.rho - s.rho
+        if t.sigma == 0.0:
+            z = z + h * e
+            break
+        y = 2.0 * z - y + h * e
+        after = net(t.alpha * y, t.t)
+        z, e = z + 0.5 * h * (e + after), after
+    plan = fewstep.plan("reversible_heun", path, grid=Grid.from_nodes(nodes, path))
+    run = fewstep.run(plan, net, start(nodes[0]))
+    torch.testing.assert_close(run, nodes[-1].alpha * z, rtol=1e-12, atol=1e-12)
+    assert plan.nfe == len(LAMS)
+
+
+def test_reversible_heun_damps_what_bdia_leaves() -> None:
+    """Gaussian data from sigma 80 to 0.01: second order, and a third of the error of BDIA."""
+    den = GaussianMixture([[0.4]], 0.6, [1.0], EDM(0.01, 80.0))
+    x = torch.tensor([[56.0]], dtype=F64)
+    exact = 0.4 + float(x - 0.4) * math.hypot(0.6, 0.01) / math.hypot(0.6, 80.0)
+    for steps, wanted in ((50, 1.685e-3), (100, 4.211e-4), (200, 1.0526e-4)):
+        error = {}
+        for name in ("reversible_heun", "bdia", "belm"):
+            plan = fewstep.plan(name, den.schedule, steps=steps, grid="lam", final="sigma_min")
+            error[name] = abs(float(fewstep.run(plan, den, x)) - exact)
+        assert error["reversible_heun"] == pytest.approx(wanted, rel=0.05)
+        assert error["bdia"] == pytest.approx(3.0 * error["reversible_heun"], rel=0.02)
+        assert error["belm"] == pytest.approx(error["reversible_heun"], rel=0.02)
+
+
 def test_fireflow_is_the_loop_of_its_authors() -> None:
     """HolmesShuan/FireFlow, denoise_fireflow; denoise_rf_solver of both repositories is the
     midpoint rule."""
