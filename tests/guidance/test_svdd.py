@@ -32,7 +32,7 @@ def draw(
     method: str = "svdd", steps: int = 100, particles: int = 20, n: int = 1000, **more: Any
 ) -> Any:
     return steer(
-        mixture(), more.pop("rewards", reward), method=method, steps=steps, grid="uniform",
+        mixture(), more.pop("rewards", reward), method=method, steps=steps, grid=more.pop("grid", "uniform"),
         particles=particles, n=n, dtype=torch.float32, **more,
     )  # fmt: skip
 
@@ -57,8 +57,9 @@ def test_few_candidates_of_the_exact_value_are_further_off():
 
 @pytest.mark.slow
 def test_many_candidates_and_steps_reach_the_tilted_mean():
-    """Measured: .8162 (standard error .0154), variance .715; the exact mean is .7976."""
-    x, _ = draw(value=VALUE, particles=64, steps=400, n=3000)
+    """Measured: .782 (1.9 %; standard error .022), variance .707 (1.9 %); with 3,000 draws .786
+    and .701; on the uniform grid .816 and .715 (exact: .798 and .694)."""
+    x, _ = draw(value=VALUE, particles=64, steps=400, n=1500, grid="lam")
     mean, error = mean_and_error(x)
     exact, variance = moments()
     assert abs(mean - exact) < 0.03 * exact + error
