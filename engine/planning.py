@@ -25,6 +25,7 @@ from ..schedules.validation import check_schedule
 from .automatic import AUTO, automatic_sampler, facts_of
 from .named_grids import grid_for
 from .option_hints import option_hint
+from .token_sampling import refuse_token_samplers
 
 
 def plan(
@@ -159,6 +160,7 @@ def resolve(
         raise registry.SamplerError(unknown("sampler", sampler, registry.names()))
     if sampler in registry.names():
         return sampler, options, grid
+    refuse_token_samplers(sampler)
     if sampler in ALIASES:
         alias = ALIASES[sampler]
         return (

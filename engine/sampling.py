@@ -55,7 +55,7 @@ from .planning import Request, request
 from .progress import print_progress
 from .recording import Recorder, check_record, check_recordable
 from .start_states import chosen_seeds, first_state, sample_shape
-from .token_sampling import refuse_token_samplers, sample_tokens
+from .token_sampling import sample_tokens
 
 Cond = Tensor | Mapping[str, Tensor] | None
 Model = Denoiser | DiscreteDenoiser
@@ -219,7 +219,6 @@ def sample(
     """
     if isinstance(denoiser, DiscreteDenoiser):
         return sample_tokens(denoiser, dict(locals()))
-    refuse_token_samplers(sampler)
     denoiser = complete(denoiser)
     check_record(record, info)
     wanted = check_grad(grad, parameters, callback)

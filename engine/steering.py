@@ -35,7 +35,6 @@ from .heavy_tails import path_noise
 from .planning import Request, request
 from .sampling import Cond, Model
 from .start_states import chosen_seeds, start_state
-from .token_sampling import refuse_token_samplers
 from .token_steering import refuse_token_reward, token_run
 
 #: the sampler of methods that need noise, and its options
@@ -181,7 +180,6 @@ def steered_request(
     where: GridRequest,
 ) -> Request:
     """The sampler on its grid, checked for what the method needs."""
-    refuse_token_samplers(sampler)
     if sampler is None:
         sampler = entry.sampler or AUTO
         if "noise" in entry.needs:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import checks
 from ..checks import ArgumentError, described, shown
-from ..fused.noise.seeded import START_STREAM, check_seeds, seeds_from
+from ..fused.noise.seeded import START_STREAM
 from ..fused.noise.uniforms import SeededUniforms
 from ..guidance.discrete.cursor import (
     DiscreteCursor,
@@ -30,7 +30,9 @@ from ..samplers.aliases import ALIASES
 from ..schedules.grids.request import DEFAULT_STEPS
 from .arguments import StateError, check_cond, check_watchers
 from .information import SampleInfo
+from .memory import check_room
 from .progress import print_progress
+from .start_states import chosen_seeds
 
 #: arguments of ``sample`` that have no meaning for tokens -> their default
 REFUSED: Mapping[str, Any] = {
@@ -63,6 +65,7 @@ def sample_tokens(
     how, reason = method_of(model, given)
     device = checks.device(given["device"])
     x, seeds = _start(model, given, device)
+    check_room((*x.shape, model.path.states(model.vocabulary)), x.device, torch.float32)
     check_cond(given["cond"], len(x))
     began = time.perf_counter()
     cursor = DiscreteCursor(model, how, x, SeededUniforms(seeds), given["cond"])
@@ -119,7 +122,7 @@ def method_of(model: BaseDiscrete, given: Mapping[str, Any]) -> tuple[Method, st
     steps, nfe, times = given["steps"], given["nfe"], given["times"]
     if steps is not None and nfe is not None:
         raise ArgumentError(f"steps={steps} and nfe={nfe}: give one of them")
-    steps = nfe if steps is None else steps
+    steps = steps if nfe is None else checks.integer("nfe", nfe, 1)
     free = isinstance(name, str) and name in names() and get(name).free
     if steps is None and times is None and not free:
         steps = DEFAULT_STEPS
@@ -133,7 +136,7 @@ def _start(
     n = given["n"]
     n = None if n is None else checks.integer("n", n, 1)
     x = prompt(model, given["x"], device)
-    seeds = seeds_of(n, given["seed"], given["seeds"], x)
+    seeds = chosen_seeds(n, given["seed"], given["seeds"], x)
     if x is not None:
         return x, seeds
     length = length_of(model, given["shape"])
@@ -162,18 +165,6 @@ def length_of(model: BaseDiscrete, shape: Sequence[int] | None) -> int:
         allowed = "(length,)" if model.length is None else f"({model.length},)"
         raise StateError(f"shape={shown(shape)}: the shape of one sequence is {allowed}")
     return found[0]
-
-
-def seeds_of(
-    n: int | None, seed: int, seeds: Sequence[int] | None, x: Tensor | None
-) -> tuple[int, ...]:
-    """One seed per sample. Raises StateError where their number does not fit."""
-    count = len(x) if x is not None else 1 if n is None else n
-    chosen = check_seeds(seeds) if seeds is not None else seeds_from(seed, count)
-    for what, wanted in (("n", n), ("the batch of x", None if x is None else len(x))):
-        if wanted is not None and wanted != len(chosen):
-            raise StateError(f"{len(chosen)} seeds were given, but {what} is {wanted}")
-    return chosen
 
 
 def _watcher(

@@ -21,7 +21,8 @@ from ..guidance.populations.population import Rows
 from ..guidance.populations.registry import Method
 from ..guidance.populations.rewards import Reward
 from .arguments import check_cond
-from .token_sampling import check_refused, length_of, method_of, prompt, seeds_of
+from .start_states import chosen_seeds
+from .token_sampling import check_refused, length_of, method_of, prompt
 
 #: the methods that need nothing but draws, predictions and a reward
 METHODS = ("best_of_n", "dsearch", "scg", "smc", "svdd")
@@ -110,7 +111,7 @@ def _setting(
     device, n, batch = checks.device(given["device"]), given["n"], given["batch"]
     x = prompt(model, given["x"], device)
     n = None if n is None else checks.integer("n", n, 1)
-    seeds = seeds_of(n, given["seed"], given["seeds"], x)
+    seeds = chosen_seeds(n, given["seed"], given["seeds"], x)
     length = length_of(model, given["shape"]) if x is None else x.shape[1]
     check_cond(given["cond"], len(seeds))
     model.check_cond(given["cond"], len(seeds))

@@ -81,6 +81,11 @@ MEMBERS = ("schedule", "prediction", "shape", "raws", "coefficients", "input_sca
 def check_denoiser(denoiser: object) -> None:
     """Raise ArgumentTypeError unless ``denoiser`` has the members of a Denoiser."""
     missing = [member for member in MEMBERS if not hasattr(denoiser, member)]
+    if missing and hasattr(denoiser, "x0_logits"):
+        raise ArgumentTypeError(
+            f"denoiser={shown(denoiser)} is a model of tokens, which only fewstep.sample and "
+            "guidance.steer take"
+        )
     if missing and callable(denoiser):
         raise ArgumentTypeError(
             f"denoiser={shown(denoiser)}: must be a denoiser; wrap a network by "

@@ -21,10 +21,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import checks
 from ...checks import ArgumentError, choice, described, integer
 from ...fused.noise.seeded import GUIDANCE_STREAM
 from ...fused.noise.uniforms import SeededUniforms
-from .denoiser import BaseDiscrete, Condition, complete, read_scores, x0_probs
+from .denoiser import (
+    BaseDiscrete,
+    Condition,
+    TokenError,
+    check_laws,
+    complete,
+    law_of_x0,
+    lawless,
+    read_scores,
+)
 from .masked import Masked
 from .registry import Now, TokenSampler, TokenSamplerError, check_run, get, make_options
 from .survival import check_time
@@ -131,13 +141,16 @@ class DiscreteCursor:
         *,
         batch: int | None = None,
         reuse: bool = True,
+        grad: bool = False,
     ) -> None:
         """``noise``: one seed per row. ``batch``: the most rows of one network call. ``reuse``: use
-        a prediction again for an unchanged batch, where the model does not depend on t. Raises
-        ArgumentError for tokens that are none, and another number of seeds."""
+        a prediction again for an unchanged batch, where the model does not depend on t. ``grad``:
+        laws have gradients, where they are enabled. Raises ArgumentError for tokens that are none,
+        and another number of seeds."""
+        checks.instance("how", how, Method, "a sampler, as discrete.method makes it")
         self.denoiser = complete(denoiser)
         self.how, self.noise, self.cond = how, noise, cond
-        self.batch, self.reuse = batch, reuse
+        self.batch, self.reuse, self.grad = batch, reuse, grad
         path, size = self.denoiser.path, self.denoiser.vocabulary
         self.x = path.check_tokens(x, size)
         if len(noise.seeds) != len(x):
@@ -151,6 +164,7 @@ class DiscreteCursor:
         )
         self._read: tuple[Tensor, Tensor | None] | None = None
         self._law: DiscreteTransition | None = None
+        self._bad: Tensor | None = None
 
     @property
     def _mask(self) -> int:
@@ -193,7 +207,7 @@ class DiscreteCursor:
         if self._read is None:
             self.nfe, self.rows = self.nfe + 1, self.rows + len(self.x)
             size = len(self.x) if self.batch is None else min(self.batch, len(self.x))
-            with torch.no_grad():
+            with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
                 parts = [self._ask(a, a + size) for a in range(0, len(self.x), size)]
             scores = [part for _, part in parts if part is not None]
             self._read = torch.cat([p for p, _ in parts]), torch.cat(scores) if scores else None
@@ -205,10 +219,32 @@ class DiscreteCursor:
         own, x, cond, scores = self.denoiser, self.x, self.cond, None
         if last - first < len(x):
             rows = torch.arange(first, min(last, len(x)), device=x.device)
-            own, x, cond = own.select(rows), x[rows], _rows_of(cond, rows)
+            own, x, cond = complete(own.select(rows)), x[rows], _rows_of(cond, rows)
         if own.prediction == "score":
             scores = read_scores(own, x, self.t, cond)
-        return x0_probs(own, x, self.t, cond, scores), scores
+        p = law_of_x0(own, x, self.t, cond, scores)
+        if self._checks_at_once:
+            check_laws(p, self.t)
+        else:
+            bad = lawless(p).any()
+            self._bad = bad if self._bad is None else self._bad | bad
+        return p, scores
+
+    @property
+    def _checks_at_once(self) -> bool:
+        """Whether a prediction is checked when it is made; on accelerators that would wait for the
+        device, and ``close`` checks them all."""
+        return self.x.device.type == "cpu"
+
+    def close(self) -> Tensor:
+        """The last state, (B, L). Raises TokenError if a prediction of the run was no law of
+        tokens."""
+        if self._bad is not None and bool(self._bad):
+            raise TokenError(
+                "a prediction of the network was no law of tokens (NaN, or no token has a "
+                "probability); on the CPU the error names the samples and the time"
+            )
+        return self.x
 
     def transition(self) -> DiscreteTransition:
         """The law of the next state."""
@@ -259,7 +295,7 @@ class DiscreteCursor:
 
     def share(self, cond: Condition, samples: Tensor) -> None:
         """Give row i the condition, and the data in the model, of sample ``samples[i]``."""
-        self.denoiser = self.denoiser.select(samples)
+        self.denoiser = complete(self.denoiser.select(samples))
         self.cond = _rows_of(cond, samples)
 
     def select(self, rows: Tensor, noise: SeededUniforms | None = None) -> None:
@@ -270,7 +306,7 @@ class DiscreteCursor:
         if rows.shape != (len(noise.seeds),):
             raise ArgumentError(f"rows must be {(len(noise.seeds),)}, got {described(rows)}")
         self.noise = noise
-        self.denoiser = self.denoiser.select(rows)
+        self.denoiser = complete(self.denoiser.select(rows))
         self.cond = _rows_of(self.cond, rows)
         self.x, self.given = self.x[rows], self.given[rows]
         self.certainty = None if self.certainty is None else self.certainty[rows]
@@ -333,13 +369,18 @@ def run_tokens(cursor: DiscreteCursor, on_step: OnTokens | None = None) -> Tenso
         x_next = law.sample(cursor.uniforms)
         edited = on_step(TokenStep(index, t, s, x, x_next, law, cursor.nfe))
         cursor.advance(x_next if edited is None else edited)
-    return cursor.x
+    return cursor.close()
 
 
 def path_log_prob(denoiser: Any, how: Method, states: Tensor, cond: Condition = None) -> Tensor:
     """Log-probability of each step of a run, (K, B), for its ``states`` (K + 1, B, L), the start
-    state first. Raises NoLogProbError for a sampler whose steps have none."""
-    cursor = DiscreteCursor(denoiser, how, states[0], SeededUniforms((0,) * states.shape[1]), cond)
+    state first; differentiable in the network's parameters. Raises NoLogProbError for a sampler
+    whose steps have none, and ArgumentError for another number of states."""
+    checks.tensor("states", states, floating=False, axes=3)
+    if isinstance(how, Method) and how.times and len(states) != len(how.times):
+        raise ArgumentError(f"{len(states)} states were given, a run has {len(how.times)}")
+    noise = SeededUniforms((0,) * states.shape[1])
+    cursor = DiscreteCursor(denoiser, how, states[0], noise, cond, grad=True)
     found = []
     for x_next in states[1:]:
         found.append(cursor.transition().log_prob(x_next))

@@ -24,6 +24,10 @@ from .path import DiscretePath, one_hot
 Condition = Tensor | Mapping[str, Tensor] | None
 #: members of a denoiser of tokens
 MEMBERS = ("path", "vocabulary", "length", "x0_logits")
+#: members that a user's object may have too
+OPTIONAL = (
+    "device", "time_free", "classes", "prediction", "log_scores", "check_cond", "select",
+)  # fmt: skip
 
 
 class TokenError(FewstepError, ArithmeticError):
@@ -92,7 +96,7 @@ class _Completed(BaseDiscrete):
     def __init__(self, given: Any) -> None:
         self.given = given
         self.path, self.vocabulary, self.length = given.path, given.vocabulary, given.length
-        for name in ("device", "time_free", "classes"):
+        for name in OPTIONAL:
             if hasattr(given, name):
                 setattr(self, name, getattr(given, name))
 
@@ -100,10 +104,6 @@ class _Completed(BaseDiscrete):
         """Return the logits of the user's object."""
         found: Tensor = self.given.x0_logits(x, t, cond)
         return found
-
-    def select(self, rows: Tensor) -> BaseDiscrete:
-        """Return the object's own rows where it has ``select``."""
-        return _Completed(self.given.select(rows)) if hasattr(self.given, "select") else self
 
 
 def complete(denoiser: Any) -> BaseDiscrete:
@@ -121,20 +121,27 @@ def complete(denoiser: Any) -> BaseDiscrete:
     return denoiser if isinstance(denoiser, BaseDiscrete) else _Completed(denoiser)
 
 
-def x0_probs(
+def x0_probs(denoiser: BaseDiscrete, x: Tensor, t: float, cond: Condition = None) -> Tensor:
+    """The law of the clean tokens ``p`` (B, L, K), in float32 or better: one call of the network.
+
+    K is the number of tokens of a state; the mask has probability 0 and a revealed token of a
+    masked path 1. Raises ArgumentError for logits of another shape, and TokenError for NaN and for
+    a position where no token has a probability.
+    """
+    p = law_of_x0(denoiser, x, t, cond)
+    check_laws(p, t)
+    return p
+
+
+def law_of_x0(
     denoiser: BaseDiscrete,
     x: Tensor,
     t: float,
     cond: Condition = None,
     scores: Tensor | None = None,
 ) -> Tensor:
-    """The law of the clean tokens ``p`` (B, L, K), in float32 or better: one call of the network.
-    ``scores``: those of the network, if they were read already.
-
-    K is the number of tokens of a state; the mask has probability 0 and a revealed token of a
-    masked path 1. Raises ArgumentError for logits of another shape, and on the CPU TokenError for
-    NaN and for a position where no token has a probability.
-    """
+    """``x0_probs`` without the check of its values, which waits for the device. ``scores``: those
+    of the network, if they were read already."""
     path, size = denoiser.path, denoiser.path.states(denoiser.vocabulary)
     if denoiser.prediction == "score":
         scores = read_scores(denoiser, x, t, cond) if scores is None else scores
@@ -147,8 +154,6 @@ def x0_probs(
     if isinstance(path, Masked):
         hidden = (x == path.mask_of(size))[..., None]
         p = torch.where(hidden, p, one_hot(x, p))
-    if p.device.type == "cpu":
-        check_laws(p, t)
     return p
 
 
@@ -182,10 +187,15 @@ def check_output(what: str, found: Any, x: Tensor, width: int) -> None:
         )
 
 
+def lawless(p: Tensor) -> Tensor:
+    """True (B, L) where ``p`` (B, L, K) is NaN, which is also the softmax of logits that are all
+    -inf, or where its sum is not 1."""
+    return ~((p.sum(-1) - 1.0).abs() < 1e-3)
+
+
 def check_laws(p: Tensor, t: float) -> None:
-    """Raise TokenError, which names the rows, where ``p`` (B, L, K) is NaN, which is also the
-    softmax of logits that are all -inf, or where its sum is not 1."""
-    bad = ~((p.sum(-1) - 1.0).abs() < 1e-3)
+    """Raise TokenError, which names the rows, where ``p`` (B, L, K) is ``lawless``."""
+    bad = lawless(p)
     if bool(bad.any()):
         rows = bad.any(1).nonzero().flatten().tolist()
         where = bad[rows[0]].nonzero().flatten().tolist()

@@ -191,7 +191,7 @@ class TokenPopulation(Population):
         """The tokens (S P, L) at the end of the run: a copy; PlanError before the end."""
         if not self.done:
             raise PlanError(f"step {self.index} of {self.setting.plan.nfe} is still due")
-        return self.tokens.x.clone()
+        return self.tokens.close().clone()
 
     @override
     def evaluate(self) -> Any:

@@ -27,7 +27,8 @@ class Uniform(DiscretePath):
 
     @override
     def start(self, uniforms: Tensor, vocabulary: int) -> Tensor:
-        return (uniforms.double() * vocabulary).to(torch.int64).clamp(max=vocabulary - 1)
+        # exact: a uniform number is (k + 1/2) / 2^23
+        return ((uniforms * 2.0**23).to(torch.int64) * vocabulary) >> 23
 
     @override
     def noised(

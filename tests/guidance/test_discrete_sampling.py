@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import fewstep
+from fewstep import guidance
 from fewstep.checks import ArgumentError, FewstepError
 from fewstep.engine.token_sampling import REFUSED
 from fewstep.fused.noise.philox import philox4x32
@@ -150,6 +151,47 @@ def test_states_callback_and_progress():
     assert torch.equal(edited, fixed)
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [run for run in RUNS if run[1] not in ("confidence", "entropy_bound")]
+)
+def test_gradients_of_log_probabilities(path, name):
+    """Against central differences, in float64; the log-probability of a run is the sum of its
+    steps."""
+    weights = torch.randn(6, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weights.requires_grad_(True)
+    kind = PATHS[path]
+    den = D.wrap(lambda x, t: weights[x].cumsum(1), kind, 3, 4)
+    _, info = fewstep.sample(den, sampler=name, steps=3, n=5, info=True, record=True)
+    how = D.method(name, den, steps=3)
+    steps = D.path_log_prob(den, how, info.states)
+    assert steps.shape == (3, 5)
+    (slope,) = torch.autograd.grad(steps.sum(), weights)
+    direction = torch.randn(6, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    values = []
+    with torch.no_grad():
+        for sign in (1.0, -1.0):
+            weights += sign * 1e-5 * direction
+            values.append(float(D.path_log_prob(den, how, info.states).sum()))
+            weights -= sign * 1e-5 * direction
+    assert float((slope * direction).sum()) == pytest.approx(
+        (values[0] - values[1]) / 2e-5, rel=1e-6
+    )
+    one = D.path_log_prob(den, how, info.states[:, 1:2])
+    assert torch.equal(one[:, 0].detach(), steps[:, 1].detach())
+
+
+def test_recorded_states_are_checked():
+    den = chain()
+    how = D.method("ancestral", den, steps=2)
+    with pytest.raises(ArgumentError, match="2 states were given, a run has 3"):
+        D.path_log_prob(den, how, torch.zeros(2, 1, 5, dtype=torch.int64))
+    with pytest.raises(ArgumentError, match="a sampler, as discrete.method makes it"):
+        D.path_log_prob(den, "ancestral", torch.zeros(3, 1, 5, dtype=torch.int64))
+    other = D.method("confidence", den, steps=2)
+    with pytest.raises(D.NoLogProbError):
+        D.path_log_prob(den, other, torch.full((3, 1, 5), 3))
+
+
 def test_the_uniform_words_are_those_of_philox():
     noise = SeededUniforms((7, 1 << 40), (0, 5))
     found = noise(3, (2, 3))
@@ -238,6 +280,7 @@ CALLS = {
     "option value": ({"sampler": "remdm", "eta": 2.0}, "remdm: eta=2.0 must be a number from 0"),
     "option type": ({"sampler": "remdm", "schedule": 1}, "schedule=1 must be a string"),
     "option of none": ({"sampler": "ancestral", "eta": 1.0}, "unknown option 'eta'"),
+    "no whole budget": ({"nfe": 2.5}, "nfe=2.5 must be an integer >= 1"),
     "zero steps": ({"steps": 0}, "steps=0 must be an integer >= 1"),
     "both": ({"steps": 3, "nfe": 3}, "give one of them"),
     "steps of a free one": ({"sampler": "entropy_bound", "steps": 3}, "picks the number of steps"),
@@ -283,6 +326,22 @@ def test_samplers_of_tokens_are_refused_on_real_numbers():
             fewstep.sample(MIXTURE, sampler=name)
 
 
+def test_models_of_tokens_are_refused_where_states_are_real_numbers():
+    den = chain()
+    for call in (
+        lambda: fewstep.log_prob(den, torch.zeros(1, 5)),
+        lambda: fewstep.invert(den, torch.zeros(1, 5), sampler="ddim", steps=3),
+        lambda: guidance.CFG(den, 2.0),
+        lambda: fewstep.run(
+            fewstep.plan("ddim", fewstep.schedules.Flow(), steps=3), den, torch.zeros(1, 5)
+        ),
+    ):
+        with pytest.raises(ArgumentError, match=r"model of tokens, which only fewstep\.sample and"):
+            call()
+    with pytest.raises(ArgumentError, match="is a sampler of tokens"):
+        fewstep.plan("ancestral", fewstep.schedules.Flow(), steps=3)
+
+
 def test_samplers_of_masks_are_refused_on_the_uniform_path():
     with pytest.raises(D.TokenSamplerError, match="remdm runs on masked paths, not on Uniform"):
         fewstep.sample(chain(D.Uniform()), sampler="remdm")
@@ -306,6 +365,25 @@ def test_a_users_object_runs():
     assert fewstep.sample(Bad(torch.zeros(2, 3)), steps=2, n=4).shape == (4, 2)
 
 
+def test_a_users_object_with_data_of_single_rows_follows_them():
+    class Rows(Bad):
+        time_free = True
+
+        def x0_logits(self, x, t, cond=None):
+            return self.logits[:, None].expand(len(x), 2, 3)
+
+        def select(self, rows):
+            return Rows(self.logits[rows])
+
+    den = Rows(torch.tensor([[9.0, -9.0, -9.0], [-9.0, -9.0, 9.0]]))
+    assert fewstep.sample(den, sampler="entropy_bound", n=2).tolist() == [[0, 0], [2, 2]]
+    for batch in (None, 3):
+        x, _ = guidance.steer(
+            den, lambda x: x.sum(1), method="smc", steps=2, n=2, particles=4, batch=batch
+        )
+        assert x.tolist() == [[0, 0], [2, 2]]
+
+
 @pytest.mark.parametrize(
     ("logits", "words"),
     [
@@ -318,6 +396,31 @@ def test_a_users_object_runs():
 def test_predictions_that_are_no_law(logits, words):
     with pytest.raises(FewstepError, match=words):
         fewstep.sample(Bad(logits), steps=2, n=2)
+
+
+def test_predictions_that_are_no_law_are_found_at_the_end_on_accelerators(monkeypatch):
+    monkeypatch.setattr(D.DiscreteCursor, "_checks_at_once", False)
+    assert fewstep.sample(Bad(torch.zeros(2, 3)), steps=2, n=2).shape == (2, 2)
+    with pytest.raises(D.TokenError, match="a prediction of the network was no law"):
+        fewstep.sample(Bad(torch.full((2, 3), math.nan)), steps=2, n=2)
+    with pytest.raises(D.TokenError, match="a prediction of the network was no law"):
+        guidance.steer(Bad(torch.full((2, 3), math.nan)), len, method="best_of_n", steps=2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("path", "name"), RUNS)
+def test_the_same_tokens_on_both_devices(path, name):
+    probs = torch.softmax(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), -1)
+    den = D.wrap(lambda x, t: probs.log().to(x.device).expand(len(x), 6, 5), PATHS[path], 5, 6)
+    if D.get(name).free:
+        den = D.wrap(
+            lambda x: probs.log().to(x.device).expand(len(x), 6, 5), PATHS[path], 5, 6, time=None
+        )
+    a, b = (
+        fewstep.sample(den, sampler=name, n=500, device=d, **options_of(name))
+        for d in ("cpu", "cuda")
+    )
+    assert float((a != b.cpu()).double().mean()) < 1e-3
 
 
 def test_laws_of_exact_models_are_checked():
