@@ -190,3 +190,25 @@ def test_memory_does_not_grow_with_the_steps(method):
 
     peak(3)
     assert peak(20) == peak(6) > 0
+
+
+def test_heavy_tails_belong_to_the_particle():
+    """On a path whose noise is not normal, each particle has its own scale of the start and of a
+    jump; particle 0 has that of the sample."""
+    den = GaussianMixture([[0.5] * 8], 0.2, [1.0], fewstep.schedules.PFGMPP(4))
+    churn: dict[str, Any] = {"steps": 6, "grid": "karras", "dtype": F64}
+    one, _ = steer(den, first, method="best_of_n", particles=1, n=3, sampler="euler",
+                   sampler_options={"s_churn": 4.0}, **churn)  # fmt: skip
+    alone = fewstep.sample(den, "euler", s_churn=4.0, n=3, **churn)
+    assert torch.equal(one, alone)
+    seen = []
+
+    def value(x: Any, t: float) -> Any:
+        seen.append(x.norm(dim=1))
+        return 0.0 * x[:, 0]
+
+    steer(den, first, particles=512, sampler="euler", sampler_options={"s_churn": 4.0},
+          value=value, **churn)  # fmt: skip
+    # |x|^2 / (sigma^2 D) of 8 elements is a beta prime variable; 1e-3 quantile of 512 draws
+    square = (seen[0] / 80.0).square() / 4.0
+    assert stats.kstest(square.numpy(), stats.betaprime(4.0, 2.0).cdf).statistic < 0.086
