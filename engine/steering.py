@@ -306,7 +306,6 @@ class Steering:
             cond,
             batch,
             asked.name,
-            samplers.get(asked.name).tau_of(asked.options) > 0.0,
         )
         starts.check(setting.seeds, reward, cond)
         return cls(entry, options, reward, setting, asked.reason).checked()

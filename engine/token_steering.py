@@ -127,7 +127,6 @@ def _setting(
         given["cond"],
         None if batch is None else checks.integer("batch", batch, 1),
         how.sampler.name,
-        True,
         reward.draws if isinstance(reward, TokenReward) else 1,
         reward.decode if isinstance(reward, TokenReward) else "sample",
     )

@@ -40,7 +40,6 @@ def completed(population: Population, plan: Plan, count: int = 1) -> Population:
         setting.cond,
         setting.batch,
         setting.sampler,
-        bool(plan.draws),
     )
     ends = Population(inner)
     while not ends.done:

@@ -71,7 +71,6 @@ class Setting:
         cond: condition of the S samples, batch first.
         batch: the most rows of one network call; None: all rows in one.
         sampler: name of the sampler, for messages.
-        stochastic: True if the sampler adds noise (with more than one step).
         draws: samples that the reward is given for one prediction; 1 but for tokens.
     """
 
@@ -84,7 +83,6 @@ class Setting:
     cond: Condition = None
     batch: int | None = None
     sampler: str = ""
-    stochastic: bool = False
     draws: int = 1
 
     @property
