@@ -209,8 +209,7 @@ class DiscreteCursor:
             size = len(self.x) if self.batch is None else min(self.batch, len(self.x))
             with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
                 parts = [self._ask(a, a + size) for a in range(0, len(self.x), size)]
-            scores = [part for _, part in parts if part is not None]
-            self._read = torch.cat([p for p, _ in parts]), torch.cat(scores) if scores else None
+            self._read = parts[0] if len(parts) == 1 else _joined(parts)
         return self._read
 
     def _ask(self, first: int, last: int) -> tuple[Tensor, Tensor | None]:
@@ -333,6 +332,12 @@ class DiscreteCursor:
             return probs.argmax(-1)[None]
         fields = self.noise(self.index, (probs.shape[1], k), probs.device, GUIDANCE_STREAM)
         return draws(probs, fields).permute(2, 0, 1)
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """The laws, and the scores, of several calls as those of one."""
+    scores = [part for _, part in parts if part is not None]
+    return torch.cat([p for p, _ in parts]), torch.cat(scores) if scores else None
 
 
 def _rows_of(cond: Condition, rows: Tensor) -> Condition:

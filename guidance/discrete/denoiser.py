@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...checks import ArgumentError, ArgumentTypeError, FewstepError, described, members
 from .masked import Masked
-from .path import DiscretePath, one_hot
+from .path import DiscretePath
 
 #: condition of a network, batch first; None is unconditional
 Condition = Tensor | Mapping[str, Tensor] | None
@@ -152,8 +152,9 @@ def law_of_x0(
         wide = torch.promote_types(logits.dtype, torch.float32)
         p = torch.softmax(_without_mask(path, logits.to(wide), size), dim=-1)
     if isinstance(path, Masked):
-        hidden = (x == path.mask_of(size))[..., None]
-        p = torch.where(hidden, p, one_hot(x, p))
+        known = (x != path.mask_of(size))[..., None]
+        # one-hot where the token is known; at a mask this writes the 0 of the mask token
+        p = p.masked_fill(known, 0.0).scatter(-1, x[..., None], known.to(p))
     return p
 
 

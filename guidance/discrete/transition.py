@@ -33,8 +33,10 @@ def draws(probs: Tensor, uniforms: Tensor) -> Tensor:
     total = probs.cumsum(-1).contiguous()
     most = total[..., -1:]
     found = torch.searchsorted(total, (uniforms.to(total) * most).contiguous(), right=True)
-    # u sum(P) may be rounded up to sum(P)
-    return torch.minimum(found, (total < most).sum(-1, keepdim=True))
+    # u sum(P) may be rounded up to sum(P): then the last token with a probability
+    last = torch.searchsorted(total, most.contiguous())
+    # of a law with NaN any token, which keeps indices valid until the run is checked
+    return torch.minimum(found, last).clamp(max=probs.shape[-1] - 1)
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,18 @@ def test_the_concrete_score_step_is_the_ancestral_step(path):
     )
 
 
-@pytest.mark.parametrize("name", ["remdm", "tau_leaping", "ancestral", "concrete_score"])
-@pytest.mark.parametrize("path", [D.Masked(D.Linear(1e-3)), D.Uniform(D.Linear(1e-3))], ids=str)
-def test_the_probabilities_of_all_paths_have_the_sum_one(name, path):
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (path, name)
+        for path in (D.Masked(D.Linear(1e-3)), D.Uniform(D.Linear(1e-3)))
+        for name in D.names(path)
+        if name not in ("confidence", "entropy_bound")
+    ],
+    ids=str,
+)
+def test_the_probabilities_of_all_paths_have_the_sum_one(path, name):
     """L = 2, S = 2, N = 3: every sequence of states, by ``path_log_prob``."""
-    if name not in D.names(path):
-        pytest.skip("another path")
     den = D.TableTokens([[0.4, 0.1], [0.2, 0.3]], path)
     every = states(path, 2, 2)
     start = start_law(den)

@@ -205,6 +205,26 @@ def test_the_uniform_words_are_those_of_philox():
         SeededUniforms((1, 2), (0,))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tokens_without_probability_are_never_drawn(dtype):
+    """At the smallest and the largest uniform numbers, with zeros at both ends and in between, and
+    sums that rounding leaves below or above 1."""
+    generator = torch.Generator().manual_seed(0)
+    probs = torch.rand(500, 1, 400, generator=generator).to(dtype)
+    probs = probs * (torch.rand(probs.shape, generator=generator) > 0.5)
+    probs[..., :20] = probs[..., -20:] = 0.0
+    probs = probs / probs.sum(-1, keepdim=True)
+    for k in (0, 1, 2**22, 2**23 - 2, 2**23 - 1):
+        u = torch.full((500, 1), (k + 0.5) / 2**23)
+        drawn = D.DiscreteTransition(probs, 1.0, 0.5).sample(u)
+        assert bool((probs.gather(-1, drawn[..., None]) > 0.0).all())
+    certain = torch.zeros(1, 1, 5, dtype=dtype)
+    certain[..., 3] = 1.0
+    assert (
+        D.DiscreteTransition(certain, 1.0, 0.5).sample(torch.tensor([[1 - 2.0**-24]])).item() == 3
+    )
+
+
 def test_copies_part_at_the_next_step_and_move_with_their_state():
     den = chain(length=6)
     how = D.method("remdm", den, steps=6, options={"schedule": "conf", "eta": 1.0})
