@@ -13,9 +13,11 @@ from .linear.eager import (
     linear_step,
     prepare,
 )
+from .linear.native import BACKENDS, linear_backend
 from .noise.seeded import SOLVER_STREAM, START_STREAM, SeededNoise, normals, seeds_from
 
 __all__ = [
+    "BACKENDS",
     "PATH_STREAM",
     "SOLVER_STREAM",
     "START_STREAM",
@@ -24,6 +26,7 @@ __all__ = [
     "Rows",
     "SeededNoise",
     "accumulator_dtype",
+    "linear_backend",
     "linear_combination",
     "linear_new",
     "linear_step",

@@ -141,7 +141,10 @@ def test_the_wheel_holds_the_package_and_no_more(wheel):
     templates = {f"fewstep/{path.as_posix()}" for path in files() if "templates" in path.parts}
     texts = {f"fewstep/{path.as_posix()}" for path in files() if "prefaces" in path.parts}
     assert weights and templates and texts
-    assert inside == code | weights | templates | texts | {"fewstep/py.typed"}
+    # compiled where there is a C compiler
+    kernels = {name for name in inside if Path(name).name.startswith("_native.")}
+    assert {str(Path(name).parent) for name in kernels} <= {"fewstep/fused/linear"}
+    assert inside - kernels == code | weights | templates | texts | {"fewstep/py.typed"}
 
 
 def test_the_installed_wheel_is_what_runs(installed, tmp_path):

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, ArgumentTypeError, described, instance, integer, plain, shown
+from .native import linear_backend, native_step
 
 #: a number for the whole batch, one number per sample, or the latter made ready by :func:`prepare`
 Coefficient: TypeAlias = float | Sequence[float] | Tensor
@@ -164,14 +165,23 @@ def linear_new(
     firsts: Sequence[Tensor],
     dtype: torch.dtype,
     outputs: Sequence[Tensor] | None = None,
+    packed: bytes = b"",
 ) -> Sequence[Tensor]:
     """:func:`linear_step` into new tensors of ``dtype``, or into ``outputs`` of that dtype, for
     launches checked beforehand: ``rows[j]`` lists (input, number other than 0).
 
     ``firsts[j]`` is row j's first number as a host tensor of no axes in ``dtype`` (a float would
-    become one at each call). Nothing is checked here: inputs share shape and device. The result has
-    the bits of :func:`linear_step` and is differentiable where gradients are enabled.
+    become one at each call). ``packed`` are the rows for the compiled kernel (``native.pack``),
+    which runs where no gradient is recorded and it takes the tensors. Nothing is checked here:
+    inputs share shape and device. The result has the bits of :func:`linear_step` and is
+    differentiable where gradients are enabled.
     """
+    if packed and linear_backend() == "native" and (outputs or not torch.is_grad_enabled()):
+        made = outputs
+        if made is None:
+            made = [torch.empty_like(inputs[0], dtype=dtype) for _ in rows] if inputs else []
+        if native_step(packed, inputs, made, dtype):
+            return made
     plain = dtype in (torch.float32, torch.float64)
     for x in inputs:
         plain = plain and x.dtype == dtype

@@ -93,16 +93,16 @@ def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
         for kind, i in launch.operands
     ]
     if launch.outs:
-        rows, firsts = state.program.terms[k], state.firsts[k]
+        rows, firsts, packed = state.program.terms[k], state.firsts[k], state.program.packed[k]
         if state.fresh:
-            outputs = linear_new(inputs, rows, firsts, state.dtype)
+            outputs = linear_new(inputs, rows, firsts, state.dtype, packed=packed)
             for index, out in zip(launch.outs, outputs, strict=True):
                 slots[index] = out
         else:
             outputs = [state.slot(index) for index in launch.outs]
             _check_apart(raws, outputs)
             with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
-                linear_new(inputs, rows, firsts, state.dtype, outputs)
+                linear_new(inputs, rows, firsts, state.dtype, outputs, packed)
     for row, number, c in launch.edits:
         if number in state.edits:
             outputs[row].add_(state.edits[number], alpha=c)

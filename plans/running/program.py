@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...fused.linear.native import pack
 from ...schedules.node import Node
 from ..instructions import MAIN
 from ..plan import Plan
@@ -87,6 +88,11 @@ class Program:
             tuple(tuple((i, c) for i, c in enumerate(row) if c != 0.0) for row in x.matrix)
             for x in self.launches
         )
+
+    @cached_property
+    def packed(self) -> tuple[bytes, ...]:
+        """The ``terms`` of each launch as the compiled kernel reads them."""
+        return tuple(pack(rows) for rows in self.terms)
 
     def firsts(self, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], ...]:
         """Of each launch, by output: the first of its ``terms``' coefficients as a tensor in
