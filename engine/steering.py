@@ -47,7 +47,8 @@ class SteerInfo:
 
     Attributes:
         method: its name; ``options`` its options.
-        plan: the plan that every particle ran; ``nfe`` its network calls.
+        plan: the plan that every particle ran (of tokens a TokenPlan: ``how`` is the sampler with
+            its times); ``nfe`` its network calls.
         seeds: one per sample.
         seconds: wall time.
         rows: rows that the network received in all; ``predicted`` what was expected before the run.

@@ -135,7 +135,8 @@ def highest(value: Tensor, among: Tensor, counts: Tensor) -> Tensor:
     value = torch.where(among, value, torch.full_like(value, -torch.inf))
     # masks before the others even where their value is -inf
     order = torch.argsort(value, dim=1, descending=True, stable=True)
-    order = order.gather(1, torch.argsort(~among.gather(1, order), dim=1, stable=True))
+    outside = (~among.gather(1, order)).to(torch.uint8)
+    order = order.gather(1, torch.argsort(outside, dim=1, stable=True))
     places = torch.arange(value.shape[1], device=value.device)
     chosen = (places < counts[:, None]) & among.gather(1, order)
     return torch.zeros_like(among).scatter(1, order, chosen)

@@ -228,6 +228,27 @@ def chi2_p(counts, law_):
     return float(chisquare(counts.numpy(), wanted.numpy()).pvalue)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_the_order_by_drawn_tokens_has_its_law(temperature):
+    """Two independent tokens, two steps: the one whose drawn token a, or b, is likelier is kept
+    first, with Gumbel noise the first with probability ``1 / (1 + (q(b)/p(a))^(1/T))``; the other is
+    drawn anew."""
+    p, q = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.35, 0.15]], dtype=torch.float64)
+    first = torch.zeros(3, 3, dtype=torch.float64)
+    for a, b in itertools.product(range(3), range(3)):
+        ratio = float(q[b] / p[a])
+        first[a, b] = (ratio <= 1.0) if temperature == 0.0 else 1 / (1 + ratio ** (1 / temperature))
+    drawn = p[:, None] * q
+    wanted = (drawn * first).sum(1)[:, None] * q + p[:, None] * (drawn * (1 - first)).sum(0)
+    assert float(wanted.sum()) == pytest.approx(1.0, abs=1e-12)
+    assert float((wanted - drawn).abs().max()) > 0.02
+    den = D.IndependentTokens(torch.stack([p, q]), D.Masked("linear"))
+    how = D.method("confidence", den, steps=2, options={"temperature": temperature})
+    counts, _ = run_law(den, how, 20_000)
+    assert chi2_p(counts, wanted) > 1e-3
+    assert chi2_p(counts, drawn) < 1e-6
+
+
 def test_the_entropy_bound_of_zero_is_exact():
     den = table(D.Masked("linear"), length=3)
     counts, cursor = run_law(den, D.method("entropy_bound", den, options={"gamma": 0.0}), 8_000)
