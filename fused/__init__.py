@@ -14,6 +14,7 @@ from .linear.eager import (
     prepare,
 )
 from .linear.native import BACKENDS, linear_backend
+from .noise.native import noise_backend
 from .noise.seeded import SOLVER_STREAM, START_STREAM, SeededNoise, normals, seeds_from
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "linear_combination",
     "linear_new",
     "linear_step",
+    "noise_backend",
     "normals",
     "prepare",
     "seeds_from",

@@ -143,7 +143,10 @@ def test_the_wheel_holds_the_package_and_no_more(wheel):
     assert weights and templates and texts
     # compiled where there is a C compiler
     kernels = {name for name in inside if Path(name).name.startswith("_native.")}
-    assert {str(Path(name).parent) for name in kernels} <= {"fewstep/fused/linear"}
+    assert {str(Path(name).parent) for name in kernels} <= {
+        "fewstep/fused/linear",
+        "fewstep/fused/noise",
+    }
     assert inside - kernels == code | weights | templates | texts | {"fewstep/py.typed"}
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, integer, number, tensor
-from ..noise.normal_pairs import Words, add_pairs, draw_words
+from ..noise.normal_pairs import Address, Words, add_drawn, add_pairs, draw_words
 from ..noise.philox import WORD
 from ..noise.seeded import check_seeds, keys_of
 from .tree import Atom, Form, Place, interval, prefix
@@ -183,25 +183,23 @@ class BrownianPath:
         )
         if flat.device not in self._keys:
             self._keys[flat.device] = keys_of(self.seeds, flat.device)
-        have = {**kept.before, **kept.words}
-        missing = [atom for atom in form if atom not in have]
-        addresses = [
-            (PATH_STREAM + (self.layer << 16) + cell, number & WORD, number >> 32)
-            for cell, number in missing
-        ]
-        have |= zip(
-            missing, draw_words(self._keys[flat.device], flat.shape[1], addresses), strict=True
-        )
-        read = {atom: have[atom] for atom in sorted(form)}
-        add_pairs(
-            flat,
-            [
-                (words, scale * form[atom][which], scale * form[atom][which + 1])
-                for atom, words in read.items()
-            ],
-        )
-        kept.words, kept.before = read, kept.words
+        keys, order = self._keys[flat.device], sorted(form)
+        factors = [(scale * form[at][which], scale * form[at][which + 1]) for at in order]
+        addresses = [self._address(atom) for atom in order]
+        if not add_drawn(flat, keys, [(a, *c) for a, c in zip(addresses, factors, strict=True)]):
+            have = {**kept.before, **kept.words}
+            missing = [atom for atom in form if atom not in have]
+            drawn = draw_words(keys, flat.shape[1], [self._address(atom) for atom in missing])
+            have |= zip(missing, drawn, strict=True)
+            read = {atom: have[atom] for atom in order}
+            add_pairs(flat, [(w, *c) for w, c in zip(read.values(), factors, strict=True)])
+            kept.words, kept.before = read, kept.words
         return flat.view(like.shape)
+
+    def _address(self, atom: Atom) -> Address:
+        """Stream, draw and last counter word of a node."""
+        cell, number = atom
+        return PATH_STREAM + (self.layer << 16) + cell, number & WORD, number >> 32
 
 
 def _precision(like: Tensor) -> torch.dtype:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .native import add_native_pairs
 from .philox import philox4x32, philox4x32_host
 
 #: half words of a node, (n, size): numpy uint16 on the host, an int32 tensor on a device
@@ -55,6 +56,20 @@ def pair_table() -> npt.NDArray[np.float64]:
 def _tables(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     first, second = (torch.from_numpy(z).to(dtype).to(device) for z in pair_table())
     return first, second
+
+
+@lru_cache(maxsize=2)
+def _rows(dtype: torch.dtype) -> Tensor:
+    """The table on the host, (2^16, 2): a pair is in one place."""
+    return torch.from_numpy(pair_table().T.copy()).to(dtype)
+
+
+def add_drawn(flat: Tensor, keys: Tensor, terms: Sequence[tuple[Address, float, float]]) -> bool:
+    """``flat += c1 z1 + c2 z2`` for the pairs at each (address, c1, c2) in order, drawn on the way;
+    False, with nothing done, where there is no compiled kernel for it. The bits are those of
+    ``add_pairs`` with the words of ``draw_words``."""
+    terms = [(address, c1, c2) for address, c1, c2 in terms if c1 or c2]
+    return add_native_pairs(flat, keys, _rows(flat.dtype), terms)
 
 
 def draw_words(keys: Tensor, size: int, addresses: Sequence[Address]) -> list[Words]:

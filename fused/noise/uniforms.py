@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, integer
+from .native import UNIFORMS, fill
 from .philox import WORD, philox4x32
 from .seeded import check_seeds, keys_of
 
@@ -67,6 +68,9 @@ class SeededUniforms:
         stream = self.stream if stream is None else integer("stream", stream, 0, WORD)
         keys, particles = self._on(torch.device("cpu") if device is None else torch.device(device))
         size = math.prod(shape)
+        flat = torch.empty((keys.shape[1], size), dtype=torch.float32, device=keys.device)
+        if fill(flat, keys, UNIFORMS, (stream, draw, 0), particles):
+            return flat.view(-1, *shape)
         element = torch.arange(-(-size // 4), dtype=torch.int64, device=keys.device)
         words = philox4x32(
             (element, stream, draw, particles[:, None]), (keys[0][:, None], keys[1][:, None])

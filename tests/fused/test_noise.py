@@ -25,6 +25,8 @@ from fewstep.fused.noise.seeded import (
     seeds_from,
 )
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 ALL = 0xFFFFFFFF
 WIDE_SEEDS = (0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 0x123456789ABCDEF0)
 
@@ -128,6 +130,7 @@ def test_big_samples_at_several_places() -> None:
     assert not torch.equal(some[0], one[0])
 
 
+@pytest.mark.parametrize("backend", ["numpy"], indirect=True)
 @pytest.mark.parametrize("limit", [1, 3, 64])
 def test_blocks_of_work_do_not_show(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the table of (sample, counter) is cut, on the host or a device, element e keeps its

@@ -12,6 +12,8 @@ from fewstep.checks import ArgumentError
 from fewstep.fused.noise.philox import philox4x32
 from fewstep.fused.noise.seeded import SeededNoise, _fill_device, keys_of, normals
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 SEEDS = (7, 7, 7, 2**40 + 3, 0)
 PARTICLES = (0, 1, 2**32 - 1, 5, 0)
 
