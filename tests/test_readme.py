@@ -46,6 +46,11 @@ QUICK = (
 )
 #: a word in capitals stands for the reader's own file or folder
 PLACEHOLDER = re.compile(r"(^|[ =])[A-Z][A-Z_]+( |$)")
+#: page -> file -> text: Python blocks whose first line is the name of a file, which commands read
+FILES: dict[str, dict[str, str]] = {}
+for _page, _, _language, _text in BLOCKS:
+    if _named := re.match(r"# (\w+\.py)\n", _text):
+        FILES.setdefault(_page, {})[_named[1]] = _text
 COMMANDS = [
     (f"{page}-{i}", lines)
     for page, i, language, text in BLOCKS
@@ -88,6 +93,8 @@ def test_python_block(name, text, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(("name", "lines"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_commands(name, lines, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    for file, text in FILES.get(name.rpartition("-")[0], {}).items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
     for line in lines:
         assert main(shlex.split(line, comments=True)[1:]) == 0, line
         assert capsys.readouterr().out.strip(), line

@@ -201,11 +201,11 @@ def _given(x0: Tensor, takes: str) -> Any:
 
 def _picture(x: Tensor) -> Any:
     """A sample (1 or 3, h, w) in [-1, 1] as a grey or RGB picture, 0 to 255 by rounding. Raises
-    ValueError for NaN."""
+    ArgumentError for NaN."""
     from PIL import Image
 
     scaled = (x.to(torch.float64) + 1.0) * 127.5
     if bool(torch.isnan(scaled).any()):
-        raise ValueError("the sample contains NaN")
+        raise ArgumentError("the sample contains NaN")
     pixels = scaled.clamp(0.0, 255.0).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
