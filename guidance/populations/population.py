@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,16 +44,9 @@ from ...plans.running.state_law import StateLaw, innovation, next_state
 from ...plans.running.step_state import Outputs
 from ...schedules.host_times import device_times
 from ..combinations.sample_sums import inner_products
+from .rows import Rows as Rows
+from .rows import joined, rows_of
 from .slopes import gradient
-
-
-class Rows(NamedTuple):
-    """Of each row of a population: the place of its sample, the seed of the sample, and the number
-    of the particle."""
-
-    samples: tuple[int, ...]
-    seeds: tuple[int, ...]
-    particles: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -130,6 +122,7 @@ class Population:
         facts = RunFacts(setting.seeds, setting.plan.call_steps)
         self._model = setting.denoiser.for_run(facts)
         self._spread(torch.tensor(rows.samples))
+        self._sources: dict[int, NoiseSource] = {}
         x = setting.start(rows)
         self.cursor = Cursor(setting.plan, self._model, x, setting.noise(rows))
         #: rows that the network received until now
@@ -212,7 +205,7 @@ class Population:
         call = self.call
         if self._raws is None:
             parts = [self._ask(call, rows) for rows in self._chunks()]
-            self._raws = _joined(parts)
+            self._raws = joined(parts)
             self._received(call, self._raws)
         return Outputs(self._model, call.node, self.cursor.x, self._raws, call.channels)
 
@@ -237,7 +230,7 @@ class Population:
                 value, slope = gradient(function, self._shifted(outputs["x0"], rows), x)
             parts.append(tuple(raw.detach() for raw in raws))
             found.append((value, slope))
-        self._raws = _joined(parts)
+        self._raws = joined(parts)
         self._received(call, self._raws)
         return torch.cat([v for v, _ in found]), torch.cat([g for _, g in found])
 
@@ -301,13 +294,20 @@ class Population:
         rows, noise = self._flat(choice), None
         if choice.shape[1] != self.particles:
             self.numbers = tuple(range(choice.shape[1]))
-            noise = self.setting.noise(self.setting.rows(self.numbers))
+            noise = self._noise_of(choice.shape[1])
         self.cursor.select(rows, noise)
         self._spread(rows)
         if self._raws is not None:
             where = rows.to(self.cursor.x.device)
             self._raws = tuple(raw.index_select(0, where) for raw in self._raws)
         return rows
+
+    def _noise_of(self, count: int) -> NoiseSource:
+        """The noises of ``count`` particles of each sample, made once: a method may go back and
+        forth between two numbers at every step."""
+        if count not in self._sources:
+            self._sources[count] = self.setting.noise(self.setting.rows(range(count)))
+        return self._sources[count]
 
     def replace(self, x: Tensor) -> None:
         """Replace the current states by ``x`` (S P, *shape), in the coordinates of the plan (an
@@ -357,7 +357,7 @@ class Population:
         first, last = int(rows[0]), int(rows[-1]) + 1
         whole = last - first == self.size
         model = self._model if whole else self._model.select(rows)
-        cond = _rows_of(self.setting.cond, rows // self.particles)
+        cond = rows_of(self.setting.cond, rows // self.particles)
         to = None if call.to is None else self._ends[call.number]
         x_in = self.cursor.x_in[first:last] if given is None else given
         t = self._times[call.number]
@@ -378,21 +378,3 @@ class Population:
             seeds = [self.setting.seeds[s] for s in found if s < self.samples]
             error.args = (f"{error.args[0]} (rows of {self.particles} particles), seeds {seeds}",)
             raise
-
-
-def _joined(parts: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
-    """The raw outputs of several calls as those of one."""
-    if len(parts) == 1:
-        return tuple(parts[0])
-    if len({len(part) for part in parts}) > 1:
-        raise ArgumentError("the network returned another number of outputs in another call")
-    return tuple(torch.cat(list(each)) for each in zip(*parts, strict=True))
-
-
-def _rows_of(cond: Condition, samples: Tensor) -> Condition:
-    """The condition of these samples."""
-    if cond is None:
-        return None
-    if isinstance(cond, Tensor):
-        return cond.index_select(0, samples.to(cond.device))
-    return {key: value.index_select(0, samples.to(value.device)) for key, value in cond.items()}

@@ -213,7 +213,7 @@ def test_parameters_of_paths() -> None:
             },
         ),
         (fewstep.plan, {"grid": "auto", "final": "zero", "steps": None}),
-        (fewstep.invert, {"sampler": "dpm_solver_2m", "grid": "auto", "final": "sigma_min"}),
+        (fewstep.invert, {"sampler": "dpm_solver_2m", "grid": "auto", "final": None}),
         (
             likelihood,
             {
