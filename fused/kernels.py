@@ -69,17 +69,16 @@ def share(run: Callable[[int, int], object], size: int, least: int) -> None:
     """``run(begin, end)`` on parts of ``range(size)``, one a thread of torch's number of threads;
     on this thread alone where there would be less than ``least`` for each. ``run`` must give up
     the interpreter's lock."""
-    threads = min(torch.get_num_threads(), size // max(1, least))
-    if threads < 2:
+    most = torch.get_num_threads()
+    each = -(-size // max(1, min(most, size // max(1, least))))
+    if each >= size:
         run(0, size)
         return
-    key = (os.getpid(), threads)
-    if key not in _pools:
+    pool = _pools.get((os.getpid(), most))
+    if pool is None:
         _pools.clear()  # those of a parent process do not live on in a fork
-        _pools[key] = ThreadPoolExecutor(threads - 1, "fewstep")
-    each = -(-size // threads)
-    parts = [(at, min(at + each, size)) for at in range(each, size, each)]
-    others = [_pools[key].submit(run, begin, end) for begin, end in parts]
+        pool = _pools[os.getpid(), most] = ThreadPoolExecutor(most - 1, "fewstep")
+    others = [pool.submit(run, at, min(at + each, size)) for at in range(each, size, each)]
     run(0, each)
     for other in others:
         other.result()

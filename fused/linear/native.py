@@ -8,62 +8,24 @@ says which one is used and changes it; the environment variable ``FEWSTEP_LINEAR
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError, unknown
+from ..kernels import Kernel, share
 
+KERNEL = Kernel("linear", __package__, "torch")
 #: names of the ways to compute a step on the CPU
-BACKENDS = ("native", "torch")
+BACKENDS = KERNEL.backends
 #: dtype -> its number in native.c
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
-#: from this many terms times elements on, the elements are shared out to threads
-_SHARED = 1 << 20
+#: threads share the elements where each gets as many elements times terms
+_LEAST = 1 << 19
 #: most tensors of one step
 _MOST = 64
-
-
-def _load() -> Any:
-    try:
-        return import_module("._native", __package__)
-    except ImportError:  # there was no compiler
-        return None
-
-
-_kernel: Any = _load()
-_chosen: list[str] = [BACKENDS[0] if _kernel is not None else BACKENDS[1]]
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-
-
-def _choose(name: str) -> None:
-    if name not in BACKENDS:
-        raise ArgumentError(unknown("linear backend", name, BACKENDS))
-    if name == "native" and _kernel is None:
-        raise ArgumentError(
-            "linear backend 'native': its kernel was not built when fewstep was installed, because "
-            "there was no C compiler; install one, then reinstall fewstep, or use 'torch'"
-        )
-    _chosen[0] = name
-
-
-if os.environ.get("FEWSTEP_LINEAR"):
-    _choose(os.environ["FEWSTEP_LINEAR"])
-
-
-@contextmanager
-def _restored(before: str) -> Iterator[str]:
-    try:
-        yield _chosen[0]
-    finally:
-        _chosen[0] = before
 
 
 def linear_backend(name: str | None = None) -> Any:
@@ -73,11 +35,7 @@ def linear_backend(name: str | None = None) -> Any:
 
     Raises ArgumentError for another name, and for ``native`` where the kernel was not built.
     """
-    if name is None:
-        return _chosen[0]
-    before = _chosen[0]
-    _choose(name)
-    return _restored(before)
+    return KERNEL.backend if name is None else KERNEL.choose(name)
 
 
 def pack(rows: Sequence[Sequence[tuple[int, float]]]) -> bytes:
@@ -95,19 +53,20 @@ def native_step(
 
     No gradient is recorded. Outputs may not share memory with another tensor.
     """
-    if _chosen[0] != "native" or torch.compiler.is_compiling() or not outputs:
+    if not (KERNEL.used and outputs):
         return False
-    if len(inputs) + len(outputs) > _MOST or (dtype == torch.float16 and not _kernel.HALF):
+    if len(inputs) + len(outputs) > _MOST or (dtype == torch.float16 and not KERNEL.code.HALF):
         return False
     arguments = _arguments(inputs, outputs, dtype)
     if arguments is None:
         return False
     count, size = len(inputs), outputs[0].numel()
-    threads = torch.get_num_threads()
-    if threads > 1 and size * len(packed) // 16 >= _SHARED:
-        _shared(packed, size, count, arguments, threads)
-    else:
-        _kernel.step(packed, 0, size, count, *arguments)
+    code = KERNEL.code
+
+    def run(begin: int, end: int) -> None:
+        code.step(packed, begin, end, count, *arguments)
+
+    share(run, size, _LEAST * 16 // max(1, len(packed)))
     torch.autograd.graph.increment_version(outputs)
     return True
 
@@ -122,7 +81,7 @@ def _arguments(
             kind = _TYPES.get(t.dtype)
             if kind is None or type(t) is not Tensor or not (t.is_cpu and t.is_contiguous()):
                 return None
-            if (kind == 3) > (dtype == torch.float64) or (kind == 2 and not _kernel.HALF):
+            if (kind == 3) > (dtype == torch.float64) or (kind == 2 and not KERNEL.code.HALF):
                 return None
             if t.is_neg():
                 return None
@@ -130,21 +89,3 @@ def _arguments(
     except RuntimeError:  # inside a transform of torch.func a tensor has no memory of its own
         return None
     return found
-
-
-def _shared(packed: bytes, size: int, count: int, arguments: list[int], threads: int) -> None:
-    """The step with its elements shared out to threads; the kernel gives up the interpreter's
-    lock."""
-    key = (os.getpid(), threads)
-    if key not in _pools:
-        _pools.clear()  # those of a parent process do not live on in a fork
-        _pools[key] = ThreadPoolExecutor(threads - 1, "fewstep-linear")
-    each = -(-size // threads)
-    parts = [(at, min(at + each, size)) for at in range(0, size, each)]
-    step = _kernel.step
-    others = [
-        _pools[key].submit(step, packed, begin, end, count, *arguments) for begin, end in parts[1:]
-    ]
-    step(packed, *parts[0], count, *arguments)
-    for other in others:
-        other.result()

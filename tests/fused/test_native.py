@@ -19,7 +19,7 @@ from fewstep.fused.linear.eager import linear_new
 from fewstep.models import GaussianMixture
 from fewstep.schedules import VPLinear
 
-BUILT = native._kernel is not None
+BUILT = native.KERNEL.code is not None
 needs_kernel = pytest.mark.skipif(not BUILT, reason="the kernel was not built: no C compiler")
 F32, F64, BF16, F16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
 MIXES = [
@@ -117,7 +117,7 @@ def test_threads_change_no_bit(threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     alone, _ = by_both(inputs, rows, F32)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr(native, "_SHARED", 1)
+    monkeypatch.setattr(native, "_LEAST", 1)
     together, _ = by_both(inputs, rows, F32)
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
@@ -189,7 +189,7 @@ def test_the_backend_is_chosen_and_restored(monkeypatch):
     assert linear_backend() == before
     with pytest.raises(ArgumentError, match="did you mean 'native'"):
         linear_backend("nativ")
-    monkeypatch.setattr(native, "_kernel", None)
+    monkeypatch.setattr(native.KERNEL, "code", None)
     with pytest.raises(ArgumentError, match="no C compiler"):
         linear_backend("native")
 
