@@ -30,3 +30,6 @@ from .tensors import described as described
 from .tensors import instance as instance
 from .tensors import members as members
 from .tensors import tensor as tensor
+from .tracing import host_constant as host_constant
+from .tracing import traced as traced
+from .tracing import transformed as transformed

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..checks import ArgumentError, shown, tensor
+from ..models.base import BaseDenoiser
 from ..models.denoiser import Denoiser
 
 
@@ -69,6 +70,15 @@ def check_state(x: Tensor, denoiser: Denoiser) -> None:
         )
 
 
+def check_run(denoiser: BaseDenoiser, x: Tensor, cond: Any, on_step: Any) -> None:
+    """Raise StateError or ArgumentError for a state, condition or callback that ``denoiser`` cannot
+    be run with."""
+    check_state(x, denoiser)
+    check_cond(cond, x.shape[0])
+    check_callable(on_step=on_step)
+    denoiser.check_cond(cond, x.shape[0])
+
+
 def check_cond(cond: Any, batch: int) -> None:
     """Raise StateError unless ``cond`` is None, a tensor or a mapping of tensors, batch first."""
     if cond is not None and not isinstance(cond, (Tensor, Mapping)):
@@ -104,4 +114,13 @@ def check_tensors(noise: Any) -> None:
         raise ArgumentError(
             f"noise={shown(noise)}: allowed are 'independent', 'brownian', a function (key, "
             "like), or tensors by key"
+        )
+
+
+def check_middle(start: float | None, x: Tensor | None, init: Tensor | None) -> None:
+    """Raise StateError for ``start`` without the state, or the data, that a run begins from."""
+    if start is not None and x is None and init is None:
+        raise StateError(
+            f"start={start}: pass init= (clean data) or x= (the state at that time) to begin "
+            "in the middle"
         )

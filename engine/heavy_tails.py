@@ -19,6 +19,7 @@ from ..fused.noise.seeded import normals
 from ..plans.plan import Plan
 from ..plans.running.loop import Noise, NoiseSource
 from ..schedules.base import Schedule
+from .traced_noise import refuse_traced
 
 #: random stream of the normals from which the scale factors are computed
 TAIL_STREAM = 0x7A11
@@ -40,6 +41,7 @@ def path_noise(schedule: Schedule, plan: Plan, noise: Noise) -> Noise:
     seeds: Sequence[int] | None = getattr(noise, "seeds", None)
     if scale is None or seeds is None or not plan.draws or not callable(noise):
         return noise
+    refuse_traced("noise from seeds with heavy tails")
     return _jumping(scale, plan, noise, seeds, getattr(noise, "particles", None))
 
 

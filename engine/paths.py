@@ -29,6 +29,7 @@ from ..plans.plan import Plan
 from ..plans.running.loop import Noise
 from ..plans.weights.noise_scale import NOISE_SCALES
 from .arguments import check_tensors
+from .traced_noise import refuse_traced, seeded
 
 #: lam is clipped to this range: alpha or sigma is 0 in float64 long before its ends
 LAM_LIMIT = 32.0
@@ -152,17 +153,16 @@ def noise_for(plan: Plan, noise: Noise | str, seeds: Sequence[int] | None) -> No
     if isinstance(noise, str):
         if seeds is None:
             raise PlanError(f"noise={noise!r} needs seeds")
-        return (
-            PlanPath(plan, seeds)
-            if noise == "brownian" and plan.draws
-            else SeededNoise(check_seeds(seeds))
-        )
+        if noise == "brownian" and plan.draws:
+            refuse_traced("noise='brownian'")
+            return PlanPath(plan, seeds)
+        return seeded(seeds)
     if noise is None:
         if seeds is None and plan.draws:
             raise PlanError(
                 f"this plan draws noise ({len(plan.draws)} times): pass noise= or seeds="
             )
-        return SeededNoise(check_seeds(seeds)) if seeds is not None else None
+        return seeded(seeds) if seeds is not None else None
     if not callable(noise):
         _check_given(plan, noise)
     return noise

@@ -31,9 +31,10 @@ from ..schedules.grids.construction import Grid
 from ..schedules.grids.request import GridRequest
 from .arguments import StateError as StateError
 from .arguments import (
-    check_callable,
     check_cond,
     check_given,
+    check_middle,
+    check_run,
     check_state,
     check_watchers,
 )
@@ -54,8 +55,14 @@ from .paths import Named, check_name, noise_for
 from .planning import Request, request
 from .progress import print_progress
 from .recording import Recorder, check_record, check_recordable
-from .start_states import chosen_seeds, first_state, sample_shape
+from .start_states import Begin, begun, sample_shape
 from .token_sampling import sample_tokens
+from .traced_sampling import (
+    Asked,
+    constant_run,
+    refuse_traced_arguments,
+    sample_in_graph,
+)
 
 Cond = Tensor | Mapping[str, Tensor] | None
 Model = Denoiser | DiscreteDenoiser
@@ -87,21 +94,25 @@ def run(
     ``reconstruction``: with ``grad="reversible"``, an ``engine.Reconstruction`` whose ``error`` is
     set by the backward pass.
 
+    Under ``torch.compile`` the steps become one graph (see docs/concepts.md), and NaN raises
+    RuntimeError. Inside a transform of ``torch.func`` values are not checked.
+
     Raises PlanError if tensors do not match the plan's draws, NumericalError on NaN, StateError on
     a wrong shape.
     """
     denoiser = complete(denoiser)
+    if torch.compiler.is_compiling():
+        refused = {"grad": grad, "parameters": parameters, "plan_parameters": plan_parameters}
+        refuse_traced_arguments({**refused, "partners": partners or None})
+        return constant_run(plan, denoiser, x, noise, seeds, cond, on_step, check)
     checks.instance("plan", plan, (Plan, Program), "a plan, as fewstep.plan makes it,")
-    check_state(x, denoiser)
-    check_cond(cond, x.shape[0])
-    check_callable(on_step=on_step)
+    check_run(denoiser, x, cond, on_step)
     wanted = check_grad(grad, parameters, on_step)
     check_reconstruction(reconstruction, grad)
     given = plan
     if plan_parameters is not None:
         plan = _with_parameters(plan, plan_parameters, partners)
     bare = plan.plan if isinstance(plan, Program) else plan
-    denoiser.check_cond(cond, x.shape[0])
     if partners:
         check_partners(bare, x, partners, grad)
         return continue_run(bare, denoiser, x, partners, cond, on_step, check)
@@ -220,25 +231,24 @@ def sample(
     if isinstance(denoiser, DiscreteDenoiser):
         return sample_tokens(denoiser, dict(locals()))
     denoiser = complete(denoiser)
+    begin = Begin(n, seed, seeds, x, init, device, dtype)
+    if torch.compiler.is_compiling():
+        refused = {"grad": grad, "parameters": parameters, "plan_parameters": plan_parameters}
+        refuse_traced_arguments({**refused, "info": info, "record": record, "progress": progress})
+        size = sample_shape(x, init, shape)
+        fields = Asked(sampler, options, steps, nfe, grid, times, sigmas, final, start, size)
+        return sample_in_graph(denoiser, fields, begin, cond, noise, callback)
     check_record(record, info)
     wanted = check_grad(grad, parameters, callback)
     check_given(x=x, init=init)
     check_watchers(callback, progress)
     check_name(noise)
-    n, device = None if n is None else checks.integer("n", n, 1), checks.device(device)
-    checks.floating_dtype(dtype)
+    begin = begin.checked()
     known = facts_of(denoiser, sample_shape(x, init, shape))
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=known)
     asked = request(sampler, denoiser.schedule, options, where)
-    _check_middle(start, x, init)
-    # the state of a mean-reverting path is x - offset
-    shift = denoiser.offset
-    if shift is not None:
-        x, init = (None if v is None else v - shift.to(v) for v in (x, init))
-    if n is None and seeds is None and x is None and init is None:
-        n = denoiser.batch
-    chosen = chosen_seeds(n, seed, seeds, x if x is not None else init)
-    state = first_state(denoiser, asked.grid[0], chosen, x, init, shape, device, dtype)
+    check_middle(start, x, init)
+    chosen, state = begun(denoiser, asked.grid[0], begin, shape)
     began = time.perf_counter()
     out, facts = execute(
         asked,
@@ -254,7 +264,7 @@ def sample(
         parameters=wanted,
         plan_parameters=plan_parameters,
     )
-    out = out if shift is None else out + shift.to(out)
+    out = out if denoiser.offset is None else out + denoiser.offset.to(out)
     return (out, replace(facts, seconds=time.perf_counter() - began)) if info else out
 
 
@@ -312,15 +322,6 @@ def execute(
     )
     facts = replace(info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason), undone=lost)
     return out, facts if recorder is None else replace(facts, states=recorder.states)
-
-
-def _check_middle(start: float | None, x: Tensor | None, init: Tensor | None) -> None:
-    """Raise StateError for ``start`` without the state, or the data, that a run begins from."""
-    if start is not None and x is None and init is None:
-        raise StateError(
-            f"start={start}: pass init= (clean data) or x= (the state at that time) to begin "
-            "in the middle"
-        )
 
 
 def _watcher(

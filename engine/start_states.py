@@ -4,11 +4,15 @@ first node, or a given state."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..checks import device as device_of
+from ..checks import floating_dtype, integer
 from ..fused.noise.seeded import SeededNoise, check_seeds, seeds_from
+from ..models.base import BaseDenoiser
 from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
 from ..models.wrapping import shape_of
@@ -16,6 +20,44 @@ from ..schedules.node import Node
 from .arguments import StateError
 from .heavy_tails import kernel_noise
 from .memory import check_room
+
+
+class Begin(NamedTuple):
+    """The arguments of ``sample`` that choose the start state."""
+
+    n: int | None
+    seed: int
+    seeds: Sequence[int] | None
+    x: Tensor | None
+    init: Tensor | None
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+
+    def checked(self) -> Begin:
+        """The same with ``n`` and ``device`` as plain values. Raises ArgumentError for these and
+        for ``dtype``."""
+        floating_dtype(self.dtype)
+        n = None if self.n is None else integer("n", self.n, 1)
+        return self._replace(n=n, device=device_of(self.device))
+
+    def shifted(self, denoiser: BaseDenoiser) -> Begin:
+        """In the coordinates of the state (``x - offset`` on a mean-reverting path), with the
+        model's own batch where the caller leaves it open."""
+        x, init, n, shift = self.x, self.init, self.n, denoiser.offset
+        if shift is not None:
+            x, init = (None if v is None else v - shift.to(v) for v in (x, init))
+        if n is None and self.seeds is None and x is None and init is None:
+            n = denoiser.batch
+        return self._replace(x=x, init=init, n=n)
+
+
+def begun(
+    denoiser: BaseDenoiser, first: Node, begin: Begin, shape: Sequence[int] | None
+) -> tuple[tuple[int, ...], Tensor]:
+    """The seeds of the samples and their state at the node ``first``."""
+    n, seed, seeds, x, init, device, dtype = begin.shifted(denoiser)
+    chosen = chosen_seeds(n, seed, seeds, x if x is not None else init)
+    return chosen, first_state(denoiser, first, chosen, x, init, shape, device, dtype)
 
 
 def sample_shape(

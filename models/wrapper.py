@@ -140,8 +140,15 @@ def complete(denoiser: Denoiser) -> BaseDenoiser:
     MeanReverting schedule without an attribute ``offset``, or whose ``sigma_data`` is not a
     positive finite number.
     """
+    if isinstance(denoiser, BaseDenoiser) and denoiser.preserves_input:
+        return denoiser
+    if torch.compiler.is_compiling():
+        raise ArgumentError(
+            f"a {type(denoiser).__name__} under torch.compile: give "
+            "fewstep.models.complete(denoiser), made outside of the compiled function"
+        )
     if isinstance(denoiser, BaseDenoiser):
-        return denoiser if denoiser.preserves_input else _Preserving(denoiser)
+        return _Preserving(denoiser)
     check_denoiser(denoiser)
     return _Completed(denoiser)
 

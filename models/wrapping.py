@@ -25,6 +25,7 @@ from ..checks import (
     UnknownName,
     between,
     flag,
+    host_constant,
     immutable,
     integer,
     shown,
@@ -132,6 +133,10 @@ class Wrapped(BaseDenoiser):
         host is not finite.
         """
         batch = like.shape[0]
+        if torch.compiler.is_compiling() and not isinstance(t, Tensor):
+            label = _constant_label(self, t)
+            whole = torch.int64 if isinstance(label, int) else wide_or_single(like.dtype)
+            return torch.full((batch,), label, dtype=whole, device=like.device)
         if isinstance(self.time, str) and (not isinstance(t, Tensor) or (t.ndim == 0 and t.is_cpu)):
             label = self._label(t.item() if isinstance(t, Tensor) else host_number(t))
             whole = torch.int64 if isinstance(label, int) else wide_or_single(like.dtype)
@@ -216,6 +221,15 @@ class Wrapped(BaseDenoiser):
                 f"{tuple(x_in.shape)}"
             )
         return (raw,)
+
+
+@host_constant
+def _constant_label(wrapped: Wrapped, t: float) -> float | int:
+    """The label at the number ``t``, for ``torch.compile``."""
+    if isinstance(wrapped.time, str):
+        return wrapped._label(host_number(t))
+    label: float | int = host_tensor([wrapped.exact_label(host_number(t))], t).item()
+    return label
 
 
 def wide_or_single(dtype: torch.dtype) -> torch.dtype:

@@ -192,17 +192,25 @@ def linear_new(
             _new(inputs, row, first, out)
         return outputs
     if outputs is None and torch.is_grad_enabled():
-        return [
-            linear_combination(
-                [inputs[i] for i, _ in row] or inputs[:1], [c for _, c in row] or [0.0], dtype
-            )
-            for row in rows
-        ]
+        return linear_traced(inputs, rows, dtype)
     if outputs is None:
         outputs = [torch.empty_like(inputs[0], dtype=dtype) for _ in rows]
     for out, row in zip(outputs, rows, strict=True):
         _accumulate_blocks(out, [(inputs[i], c) for i, c in row])
     return outputs
+
+
+def linear_traced(
+    inputs: Sequence[Tensor], rows: Sequence[Terms], dtype: torch.dtype
+) -> list[Tensor]:
+    """:func:`linear_new` where torch traces (``torch.compile``, transforms of ``torch.func``): no
+    operation writes in place, and the coefficients are numbers of the graph. The same bits."""
+    return [
+        linear_combination(
+            [inputs[i] for i, _ in row] or inputs[:1], [c for _, c in row] or [0.0], dtype
+        )
+        for row in rows
+    ]
 
 
 def _new(inputs: Sequence[Tensor], row: Terms, first: Tensor, out: Tensor | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError, FewstepError, described, shown
+from ...checks import ArgumentError, FewstepError, described, shown, traced
 from .program import Call
 
 
@@ -52,6 +52,19 @@ def check_count(raws: Sequence[Tensor], count: int) -> None:
         )
 
 
+def check_apart(raws: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    """ArgumentError where a raw output shares memory with a buffer that is about to be written."""
+    for raw in raws:
+        start = raw.data_ptr()
+        for out in outputs:
+            distance = start - out.data_ptr()
+            if -raw.nbytes < distance < out.nbytes:
+                raise ArgumentError(
+                    "the network returned memory of this run, which later steps write into (an "
+                    "input of an earlier call?); it must return tensors of its own"
+                )
+
+
 def check_noise(z: object, key: int, like: Tensor) -> None:
     """ValueError unless ``z``, returned by a noise function for ``key``, is a tensor of real
     numbers shaped like ``like``."""
@@ -83,7 +96,9 @@ class Watch:
     def see(self, raws: Sequence[Tensor]) -> None:
         """Check the outputs of the next call."""
         self.count += 1
-        if not self.eager:
+        if traced():
+            _assert(raws, "the network output", self.count - 1)
+        elif not self.eager:
             self._late.append(_marks(raws))
         elif not _finite(raws):
             self._raise(self.count - 1, _marks(raws).isnan().tolist())
@@ -96,6 +111,9 @@ class Watch:
 
     def close(self, result: Tensor) -> None:
         """Check the result, and before it the calls that were put off."""
+        if traced():
+            _assert([result], "the result", self.count)
+            return
         if self.eager:
             if not _finite([result]):
                 self._raise(self.count, _marks([result]).isnan().tolist())
@@ -120,6 +138,16 @@ class Watch:
 def _finite(tensors: Sequence[Tensor]) -> bool:
     """Whether the sum of each is finite; False may be an overflow of finite numbers."""
     return all(math.isfinite(t.sum().item()) for t in tensors)
+
+
+def _assert(tensors: Sequence[Tensor], what: str, k: int) -> None:
+    """An assertion of the graph under ``torch.compile``; nothing inside a transform, where no
+    value can be read."""
+    if torch.compiler.is_compiling():
+        torch._assert_async(
+            torch.stack([(t * 0.0).sum() for t in tensors]).sum() == 0.0,
+            f"{what} is not finite at evaluation {k}",
+        )
 
 
 def _marks(tensors: Sequence[Tensor]) -> Tensor:

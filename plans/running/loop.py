@@ -18,15 +18,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError, described, flag, members, shown, tensor
-from ...fused.linear.eager import linear_new
+from ...checks import (
+    ArgumentError,
+    described,
+    flag,
+    members,
+    shown,
+    tensor,
+    traced,
+    transformed,
+)
+from ...fused.linear.eager import linear_new, linear_traced
 from ...schedules.host_times import device_times
 from ...schedules.node import Node
 from ..instructions import PlanError
 from ..plan import Plan
 from .channels import network_raws
 from .finiteness import NumericalError as NumericalError
-from .finiteness import Watch, check_count, check_noise, check_raws
+from .finiteness import Watch, check_apart, check_count, check_noise, check_raws
 from .lowering import Call, Program, lower
 from .noise_sources import Noise as Noise
 from .noise_sources import NoiseSource as NoiseSource
@@ -60,6 +69,9 @@ class RunState:
 
     def __post_init__(self) -> None:
         self.dtype = self.slot(0).dtype
+        if traced():
+            self.fresh = True
+            return
         self.firsts = self.program.firsts(
             torch.float64 if self.dtype == torch.float64 else torch.float32
         )
@@ -93,6 +105,9 @@ def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
         for kind, i in launch.operands
     ]
     if launch.outs:
+        if traced():
+            _trace(state, k, inputs)
+            return state.slot(state.program.result if launch.call is None else launch.call.input)
         rows, firsts, packed = state.program.terms[k], state.firsts[k], state.program.packed[k]
         if state.fresh:
             outputs = linear_new(inputs, rows, firsts, state.dtype, packed=packed)
@@ -100,7 +115,7 @@ def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
                 slots[index] = out
         else:
             outputs = [state.slot(index) for index in launch.outs]
-            _check_apart(raws, outputs)
+            check_apart(raws, outputs)
             with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
                 linear_new(inputs, rows, firsts, state.dtype, outputs, packed)
     for row, number, c in launch.edits:
@@ -109,17 +124,15 @@ def advance(state: RunState, k: int, raws: Sequence[Tensor]) -> Tensor:
     return state.slot(state.program.result if launch.call is None else launch.call.input)
 
 
-def _check_apart(raws: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-    """ArgumentError where a raw output shares memory with a buffer that is about to be written."""
-    for raw in raws:
-        start = raw.data_ptr()
-        for out in outputs:
-            distance = start - out.data_ptr()
-            if -raw.nbytes < distance < out.nbytes:
-                raise ArgumentError(
-                    "the network returned memory of this run, which later steps write into (an "
-                    "input of an earlier call?); it must return tensors of its own"
-                )
+def _trace(state: RunState, k: int, inputs: Sequence[Tensor]) -> None:
+    """Launch ``k`` where torch traces: new tensors, nothing in place."""
+    launch = state.program.launches[k]
+    outputs = linear_traced(inputs, state.program.terms[k], state.dtype)
+    for row, number, c in launch.edits:
+        if number in state.edits:
+            outputs[row] = torch.add(outputs[row], state.edits[number], alpha=c)
+    for index, out in zip(launch.outs, outputs, strict=True):
+        state.slots[index] = out
 
 
 class Cursor:
@@ -316,7 +329,8 @@ def run_plan(
     flag("check", check)
     if on_step is not None and not callable(on_step):
         raise ArgumentError(f"on_step={shown(on_step)}: must be a function")
-    with torch.set_grad_enabled(graph):
+    # inside a transform of torch.func, gradients are the transform's own matter
+    with torch.set_grad_enabled(graph or (transformed() and torch.is_grad_enabled())):
         cursor = Cursor(plan, denoiser, x, noise, fresh=graph)
         return run_cursor(cursor, denoiser, x, cond, on_step, check)
 
@@ -331,14 +345,15 @@ def run_cursor(
 ) -> Tensor:
     """Make the network calls that are left to ``cursor``; return its result. ``x`` (B, *shape) is a
     state of the run."""
-    calls = cursor.program.calls
-    starts = device_times([float(call.node.t or 0.0) for call in calls], x.device)
-    ends = _second_times(calls, starts)
+    program = cursor.program
+    calls = program.calls
+    starts = _times(program.times, x.device)
+    ends = () if program.second_times is None else _times(program.second_times, x.device)
     watch = Watch(calls[cursor.index :], x) if check else None
     while (call := cursor.call) is not None:
         to = None if call.to is None else ends[call.number]
         raws = network_raws(denoiser, cursor.x_in, starts[call.number], cond, call.channels, to)
-        check_raws(raws, x, cursor.program.raws)
+        check_raws(raws, x, program.raws)
         if watch is not None:
             watch.see(raws)
         before = cursor.x.clone() if on_step is not None else x
@@ -350,12 +365,9 @@ def run_cursor(
     return cursor.result
 
 
-def _second_times(calls: Sequence[Call], starts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The second time of each call, as ``starts``; 0 where a call has none."""
-    if not any(call.to is not None for call in calls):
-        return starts
-    ends = [0.0 if call.to is None else float(call.to.t or 0.0) for call in calls]
-    return device_times(ends, starts[0].device)
+def _times(numbers: Sequence[float], device: torch.device) -> Sequence[Tensor | float]:
+    """``numbers`` on the device; under ``torch.compile`` as they are, constants of the graph."""
+    return numbers if torch.compiler.is_compiling() else device_times(numbers, device)
 
 
 def _offer(
@@ -367,7 +379,7 @@ def _offer(
     raws: Sequence[Tensor],
 ) -> None:
     seen = cursor.x.clone()
-    before = version(seen)
+    before = 0 if traced() else version(seen)
     step = StepState(
         call.number,
         call.node,
@@ -380,5 +392,5 @@ def _offer(
     answer = on_step(step)
     if answer is not None:
         cursor.replace(answer)
-    elif step.x_next is not seen or edited(seen, before):
+    elif step.x_next is not seen or traced() or edited(seen, before):
         cursor.replace(step.x_next)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...checks import instance, members
+from ...checks import host_constant, instance, members
 from ...schedules.kinds import convert, parts
 from ...schedules.node import Node
 from ..instructions import Combine, Evaluate, PlanError
@@ -60,6 +60,7 @@ def _pack(rows: list[Row], call: Call | None) -> Launch:
     return Launch(tuple(row.slot for row in rows), operands, matrix, edits, call)
 
 
+@host_constant
 def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
     """Bind ``plan`` to a denoiser's ``prediction``, ``coefficients`` and ``input_scale``.
 
@@ -70,7 +71,16 @@ def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     members("denoiser", denoiser, ("prediction", "coefficients", "input_scale"), "a denoiser")
     check_reads(plan, denoiser)
-    return _lowered(_Same(plan), denoiser.prediction, numbers_of(plan, denoiser), tuple(keep))
+    numbers = numbers_of(plan, denoiser)
+    return _lowered(_Same(plan), denoiser.prediction, numbers, tuple(keep)).complete()
+
+
+@host_constant
+def constant_program(plan: Plan | Program, denoiser: Denoiser) -> Program:
+    """The program of ``plan`` as a constant of a graph of ``torch.compile``."""
+    if isinstance(plan, Program):
+        return replace(plan).complete()  # a copy: the numbers of the caller's may be variables
+    return lower(plan, denoiser)
 
 
 def lower_whole(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:

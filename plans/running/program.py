@@ -75,6 +75,29 @@ class Program:
     raws: int
     kept: tuple[int, ...] = ()
 
+    def complete(self) -> Program:
+        """The program itself with what a run reads from it made, which ``torch.compile`` cannot
+        trace."""
+        _ = self.calls, self.terms, self.noise_until, self.times, self.second_times, self.course
+        return self
+
+    @cached_property
+    def times(self) -> tuple[float, ...]:
+        """The time of each network call."""
+        return tuple(float(call.node.t or 0.0) for call in self.calls)
+
+    @cached_property
+    def second_times(self) -> tuple[float, ...] | None:
+        """The second time of each call, 0 where it has none; None where no call has one."""
+        if not any(call.to is not None for call in self.calls):
+            return None
+        return tuple(0.0 if c.to is None else float(c.to.t or 0.0) for c in self.calls)
+
+    @cached_property
+    def course(self) -> tuple[tuple[int, ...], bool]:
+        """``Plan.call_steps``, and whether the run goes from data to noise."""
+        return self.plan.call_steps, self.plan.start.lam > self.plan.end.lam
+
     @cached_property
     def calls(self) -> tuple[Call, ...]:
         """The network calls in order."""
