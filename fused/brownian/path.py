@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,6 +29,9 @@ from ..noise.normal_pairs import Address, Words, add_drawn, add_pairs, draw_word
 from ..noise.philox import WORD
 from ..noise.seeded import check_seeds, keys_of
 from .tree import Atom, Form, Place, interval, prefix
+
+#: an interval, whether its W (0) or its B (2) is read, and a factor
+Sum: TypeAlias = tuple[Form, int, float]
 
 #: streams from here on belong to paths
 PATH_STREAM = 1 << 31
@@ -118,13 +123,8 @@ class BrownianPath:
         once."""
         sums = [_signed(*self._places(s, t)) for s, t in spans]
         kept = self._ready(like)
-        values: dict[Place, Tensor] = {}
-        for at in sorted({at for terms in sums for at in terms}):
-            values[at] = (
-                kept.values[at]
-                if at in kept.values
-                else self._read(prefix(*at, self.levels).form, 0, 1.0, like)
-            )
+        places = sorted({at for terms in sums for at in terms})
+        values = self._values(places, like)
         kept.values = {at: values[at] for at in sums[-1]} if sums else {}
         out = []
         for terms in sums:
@@ -140,11 +140,15 @@ class BrownianPath:
         self, spans: Sequence[tuple[float, float]], like: Tensor
     ) -> list[tuple[Tensor, Tensor]]:
         """``levy`` of several (s, t) in one call."""
-        self._ready(like)
-        hs = []
+        kept, reads = self._ready(like), []
         for s, t in spans:
             length, form = interval(*self._places(s, t), self.levels)
-            hs.append(self._read(form, 2, 1.0 / (length or 1.0), like).to(like.dtype))
+            reads.append((form, 2, 1.0 / (length or 1.0)))
+        at = {place for s, t in spans for place in _signed(*self._places(s, t))}
+        missing = sorted(at - kept.values.keys())
+        read = self._read([*reads, *self._prefixes(missing)], like)
+        kept.values |= zip(missing, read[len(spans) :], strict=True)
+        hs = [h.to(like.dtype) for h in read[: len(spans)]]
         return list(zip(self.increments(spans, like), hs, strict=True))
 
     def _places(self, s: float, t: float) -> tuple[Place, Place]:
@@ -175,26 +179,49 @@ class BrownianPath:
             self._kept = _Kept(key)
         return self._kept
 
-    def _read(self, form: Form, which: int, scale: float, like: Tensor) -> Tensor:
-        """W (which = 0) or B (2) of a form, times ``scale sqrt(cell)``."""
-        kept, n, scale = self._kept, len(self.seeds), scale * math.sqrt(self.cell)
-        flat = torch.zeros(
-            (n, math.prod(like.shape[1:])), dtype=_precision(like), device=like.device
-        )
+    def _values(self, places: Sequence[Place], like: Tensor) -> dict[Place, Tensor]:
+        """W from the start of its cell to each place."""
+        have = self._kept.values
+        missing = [at for at in places if at not in have]
+        have = {
+            **have,
+            **dict(zip(missing, self._read(self._prefixes(missing), like), strict=True)),
+        }
+        return {at: have[at] for at in places}
+
+    def _prefixes(self, places: Sequence[Place]) -> list[Sum]:
+        return [(prefix(*at, self.levels).form, 0, 1.0) for at in places]
+
+    def _read(self, sums: Sequence[Sum], like: Tensor) -> list[Tensor]:
+        """W (which = 0) or B (2) of each (form, which, scale), times ``scale sqrt(cell)``."""
+        n, root = len(self.seeds), math.sqrt(self.cell)
+        shape = (len(sums), n, math.prod(like.shape[1:]))
+        flat = torch.zeros(shape, dtype=_precision(like), device=like.device)
         if flat.device not in self._keys:
             self._keys[flat.device] = keys_of(self.seeds, flat.device)
-        keys, order = self._keys[flat.device], sorted(form)
-        factors = [(scale * form[at][which], scale * form[at][which + 1]) for at in order]
-        addresses = [self._address(atom) for atom in order]
-        if not add_drawn(flat, keys, [(a, *c) for a, c in zip(addresses, factors, strict=True)]):
-            have = {**kept.before, **kept.words}
-            missing = [atom for atom in form if atom not in have]
-            drawn = draw_words(keys, flat.shape[1], [self._address(atom) for atom in missing])
-            have |= zip(missing, drawn, strict=True)
-            read = {atom: have[atom] for atom in order}
-            add_pairs(flat, [(w, *c) for w, c in zip(read.values(), factors, strict=True)])
-            kept.words, kept.before = read, kept.words
-        return flat.view(like.shape)
+        terms = [
+            (atom, k, scale * root * form[atom][which], scale * root * form[atom][which + 1])
+            for k, (form, which, scale) in enumerate(sums)
+            for atom in form
+        ]
+        terms.sort(key=itemgetter(0, 1))  # one node after the other, and its sums
+        addressed = [(k, self._address(atom), c1, c2) for atom, k, c1, c2 in terms]
+        if not add_drawn(flat, self._keys[flat.device], addressed):
+            for k in range(len(sums)):
+                self._add(flat[k], [(atom, c1, c2) for atom, j, c1, c2 in terms if j == k])
+        # tensors of their own: one that is kept does not keep the others
+        rows = flat if len(sums) == 1 else [row.clone() for row in flat]
+        return [row.view(like.shape) for row in rows]
+
+    def _add(self, flat: Tensor, terms: Sequence[tuple[Atom, float, float]]) -> None:
+        """``flat += c1 z1 + c2 z2`` for each (node, c1, c2), by words that are kept."""
+        kept, keys = self._kept, self._keys[flat.device]
+        have = {**kept.before, **kept.words}
+        missing = [atom for atom, _, _ in terms if atom not in have]
+        drawn = draw_words(keys, flat.shape[1], [self._address(atom) for atom in missing])
+        have |= zip(missing, drawn, strict=True)
+        add_pairs(flat, [(have[atom], c1, c2) for atom, c1, c2 in terms])
+        kept.words, kept.before = {atom: have[atom] for atom, _, _ in terms}, kept.words
 
     def _address(self, atom: Atom) -> Address:
         """Stream, draw and last counter word of a node."""

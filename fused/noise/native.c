@@ -248,9 +248,9 @@ INLINE void fill_blocks(const Job *job, Philox philox, uint32_t *out, Py_ssize_t
 }
 
 /* A pair of normals of each element: c1 z1 + c2 z2, the normals from counter (., stream, draw,
-   last). */
+   last), for the sum number ``target``. */
 typedef struct {
-    uint32_t stream, draw, last, unused;
+    uint32_t stream, draw, last, target;
     double c1, c2;
 } Term;
 
@@ -271,7 +271,8 @@ INLINE void pick_f64(double *__restrict__ z, const void *pairs, const int32_t *_
     for (Py_ssize_t e = 0; e < count; e++) z[e] += pair[2 * k[e]] * c1 + pair[2 * k[e] + 1] * c2;
 }
 
-/* out += the pairs of the blocks begin .. end, all terms of LANES blocks before the next ones. */
+/* out += the pairs of the blocks begin .. end, all terms of LANES blocks before the next ones. Terms
+   of one counter that follow each other share its words. */
 INLINE void pair_blocks(Job job, Philox philox, const Term *terms, Py_ssize_t terms_end, int wide,
                         void *out, const void *pairs, Py_ssize_t begin, Py_ssize_t end) {
     uint32_t part[4 * LANES];
@@ -279,12 +280,15 @@ INLINE void pair_blocks(Job job, Philox philox, const Term *terms, Py_ssize_t te
     Py_ssize_t many = 0, n, first, count;
     for (Py_ssize_t at = begin; at < end; at += many) {
         for (const Term *t = terms; t < terms + terms_end; t++) {
-            job.stream = t->stream, job.draw = t->draw, job.fourth = t->last;
-            many = draw(&job, philox, part, at, end);
-            for (int i = 0; i < 4 * LANES; i++)
-                half[2 * i] = part[i] & 0xffff, half[2 * i + 1] = part[i] >> 16;
+            if (t == terms || memcmp(t, t - 1, 3 * sizeof t->stream)) {
+                job.stream = t->stream, job.draw = t->draw, job.fourth = t->last;
+                many = draw(&job, philox, part, at, end);
+                for (int i = 0; i < 4 * LANES; i++)
+                    half[2 * i] = part[i] & 0xffff, half[2 * i + 1] = part[i] >> 16;
+            }
             for (Py_ssize_t i = 0; i < many; i += n) {
                 n = stretch(&job, at + i, many - i, &first, &count);
+                first += t->target * job.rows * job.size;
                 if (wide)
                     pick_f64((double *)out + first, pairs, half + 8 * i, count, t->c1, t->c2);
                 else
@@ -364,7 +368,7 @@ static PyObject *fill(PyObject *self, PyObject *args) {
 }
 
 /* add_pairs(version, begin, end, wide, out, keys, pairs, rows, size, terms): add the terms to the
-   blocks begin .. end of (rows, size) numbers, double where wide; out, keys and pairs are
+   blocks begin .. end of (targets, rows, size) numbers, double where wide; out, keys and pairs are
    addresses, terms the bytes of an array of Term. */
 static PyObject *add_pairs(PyObject *self, PyObject *args) {
     Job job = {.kind = WORDS, .each = 8};

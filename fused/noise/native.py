@@ -64,15 +64,15 @@ def add_native_pairs(
     flat: Tensor,
     keys: Tensor,
     pairs: Tensor,
-    terms: Sequence[tuple[tuple[int, int, int], float, float]],
+    terms: Sequence[tuple[int, tuple[int, int, int], float, float]],
 ) -> bool:
-    """``flat += c1 z1 + c2 z2`` for each ((stream, draw, last), c1, c2) in order: ``flat`` is
-    (n, size), float32 or float64, and ``pairs`` (2^16, 2) the table in the same dtype. False, with
-    nothing done, where the kernel is not used."""
+    """``flat[k] += c1 z1 + c2 z2`` for each (k, (stream, draw, last), c1, c2) in order: ``flat`` is
+    (sums, n, size), float32 or float64, and ``pairs`` (2^16, 2) the table in the same dtype. False,
+    with nothing done, where the kernel is not used."""
     if not KERNEL.used or not flat.is_cpu:
         return False
-    (n, size), wide, keys = flat.shape, flat.dtype == torch.float64, keys.contiguous()
-    packed = b"".join(struct.pack("=IIIIdd", *at, 0, c1, c2) for at, c1, c2 in terms)
+    (_, n, size), wide, keys = flat.shape, flat.dtype == torch.float64, keys.contiguous()
+    packed = b"".join(struct.pack("=IIIIdd", *at, k, c1, c2) for k, at, c1, c2 in terms)
     pointers, code = (flat.data_ptr(), keys.data_ptr(), pairs.data_ptr()), KERNEL.code
 
     def run(begin: int, end: int) -> None:

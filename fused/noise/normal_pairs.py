@@ -64,11 +64,14 @@ def _rows(dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(pair_table().T.copy()).to(dtype)
 
 
-def add_drawn(flat: Tensor, keys: Tensor, terms: Sequence[tuple[Address, float, float]]) -> bool:
-    """``flat += c1 z1 + c2 z2`` for the pairs at each (address, c1, c2) in order, drawn on the way;
-    False, with nothing done, where there is no compiled kernel for it. The bits are those of
-    ``add_pairs`` with the words of ``draw_words``."""
-    terms = [(address, c1, c2) for address, c1, c2 in terms if c1 or c2]
+def add_drawn(
+    flat: Tensor, keys: Tensor, terms: Sequence[tuple[int, Address, float, float]]
+) -> bool:
+    """``flat[k] += c1 z1 + c2 z2`` for the pairs at each (k, address, c1, c2) in order, drawn on
+    the way; False, with nothing done, where there is no compiled kernel for it. ``flat`` is (sums,
+    n, size). The bits are those of ``add_pairs`` with the words of ``draw_words``; neighbours with
+    one address share its words."""
+    terms = [term for term in terms if term[2] or term[3]]
     return add_native_pairs(flat, keys, _rows(flat.dtype), terms)
 
 

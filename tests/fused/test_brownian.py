@@ -122,6 +122,7 @@ def test_moments_over_many_seeds_and_elements() -> None:
         ) / math.sqrt(n)
 
 
+@pytest.mark.usefixtures("backend")
 def test_bits_do_not_depend_on_the_order_of_queries() -> None:
     rng = random.Random(5)
     spans = [tuple(sorted(rng.uniform(-1.0, 1.0) for _ in range(2))) for _ in range(1000)]
