@@ -69,7 +69,7 @@ def traced_program(denoiser: BaseDenoiser, *asked: Any) -> Program:
             f"{made.name} under torch.compile: its steps depend on the data, so there is no one "
             "graph; compile the network, or use a sampler with a plan"
         )
-    return lower(made.plan(), denoiser)
+    return lower(made.plan(), denoiser).complete()
 
 
 @host_constant

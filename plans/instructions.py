@@ -45,7 +45,9 @@ class Evaluate:
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels read from this call, each once."""
-        return tuple(dict.fromkeys(channel for _, _, channel in self.outs))
+        if len(self.outs) == 1:
+            return (self.outs[0][2],)
+        return tuple(dict.fromkeys([channel for _, _, channel in self.outs]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ class PlanData:
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels of the denoiser that the plan reads, each once."""
-        return tuple(dict.fromkeys(channel for e in self.evaluations for channel in e.channels))
+        outs = [i.outs for i in self.code if isinstance(i, Evaluate)]
+        return tuple(dict.fromkeys([channel for each in outs for _, _, channel in each]))
 
     @property
     def steps(self) -> int:

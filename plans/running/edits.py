@@ -45,8 +45,8 @@ class Descent:
     def combine(self, i: Combine) -> None:
         """Record a value and its inputs."""
         made = [self._roots[value] for value, c in i.terms if c != 0.0]
-        states = tuple(dict.fromkeys(state for roots in made for state in roots.states))
-        evaluated = tuple(dict.fromkeys(state for roots in made for state in roots.evaluated))
+        states = tuple(dict.fromkeys([state for roots in made for state in roots.states]))
+        evaluated = tuple(dict.fromkeys([state for roots in made for state in roots.evaluated]))
         if i.node is None:
             self._roots[i.out] = Roots(states, evaluated)
             return

@@ -36,7 +36,7 @@ from ..plan import Plan
 from .channels import network_raws
 from .finiteness import NumericalError as NumericalError
 from .finiteness import Watch, check_apart, check_count, check_noise, check_raws
-from .lowering import Call, Program, lower
+from .lowering import Call, Program, constant_program, lower
 from .noise_sources import Noise as Noise
 from .noise_sources import NoiseSource as NoiseSource
 from .noise_sources import noise_source as noise_source
@@ -150,7 +150,10 @@ class Cursor:
     ) -> None:
         tensor("the state", x, axes=1)
         flag("fresh", fresh)
-        self.program = plan if isinstance(plan, Program) else lower(plan, denoiser)
+        if not isinstance(plan, Program):
+            compiling = torch.compiler.is_compiling()
+            plan = (constant_program if compiling else lower)(plan, denoiser)
+        self.program = plan
         self.denoiser = denoiser
         slots: list[Tensor | None] = [x, *[None] * (self.program.slots - 1)]
         self.state = RunState(self.program, slots, noise_source(noise), fresh)

@@ -49,8 +49,8 @@ class Row(NamedTuple):
 
 
 def _pack(rows: list[Row], call: Call | None) -> Launch:
-    operands = tuple(dict.fromkeys(o for row in rows for o in row.terms if o.kind != "edit"))
-    matrix = tuple(tuple(row.terms.get(o, 0.0) for o in operands) for row in rows)
+    operands = tuple(dict.fromkeys([o for row in rows for o in row.terms if o.kind != "edit"]))
+    matrix = tuple([tuple([row.terms.get(o, 0.0) for o in operands]) for row in rows])
     edits = tuple(
         (j, o.number, c)
         for j, row in enumerate(rows)
@@ -60,7 +60,6 @@ def _pack(rows: list[Row], call: Call | None) -> Launch:
     return Launch(tuple(row.slot for row in rows), operands, matrix, edits, call)
 
 
-@host_constant
 def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
     """Bind ``plan`` to a denoiser's ``prediction``, ``coefficients`` and ``input_scale``.
 
@@ -72,7 +71,7 @@ def lower(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program
     members("denoiser", denoiser, ("prediction", "coefficients", "input_scale"), "a denoiser")
     check_reads(plan, denoiser)
     numbers = numbers_of(plan, denoiser)
-    return _lowered(_Same(plan), denoiser.prediction, numbers, tuple(keep)).complete()
+    return _lowered(_Same(plan), denoiser.prediction, numbers, tuple(keep))
 
 
 @host_constant
@@ -80,7 +79,7 @@ def constant_program(plan: Plan | Program, denoiser: Denoiser) -> Program:
     """The program of ``plan`` as a constant of a graph of ``torch.compile``."""
     if isinstance(plan, Program):
         return replace(plan).complete()  # a copy: the numbers of the caller's may be variables
-    return lower(plan, denoiser)
+    return lower(plan, denoiser).complete()
 
 
 def lower_whole(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
@@ -223,10 +222,11 @@ class _Lowering:
         self.descent.combine(i)
         # a later state at a node that was already evaluated inherits the edits that it does not
         # carry
-        if i.node is not None:
+        earlier = [] if i.node is None else [n for n in self.evaluated.get(i.node, ()) if n < k]
+        if earlier:
             fresh = 1.0 - sum(c for value, c in i.terms if self.claims.get(value) == i.node)
-            for number in self.evaluated.get(i.node, ()):
-                if number < k and not self.descent.carries(number, i.out):
+            for number in earlier:
+                if not self.descent.carries(number, i.out):
                     self.descent.carry(number, i.out)
                     if fresh != 0.0:
                         expression[Operand("edit", number)] = fresh
