@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fewstep
+from fewstep.fused import linear_backend
 from fewstep.interop import kdiffusion
 from fewstep.models import GaussianMixture, complete, wrap
 from fewstep.samplers.drivers.driver import Drive
@@ -192,7 +193,8 @@ class Copies(TorchDispatchMode):
 
 
 def copies_of(call, *args, **kwargs):
-    with Copies() as counted:
+    # in torch operations, which can be counted
+    with linear_backend("torch"), Copies() as counted:
         call(*args, **kwargs)
     return counted.count
 
