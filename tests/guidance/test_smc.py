@@ -116,7 +116,7 @@ def base() -> tuple[float, float]:
         {"value": "rollout", "rollouts": 2, "rollout_steps": 1, "rollout_eta": 1.0, "at": (1, 3)},
         {"proposal": lambda x, t, x0: x0 + 0.3 * torch.tanh(1.0 - x0)},
     ],
-    ids=str,
+    ids=lambda options: "-".join(options) or "plain",
 )
 def test_the_evidence_is_unbiased(given, base):
     """For four particles and five steps, whatever values, thresholds and proposals are. Measured

@@ -126,7 +126,7 @@ def base() -> tuple[float, float]:
         {"value": lambda x, t: torch.sin(x[:, 0])},
         {"resampling": "multinomial", "threshold": 1.0, "clip": 1.0},
     ],
-    ids=str,
+    ids=lambda options: "-".join(options) or "plain",
 )
 def test_the_evidence_is_unbiased(given, base):
     """For four particles and five steps, whatever the twist is."""
