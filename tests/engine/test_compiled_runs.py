@@ -215,6 +215,8 @@ def test_what_leaves_the_graph_is_refused(function: Any, words: str) -> None:
 
 
 @pytest.mark.slow
+# torch's own compiler uses what torch deprecates
+@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
 def test_run_by_the_default_backend() -> None:
     """Inductor needs a C++ compiler."""
     den = models.wrap(network(), VP, "eps")
