@@ -1,5 +1,6 @@
 """Noise from seeds inside ``torch.compile`` and the transforms of ``torch.func``: it is drawn
-outside of what they trace, with the bits of any other run."""
+outside of what they trace. Under ``torch.compile`` on a CPU it is that of the numpy form, which is
+within 1e-6 of the compiled noise kernel's."""
 
 from __future__ import annotations
 
