@@ -125,15 +125,15 @@ def test_moments_over_many_seeds_and_elements() -> None:
 @pytest.mark.usefixtures("backend")
 def test_bits_do_not_depend_on_the_order_of_queries() -> None:
     rng = random.Random(5)
-    spans = [tuple(sorted(rng.uniform(-1.0, 1.0) for _ in range(2))) for _ in range(1000)]
-    spans += list(pairwise(sorted(rng.uniform(-1.0, 1.0) for _ in range(1001))))
+    spans = [tuple(sorted(rng.uniform(-1.0, 1.0) for _ in range(2))) for _ in range(300)]
+    spans += list(pairwise(sorted(rng.uniform(-1.0, 1.0) for _ in range(301))))
     like = torch.empty(2, 3)
 
     def path() -> BrownianPath:
         return BrownianPath((7, 8), -1.0, 1.0, 2.0**-8, cells=2)
 
     together = path().increments(spans, like)
-    order = list(range(2000))
+    order = list(range(600))
     rng.shuffle(order)
     one = path()
     for k in order:
