@@ -44,7 +44,6 @@ BEHIND: Mapping[str, tuple[str, ...]] = {
     "request_sha256": _REQUEST,
     "model_sha256": ("model",),
     "cond_sha256": ("cond",),
-    "reward_sha256": ("reward",),
 }
 
 Settings = Mapping[str, Any]

@@ -40,8 +40,8 @@ def reward_name(given: Any) -> str:
 
 
 def reward_hash(reward: Reward) -> str:
-    """SHA-256 of the function's name and of the file that defines it; of the name alone where there
-    is no such file."""
+    """SHA-256 of the function's name and first line, of the file that defines it (if there is one),
+    and of what it takes. Values that a callable object holds are not seen."""
     function: Any = reward.function
     named = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
     try:
@@ -49,7 +49,9 @@ def reward_hash(reward: Reward) -> str:
     except (OSError, TypeError):
         source = b""
     name = getattr(named, "__qualname__", type(function).__name__)
-    return hashlib.sha256(name.encode() + b"\0" + source).hexdigest()
+    line = getattr(getattr(named, "__code__", None), "co_firstlineno", 0)  # tells lambdas apart
+    said = f"{name}:{line}:{reward.takes}".encode()
+    return hashlib.sha256(said + b"\0" + source).hexdigest()
 
 
 def _named(text: str) -> Any:

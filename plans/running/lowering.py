@@ -82,13 +82,13 @@ def constant_program(plan: Plan | Program, denoiser: Denoiser) -> Program:
     return lower(plan, denoiser).complete()
 
 
-def lower_whole(plan: Plan, denoiser: Denoiser, keep: tuple[int, ...] = ()) -> Program:
+def lower_whole(plan: Plan, denoiser: Denoiser) -> Program:
     """``lower`` with every term of the plan: those whose coefficient is 0, or what rounding left of
     0, are kept, so that plans of one structure give programs of one structure. Coefficients may
     be 0-dim tensors (float64); then the matrices hold tensors. Not memoised."""
     check_reads(plan, denoiser)
     numbers = numbers_of(plan, denoiser)
-    return _Lowering(plan, denoiser.prediction, numbers, keep, whole=True).program()
+    return _Lowering(plan, denoiser.prediction, numbers, (), whole=True).program()
 
 
 class Numbers(NamedTuple):

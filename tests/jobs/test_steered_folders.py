@@ -69,8 +69,17 @@ def test_a_changed_reward_is_another_folder(tmp_path):
     file.write_text("def one(x):\n    return -x[:, 0]\n")
     with pytest.raises(ArgumentError, match="other settings: reward"):
         drawn(tmp_path / "a", reward=name)
+    with pytest.raises(ArgumentError, match="reward"):
+        drawn(tmp_path / "a", reward=right)
     with pytest.raises(ArgumentError, match="particles"):
         drawn(tmp_path / "a", particles=8)
+
+
+def test_functions_of_one_file_and_what_they_take_have_hashes_of_their_own():
+    first = Reward(lambda x: x[:, 0])
+    second = Reward(lambda x: -x[:, 0])
+    hashes = {reward_hash(r) for r in (first, second, Reward(second.function, takes="numpy"))}
+    assert len(hashes) == 3
 
 
 def test_folders_without_a_reward_are_as_before(tmp_path):
