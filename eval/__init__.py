@@ -74,6 +74,7 @@ __all__ = [
     "mmd",
     "mode_coverage",
     "open_source",
+    "physics",
     "precision_recall",
     "psnr",
     "reference_states",
@@ -94,6 +95,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from . import physics
     from .benchmark.report.saving import save_report
     from .benchmark.result import Bench
     from .benchmark.runner import bench
@@ -210,6 +212,8 @@ else:
     def __getattr__(name: str) -> object:
         from importlib import import_module
 
+        if name == "physics":
+            return import_module(".physics", __name__)
         if name in _RENAMED:
             from warnings import warn
 

@@ -1,0 +1,1 @@
+"""Derivatives of fields on a grid."""
