@@ -1,0 +1,1 @@
+"""Integrators in time of the reference solvers."""
