@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 #: the equations, each a module of this package
 EQUATIONS = ("heat",)
 
-__all__ = ["EQUATIONS", "Equation", "Problem", "equation", "heat"]
+__all__ = ["EQUATIONS", "Equation", "Problem", "equation_named", "heat"]
 
 if TYPE_CHECKING:
     from . import heat
-    from .equation import Equation, Problem, equation
+    from .equation import Equation, Problem, equation_named
 else:
-    _NAMES = {"equation": ("Equation", "Problem", "equation")}
+    _NAMES = {"equation": ("Equation", "Problem", "equation_named")}
     #: name -> the module that it comes from
     _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

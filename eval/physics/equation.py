@@ -38,21 +38,29 @@ class Equation(Protocol):
     ``y``, so that ``u[b, k, i, j]`` is the value at t_k, x_i, y_j. A periodic grid of n points has
     spacing L/n and leaves the end point out; a grid between walls has spacing L/(n - 1) and holds
     both.
-
-    Attributes:
-        FIELDS: names of the fields; ``OPTIONAL`` of those that may be left out. A time derivative
-            ``u_t`` is used where it is given, in place of differences in time.
-        AXES: the axes of a field after the batch.
-        PARAMS: parameter -> its default; ``REQUIRED`` where there is none.
-        order: order of the residual in the grid's spacing, or "spectral". Differences in time have
-            order 4 in either case unless the module says otherwise.
     """
 
-    FIELDS: tuple[str, ...]
-    OPTIONAL: tuple[str, ...]
-    AXES: tuple[str, ...]
-    PARAMS: Mapping[str, Any]
-    order: float | Literal["spectral"]
+    @property
+    def FIELDS(self) -> tuple[str, ...]:
+        """Names of the fields."""
+
+    @property
+    def OPTIONAL(self) -> tuple[str, ...]:
+        """Names of fields that may be left out. A time derivative ``u_t`` is used where it is
+        given, in place of differences in time."""
+
+    @property
+    def AXES(self) -> tuple[str, ...]:
+        """The axes of a field after the batch."""
+
+    @property
+    def PARAMS(self) -> Mapping[str, Any]:
+        """Parameter -> its default; ``REQUIRED`` where there is none."""
+
+    @property
+    def order(self) -> float | Literal["spectral"]:
+        """Order of the residual in the grid's spacing, or "spectral". Differences in time have
+        order 4 in either case unless the module says otherwise."""
 
     def residual(self, fields: Fields, spacing: Spacing, params: Params) -> Tensor:
         """The residual in physical units, (B, [T,] space), zero where the equation holds. Grids
@@ -93,7 +101,7 @@ class Equation(Protocol):
         ...
 
 
-def equation(name: str) -> Equation:
+def equation_named(name: str) -> Equation:
     """The module of the equation called ``name``. Raises UnknownName with the nearest match."""
     from importlib import import_module
     from typing import cast
