@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, between, described, integer, plain, shown, unknown
+from .derivatives.differences import difference
 
 
 class _Required:
@@ -43,6 +45,27 @@ class Inputs:
         if isinstance(value, Tensor) and value.ndim == 1:
             return value.reshape(-1, *(1,) * (ndim - 1))
         return value
+
+    def rate(self, name: str) -> Tensor:
+        """The time derivative of a field (B, T, space): ``fields[name + "_t"]`` where it is given,
+        else differences of order 4."""
+        found = self.fields.get(f"{name}_t")
+        return difference(self.fields[name], self.spacing["t"], 1) if found is None else found
+
+    def number(self, name: str, low: float = -math.inf) -> Any:
+        """``param(name)`` of a parameter that must not depend on the place: a number, or one number
+        a sample, finite and at least ``low``. Raises ArgumentError otherwise."""
+        value = self.params[name]
+        found = torch.as_tensor(value).flatten() if isinstance(value, (float, Tensor)) else None
+        if found is None or (isinstance(value, Tensor) and value.ndim > 1):
+            kind = described(value) if found is None else f"values of shape {tuple(value.shape)}"
+            raise ArgumentError(
+                f"parameter {name!r} must be a number, or one number a sample; got {kind}"
+            )
+        if not bool((torch.isfinite(found) & (found >= low)).all()):
+            bound = "finite" if low == -math.inf else f"finite and at least {low:g}"
+            raise ArgumentError(f"parameter {name!r}={found.tolist()} must be {bound}")
+        return self.param(name)
 
 
 def read(
@@ -176,6 +199,15 @@ def check_periodic(fields: Mapping[str, Tensor], axes: Mapping[str, int]) -> Non
                     f"field {name!r} has its first point again at the end of {axis}; leave the "
                     "end point out of a periodic grid"
                 )
+
+
+def check_real(fields: Mapping[str, Tensor]) -> None:
+    """Raise ArgumentError where a field is complex."""
+    for name, field in fields.items():
+        if field.is_complex():
+            raise ArgumentError(
+                f"field {name!r} is complex; this equation is one of real fields: give its .real"
+            )
 
 
 def check_frames(frames: int | None) -> int:

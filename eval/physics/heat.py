@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from .arguments import REQUIRED, Inputs, check_frames, check_periodic, read
-from .derivatives.differences import difference
 from .derivatives.spectral import derivative, wave_numbers
 from .equation import Fields, Params, Problem, Spacing
 
@@ -34,15 +33,8 @@ def _read(fields: Fields, spacing: Spacing, params: Params) -> Inputs:
 
 def _terms(given: Inputs) -> tuple[Tensor, Tensor, Tensor | float]:
     """``u_t``, ``kappa u_xx`` and the source."""
-    u = given.fields["u"]
-    u_t = given.fields.get("u_t")
-    if u_t is None:
-        u_t = difference(u, given.spacing["t"], 1)
-    return (
-        u_t,
-        given.param("kappa") * derivative(u, given.spacing["x"], 2, 2),
-        given.param("source"),
-    )
+    curvature = derivative(given.fields["u"], given.spacing["x"], 2, 2)
+    return given.rate("u"), given.number("kappa", 0.0) * curvature, given.param("source")
 
 
 def residual(fields: Fields, spacing: Spacing, params: Params) -> Tensor:
@@ -71,7 +63,7 @@ def solve(
     given = read(fields, spacing, params, needed=FIELDS, axes=("x",), allowed=PARAMS, spaced=AXES)
     check_periodic(given.fields, {"x": 1})
     u, t = given.fields["u"], given.spacing["t"] * torch.arange(check_frames(frames))
-    rate = given.param("kappa") * wave_numbers(u.shape[1], given.spacing["x"], like=u) ** 2
+    rate = given.number("kappa", 0.0) * wave_numbers(u.shape[1], given.spacing["x"], like=u) ** 2
     rate, t = (rate * torch.ones_like(u))[:, None], t.to(u)[None, :, None]
     grown = torch.where(rate == 0.0, t, -torch.expm1(-rate * t) / rate.clamp(min=1e-300))
     source = torch.fft.fft(given.param("source") * torch.ones_like(u))[:, None]

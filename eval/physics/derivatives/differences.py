@@ -54,3 +54,20 @@ def _apply(x: Tensor, offsets: range, at: range, derivative: int) -> Tensor:
         w * x[..., at.start + o : at.stop + o] for o, w in zip(offsets, weights, strict=True) if w
     ]
     return torch.stack(terms).sum(0)
+
+
+def running_integral(value: Tensor, h: float, dim: int) -> Tensor:
+    """The integral of ``value`` along ``dim`` from the first point to each, points ``h`` apart, of
+    order 4: the cubic through the four points around each interval.
+
+    Raises ArgumentError for fewer than 4 points.
+    """
+    n = value.shape[dim]
+    if n < 4:
+        raise ArgumentError(f"an integral of order 4 needs at least 4 points, got {n}")
+    x = value.movedim(dim, -1)
+    middle = 13.0 * (x[..., 1:-2] + x[..., 2:-1]) - x[..., :-3] - x[..., 3:]
+    ends = x.new_tensor([9.0, 19.0, -5.0, 1.0])
+    first, last = (x[..., :4] * ends).sum(-1), (x[..., -4:] * ends.flip(0)).sum(-1)
+    parts = torch.cat([torch.zeros_like(x[..., :1]), first[..., None], middle, last[..., None]], -1)
+    return (parts.cumsum(-1) * (h / 24.0)).movedim(-1, dim)

@@ -43,13 +43,21 @@ def laplacian(value: Tensor, spacing: dict[str, float], dims: dict[str, int]) ->
     return torch.stack(parts).sum(0)
 
 
+def resolved(n: int, like: Tensor) -> Tensor:
+    """1 for the modes of index below n/3, else 0, in the order of ``torch.fft.fft``, (n,): those
+    among which products of two fields do not fold back (the 2/3 rule). The mode of index n/3 is not
+    one of them: its square folds back onto itself."""
+    dtype = like.real.dtype
+    index: Tensor = torch.fft.fftfreq(n, 1.0 / n, device=like.device, dtype=dtype).abs()
+    return (3.0 * index.round() < n).to(dtype)
+
+
 def dealiased(spectrum: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """``spectrum`` (of ``torch.fft.fft`` along ``dims``) without the modes of index above n/3 in
-    any direction, so that products of two fields do not fold back (the 2/3 rule)."""
+    """``spectrum`` (of ``torch.fft.fft`` along ``dims``) without the modes of index n/3 and above
+    in any direction (see ``resolved``)."""
     for dim in dims:
         n = spectrum.shape[dim]
-        index = torch.fft.fftfreq(n, 1.0 / n, device=spectrum.device).abs()
         shape = [1] * spectrum.ndim
         shape[dim] = n
-        spectrum = spectrum * (index <= n / 3).to(spectrum.real.dtype).reshape(shape)
+        spectrum = spectrum * resolved(n, spectrum).reshape(shape)
     return spectrum

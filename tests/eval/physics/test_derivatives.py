@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewstep.checks import ArgumentError
-from fewstep.eval.physics.derivatives.differences import difference
+from fewstep.eval.physics.derivatives.differences import difference, running_integral
 from fewstep.eval.physics.derivatives.spectral import dealiased, derivative, laplacian
 
 
@@ -65,6 +65,15 @@ def test_laplacian_of_a_product_of_modes():
     torch.testing.assert_close(found, -5 * value, atol=1e-12, rtol=0)
 
 
-def test_dealiasing_keeps_a_third_of_the_modes():
-    kept = dealiased(torch.ones(12, 12), (0, 1))[0]
-    assert kept.nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 8, 9, 10, 11]
+def test_dealiasing_keeps_less_than_a_third_of_the_modes():
+    kept = dealiased(torch.ones(13, 12), (0, 1))
+    assert kept[0].nonzero().flatten().tolist() == [0, 1, 2, 3, 9, 10, 11]
+    assert kept[:, 0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 9, 10, 11, 12]
+
+
+def test_the_running_integral_is_exact_for_cubics():
+    x = torch.arange(7).double() * 0.3
+    found = running_integral((4 * x**3 - 3 * x**2 + 1).repeat(2, 1), 0.3, 1)
+    torch.testing.assert_close(found, (x**4 - x**3 + x).repeat(2, 1), rtol=0, atol=1e-14)
+    with pytest.raises(ArgumentError, match="at least 4 points"):
+        running_integral(x[:3], 0.3, 0)

@@ -66,6 +66,10 @@ def test_scale_is_that_of_the_rate():
         (lambda f, s, p: (f, s, {}), r"\['kappa'\] are missing"),
         (lambda f, s, p: (f, s, {"kapa": 1.0}), "did you mean 'kappa'"),
         (lambda f, s, p: (f, s, {"kappa": torch.ones(7)}), "one number a sample"),
+        (lambda f, s, p: (f, s, {"kappa": torch.ones_like(f["u"])}), "or one number a sample; got"),
+        (lambda f, s, p: (f, s, {"kappa": "high"}), "or one number a sample; got"),
+        (lambda f, s, p: (f, s, {"kappa": -1.0}), "finite and at least 0"),
+        (lambda f, s, p: (f, s, {"kappa": math.nan}), "finite and at least 0"),
         (lambda f, s, p: ({"u": torch.linspace(0, 1, 9).expand(1, 9, 9)}, s, p), "not periodic"),
     ],
 )
