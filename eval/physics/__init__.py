@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 #: the equations, each a module of this package
-EQUATIONS = ("heat",)
+EQUATIONS = ("darcy", "heat")
 
-__all__ = ["EQUATIONS", "Equation", "Problem", "equation_named", "heat"]
+__all__ = ["EQUATIONS", "Equation", "Problem", "darcy", "equation_named", "heat"]
 
 if TYPE_CHECKING:
-    from . import heat
+    from . import darcy, heat
     from .equation import Equation, Problem, equation_named
 else:
     _NAMES = {"equation": ("Equation", "Problem", "equation_named")}
