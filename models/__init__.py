@@ -22,6 +22,7 @@ from .wrapper import Wrapper, complete
 from .wrapping import wrap
 
 if TYPE_CHECKING:
+    from .field_maps import FieldMap, FieldMaps, fields_of
     from .loading import load
     from .weights import names
 
@@ -32,6 +33,8 @@ __all__ = [
     "EDMPreconditioning",
     "Empirical",
     "EmpiricalPFGMPP",
+    "FieldMap",
+    "FieldMaps",
     "GaussianMixture",
     "MeanReverted",
     "ModelError",
@@ -43,13 +46,20 @@ __all__ = [
     "Wrapper",
     "complete",
     "convert_prediction",
+    "fields_of",
     "load",
     "names",
     "wrap",
 ]
 
 #: names imported at first use, because they load file formats and network layers
-_LAZY = {"load": "loading", "names": "weights"}
+_LAZY = {
+    "FieldMap": "field_maps",
+    "FieldMaps": "field_maps",
+    "fields_of": "field_maps",
+    "load": "loading",
+    "names": "weights",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
     python -m fewstep.train --model mnist --data mnist_train.npz --hours 1
     python -m fewstep.train --model cifar10 --data cifar10_train.npz --hours 1 --resume
+    python -m fewstep.train --model darcy --data darcy_train.npz --hours 1
     python -m fewstep.train --model cifar10 --export models/bundled/cifar10 --test cifar10_test.npz
         --log docs/training/cifar10.csv
 
@@ -24,9 +25,10 @@ try:
     from ..checks import ArgumentError, integer, number
     from ..checks.commands import guarded, tell
     from ..models.weights import names
-    from .data import load_images
+    from .data import Images, load_images
     from .evaluate import main as evaluate
     from .export import export, merge_log, start_from
+    from .fields import Fields, load_fields
     from .loop import STATE, Recipe, begin, network_of, resume, train
     from .recipes import RECIPES
 except KeyboardInterrupt:  # these imports take seconds; no work has started yet
@@ -40,7 +42,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m fewstep.train", description=__doc__, formatter_class=form
     )
     p.add_argument("--model", default="mnist", choices=sorted(RECIPES), help="the recipe")
-    p.add_argument("--data", help="npz file or folder of images (class sub-folders)")
+    p.add_argument(
+        "--data",
+        help="npz file or folder of images (class sub-folders); for darcy an npz of fields",
+    )
     p.add_argument("--size", type=int, help="crop and resize the images of a folder to this size")
     p.add_argument(
         "--hours",
@@ -102,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         return write_model(args, folder, recipe)
     if args.data is None:
         parser().error("--data is needed")
-    data = load_images(args.data, args.size)
+    data = read_data(args, recipe)
     if data.left_out:
         tell(f"{args.data}: {data.left_out}")
     shape: dict[str, Any] = {
@@ -117,8 +122,19 @@ def run(args: argparse.Namespace) -> int:
         resume(state, folder)
     elif args.resume and args.model in names():
         start_from(state, args.model)
+    if isinstance(data, Fields):
+        state.provenance = data.provenance
     train(state, recipe, data, args.hours * 3600, folder, args.seed, steps=args.steps, report=tell)
     return 0
+
+
+def read_data(args: argparse.Namespace, recipe: Recipe) -> Images | Fields:
+    """Read --data: physical fields if the recipe has maps for them, else images."""
+    if recipe.fields is None:
+        return load_images(args.data, args.size)
+    if args.size is not None:
+        raise ArgumentError(f"--size {args.size}: fields are not resized; make them of that size")
+    return load_fields(args.data, recipe.fields)
 
 
 def check(args: argparse.Namespace) -> None:

@@ -30,3 +30,12 @@ def shifted(
 def mirrored(image: Tensor, which: Tensor) -> Tensor:
     """Exchange left and right in those images (n, c, h, w) for which ``which`` (n,) is true."""
     return torch.where(which[:, None, None, None], image.flip(3), image)
+
+
+def square_symmetry(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Apply to each sample (n, c, h, h) one of the eight symmetries of the square, each equally
+    likely: both reflections and the exchange of the axes, by three coins."""
+    coins = torch.rand((3, x.shape[0]), generator=generator)[:, :, None, None, None] < 0.5
+    x = torch.where(coins[0], x.flip(-1), x)
+    x = torch.where(coins[1], x.flip(-2), x)
+    return torch.where(coins[2], x.transpose(-1, -2), x)

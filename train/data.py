@@ -50,7 +50,9 @@ class Images:
 
 
 def to_unit(image: Tensor) -> Tensor:
-    """Convert uint8 in 0..255 to float32 in [-1, 1]."""
+    """Convert uint8 in 0..255 to float32 in [-1, 1]; float32 channels are returned unchanged."""
+    if image.dtype == torch.float32:
+        return image
     return image.to(torch.float32) / 127.5 - 1.0
 
 

@@ -2,10 +2,11 @@
 mnist --data mnist_test.npz``.
 
 The EDM loss ``lambda(s) |D(x0 + s n; s) - x0|^2`` per pixel (Karras et al. 2022, arXiv 2206.00364,
-Eq. 8) over the first 2,000 test images with their labels, in float32. Image i gets noise level
-``exp(P_mean + P_std q)`` at a fixed quantile of the normal distribution and fixed noise, both from
-seed 0, so that the same weights give the same loss on any machine, up to rounding. The loss of a
-network that returns F = 0 is printed for comparison.
+Eq. 8) over the first 2,000 test images with their labels, or over fields, in float32. Sample i gets
+noise level ``exp(P_mean + P_std q)``, with the mean and deviation of the model's training, at a
+fixed quantile of the normal distribution, and fixed noise, both from seed 0, so that the same
+weights give the same loss on any machine, up to rounding. The loss of a network that returns F = 0
+is printed for comparison.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from torch import Tensor
 
 from ..checks import integer
 from ..checks.commands import guarded, tell
+from ..models.field_maps import FieldMaps
 from ..models.unet import UNet
 from ..models.weights import load_network, locate
 from .data import DataError, Images, load_images, to_unit
 from .export import write_config
+from .fields import Fields, load_fields
 from .loss import edm_loss
 
 P_MEAN, P_STD = -1.2, 1.2
@@ -42,24 +45,26 @@ class Score:
     seed: int
 
 
-def fixed_sigma(n: int) -> Tensor:
+def fixed_sigma(n: int, mean: float = P_MEAN, std: float = P_STD) -> Tensor:
     """Return the ``n`` mid-quantiles of the log-normal distribution, ascending, (n,)."""
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    return torch.exp(P_MEAN + P_STD * torch.special.ndtri(u)).float()
+    return torch.exp(mean + std * torch.special.ndtri(u)).float()
 
 
 def evaluate(
     network: UNet,
-    data: Images,
+    data: Images | Fields,
     sigma_data: float = 0.5,
     images: int = 2000,
     seed: int = 0,
     batch: int = 100,
+    levels: tuple[float, float] = (P_MEAN, P_STD),
 ) -> Score:
-    """Return the loss of ``network`` on the first ``images`` images of ``data``; deterministic."""
+    """Return the loss of ``network`` on the first ``images`` samples of ``data`` at the
+    log-normal ``levels`` (mean, deviation); deterministic."""
     n = min(images, len(data))
     generator = torch.Generator().manual_seed(seed)
-    sigma = fixed_sigma(n)[torch.randperm(n, generator=generator)]
+    sigma = fixed_sigma(n, *levels)[torch.randperm(n, generator=generator)]
     total, zero = 0.0, 0.0
     with torch.inference_mode():
         for i in range(0, n, batch):
@@ -80,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     p = argparse.ArgumentParser(prog="python -m fewstep.train.evaluate", description=__doc__)
     p.add_argument("--model", default="mnist", help="bundled name or model folder")
-    p.add_argument("--data", required=True, help="npz file or folder of test images")
+    p.add_argument("--data", required=True, help="npz file or folder of test images or fields")
     p.add_argument("--images", type=int, default=2000)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -110,7 +115,13 @@ def documented(config: Mapping[str, Any]) -> float | None:
     return float(loss) if isinstance(loss, int | float) and not isinstance(loss, bool) else None
 
 
-def check_fit(network: UNet, data: Images) -> None:
+def trained_levels(config: Mapping[str, Any]) -> tuple[float, float]:
+    """Return mean and deviation of log sigma in the training that config.json describes."""
+    recipe = config.get("training", {}).get("recipe", {})
+    return float(recipe.get("p_mean", P_MEAN)), float(recipe.get("p_std", P_STD))
+
+
+def check_fit(network: UNet, data: Images | Fields) -> None:
     """Raise DataError if the network does not accept these images and labels."""
     config = network.config
     wanted, found = (
@@ -126,12 +137,22 @@ def check_fit(network: UNet, data: Images) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     images = integer("--images", args.images, 1)
-    loaded, data = load_network(args.model), load_images(args.data)
+    loaded = load_network(args.model)
+    data: Images | Fields
+    if "fields" in loaded.config:
+        data = load_fields(args.data, FieldMaps.from_list(loaded.config["fields"]))
+    else:
+        data = load_images(args.data)
     if data.left_out:
         tell(f"{args.data}: {data.left_out}")
     check_fit(loaded.network, data)
     score = evaluate(
-        loaded.network, data, loaded.sigma_data, images, integer("--seed", args.seed, 0, 2**63 - 1)
+        loaded.network,
+        data,
+        loaded.sigma_data,
+        images,
+        integer("--seed", args.seed, 0, 2**63 - 1),
+        levels=trained_levels(loaded.config),
     )
     known = documented(loaded.config)
     if args.json:

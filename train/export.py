@@ -1,8 +1,9 @@
 """Writes a run's averaged weights as a model folder, and starts a run from such a folder.
 
-``config.json`` holds the network's architecture, the EDM parameters, the names of the labels and
-the training progress; ``model.safetensors`` the averaged weights in float16. A run that is resumed
-without its checkpoint starts from these weights.
+``config.json`` holds the network's architecture, the EDM parameters, the names of the labels, the
+training progress and, for a model of physical fields, their maps and how the data were made;
+``model.safetensors`` the averaged weights in float16. A run that is resumed without its checkpoint
+starts from these weights.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
 def describe(state: State, recipe: Recipe) -> dict[str, Any]:
     """Return the contents of config.json."""
-    keys = ("lr", "batch", "flip", "dropout_label", "p_mean", "p_std", "gamma")
+    keys = ["lr", "batch", "flip", "dropout_label", "p_mean", "p_std", "gamma"]
+    keys += ["square", "weights"] if recipe.fields is not None else []
     training = {"step": state.step, "images": state.images, "seconds": round(state.seconds)}
+    made: dict[str, Any] = {}
+    if recipe.fields is not None:
+        made = {"fields": recipe.fields.to_list(), "data": state.provenance}
     return {
         "format": FORMAT,
         "network": state.network.config.to_dict(),
         "edm": {"sigma_data": recipe.sigma_data, "sigma_min": SIGMA_MIN, "sigma_max": SIGMA_MAX},
         "labels": list(recipe.labels),
+        **made,
         "training": training | {"recipe": {key: getattr(recipe, key) for key in keys}},
     }
 
@@ -65,6 +71,7 @@ def start_from(state: State, name_or_folder: str | Path) -> None:
     state.step, state.images, state.seconds = (
         done.get(key, 0) for key in ("step", "images", "seconds")
     )
+    state.provenance = loaded.config.get("data", "")
 
 
 def merge_log(source: Path, target: Path) -> None:

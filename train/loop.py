@@ -25,8 +25,11 @@ from torch import Tensor
 
 from ..checks import ArgumentError, parse_json
 from ..files import write_tensors
+from ..models.field_maps import FieldMaps
 from ..models.unet import UNet, UNetConfig
+from .augmentation import square_symmetry
 from .data import Images, to_unit
+from .fields import Fields
 from .loss import draw_sigma, edm_loss
 from .loss_log import write_row
 
@@ -41,7 +44,9 @@ class Recipe:
 
     ``dropout_label`` is the fraction of images trained without their label, ``gamma`` the exponent
     of the moving average, ``plateau`` the fraction of the run before the learning rate falls,
-    ``labels`` the names of the classes.
+    ``labels`` the names of the classes. ``flip`` mirrors half of the images, ``square`` applies one
+    of the eight symmetries of the square to each. ``weights``: of the channels in the loss, of any
+    sum (empty: all equal). ``fields``: the maps of a model of physical fields.
     """
 
     network: UNetConfig
@@ -50,17 +55,35 @@ class Recipe:
     warmup: int = 200
     plateau: float = 0.3
     flip: bool = False
+    square: bool = False
     dropout_label: float = 0.12
     p_mean: float = -1.2
     p_std: float = 1.2
     sigma_data: float = 0.5
     gamma: float = 16.0
     labels: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    fields: FieldMaps | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ArgumentError for weights or fields that do not fit the network's channels."""
+        channels = self.network.channels
+        for name, found in (
+            ("weights", self.weights),
+            ("fields", self.fields and self.fields.maps),
+        ):
+            if found and len(found) != channels:
+                raise ArgumentError(
+                    f"{name}={found}: must be one for each of the {channels} channels"
+                )
+        if self.weights and not (min(self.weights) >= 0.0 < sum(self.weights) < math.inf):
+            raise ArgumentError(f"weights={self.weights}: must be >= 0, finite, not all 0")
 
 
 @dataclass
 class State:
-    """State of a run: the trained network, its average, the optimizer and the progress."""
+    """State of a run: the trained network, its average, the optimizer, the progress, and
+    ``provenance``, a text that says how the data were made."""
 
     network: UNet
     ema: UNet
@@ -68,6 +91,7 @@ class State:
     step: int = 0
     images: int = 0
     seconds: float = 0.0
+    provenance: str = ""
 
 
 def begin(recipe: Recipe, seed: int, device: str = "cpu") -> State:
@@ -95,7 +119,8 @@ def save(state: State, folder: Path) -> None:
             tensors[f"optimizer.{key}.{name}"] = value.reshape(-1) if key == "step" else value
     counters = json.dumps({"step": state.step, "images": state.images, "seconds": state.seconds})
     config = json.dumps(state.network.config.to_dict())
-    write_tensors(folder / STATE, tensors, {"counters": counters, "network": config})
+    texts = {"counters": counters, "network": config, "provenance": state.provenance}
+    write_tensors(folder / STATE, tensors, texts)
 
 
 def network_of(folder: Path) -> UNetConfig:
@@ -137,6 +162,7 @@ def resume(state: State, folder: Path) -> None:
                     **moments,
                 }
         state.step, state.images, state.seconds = step, images, seconds
+        state.provenance = meta.get("provenance", "")
 
 
 @contextmanager
@@ -194,14 +220,16 @@ def fast_bfloat16(device: torch.device) -> bool:
 def train_step(
     state: State, recipe: Recipe, image: Tensor, label: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Make one optimizer step on a batch (uint8 images, labels); return the loss, a 0-dim
-    tensor."""
+    """Make one optimizer step on a batch (uint8 images or float32 channels, labels); return the
+    loss, a 0-dim tensor."""
     device = next(state.network.parameters()).device
     n = image.shape[0]
     if recipe.flip:
         image = torch.where(
             (torch.rand(n, generator=generator) < 0.5).reshape(-1, 1, 1, 1), image.flip(-1), image
         )
+    if recipe.square:
+        image = square_symmetry(image, generator)
     null = torch.rand(n, generator=generator) < recipe.dropout_label
     label = torch.where(null, torch.full_like(label, recipe.network.classes), label)
     x0, noise = to_unit(image), torch.randn(image.shape, generator=generator)
@@ -217,6 +245,7 @@ def train_step(
             noise,
             label if recipe.network.classes else None,
             recipe.sigma_data,
+            recipe.weights,
         ).mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -232,13 +261,13 @@ class Batches:
     """Endless batches of ``data`` in random order, every image once per epoch (the last incomplete
     batch of an epoch is dropped)."""
 
-    def __init__(self, data: Images, size: int, generator: torch.Generator) -> None:
+    def __init__(self, data: Images | Fields, size: int, generator: torch.Generator) -> None:
         """``size`` is limited to the number of images."""
         self.data, self.size, self.generator = data, min(size, len(data)), generator
         self.order, self.cursor = torch.empty(0, dtype=torch.long), 0
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Return uint8 images (B, c, h, w) and labels (B,)."""
+        """Return uint8 images or float32 channels (B, c, h, w), and labels (B,)."""
         if self.cursor + self.size > len(self.order):
             self.order, self.cursor = torch.randperm(len(self.data), generator=self.generator), 0
         pick = self.order[self.cursor : self.cursor + self.size]
@@ -249,7 +278,7 @@ class Batches:
 def train(
     state: State,
     recipe: Recipe,
-    data: Images,
+    data: Images | Fields,
     seconds: float,
     folder: Path,
     seed: int = 0,

@@ -13,7 +13,7 @@ target has variance one for data of deviation ``d``, so a network that answers 0
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,10 +55,16 @@ def edm_loss(
     noise: Tensor,
     label: Tensor | None,
     sigma_data: float,
+    weights: Sequence[float] = (),
 ) -> Tensor:
     """Return ``lambda(sigma) (D - x0)^2`` averaged over the pixels of each image, (B,); ``network``
-    is the raw F(x, c_noise, label)."""
+    is the raw F(x, c_noise, label). ``weights``: of the channels in that average (empty: all
+    equal)."""
     c = precondition(sigma, sigma_data)
     y = x0 + sigma.reshape(-1, 1, 1, 1) * noise
     answer = network(c.c_in * y, c.c_noise, label).float()
-    return (answer - (x0 - c.c_skip * y) / c.c_out).square().mean(dim=(1, 2, 3))
+    error = (answer - (x0 - c.c_skip * y) / c.c_out).square().mean(dim=(2, 3))
+    if not weights:
+        return error.mean(dim=1)
+    shares = torch.tensor(weights, dtype=error.dtype, device=error.device)
+    return error @ (shares / shares.sum())

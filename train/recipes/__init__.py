@@ -3,4 +3,9 @@ features."""
 
 from __future__ import annotations
 
-from .images import RECIPES as RECIPES
+from ..loop import Recipe
+from .fields import FIELDS as FIELDS
+from .images import RECIPES as IMAGES
+
+#: all recipes of diffusion models by name
+RECIPES: dict[str, Recipe] = {**IMAGES, **FIELDS}
