@@ -121,6 +121,13 @@ def trained_levels(config: Mapping[str, Any]) -> tuple[float, float]:
     return float(recipe.get("p_mean", P_MEAN)), float(recipe.get("p_std", P_STD))
 
 
+def test_data(path: str, config: Mapping[str, Any]) -> Images | Fields:
+    """Read fields for a model of physical fields, else images."""
+    if "fields" in config:
+        return load_fields(path, FieldMaps.from_list(config["fields"]))
+    return load_images(path)
+
+
 def check_fit(network: UNet, data: Images | Fields) -> None:
     """Raise DataError if the network does not accept these images and labels."""
     config = network.config
@@ -138,11 +145,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     images = integer("--images", args.images, 1)
     loaded = load_network(args.model)
-    data: Images | Fields
-    if "fields" in loaded.config:
-        data = load_fields(args.data, FieldMaps.from_list(loaded.config["fields"]))
-    else:
-        data = load_images(args.data)
+    data = test_data(args.data, loaded.config)
     if data.left_out:
         tell(f"{args.data}: {data.left_out}")
     check_fit(loaded.network, data)

@@ -27,7 +27,7 @@ from ..checks import ArgumentError, parse_json
 from ..files import write_tensors
 from ..models.field_maps import FieldMaps
 from ..models.unet import UNet, UNetConfig
-from .augmentation import square_symmetry
+from .augmentation import mirrored, square_symmetry
 from .data import Images, to_unit
 from .fields import Fields
 from .loss import draw_sigma, edm_loss
@@ -217,6 +217,15 @@ def fast_bfloat16(device: torch.device) -> bool:
     )
 
 
+def augmented(image: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Return the batch with the recipe's random mirror images or symmetries of the square."""
+    if recipe.flip:
+        image = mirrored(image, torch.rand(image.shape[0], generator=generator) < 0.5)
+    if recipe.square:
+        image = square_symmetry(image, generator)
+    return image
+
+
 def train_step(
     state: State, recipe: Recipe, image: Tensor, label: Tensor, generator: torch.Generator
 ) -> Tensor:
@@ -224,12 +233,7 @@ def train_step(
     loss, a 0-dim tensor."""
     device = next(state.network.parameters()).device
     n = image.shape[0]
-    if recipe.flip:
-        image = torch.where(
-            (torch.rand(n, generator=generator) < 0.5).reshape(-1, 1, 1, 1), image.flip(-1), image
-        )
-    if recipe.square:
-        image = square_symmetry(image, generator)
+    image = augmented(image, recipe, generator)
     null = torch.rand(n, generator=generator) < recipe.dropout_label
     label = torch.where(null, torch.full_like(label, recipe.network.classes), label)
     x0, noise = to_unit(image), torch.randn(image.shape, generator=generator)
