@@ -42,10 +42,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m fewstep.train", description=__doc__, formatter_class=form
     )
     p.add_argument("--model", default="mnist", choices=sorted(RECIPES), help="the recipe")
-    p.add_argument(
-        "--data",
-        help="npz file or folder of images (class sub-folders); for darcy an npz of fields",
-    )
+    p.add_argument("--data", help="npz or folder of images (class sub-folders), or npz of fields")
     p.add_argument("--size", type=int, help="crop and resize the images of a folder to this size")
     p.add_argument(
         "--hours",
