@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 #: the equations, each a module of this package
-EQUATIONS = ("darcy", "heat")
+EQUATIONS = ("darcy", "darcy_neumann", "heat")
 
-__all__ = ["EQUATIONS", "Equation", "Problem", "darcy", "equation_named", "heat"]
+__all__ = ["EQUATIONS", "Equation", "Problem", "darcy", "darcy_neumann", "equation_named", "heat"]
 
 if TYPE_CHECKING:
-    from . import darcy, heat
+    from . import darcy, darcy_neumann, heat
     from .equation import Equation, Problem, equation_named
 else:
     _NAMES = {"equation": ("Equation", "Problem", "equation_named")}
