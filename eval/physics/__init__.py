@@ -9,12 +9,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 #: the equations, each a module of this package
-EQUATIONS = ("darcy", "darcy_neumann", "heat")
+EQUATIONS = (
+    "darcy",
+    "darcy_neumann",
+    "heat",
+    "helmholtz",
+    "kolmogorov",
+    "navier_stokes",
+    "poisson",
+)
 
-__all__ = ["EQUATIONS", "Equation", "Problem", "darcy", "darcy_neumann", "equation_named", "heat"]
+__all__ = [
+    "EQUATIONS",
+    "Equation",
+    "Problem",
+    "darcy",
+    "darcy_neumann",
+    "equation_named",
+    "heat",
+    "helmholtz",
+    "kolmogorov",
+    "navier_stokes",
+    "poisson",
+]
 
 if TYPE_CHECKING:
-    from . import darcy, darcy_neumann, heat
+    from . import (
+        darcy,
+        darcy_neumann,
+        heat,
+        helmholtz,
+        kolmogorov,
+        navier_stokes,
+        poisson,
+    )
     from .equation import Equation, Problem, equation_named
 else:
     _NAMES = {"equation": ("Equation", "Problem", "equation_named")}

@@ -210,6 +210,13 @@ def check_real(fields: Mapping[str, Tensor]) -> None:
             )
 
 
+def check_finite(fields: Mapping[str, Tensor]) -> None:
+    """Raise ArgumentError where a field is not finite."""
+    for name, field in fields.items():
+        if not bool(torch.isfinite(field).all()):
+            raise ArgumentError(f"field {name!r} is not finite")
+
+
 def check_frames(frames: int | None) -> int:
     """``frames`` as an integer of at least 1. Raises ArgumentError, also where it is None."""
     if frames is None:
