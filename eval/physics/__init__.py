@@ -22,15 +22,35 @@ EQUATIONS = (
 __all__ = [
     "EQUATIONS",
     "Equation",
+    "FieldCoverage",
+    "FieldRating",
+    "FieldScores",
     "Problem",
+    "Spectrum",
+    "conserved_drift",
+    "correlation",
+    "correlation_time",
     "darcy",
     "darcy_neumann",
     "equation_named",
+    "field_coverage",
     "heat",
     "helmholtz",
+    "high_k_ratio",
     "kolmogorov",
+    "log_spectral_distance",
+    "mean_absolute_residual",
     "navier_stokes",
+    "negative_norm",
     "poisson",
+    "quantity_scale",
+    "rate",
+    "relative_l1",
+    "relative_l2",
+    "relative_residual",
+    "rms_residual",
+    "spectrum",
+    "wrong_share",
 ]
 
 if TYPE_CHECKING:
@@ -44,8 +64,34 @@ if TYPE_CHECKING:
         poisson,
     )
     from .equation import Equation, Problem, equation_named
+    from .rating.comparisons import relative_l1, relative_l2, wrong_share
+    from .rating.conservation import conserved_drift, quantity_scale
+    from .rating.coverage import FieldCoverage, field_coverage
+    from .rating.residuals import (
+        mean_absolute_residual,
+        negative_norm,
+        relative_residual,
+        rms_residual,
+    )
+    from .rating.rollouts import correlation, correlation_time
+    from .rating.scores import FieldRating, FieldScores, rate
+    from .rating.spectra import Spectrum, high_k_ratio, log_spectral_distance, spectrum
 else:
-    _NAMES = {"equation": ("Equation", "Problem", "equation_named")}
+    _NAMES = {
+        "equation": ("Equation", "Problem", "equation_named"),
+        "rating.comparisons": ("relative_l1", "relative_l2", "wrong_share"),
+        "rating.conservation": ("conserved_drift", "quantity_scale"),
+        "rating.coverage": ("FieldCoverage", "field_coverage"),
+        "rating.residuals": (
+            "mean_absolute_residual",
+            "negative_norm",
+            "relative_residual",
+            "rms_residual",
+        ),
+        "rating.rollouts": ("correlation", "correlation_time"),
+        "rating.scores": ("FieldRating", "FieldScores", "rate"),
+        "rating.spectra": ("Spectrum", "high_k_ratio", "log_spectral_distance", "spectrum"),
+    }
     #: name -> the module that it comes from
     _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

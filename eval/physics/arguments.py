@@ -144,11 +144,12 @@ def _fields(
                 f"fields have the shapes {[tuple(v.shape) for v in found.values()]}; all must "
                 "lie on one grid"
             )
-        found[name] = _wide(value)
+        found[name] = wide(value)
     return found
 
 
-def _wide(value: Tensor) -> Tensor:
+def wide(value: Tensor) -> Tensor:
+    """``value`` in float64 or complex128; float32 or complex64 on devices that have no float64."""
     if value.device.type == "mps":
         return value.to(torch.complex64 if value.is_complex() else torch.float32)
     return value.to(torch.complex128 if value.is_complex() else torch.float64)
@@ -169,7 +170,7 @@ def _param(name: str, value: Any, like: Tensor) -> Any:
                 f"parameter {name!r} has shape {tuple(found.shape)}; it must be a number, one "
                 f"number a sample ({like.shape[0]},) or values on the grid {tuple(like.shape)}"
             )
-        return _wide(found.to(like.device))
+        return wide(found.to(like.device))
     if isinstance(found, (bool, int, float)):
         return found if isinstance(found, bool) else float(found)
     raise ArgumentError(

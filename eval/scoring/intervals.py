@@ -58,12 +58,12 @@ def row_sums(rows: Tensor, columns: Tensor, kernel: Kernel, skip_diagonal: bool 
     return torch.cat(found)
 
 
-def kernel_distance_error(reference: Tensor, generated: Tensor) -> float:
-    """Standard error of the unbiased ``MMD^2`` with the cubic kernel over all pairs; leaving y_j
-    out subtracts its two sums."""
+def kernel_distance_error(reference: Tensor, generated: Tensor, kernel: Kernel = cubic) -> float:
+    """Standard error of the unbiased ``MMD^2`` with ``kernel`` over all pairs; leaving y_j out
+    subtracts its two sums."""
     m, n = len(generated), len(reference)
-    own = row_sums(generated, generated, cubic, skip_diagonal=True)
-    cross = row_sums(generated, reference, cubic)
+    own = row_sums(generated, generated, kernel, skip_diagonal=True)
+    cross = row_sums(generated, reference, kernel)
     without = (own.sum() - 2.0 * own) / ((m - 1) * (m - 2)) - 2.0 * (cross.sum() - cross) / (
         (m - 1) * n
     )

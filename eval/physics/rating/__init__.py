@@ -1,0 +1,2 @@
+"""Ratings of physical fields: residual metrics, errors, spectra, drifts and coverage, each beside
+the value of true solutions."""
