@@ -31,8 +31,8 @@ def sample_estimate(
 
     ``x`` (B, *shape) is ``x0 + sigma eps`` with ``sigma`` (B,), ``denoise(x, sigma)`` the clean
     sample's mean. The result is differentiable in ``x`` and in what ``denoise`` depends on; it
-    costs ``steps`` calls of a sampler of one call a step; ``options`` are the sampler's. It is the ``estimate`` of a residual
-    loss (arXiv 2403.14404, section 3.3, has DDIM).
+    costs ``steps`` calls of a sampler of one call a step; ``options`` are the sampler's. It is the
+    ``estimate`` of a residual loss (arXiv 2403.14404, section 3.3, has DDIM).
 
     Raises ArgumentError for samplers that draw noise, UnknownName for unknown ones.
     """
