@@ -102,16 +102,19 @@ class PlanBuilder:
             _check_node(to)
         reads = [(kind, MAIN) if isinstance(kind, str) else kind for kind in kinds]
         for _, channel in reads:
-            _check_channel(channel)
+            if channel is not MAIN:
+                _check_channel(channel)
         state = x.bare
         if state is None:
             state = self._value_of(self.at(node, x))
-        values = tuple(self._new() for _ in reads)
-        outs = tuple((self._value_of(u), *read) for u, read in zip(values, reads, strict=True))
+        first = self._values
+        self._values = last = first + len(reads)
+        numbers = range(first, last)
+        outs = tuple([(k, *read) for k, read in zip(numbers, reads, strict=True)])
         call = Evaluate(outs, state, node, to)
         self._types.evaluate(call)
         self._code.append(call)
-        return values
+        return tuple([Expression({k: 1.0}) for k in numbers])
 
     def at(self, node: Node, x: Expression) -> Expression:
         """Declare ``x`` a state at ``node``; PlanError if its signal or noise does not match."""
@@ -160,8 +163,10 @@ class PlanBuilder:
         if not all(map(math.isfinite, terms.values())):
             raise PlanError(f"{self.name or 'plan'}: non-finite coefficient in {terms} at {node}")
         self._types.combine(self._values, terms, node)
-        values = tuple([pair for pair in terms.items() if pair[0] >= 0])
-        draws = tuple([(-1 - k, c) for k, c in terms.items() if k < 0])
+        values, draws = tuple(terms.items()), tuple[tuple[int, float], ...]()
+        if self._draws:
+            values = tuple([pair for pair in values if pair[0] >= 0])
+            draws = tuple([(-1 - k, c) for k, c in terms.items() if k < 0])
         self._code.append(Combine(self._values, values, draws, node))
         return self._new()
 

@@ -106,23 +106,25 @@ class TypeCheck:
         """Value ``out`` from ``terms`` (draw k has key ``-1 - k``); PlanError where it is no state
         at ``node``."""
         signal, noise, largest = self._sum(terms)
-        type_ = NoiseType(signal, noise)
-        if node is not None:
-            type_ = self._state(type_, node, largest)
-            self.states[out] = node
-        self._types[out] = type_
+        if node is None:
+            self._types[out] = NoiseType(signal, noise)
+            return
+        self._types[out] = self._state(signal, noise, node, largest)
+        self.states[out] = node
 
     def _sum(self, terms: Mapping[int, float]) -> tuple[float, float | Array, float]:
         signal, largest = 0.0, 0.0
         noise: float | Array = np.zeros(1 + self.draws) if self.draws else 0.0
+        types = self._types
         for key, c in terms.items():
             if key < 0:
                 noise[-key] += c  # type: ignore[index]
                 largest = max(largest, abs(c))
                 continue
-            type_ = self._types[key]
-            signal += c * type_.signal
-            largest = max(largest, abs(c * type_.signal), abs(c) * type_.norm)
+            type_ = types[key]
+            part = c * type_.signal
+            signal += part
+            largest = max(largest, abs(part), abs(c) * type_.norm)
             if isinstance(noise, float):
                 noise += c * type_.noise
             elif isinstance(type_.noise, float):
@@ -132,25 +134,26 @@ class TypeCheck:
                 noise[: len(type_.noise)] += c * type_.noise
         return signal, noise, largest
 
-    def _state(self, type_: NoiseType, node: Node, largest: float) -> NoiseType:
-        """The type of a state at ``node``, once ``type_`` was found near enough."""
-        norm = type_.norm
-        scale = max(largest, node.alpha, node.sigma)
-        off_signal = abs(type_.signal - node.alpha) / scale
-        off_noise = abs(norm - node.sigma) / scale
+    def _state(self, signal: float, noise: float | Array, node: Node, largest: float) -> NoiseType:
+        """The type of a state at ``node``, once ``signal`` and ``noise`` were found near enough."""
+        norm = abs(noise) if isinstance(noise, float) else math.sqrt(float(noise @ noise))
+        alpha, sigma = node.alpha, node.sigma
+        scale = max(largest, alpha, sigma)
+        off_signal = abs(signal - alpha) / scale
+        off_noise = abs(norm - sigma) / scale
         # a NaN is no match
         level = 2 if not off_signal <= TOLERANCE else 1 if not off_noise <= TOLERANCE else 0
         if level > self._allow:
             raise PlanError(
-                f"{self.name or 'plan'}: ({type_.signal!r}, {norm!r}) is no state at "
+                f"{self.name or 'plan'}: ({signal!r}, {norm!r}) is no state at "
                 f"alpha={node.alpha!r}, sigma={node.sigma!r} "
                 f"(t={node.t}): off by {max(off_signal, off_noise):.1e} of the largest term"
             )
         self._level = max(self._level, level)
         self.defect = max(self.defect, off_signal, off_noise)
         if norm > 0.0:
-            return NoiseType(node.alpha, type_.noise * (node.sigma / norm), node.sigma)
-        return NoiseType(node.alpha, type_.noise, norm)
+            return NoiseType(alpha, noise * (sigma / norm), sigma)
+        return NoiseType(alpha, noise, norm)
 
 
 class Measured(NamedTuple):

@@ -164,6 +164,10 @@ class DiscreteVP(Schedule):
             )
 
     @cached_property
+    def _falling(self) -> Any:
+        return -self._lams
+
+    @cached_property
     def _host(self) -> tuple[list[float], list[float]]:
         return self._logs.tolist(), self._lams.tolist()
 
@@ -234,7 +238,13 @@ class DiscreteVP(Schedule):
         elif self.interpolation == "log_alpha":
             bar, rest, slope = _by_log_alpha(Host, a, b, w)
         else:
-            bar, rest, slope = _by_log_rho(Host, lams[n], lams[n + 1], w)
+            first, rise = lams[n], lams[n + 1] - lams[n]
+            double = 2.0 * (first + w * rise)
+            # softplus of -double and of double
+            tail = math.log1p(math.exp(-abs(double)))
+            bar = Host.exp(-((0.0 if double > 0.0 else -double) + tail))
+            rest = Host.exp(-((double if double > 0.0 else 0.0) + tail))
+            slope = 2.0 * bar * rest * rise
         if w == 0.0 or w == 1.0:
             end = a if w == 0.0 else b
             bar, rest = Host.exp(end), -math.expm1(end)
@@ -283,6 +293,9 @@ class DiscreteVP(Schedule):
         xp = namespace(lam)
         logs, lams = self._columns(lam)
         n = self._interval(lam)
+        if self.interpolation == "log_rho" and not self.zero_snr:
+            first = lams[n]
+            return like(lam, n + (first - lam) / (first - lams[n + 1]))
         a, b = logs[n], logs[n + 1]
         zero = b == -math.inf
         log_bar = -softplus(-2.0 * lam)
@@ -303,21 +316,23 @@ class DiscreteVP(Schedule):
             return torch.clip(
                 torch.searchsorted(-torch.as_tensor(self._lams).to(lam), -lam) - 1, 0, last
             )
-        n = np.clip(np.searchsorted(-self._lams, -np.asarray(lam)) - 1, 0, last)
-        return int(n) if isinstance(lam, (float, int)) else n
+        if isinstance(lam, (float, int)):
+            return min(max(int(self._falling.searchsorted(-lam)) - 1, 0), last)
+        found = self._falling.searchsorted(-np.asarray(lam)) - 1
+        return np.minimum(np.maximum(found, 0), last)
 
     def _node(self, t: float) -> Node:
         """The path at index ``t``; t = -1 is alpha = 1, sigma = 0, with unknown derivatives."""
         if t == self.t_zero:
             return Node(1.0, 0.0, t)
-        bar, rest, slope = self._bars(t)
+        bar, rest, slope = self._bar(t)
         alpha, sigma = math.sqrt(bar), math.sqrt(rest)
         return Node(
             alpha,
             sigma,
             t,
-            finite_or_none(ratio(0.5 * slope, alpha)),
-            finite_or_none(ratio(-0.5 * slope, sigma)),
+            finite_or_none(0.5 * slope / alpha) if alpha else None,
+            finite_or_none(-0.5 * slope / sigma) if sigma else None,
         )
 
 

@@ -3,15 +3,20 @@ steps of all runs of a shape.
 
 torch makes two graphs: one for the first step, which also allocates the buffers, and one for all
 other steps. A graph cannot contain a caller's generator, so a step that is given one runs eagerly.
+
+The tables of a run are read by graphs alone. They are made when torch first traces a step in this
+process, and from then on with each run.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
+from ...checks import host_constant
 from ...fused.linear.eager import accumulator_dtype
 from ...plans.running.compiled_step import table_step
 from .program import Compiled
@@ -21,11 +26,36 @@ from .times import WORDS, tolerance
 class Traced:
     """The run ``run`` on ``device``, from entry ``begin`` of the pipeline's list."""
 
+    noises: int
+    count: int
+    matrix: Tensor
+    targets: Tensor
+    data: Tensor
+    labels: Tensor
+    place: Tensor
+
     def __init__(self, run: Compiled, begin: int, device: Any, *, learned: bool) -> None:
         self.begin, self.learned, self.network = begin, learned, run.network
+        self.buffers: Tensor | None = None
+        self._made_from = (run, device)
+        self._wait()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "matrix" not in state:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Have the tables made where a graph may read them."""
+        _WAITING.add(self)
+        if _TRACED:
+            _make_tables()
+
+    def make_tables(self) -> None:
+        """Make the tensors that ``step`` reads."""
+        run, device = self._made_from
         with torch.inference_mode(False):  # tensors of ours that a graph with gradients may keep
             self._tables(run, device)
-        self.buffers: Tensor | None = None
 
     def _tables(self, run: Compiled, device: Any) -> None:
         wide = torch.float32 if torch.device(device).type == "mps" else torch.float64
@@ -54,6 +84,7 @@ class Traced:
 
         RuntimeError past the end, and for a ``timestep`` that is not due.
         """
+        _make_tables()
         if self.learned and output.shape[1] == 2 * sample.shape[1]:
             output = output[:, : sample.shape[1]]
         buffers = self.buffers
@@ -95,3 +126,18 @@ class Traced:
         )
         near = (given.flatten().to(torch.float32) - due).abs() <= tolerance(given.dtype) * due.abs()
         torch._assert_async(near.all(), WORDS)
+
+
+#: runs without tables, and whether torch has traced a step in this process
+_WAITING: WeakSet[Traced] = WeakSet()
+_TRACED: list[bool] = []
+
+
+@host_constant
+def _make_tables() -> None:
+    """Make the tables of all runs that wait for them. It takes no argument, so that a graph does
+    not depend on one run."""
+    if not _TRACED:
+        _TRACED.append(True)
+    while _WAITING:
+        _WAITING.pop().make_tables()

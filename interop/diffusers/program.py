@@ -18,7 +18,7 @@ from ...checks import ArgumentError, number, plain
 from ...plans.instructions import Combine, Evaluate
 from ...plans.plan import Plan
 from ...plans.running.compiled_step import tabulate
-from ...plans.running.lowering import Program, lower
+from ...plans.running.lowering import Program, check_lowering, lower
 from ...samplers import fitted_steps, registry
 from ...samplers.option_names import meanings
 from ...samplers.singlestep.renoising import below, boundary
@@ -47,12 +47,17 @@ class Compiled:
 
     grid: Grid
     plan: Plan
-    program: Program
     network: Network | GuidedNetwork
     labels: tuple[float, ...]
     sampler: str
     options: Any
     origin: str
+
+    @cached_property
+    def program(self) -> Program:
+        """The plan lowered to launches, by the first step that needs it. (What cannot be lowered is
+        refused when the run is set up.)"""
+        return lower(self.plan, self.network)
 
     @cached_property
     def starts(self) -> dict[int, int]:
@@ -260,9 +265,8 @@ def _program(
     options: Any,
     origin: str,
 ) -> Compiled:
-    program = lower(plan, network)
-    program.firsts(torch.float32)  # made here, and not by the first step
-    return Compiled(grid, plan, program, network, labels, sampler, options, origin)
+    check_lowering(plan, network)
+    return Compiled(grid, plan, network, labels, sampler, options, origin)
 
 
 def compile_run(

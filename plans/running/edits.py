@@ -33,6 +33,7 @@ class Descent:
         self.nodes: dict[int, Node] = {0: start}
         self._roots: dict[int, Roots] = {0: Roots((0,), ())}
         self._parents: dict[int, tuple[int, ...]] = {0: ()}
+        self._made: dict[int, Combine] = {}
         self._age: dict[int, int] = {0: 0}
         self._carriers: dict[int, set[int]] = {}
 
@@ -44,16 +45,27 @@ class Descent:
 
     def combine(self, i: Combine) -> None:
         """Record a value and its inputs."""
-        made = [self._roots[value] for value, c in i.terms if c != 0.0]
-        states = tuple(dict.fromkeys([state for roots in made for state in roots.states]))
-        evaluated = tuple(dict.fromkeys([state for roots in made for state in roots.evaluated]))
         if i.node is None:
-            self._roots[i.out] = Roots(states, evaluated)
+            self._roots[i.out] = self._roots_of(i)
             return
         self.nodes[i.out] = i.node
         self._roots[i.out] = Roots((i.out,), ())
-        self._parents[i.out] = states or evaluated
+        self._made[i.out] = i
         self._age[i.out] = len(self._age)
+
+    def _roots_of(self, i: Combine) -> Roots:
+        made = [self._roots[value] for value, c in i.terms if c != 0.0]
+        states = tuple(dict.fromkeys([state for roots in made for state in roots.states]))
+        evaluated = tuple(dict.fromkeys([state for roots in made for state in roots.evaluated]))
+        return Roots(states, evaluated)
+
+    def _parents_of(self, state: int) -> tuple[int, ...]:
+        """The states that ``state`` descends from; most are never asked for theirs."""
+        known = self._parents.get(state)
+        if known is None:
+            roots = self._roots_of(self._made[state])
+            known = self._parents[state] = roots.states or roots.evaluated
+        return known
 
     def carry(self, number: int, value: int) -> None:
         """Record that the edit of evaluation ``number`` was added to ``value``."""
@@ -69,12 +81,12 @@ class Descent:
     def _reaches(
         self, value: int, leaves: Callable[[int], bool], targets: set[int], first: int
     ) -> bool:
-        open_, seen = [state for state in self._parents[value] if leaves(state)], set[int]()
+        open_, seen = [state for state in self._parents_of(value) if leaves(state)], set[int]()
         while open_:
             state = open_.pop()
             if state in targets:
                 return True
             if state not in seen and self._age[state] > first:
                 seen.add(state)
-                open_.extend(self._parents[state])
+                open_.extend(self._parents_of(state))
         return False

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...checks import ArgumentError
 from ...schedules.node import Node
-from .node_distances import GAPS
+from .node_distances import GAPS, Gap
 from .phi import Array
 
 #: nodes closer than this fraction of the step do not determine an interpolant in float64
@@ -45,6 +45,18 @@ class Basis(NamedTuple):
             raise ArgumentError(
                 f"a step between two different nodes at the same {variable}, t={s.t} and t={t.t}"
             )
+        if len(nodes) == 2:
+            a, b = nodes
+            distance = gap(a, b)
+            if abs(distance) > _COINCIDENT * abs(step):
+                far = distance if a is s else gap(s, b)
+                scales = (-distance / step, distance / step)
+                return Basis((gap(s, a) / step, far / step), scales, step)
+        return Basis._general(s, nodes, gap, step, variable)
+
+    @staticmethod
+    def _general(s: Node, nodes: Sequence[Node], gap: Gap, step: float, variable: str) -> Basis:
+        """``of`` for any number of nodes; ArgumentError where two of them are too close."""
         scales = [1.0] * len(nodes)
         for i, a in enumerate(nodes):
             for j, b in enumerate(nodes[:i]):
@@ -65,6 +77,12 @@ class Basis(NamedTuple):
             (a, b), (first, second) = self.theta, self.scales
             return [(mu[1] - b * mu[0]) / first, (mu[1] - a * mu[0]) / second]
         out = []
+        if len(self.theta) == 3:  # the same numbers as below, by hand
+            a, b, c = self.theta
+            zeroth, mean, square = mu
+            for p, q, scale in zip((b, a, a), (c, c, b), self.scales, strict=True):
+                out.append(sum([p * q * zeroth, (-p - q) * mean, square]) / scale)
+            return out
         for j, scale in enumerate(self.scales):
             numerator = monic((*self.theta[:j], *self.theta[j + 1 :]))
             out.append(sum([c * m for c, m in zip(numerator, mu, strict=True)]) / scale)

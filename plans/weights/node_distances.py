@@ -28,10 +28,13 @@ def cross(a: Node, b: Node) -> float:
 
 def lam_gap(a: Node, b: Node) -> float:
     """``lam_b - lam_a``; infinite where one end is."""
-    if not (a.alpha and a.sigma and b.alpha and b.sigma):
+    if a is b:
+        return 0.0
+    alpha_a, sigma_a, alpha_b, sigma_b = a.alpha, a.sigma, b.alpha, b.sigma
+    if not (alpha_a and sigma_a and alpha_b and sigma_b):
         return b.lam - a.lam if a != b else 0.0
-    d = cross(a, b)
-    scale = b.sigma * a.alpha if d > 0.0 else a.sigma * b.alpha
+    d = (sigma_a - sigma_b) * alpha_b + sigma_b * (alpha_b - alpha_a)  # cross(a, b)
+    scale = sigma_b * alpha_a if d > 0.0 else sigma_a * alpha_b
     return math.copysign(math.log1p(abs(d) / scale), d) if scale > 1e-290 else b.lam - a.lam
 
 

@@ -20,6 +20,7 @@ from ...checks import ArgumentError
 
 Array = NDArray[np.float64]
 
+_FACTORIALS = (1, 1, 2, 6, 24, 120, 720, 5040)
 #: beyond this z the moments are k!/z^k to rounding (what is left out is of the size z^k e^-z), and
 #: e^z need not be formed
 _LARGE = 100.0
@@ -63,7 +64,7 @@ def phi(k: int, z: float) -> float:
 
 
 def _taylor(k: int, z: float) -> float:
-    term = total = 1.0 / math.factorial(k)
+    term = total = 1.0 / _FACTORIALS[k] if k < 8 else 1.0 / math.factorial(k)
     while abs(term) > 1e-18 * abs(total):
         k += 1
         term *= z / k
@@ -85,6 +86,8 @@ def moments(n: int, z: float) -> tuple[float, ...]:
     if z > _LARGE:
         return tuple(math.factorial(k) / z**k for k in range(n))
     first = phi(1, z)
+    if n == 2:
+        return 1.0, phi(2, z) / first
     return (1.0, *[math.factorial(k) * phi(k + 1, z) / first for k in range(1, n)])
 
 

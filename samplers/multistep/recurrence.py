@@ -126,8 +126,9 @@ def multistep(
     x = b.start(grid[0])
     history: list[Past] = []
     made: _Made | None = None
+    alike = plans[0] if all(step is plans[0] for step in plans) else None
     for i, ((s, t), step) in enumerate(zip(grid.pairs(), plans, strict=True)):
-        kinds = _kinds(plans, i, reach)
+        kinds = _kinds(plans, i, reach) if alike is None else (alike.rule.kind,)
         now = _evaluate(b, x, s, kinds)
         if made is not None and made.corrector:
             x = b.at(s, made.to(s, [now, *history][: made.corrector]))
