@@ -14,6 +14,7 @@ from .planning import plan
 from .sampling import StateError, run, sample
 from .steering import SteerInfo, steer
 from .transition_densities import transition_log_prob, transition_means
+from .tuned import Tuned
 
 __all__ = [
     "InversionInfo",
@@ -24,6 +25,7 @@ __all__ = [
     "SampleInfo",
     "StateError",
     "SteerInfo",
+    "Tuned",
     "bits_per_dim",
     "flow_align",
     "flow_edit",

@@ -146,6 +146,7 @@ class Inspected(Wrapper):
     """A model whose first call with an input that requires grad is inspected: GradientError if its
     output does not depend on the input for autograd."""
 
+    same_predictions = True
     due = True
 
     @override

@@ -41,6 +41,7 @@ from .arguments import (
 from .automatic import facts_of
 from .driving import run_driver
 from .exact_inversion import check_partners, continue_run
+from .given_plans import asked_of
 from .gradients import (
     Differentiation,
     check_differentiable,
@@ -52,7 +53,7 @@ from .gradients import (
 from .heavy_tails import path_noise
 from .information import SampleInfo, info_of_drive, info_of_plan
 from .paths import Named, check_name, noise_for
-from .planning import Request, request
+from .planning import Request
 from .progress import print_progress
 from .recording import Recorder, check_record, check_recordable
 from .start_states import Begin, begun, sample_shape
@@ -63,6 +64,7 @@ from .traced_sampling import (
     refuse_traced_arguments,
     sample_in_graph,
 )
+from .tuned import Tuned
 
 Cond = Tensor | Mapping[str, Tensor] | None
 Model = Denoiser | DiscreteDenoiser
@@ -193,6 +195,7 @@ def sample(
     grad: str | None = None,
     parameters: Iterable[Tensor] | None = None,
     plan_parameters: Mapping[str, Tensor] | None = None,
+    plan: Plan | Tuned | None = None,
     **options: Any,
 ) -> Tensor | tuple[Tensor, SampleInfo]:
     """Draw samples.
@@ -225,6 +228,8 @@ def sample(
         plan_parameters: other coefficients, times or labels of the plan, as ``plan.parameters``
             of ``fewstep.plan`` with the same arguments names and shapes them; with ``grad``
             (``"checkpoint"``, ``"truncated:K"``) the result has gradients by them too.
+        plan: a ``Plan`` on the model's schedule, or what ``fewstep.tune`` returned for this model,
+            instead of ``sampler`` and everything that describes it and its grid.
 
     Returns the samples (n, *shape); with ``info=True`` the samples and the SampleInfo.
     """
@@ -233,8 +238,10 @@ def sample(
     denoiser = complete(denoiser)
     begin = Begin(n, seed, seeds, x, init, device, dtype)
     if torch.compiler.is_compiling():
-        refused = {"grad": grad, "parameters": parameters, "plan_parameters": plan_parameters}
-        refuse_traced_arguments({**refused, "info": info, "record": record, "progress": progress})
+        refused: dict[str, Any] = {"grad": grad, "parameters": parameters}
+        refused |= {"plan_parameters": plan_parameters, "plan": plan}
+        refused |= {"info": info, "record": record, "progress": progress}
+        refuse_traced_arguments(refused)
         size = sample_shape(x, init, shape)
         fields = Asked(sampler, options, steps, nfe, grid, times, sigmas, final, start, size)
         return sample_in_graph(denoiser, fields, begin, cond, noise, callback)
@@ -246,7 +253,7 @@ def sample(
     begin = begin.checked()
     known = facts_of(denoiser, sample_shape(x, init, shape))
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=known)
-    asked = request(sampler, denoiser.schedule, options, where)
+    asked = asked_of(plan, sampler, denoiser.schedule, options, where)
     check_middle(start, x, init)
     chosen, state = begun(denoiser, asked.grid[0], begin, shape)
     began = time.perf_counter()
@@ -286,7 +293,7 @@ def execute(
     """Run a request from ``x`` (B, *shape), the state at its grid's first node, with a plan or a
     driver. ``noise`` None: noise from the seeds. ``record``: keep the states."""
     denoiser = complete(denoiser)
-    asked.check_channels(denoiser)
+    asked.check_model(denoiser)
     if asked.driver:
         check_recordable(asked.name, record)
         check_differentiable(asked.name, grad, plan_parameters)

@@ -187,7 +187,7 @@ def steered_request(
             sampler, own = ANCESTRAL
             options = {**own, **options}
     asked = request(sampler, denoiser.schedule, options, where)
-    asked.check_channels(denoiser)
+    asked.check_model(denoiser)
     if asked.driver:
         raise ArgumentError(
             f"sampler={asked.name!r} chooses its steps as it runs, so a population cannot go "

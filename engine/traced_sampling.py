@@ -56,7 +56,7 @@ class Asked(NamedTuple):
             facts=known,
         )
         made = request(self.sampler, denoiser.schedule, self.options, where)
-        made.check_channels(denoiser)
+        made.check_model(denoiser)
         return made
 
 

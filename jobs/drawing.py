@@ -117,7 +117,7 @@ class Drawing:
         seeds, size = parse_seeds(seeds_text(settings.seeds)), parse_size(size_text(settings.size))
         self.denoiser = settings.guide.guided(_denoiser(settings.model, size))
         self.asked = _asked(settings, self.denoiser)
-        self.asked.check_channels(complete(self.denoiser))
+        self.asked.check_model(complete(self.denoiser))
         shape = self.denoiser.shape
         if shape is None:
             raise ArgumentError(

@@ -53,6 +53,9 @@ class Wrapper(BaseDenoiser):
     complete, so all members may be read from it.
     """
 
+    #: True for a wrapper whose predictions are those of the wrapped model to rounding
+    same_predictions: bool = False
+
     def __init__(self, denoiser: Denoiser) -> None:
         """Raises ArgumentTypeError if ``denoiser`` is not a Denoiser."""
         self.denoiser = complete(denoiser)
@@ -153,10 +156,19 @@ def complete(denoiser: Denoiser) -> BaseDenoiser:
     return _Completed(denoiser)
 
 
+def innermost(denoiser: Denoiser) -> Denoiser:
+    """Return ``denoiser`` without the wrappers that keep its predictions, and without the adapter
+    of ``complete``."""
+    while isinstance(denoiser, Wrapper) and denoiser.same_predictions:
+        denoiser = denoiser.denoiser
+    return denoiser.own if isinstance(denoiser, _Completed) else denoiser
+
+
 class _Preserving(Wrapper):
     """Wrapper that passes a copy of the input to a denoiser that may write into it."""
 
     preserves_input = True
+    same_predictions = True
 
     def __init__(self, denoiser: BaseDenoiser) -> None:
         self.denoiser = denoiser

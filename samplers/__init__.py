@@ -12,6 +12,7 @@ from .budgets import fitted_steps
 from .drivers.driver import BudgetError, StepSizeError
 from .families import import_all
 from .floors import FLOORS
+from .from_file import is_file as is_file
 from .option_names import aliases
 from .registry import (
     NoOptions,

@@ -118,6 +118,14 @@ class Sampler:
 
 
 _REGISTRY: dict[str, Sampler] = {}
+#: prefix of a name -> the sampler of a name that begins with it
+_OPENED: dict[str, Callable[[str], Sampler]] = {}
+
+
+def register_prefix(prefix: str, opened: Callable[[str], Sampler]) -> None:
+    """Let ``get`` answer every name that begins with ``prefix`` by ``opened(name)``. Such a sampler
+    has one plan, which is not cached here."""
+    _OPENED[prefix] = opened
 
 
 def register(
@@ -202,6 +210,9 @@ def names(form: str | None = None) -> tuple[str, ...]:
 
 def get(name: str) -> Sampler:
     """Return the sampler called ``name``. Raises SamplerError that names the nearest match."""
+    for prefix, opened in _OPENED.items():
+        if isinstance(name, str) and name.startswith(prefix):
+            return opened(name)
     if not isinstance(name, str) or name not in _REGISTRY:
         raise SamplerError(unknown("sampler", name, names()))
     return _REGISTRY[name]
@@ -297,6 +308,9 @@ def build(name: str, grid: Grid, options: Any, reason: str = "") -> Plan:
         sampler.options,
         f"options of {name}, as samplers.make_options returns them",
     )
+    if name not in _REGISTRY:
+        plan: Plan = sampler.build(None, grid, options)
+        return plan
     return _told(name, grid, options, reason) if reason else _built(name, grid, options)
 
 

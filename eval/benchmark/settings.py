@@ -12,7 +12,9 @@ from typing import Any
 from ...checks import FewstepError, choice, unknown
 from ...engine.automatic import AUTO
 from ...engine.planning import Request, request, resolve
+from ...plans.instructions import PlanError
 from ...samplers import registry
+from ...samplers.from_file import is_file, plan_file
 from ...schedules.base import Schedule
 from ...schedules.grids.auto import UNKNOWN, DataFacts
 from ...schedules.grids.construction import grid, grid_names
@@ -165,12 +167,14 @@ def sampler_options(text: str) -> NamedOptions:
     option, each with the nearest match."""
     found = named_options(text)
     check: Callable[[], Any] = partial(request, AUTO, VPLinear(), found.options)
-    if found.name != AUTO:
+    if is_file(text):
+        check = partial(plan_file, text)
+    elif found.name != AUTO:
         name, options, _ = resolve(found.name, dict(found.options), "")
         check = partial(registry.make_options, registry.get(name), options)
     try:
         check()
-    except registry.SamplerError as error:
+    except (registry.SamplerError, PlanError) as error:
         raise ChoiceError(f"sampler {text!r}: {error}") from error
     return found
 
@@ -232,7 +236,10 @@ def _error(make: Callable[[], Any]) -> FewstepError | None:
 
 
 def named_options(text: str) -> NamedOptions:
-    """Parse ``name`` or ``name:key=value,key=value``. ChoiceError for anything else."""
+    """Parse ``name`` or ``name:key=value,key=value``; ``file:PATH`` is a name. ChoiceError for
+    anything else."""
+    if is_file(text):
+        return NamedOptions(text, text)
     name, colon, rest = text.partition(":")
     options: dict[str, Any] = {}
     for piece in split_outside(rest) if colon else ():

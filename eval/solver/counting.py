@@ -129,6 +129,8 @@ class Counting(Wrapper):
     not visible; those of ``torch.func`` count all their rows.
     """
 
+    same_predictions = True
+
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__(denoiser)
         self.times: list[float] = []

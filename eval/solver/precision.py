@@ -22,6 +22,8 @@ def own_dtype(denoiser: Denoiser) -> torch.dtype:
 class InOwnPrecision(Wrapper):
     """``denoiser`` that converts its input to its own dtype and its raw outputs to the state's."""
 
+    same_predictions = True
+
     def __init__(self, denoiser: Denoiser, dtype: torch.dtype | None = None) -> None:
         super().__init__(denoiser)
         self.dtype = dtype or own_dtype(denoiser)

@@ -10,7 +10,9 @@ from typing import Any
 from ...checks import FewstepError
 from ...engine.automatic import AUTO, automatic_sampler
 from ...engine.planning import resolve
+from ...engine.provenance import check_made_for_schedule
 from ...samplers import registry
+from ...samplers.from_file import FileOptions, file_options, is_file, plan_file
 from ...samplers.kinds import kind_of
 from ...samplers.option_names import meanings
 from ...schedules.diffusers.grids import facts_of, grid_of
@@ -107,6 +109,8 @@ def _named(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[s
             f"sampler={name!r} chooses its network calls as it goes, which a pipeline's list "
             "of times cannot follow"
         )
+    if is_file(name):
+        return name, _file_options(name, given, settings), settings
     order = config.get("solver_order")
     if order is not None and "order" not in given and "order" in option_names(name):
         options = {**options, "order": order}
@@ -120,6 +124,20 @@ def _named(config: Mapping[str, Any], settings: Settings, steps: int) -> tuple[s
         settings = dataclasses.replace(settings, end="zero")
     # saved by any version: no warning
     return name, registry.make_options(entry, options, warn=False), settings
+
+
+def _file_options(name: str, given: Mapping[str, Any], settings: Settings) -> FileOptions:
+    """The options of a plan file. PlanError where it was tuned for another schedule; the network
+    and its guidance are the pipeline's, which are not known here."""
+    options = file_options(name, given)
+    if settings.grid is not None or settings.special:
+        raise ConfigError(
+            f"sampler={name!r} has its own times, so grid={settings.grid or settings.special!r} "
+            "cannot be used: leave it out"
+        )
+    if not options.force:
+        check_made_for_schedule(name, plan_file(name).made_for, settings.schedule)
+    return options
 
 
 def trial(config: Mapping[str, Any], settings: Settings) -> None:

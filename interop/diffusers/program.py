@@ -20,6 +20,7 @@ from ...plans.plan import Plan
 from ...plans.running.compiled_step import tabulate
 from ...plans.running.lowering import Program, check_lowering, lower
 from ...samplers import fitted_steps, registry
+from ...samplers.from_file import file_grid, is_file, plan_file
 from ...samplers.option_names import meanings
 from ...samplers.singlestep.renoising import below, boundary
 from ...schedules import Grid, Node
@@ -282,9 +283,13 @@ def compile_run(
     """The run of ``steps`` steps, or through given times or sigmas."""
     own = network_of(settings)
     network = own if guidance is None else guidance.network(own)
-    made = _compiled(
-        grid_of(settings, steps, times, sigmas, mu), sampler, options, network, settings
-    )
+    if is_file(sampler) and (times is not None or sigmas is not None):
+        raise ConfigError(f"{sampler} has its own times: leave timesteps= and sigmas= out")
+    if is_file(sampler):
+        grid = file_grid(sampler, settings.schedule, steps)
+    else:
+        grid = grid_of(settings, steps, times, sigmas, mu)
+    made = _compiled(grid, sampler, options, network, settings)
     if isinstance(network, GuidedNetwork):
         network.for_run(made.plan)  # raises before the first network call
     return made
@@ -303,6 +308,9 @@ def network_of(settings: Settings) -> Network:
 def calls_per_step(settings: Settings, sampler: str, options: Any) -> int | None:
     """Network calls a step where that is one number (the last step may take fewer), else None."""
     mu = 0.5 if settings.dynamic else None
+    if is_file(sampler):
+        plan = plan_file(sampler).plan
+        return 1 if plan.nfe == plan.steps else None
     grids = [grid_of(settings, n, mu=mu) for n in (4, 5, 6)]
     plans = [registry.build(sampler, grid, options) for grid in grids]
     a, b, c = (plan.nfe for plan in plans)
@@ -326,6 +334,10 @@ def fitted(
     settings: Settings, sampler: str, options: Any, calls: int, mu: float | None
 ) -> tuple[int, Any]:
     """Steps and options of the largest run of at most ``calls`` network calls."""
+
+    if is_file(sampler):
+        plan = plan_file(sampler).plan
+        return (plan.steps if plan.nfe == calls else calls), options
 
     def made(steps: int) -> Grid:
         return grid_of(settings, steps, mu=mu)
