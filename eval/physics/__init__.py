@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 #: the equations, each a module of this package
 EQUATIONS = (
+    "allen_cahn",
     "darcy",
     "darcy_neumann",
     "heat",
@@ -17,6 +18,7 @@ EQUATIONS = (
     "kolmogorov",
     "navier_stokes",
     "poisson",
+    "reaction_diffusion",
 )
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "FieldScores",
     "Problem",
     "Spectrum",
+    "allen_cahn",
     "conserved_drift",
     "correlation",
     "correlation_time",
@@ -45,6 +48,7 @@ __all__ = [
     "poisson",
     "quantity_scale",
     "rate",
+    "reaction_diffusion",
     "relative_l1",
     "relative_l2",
     "relative_residual",
@@ -55,6 +59,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import (
+        allen_cahn,
         darcy,
         darcy_neumann,
         heat,
@@ -62,6 +67,7 @@ if TYPE_CHECKING:
         kolmogorov,
         navier_stokes,
         poisson,
+        reaction_diffusion,
     )
     from .equation import Equation, Problem, equation_named
     from .rating.comparisons import relative_l1, relative_l2, wrong_share

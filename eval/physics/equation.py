@@ -64,7 +64,8 @@ class Equation(Protocol):
 
     def residual(self, fields: Fields, spacing: Spacing, params: Params) -> Tensor:
         """The residual in physical units, (B, [T,] space), zero where the equation holds. Grids
-        between walls: at the interior points. Differentiable in the fields."""
+        between walls: at the interior points. A system stacks its equations, in the order of
+        ``FIELDS``: (B, equations, [T,] space). Differentiable in the fields."""
         ...
 
     def scale(self, fields: Fields, spacing: Spacing, params: Params) -> Tensor:
