@@ -28,10 +28,16 @@ def describe(state: State, recipe: Recipe) -> dict[str, Any]:
     """Return the contents of config.json."""
     keys = ["lr", "batch", "flip", "dropout_label", "p_mean", "p_std", "gamma"]
     keys += ["square", "weights"] if recipe.fields is not None else []
-    training = {"step": state.step, "images": state.images, "seconds": round(state.seconds)}
+    training: dict[str, Any] = {
+        "step": state.step,
+        "images": state.images,
+        "seconds": round(state.seconds),
+    }
     made: dict[str, Any] = {}
     if recipe.fields is not None:
         made = {"fields": recipe.fields.to_list(), "data": state.provenance}
+    if state.residual:
+        training["residual_loss"] = state.residual
     return {
         "format": FORMAT,
         "network": state.network.config.to_dict(),
@@ -71,7 +77,7 @@ def start_from(state: State, name_or_folder: str | Path) -> None:
     state.step, state.images, state.seconds = (
         done.get(key, 0) for key in ("step", "images", "seconds")
     )
-    state.provenance = loaded.config.get("data", "")
+    state.provenance, state.residual = loaded.config.get("data", ""), done.get("residual_loss", "")
 
 
 def merge_log(source: Path, target: Path) -> None:

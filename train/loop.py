@@ -32,6 +32,7 @@ from .data import Images, to_unit
 from .fields import Fields
 from .loss import draw_sigma, edm_loss
 from .loss_log import write_row
+from .residual_loss import ResidualLoss
 
 STATE = "state.safetensors"
 #: seconds between checkpoints, and between rows of the loss log
@@ -46,7 +47,8 @@ class Recipe:
     of the moving average, ``plateau`` the fraction of the run before the learning rate falls,
     ``labels`` the names of the classes. ``flip`` mirrors half of the images, ``square`` applies one
     of the eight symmetries of the square to each. ``weights``: of the channels in the loss, of any
-    sum (empty: all equal). ``fields``: the maps of a model of physical fields.
+    sum (empty: all equal). ``fields``: the maps of a model of physical fields. ``residual``: a term
+    that is added to the loss.
     """
 
     network: UNetConfig
@@ -64,6 +66,7 @@ class Recipe:
     labels: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     fields: FieldMaps | None = None
+    residual: ResidualLoss | None = None
 
     def __post_init__(self) -> None:
         """Raise ArgumentError for weights or fields that do not fit the network's channels."""
@@ -82,8 +85,9 @@ class Recipe:
 
 @dataclass
 class State:
-    """State of a run: the trained network, its average, the optimizer, the progress, and
-    ``provenance``, a text that says how the data were made."""
+    """State of a run: the trained network, its average, the optimizer, the progress,
+    ``provenance``, a text that says how the data were made, and ``residual``, one that names the
+    residual loss of the last run."""
 
     network: UNet
     ema: UNet
@@ -92,6 +96,7 @@ class State:
     images: int = 0
     seconds: float = 0.0
     provenance: str = ""
+    residual: str = ""
 
 
 def begin(recipe: Recipe, seed: int, device: str = "cpu") -> State:
@@ -119,8 +124,8 @@ def save(state: State, folder: Path) -> None:
             tensors[f"optimizer.{key}.{name}"] = value.reshape(-1) if key == "step" else value
     counters = json.dumps({"step": state.step, "images": state.images, "seconds": state.seconds})
     config = json.dumps(state.network.config.to_dict())
-    texts = {"counters": counters, "network": config, "provenance": state.provenance}
-    write_tensors(folder / STATE, tensors, texts)
+    texts = {"provenance": state.provenance, "residual": state.residual}
+    write_tensors(folder / STATE, tensors, {"counters": counters, "network": config, **texts})
 
 
 def network_of(folder: Path) -> UNetConfig:
@@ -162,7 +167,7 @@ def resume(state: State, folder: Path) -> None:
                     **moments,
                 }
         state.step, state.images, state.seconds = step, images, seconds
-        state.provenance = meta.get("provenance", "")
+        state.provenance, state.residual = meta.get("provenance", ""), meta.get("residual", "")
 
 
 @contextmanager
@@ -250,6 +255,7 @@ def train_step(
             label if recipe.network.classes else None,
             recipe.sigma_data,
             recipe.weights,
+            recipe.residual,
         ).mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -300,6 +306,7 @@ def train(
     start = logged = saved = time.monotonic()
     before, first, lr = state.seconds, state.step, 0.0
     losses: list[Tensor] = []
+    state.residual = "" if recipe.residual is None else recipe.residual.name
     while True:
         now = time.monotonic()
         state.seconds = before + now - start

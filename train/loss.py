@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .residual_loss import ResidualLoss
+
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -56,15 +58,25 @@ def edm_loss(
     label: Tensor | None,
     sigma_data: float,
     weights: Sequence[float] = (),
+    residual: ResidualLoss | None = None,
 ) -> Tensor:
     """Return ``lambda(sigma) (D - x0)^2`` averaged over the pixels of each image, (B,); ``network``
     is the raw F(x, c_noise, label). ``weights``: of the channels in that average (empty: all
-    equal)."""
+    equal). ``residual``: a term that is added."""
     c = precondition(sigma, sigma_data)
     y = x0 + sigma.reshape(-1, 1, 1, 1) * noise
     answer = network(c.c_in * y, c.c_noise, label).float()
     error = (answer - (x0 - c.c_skip * y) / c.c_out).square().mean(dim=(2, 3))
-    if not weights:
-        return error.mean(dim=1)
-    shares = torch.tensor(weights, dtype=error.dtype, device=error.device)
-    return error @ (shares / shares.sum())
+    if weights:
+        shares = torch.tensor(weights, dtype=error.dtype, device=error.device)
+        loss = error @ (shares / shares.sum())
+    else:
+        loss = error.mean(dim=1)
+    if residual is None:
+        return loss
+
+    def denoise(x: Tensor, level: Tensor) -> Tensor:
+        d = precondition(level, sigma_data)
+        return d.c_skip * x + d.c_out * network(d.c_in * x, d.c_noise, label).float()
+
+    return loss + residual(denoise, y, sigma, c.c_skip * y + c.c_out * answer).to(loss.dtype)

@@ -64,11 +64,13 @@ class ResidualLoss:
             (B, ...), differentiable.
         weight: c; 1e-3 in the paper's Darcy flow.
         estimate: how the clean sample is estimated from a noisy one; None: the denoiser's answer.
+        name: what the record of a training run says.
     """
 
     residual: Callable[[Tensor], Tensor]
     weight: float = 1e-3
     estimate: SampleEstimate | None = None
+    name: str = "residual loss"
 
     def __post_init__(self) -> None:
         """Raise ArgumentError for a weight that is negative or not finite, or for what cannot be

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from fewstep.checks import ArgumentError
+from fewstep.engine.sample_estimate import sample_estimate
+from fewstep.eval.physics.channels import channel_residual
 from fewstep.models import FieldMap, FieldMaps, fields_of
 from fewstep.models.unet import UNetConfig
 from fewstep.train import __main__ as cli
@@ -18,10 +20,11 @@ from fewstep.train import evaluate as score
 from fewstep.train.augmentation import square_symmetry
 from fewstep.train.data import DataError
 from fewstep.train.export import export, start_from
-from fewstep.train.fields import load_fields
-from fewstep.train.loop import STATE, Recipe, begin, resume, save, train_step
-from fewstep.train.loss import edm_loss
+from fewstep.train.fields import Fields, load_fields
+from fewstep.train.loop import STATE, Recipe, begin, resume, save, train, train_step
+from fewstep.train.loss import edm_loss, precondition
 from fewstep.train.recipes import RECIPES
+from fewstep.train.residual_loss import ResidualLoss, step_variance
 
 TINY = UNetConfig(8, 2, 0, widths=(16, 32), blocks=(1, 1), embedding=16, head=16)
 MAPS = FieldMaps((FieldMap("a", 0.2, -1.5), FieldMap("u", 115.0, -0.9)))
@@ -144,3 +147,34 @@ def test_the_levels_of_the_test_loss_are_those_of_the_training():
     recipe = {"p_mean": -0.7, "p_std": 1.5}
     assert score.trained_levels({"training": {"recipe": recipe}}) == (-0.7, 1.5)
     assert score.trained_levels({}) == (score.P_MEAN, score.P_STD)
+
+
+def test_the_residual_loss_is_added_and_recorded(tmp_path):
+    """On a = 1 the equation -div(a grad u) = 1 is linear in u, and the term is that of its square
+    at the denoiser's answer."""
+    spacing = {"x": 1 / 7, "y": 1 / 7}
+    residual = channel_residual("darcy", MAPS, spacing, {})
+    state = begin(RECIPE, 0)
+    x0, noise = torch.randn(2, 3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([0.1, 0.5, 2.0])
+    args = (state.network, x0, sigma, noise, None, 0.5)
+    term = ResidualLoss(residual, 1e-3, name="darcy, weight 0.001")
+    found = edm_loss(*args, residual=term) - edm_loss(*args)
+    c = precondition(sigma, 0.5)
+    y = x0 + sigma[:, None, None, None] * noise
+    answer = c.c_skip * y + c.c_out * state.network(c.c_in * y, c.c_noise, None)
+    wanted = 1e-3 * residual(answer).square().mean((1, 2)) / (2 * step_variance(sigma).double())
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-5)
+    sample = ResidualLoss(residual, 1e-3, sample_estimate("ddim", 2))
+    before = [p.clone() for p in state.network.parameters()]
+    recipe = replace(RECIPE, residual=sample, batch=4)
+    data = Fields(torch.randn(8, 2, 8, 8), torch.zeros(8, dtype=torch.long))
+    train(state, replace(recipe, residual=term), data, 60.0, tmp_path, steps=1)
+    train(state, recipe, data, 60.0, tmp_path, steps=1)
+    assert any((p != q).any() for p, q in zip(before, state.network.parameters(), strict=True))
+    export(state, RECIPE, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["training"]["residual_loss"] == "residual loss"
+    again = begin(RECIPE, 0)
+    resume(again, tmp_path)
+    assert again.residual == "residual loss"
