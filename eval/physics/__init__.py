@@ -30,6 +30,7 @@ __all__ = [
     "Problem",
     "Spectrum",
     "allen_cahn",
+    "channel_residual",
     "conserved_drift",
     "correlation",
     "correlation_time",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         poisson,
         reaction_diffusion,
     )
+    from .channels import channel_residual
     from .equation import Equation, Problem, equation_named
     from .rating.comparisons import relative_l1, relative_l2, wrong_share
     from .rating.conservation import conserved_drift, quantity_scale
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from .rating.spectra import Spectrum, high_k_ratio, log_spectral_distance, spectrum
 else:
     _NAMES = {
+        "channels": ("channel_residual",),
         "equation": ("Equation", "Problem", "equation_named"),
         "rating.comparisons": ("relative_l1", "relative_l2", "wrong_share"),
         "rating.conservation": ("conserved_drift", "quantity_scale"),

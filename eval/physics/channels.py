@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ...models.field_maps import FieldMaps
+from .arguments import wide
 from .equation import Equation, Params, Spacing, equation_named
 
 
@@ -22,6 +23,6 @@ def channel_residual(
     found = equation_named(equation) if isinstance(equation, str) else equation
 
     def residual(x: Tensor) -> Tensor:
-        return found.residual(maps.physical(x.double()), spacing, params)
+        return found.residual(maps.physical(wide(x)), spacing, params)
 
     return residual

@@ -12,7 +12,7 @@ import torch
 
 from fewstep.checks import ArgumentError
 from fewstep.engine.sample_estimate import sample_estimate
-from fewstep.eval.physics.channels import channel_residual
+from fewstep.eval.physics import channel_residual
 from fewstep.models import FieldMap, FieldMaps, fields_of
 from fewstep.models.unet import UNetConfig
 from fewstep.train import __main__ as cli
