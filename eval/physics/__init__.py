@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING
 #: the equations, each a module of this package
 EQUATIONS = (
     "allen_cahn",
+    "burgers",
     "darcy",
     "darcy_neumann",
+    "ginzburg_landau",
     "heat",
     "helmholtz",
     "kolmogorov",
+    "kuramoto_sivashinsky",
     "navier_stokes",
+    "nls",
     "poisson",
+    "porous_medium",
     "reaction_diffusion",
+    "wave",
 )
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "Problem",
     "Spectrum",
     "allen_cahn",
+    "burgers",
     "channel_residual",
     "conserved_drift",
     "correlation",
@@ -38,15 +45,19 @@ __all__ = [
     "darcy_neumann",
     "equation_named",
     "field_coverage",
+    "ginzburg_landau",
     "heat",
     "helmholtz",
     "high_k_ratio",
     "kolmogorov",
+    "kuramoto_sivashinsky",
     "log_spectral_distance",
     "mean_absolute_residual",
     "navier_stokes",
     "negative_norm",
+    "nls",
     "poisson",
+    "porous_medium",
     "quantity_scale",
     "rate",
     "reaction_diffusion",
@@ -55,20 +66,27 @@ __all__ = [
     "relative_residual",
     "rms_residual",
     "spectrum",
+    "wave",
     "wrong_share",
 ]
 
 if TYPE_CHECKING:
     from . import (
         allen_cahn,
+        burgers,
         darcy,
         darcy_neumann,
+        ginzburg_landau,
         heat,
         helmholtz,
         kolmogorov,
+        kuramoto_sivashinsky,
         navier_stokes,
+        nls,
         poisson,
+        porous_medium,
         reaction_diffusion,
+        wave,
     )
     from .channels import channel_residual
     from .equation import Equation, Problem, equation_named
@@ -84,6 +102,25 @@ if TYPE_CHECKING:
     from .rating.rollouts import correlation, correlation_time
     from .rating.scores import FieldRating, FieldScores, rate
     from .rating.spectra import Spectrum, high_k_ratio, log_spectral_distance, spectrum
+
+    #: all of EQUATIONS, so that the type checker compares every module with the interface
+    _SATISFY: tuple[Equation, ...] = (
+        allen_cahn,
+        burgers,
+        darcy,
+        darcy_neumann,
+        ginzburg_landau,
+        heat,
+        helmholtz,
+        kolmogorov,
+        kuramoto_sivashinsky,
+        navier_stokes,
+        nls,
+        poisson,
+        porous_medium,
+        reaction_diffusion,
+        wave,
+    )
 else:
     _NAMES = {
         "channels": ("channel_residual",),

@@ -164,11 +164,15 @@ def _param(name: str, value: Any, like: Tensor) -> Any:
         if found.ndim == 0:
             return found.to(like.device)
         per_sample = found.shape == like.shape[:1]
-        on_grid = found.shape in (like.shape, like.shape[1:], (1, *like.shape[1:]))
+        on_grid = found.shape == like.shape[1:] or (
+            found.ndim == like.ndim
+            and all(m in (1, n) for m, n in zip(found.shape, like.shape, strict=True))
+        )
         if not (per_sample or on_grid):
             raise ArgumentError(
                 f"parameter {name!r} has shape {tuple(found.shape)}; it must be a number, one "
-                f"number a sample ({like.shape[0]},) or values on the grid {tuple(like.shape)}"
+                f"number a sample ({like.shape[0]},) or values on the grid {tuple(like.shape)}, "
+                "with 1 for an axis along which it is constant"
             )
         return wide(found.to(like.device))
     if isinstance(found, (bool, int, float)):

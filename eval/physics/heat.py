@@ -1,7 +1,7 @@
 """Heat equation on a periodic line, ``u_t = kappa u_xx + source``.
 
 Exact solution without a source: every Fourier mode decays by ``exp(-kappa k^2 t)``, which is also
-the reference solver.
+the reference solver. The data set is that of Hansen et al. 2023 (ProbConserv, arXiv 2302.11002).
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from .arguments import REQUIRED, Inputs, check_frames, check_periodic, read
+from ...checks import integer
+from ...fused import seeds_from
+from .arguments import REQUIRED, Inputs, check_frames
 from .derivatives.spectral import derivative, wave_numbers
 from .equation import Fields, Params, Problem, Spacing
+from .norms import rms
+from .periodic_line import no_walls, read_history, read_start
+from .random_fields import uniform
 
 FIELDS = ("u",)
 OPTIONAL = ("u_t",)
@@ -24,11 +29,7 @@ order: float | Literal["spectral"] = "spectral"
 
 
 def _read(fields: Fields, spacing: Spacing, params: Params) -> Inputs:
-    found = read(
-        fields, spacing, params, needed=FIELDS, optional=OPTIONAL, axes=AXES, allowed=PARAMS
-    )
-    check_periodic(found.fields, {"x": 2})
-    return found
+    return read_history(fields, spacing, params, needed=FIELDS, optional=OPTIONAL, allowed=PARAMS)
 
 
 def _terms(given: Inputs) -> tuple[Tensor, Tensor, Tensor | float]:
@@ -49,19 +50,17 @@ def residual(fields: Fields, spacing: Spacing, params: Params) -> Tensor:
 
 def scale(fields: Fields, spacing: Spacing, params: Params) -> Tensor:
     """Root mean square of ``u_t``, (B,)."""
-    return _terms(_read(fields, spacing, params))[0].square().mean((1, 2)).sqrt()
+    return rms(_read(fields, spacing, params).rate("u"))
 
 
 def solve(
     fields: Fields, spacing: Spacing, params: Params, *, frames: int | None = None
 ) -> dict[str, Tensor]:
     """``{"u": (B, frames, X)}`` from the first state ``fields["u"]`` (B, X): exact for the grid's
-    modes. A source must be constant in time: a number, or values on the line, (B, X).
-
-    Raises ArgumentError without ``frames``.
+    modes. A source must be constant in time: a number, or values on the line, (B, X) or
+    (B, 1, X). Raises ArgumentError, also without ``frames``.
     """
-    given = read(fields, spacing, params, needed=FIELDS, axes=("x",), allowed=PARAMS, spaced=AXES)
-    check_periodic(given.fields, {"x": 1})
+    given = read_start(fields, spacing, params, needed=FIELDS, allowed=PARAMS)
     u, t = given.fields["u"], given.spacing["t"] * torch.arange(check_frames(frames))
     rate = given.number("kappa", 0.0) * wave_numbers(u.shape[1], given.spacing["x"], like=u) ** 2
     rate, t = (rate * torch.ones_like(u))[:, None], t.to(u)[None, :, None]
@@ -74,7 +73,8 @@ def solve(
 def exact(n: int) -> Problem:
     """``u = sum_k exp(-kappa k^2 t) sin(k x) / k`` for k = 1, 2, 3 on [0, 2 pi), ``n`` points;
     ``n + 1`` times up to t = 1; kappa = 0.1."""
-    kappa, h, dt = 0.1, 2.0 * math.pi / n, 1.0 / n
+    n, kappa = integer("n", n, 6), 0.1
+    h, dt = 2.0 * math.pi / n, 1.0 / n
     x, t = torch.arange(n).double() * h, (torch.arange(n + 1).double() * dt)[:, None]
     modes = [torch.exp(-kappa * k**2 * t) * torch.sin(k * x) / k for k in (1, 2, 3)]
     rates = [-kappa * k**2 * mode for k, mode in zip((1, 2, 3), modes, strict=True)]
@@ -82,10 +82,19 @@ def exact(n: int) -> Problem:
     return Problem(fields, {"t": dt, "x": h}, {"kappa": kappa})
 
 
+def draw(n: int, size: int, seed: int = 0) -> Problem:
+    """``n`` solutions of the data set on [0, 2 pi), ``size`` points and ``size`` times, both ends
+    of [0, 1] included: the start is ``sin x``, kappa uniform in [1, 5] of ``seed + i``."""
+    seeds, size = seeds_from(seed, integer("n", n, 1)), integer("size", size, 6)
+    spacing = {"t": 1.0 / (size - 1), "x": 2.0 * math.pi / size}
+    start = torch.sin(torch.arange(size, dtype=torch.float64) * spacing["x"]).repeat(n, 1)
+    params = {"kappa": uniform(seeds, 1.0, 5.0)}
+    return Problem(solve({"u": start}, spacing, params, frames=size), spacing, params)
+
+
 def boundary_error(fields: Fields, spacing: Spacing, params: Params) -> Tensor:
     """Zero: the line has no walls, (B,)."""
-    u = _read(fields, spacing, params).fields["u"]
-    return u.new_zeros(u.shape[0])
+    return no_walls(_read(fields, spacing, params), "u")
 
 
 def conserved(fields: Fields, spacing: Spacing, params: Params) -> dict[str, Tensor]:

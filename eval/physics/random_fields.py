@@ -37,6 +37,15 @@ def white(seeds: Iterable[int], shape: tuple[int, ...], draw: int = 0) -> Tensor
     return normals(seeds, shape, stream=FIELD_STREAM, draw=draw, device="cpu", dtype=torch.float64)
 
 
+def uniform(
+    seeds: Iterable[int], low: float, high: float, draw: int = 0, shape: tuple[int, ...] = ()
+) -> Tensor:
+    """Numbers uniform in [low, high], (n, *shape), float64: the distribution function of
+    ``white``'s draw number ``draw``."""
+    found: Tensor = torch.special.ndtr(white(seeds, shape or (1,), draw))
+    return low + (high - low) * (found if shape else found[:, 0])
+
+
 def neumann_fields(size: int, seeds: Iterable[int], alpha: float = 2.0, tau: float = 3.0) -> Tensor:
     r"""Fields on ``size`` x ``size`` cell centres of the unit square, zero mean, (n, size, size).
 
