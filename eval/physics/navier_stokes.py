@@ -84,10 +84,11 @@ def solve(
     the 2/3 rule; the source must be constant in time.
 
     ``substeps`` sets the number of steps between two frames. By default each interval has as many
-    as its fastest sample needs for steps of the time in which the flow crosses the shortest
-    resolved wave, over 2 pi (see ``vorticity.Flow.solve``): a relative error below 1e-6 at time 1
-    for fields of the data set. Raises ArgumentError without ``frames``, and where the mean of w
-    or of the source is not zero.
+    as the fastest sample needs for steps of the time in which the flow crosses the shortest
+    resolved wave, over 2 pi (see ``vorticity.Flow.solve``). From a field of the data set to time 1
+    on 64 x 64 points that is a relative error below 1e-7; 10 steps give 1e-6 and 5 steps 2e-5, at a
+    cost of that many steps. Raises ArgumentError without ``frames``, and where the mean of w or of
+    the source is not zero.
     """
     given = read_start(fields, spacing, params, needed=FIELDS, allowed=PARAMS)
     return {"w": _flow(given).solve(check_frames(frames), substeps)}

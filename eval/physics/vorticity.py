@@ -25,6 +25,8 @@ from .stepping.exponential import etdrk4, substeps_for
 
 #: steps are this long, in units of 1 / (max|u_x| + max|u_y|) / (largest wave number of P)
 COURANT = 1.0
+#: so many points of a batch are solved together on the CPU: 32 samples of 64 x 64
+TOGETHER = 1 << 17
 #: the mean of a vorticity is taken for zero below this fraction of its root mean square
 MEAN = 1e-3
 
@@ -133,6 +135,19 @@ class Flow:
             "energy_balance": energy - running_integral(mean(psi * acting), dt, 1),
             "enstrophy_balance": enstrophy - running_integral(mean(w * acting), dt, 1),
         }
+
+    def rows(self, start: int, stop: int) -> Flow:
+        """The samples ``start .. stop - 1`` of a batch of more than one."""
+        batch = len(self.w)
+
+        def cut(value: Tensor | float) -> Tensor | float:
+            if not isinstance(value, Tensor) or value.ndim != self.w.ndim or len(value) != batch:
+                return value
+            return value[start:stop]
+
+        w_t = None if self.w_t is None else self.w_t[start:stop]
+        nu, drag, force = cut(self.nu), cut(self.drag), cut(self.force)
+        return Flow(self.w[start:stop], self.spacing, nu, drag, force, w_t)
 
     def solve(self, frames: int, substeps: int | None = None) -> Tensor:
         """``frames`` states ``spacing["t"]`` apart from the first, ``w`` (B, X, Y), by ETDRK4:

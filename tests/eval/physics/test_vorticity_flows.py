@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewstep.checks import ArgumentError
-from fewstep.eval.physics import kolmogorov, navier_stokes
+from fewstep.eval.physics import kolmogorov, navier_stokes, vorticity
 from fewstep.eval.physics.derivatives.spectral import derivative
 from fewstep.eval.physics.forward import forward_error
 from fewstep.eval.physics.norms import rms
@@ -110,6 +110,52 @@ def test_the_solver_has_order_four():
     assert ((errors[0] / errors[1]).log2() - 4.0).abs().max() < 0.2
     # the default number of steps
     assert 1e-9 < (rms(end(None) - fine) / rms(fine)).max() < 1e-6
+
+
+def test_the_errors_that_the_solver_promises_for_the_data_set():
+    start, params = {"w": periodic_fields(64, (0, 1))}, {"nu": 1e-3, "forcing": 0.1}
+
+    def end(substeps):
+        found = navier_stokes.solve(start, unit(64, 1.0), params, frames=2, substeps=substeps)
+        return found["w"][:, -1]
+
+    fine = end(40)
+    for substeps, low, high in ((5, 2e-6, 2e-5), (10, 1e-7, 1e-6), (None, 1e-9, 1e-7)):
+        assert low < (rms(end(substeps) - fine) / rms(fine)).max() < high
+
+
+def test_samples_are_solved_in_groups(monkeypatch):
+    start, spacing = {"w": periodic_fields(8, range(5))}, unit(8, 0.5)
+    nu = torch.linspace(1e-3, 1e-2, 5, dtype=torch.float64)
+    source = periodic_fields(8, range(5, 10))
+    params = {"nu": nu, "forcing": 0.1, "source": source}
+    whole = navier_stokes.solve(start, spacing, params, frames=3, substeps=5)["w"]
+    monkeypatch.setattr(vorticity, "TOGETHER", 128)
+    grouped = navier_stokes.solve(start, spacing, params, frames=3, substeps=5)["w"]
+    torch.testing.assert_close(grouped, whole, rtol=0, atol=1e-14)
+    one = navier_stokes.solve(
+        {"w": start["w"][3:4]},
+        spacing,
+        {"nu": float(nu[3]), "forcing": 0.1, "source": source[3]},
+        frames=3,
+        substeps=5,
+    )["w"]
+    torch.testing.assert_close(one, whole[3:4], rtol=0, atol=1e-14)
+
+
+def test_the_solver_is_differentiable_in_the_first_state():
+    w = periodic_fields(8, (0,)).requires_grad_()
+    spacing, params = unit(8, 0.5), {"nu": 1e-3, "forcing": 0.1}
+    push = periodic_fields(8, (1,))
+
+    def end(w):
+        return navier_stokes.solve({"w": w}, spacing, params, frames=2)["w"][:, -1]
+
+    (slope,) = torch.autograd.grad((end(w) * push).sum(), w)
+    shifted = [((end(w + e * push) * push).sum()).detach() for e in (1e-4, -1e-4)]
+    torch.testing.assert_close(
+        (slope * push).sum(), (shifted[0] - shifted[1]) / 2e-4, rtol=1e-6, atol=0
+    )
 
 
 def test_the_residual_of_solved_flows_vanishes_at_order_four():
