@@ -25,6 +25,7 @@ EQUATIONS = (
     "porous_medium",
     "reaction_diffusion",
     "wave",
+    "wave_plane",
 )
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "darcy_neumann",
     "equation_named",
     "field_coverage",
+    "forward_error",
     "ginzburg_landau",
     "heat",
     "helmholtz",
@@ -66,7 +68,9 @@ __all__ = [
     "relative_residual",
     "rms_residual",
     "spectrum",
+    "velocity",
     "wave",
+    "wave_plane",
     "wrong_share",
 ]
 
@@ -87,9 +91,11 @@ if TYPE_CHECKING:
         porous_medium,
         reaction_diffusion,
         wave,
+        wave_plane,
     )
     from .channels import channel_residual
     from .equation import Equation, Problem, equation_named
+    from .forward import forward_error
     from .rating.comparisons import relative_l1, relative_l2, wrong_share
     from .rating.conservation import conserved_drift, quantity_scale
     from .rating.coverage import FieldCoverage, field_coverage
@@ -102,6 +108,7 @@ if TYPE_CHECKING:
     from .rating.rollouts import correlation, correlation_time
     from .rating.scores import FieldRating, FieldScores, rate
     from .rating.spectra import Spectrum, high_k_ratio, log_spectral_distance, spectrum
+    from .vorticity import velocity
 
     #: all of EQUATIONS, so that the type checker compares every module with the interface
     _SATISFY: tuple[Equation, ...] = (
@@ -120,11 +127,13 @@ if TYPE_CHECKING:
         porous_medium,
         reaction_diffusion,
         wave,
+        wave_plane,
     )
 else:
     _NAMES = {
         "channels": ("channel_residual",),
         "equation": ("Equation", "Problem", "equation_named"),
+        "forward": ("forward_error",),
         "rating.comparisons": ("relative_l1", "relative_l2", "wrong_share"),
         "rating.conservation": ("conserved_drift", "quantity_scale"),
         "rating.coverage": ("FieldCoverage", "field_coverage"),
@@ -137,6 +146,7 @@ else:
         "rating.rollouts": ("correlation", "correlation_time"),
         "rating.scores": ("FieldRating", "FieldScores", "rate"),
         "rating.spectra": ("Spectrum", "high_k_ratio", "log_spectral_distance", "spectrum"),
+        "vorticity": ("velocity",),
     }
     #: name -> the module that it comes from
     _HOME = {name: module for module, names in _NAMES.items() for name in names}

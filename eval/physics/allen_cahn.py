@@ -30,7 +30,7 @@ from .periodic_plane import (
     read_start,
     square_wave_numbers,
 )
-from .random_fields import white
+from .random_fields import uniform
 from .stepping.exponential import etdrk4, substeps_for
 
 FIELDS = ("u",)
@@ -115,11 +115,11 @@ def draw(n: int, size: int, seed: int = 0, *, frames: int = 201) -> Problem:
     """``n`` solutions with eps = 0.05 on ``size`` points an axis of the unit torus: u at t = 0
     uniform in (-0.1, 0.1) at each node, from ``seed + i``, smoothed by a Gaussian of width 0.02;
     ``frames`` records 0.1 apart from t = 1 on, when the fine modes of the start have decayed."""
-    noise = white(seeds_from(seed, integer("n", n, 1)), (integer("size", size, 6), size))
-    uniform = 0.2 * torch.special.ndtr(noise) - 0.1
+    seeds, size = seeds_from(seed, integer("n", n, 1)), integer("size", size, 6)
+    noise = uniform(seeds, -0.1, 0.1, shape=(size, size))
     spacing, params = {"t": 0.1, "x": 1.0 / size, "y": 1.0 / size}, {"eps": 0.05}
     smooth = torch.exp(-0.5 * 0.02**2 * square_wave_numbers(noise, spacing))
-    start = inverse(smooth * torch.fft.rfft2(uniform), noise.shape)
+    start = inverse(smooth * torch.fft.rfft2(noise), noise.shape)
     frames = 10 + integer("frames", frames, 1)
     u = solve({"u": start}, spacing, params, frames=frames, substeps=1)["u"][:, 10:]
     return Problem({"u": u.contiguous()}, spacing, params)

@@ -52,6 +52,16 @@ class Inputs:
         found = self.fields.get(f"{name}_t")
         return difference(self.fields[name], self.spacing["t"], 1) if found is None else found
 
+    def acceleration(self, name: str) -> Tensor:
+        """The second time derivative of a field: ``fields[name + "_tt"]`` where it is given, else
+        differences of order 4, of ``fields[name + "_t"]`` where that is given."""
+        given, dt = self.fields, self.spacing["t"]
+        if f"{name}_tt" in given:
+            return given[f"{name}_tt"]
+        if f"{name}_t" in given:
+            return difference(given[f"{name}_t"], dt, 1)
+        return difference(given[name], dt, 1, derivative=2)
+
     def number(self, name: str, low: float = -math.inf) -> Any:
         """``param(name)`` of a parameter that must not depend on the place: a number, or one number
         a sample, finite and at least ``low``. Raises ArgumentError otherwise."""

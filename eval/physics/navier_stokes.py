@@ -62,7 +62,7 @@ def residual(fields: Fields, spacing: Spacing, params: Params) -> Tensor:
     Spectral in space, products by the 2/3 rule; differences of order 4 in t, or ``fields["w_t"]``
     where it is given. The mean of w, zero for a flow on a torus, has no part in u. Params: ``nu``
     (length^2 / time), ``forcing`` (1 / time^2; 0.1 in the data set, 0 for none), ``source``
-    (default 0). Stored pairs of two times have no residual: see ``forward.forward_error``.
+    (default 0). Stored pairs of two times have no residual: see ``forward_error``.
     """
     return _read(fields, spacing, params).residual()
 

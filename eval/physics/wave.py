@@ -15,12 +15,12 @@ from torch import Tensor
 from ...checks import integer
 from ...fused import seeds_from
 from .arguments import REQUIRED, Inputs, check_frames
-from .derivatives.differences import difference
 from .derivatives.spectral import derivative
 from .equation import Fields, Params, Problem, Spacing
 from .norms import rms
 from .periodic_line import half_wave_numbers, no_walls, read_history, read_start
 from .random_fields import uniform, white
+from .stepping.oscillation import oscillate
 
 FIELDS = ("u",)
 OPTIONAL = ("u_t", "u_tt")
@@ -35,15 +35,8 @@ def _read(fields: Fields, spacing: Spacing, params: Params) -> Inputs:
 
 def _terms(given: Inputs) -> tuple[Tensor, Tensor]:
     """``u_tt`` and ``c^2 u_xx``."""
-    u, fields, dt = given.fields["u"], given.fields, given.spacing["t"]
-    u_xx = derivative(u, given.spacing["x"], 2, 2)
-    if "u_tt" in fields:
-        u_tt = fields["u_tt"]
-    elif "u_t" in fields:
-        u_tt = difference(fields["u_t"], dt, 1)
-    else:
-        u_tt = difference(u, dt, 1, derivative=2)
-    return u_tt, given.number("c", 0.0) ** 2 * u_xx
+    u_xx = derivative(given.fields["u"], given.spacing["x"], 2, 2)
+    return given.acceleration("u"), given.number("c", 0.0) ** 2 * u_xx
 
 
 def residual(fields: Fields, spacing: Spacing, params: Params) -> Tensor:
@@ -69,14 +62,10 @@ def solve(
     """
     given = read_start(fields, spacing, params, needed=("u", "u_t"), allowed=PARAMS)
     u, n = given.fields["u"], given.fields["u"].shape[1]
-    t = given.spacing["t"] * torch.arange(check_frames(frames)).to(u)[:, None]
-    c = given.number("c", 0.0) * torch.ones_like(u[:, :1])
-    angular = (c * half_wave_numbers(n, given.spacing["x"], u))[:, None]
-    start, speed = (torch.fft.rfft(given.fields[name])[:, None] for name in ("u", "u_t"))
-    # sin(w t) / w, which is t at w = 0
-    swing = t * torch.sinc(angular * t / math.pi)
-    found = torch.cos(angular * t) * start + swing * speed
-    found_t = torch.cos(angular * t) * speed - angular * torch.sin(angular * t) * start
+    times = given.spacing["t"] * torch.arange(check_frames(frames)).to(u)
+    angular = given.number("c", 0.0) * half_wave_numbers(n, given.spacing["x"], u)
+    start, speed = (torch.fft.rfft(given.fields[name]) for name in ("u", "u_t"))
+    found, found_t = oscillate(start, speed, angular, times)
     return {"u": torch.fft.irfft(found, n), "u_t": torch.fft.irfft(found_t, n)}
 
 

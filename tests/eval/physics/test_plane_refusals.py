@@ -15,10 +15,12 @@ from fewstep.eval.physics import (
     navier_stokes,
     poisson,
     reaction_diffusion,
+    wave_plane,
 )
 
 WALLED = (poisson, helmholtz)
-PERIODIC = (navier_stokes, kolmogorov, allen_cahn, reaction_diffusion)
+STEPPED = (navier_stokes, kolmogorov, allen_cahn, reaction_diffusion)
+PERIODIC = (*STEPPED, wave_plane)
 
 
 def name_of(value):
@@ -78,6 +80,7 @@ def test_bad_fields_and_spacings_are_refused(module, change, message):
         (reaction_diffusion, "dv"),
         (reaction_diffusion, "feed"),
         (reaction_diffusion, "kill"),
+        (wave_plane, "c"),
     ],
     ids=name_of,
 )
@@ -99,7 +102,8 @@ def test_parameters_that_are_missing_or_no_numbers_are_refused(module, name):
 
 
 def first_state(module, fields):
-    return {name: fields[name][:, 0] for name in module.FIELDS}
+    names = ("u", "u_t") if module is wave_plane else module.FIELDS
+    return {name: fields[name][:, 0] for name in names}
 
 
 def no_source(params):
@@ -128,11 +132,17 @@ def test_the_solvers_need_frames_and_finite_fields(module):
     start, params = first_state(module, fields), {**params, **no_source(params)}
     with pytest.raises(ArgumentError, match="frames= is needed"):
         module.solve(start, spacing, params)
-    with pytest.raises(ArgumentError, match="substeps"):
-        module.solve(start, spacing, params, frames=2, substeps=0)
     start = {k: v * math.nan for k, v in start.items()}
     with pytest.raises(ArgumentError, match="is not finite"):
         module.solve(start, spacing, params, frames=2)
+
+
+@pytest.mark.parametrize("module", STEPPED, ids=name_of)
+def test_a_number_of_steps_is_at_least_one(module):
+    fields, spacing, params = module.exact(16)
+    start, params = first_state(module, fields), {**params, **no_source(params)}
+    with pytest.raises(ArgumentError, match="substeps"):
+        module.solve(start, spacing, params, frames=2, substeps=0)
 
 
 @pytest.mark.parametrize("module", WALLED, ids=name_of)
@@ -150,6 +160,7 @@ def test_frames_of_an_equation_without_time_are_refused(module):
         (kolmogorov, "drag"),
         (reaction_diffusion, "du"),
         (reaction_diffusion, "dv"),
+        (wave_plane, "c"),
     ],
     ids=name_of,
 )
