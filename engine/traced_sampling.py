@@ -13,6 +13,7 @@ from ..checks import ArgumentError, host_constant, instance, integer
 from ..fused.noise.seeded import SeededNoise
 from ..models.base import BaseDenoiser, RunFacts
 from ..models.denoiser import Condition
+from ..models.wrapper import CopiedInput
 from ..plans.plan import Plan
 from ..plans.running.loop import Noise, OnStep, run_plan
 from ..plans.running.lowering import constant_program, lower
@@ -137,7 +138,8 @@ def run_in_graph(
     steps, inverse = program.course
     own = denoiser.for_run(RunFacts(tuple(seeds or ()), steps, inverse))
     source = path_noise(denoiser.schedule, program.plan, noise_for(program.plan, noise, seeds))
-    return run_plan(program, own, x, noise=source, cond=cond, on_step=on_step, check=check)
+    model: Any = own if own.preserves_input else CopiedInput(own)
+    return run_plan(program, model, x, noise=source, cond=cond, on_step=on_step, check=check)
 
 
 def constant_run(

@@ -145,13 +145,16 @@ def complete(denoiser: Denoiser) -> BaseDenoiser:
     """
     if isinstance(denoiser, BaseDenoiser) and denoiser.preserves_input:
         return denoiser
-    if torch.compiler.is_compiling():
-        raise ArgumentError(
-            f"a {type(denoiser).__name__} under torch.compile: give "
-            "fewstep.models.complete(denoiser), made outside of the compiled function"
-        )
+    compiling = torch.compiler.is_compiling()
     if isinstance(denoiser, BaseDenoiser):
-        return _Preserving(denoiser)
+        # a graph copies the input where it calls the model, see ``CopiedInput``
+        return denoiser if compiling else _Preserving(denoiser)
+    if compiling:
+        raise ArgumentError(
+            f"a {type(denoiser).__name__} under torch.compile: derive it from "
+            "fewstep.models.BaseDenoiser, or give fewstep.models.complete(denoiser), made outside "
+            "of the compiled function"
+        )
     check_denoiser(denoiser)
     return _Completed(denoiser)
 
@@ -162,6 +165,33 @@ def innermost(denoiser: Denoiser) -> Denoiser:
     while isinstance(denoiser, Wrapper) and denoiser.same_predictions:
         denoiser = denoiser.denoiser
     return denoiser.own if isinstance(denoiser, _Completed) else denoiser
+
+
+class CopiedInput:
+    """What a loop reads of a denoiser, whose ``raws`` gets a copy of its input. For
+    ``torch.compile``, which cannot trace the adapters of ``complete``."""
+
+    def __init__(self, denoiser: BaseDenoiser) -> None:
+        self.denoiser, self.prediction = denoiser, denoiser.prediction
+
+    def raws(
+        self,
+        x_in: Tensor,
+        t: Time,
+        cond: Condition = None,
+        channels: Sequence[str] = MAIN,
+        to: Time | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The raw outputs of the denoiser."""
+        return read_raws(self.denoiser, x_in.clone(), t, cond, channels, to)
+
+    def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
+        """The coefficients of the denoiser."""
+        return read_coefficients(self.denoiser, t, channel)
+
+    def input_scale(self, t: float) -> float:
+        """The input scale of the denoiser."""
+        return self.denoiser.input_scale(t)
 
 
 class _Preserving(Wrapper):

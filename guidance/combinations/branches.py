@@ -95,8 +95,12 @@ def ask(
 
 def _groups(branches: Sequence[Branch]) -> Iterator[list[int]]:
     """The places of the branches of each model."""
-    for model in dict.fromkeys(id(branch.denoiser) for branch in branches):
-        yield [i for i, branch in enumerate(branches) if id(branch.denoiser) == model]
+    models: list[BaseDenoiser] = []
+    for branch in branches:
+        if not any(branch.denoiser is model for model in models):
+            models.append(branch.denoiser)
+    for model in models:
+        yield [i for i, branch in enumerate(branches) if branch.denoiser is model]
 
 
 def _together(

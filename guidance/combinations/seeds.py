@@ -19,7 +19,7 @@ from struct import pack
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError
+from ...checks import ArgumentError, host_constant
 from ...fused.noise.philox import philox4x32
 from ...fused.noise.seeded import GUIDANCE_STREAM, keys_of, normals_of_keys
 
@@ -43,6 +43,13 @@ class Seeds:
         self, times: Sequence[float], batch: int, shape: Sequence[int], device: torch.device
     ) -> Tensor:
         """Return unit normals (batch, *shape), float32, for ``times``, one or ``batch``."""
+        if torch.compiler.is_compiling():
+            return _normals(self.values, tuple(times), batch, tuple(shape), device)[0]
+        return self._normals(times, batch, shape, device)
+
+    def _normals(
+        self, times: Sequence[float], batch: int, shape: Sequence[int], device: torch.device
+    ) -> Tensor:
         keys, draws = self.keys(batch, device), [draw_of(t) for t in times]
         if len(set(draws)) == 1:
             return normals_of_keys(keys, shape, stream=GUIDANCE_STREAM, draw=draws[0])
@@ -63,6 +70,18 @@ class Seeds:
         """Return integers (batch, *shape), int64, uniform over 0 .. count - 1, for ``times``, one
         or ``batch``. Element e is ``floor(word_e count / 2^32)`` with the words of the sample's
         Philox blocks."""
+        if torch.compiler.is_compiling():
+            return _integers(self.values, tuple(times), batch, tuple(shape), count, device)[0]
+        return self._integers(times, batch, shape, count, device)
+
+    def _integers(
+        self,
+        times: Sequence[float],
+        batch: int,
+        shape: Sequence[int],
+        count: int,
+        device: torch.device,
+    ) -> Tensor:
         keys, draws = self.keys(batch, device), [draw_of(t) for t in times]
         size = torch.Size(shape).numel()
         element = torch.arange(-(-size // 4), dtype=torch.int64, device=device)
@@ -81,6 +100,32 @@ class Seeds:
             own = tuple(range(batch)) if self.values is None else self.values
             self._keys[batch, device] = keys_of(own, device)
         return self._keys[batch, device]
+
+
+# under torch.compile: constants of the graph, in a tuple, which has a name of its own there
+
+
+@host_constant
+def _normals(
+    values: tuple[int, ...] | None,
+    times: tuple[float, ...],
+    batch: int,
+    shape: tuple[int, ...],
+    device: torch.device,
+) -> tuple[Tensor]:
+    return (Seeds(values)._normals(times, batch, shape, device),)
+
+
+@host_constant
+def _integers(
+    values: tuple[int, ...] | None,
+    times: tuple[float, ...],
+    batch: int,
+    shape: tuple[int, ...],
+    count: int,
+    device: torch.device,
+) -> tuple[Tensor]:
+    return (Seeds(values)._integers(times, batch, shape, count, device),)
 
 
 def draw_of(t: float) -> int:

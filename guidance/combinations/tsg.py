@@ -97,6 +97,11 @@ class Retimed(Wrapper):
         channels: Sequence[str] = MAIN,
         to: Time | None = None,
     ) -> tuple[Tensor, ...]:
+        if torch.compiler.is_compiling():
+            raise ArgumentError(
+                "TSG under torch.compile: the times of its second call are numbers of the host, "
+                "one a sample; compile the network alone"
+            )
         batch = x_in.shape[0]
         moved = self.times(host_times(t, batch), batch)
         precision = torch.float32 if x_in.device.type == "mps" else torch.float64
