@@ -65,6 +65,7 @@ from .traced_sampling import (
     sample_in_graph,
 )
 from .tuned import Tuned
+from .whole_runs import EAGER, How, run_whole
 
 Cond = Tensor | Mapping[str, Tensor] | None
 Model = Denoiser | DiscreteDenoiser
@@ -85,6 +86,8 @@ def run(
     plan_parameters: Mapping[str, Tensor] | None = None,
     partners: Sequence[Tensor] = (),
     reconstruction: Reconstruction | None = None,
+    compile: bool | str = False,
+    capture: str | None = None,
 ) -> Tensor:
     """Run ``plan`` from ``x`` (B, *shape), the state at the plan's first node, already scaled.
 
@@ -94,7 +97,7 @@ def run(
     ``sample``. ``partners``: the other states that an exactly invertible sampler begins from,
     ``info.partners`` of ``invert``.
     ``reconstruction``: with ``grad="reversible"``, an ``engine.Reconstruction`` whose ``error`` is
-    set by the backward pass.
+    set by the backward pass. ``compile``, ``capture``: as in ``sample``.
 
     Under ``torch.compile`` the steps become one graph (see docs/concepts.md), and NaN raises
     RuntimeError. Inside a transform of ``torch.func`` values are not checked.
@@ -104,11 +107,25 @@ def run(
     """
     denoiser = complete(denoiser)
     if torch.compiler.is_compiling():
-        refused = {"grad": grad, "parameters": parameters, "plan_parameters": plan_parameters}
-        refuse_traced_arguments({**refused, "partners": partners or None})
+        refused: dict[str, Any] = {
+            "grad": grad,
+            "parameters": parameters,
+            "plan_parameters": plan_parameters,
+        }
+        refused |= {"partners": partners or None, "compile": compile, "capture": capture}
+        refuse_traced_arguments(refused)
         return constant_run(plan, denoiser, x, noise, seeds, cond, on_step, check)
     checks.instance("plan", plan, (Plan, Program), "a plan, as fewstep.plan makes it,")
     check_run(denoiser, x, cond, on_step)
+    if piece := How(compile, capture):
+        piece.checked(
+            grad=grad,
+            parameters=parameters,
+            plan_parameters=plan_parameters,
+            partners=partners or None,
+            on_step=on_step,
+        )
+        return _whole(piece, plan, denoiser, x, noise, seeds, cond, on_step, check)
     wanted = check_grad(grad, parameters, on_step)
     check_reconstruction(reconstruction, grad)
     given = plan
@@ -139,6 +156,16 @@ def run(
             on_step=on_step,
             check=check,
         )
+    except NumericalError as error:
+        raise (error if seeds is None else _with_seeds(error, seeds)) from None
+
+
+def _whole(
+    how: How, plan: Any, denoiser: Any, x: Tensor, noise: Any, seeds: Any, *rest: Any
+) -> Tensor:
+    """``run_whole``, whose errors name the seeds."""
+    try:
+        return run_whole(how, plan, denoiser, x, noise, tuple(seeds or ()), *rest)
     except NumericalError as error:
         raise (error if seeds is None else _with_seeds(error, seeds)) from None
 
@@ -196,6 +223,8 @@ def sample(
     parameters: Iterable[Tensor] | None = None,
     plan_parameters: Mapping[str, Tensor] | None = None,
     plan: Plan | Tuned | None = None,
+    compile: bool | str = False,
+    capture: str | None = None,
     **options: Any,
 ) -> Tensor | tuple[Tensor, SampleInfo]:
     """Draw samples.
@@ -230,6 +259,10 @@ def sample(
             (``"checkpoint"``, ``"truncated:K"``) the result has gradients by them too.
         plan: a ``Plan`` on the model's schedule, or what ``fewstep.tune`` returned for this model,
             instead of ``sampler`` and everything that describes it and its grid.
+        compile: True: the whole run is one graph of ``torch.compile``, made by the first call and
+            used again for other seeds and states; or a backend's name.
+        capture: ``"cuda_graph"``: the whole run is recorded by the first call and replayed by later
+            calls with the same model, plan and shapes, see ``engine.whole_runs``.
 
     Returns the samples (n, *shape); with ``info=True`` the samples and the SampleInfo.
     """
@@ -241,11 +274,13 @@ def sample(
         refused: dict[str, Any] = {"grad": grad, "parameters": parameters}
         refused |= {"plan_parameters": plan_parameters, "plan": plan}
         refused |= {"info": info, "record": record, "progress": progress}
+        refused |= {"compile": compile, "capture": capture}
         refuse_traced_arguments(refused)
         size = sample_shape(x, init, shape)
         fields = Asked(sampler, options, steps, nfe, grid, times, sigmas, final, start, size)
         return sample_in_graph(denoiser, fields, begin, cond, noise, callback)
     check_record(record, info)
+    how = How(compile, capture).checked(record=record, progress=progress, callback=callback)
     wanted = check_grad(grad, parameters, callback)
     check_given(x=x, init=init)
     check_watchers(callback, progress)
@@ -270,6 +305,7 @@ def sample(
         grad=grad,
         parameters=wanted,
         plan_parameters=plan_parameters,
+        how=how,
     )
     out = out if denoiser.offset is None else out + denoiser.offset.to(out)
     return (out, replace(facts, seconds=time.perf_counter() - began)) if info else out
@@ -289,12 +325,15 @@ def execute(
     grad: str | None = None,
     parameters: Iterable[Tensor] | None = None,
     plan_parameters: Mapping[str, Tensor] | None = None,
+    how: How = EAGER,
 ) -> tuple[Tensor, SampleInfo]:
     """Run a request from ``x`` (B, *shape), the state at its grid's first node, with a plan or a
-    driver. ``noise`` None: noise from the seeds. ``record``: keep the states."""
+    driver. ``noise`` None: noise from the seeds. ``record``: keep the states. ``how``: as one
+    piece."""
     denoiser = complete(denoiser)
     asked.check_model(denoiser)
     if asked.driver:
+        how.refuse_driver(asked.name)
         check_recordable(asked.name, record)
         check_differentiable(asked.name, grad, plan_parameters)
         check_state(x, denoiser)
@@ -326,6 +365,8 @@ def execute(
         parameters=parameters,
         plan_parameters=plan_parameters,
         reconstruction=lost,
+        compile=how.compile,
+        capture=how.capture,
     )
     facts = replace(info_of_plan(plan, denoiser, seeds, x.shape[0], asked.reason), undone=lost)
     return out, facts if recorder is None else replace(facts, states=recorder.states)

@@ -45,6 +45,8 @@ REFUSED: Mapping[str, Any] = {
     "grad": None,
     "parameters": None,
     "plan_parameters": None,
+    "compile": False,
+    "capture": None,
 }
 
 

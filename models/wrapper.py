@@ -167,6 +167,13 @@ def innermost(denoiser: Denoiser) -> Denoiser:
     return denoiser.own if isinstance(denoiser, _Completed) else denoiser
 
 
+def original(denoiser: BaseDenoiser) -> Denoiser:
+    """The object that ``complete`` was given."""
+    if isinstance(denoiser, _Completed):
+        return denoiser.own
+    return denoiser.denoiser if isinstance(denoiser, _Preserving) else denoiser
+
+
 class CopiedInput:
     """What a loop reads of a denoiser, whose ``raws`` gets a copy of its input. For
     ``torch.compile``, which cannot trace the adapters of ``complete``."""

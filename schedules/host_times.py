@@ -34,9 +34,23 @@ def known_times(t: Tensor) -> list[float] | None:
 
 def device_times(numbers: Sequence[float], device: torch.device) -> tuple[Tensor, ...]:
     """Return each of ``numbers`` as a 0-dim tensor on ``device`` with its number attached: one
-    transfer for all, float64 (float32 on MPS)."""
+    transfer for all, float64 (float32 on MPS). A CUDA graph that is being recorded holds no
+    transfer from the host, but fills."""
     precision = torch.float32 if device.type == "mps" else torch.float64
-    made = torch.tensor(numbers, dtype=precision).to(device).unbind(0)
+    recording = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    made = (_filled if recording else _sent)(numbers, precision, device)
     if device.type == "cpu":
         return made
     return tuple(attach_times(t, (number,)) for t, number in zip(made, numbers, strict=True))
+
+
+def _sent(
+    numbers: Sequence[float], precision: torch.dtype, device: torch.device
+) -> tuple[Tensor, ...]:
+    return torch.tensor(numbers, dtype=precision).to(device).unbind(0)
+
+
+def _filled(
+    numbers: Sequence[float], precision: torch.dtype, device: torch.device
+) -> tuple[Tensor, ...]:
+    return tuple([torch.full((), n, dtype=precision, device=device) for n in numbers])
