@@ -15,6 +15,7 @@ from .sampling import StateError, run, sample
 from .steering import SteerInfo, steer
 from .transition_densities import transition_log_prob, transition_means
 from .tuned import Tuned
+from .whole_runs import forget_runs
 
 __all__ = [
     "InversionInfo",
@@ -29,6 +30,7 @@ __all__ = [
     "bits_per_dim",
     "flow_align",
     "flow_edit",
+    "forget_runs",
     "invert",
     "log_prob",
     "plan",

@@ -34,6 +34,12 @@ def check_given(**states: Any) -> None:
         tensor(f"{name}=", value, error=StateError)
 
 
+def check_begin(x: Any, init: Any, start: float | None) -> None:
+    """Raise StateError for states that a run cannot begin from, and for ``start`` without one."""
+    check_given(x=x, init=init)
+    check_middle(start, x, init)
+
+
 def check_callable(**functions: Any) -> None:
     """Raise ArgumentError unless each is None or callable."""
     for name, value in functions.items():

@@ -31,9 +31,8 @@ from ..schedules.grids.construction import Grid
 from ..schedules.grids.request import GridRequest
 from .arguments import StateError as StateError
 from .arguments import (
+    check_begin,
     check_cond,
-    check_given,
-    check_middle,
     check_run,
     check_state,
     check_watchers,
@@ -65,7 +64,7 @@ from .traced_sampling import (
     sample_in_graph,
 )
 from .tuned import Tuned
-from .whole_runs import EAGER, How, run_whole
+from .whole_runs import EAGER, How, how_of, run_whole
 
 Cond = Tensor | Mapping[str, Tensor] | None
 Model = Denoiser | DiscreteDenoiser
@@ -106,26 +105,19 @@ def run(
     a wrong shape.
     """
     denoiser = complete(denoiser)
+    more: dict[str, Any] = {"grad": grad, "parameters": parameters}
+    more |= {"plan_parameters": plan_parameters, "partners": partners or None}
     if torch.compiler.is_compiling():
-        refused: dict[str, Any] = {
-            "grad": grad,
-            "parameters": parameters,
-            "plan_parameters": plan_parameters,
-        }
-        refused |= {"partners": partners or None, "compile": compile, "capture": capture}
-        refuse_traced_arguments(refused)
+        refuse_traced_arguments({**more, "compile": compile, "capture": capture})
         return constant_run(plan, denoiser, x, noise, seeds, cond, on_step, check)
     checks.instance("plan", plan, (Plan, Program), "a plan, as fewstep.plan makes it,")
     check_run(denoiser, x, cond, on_step)
-    if piece := How(compile, capture):
-        piece.checked(
-            grad=grad,
-            parameters=parameters,
-            plan_parameters=plan_parameters,
-            partners=partners or None,
-            on_step=on_step,
-        )
-        return _whole(piece, plan, denoiser, x, noise, seeds, cond, on_step, check)
+    try:
+        if piece := How(compile, capture).checked({**more, "on_step": on_step}):
+            named = tuple(seeds or ())
+            return run_whole(piece, plan, denoiser, x, noise, named, cond, on_step, check)
+    except NumericalError as error:
+        raise (error if seeds is None else _with_seeds(error, seeds)) from None
     wanted = check_grad(grad, parameters, on_step)
     check_reconstruction(reconstruction, grad)
     given = plan
@@ -138,34 +130,15 @@ def run(
     inverse = bare.start.lam > bare.end.lam
     own = denoiser.for_run(RunFacts(tuple(seeds or ()), bare.call_steps, inverse))
     source = path_noise(denoiser.schedule, bare, noise_for(bare, noise, seeds))
+    settings: dict[str, Any] = {"cond": cond, "on_step": on_step, "check": check}
     try:
         if grad is None:
-            return loop.run_plan(
-                plan, own, x, noise=source, cond=cond, on_step=on_step, check=check
-            )
+            return loop.run_plan(plan, own, x, noise=source, **settings)
         of_plan = leaves_of_plan(plan_parameters)
         stateful = own is not denoiser and not own.joinable
         how = Differentiation(grad, wanted, stateful, of_plan, reconstruction)
-        return run_with_gradients(
-            how,
-            given if of_plan else plan,
-            own,
-            x,
-            noise=source,
-            cond=cond,
-            on_step=on_step,
-            check=check,
-        )
-    except NumericalError as error:
-        raise (error if seeds is None else _with_seeds(error, seeds)) from None
-
-
-def _whole(
-    how: How, plan: Any, denoiser: Any, x: Tensor, noise: Any, seeds: Any, *rest: Any
-) -> Tensor:
-    """``run_whole``, whose errors name the seeds."""
-    try:
-        return run_whole(how, plan, denoiser, x, noise, tuple(seeds or ()), *rest)
+        chosen = given if of_plan else plan
+        return run_with_gradients(how, chosen, own, x, noise=source, **settings)
     except NumericalError as error:
         raise (error if seeds is None else _with_seeds(error, seeds)) from None
 
@@ -271,26 +244,23 @@ def sample(
     denoiser = complete(denoiser)
     begin = Begin(n, seed, seeds, x, init, device, dtype)
     if torch.compiler.is_compiling():
-        refused: dict[str, Any] = {"grad": grad, "parameters": parameters}
-        refused |= {"plan_parameters": plan_parameters, "plan": plan}
-        refused |= {"info": info, "record": record, "progress": progress}
-        refused |= {"compile": compile, "capture": capture}
+        refused: dict[str, Any] = {"grad": grad, "parameters": parameters, "plan": plan}
+        refused |= {"plan_parameters": plan_parameters, "info": info, "record": record}
+        refused |= {"progress": progress, "compile": compile, "capture": capture}
         refuse_traced_arguments(refused)
         size = sample_shape(x, init, shape)
         fields = Asked(sampler, options, steps, nfe, grid, times, sigmas, final, start, size)
         return sample_in_graph(denoiser, fields, begin, cond, noise, callback)
     check_record(record, info)
-    how = How(compile, capture).checked(record=record, progress=progress, callback=callback)
+    how = how_of(compile, capture, record=record, progress=progress, callback=callback)
     wanted = check_grad(grad, parameters, callback)
-    check_given(x=x, init=init)
     check_watchers(callback, progress)
     check_name(noise)
-    begin = begin.checked()
+    check_begin(x, init, start)
     known = facts_of(denoiser, sample_shape(x, init, shape))
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=known)
     asked = asked_of(plan, sampler, denoiser.schedule, options, where)
-    check_middle(start, x, init)
-    chosen, state = begun(denoiser, asked.grid[0], begin, shape)
+    chosen, state = begun(denoiser, asked.grid[0], begin.checked(), shape)
     began = time.perf_counter()
     out, facts = execute(
         asked,

@@ -50,7 +50,7 @@ class How:
     def __bool__(self) -> bool:
         return self.compile is not False or self.capture is not None
 
-    def checked(self, **given: Any) -> How:
+    def checked(self, given: Mapping[str, Any]) -> How:
         """The same. Raises ArgumentError for values that are not allowed, and for arguments
         ``given`` of the run that do not go with them."""
         if not self:
@@ -87,10 +87,9 @@ class How:
         if self.capture is None:
             return
         if self.machinery is None and x.device.type != "cuda":
-            here = "" if torch.cuda.is_available() else "; torch finds no CUDA device here"
             raise ArgumentError(
                 f"capture={self.capture!r}: the state is on {x.device}, and CUDA graphs need a "
-                f"CUDA device (device='cuda'){here}"
+                "CUDA device (device='cuda')"
             )
         others = {"the model": denoiser.device}
         if isinstance(cond, Mapping):
@@ -107,6 +106,14 @@ class How:
 
 #: step by step
 EAGER = How()
+
+
+def how_of(
+    compile: bool | str, capture: str | None, *, record: object, progress: object, callback: object
+) -> How:
+    """``How`` of the arguments of ``sample``, checked."""
+    given = {"record": record, "progress": progress, "callback": callback}
+    return How(compile, capture).checked(given)
 
 
 def run_whole(
