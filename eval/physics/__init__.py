@@ -35,6 +35,7 @@ __all__ = [
     "FieldRating",
     "FieldScores",
     "Problem",
+    "Refinement",
     "Spectrum",
     "allen_cahn",
     "burgers",
@@ -63,6 +64,7 @@ __all__ = [
     "quantity_scale",
     "rate",
     "reaction_diffusion",
+    "refinement",
     "relative_l1",
     "relative_l2",
     "relative_residual",
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
         wave_plane,
     )
     from .channels import channel_residual
+    from .convergence import Refinement, refinement
     from .equation import Equation, Problem, equation_named
     from .forward import forward_error
     from .rating.comparisons import relative_l1, relative_l2, wrong_share
@@ -132,6 +135,7 @@ if TYPE_CHECKING:
 else:
     _NAMES = {
         "channels": ("channel_residual",),
+        "convergence": ("Refinement", "refinement"),
         "equation": ("Equation", "Problem", "equation_named"),
         "forward": ("forward_error",),
         "rating.comparisons": ("relative_l1", "relative_l2", "wrong_share"),
