@@ -31,6 +31,25 @@ def parse_options(texts: Iterable[str] | None) -> dict[str, Any]:
     return out
 
 
+def parse_values(flag: str, texts: Iterable[str] | None) -> dict[str, Any]:
+    """``["a=0.2,-1.5", "u=115,-0.9"]`` as ``{"a": (0.2, -1.5), "u": (115, -0.9)}``, and
+    ``["x=0.1,y=0.2"]`` as ``{"x": 0.1, "y": 0.2}``. Raises ArgumentError."""
+    parts: list[str] = []
+    for piece in (piece for text in texts or () for piece in text.split(",")):
+        if "=" in piece or not parts:
+            parts.append(piece)
+        else:
+            parts[-1] += f",{piece}"
+    out: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        key = key.strip()
+        if not equals or not key or key in out:
+            raise ArgumentError(f"{flag} {part!r}: must be NAME=VALUE, each name once")
+        out[key] = option_value(key, _value(value.strip()))
+    return out
+
+
 def read_options(args: argparse.Namespace) -> None:
     """Replace the texts of ``-o``, ``-g`` and ``--steer-option`` by options; None where none is
     given."""

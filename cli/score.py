@@ -1,5 +1,5 @@
 """Score images against a reference: a folder (pictures, npz files, or what `fewstep generate`
-wrote), or a model as it draws.
+wrote), or a model as it draws; or physical fields by their equation.
 
     fewstep score samples/demo
     fewstep score digits --ref mnist:test --metrics fd,is --json
@@ -7,6 +7,7 @@ wrote), or a model as it draws.
     fewstep score photos --ref photos.safetensors --metrics fd,kid,precision,recall --out
         photos-score
     accelerate launch -m fewstep score digits
+    fewstep score --physics darcy samples --data 256
 
 The default reference of images drawn by a bundled model is its training set (`mnist:train`).
 Distances carry the name of the feature network, as in FD-mnist. Several processes, as started by
@@ -26,6 +27,7 @@ from ..files.listing import printable
 from .arguments import add_config, add_drawing, add_images
 from .options import job_options, read_options
 from .progress import BlockProgress
+from .score_physics import add_physics, asked, execute_physics
 from .settings import defaults_of, resolve
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ BALANCED = (
     "the classes are evenly distributed: with few samples this lowers the distance, compared with "
     "independent labels (`--labels random`)"
 )
-HELP = "score images, or a model, against a reference"
+HELP = "score images, or a model, against a reference, or fields by their equation"
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -57,6 +59,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--out", type=Path, help="a folder to keep features, settings and score in")
     add_drawing(p, "0-1999", "random")
+    add_physics(p)
     add_config(p, "print everything as JSON")
 
 
@@ -103,8 +106,10 @@ def execute(args: argparse.Namespace) -> int:
     """Run the command."""
     from ..jobs import score
 
-    read_options(args)
     defaults = {"option": {}, **defaults_of(score, "progress", "out")}
+    if asked(args):
+        return execute_physics(args, defaults)
+    read_options(args)
     settings = resolve(args, defaults)
     options = job_options(settings.pop("option"), score)
     with BlockProgress() as progress:

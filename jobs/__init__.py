@@ -1,4 +1,5 @@
-"""Long work in folders: generate samples, invert and score images, make reference statistics.
+"""Long work in folders: generate samples, invert and score images, score physical fields, make
+reference statistics.
 
 Each function may be stopped at any time and called again: what is finished is kept, and the bytes
 are those of an unbroken run. Several processes, as accelerate, torchrun or mpirun start them, share
@@ -12,6 +13,8 @@ from .generation import GenerationResult as GenerationResult
 from .generation import generate as generate
 from .inversion import InversionResult as InversionResult
 from .inversion import invert as invert
+from .physics import PhysicsResult as PhysicsResult
+from .physics import score_physics as score_physics
 from .reference_statistics import ReferenceResult as ReferenceResult
 from .reference_statistics import reference as reference
 from .scoring import ScoringResult as ScoringResult
@@ -20,10 +23,12 @@ from .scoring import score as score
 __all__ = [
     "GenerationResult",
     "InversionResult",
+    "PhysicsResult",
     "ReferenceResult",
     "ScoringResult",
     "generate",
     "invert",
     "reference",
     "score",
+    "score_physics",
 ]

@@ -93,6 +93,26 @@ def _interval(key: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
+def _numbers(count: int) -> Check:
+    """A mapping of names to one number, or to tuples of ``count`` numbers."""
+
+    def check(key: str, value: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, item in _options(key, value).items():
+            parts = item if isinstance(item, tuple) else (item,)
+            if len(parts) != count:
+                raise ArgumentError(f"{key} {name}={shown(item)}: must be {count} numbers")
+            numbers = tuple(float(number(f"{key} {name}", part)) for part in parts)
+            found[name] = numbers if count > 1 else numbers[0]
+        return found
+
+    return check
+
+
+def _file_or_count(key: str, value: Any) -> str | int:
+    return integer(key, value, 1) if not isinstance(value, str) else _text(key, value)
+
+
 #: check of each setting by its name; a name means the same in every command
 CHECKS: Mapping[str, Check] = {
     **dict.fromkeys(
@@ -110,6 +130,8 @@ CHECKS: Mapping[str, Check] = {
             "extractor",
             "held_out",
             "note",
+            "physics",
+            "truth",
         ),
         _text,
     ),
@@ -125,8 +147,12 @@ CHECKS: Mapping[str, Check] = {
     "format": _one_of(*FORMATS),
     "guidance_scale": _number(-1e6, 1e6),
     "guidance_interval": _interval,
-    **dict.fromkeys(("option", "guidance_option", "steer_option"), _options),
-    "metrics": _metrics,
+    **dict.fromkeys(("option", "guidance_option", "steer_option", "param"), _options),
+    **dict.fromkeys(("metrics", "fields"), _metrics),
+    "spacing": _numbers(1),
+    **dict.fromkeys(("field_map", "levels"), _numbers(2)),
+    "data": _file_or_count,
+    "threshold": _number(-1.0, 1.0),
     **dict.fromkeys(
         ("features", "skip_corrupt", "allow_mismatch"),
         lambda key, value: flag(key, _shown_if_odd(key, value)),

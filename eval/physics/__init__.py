@@ -54,6 +54,7 @@ __all__ = [
     "high_k_ratio",
     "kolmogorov",
     "kuramoto_sivashinsky",
+    "load_fields",
     "log_spectral_distance",
     "mean_absolute_residual",
     "navier_stokes",
@@ -69,6 +70,7 @@ __all__ = [
     "relative_l2",
     "relative_residual",
     "rms_residual",
+    "save_fields",
     "spectrum",
     "velocity",
     "wave",
@@ -132,6 +134,7 @@ if TYPE_CHECKING:
         wave,
         wave_plane,
     )
+    from .storage import load_fields, save_fields
 else:
     _NAMES = {
         "channels": ("channel_residual",),
@@ -151,6 +154,7 @@ else:
         "rating.scores": ("FieldRating", "FieldScores", "rate"),
         "rating.spectra": ("Spectrum", "high_k_ratio", "log_spectral_distance", "spectrum"),
         "vorticity": ("velocity",),
+        "storage": ("load_fields", "save_fields"),
     }
     #: name -> the module that it comes from
     _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -24,8 +24,8 @@ from ..arguments import wide
 
 #: principal components; at most so many samples of either side
 COMPONENTS, MOST = 32, 2000
-#: fewest true solutions: quarters of at least 3
-FEWEST = 12
+#: fewest true solutions: quarters of 8
+FEWEST = 32
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Components:
     """The principal components of true solutions, and the solutions that samples are compared with.
 
     ``data`` are fields of true solutions by name, (B, ...); each field counts in units of its own
-    standard deviation. Raises ScoreError for fewer than 12 solutions, and solutions without
+    standard deviation. Raises ScoreError for fewer than 32 solutions, and solutions without
     variance.
     """
 
@@ -96,7 +96,7 @@ def field_coverage(
 ) -> tuple[FieldCoverage, FieldCoverage]:
     """Coverage of the true solutions ``data`` by ``samples``, and by true solutions themselves.
 
-    Both are fields by name, (B, ...), of one grid; at least 3 samples and 12 solutions. More than
+    Both are fields by name, (B, ...), of one grid; at least 3 samples and 32 solutions. More than
     2,000 of either are thinned. Raises ScoreError.
     """
     found = Components(data, components)

@@ -38,6 +38,8 @@ class FieldRating:
         low, high: interval of confidence ``level`` of the mean, ``+- z std / sqrt(count)``.
         level, count: of the interval, and of samples.
         data: the rating of the true solutions; None without.
+        ratio: the value over theirs; None without, where theirs is 0, and for ``energy_distance``,
+            which may have either sign.
         note: a caveat.
     """
 
@@ -49,14 +51,8 @@ class FieldRating:
     level: float | None = None
     count: int = 0
     data: FieldRating | None = None
+    ratio: float | None = None
     note: str | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        """The value over the true solutions'; None without, and where theirs is not positive."""
-        if self.data is None or not self.data.value > 0.0:
-            return None
-        return self.value / self.data.value
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +79,11 @@ class FieldScores:
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object; numbers that are not finite are None."""
-        metrics = {}
-        for name, rating in self.ratings.items():
-            record = {**asdict(rating), "ratio": rating.ratio}
-            metrics[name] = _finite(record)
         return {
             "equation": self.equation,
             "count": self.count,
             "data_count": self.data_count,
-            "metrics": metrics,
+            "metrics": {name: _finite(asdict(rating)) for name, rating in self.ratings.items()},
             "notes": list(self.notes),
         }
 
@@ -125,7 +117,7 @@ def rate(
             their grid and the parameters of the equation.
         reference: true fields, one a sample, by the names of those that are compared.
         data: true solutions on the same grid, in the dtype in which they are stored: the baseline,
-            also of spectra and coverage (from 12 solutions and 3 samples).
+            also of spectra and coverage (from 32 solutions and 3 samples).
         metrics: names, or a text with commas; default all that what is given allows, except
             ``negative_norm``. An unknown name lists them.
         levels: field -> the two values of a coefficient, for ``wrong_share``.
@@ -149,7 +141,7 @@ def rate(
     for key, value in values.items():
         beside = _rating(own[key], level) if key in own else None
         note = ANOTHER if beside is not None and _is_paired(key, samples.reference) else None
-        ratings[key] = replace(_rating(value, level), data=beside, note=note)
+        ratings[key] = _beside(replace(_rating(value, level), note=note), beside)
     if true is not None and set(names) & set(ENSEMBLE):
         ratings |= _covered(samples, true, names, level)
     count = 0 if true is None else true.count
@@ -205,7 +197,7 @@ def _names(
         names = tuple(name for name in names if name not in ENSEMBLE)
         return names, (f"no coverage: it needs 3 samples and {FEWEST} true solutions",)
     if against.data is None:
-        return names, ("no true solutions: residuals and drifts have no baseline, see data=",)
+        return names, ("no true solutions (data=, --data): residuals and drifts have no baseline",)
     return names, ()
 
 
@@ -228,6 +220,13 @@ def _rating(values: Tensor, level: float) -> FieldRating:
     return FieldRating(mean, std, median, mean - half, mean + half, level, n)
 
 
+def _beside(rating: FieldRating, data: FieldRating | None) -> FieldRating:
+    """The rating with that of the true solutions beside it."""
+    if data is None or not data.value > 0.0:
+        return replace(rating, data=data)
+    return replace(rating, data=data, ratio=rating.value / data.value)
+
+
 def _covered(
     samples: Subject, true: Subject, names: Iterable[str], level: float
 ) -> dict[str, FieldRating]:
@@ -238,7 +237,10 @@ def _covered(
         _coverage_ratings(one, count, level)
         for one, count in ((found, samples.count), (own, true.count // 4))
     ]
-    return {name: replace(both[0][name], data=both[1][name]) for name in ENSEMBLE if name in names}
+    beside = {name: _beside(both[0][name], both[1][name]) for name in ENSEMBLE if name in names}
+    if "energy_distance" in beside:
+        beside["energy_distance"] = replace(beside["energy_distance"], ratio=None)
+    return beside
 
 
 def _coverage_ratings(found: FieldCoverage, count: int, level: float) -> dict[str, FieldRating]:

@@ -183,7 +183,7 @@ def test_coverage_sees_a_collapsed_distribution():
 
 
 def test_coverage_needs_samples_and_solutions():
-    with pytest.raises(ScoreError, match="needs at least 12"):
-        physics.field_coverage(drawn(10, 0), drawn(11, 1))
+    with pytest.raises(ScoreError, match="needs at least 32"):
+        physics.field_coverage(drawn(10, 0), drawn(31, 1))
     with pytest.raises(ScoreError, match="needs at least 3"):
-        physics.field_coverage(drawn(2, 0), drawn(12, 1))
+        physics.field_coverage(drawn(2, 0), drawn(32, 1))

@@ -50,6 +50,7 @@ def test_true_solutions_score_like_the_data():
         assert 0.6 < scores[name].ratio < 1.7, name
     assert scores["high_k_ratio[u]"].data.value == pytest.approx(1.0)
     energy = scores["energy_distance"]
+    assert energy.ratio is None and scores["spread"].ratio > 0.0
     assert energy.low < 0.1 and abs(energy.value) < 4.0 * energy.std
 
 
@@ -139,7 +140,7 @@ def test_the_record_is_strict_json():
     scores = physics.rate("heat", solutions(2, 0), SPACING, KAPPA, data=data(5))
     record = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
     assert record["metrics"]["rms_residual"]["data"]["count"] == 5
-    assert record["notes"] == ["no coverage: it needs 3 samples and 12 true solutions"]
+    assert record["notes"] == ["no coverage: it needs 3 samples and 32 true solutions"]
     assert "energy_distance" not in record["metrics"]
 
 
