@@ -110,11 +110,16 @@ def _default(name: str, equation: Equation, samples: FieldSamples) -> Problem:
     axes = list(equation.AXES)
     found = equation.draw(1, _size(name, equation, samples), 0)
     drawn = tuple(next(iter(found.fields.values())).shape[1:])
-    numbers = all(isinstance(value, int | float | str) for value in found.params.values())
-    if drawn != _shape(samples) or not numbers:
+    if drawn != _shape(samples):
         raise ArgumentError(
             f"samples of shape {_shape(samples)} are not those of the data set of {name}, {drawn}: "
             f"{_how(axes)}"
+        )
+    each = [key for key, value in found.params.items() if not isinstance(value, int | float | str)]
+    if each:
+        raise ArgumentError(
+            f"the data set of {name} has another {', '.join(each)} in each sample: {_how(axes)}, "
+            f"and param= (--param {each[0]}=VALUE)"
         )
     return found
 

@@ -272,3 +272,10 @@ def test_a_folder_of_pictures_or_changed_files_is_refused(generated, tmp_path):
 def test_an_unknown_equation_is_named_before_anything_is_read():
     with pytest.raises(UnknownName, match="did you mean 'heat'"):
         jobs.score_physics("nowhere", "haet")
+
+
+def test_a_data_set_whose_parameters_differ_by_sample_gives_no_default(tmp_path):
+    u = physics.porous_medium.draw(3, 12).fields
+    physics.save_fields(tmp_path / "u.npz", physics.Problem(u, {}, {}))
+    with pytest.raises(ArgumentError, match="has another m in each sample: give spacing="):
+        jobs.score_physics(tmp_path / "u.npz", "porous_medium")
