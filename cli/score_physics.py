@@ -50,6 +50,11 @@ def add_physics(p: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="of the equation, such as nu=0.01; may be repeated",
     )
+    _add_true(group)
+
+
+def _add_true(group: argparse._ArgumentGroup) -> None:
+    """What samples are compared with."""
     group.add_argument(
         "--data",
         type=_number_or_file,

@@ -136,11 +136,6 @@ def score_physics(
 
     Raises FewstepError for arguments and samples that cannot be used.
     """
-    from ..eval.physics.equation import equation_named
-    from ..eval.physics.rating.measures import GIVE, chosen
-    from ..eval.physics.rating.scores import rate
-    from ..eval.physics.storage import load_fields
-
     asked = PhysicsSettings(
         physics,
         fields,
@@ -155,16 +150,30 @@ def score_physics(
         level,
         seed,
     )
-    equation = equation_named(physics)
-    chosen(asked.metrics, GIVE)
     _check_out(out)
+    found = _rated(source, asked)
+    if out is not None:
+        write(Path(out) / "settings.json", dumps(found.settings).encode())
+        write(Path(out) / "score.json", dumps(found.record()).encode())
+    return found
+
+
+def _rated(source: str | Path, asked: PhysicsSettings) -> PhysicsResult:
+    """Check the names, read the samples, rate them."""
+    from ..eval.physics.equation import equation_named
+    from ..eval.physics.rating.measures import GIVE, chosen
+    from ..eval.physics.rating.scores import rate
+    from ..eval.physics.storage import load_fields
+
+    equation = equation_named(asked.physics)
+    chosen(asked.metrics, GIVE)
     samples = field_samples(source, asked.names, asked.field_map)
-    grid = field_grid(physics, equation, samples, asked.spacing, asked.param)
+    grid = field_grid(asked.physics, equation, samples, asked.spacing, asked.param)
     true = None
     if asked.data is not None:
-        true = true_solutions(physics, equation, samples, grid, asked.data, asked.seed)
+        true = true_solutions(asked.physics, equation, samples, grid, asked.data, asked.seed)
     scores = rate(
-        physics,
+        asked.physics,
         samples.problem.fields,
         grid.spacing,
         grid.params,
@@ -176,11 +185,7 @@ def score_physics(
         level=asked.level,
     )
     settings = {"source": str(source), **asked.record()}
-    found = PhysicsResult(scores, samples.name, samples.model, grid, settings)
-    if out is not None:
-        write(Path(out) / "settings.json", dumps(found.settings).encode())
-        write(Path(out) / "score.json", dumps(found.record()).encode())
-    return found
+    return PhysicsResult(scores, samples.name, samples.model, grid, settings)
 
 
 def _check_out(out: str | Path | None) -> None:
