@@ -36,9 +36,8 @@ class Modes:
     """Wave numbers of ``torch.fft.rfft2`` of a field (..., X, Y), and what is made of them.
 
     Attributes:
-        ddx, ddy: ``i k`` of the first derivatives, (X, 1) and (Y/2 + 1), zero for the indices of
-            their own direction that P leaves out.
-        square: ``k_x^2 + k_y^2``, (X, Y/2 + 1).
+        ddx, ddy: ``i k`` of the first derivatives, zero outside of P, (X, Y/2 + 1).
+        square: ``k_x^2 + k_y^2``.
         inverse: ``1 / square``, zero for the mean.
         kept: 1 inside of P, else 0.
     """
@@ -55,23 +54,22 @@ class Modes:
         n, m = w.shape[-2:]
         kx = wave_numbers(n, spacing["x"], like=w)[:, None]
         ky = wave_numbers(m, spacing["y"], like=w)[: m // 2 + 1].abs()
-        inside_x, inside_y = resolved(n, w)[:, None], resolved(m, w)[: m // 2 + 1]
+        kept = resolved(n, w)[:, None] * resolved(m, w)[: m // 2 + 1]
         square = square_wave_numbers(w, spacing)
         over = torch.where(square == 0.0, 0.0, 1.0 / torch.where(square == 0.0, 1.0, square))
-        return cls(1j * kx * inside_x, 1j * ky * inside_y, square, over, inside_x * inside_y)
+        return cls(1j * kx * kept, 1j * ky * kept, square, over, kept)
 
     def velocity(self, spectrum: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
         """``P (psi_y, -psi_x)`` on the grid of ``shape``, of the spectrum of a vorticity."""
-        psi = self.kept * self.inverse * spectrum
+        psi = self.inverse * spectrum
         return inverse(self.ddy * psi, shape), inverse(-self.ddx * psi, shape)
 
     def advection(self, spectrum: Tensor, shape: torch.Size) -> Tensor:
         """Spectrum of ``P div(P u P w)``."""
         u, v = self.velocity(spectrum, shape)
         w = inverse(self.kept * spectrum, shape)
-        flux = self.ddx * torch.fft.rfft2(u * w) + self.ddy * torch.fft.rfft2(v * w)
-        kept: Tensor = self.kept * flux
-        return kept
+        flux: Tensor = self.ddx * torch.fft.rfft2(u * w) + self.ddy * torch.fft.rfft2(v * w)
+        return flux
 
 
 @dataclass(frozen=True)
@@ -154,15 +152,23 @@ class Flow:
         (B, frames, X, Y).
 
         ``substeps`` is the number of steps between two of them. By default it is chosen anew for
-        each interval, for the whole batch, so that a step is at most ``COURANT`` in units of
-        ``1 / ((max|u_x| + max|u_y|) k)``, k the largest wave number of P and u the velocity at the
-        interval's start with that which the force adds in it.
+        each interval, for the samples that are solved together, so that a step is at most
+        ``COURANT`` in units of ``1 / ((max|u_x| + max|u_y|) k)``, k the largest wave number of P
+        and u the velocity at the interval's start with that which the force adds in it. On the CPU
+        samples of ``TOGETHER`` points in all are, so that they stay in the cache; elsewhere the
+        whole batch.
 
         Raises ArgumentError where the mean of ``w`` or of the force is not zero.
         """
-        checkmean("field 'w'", self.w)
+        check_mean("field 'w'", self.w)
+        check_mean("the force", self.force + torch.zeros_like(self.w))
+        batch = len(self.w)
+        group = max(1, TOGETHER // self.w[0].numel()) if self.w.device.type == "cpu" else batch
+        parts = [self.rows(i, min(i + group, batch)) for i in range(0, batch, group)]
+        return torch.cat([part._solve(frames, substeps) for part in parts])
+
+    def _solve(self, frames: int, substeps: int | None) -> Tensor:
         force = self.force + torch.zeros_like(self.w)
-        checkmean("the force", force)
         modes = Modes.of(self.w, self.spacing)
         shape, force = self.w.shape, torch.fft.rfft2(force)
         rate = -self.nu * modes.square - self.drag * torch.ones_like(modes.square)
@@ -204,7 +210,7 @@ def velocity(w: Tensor, spacing: dict[str, float]) -> tuple[Tensor, Tensor]:
     return inverse(1j * ky * spectrum, w.shape), inverse(-1j * kx * spectrum, w.shape)
 
 
-def checkmean(what: str, value: Tensor) -> None:
+def check_mean(what: str, value: Tensor) -> None:
     """Raise ArgumentError if the mean of a sample's ``value`` (B, X, Y) is not zero."""
     found, size = mean(value).abs(), rms(value)
     bad = found > MEAN * size

@@ -13,6 +13,7 @@ from fewstep.eval.physics.derivatives.spectral import derivative
 from fewstep.eval.physics.forward import forward_error
 from fewstep.eval.physics.norms import rms
 from fewstep.eval.physics.random_fields import periodic_fields
+from fewstep.eval.physics.stepping.exponential import etdrk4
 from fewstep.eval.physics.vorticity import velocity
 
 BOTH = pytest.mark.parametrize(
@@ -131,7 +132,15 @@ def test_samples_are_solved_in_groups(monkeypatch):
     params = {"nu": nu, "forcing": 0.1, "source": source}
     whole = navier_stokes.solve(start, spacing, params, frames=3, substeps=5)["w"]
     monkeypatch.setattr(vorticity, "TOGETHER", 128)
+    sizes = []
+
+    def counted(start, *args, **options):
+        sizes.append(len(start))
+        return etdrk4(start, *args, **options)
+
+    monkeypatch.setattr(vorticity, "etdrk4", counted)
     grouped = navier_stokes.solve(start, spacing, params, frames=3, substeps=5)["w"]
+    assert sizes == [2, 2, 1]
     torch.testing.assert_close(grouped, whole, rtol=0, atol=1e-14)
     one = navier_stokes.solve(
         {"w": start["w"][3:4]},
