@@ -22,6 +22,11 @@ ROOMS = {
     "models": ("Models", "models", "Networks and exact models as denoisers."),
     "samplers": ("The registry", "samplers", "The registry of samplers and their options."),
     "guidance": ("Guidance", "guidance", "Wrappers that guide a model by conditions or rewards."),
+    "operators": (
+        "Forward models",
+        "guidance.operators",
+        "Forward models of measurements, for inverse problems.",
+    ),
     "discrete": (
         "Sequences of tokens",
         "guidance.discrete",
@@ -57,7 +62,7 @@ EVAL = {
 }
 #: names that a room re-exports; each is documented in its own room
 ELSEWHERE = {
-    "guidance": {"policy", "discrete", "Reward", "steer", "steering_methods"},
+    "guidance": {"policy", "discrete", "operators", "Reward", "solve", "steer", "steering_methods"},
     "interop.diffusers": {"ConfigError", "SchedulerMixin"},
 }
 

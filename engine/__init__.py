@@ -1,5 +1,6 @@
-"""Public functions to run samplers: sample, plan, run, steer, invert, log_prob,
-transition_log_prob, transition_means."""
+"""Public functions to run samplers: sample, plan, run, steer, solve, invert, log_prob,
+transition_log_prob,
+transition_means."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from .likelihood import Likelihood, bits_per_dim, log_prob
 from .paths import LamPath, PlanPath
 from .planning import plan
 from .sampling import StateError, run, sample
+from .solving import SolveInfo, solve
 from .steering import SteerInfo, steer
 from .transition_densities import transition_log_prob, transition_means
 from .tuned import Tuned
@@ -24,6 +26,7 @@ __all__ = [
     "PlanPath",
     "Reconstruction",
     "SampleInfo",
+    "SolveInfo",
     "StateError",
     "SteerInfo",
     "Tuned",
@@ -38,6 +41,7 @@ __all__ = [
     "rf_sample",
     "run",
     "sample",
+    "solve",
     "steer",
     "transition_log_prob",
     "transition_means",

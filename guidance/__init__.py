@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import discrete, policy
+from . import discrete, operators, policy
 from .combinations.apg import APG
 from .combinations.black_scholes import BlackScholes
 from .combinations.cfg import CFG
@@ -24,16 +24,31 @@ from .combinations.scales import Ramp
 from .combinations.tcfg import TCFG
 from .combinations.threshold import Threshold
 from .combinations.tsg import TSG
+from .likelihoods import Constraint, Gaussian
 from .populations import Reward, fit_value, steering_methods
+from .posterior import (
+    DPS,
+    MMPS,
+    DiffusionPDE,
+    DPSStep,
+    Loss,
+    PiGDM,
+    ProbConserv,
+    Residual,
+    conserved,
+    methods,
+)
 from .smoothing.estimate import Smoothing
 from .smoothing.surrogate import Smoothed
 
 __all__ = [
     "APG",
     "CFG",
+    "DPS",
     "FDG",
     "ICG",
     "MAMBO",
+    "MMPS",
     "PAG",
     "TCFG",
     "TSG",
@@ -41,30 +56,47 @@ __all__ = [
     "CFGZero",
     "Classifier",
     "Compose",
+    "Constraint",
     "Contrast",
+    "DPSStep",
+    "DiffusionPDE",
+    "Gaussian",
     "Levels",
+    "Loss",
     "Perturbed",
+    "PiGDM",
+    "ProbConserv",
     "Ramp",
+    "Residual",
     "Reward",
     "Smoothed",
     "Smoothing",
     "Threshold",
+    "conserved",
     "discrete",
     "fit_value",
     "guide",
+    "methods",
     "names",
+    "operators",
     "policy",
+    "solve",
     "steer",
     "steering_methods",
 ]
 
 if TYPE_CHECKING:
+    from ..engine.solving import solve as solve
     from ..engine.steering import steer as steer
 else:
 
     def __getattr__(name: str) -> object:
-        """``steer`` is made in ``engine``, which knows samplers and grids by name and imports this
-        package: it is fetched when it is asked for."""
+        """``solve`` and ``steer`` are made in ``engine``, which knows samplers and grids by name
+        and imports this package: they are fetched when they are asked for."""
+        if name == "solve":
+            from ..engine.solving import solve
+
+            return solve
         if name != "steer":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from ..engine.steering import steer

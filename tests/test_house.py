@@ -72,6 +72,7 @@ DOORS = {
     "engine/likelihood.py",
     "engine/planning.py",
     "engine/sampling.py",
+    "engine/solving.py",
     "engine/steering.py",
     "eval/benchmark/runner.py",
     "eval/certificates/certification.py",

@@ -47,8 +47,9 @@ for _room in set(MAY) - {"checks"}:
     MAY[_room].add("checks")
 #: room -> the rooms that it may name in annotations only
 TYPES = {"plans": {"models"}}
-#: file -> the rooms that it may import against the direction. ``fewstep.guidance.steer`` is the door
-#: to functions of ``engine``, which knows samplers and grids by name; it is opened at first use
+#: file -> the rooms that it may import against the direction. ``fewstep.guidance.steer`` and
+#: ``solve`` are the door to functions of ``engine``, which knows samplers and grids by name; it is
+#: opened at first use
 DOORS = {"guidance/__init__.py": {"engine"}}
 #: what must not be loaded before someone asks for it
 HEAVY = (

@@ -6,6 +6,7 @@ import method_table
 import pytest
 
 from fewstep import guidance
+from fewstep.guidance.posterior import registry
 
 
 def test_the_page_has_the_table():
@@ -16,6 +17,8 @@ def test_the_page_has_the_table():
 
 def test_every_method_is_in_the_table():
     helpers = {"Levels", "Perturbed", "Ramp", "guide", "names", "policy"}
+    helpers |= {"Constraint", "Gaussian", "Loss", "conserved", "methods", "operators", "solve"}
+    helpers |= {registry.get(name).make.__name__ for name in guidance.methods()}
     helpers |= {
         "Reward",
         "Smoothed",

@@ -1,0 +1,13 @@
+"""Forward models ``A`` of measurements ``y = A(x0) + noise``, one family a file."""
+
+from __future__ import annotations
+
+from .accepted import as_operator
+from .callables import Callable
+from .channels import Channels
+from .inpainting import Inpaint
+from .matrix import Matrix
+from .operator import Operator
+from .stack import Stack
+
+__all__ = ["Callable", "Channels", "Inpaint", "Matrix", "Operator", "Stack", "as_operator"]

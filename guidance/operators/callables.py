@@ -1,0 +1,63 @@
+"""Any function of a batch as a forward model."""
+
+from __future__ import annotations
+
+from collections import abc
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from ...checks import ArgumentError, flag, integer, shown
+from .operator import Operator, checked_output, linearised
+
+
+class Callable(Operator):
+    """``A(x) = f(x)``, any differentiable function of torch; its derivative and, for a linear f,
+    its adjoint are those of automatic differentiation, unless ``adjoint`` gives the latter."""
+
+    def __init__(
+        self,
+        f: abc.Callable[[Tensor], Tensor],
+        *,
+        linear: bool | None = None,
+        adjoint: abc.Callable[[Tensor], Tensor] | None = None,
+        shape: Sequence[int] | None = None,
+    ) -> None:
+        """Args:
+            f: maps a batch (B, *shape) to a batch (B, *measured); the samples do not mix.
+            linear: whether f is linear; default: whether ``adjoint`` is given.
+            adjoint: ``f^T``, (B, *measured) to (B, *shape).
+            shape: of one sample; needed for the adjoint of a linear f without ``adjoint``.
+
+        Raises ArgumentError for other arguments.
+        """
+        for name, value in (("f", f), ("adjoint", adjoint)):
+            if not callable(value) and not (name == "adjoint" and value is None):
+                raise ArgumentError(f"{name}={shown(value)}: must be a function of a tensor")
+        self.f, self._adjoint = f, adjoint
+        self.linear = flag("linear", adjoint is not None if linear is None else linear)
+        if adjoint is not None and not self.linear:
+            raise ArgumentError("adjoint= belongs to a linear f, and linear=False is given")
+        self.shape = None if shape is None else tuple(integer("shape", n, 1) for n in shape)
+
+    def __repr__(self) -> str:
+        name = getattr(self.f, "__name__", type(self.f).__name__)
+        return f"Callable({name}, linear={self.linear})"
+
+    @override
+    def __call__(self, x: Tensor) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return checked_output(self.f(x.to(wide)), x, self).to(wide)
+
+    @override
+    def adjoint(self, y: Tensor) -> Tensor:
+        if self._adjoint is not None:
+            return checked_output(self._adjoint(y), y, self)
+        if not self.linear:
+            raise ArgumentError(f"{self!r} has no adjoint; if f is linear, pass linear=True")
+        if self.shape is None:
+            raise ArgumentError(f"{self!r}: the adjoint of f needs shape=, that of one sample")
+        zero = torch.zeros((y.shape[0], *self.shape), dtype=y.dtype, device=y.device)
+        return linearised(self, zero).adjoint(y)
