@@ -167,7 +167,7 @@ def _asked(
     if sampler is None:
         sampler, options = entry.sampler, {**entry.options, **options}
     asked = request(sampler, made.schedule, options, where)
-    asked.check_channels(made)
+    asked.check_model(made)
     if entry.form == "denoiser":
         return asked
     if asked.driver:
@@ -175,6 +175,8 @@ def _asked(
             f"sampler={asked.name!r} chooses its steps as it runs; {entry.name} needs a sampler "
             "with a plan"
         )
+    if entry.form == "loop" and asked.fixed is not None:
+        raise ArgumentError(f"{entry.name} makes its steps itself: name heun or ddim, not a plan")
     calls = asked.plan().call_steps
     if entry.form == "step" and len(set(calls)) != len(calls):
         raise ArgumentError(
