@@ -95,7 +95,7 @@ def solve(
     substeps: int | None = None,
 ) -> dict[str, Tensor]:
     """``{"u": (B, frames, X)}`` from the first state ``fields["u"]`` (B, X): Fourier modes, ETDRK4,
-    products without the modes above a third (the 2/3 rule).
+    products without the modes from a third on (the 2/3 rule).
 
     ``substeps`` between two frames: by default as many as keep a step below ``0.2 / (k_max
     max|u|)``, with the largest value that the batch can reach. A source must be constant in time: a

@@ -74,7 +74,7 @@ def solve(
     substeps: int | None = None,
 ) -> dict[str, Tensor]:
     """``{"A": (B, frames, X)}`` from the first state ``fields["A"]`` (B, X): Fourier modes, ETDRK4,
-    products without the modes above a third (the 2/3 rule).
+    products without the modes from a third on (the 2/3 rule; of a cube, a part still folds back).
 
     ``substeps`` between two frames: by default as many as keep a step below ``0.01 / max|1 + i
     c|``. Raises ArgumentError, also without ``frames``.

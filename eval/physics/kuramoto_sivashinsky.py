@@ -64,7 +64,7 @@ def solve(
     substeps: int | None = None,
 ) -> dict[str, Tensor]:
     """``{"u": (B, frames, X)}`` from the first state ``fields["u"]`` (B, X): Fourier modes, ETDRK4,
-    products without the modes above a third (the 2/3 rule).
+    products without the modes from a third on (the 2/3 rule).
 
     ``substeps`` between two frames: by default as many as keep a step at most 0.05. A source must
     be constant in time: a number, or values on the line, (B, X) or (B, 1, X). Raises

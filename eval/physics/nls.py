@@ -2,12 +2,12 @@
 0``.
 
 Focusing for g > 0. The reference solver is that of arXiv 2509.05901: Fourier modes, DOP853
-(adaptive, order 8), optionally the 2/3 rule. Closed form for g = 1: the soliton of Zakharov and
-Shabat, Sov. Phys. JETP 34 (1972).
+(adaptive, order 8), optionally the 2/3 rule. Closed forms for g = 1: see ``solitons``.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -21,7 +21,8 @@ from .derivatives.spectral import derivative, resolved, wave_numbers
 from .equation import Fields, Params, Problem, Spacing
 from .norms import rms
 from .periodic_line import no_walls, read_history, read_start, refinement
-from .random_fields import uniform
+from .random_fields import uniform, white
+from .solitons import soliton, soliton_rate
 from .stepping.adaptive import Array, dop853
 
 FIELDS = ("psi",)
@@ -32,6 +33,8 @@ order: float | Literal["spectral"] = "spectral"
 
 #: what the solver integrates: see ``solve``
 FORMS = ("integrating_factor", "direct")
+#: family of ``draw`` -> its last time
+FAMILIES = {"soliton": 5.0, "collision": 10.0, "modulation": 10.0}
 
 
 def _read(fields: Fields, spacing: Spacing, params: Params) -> Inputs:
@@ -80,10 +83,9 @@ def solve(
 
     ``form`` says for what: "integrating_factor" for ``exp(i k^2 t / 2) psi_k``, whose steps the
     linear part does not limit, or "direct" for ``psi_k``. ``rtol`` is the error of a step relative
-    to each mode, from 3e-14; the absolute one is a hundredth of
-    that of a constant of psi's largest value. ``dealias``
-    leaves out the modes above a third in and after the product (the 2/3 rule). Raises
-    ArgumentError, also without ``frames``.
+    to each mode, from 3e-14; the absolute one is a hundredth of that of a constant of psi's largest
+    value. ``dealias`` leaves out the modes from a third on in and after the product (the 2/3 rule;
+    of a cube, a part still folds back). Raises ArgumentError, also without ``frames``.
     """
     given = read_start(fields, spacing, params, needed=FIELDS, allowed=PARAMS, complex_values=True)
     psi, n = given.fields["psi"], given.fields["psi"].shape[1]
@@ -143,46 +145,56 @@ def _trajectory(
     return np.fft.ifft(states), calls
 
 
-def soliton(
-    x: Tensor, t: Tensor, amplitude: float, velocity: float = 0.0, centre: float = 0.0
-) -> Tensor:
-    """``A sech(A (x - x0 - v t)) exp(i (v (x - x0) + (A^2 - v^2) t / 2))`` at ``x`` (X,) and ``t``
-    (T,), (T, X): the soliton of amplitude A, velocity v and first centre x0, for g = 1."""
-    place, t = x - centre, t[:, None]
-    phase = velocity * place + (amplitude**2 - velocity**2) / 2.0 * t
-    found: Tensor = amplitude / torch.cosh(amplitude * (place - velocity * t)) * (1j * phase).exp()
-    return found
-
-
 def exact(n: int) -> Problem:
     """The soliton of amplitude 1.7 and velocity ``pi / 20`` (a whole number of phase turns in the
     box) on [-20, 20), ``n`` points; ``n + 1`` times up to t = 16."""
-    n, amplitude, velocity = integer("n", n, 6), 1.7, np.pi / 20.0
+    n, amplitude, velocity = integer("n", n, 6), 1.7, math.pi / 20.0
     h, dt = 40.0 / n, 16.0 / n
     x = torch.arange(n, dtype=torch.float64) * h - 20.0
     t = torch.arange(n + 1, dtype=torch.float64) * dt
-    psi = soliton(x, t, amplitude, velocity)
-    turning = 1j * (amplitude**2 - velocity**2) / 2.0
-    moving = velocity * amplitude * torch.tanh(amplitude * (x - velocity * t[:, None]))
-    return Problem(
-        {"psi": psi[None], "psi_t": ((turning + moving) * psi)[None]}, {"t": dt, "x": h}, {}
-    )
+    psi, psi_t = (wave(x, t, amplitude, velocity)[None] for wave in (soliton, soliton_rate))
+    return Problem({"psi": psi, "psi_t": psi_t}, {"t": dt, "x": h}, {})
 
 
-def draw(n: int, size: int, seed: int = 0) -> Problem:
-    """``n`` solitons on [-20, 20), ``size`` points and ``size`` times, both ends of [0, 5]
-    included: amplitude in [0.8, 2], velocity in [-1, 1], centre in [-5, 5], uniform, of ``seed +
-    i``. Solved on at least 512 points, with the box periodic."""
+def draw(n: int, size: int, seed: int = 0, family: str = "soliton") -> Problem:
+    """``n`` solutions on [-20, 20), periodic, ``size`` points, of ``seed + i``; ``size`` times from
+    0, the end included. Solved on at least 512 points. No published set; families of ``FAMILIES``:
+
+    ``soliton``: amplitude in [0.8, 2], velocity in [-1, 1], centre in [-5, 5], uniform; up to t =
+    5.
+    ``collision``: two of them, velocity in [0.5, 1] from a centre in [-10, -6] and the mirror image
+    of that range; up to t = 10.
+    ``modulation``: 1 and 1 % of complex normals in 33 modes, which grow; up to t = 10.
+
+    Raises ArgumentError.
+    """
     n, size = integer("n", n, 1), integer("size", size, 6)
+    end = FAMILIES[choice("family", family, FAMILIES)]
     seeds, finer = seeds_from(seed, n), refinement(size, 512)
-    h, now = 40.0 / (size * finer), torch.zeros(1, dtype=torch.float64)
-    x = torch.arange(size * finer, dtype=torch.float64) * h - 20.0
-    ranges = ((0.8, 2.0), (-1.0, 1.0), (-5.0, 5.0))
-    values = zip(*(uniform(seeds, *r, draw=i).tolist() for i, r in enumerate(ranges)), strict=True)
-    start = torch.cat([soliton(x, now, *one) for one in values])
-    spacing = {"t": 5.0 / (size - 1), "x": h}
+    spacing = {"t": end / (size - 1), "x": 40.0 / (size * finer)}
+    x = torch.arange(size * finer, dtype=torch.float64) * spacing["x"] - 20.0
+    start = _modulated(seeds, x) if family == "modulation" else _solitons(seeds, x, family)
     psi = solve({"psi": start}, spacing, {}, frames=size, rtol=1e-9)["psi"][..., ::finer]
     return Problem({"psi": psi.contiguous()}, {**spacing, "x": 40.0 / size}, {})
+
+
+def _solitons(seeds: tuple[int, ...], x: Tensor, family: str) -> Tensor:
+    """First states (n, X) of the families "soliton" and "collision"."""
+    ranges = [((0.8, 2.0), (-1.0, 1.0), (-5.0, 5.0))]
+    if family == "collision":
+        ranges = [((0.8, 2.0), (0.5, 1.0), (-10.0, -6.0)), ((0.8, 2.0), (-1.0, -0.5), (6.0, 10.0))]
+    total, now = torch.zeros(len(seeds), len(x), dtype=torch.complex128), x.new_zeros(1)
+    for i, one in enumerate(ranges):
+        values = [uniform(seeds, *ends, draw=3 * i + j).tolist() for j, ends in enumerate(one)]
+        total += torch.cat([soliton(x, now, *each) for each in zip(*values, strict=True)])
+    return total
+
+
+def _modulated(seeds: tuple[int, ...], x: Tensor) -> Tensor:
+    """First states (n, X) of the family "modulation"."""
+    waves = (2j * math.pi / 40.0 * torch.arange(-16, 17, dtype=torch.float64)[:, None] * x).exp()
+    heights = torch.complex(*(white(seeds, (33, 1), i) for i in range(2))) / math.sqrt(66.0)
+    return 1.0 + 0.01 * (heights * waves).sum(1)
 
 
 def boundary_error(fields: Fields, spacing: Spacing, params: Params) -> Tensor:

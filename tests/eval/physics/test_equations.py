@@ -130,6 +130,29 @@ def test_a_draw_depends_on_its_own_seed_only(name):
     assert torch.isfinite(module.residual(*both)).all()
 
 
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_the_residual_is_differentiable_in_every_field(name):
+    """The gradient of its square against a central difference along a smooth direction."""
+    module = equation_named(name)
+    given, spacing, params = module.exact(16)
+
+    def loss(fields):
+        return module.residual(fields, spacing, params).abs().square().sum()
+
+    fields = {key: (1.1 + 0.2 * i) * given[key] for i, key in enumerate(given)}
+    leaves = {key: value.clone().requires_grad_() for key, value in fields.items()}
+    found = torch.autograd.grad(loss(leaves), list(leaves.values()), allow_unused=True)
+    for key, slope in zip(fields, found, strict=True):
+        if slope is None:  # a rate that a later one takes the place of
+            assert (key, "u_tt" in fields) == ("u_t", True)
+            continue
+        along, h = fields[key] + fields[key].roll(1, -1), 1e-6
+        ends = [loss({**fields, key: fields[key] + sign * h * along}) for sign in (1, -1)]
+        wanted = float((ends[0] - ends[1]) / (2 * h))
+        slope_along = float((slope.conj() * along).real.sum())
+        assert abs(slope_along - wanted) < 1e-5 * abs(wanted), (key, slope_along, wanted)
+
+
 BAD = {
     "a field that is not known": (lambda f, s, p: ({"q": 0, **f}, s, p), "unknown field 'q'"),
     "no fields": (lambda f, s, p: ({}, s, p), "missing"),
