@@ -67,6 +67,7 @@ class Subject:
     rules: Rules
     problem: Problem
     reference: Mapping[str, Tensor] = field(default_factory=dict)
+    _spectra: dict[tuple[str, bool], Spectrum] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(
@@ -138,11 +139,13 @@ class Subject:
         )
 
     def spectrum(self, name: str, odd: bool) -> Spectrum:
-        """The spectrum of a field, mean over the times: (B, K)."""
-        k, energy, k_max = spectrum(
-            self.problem.fields[name], self.problem.spacing, self.walls, odd=odd
-        )
-        return Spectrum(k, energy.mean(1) if energy.ndim == 3 else energy, k_max)
+        """The spectrum of a field, mean over the times: (B, K); computed once."""
+        if (name, odd) not in self._spectra:
+            fields, spacing, _ = self.problem
+            k, energy, k_max = spectrum(fields[name], spacing, self.walls, odd=odd)
+            energy = energy.mean(1) if energy.ndim == 3 else energy
+            self._spectra[name, odd] = Spectrum(k, energy, k_max)
+        return self._spectra[name, odd]
 
     def vanishes(self, name: str) -> bool:
         """Whether a field is 0 on all walls, to 1e-6 of its root mean square."""

@@ -44,8 +44,8 @@ def fourier(
     field: Tensor, spacing: Spacing, walls: Collection[str], parity: Parity
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Power ``|f_k|^2`` (B, [T,] modes), whose sum over the modes is the mean square of the field
-    (trapezoidal between walls), the wave numbers ``|k|`` of the modes, and axis -> the distance
-    between two wave numbers.
+    (trapezoidal between walls; of a real field a mode and its conjugate are one), the wave numbers
+    ``|k|`` of the modes, and axis -> the distance between two wave numbers.
 
     Raises ArgumentError where ``field`` does not have the axes of ``spacing``.
     """
@@ -61,22 +61,33 @@ def fourier(
     squares: list[Tensor] = []
     distance: dict[str, float] = {}
     for axis in inner:
-        dim, h = (
-            names.index(axis) + 1,
-            float(between(f"spacing[{axis!r}]", plain(spacing[axis]), 0)),
-        )
+        dim = names.index(axis) + 1
+        h = float(between(f"spacing[{axis!r}]", plain(spacing[axis]), 0.0))
         if axis in walls:
             field = continued(field, dim, parity)
         n = field.shape[dim]
         shape = [n if d == inner.index(axis) else 1 for d in range(len(inner))]
         squares.append(wave_numbers(n, h, like=field).square().reshape(shape))
         distance[axis] = 2.0 * math.pi / (n * h)
-    dims = tuple(range(field.ndim - len(inner), field.ndim))
-    power = torch.fft.fftn(field, dim=dims, norm="forward").abs().square()
+    power = _power(field, len(inner))
+    squares[-1] = squares[-1][..., : power.shape[-1]]
     total = squares[0]
     for square in squares[1:]:
         total = total + square
     return power, total.sqrt(), distance
+
+
+def _power(field: Tensor, axes: int) -> Tensor:
+    """``|f_k|^2`` along the last ``axes`` dimensions; of a real field the modes ``k >= 0`` of the
+    last one, which count for ``-k`` too."""
+    dims = tuple(range(field.ndim - axes, field.ndim))
+    transform = torch.fft.fftn if field.is_complex() else torch.fft.rfftn
+    modes = torch.view_as_real(transform(field, dim=dims, norm="forward"))
+    power = modes.square_().sum(-1)
+    if not field.is_complex():
+        n = field.shape[-1]
+        power[..., 1 : (n + 1) // 2] *= 2.0
+    return power
 
 
 def continued(field: Tensor, dim: int, parity: Parity) -> Tensor:

@@ -86,6 +86,8 @@ def test_shells_are_radial_and_hold_the_mean_square():
     noise = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
     energy = physics.spectrum(noise, {"t": 1.0, **spacing}).energy
     torch.testing.assert_close(energy.sum(-1), noise.square().mean((2, 3)))
+    odd_sized = physics.spectrum(noise[:, 0, :15, :15], spacing).energy
+    torch.testing.assert_close(odd_sized.sum(-1), noise[:, 0, :15, :15].square().mean((1, 2)))
     assert found.resolved.tolist() == [False] + 8 * [True] + 3 * [False]
 
 
