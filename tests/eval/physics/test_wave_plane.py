@@ -67,10 +67,10 @@ def test_energy_and_momentum_are_constant():
 
 def test_drawn_waves_satisfy_the_equation_and_depend_on_their_seed_only():
     two, one = (
-        wave_plane.draw(2, 16, seed=3, frames=101),
-        wave_plane.draw(1, 16, seed=4, frames=101),
+        wave_plane.draw(2, 16, seed=3),
+        wave_plane.draw(1, 16, seed=4),
     )
     torch.testing.assert_close(two.fields["u"][1:], one.fields["u"], rtol=0, atol=1e-14)
     assert two.params["c"].shape == (2,)
-    assert (rms(wave_plane.residual(*two)) < 1e-2 * wave_plane.scale(*two)).all()
+    assert (rms(wave_plane.residual(*two)) < 2e-3 * wave_plane.scale(*two)).all()
     assert wave_plane.boundary_error(*two).tolist() == [0.0, 0.0]
