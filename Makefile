@@ -47,9 +47,10 @@ $(STAMP)-docs: $(STAMP)
 docs: $(STAMP)-docs  ## the documentation site in site/, from a wheel, warnings as errors
 	PYTHON=$(BIN)/python .ci/docs
 
-bench: $(STAMP)  ## speed of the import, of making plans, of diffusers steps, of noise, of Brownian paths and of the Frechet distance
+bench: $(STAMP)  ## speed of the import, of making plans, of steps, of diffusers steps, of noise, of Brownian paths and of the Frechet distance
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/plan_build.py
+	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/diffusers_step.py
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/brownian.py

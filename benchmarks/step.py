@@ -1,6 +1,6 @@
-"""Time of solver steps against the least that memory allows, and against diffusers.
+"""Time of solver steps against the least that memory allows, and against other programs.
 
-    python benchmarks/step.py [--threads 1] [--rounds 7] [--write docs/step.md]
+    python benchmarks/step.py [--threads 1] [--rounds 7] [--peers FOLDER] [--write docs/step.md]
 
 A run of 10 steps with a network that returns a tensor made beforehand, so that the solver alone is
 timed. Per step:
@@ -11,9 +11,12 @@ timed. Per step:
     torch     the same in torch operations, by the floor
     check     native with the check for NaN and infinity, by native without
     diffusers the step of diffusers' scheduler, by native
+    k-diffusion, azula  the step of their loops, by ours with the check
 
-The four alternate in one process; a time is the minimum over the rounds. ``--write`` puts the table
-between the markers of a page.
+All alternate in one process; a time is the minimum over the rounds, of the processor where there is
+one thread. k-diffusion and azula are read from the installed packages or from FOLDER, which holds
+``k_diffusion/`` or ``azula/``; a cell is empty where the package or the method is missing.
+``--write`` puts the table between the markers of a page.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import Any, NamedTuple
 
 import diffusers
 import torch
+from step_peers import peers, run_of
 from torch import Tensor
 
 import fewstep
@@ -36,6 +40,7 @@ from fewstep.plans import Program, lower
 from fewstep.plans.running.loop import run_plan
 from fewstep.schedules import DiscreteVP, Flow, Schedule
 
+PEERS = ("k-diffusion", "azula")
 BEGIN, END = "<!-- table of benchmarks/step.py -->", "<!-- end of the table -->"
 STEPS = 10
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -104,7 +109,9 @@ def ours(program: Program, den: Any, x: Tensor, backend: str, check: bool) -> Ca
     return run
 
 
-def row(name: str, shape: tuple[int, ...], dtype: torch.dtype, rounds: int) -> str:
+def row(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype, rounds: int, others: dict[str, Any]
+) -> str:
     """One line of the table."""
     case = CASES[name]
     x, raw = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
@@ -112,24 +119,29 @@ def row(name: str, shape: tuple[int, ...], dtype: torch.dtype, rounds: int) -> s
     den = wrap(lambda x_in, t: raw, case.schedule, prediction)
     program = lower(fewstep.plan(case.sampler, case.schedule, steps=STEPS, **case.options), den)
     kind = getattr(diffusers, case.kind + "Scheduler")
-    runs: dict[str, Callable[[], None]] = {
+    runs: dict[str, Callable[[], object]] = {
         "floor": floor(shape, dtype, moved(program)),
         **{backend: ours(program, den, x, backend, False) for backend in BACKENDS},
         "check": ours(program, den, x, BACKENDS[0], True),
         "diffusers": theirs(kind, case.config, x, raw),
     }
+    for peer in PEERS:
+        found = run_of(peer, others[peer], name, STEPS, x, raw) if peer in others else None
+        runs |= {peer: found} if found is not None else {}
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     best = dict.fromkeys(runs, math.inf)
     for _ in range(rounds):
         for key, run in runs.items():
-            began = time.perf_counter()
+            began = clock()
             run()
-            best[key] = min(best[key], time.perf_counter() - began)
+            best[key] = min(best[key], clock() - began)
     size = "x".join(map(str, shape))
     cells = [
         f"{best['native'] / best['floor']:.1f}",
         f"{best['torch'] / best['floor']:.1f}",
         f"{best['check'] / best['native']:.2f}",
         f"{best['diffusers'] / best['native']:.1f}",
+        *(f"{best[peer] / best['check']:.1f}" if peer in best else "" for peer in PEERS),
     ]
     return (
         f"| {name} | {size} | {str(dtype)[6:]} | {moved(program):.0f} | " + " | ".join(cells) + " |"
@@ -141,19 +153,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--peers", type=Path, help="a folder with k_diffusion/ or azula/")
     parser.add_argument("--write", type=Path, help="a page with the markers of the table")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     diffusers.utils.logging.set_verbosity_error()
     lines = [
-        "| solver | size | dtype | tensors | native | torch | check | diffusers |",
-        "|---|---|---|---|---|---|---|---|",
+        "| solver | size | dtype | tensors | native | torch | check | diffusers "
+        "| k-diffusion | azula |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    others = peers(options.peers)
     print("\n".join(lines), flush=True)
     for shape in SHAPES:
         for dtype in (torch.float32, torch.bfloat16):
             for name in CASES:
-                lines.append(row(name, shape, dtype, options.rounds))
+                lines.append(row(name, shape, dtype, options.rounds, others))
                 print(lines[-1], flush=True)
     if options.write:
         text = options.write.read_text(encoding="utf-8")

@@ -97,11 +97,16 @@ class How:
         elif cond is not None:
             others["the condition"] = cond.device
         for name, device in others.items():
-            if device is not None and device != x.device:
+            if device is not None and not _same(device, x.device):
                 raise ArgumentError(
                     f"capture={self.capture!r}: {name} is on {device}, the state on {x.device}; "
                     "a graph is recorded on one device"
                 )
+
+
+def _same(a: torch.device, b: torch.device) -> bool:
+    """Whether two devices are one; ``cuda`` without a number is any."""
+    return a.type == b.type and (a.index is None or b.index is None or a.index == b.index)
 
 
 #: step by step

@@ -351,6 +351,14 @@ def test_tensors_on_other_devices_are_refused() -> None:
         run_whole(how, plan, far, states(), None, (), None, None, True)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [("cuda", "cuda:1", True), ("cuda:0", "cuda:1", False), ("cpu", "cuda", False)],
+)
+def test_a_device_without_a_number_is_any_of_its_kind(a: str, b: str, same: bool) -> None:
+    assert whole_runs._same(torch.device(a), torch.device(b)) == same
+
+
 def test_inside_torch_compile_the_arguments_are_refused() -> None:
     whole = torch.compile(
         lambda x: fewstep.sample(DEN, "ddim", steps=2, x=x, compile=True),
