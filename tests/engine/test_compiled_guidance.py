@@ -80,7 +80,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "completed": lambda: models.complete(SixMembers()),
     "cfg of own": lambda: guidance.CFG(Own(), 2.0),
 }
-QUICK = ("cfg with interval", "apg", "own")
+QUICK = ("cfg with interval", "own")
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def test_a_run_with_noise_is_one_graph(name: str) -> None:
     assert made == 1
 
 
-@pytest.mark.parametrize("name", cases(("own",)))
+@pytest.mark.parametrize("name", cases(("threshold",)))
 def test_a_sample_is_one_graph(name: str) -> None:
     den = MODELS[name]()
     assert graphs(lambda x: fewstep.sample(den, "dpmpp_2m", steps=2, x=x, cond=LABELS)) == 1

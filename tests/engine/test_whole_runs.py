@@ -249,15 +249,15 @@ def test_a_run_is_compiled_with_its_callback_and_guidance() -> None:
     for x in (states(), states() * 0.5):
         given: dict[str, Any] = {"cond": LABELS, "on_step": on_step}
         want = fewstep.run(plan, guided, x, **given)
-        found = fewstep.run(plan, guided, x, **given, compile="aot_eager")
+        found = fewstep.run(plan, guided, x, **given, compile="eager")
         assert torch.allclose(found, want, atol=1e-6)
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
 
 
 def test_more_plans_than_torch_compiles_of_one_function() -> None:
     x = states()
-    with torch._dynamo.config.patch(recompile_limit=2):
-        for steps in range(1, 5):
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for steps in (1, 2):
             plan = fewstep.plan("ddim", VP, steps=steps)
             found = fewstep.run(plan, PLAIN, x, compile="eager")
             assert torch.equal(found, fewstep.run(plan, PLAIN, x))
