@@ -2,8 +2,8 @@
 |A|^2 A``.
 
 In the units of Aranson and Kramer, The world of the complex Ginzburg-Landau equation, Rev. Mod.
-Phys. 74 (2002), equation 1. Closed form: plane waves ``A = sqrt(1 - q^2) exp(i (q x - w t))`` with
-``w = c + (b - c) q^2``, equation 12.
+Phys. 74 (2002). Closed form: plane waves ``A = sqrt(1 - q^2) exp(i (q x - w t))`` with
+``w = c + (b - c) q^2``.
 """
 
 from __future__ import annotations

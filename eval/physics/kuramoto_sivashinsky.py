@@ -111,9 +111,9 @@ def exact(n: int) -> Problem:
 
 
 def draw(n: int, size: int, seed: int = 0) -> Problem:
-    """``n`` trajectories of the data set on [0, 64), ``size`` points, ``size`` times 0.2 apart from
-    t = 72: the start a sum of 10 sines of ``seed + i``, amplitude uniform in [-0.5, 0.5], 1 to 3
-    periods, any phase. Solved on at least 128 points."""
+    """``n`` trajectories from starts of the data set on [0, 64), ``size`` points, ``size`` times
+    0.2 apart from t = 72 (times of our own): the start a sum of 10 sines of ``seed + i``, amplitude
+    uniform in [-0.5, 0.5], 1 to 3 periods, any phase. Solved on at least 128 points."""
     n, size = integer("n", n, 1), integer("size", size, 6)
     seeds, finer = seeds_from(seed, n), refinement(size, 128)
     x = torch.arange(size * finer, dtype=torch.float64) / (size * finer)

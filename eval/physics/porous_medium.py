@@ -169,15 +169,18 @@ def exact(n: int, law: str = "porous") -> Problem:
 
 
 def draw(n: int, size: int, seed: int = 0, law: str = "porous") -> Problem:
-    """``n`` closed forms on [0, 1], ``size`` nodes, ``size`` times from 0 to 1: m uniform in [2,
-    3], or a threshold in [0.55, 0.7], of ``seed + i``."""
+    """``n`` closed forms on [0, 1], ``size`` nodes and ``size`` times from 0, of ``seed + i``:
+    "porous" with m uniform in [2, 3] up to t = 1, or "stefan" with a threshold uniform in [0.55,
+    0.7] up to t = 0.1. The front stays inside."""
     seeds, size = seeds_from(seed, integer("n", n, 1)), integer("size", size, 6)
-    low, high = (2.0, 3.0) if choice("law", law, LAWS) == "porous" else (0.55, 0.7)
+    porous = choice("law", law, LAWS) == "porous"
+    low, high, end = (2.0, 3.0, 1.0) if porous else (0.55, 0.7, 0.1)
     value = uniform(seeds, low, high)
     place = torch.linspace(0.0, 1.0, size, dtype=torch.float64)
-    form: Law = (Porous if law == "porous" else Stefan)(value[:, None, None])
-    h, params = 1.0 / (size - 1), {"law": law, PARAMETER[law]: value}
-    return Problem({"u": form.solution(place, place[:, None])}, {"t": h, "x": h}, params)
+    form: Law = (Porous if porous else Stefan)(value[:, None, None])
+    spacing = {"t": end / (size - 1), "x": 1.0 / (size - 1)}
+    fields = {"u": form.solution(place, end * place[:, None])}
+    return Problem(fields, spacing, {"law": law, PARAMETER[law]: value})
 
 
 def boundary_error(fields: Fields, spacing: Spacing, params: Params) -> Tensor:

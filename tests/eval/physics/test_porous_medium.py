@@ -90,6 +90,15 @@ def test_a_start_from_nothing_fills_from_the_wall():
     assert (found - wanted).abs().mean() < 3e-3
 
 
+@pytest.mark.parametrize("law", LAWS)
+def test_fronts_of_draws_stay_inside_and_their_mass_is_the_law(law):
+    problem = porous_medium.draw(8, 257, law=law)
+    assert (problem.fields["u"][:, :, -1] == 0.0).all()
+    assert (problem.fields["u"][:, -1, 1:-1] > 0.0).any(1).all()
+    kept = porous_medium.conserved(*problem)["mass_above_law"]
+    assert kept.abs().max() < 1.0 / 256
+
+
 def test_walls_off_their_values_are_seen():
     fields, spacing, params = porous_medium.exact(17)
     u = fields["u"].clone()
