@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ....checks import ArgumentError, unknown
 from ..equation import Equation
+from ..forward import forward_error
 from .comparisons import relative_l1, relative_l2, wrong_share
 from .conservation import conserved_drift, quantity_scale
 from .residuals import mean_absolute_residual, negative_norm, relative_residual, rms_residual
@@ -41,8 +42,8 @@ class Measure:
 
     Attributes:
         compute: the values by name; one metric may have several, as ``drift[mass]``.
-        needs: of equation (more than a residual), reference (paired fields), data, true (either),
-            levels, time.
+        needs: of equation (more than a residual), solver, reference (paired fields), data, true
+            (either), levels, time.
         default: whether it is computed where none is named.
     """
 
@@ -82,6 +83,13 @@ def _drift(subject: Subject, _: Comparison) -> Values:
         return {}
     scales = quantity_scale(lambda changed: given.conserved(changed, spacing, params), fields)
     return {f"drift[{name}]": conserved_drift(q, scales[name]) for name, q in values.items()}
+
+
+def _forward(subject: Subject, _: Comparison) -> Values:
+    given = _equation(subject)
+    fields, spacing, params = subject.problem
+    needed = {name: fields[name] for name in given.FIELDS if name in fields}
+    return {"forward_error": forward_error(given, needed, spacing, params)}
 
 
 def _paired(metric: Callable[[Tensor, Tensor], Tensor], name: str) -> Measure:
@@ -146,6 +154,7 @@ MEASURES: Mapping[str, Measure] = {
     "negative_norm": Measure(_negative, default=False),
     "boundary_error": Measure(_boundary, ("equation",)),
     "drift": Measure(_drift, ("equation", "time")),
+    "forward_error": Measure(_forward, ("solver", "time"), default=False),
     "relative_l2": _paired(relative_l2, "relative_l2"),
     "relative_l1": _paired(relative_l1, "relative_l1"),
     "wrong_share": Measure(_wrong, ("reference", "levels")),
@@ -158,6 +167,7 @@ ENSEMBLE = ("energy_distance", "spread")
 #: need -> how to give it
 GIVE = {
     "equation": "an equation with scale, boundary_error and conserved in place of a residual alone",
+    "solver": "an equation with FIELDS, AXES and solve",
     "reference": "reference=, the true fields of each sample",
     "data": "data=, true solutions",
     "true": "data=, true solutions, or reference=, the true fields of each sample",

@@ -119,7 +119,7 @@ def rate(
         data: true solutions on the same grid, in the dtype in which they are stored: the baseline,
             also of spectra and coverage (from 32 solutions and 3 samples).
         metrics: names, or a text with commas; default all that what is given allows, except
-            ``negative_norm``. An unknown name lists them.
+            ``negative_norm`` and ``forward_error``. An unknown name lists them.
         levels: field -> the two values of a coefficient, for ``wrong_share``.
         threshold: correlation that ends the ``correlation_time``.
         level: of the intervals.
@@ -185,6 +185,7 @@ def _names(
     """The metrics, and notes about those that are left out."""
     have = {
         "equation": samples.rules.equation is not None,
+        "solver": all(hasattr(samples.rules.equation, m) for m in ("FIELDS", "AXES", "solve")),
         "reference": bool(samples.reference),
         "data": against.data is not None,
         "true": bool(samples.reference) or against.data is not None,

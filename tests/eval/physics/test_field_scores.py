@@ -124,6 +124,16 @@ def test_an_equation_of_the_user_between_walls():
     assert list(chosen.ratings) == ["negative_norm"]
 
 
+def test_the_forward_error_of_pairs_without_a_residual():
+    pair = {"u": solutions(3, 0)["u"][:, ::8].double()}
+    pair["u"][:, 1] *= 1.02
+    spacing = {**SPACING, "t": 8 * SPACING["t"]}
+    scores = physics.rate("heat", pair, spacing, KAPPA, metrics="forward_error")
+    assert scores["forward_error"].value == pytest.approx(0.02, rel=1e-4)
+    with pytest.raises(ArgumentError, match="an equation with FIELDS, AXES and solve"):
+        physics.rate(Poisson(), pair, spacing, {"f": 1.0}, metrics="forward_error")
+
+
 def test_a_residual_alone_has_the_metrics_that_need_no_more():
     scores = physics.rate(physics.heat.residual, solutions(3, 0), SPACING, KAPPA)
     assert list(scores.ratings) == ["mean_residual", "rms_residual"]
