@@ -4,81 +4,36 @@
     fewstep bench --models mnist mixture --samplers ddim dpmpp_2m unipc:order=3 --grids auto karras
         --nfe 5 8 10 --samples 2000
     fewstep bench --models mnist --budget 8
+    fewstep bench --task darcy --preset quick
 
 A row is the largest plan that fits its budget of network calls. The solver error is the distance to
 the model's converged probability-flow end points. The quality (--samples) is measured for the rows
 of least solver error and for samplers that draw noise. Finished rows are kept in OUT/rows: after an
 interruption the same command continues; other settings add other rows. --budget prints the best
 sampler and grid at that many network calls, ties included.
+
+--task compares on a model of physical fields: network calls against the residual of the equation,
+the error of the solution and the distance to the data.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..checks import ArgumentError, choice, shown, unknown
+from ..checks import ArgumentError
 from ..checks.commands import tell
 from ..files import dumps
-from .config_file import read_config
+from .bench_settings import FLAGS, command_line, resolved
 
 if TYPE_CHECKING:
     from ..eval.benchmark.result import Bench
     from ..models.denoiser import Denoiser
 
 HELP = "compare samplers and grids on models, as tables and a page"
-
-#: flag, setting of ``bench``, kind, help
-FLAGS: tuple[tuple[str, str, Any, str], ...] = (
-    ("--models", "models", "names", "bundled names, `mixture`, folders (default mnist)"),
-    (
-        "--samplers",
-        "samplers",
-        "choices",
-        "names with options, as unipc:order=3 (default: auto, 14 deterministic ones, dpmpp_2m_sde)",
-    ),
-    (
-        "--grids",
-        "grids",
-        "choices",
-        "time grids, with options as karras:rho=5 (default auto karras)",
-    ),
-    ("--nfe", "nfes", "numbers", "budgets of network calls (default 5 8 10 20)"),
-    ("--seeds", "n", int, "seeds of the solver error (default 64)"),
-    ("--samples", "samples", int, "samples of the quality; 0: none (default 0)"),
-    (
-        "--top",
-        "top",
-        "top",
-        "quality of that many rows of least solver error at each budget, or `all` (default 5)",
-    ),
-    (
-        "--quality-nfe",
-        "quality_nfes",
-        "numbers",
-        "budgets at which quality is measured (default: all)",
-    ),
-    ("--batch", "batch", int, "samples drawn together (default 64)"),
-    (
-        "--tolerance",
-        "tolerance",
-        float,
-        "RMS change below which the reference is converged (default 1e-3; exact models 1e-8)",
-    ),
-    ("--labels", "labels", str, "classes: cycle (seed modulo classes) or none (default cycle)"),
-    (
-        "--features",
-        "features",
-        str,
-        "bundled feature network of the quality (default: that of the model's name)",
-    ),
-    ("--resamples", "resamples", int, "bootstrap resamples of a Frechet distance (default 200)"),
-    ("--final", "final", str, "where the grids end: zero or sigma_min (default zero)"),
-)
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -88,6 +43,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("samples/bench"),
         help="the folder of rows and reports (default samples/bench)",
+    )
+    p.add_argument(
+        "--task", help="compare on a model of physical fields instead of --models: darcy"
     )
     p.add_argument(
         "--preset",
@@ -120,9 +78,11 @@ def execute(args: argparse.Namespace) -> int:
     """Measure what is missing, write the reports, print the answer."""
     from ..eval.benchmark.report.saving import record, save_report
     from ..eval.benchmark.runner import bench
-    from ..eval.benchmark.settings import BenchSettings
+    from ..eval.benchmark.settings import PRESETS, BenchSettings
 
-    settings = resolved(args)
+    if args.task is not None:
+        return _task(args)
+    settings = resolved(args, FLAGS, PRESETS, ("mnist",))
     BenchSettings(**settings)  # refuses what is wrong before a model is loaded
     report, done = _progress()
     models = settings.pop("models")
@@ -152,77 +112,15 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def resolved(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of ``bench``: preset, then file, then flags. ArgumentError for unknown
-    names, with the nearest match."""
-    from ..eval.benchmark.settings import PRESETS
+def _task(args: argparse.Namespace) -> int:
+    """Compare on the task's model of physical fields."""
+    from .bench_task import execute_task
 
-    file = {
-        key: value
-        for key, value in (read_config(args.config) if args.config else {}).items()
-        if value is not None
-    }
-    preset = args.preset if args.preset is not None else file.get("preset")
-    file.pop("preset", None)
-    if preset is not None:
-        choice("preset", preset if isinstance(preset, str) else shown(preset), PRESETS)
-    if args.budget is not None and args.nfes is not None:
-        raise ArgumentError(
-            f"--budget {args.budget} and --nfe {' '.join(args.nfes)}: give one of them"
-        )
-    flags = {flag[2:].replace("-", "_"): (name, kind) for flag, name, kind, _ in FLAGS}
-    found: dict[str, Any] = {"models": ("mnist",), **(PRESETS[preset] if preset else {})}
-    for key, value in file.items():
-        if key not in flags:
-            raise ArgumentError(f"{args.config}: {unknown('setting', key, flags)}")
-        name, kind = flags[key]
-        found[name] = _value(key, value, kind)
-    for key, (name, kind) in flags.items():
-        if getattr(args, name) is not None:
-            found[name] = _value(key, getattr(args, name), kind)
-    if args.budget is not None:
-        found["nfes"] = (args.budget,)
-        found["quality_nfes"] = None
-    return found
-
-
-def _value(key: str, value: Any, kind: Any) -> Any:
-    """A setting from a flag or a file: lists may be written with commas."""
-    from ..eval.benchmark.settings import split_named
-
-    if kind == "top":
-        return None if value in (None, "all") else _number(key, value)
-    if kind is float:
-        return _real(key, value)
-    if kind is int:
-        return _number(key, value)
-    if kind is str:
-        return value if isinstance(value, str) else shown(value)
-    items = value if isinstance(value, list | tuple) else [value]
-    if odd := [
-        item for item in items if isinstance(item, bool) or not isinstance(item, str | int | float)
-    ]:
-        raise ArgumentError(f"{key}: {shown(odd[0])} must be a name, a number or a list of them")
-    parts = [piece for item in items for piece in split_named(str(item))]
-    return tuple(parts) if kind != "numbers" else tuple(_number(key, part) for part in parts)
-
-
-def _number(key: str, text: Any) -> int:
+    report, done = _progress()
     try:
-        if isinstance(text, str | int) and not isinstance(text, bool):
-            return int(text)
-    except ValueError:
-        pass
-    raise ArgumentError(f"{key}: {shown(text)} is not a whole number")
-
-
-def _real(key: str, text: Any) -> float:
-    try:
-        if isinstance(text, str | int | float) and not isinstance(text, bool):
-            return float(text)
-    except (ValueError, OverflowError):
-        pass
-    raise ArgumentError(f"{key}: {shown(text)} is not a number")
+        return execute_task(args, report)
+    finally:
+        done()
 
 
 def _placed(models: Sequence[str], device: str) -> dict[str, Denoiser]:
@@ -247,22 +145,6 @@ def answer(result: Bench, model: str) -> str:
         best = result.best(budgets[0], model)
         lines += [f"  {line}" for line in code_line(best[0]).splitlines()] if best else []
     return "\n".join(lines)
-
-
-def command_line(args: argparse.Namespace) -> str:
-    """Return the command that measures the same again: the given flags without the folders."""
-    parts = ["fewstep", "bench"]
-    for flag, value in (
-        ("--preset", args.preset),
-        ("--budget", args.budget),
-        ("--config", args.config),
-    ):
-        parts += [flag, str(value)] if value is not None else []
-    for flag, name, _, _ in FLAGS:
-        value = getattr(args, name)
-        if value is not None:
-            parts += [flag, *(map(str, value) if isinstance(value, list) else [str(value)])]
-    return shlex.join(parts)
 
 
 def _progress() -> tuple[Callable[[str], None], Callable[[], None]]:
