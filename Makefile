@@ -14,7 +14,7 @@ help:  ## this list
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,diffusers,eval,report]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,diffusers,eval,report,triton]"
 	@touch $@
 
 install: $(STAMP)  ## the virtual environment, with everything that development needs

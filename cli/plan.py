@@ -41,7 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an option of the sampler; repeatable",
     )
-    parser.add_argument(
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
+        "--explain",
+        action="store_true",
+        help="name also the backend that computes the steps on the CPU and on CUDA here",
+    )
+    output.add_argument(
         "--json",
         action="store_true",
         help="the plan as JSON, which Plan.from_json reads back exactly",
@@ -120,7 +126,7 @@ def execute(args: argparse.Namespace) -> int:
         args.steps, args.nfe, args.grid, final=args.final, start=args.start, facts=facts
     )
     made = request(args.sampler, schedule, options, where).plan()
-    print(made.to_json() if args.json else made.explain())
+    print(made.to_json() if args.json else made.explain(backend=args.explain))
     return 0
 
 

@@ -4,16 +4,16 @@ paths."""
 from __future__ import annotations
 
 from .brownian.path import PATH_STREAM, BrownianPath
+from .linear.dispatch import linear_backend
 from .linear.eager import (
     Coefficient,
     Rows,
     accumulator_dtype,
     linear_combination,
-    linear_new,
-    linear_step,
     prepare,
 )
-from .linear.native import BACKENDS, linear_backend
+from .linear.native import BACKENDS
+from .linear.steps import linear_new, linear_step
 from .noise.native import noise_backend
 from .noise.seeded import SOLVER_STREAM, START_STREAM, SeededNoise, normals, seeds_from
 

@@ -6,9 +6,9 @@ from ..schedules.node import Node
 from .instructions import MAIN, Combine, Evaluate, PlanData
 
 
-def explain_plan(plan: PlanData) -> str:
+def explain_plan(plan: PlanData, backend: bool = False) -> str:
     """One line for each instruction, after the t, lam and sigma of its node. The reasons of
-    automatic choices come first.
+    automatic choices come first; with ``backend``, what computes the steps here comes last.
 
     ``x`` are states, ``D`` and the names of kinds are predictions, ``a`` auxiliary values, ``z``
     noises.
@@ -33,6 +33,10 @@ def explain_plan(plan: PlanData) -> str:
             names[i.out] = f"x{i.out}" if i.node is not None else f"a{i.out}"
             lines.append(f"{_place(i.node)}  {names[i.out]} = {_sum(i, names)}")
     lines.append(f"{_place(plan.end)}  return {names[plan.result]}")
+    if backend:
+        from ..fused.linear.dispatch import backends_described
+
+        lines.append(backends_described())
     return "\n".join(lines)
 
 

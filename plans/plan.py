@@ -10,7 +10,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from ..checks import instance, number
+from ..checks import flag, instance, number
 from ..schedules.node import Node
 from .call_steps import call_steps
 from .densities import Transitions, transitions
@@ -99,9 +99,10 @@ class Plan(PlanData):
         """
         return with_parameters(self, theta)
 
-    def explain(self) -> str:
-        """The plan as a table, one line an instruction."""
-        return explain_plan(self)
+    def explain(self, *, backend: bool = False) -> str:
+        """The plan as a table, one line an instruction; with ``backend``, also which backend
+        computes its steps on the CPU and on CUDA here (``fewstep.fused.linear_backend``)."""
+        return explain_plan(self, flag("backend", backend))
 
     def to_json(self) -> str:
         """The plan as JSON, exact and strict; infinities are strings, unknown numbers are null."""

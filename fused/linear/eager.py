@@ -3,8 +3,8 @@
     outputs[j]  <-  sum_i  coefficients[j][i] * inputs[i]
 
 A coefficient is a Python float, 0.0 (the input is then not read, whatever it holds), or one float
-per sample, multiplied along the batch axis. One call computes all outputs of a launch, so that a
-kernel can read each input once. This is the reference for such kernels.
+per sample, multiplied along the batch axis. This is the reference of the kernels, and what computes
+where there is none; ``steps`` chooses.
 
 Arithmetic. The accumulator is float64 when the output or an input with a coefficient other than 0
 is float64, and float32 otherwise; inputs enter it exactly, coefficients are rounded to its dtype,
@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from ...checks import ArgumentError, ArgumentTypeError, described, instance, integer, plain, shown
-from .native import linear_backend, native_step
+from ...checks import ArgumentError, ArgumentTypeError, instance, integer, plain, shown
+from .device import Input
+from .step_checks import check_lists
 
 #: a number for the whole batch, one number per sample, or the latter made ready by :func:`prepare`
 Coefficient: TypeAlias = float | Sequence[float] | Tensor
@@ -62,8 +62,8 @@ def prepare(
     of a launch go to the device in one copy. A sequence of zeros becomes 0.0. Raises ValueError
     when sequences differ in length.
     """
-    _check_lists(("coefficients", coefficients))
-    _check_lists(*(("a row of coefficients", row) for row in coefficients))
+    check_lists(("coefficients", coefficients))
+    check_lists(*(("a row of coefficients", row) for row in coefficients))
     integer("ndim", ndim, 1, 64)
     rows = tuple(tuple(_coefficient(c) for c in row) for row in coefficients)
     found = [c for row in rows for c in row if not isinstance(c, (float, Tensor)) and any(c)]
@@ -97,44 +97,33 @@ def _coefficient(c: Coefficient) -> Coefficient:
         ) from None
 
 
-def _check_lists(*named: tuple[str, object]) -> None:
-    """Raise ArgumentTypeError unless all are lists or tuples."""
-    for name, value in named:
-        if not isinstance(value, (list, tuple)):
-            raise ArgumentTypeError(f"{name}={shown(value)} must be a list")
-
-
-def linear_step(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Rows) -> None:
-    """Overwrite ``outputs[j]`` with ``sum_i coefficients[j][i] * inputs[i]``; see the module for
-    the arithmetic.
-
-    All tensors share one shape ``(B, ...)`` and one device; layouts and floating point dtypes may
-    differ. Outputs may not share memory with inputs or with each other. No gradient is recorded.
-    When an output and its inputs are all float32, or all float64, nothing is allocated. Per-sample
-    sequences that were not made ready by :func:`prepare` are sent to the device here, at each call.
-
-    Raises ValueError when counts, shapes or batch sizes disagree or memory is shared, TypeError for
-    prepared coefficients of a dtype other than the accumulator's.
-    """
-    _check(outputs, inputs, coefficients)
-    with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
-        for out, row in zip(outputs, coefficients, strict=True):
-            terms = _terms(inputs, row, out.dtype)
-            if all(x.dtype == out.dtype for x, _ in terms) and out.dtype in (
-                torch.float32,
-                torch.float64,
-            ):
-                _accumulate(out, terms)
-            else:
-                _accumulate_blocks(out, terms)
+def torch_step(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    rows: Sequence[Sequence[tuple[int, float | Tensor]]],
+    clamp: Sequence[tuple[float, float] | None],
+) -> None:
+    """Overwrite the outputs; ``rows[j]`` lists (input, coefficient), in the order of inputs.
+    Nothing is checked, and no gradient is recorded."""
+    for out, row, pair in zip(outputs, rows, clamp, strict=True):
+        terms = [(inputs[i], c) for i, c in row]
+        if all(x.dtype == out.dtype for x, _ in terms) and out.dtype in (
+            torch.float32,
+            torch.float64,
+        ):
+            _accumulate(out, terms)
+            if pair is not None:
+                out.clamp_(*pair)
+        else:
+            _accumulate_blocks(out, terms, pair)
 
 
 def linear_combination(
     inputs: Sequence[Tensor], coefficients: Sequence[Coefficient], dtype: torch.dtype
 ) -> Tensor:
     """``sum_i coefficients[i] * inputs[i]`` as a new tensor of ``dtype``, with the bits of
-    :func:`linear_step`; differentiable."""
-    _check_lists(("inputs", inputs), ("coefficients", coefficients))
+    ``linear_step`` in torch operations; differentiable."""
+    check_lists(("inputs", inputs), ("coefficients", coefficients))
     for i, x in enumerate(inputs):
         instance(f"inputs[{i}]", x, Tensor, "a tensor")
     instance("dtype", dtype, torch.dtype, "a torch.dtype")
@@ -159,29 +148,17 @@ def linear_combination(
     return torch.zeros_like(inputs[0], dtype=dtype) if total is None else total.to(dtype)
 
 
-def linear_new(
+def torch_new(
     inputs: Sequence[Tensor],
     rows: Sequence[Terms],
     firsts: Sequence[Tensor],
     dtype: torch.dtype,
-    outputs: Sequence[Tensor] | None = None,
-    packed: bytes = b"",
+    outputs: Sequence[Tensor] | None,
 ) -> Sequence[Tensor]:
-    """:func:`linear_step` into new tensors of ``dtype``, or into ``outputs`` of that dtype, for
-    launches checked beforehand: ``rows[j]`` lists (input, number other than 0).
-
-    ``firsts[j]`` is row j's first number as a host tensor of no axes in ``dtype`` (a float would
-    become one at each call). ``packed`` are the rows for the compiled kernel (``native.pack``),
-    which runs where no gradient is recorded and it takes the tensors. Nothing is checked here:
-    inputs share shape and device. The result has the bits of :func:`linear_step` and is
-    differentiable where gradients are enabled.
-    """
-    if packed and linear_backend() == "native" and (outputs or not torch.is_grad_enabled()):
-        made = outputs
-        if made is None:
-            made = [torch.empty_like(inputs[0], dtype=dtype) for _ in rows] if inputs else []
-        if native_step(packed, inputs, made, dtype):
-            return made
+    """New tensors of ``dtype``, or ``outputs`` of that dtype, for launches checked beforehand:
+    ``rows[j]`` lists (input, number other than 0), and ``firsts[j]`` is row j's first number as a
+    host tensor of no axes in ``dtype`` (a float would become one at each call). Differentiable
+    where gradients are enabled."""
     plain = dtype in (torch.float32, torch.float64)
     for x in inputs:
         plain = plain and x.dtype == dtype
@@ -203,7 +180,7 @@ def linear_new(
 def linear_traced(
     inputs: Sequence[Tensor], rows: Sequence[Terms], dtype: torch.dtype
 ) -> list[Tensor]:
-    """:func:`linear_new` where torch traces (``torch.compile``, transforms of ``torch.func``): no
+    """:func:`torch_new` where torch traces (``torch.compile``, transforms of ``torch.func``): no
     operation writes in place, and the coefficients are numbers of the graph. The same bits."""
     return [
         linear_combination(
@@ -233,27 +210,35 @@ def _new(inputs: Sequence[Tensor], row: Terms, first: Tensor, out: Tensor | None
 def _terms(
     inputs: Sequence[Tensor], row: Sequence[Coefficient], dtype: torch.dtype
 ) -> list[tuple[Tensor, float | Tensor]]:
-    """The (input, coefficient) pairs with a coefficient other than 0; per-sample sequences are
-    prepared, prepared ones checked."""
+    """The (input, coefficient) pairs of :func:`numbered`."""
+    return [(inputs[i], c) for i, c in numbered(inputs, row, dtype)]
+
+
+def numbered(
+    inputs: Sequence[Input], row: Sequence[Coefficient], dtype: torch.dtype
+) -> list[tuple[int, float | Tensor]]:
+    """The (place of an input, coefficient) pairs with a coefficient other than 0; per-sample
+    sequences are prepared, prepared ones checked."""
     pairs = [
-        (x, c)
-        for x, c in zip(inputs, row, strict=True)
+        (i, x, c)
+        for i, (x, c) in enumerate(zip(inputs, row, strict=True))
         if not isinstance(c, (int, float)) or c != 0.0
     ]
-    out: list[tuple[Tensor, float | Tensor]] = []
-    for x, c in pairs:
+    out: list[tuple[int, float | Tensor]] = []
+    for i, x, c in pairs:
         if isinstance(c, (int, float)):
-            out.append((x, c))
+            out.append((i, c))
             continue
-        acc_dtype = accumulator_dtype([dtype, *(y.dtype for y, _ in pairs)])
+        acc_dtype = accumulator_dtype([dtype, *(y.dtype for _, y, _ in pairs)])
+        ndim = len(x.shape)
         ready = (
             c
             if isinstance(c, Tensor)
-            else prepare([[c]], ndim=x.ndim, device=x.device, dtype=acc_dtype)[0][0]
+            else prepare([[c]], ndim=ndim, device=x.device, dtype=acc_dtype)[0][0]
         )
         if isinstance(ready, float):
             continue
-        if ready.shape != (x.shape[0], *(1,) * (x.ndim - 1)):
+        if ready.shape != (x.shape[0], *(1,) * (ndim - 1)):
             raise ArgumentError(
                 f"per-sample coefficients of shape {tuple(ready.shape)} for an input of "
                 f"shape {tuple(x.shape)}; there must be one per sample"
@@ -263,7 +248,7 @@ def _terms(
                 f"per-sample coefficients were prepared in {ready.dtype}, but this launch "
                 f"accumulates in {acc_dtype}"
             )
-        out.append((x, ready))
+        out.append((i, ready))
     return out
 
 
@@ -284,7 +269,11 @@ def _accumulate(acc: Tensor, terms: Sequence[tuple[Tensor, float | Tensor]]) -> 
             acc.add_(x, alpha=c)
 
 
-def _accumulate_blocks(out: Tensor, terms: Sequence[tuple[Tensor, float | Tensor]]) -> None:
+def _accumulate_blocks(
+    out: Tensor,
+    terms: Sequence[tuple[Tensor, float | Tensor]],
+    clamp: tuple[float, float] | None = None,
+) -> None:
     """:func:`_accumulate` for mixed dtypes: rounded to ``out`` once, on a CPU a few samples at a
     time, so that nothing wide is large."""
     acc_dtype = accumulator_dtype([out.dtype, *(x.dtype for x, _ in terms)])
@@ -304,54 +293,9 @@ def _accumulate_blocks(out: Tensor, terms: Sequence[tuple[Tensor, float | Tensor
         )
         if scratch is None:
             _accumulate(out[rows], part)
+            if clamp is not None:
+                out[rows].clamp_(*clamp)
         else:
             acc = scratch[: rows.stop - rows.start]
             _accumulate(acc, part)
-            out[rows].copy_(acc)
-
-
-def _check(outputs: Sequence[Tensor], inputs: Sequence[Tensor], coefficients: Rows) -> None:
-    """Raise ValueError unless counts and shapes agree and no output shares memory with another
-    tensor of the launch."""
-    _check_lists(("outputs", outputs), ("inputs", inputs), ("coefficients", coefficients))
-    _check_lists(*(("a row of coefficients", row) for row in coefficients))
-    if len(coefficients) != len(outputs) or any(len(row) != len(inputs) for row in coefficients):
-        rows = [len(row) for row in coefficients]
-        raise ArgumentError(
-            f"coefficient rows of lengths {rows} for {len(outputs)} outputs and "
-            f"{len(inputs)} inputs; there must be one row per output"
-        )
-    if not outputs:
-        return
-    stray = [
-        t
-        for t in (*outputs, *inputs)
-        if not isinstance(t, Tensor) or t.is_complex() or t.is_meta or t.is_sparse
-    ]
-    if stray:
-        raise ArgumentTypeError(
-            f"outputs and inputs must be dense tensors of real numbers, got {described(stray[0])}"
-        )
-    shape = outputs[0].shape
-    if not shape or any(t.shape != shape for t in (*outputs, *inputs)):
-        shapes = [tuple(t.shape) for t in (*outputs, *inputs)]
-        raise ArgumentError(
-            f"outputs and inputs of shapes {shapes}; all must have one shape, batch first"
-        )
-    taken = [_span(t) for t in (*outputs, *inputs)]
-    for j, (low, high) in enumerate(taken[: len(outputs)]):
-        for i, (start, stop) in enumerate(taken[j + 1 :], j + 1):
-            if low < stop and start < high:
-                other = f"outputs[{i}]" if i < len(outputs) else f"inputs[{i - len(outputs)}]"
-                raise ArgumentError(
-                    f"outputs[{j}] shares memory with {other}; an output must not "
-                    "share memory with another tensor of the launch"
-                )
-
-
-def _span(t: Tensor) -> tuple[int, int]:
-    """The address range that a tensor certainly covers: all its bytes when contiguous, else those
-    of its first element (computed on the host)."""
-    start = t.data_ptr()
-    count = t.numel() if t.is_contiguous() else min(1, t.numel())
-    return start, start + count * t.element_size()
+            out[rows].copy_(acc if clamp is None else acc.clamp_(*clamp))

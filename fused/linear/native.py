@@ -1,9 +1,7 @@
 """The linear step by a compiled kernel: one pass over memory, on the CPU.
 
 ``native.c`` is built when the package is installed, if there is a C compiler; without one the
-torch form runs, with the same bits on processors that fuse multiply and add. ``linear_backend``
-says which one is used and changes it; the environment variable ``FEWSTEP_LINEAR`` (``torch`` or
-``native``) does so from the start.
+torch form runs, with the same bits on processors that fuse multiply and add.
 """
 
 from __future__ import annotations
@@ -28,16 +26,6 @@ _LEAST = 1 << 19
 _MOST = 64
 
 
-def linear_backend(name: str | None = None) -> Any:
-    """Return the name of the backend of linear steps on the CPU, ``"native"`` or ``"torch"``; with
-    ``name``, use that one from here on. The result of the latter is a context manager that
-    restores the former one: ``with linear_backend("torch"): ...``.
-
-    Raises ArgumentError for another name, and for ``native`` where the kernel was not built.
-    """
-    return KERNEL.backend if name is None else KERNEL.choose(name)
-
-
 def pack(rows: Sequence[Sequence[tuple[int, float]]]) -> bytes:
     """The (input, number) pairs of each output, as native.c reads them."""
     terms = [term for row in rows for term in ((-1, 0.0), *row)]
@@ -45,7 +33,7 @@ def pack(rows: Sequence[Sequence[tuple[int, float]]]) -> bytes:
 
 
 def native_step(
-    packed: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor], dtype: torch.dtype
+    packed: bytes, inputs: Sequence[Any], outputs: Sequence[Tensor], dtype: torch.dtype
 ) -> bool:
     """Overwrite ``outputs``, all of ``dtype``; False, with nothing done, where the kernel is not
     used or does not take the tensors: another device, a layout that is not contiguous, a subclass,
@@ -72,7 +60,7 @@ def native_step(
 
 
 def _arguments(
-    inputs: Sequence[Tensor], outputs: Sequence[Tensor], dtype: torch.dtype
+    inputs: Sequence[Any], outputs: Sequence[Tensor], dtype: torch.dtype
 ) -> list[int] | None:
     """Address and type of every tensor; None where the kernel does not take one."""
     found: list[int] = []

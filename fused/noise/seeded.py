@@ -27,19 +27,20 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, ArgumentTypeError, integer, shown, tensor
 from ...checks import device as checked_device
+from .device import fill_by_triton
+from .fills import fill_numpy, fill_torch
 from .native import NORMALS, fill
-from .philox import U64, WORD, philox4x32, philox4x32_host
+from .philox import WORD
 
 #: the most samples of one batch: their seeds alone take half a gigabyte
 MAX_SAMPLES = 1 << 24
@@ -51,16 +52,6 @@ SOLVER_STREAM = 1
 GUIDANCE_STREAM = 4
 #: stream of the choices among the particles of a population
 POPULATION_STREAM = 5
-
-F32: TypeAlias = npt.NDArray[np.float32]
-
-_SCALE = 2.0**-32
-_HALF_STEP, _UNIT, _MINUS_TWO, _TURN = (
-    np.array(c, np.float32) for c in (0.5, _SCALE, -2.0, 2.0 * math.pi)
-)
-#: counters worked on at a time: on a CPU the temporaries stay in the second-level cache, elsewhere
-#: they stay below half a gigabyte
-_HOST_BLOCK, _DEVICE_BLOCK = 1 << 14, 1 << 22
 
 
 def seeds_from(seed: int, n: int) -> tuple[int, ...]:
@@ -189,6 +180,14 @@ def _shape(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(integer("shape", size, 0) for size in shape)
 
 
+def _check_word(name: str, value: int) -> None:
+    """Raise ArgumentError unless ``value`` is an integer of 32 bits."""
+    if not 0 <= integer(name, value, -1 << 64) <= WORD:
+        raise ArgumentError(
+            f"{name} = {value} is out of range; allowed are integers with 0 <= {name} < 2**32"
+        )
+
+
 def normals_of_keys(
     keys: Tensor,
     shape: Sequence[int],
@@ -200,11 +199,8 @@ def normals_of_keys(
 ) -> Tensor:
     """:func:`normals` for seeds already made into ``keys`` by :func:`keys_of`, and ``particles`` by
     :func:`particles_on`, on their device: nothing crosses to or from the host."""
-    for name, value in (("stream", stream), ("draw", draw)):
-        if not 0 <= integer(name, value, -1 << 64) <= WORD:
-            raise ArgumentError(
-                f"{name} = {value} is out of range; allowed are integers with 0 <= {name} < 2**32"
-            )
+    _check_word("stream", stream)
+    _check_word("draw", draw)
     shape = _shape(shape)
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ArgumentTypeError(
@@ -218,10 +214,47 @@ def normals_of_keys(
             f"a sample of shape {tuple(shape)} has {size} elements; at most 2**34 are allowed"
         )
     flat = torch.empty((n, size), dtype=torch.float32, device=keys.device)
-    if size and not fill(flat, keys, NORMALS, (stream, draw, 0), particles):
-        write = _fill_host if keys.device.type == "cpu" else _fill_device
+    if size and not (
+        fill_by_triton(flat, keys, stream, draw, particles)
+        or fill(flat, keys, NORMALS, (stream, draw, 0), particles)
+    ):
+        write = fill_numpy if keys.device.type == "cpu" else fill_torch
         write(flat, keys, stream, draw, particles)
     return flat.view(n, *shape).to(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Normals that are not drawn yet: a launch that can draws them itself, :meth:`tensor` makes
+    them. Its attributes are those of the tensor; ``keys`` and ``places`` are on its device."""
+
+    keys: Tensor
+    places: Tensor | None
+    stream: int
+    draw: int
+    shape: torch.Size
+    dtype: torch.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device that they are drawn on."""
+        return self.keys.device
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether that is the CPU."""
+        return self.keys.is_cpu
+
+    def tensor(self) -> Tensor:
+        """The normals."""
+        return normals_of_keys(
+            self.keys,
+            self.shape[1:],
+            stream=self.stream,
+            draw=self.draw,
+            dtype=self.dtype,
+            particles=self.places,
+        )
 
 
 @dataclass(frozen=True)
@@ -248,22 +281,29 @@ class SeededNoise:
         if self.particles is not None:
             own = check_particles(self.particles, len(self.seeds))
             object.__setattr__(self, "particles", own)
-        if not 0 <= integer("stream", self.stream, -1 << 64) <= WORD:
-            raise ArgumentError(
-                f"stream = {self.stream} is out of range; allowed are integers with 0 <= "
-                "stream < 2**32"
-            )
+        _check_word("stream", self.stream)
 
     def __call__(self, draw: int, like: Tensor) -> Tensor:
         """Normals with the shape, device and dtype of ``like``, whose first axis is the batch:
         ``len(seeds)``."""
+        self._check_batch(like)
+        return self._normals(like.shape[1:], self.stream, draw, like.device, like.dtype)
+
+    def later(self, draw: int, like: Tensor) -> Drawn:
+        """The same normals, to be drawn by the launch that reads them."""
+        self._check_batch(like)
+        _check_word("draw", draw)
+        keys = self.keys(like.device)
+        return Drawn(keys, self._on(keys.device), self.stream, draw, like.shape, like.dtype)
+
+    def _check_batch(self, like: Tensor) -> None:
+        """Raise ArgumentError unless ``like`` has one row a seed."""
         tensor("like", like)
         if like.ndim == 0 or like.shape[0] != len(self.seeds):
             raise ArgumentError(
                 f"a batch of shape {tuple(like.shape)} does not match {len(self.seeds)} "
                 "seeds; there must be one seed per sample"
             )
-        return self._normals(like.shape[1:], self.stream, draw, like.device, like.dtype)
 
     def start(
         self,
@@ -284,13 +324,15 @@ class SeededNoise:
         dtype: torch.dtype,
     ) -> Tensor:
         keys = self.keys(device)
-        if self.particles is not None and keys.device not in self._places:
-            count = len(self.seeds)
-            self._places[keys.device] = particles_on(self.particles, count, keys.device)
-        particles = self._places.get(keys.device)
         return normals_of_keys(
-            keys, shape, stream=stream, draw=draw, dtype=dtype, particles=particles
+            keys, shape, stream=stream, draw=draw, dtype=dtype, particles=self._on(keys.device)
         )
+
+    def _on(self, device: torch.device) -> Tensor | None:
+        """The particles on ``device``, made once per device."""
+        if self.particles is not None and device not in self._places:
+            self._places[device] = particles_on(self.particles, len(self.seeds), device)
+        return self._places.get(device)
 
     def keys(self, device: torch.device | str | None = None) -> Tensor:
         """:func:`keys_of` the seeds on ``device``, made once per device."""
@@ -298,78 +340,3 @@ class SeededNoise:
         if place not in self._keys:
             self._keys[place] = keys_of(self.seeds, place)
         return self._keys[place]
-
-
-def _blocks(n: int, counters: int, limit: int) -> Iterator[tuple[slice, slice]]:
-    """Cut ``n`` samples of ``counters`` blocks each into (samples, counters) ranges of at most
-    ``limit`` counters."""
-    many = max(1, limit // max(1, counters))
-    for row in range(0, n, many):
-        for col in range(0, counters, limit):
-            yield slice(row, min(row + many, n)), slice(col, min(col + limit, counters))
-
-
-def _fill_device(
-    flat: Tensor, keys: Tensor, stream: int, draw: int, particles: Tensor | None = None
-) -> None:
-    """Fill ``flat`` (n, size) in torch arithmetic on the device of ``keys``."""
-    size = flat.shape[1]
-    for rows, cols in _blocks(len(flat), -(-size // 4), _DEVICE_BLOCK):
-        element = torch.arange(cols.start, cols.stop, dtype=torch.int64, device=keys.device)
-        last = 0 if particles is None else particles[rows, None]
-        key = (keys[0, rows, None], keys[1, rows, None])
-        words = philox4x32((element, stream, draw, last), key)
-        u0, u1, u2, u3 = (word.to(torch.float32).add_(0.5).mul_(_SCALE) for word in words)
-        parts = []
-        for u, angle in ((u0, u1.mul_(2.0 * math.pi)), (u2, u3.mul_(2.0 * math.pi))):
-            radius = u.log_().mul_(-2.0).sqrt_()
-            parts += [angle.cos().mul_(radius), angle.sin().mul_(radius)]
-        block = torch.stack(parts, dim=-1).flatten(1)
-        part = flat[rows, 4 * cols.start : 4 * cols.stop]
-        part.copy_(block[:, : part.shape[1]])
-
-
-def _fill_host(
-    flat: Tensor, keys: Tensor, stream: int, draw: int, particles: Tensor | None = None
-) -> None:
-    """:func:`_fill_device` on a CPU, in numpy: the longer of the two axes is innermost, whatever
-    the layout of the result."""
-    out: F32 = flat.numpy()
-    seeds: U64 = keys.numpy().view(np.uint64)
-    places: U64 | None = None if particles is None else particles.numpy().view(np.uint64)
-    constants = tuple(np.array(value, np.uint64) for value in (stream, draw))
-    zero = np.array(0, np.uint64)
-    for rows, cols in _blocks(len(flat), -(-flat.shape[1] // 4), _HOST_BLOCK):
-        (k0, k1), element = (seeds[:, rows], np.arange(cols.start, cols.stop, dtype=np.uint64))
-        last: U64 = zero if places is None else places[rows]
-        z: F32 = np.empty((len(k0), len(element), 4), np.float32)
-        target = z
-        if len(k0) == 1:
-            k0, k1, last, target = k0.reshape(()), k1.reshape(()), last.reshape(()), z[0]
-        elif len(k0) > len(element):
-            element, target = element[:, None], z.transpose(1, 0, 2)
-        else:
-            k0, k1 = k0[:, None], k1[:, None]
-            last = last.reshape(-1, 1) if last.ndim else last
-        words = philox4x32_host((element, *constants, last), (k0, k1))
-        _box_muller(words[0], words[1], target[..., 0], target[..., 1])
-        _box_muller(words[2], words[3], target[..., 2], target[..., 3])
-        part = out[rows, 4 * cols.start : 4 * cols.stop]
-        np.copyto(part, z.reshape(len(z), -1)[:, : part.shape[1]])
-
-
-def _box_muller(first: U64, second: U64, even: F32, odd: F32) -> None:
-    """Two words a block to two normals a block. The functions see contiguous arrays only, where
-    SIMD and its tail have the same bits."""
-    radius, angle = (word.astype(np.float32) for word in (first, second))
-    for u in (radius, angle):
-        np.add(u, _HALF_STEP, u)
-        np.multiply(u, _UNIT, u)
-    np.log(radius, radius)
-    np.multiply(radius, _MINUS_TWO, radius)
-    np.sqrt(radius, radius)
-    np.multiply(angle, _TURN, angle)
-    wave = np.cos(angle)
-    np.multiply(wave, radius, even)
-    np.sin(angle, wave)
-    np.multiply(wave, radius, odd)

@@ -28,17 +28,19 @@ from ...checks import (
     traced,
     transformed,
 )
-from ...fused.linear.eager import linear_new, linear_traced
+from ...fused.linear.eager import linear_traced
+from ...fused.linear.steps import linear_new
 from ...schedules.host_times import device_times
 from ...schedules.node import Node
 from ..instructions import PlanError
 from ..plan import Plan
 from .channels import network_raws
 from .finiteness import NumericalError as NumericalError
-from .finiteness import Watch, check_apart, check_count, check_noise, check_raws
+from .finiteness import Watch, check_apart, check_count, check_raws
 from .lowering import Call, Program, constant_program, lower
 from .noise_sources import Noise as Noise
 from .noise_sources import NoiseSource as NoiseSource
+from .noise_sources import drawn
 from .noise_sources import noise_source as noise_source
 from .step_state import OnStep as OnStep
 from .step_state import Outputs as Outputs
@@ -83,15 +85,13 @@ class RunState:
             buffer = self.slots[index] = torch.empty_like(self.slots[0])  # type: ignore[arg-type]
         return buffer
 
-    def z(self, key: int, k: int) -> Tensor:
+    def z(self, key: int, k: int) -> Any:
         """Noise ``key``; kept while a later launch reads it again."""
-        z = self.kept.pop(key, None)
+        z: Any = self.kept.pop(key, None)
+        again = self.program.noise_until[key] > k
         if z is None:
-            if self.noise is None:
-                raise PlanError("this plan draws noise: give noise= or seeds")
-            z = self.noise(key, self.slot(0))
-            check_noise(z, key, self.slot(0))
-        if self.program.noise_until[key] > k:
+            z = drawn(self.noise, key, self.slot(0), again)
+        if again:
             self.kept[key] = z
         return z
 

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from ...checks import ArgumentError, described, shown
+from ...fused.linear.native import KERNEL
+from ...fused.noise.seeded import SeededNoise
 from ..instructions import PlanError
+from .finiteness import check_noise
 
 #: ``noise(key, like)`` gives the unit normal of draw ``key``, shaped like ``like``
 NoiseSource = Callable[[int, Tensor], Tensor]
@@ -46,3 +49,15 @@ def noise_source(noise: Noise) -> NoiseSource | None:
             raise ArgumentError(f"noise {key} must hold real numbers, got {described(z)}") from None
 
     return source
+
+
+def drawn(noise: NoiseSource | None, key: int, like: Tensor, again: bool) -> Any:
+    """The noise ``key`` of a launch. Where triton computes the launch and no other one reads the
+    noise (``again``), that of seeds is left for the launch to draw."""
+    if noise is None:
+        raise PlanError("this plan draws noise: give noise= or seeds")
+    if type(noise) is SeededNoise and not again and KERNEL.by_triton(like.device):
+        return noise.later(key, like)
+    z = noise(key, like)
+    check_noise(z, key, like)
+    return z

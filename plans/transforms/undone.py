@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...fused.linear.eager import linear_new
+from ...fused.linear.native import pack
+from ...fused.linear.steps import linear_new
 from ..instructions import PlanError
 from ..running.loop import Cursor, RunState
 from ..running.noise_sources import NoiseSource
@@ -54,7 +55,7 @@ class Solved:
         rows = [[(i, c) for i, c in enumerate(row) if c] for row in self.matrix]
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         firsts = [torch.tensor(row[0][1] if row else 0.0, dtype=wide) for row in rows]
-        return list(linear_new(inputs, rows, firsts, dtype))
+        return list(linear_new(inputs, rows, firsts, dtype, packed=pack(rows)))
 
 
 @dataclass(frozen=True)

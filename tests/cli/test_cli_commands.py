@@ -169,6 +169,15 @@ def test_plan_as_json_is_the_plan(call):
     )
 
 
+def test_plan_explains_which_backend_computes_the_steps(call):
+    words = ("ddim", "--schedule", "VPLinear", "--steps", "2")
+    table, explained = (call(plan, *words, *more)[1] for more in ((), ("--explain",)))
+    assert explained.startswith(table.rstrip("\n"))
+    cpu, cuda = explained[len(table) :].splitlines()
+    assert cpu.startswith("step on cpu: ") and cuda.startswith("step on cuda: ")
+    assert cpu.split()[3] in ("native", "torch") and cuda.split()[3] in ("triton", "torch")
+
+
 def test_plan_takes_aliases_and_a_start(call):
     _, out = call(
         plan, "DPM++ 2M Karras", "--schedule", "VPLinear", "--steps", 3, "--start", 0.5, "--json"

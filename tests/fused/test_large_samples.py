@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fewstep.fused.brownian.path import BrownianPath
-from fewstep.fused.noise import seeded as noise
+from fewstep.fused.noise import fills
 from fewstep.fused.noise.normal_pairs import draw_words, pair_table
 from fewstep.fused.noise.philox import philox4x32
 from fewstep.fused.noise.seeded import SeededNoise, keys_of, normals
@@ -45,7 +45,7 @@ def normal(element: int, stream: int = 1, draw: int = 3) -> float:
 
 def device_normals(size: int) -> torch.Tensor:
     flat = torch.empty((1, size))
-    noise._fill_device(flat, keys_of([SEED]), 1, 3)
+    fills.fill_torch(flat, keys_of([SEED]), 1, 3)
     return flat[0]
 
 
@@ -79,7 +79,7 @@ def test_a_batch_of_large_samples_and_the_solvers_noise() -> None:
 def test_blocks_of_device_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is cut into blocks of counters joins again, whatever a block holds."""
     want = device_normals(300_001)
-    monkeypatch.setattr(noise, "_DEVICE_BLOCK", 4097)
+    monkeypatch.setattr(fills, "_DEVICE_BLOCK", 4097)
     assert torch.equal(device_normals(300_001), want)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.fused.linear.eager import linear_combination, linear_step, prepare
+from fewstep.fused.linear.eager import linear_combination, prepare
+from fewstep.fused.linear.steps import linear_step
 
 F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewstep.fused.linear.eager import linear_combination, linear_new, linear_step
+from fewstep.fused.linear.eager import linear_combination
+from fewstep.fused.linear.steps import linear_new, linear_step
 
 ROWS = (
     (0.7, -1.3, 0.0, 2.5),

@@ -16,9 +16,9 @@ from fewstep.fused.linear.eager import (
     Coefficient,
     accumulator_dtype,
     linear_combination,
-    linear_step,
     prepare,
 )
+from fewstep.fused.linear.steps import linear_step
 
 F32, F64, BF16, F16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
 SHAPES = [(7,), (7, 5), (7, 3, 33, 31), (2, 4, 65, 64)]

@@ -15,7 +15,7 @@ import fewstep
 from fewstep.checks import ArgumentError
 from fewstep.fused import linear_backend, linear_step
 from fewstep.fused.linear import native
-from fewstep.fused.linear.eager import linear_new
+from fewstep.fused.linear.steps import linear_new
 from fewstep.models import GaussianMixture
 from fewstep.schedules import VPLinear
 

@@ -12,14 +12,13 @@ import pytest
 import torch
 from scipy import stats
 
-from fewstep.fused.noise import seeded as noise_module
+from fewstep.fused.noise import fills
+from fewstep.fused.noise.fills import fill_torch
 from fewstep.fused.noise.philox import philox4x32
 from fewstep.fused.noise.seeded import (
-    _HOST_BLOCK,
     SOLVER_STREAM,
     START_STREAM,
     SeededNoise,
-    _fill_device,
     keys_of,
     normals,
     seeds_from,
@@ -72,7 +71,7 @@ def test_extreme_uniforms_stay_finite_and_bounded() -> None:
 def test_host_and_device_arithmetic_agree(size: int) -> None:
     keys = keys_of(WIDE_SEEDS)
     flat = torch.empty(len(WIDE_SEEDS), size)
-    _fill_device(flat, keys, 1, 5)
+    fill_torch(flat, keys, 1, 5)
     host = normals(WIDE_SEEDS, (size,), stream=1, draw=5)
     assert (flat - host).abs().max() <= 1e-6
     assert flat.abs().sum() > 0
@@ -104,15 +103,15 @@ def test_a_sample_is_the_same_bits_in_any_batch(shape: tuple[int, ...], dtype: t
 @pytest.mark.parametrize("count", [1, 2])
 def test_bits_depend_on_neither_size_nor_place_nor_threads(count: int, threads: None) -> None:
     torch.set_num_threads(1)
-    whole = normals([11], (4 * _HOST_BLOCK * 2 + 7,), stream=1, draw=0)[0]
+    whole = normals([11], (4 * fills._HOST_BLOCK * 2 + 7,), stream=1, draw=0)[0]
     torch.set_num_threads(count)
     for size in [
         *range(1, 71),
         255,
         4097,
-        4 * _HOST_BLOCK - 1,
-        4 * _HOST_BLOCK + 1,
-        4 * _HOST_BLOCK * 2 + 5,
+        4 * fills._HOST_BLOCK - 1,
+        4 * fills._HOST_BLOCK + 1,
+        4 * fills._HOST_BLOCK * 2 + 5,
     ]:
         assert torch.equal(normals([11], (size,), stream=1, draw=0)[0], whole[:size]), size
     # few long rows, many short rows, and rows cut into several blocks
@@ -123,7 +122,7 @@ def test_bits_depend_on_neither_size_nor_place_nor_threads(count: int, threads: 
 
 
 def test_big_samples_at_several_places() -> None:
-    size = 2 * _HOST_BLOCK + 13
+    size = 2 * fills._HOST_BLOCK + 13
     one = normals([9], (size,), stream=0, draw=4)
     some = normals([3, 9, 4, 9], (size,), stream=0, draw=4)
     assert torch.equal(some[1], one[0]) and torch.equal(some[3], one[0])
@@ -143,12 +142,12 @@ def test_blocks_of_work_do_not_show(limit: int, monkeypatch: pytest.MonkeyPatch)
         rtol=0,
         atol=1e-6,
     )
-    monkeypatch.setattr(noise_module, "_HOST_BLOCK", limit)
-    monkeypatch.setattr(noise_module, "_DEVICE_BLOCK", limit)
+    monkeypatch.setattr(fills, "_HOST_BLOCK", limit)
+    monkeypatch.setattr(fills, "_DEVICE_BLOCK", limit)
     for size, whole in zip(sizes, want, strict=True):
         assert torch.equal(normals(WIDE_SEEDS, (size,), stream=1, draw=2), whole)
         flat = torch.empty_like(whole)
-        _fill_device(flat, keys_of(WIDE_SEEDS), 1, 2)
+        fill_torch(flat, keys_of(WIDE_SEEDS), 1, 2)
         assert (flat - whole).abs().max() <= 1e-6
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from fewstep.checks import ArgumentError
+from fewstep.fused.noise.fills import fill_torch
 from fewstep.fused.noise.philox import philox4x32
-from fewstep.fused.noise.seeded import SeededNoise, _fill_device, keys_of, normals
+from fewstep.fused.noise.seeded import SeededNoise, keys_of, normals
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -53,7 +54,7 @@ def test_rows_do_not_depend_on_the_batch_and_devices_agree(shape):
         alone = SeededNoise(SEEDS[i : i + 1], particles=PARTICLES[i : i + 1])(2, like[:1])
         assert torch.equal(whole[i : i + 1], alone)
     flat = torch.empty(5, math.prod(shape))
-    _fill_device(flat, keys_of(SEEDS, "cpu"), 1, 2, torch.tensor(PARTICLES))
+    fill_torch(flat, keys_of(SEEDS, "cpu"), 1, 2, torch.tensor(PARTICLES))
     assert torch.allclose(flat.reshape(whole.shape), whole, rtol=0.0, atol=1e-6)
 
 
