@@ -21,7 +21,7 @@ def fill_by_triton(
 ) -> bool:
     """Overwrite ``flat`` (n, size), float32 and contiguous, as ``fill_torch`` does, within 1e-6;
     False, with nothing done, where the kernel is not used."""
-    if not KERNEL.by_triton(flat.device):
+    if (flat.is_cpu and KERNEL.device is None) or not KERNEL.by_triton(flat.device):
         return False
     n, size = flat.shape
     own, placed = tile(n, size), particles is not None

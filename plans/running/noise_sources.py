@@ -56,7 +56,8 @@ def drawn(noise: NoiseSource | None, key: int, like: Tensor, again: bool) -> Any
     noise (``again``), that of seeds is left for the launch to draw."""
     if noise is None:
         raise PlanError("this plan draws noise: give noise= or seeds")
-    if type(noise) is SeededNoise and not again and KERNEL.by_triton(like.device):
+    free = KERNEL.device is None and like.is_cpu  # quick: no kernel of triton runs there
+    if not (free or again) and type(noise) is SeededNoise and KERNEL.by_triton(like.device):
         return noise.later(key, like)
     z = noise(key, like)
     check_noise(z, key, like)
