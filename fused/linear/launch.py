@@ -117,8 +117,8 @@ def launch(
         kernel[(variant.tile.programs(rows, size),)](
             tuple(outs),
             tensors,
-            numbers.values,
-            limits if any(variant.clamp) else (),
+            numbers.values or (0.0,),
+            limits if any(variant.clamp) else (0.0,),
             first if numbers.table is None else numbers.table,
             first if numbers.which is None else numbers.which,
             first if source is None else source.keys,
