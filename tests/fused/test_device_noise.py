@@ -40,23 +40,25 @@ def test_words_are_those_of_torch(place):
     assert torch.equal(by_triton(given), torch.stack(wanted))
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 7, 64, 1030])
-@pytest.mark.parametrize("placed", [False, True])
+@pytest.mark.parametrize(
+    ("size", "placed"), [(1, True), (3, False), (4, True), (7, True), (64, False), (1030, True)]
+)
 def test_normals(size, placed, place):
-    keys = keys_of(SEEDS, place)
-    places = torch.tensor(PARTICLES, device=place) if placed else None
-    wanted = torch.empty(len(SEEDS), size, device=place)
+    seeds, particles = (SEEDS, PARTICLES) if size < 1024 else (SEEDS[4:], PARTICLES[:2])
+    keys = keys_of(seeds, place)
+    places = torch.tensor(particles, device=place) if placed else None
+    wanted = torch.empty(len(seeds), size, device=place)
     fill_torch(wanted, keys, 1, 2**32 - 5, places)
     with noise_backend("triton"):
         found = torch.empty_like(wanted)
         assert device.fill_by_triton(found, keys, 1, 2**32 - 5, places)
         whole = normals(
-            SEEDS,
+            seeds,
             (size,),
             stream=1,
             draw=2**32 - 5,
             device=place,
-            particles=PARTICLES if placed else None,
+            particles=particles if placed else None,
         )
     assert float((found - wanted).abs().max()) <= 1e-6 and torch.equal(found, whole)
     assert float((found - wanted).abs().max()) > 0.0 or size < 8
@@ -66,9 +68,9 @@ def test_normals(size, placed, place):
 def test_bits_are_those_of_the_compiled_kernel_of_the_cpu(place):
     """Polynomials, and no fused multiply-add: arithmetic that every device rounds the same way."""
     with noise_backend("native"):
-        wanted = normals(SEEDS, (1500,), stream=1, draw=3)
+        wanted = normals(SEEDS, (700,), stream=1, draw=3)
     with noise_backend("triton"):
-        found = normals(SEEDS, (1500,), stream=1, draw=3, device=place)
+        found = normals(SEEDS, (700,), stream=1, draw=3, device=place)
     assert torch.equal(found.cpu(), wanted)
 
 

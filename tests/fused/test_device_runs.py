@@ -37,8 +37,21 @@ def launches(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("name", ["dpmpp_2m", "unipc", "heun", "dpmpp_2m_sde", "sa_solver"])
-@pytest.mark.parametrize("dtype", [F32, BF16, F64])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("dpmpp_2m", F32),
+        ("dpmpp_2m", BF16),
+        ("unipc", F32),
+        ("dpmpp_2m_sde", F32),
+        ("sa_solver", F64),
+        *(
+            pytest.param(name, dtype, marks=pytest.mark.slow)
+            for name in ("heun", "unipc", "dpmpp_2m_sde", "ddpm", "sa_solver")
+            for dtype in (BF16, F64)
+        ),
+    ],
+)
 def test_a_run_is_that_of_the_torch_form(name, dtype, place, launches):
     den = model()
     plan = fewstep.plan(name, den.schedule, steps=6)
@@ -59,7 +72,7 @@ def test_a_run_is_that_of_the_torch_form(name, dtype, place, launches):
         for key, k in program.noise_until.items()
         if sum(key in noises(x) for x in program.launches) == 1
     ]
-    assert drawn == len(once) and (drawn > 0) == name.endswith(("sde", "solver"))
+    assert drawn == len(once) and (drawn > 0) == name.endswith(("sde", "solver", "ddpm"))
 
 
 def noises(launch):

@@ -18,14 +18,16 @@ def rand(shape, dtype=F32, seed=0):
     return torch.randn(shape, dtype=F64, generator=generator).to(dtype)
 
 
-@pytest.mark.parametrize("dtypes", [(F32, F32, F32), (F32, F64, F32), (BF16, F32, BF16)])
-@pytest.mark.parametrize("dtype", [F32, F64, BF16])
+@pytest.mark.parametrize(
+    ("dtypes", "dtype"), [((F32, F32, F32), F32), ((F32, F64, F32), F64), ((BF16, F32, BF16), BF16)]
+)
 def test_rules(dtypes, dtype):
     inputs = [rand((2, 3), d, k).requires_grad_(k < 2) for k, d in enumerate(dtypes)]
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(linear_operator, (inputs, *ARGUMENTS, dtype), test_utils=checks)
 
 
+@pytest.mark.slow
 def test_rules_under_the_compiler():
     inputs = [rand((2, 3), F32, k).requires_grad_() for k in range(3)]
     torch.library.opcheck(linear_operator, (inputs, *ARGUMENTS, F32))
