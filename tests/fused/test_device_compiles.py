@@ -17,16 +17,21 @@ if not devices.installed():
     pytest.skip("triton is not installed", allow_module_level=True)
 
 
-def compiled(which, arch, tmp_path):
-    """What ``compiled_variants`` prints for the architecture ``sm_arch``."""
+def printed(script, tmp_path, *words):
+    """What a script beside this file prints."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "compiled_variants.py"), which, str(arch)],
+        [sys.executable, str(Path(__file__).parent / script), *map(str, words)],
         env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def compiled(which, arch, tmp_path):
+    """What ``compiled_variants`` prints for the architecture ``sm_arch``."""
+    return json.loads(printed("compiled_variants.py", tmp_path, which, arch))
 
 
 def test_kernels_compile(tmp_path):
@@ -52,3 +57,12 @@ def test_every_kernel_compiles(arch, tmp_path):
     assert len(found) == 16 and found["float32"]["variants"] == 1
     if arch == 90:
         assert found["12 inputs"]["ld.global.v4"] == 24 == found["12 inputs"]["ld.global"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90])
+def test_what_was_compiled_computes_the_step(arch, tmp_path):
+    """The code for the GPU, run instruction by instruction, passes the check that a GPU gets, and
+    its normals have the bits of the compiled kernel of the CPU."""
+    lines = printed("executed_variants.py", tmp_path, arch).splitlines()
+    assert len(lines) == 16 and all(line.endswith(" right") for line in lines), lines
