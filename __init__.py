@@ -35,6 +35,7 @@ __all__ = [
     "train",
     "transition_log_prob",
     "transition_means",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         sample,
         transition_log_prob,
         transition_means,
+        tune,
     )
     from .interop.diffusers import FewstepScheduler as FewstepScheduler
     from .schedules import grid
@@ -77,6 +79,7 @@ else:
                 "sample",
                 "transition_log_prob",
                 "transition_means",
+                "tune",
             ),
             "engine",
         ),

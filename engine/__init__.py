@@ -1,6 +1,5 @@
 """Public functions to run samplers: sample, plan, run, steer, solve, invert, log_prob,
-transition_log_prob,
-transition_means."""
+transition_log_prob, transition_means, tune."""
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ from .solving import SolveInfo, solve
 from .steering import SteerInfo, steer
 from .transition_densities import transition_log_prob, transition_means
 from .tuned import Tuned
+from .tuning.tuner import tune
 from .whole_runs import forget_runs
 
 __all__ = [
@@ -45,4 +45,5 @@ __all__ = [
     "steer",
     "transition_log_prob",
     "transition_means",
+    "tune",
 ]

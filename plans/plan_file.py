@@ -2,8 +2,10 @@
 
     {"format": "fewstep.tuned/1", "made_for": {}, "report": {}, "points": [], "plan": {}}
 
-``plan`` is the plan as ``serial`` writes it, with each node replaced by ``{"at": i}``, its place in
-``points``, rows of alpha, sigma, t, dalpha, dsigma. The plan is type-checked again when it is read.
+``plan`` is the plan as ``serial`` writes it, but shorter: a node is ``{"at": i}``, its place in
+``points``, rows of alpha, sigma, t, dalpha, dsigma; an instruction is a list, ``["E", outs, state,
+i, to]`` or ``["C", out, values, coefficients, noise, i]`` with i a place or null. The plan is
+type-checked again when it is read.
 ``made_for`` says which model and schedule the plan is for (``MadeFor``), ``report`` is what was
 measured.
 """
@@ -61,13 +63,14 @@ class PlanFile(NamedTuple):
 def plan_file_text(plan: Plan, made_for: MadeFor, report: Mapping[str, Any]) -> str:
     """The text of a file that ``read_plan_file`` reads. ``report``: plain JSON."""
     points: list[Any] = []
-    body = {
+    body: dict[str, Any] = {
         "format": FORMAT,
         "made_for": asdict(made_for),
         "report": dict(report),
         "points": points,
         "plan": _packed(json.loads(plan.to_json()), points),
     }
+    body["plan"]["code"] = [_row(i) for i in body["plan"]["code"]]
     return json.dumps(body, allow_nan=False, separators=(",", ":")) + "\n"
 
 
@@ -109,7 +112,7 @@ def _read(path: str, changed: int, size: int) -> PlanFile:
         raise PlanError(f"plan file {path!r}: the report must be an object")
     try:
         made_for = _made_for(body["made_for"])
-        plan = Plan.from_json(json.dumps(_unpacked(body["plan"], _points(body["points"]))))
+        plan = Plan.from_json(_plan_text(body["plan"], _points(body["points"])))
     except ArgumentError as error:
         raise PlanError(f"plan file {path!r}: {error}") from error
     return PlanFile(plan, made_for, body["report"])
@@ -123,6 +126,42 @@ def _made_for(body: Any) -> MadeFor:
         if not isinstance(value, str):
             raise PlanError(f"made_for.{name} is {shown(value)}; it must be a text")
     return MadeFor(**body)
+
+
+def _row(i: dict[str, Any]) -> list[Any]:
+    """An instruction as a list."""
+    at, to = (None if i.get(key) is None else i[key]["at"] for key in ("node", "to"))
+    if "evaluate" in i:
+        return ["E", i["evaluate"], i["state"], at, to]
+    values, coefficients = ([term[k] for term in i["terms"]] for k in (0, 1))
+    return ["C", i["combine"], values, coefficients, i["noise"], at]
+
+
+def _instruction(row: Any) -> dict[str, Any]:
+    """The inverse of ``_row``."""
+    kind, length = (row[0], len(row)) if isinstance(row, list) and row else (None, 0)
+    if kind == "E" and length == 5:
+        _, outs, state, at, to = row
+        return {"evaluate": outs, "state": state, "node": _at(at), "to": _at(to)}
+    if kind == "C" and length == 6:
+        _, out, values, coefficients, noise, at = row
+        both = isinstance(values, list) and isinstance(coefficients, list)
+        if both and len(values) == len(coefficients):
+            terms = [list(pair) for pair in zip(values, coefficients, strict=True)]
+            return {"combine": out, "terms": terms, "noise": noise, "node": _at(at)}
+    raise PlanError(f"{shown(row)} is no instruction")
+
+
+def _at(place: Any) -> dict[str, Any] | None:
+    return None if place is None else {"at": place}
+
+
+def _plan_text(body: Any, points: list[dict[str, Any]]) -> str:
+    """The text that ``Plan.from_json`` reads."""
+    if not isinstance(body, dict) or not isinstance(body.get("code"), list):
+        raise PlanError("the plan must be an object with a list of instructions")
+    code = [_instruction(row) for row in body["code"]]
+    return json.dumps(_unpacked({**body, "code": code}, points))
 
 
 def _packed(value: Any, points: list[Any]) -> Any:

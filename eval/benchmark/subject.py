@@ -25,6 +25,7 @@ from ...models.denoiser import Denoiser
 from ...models.errors import ModelError
 from ...models.loading import classes_of
 from ...models.mixture import GaussianMixture
+from ...models.precision import InOwnPrecision, own_dtype
 from ...models.wrapper import complete
 from ..errors import ScoreError
 from ..features.extractors import Device, FeatureExtractor, module_hash
@@ -34,7 +35,6 @@ from ..features.storage import load_stats
 from ..metrics.distances import sliced_wasserstein
 from ..metrics.frechet import frechet_distance
 from ..metrics.intervals import frechet_interval
-from ..solver.precision import InOwnPrecision, own_dtype
 from ..solver.trajectory import TrajectoryReference, doubled_reference, reference_states
 from .settings import BenchSettings
 from .store import Store

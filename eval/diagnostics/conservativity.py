@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from ...models.denoiser import Condition, Denoiser
+from ...models.precision import InOwnPrecision
 from ...schedules.node import Node
 from ..solver.batches import row_batches
-from ..solver.precision import InOwnPrecision
 from .derivatives import (
     data_of,
     directions,

@@ -25,10 +25,10 @@ from ...checks import integer
 from ...engine.likelihood import products_with, unit_vectors
 from ...fused.noise.seeded import normals
 from ...models.denoiser import Condition, Denoiser
+from ...models.precision import InOwnPrecision
 from ...schedules.node import Node
 from ..errors import ScoreError
 from ..solver.batches import condition, row_batches
-from ..solver.precision import InOwnPrecision
 from .derivatives import data_of, directions, noisy_node, score_graph, score_of, seeds_of
 
 #: random stream of the noise around a base point

@@ -22,11 +22,11 @@ from torch import Tensor
 from ...checks import choice
 from ...engine.likelihood import GradientError
 from ...models.denoiser import Condition, Denoiser
+from ...models.precision import InOwnPrecision
 from ...schedules import PFGMPP
 from ...schedules.node import Node
 from ..errors import ScoreError
 from ..solver.batches import condition, row_batches
-from ..solver.precision import InOwnPrecision
 from .derivatives import (
     NOT_TWICE,
     data_of,

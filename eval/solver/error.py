@@ -19,6 +19,7 @@ from ...engine.sampling import execute
 from ...engine.start_states import start_state
 from ...fused.noise.seeded import check_seeds, seeds_from
 from ...models.denoiser import Condition, Denoiser
+from ...models.precision import InOwnPrecision
 from ...plans.instructions import Combine, Evaluate
 from ...plans.plan import Plan
 from ...plans.running.channels import network_raws
@@ -29,7 +30,6 @@ from ...schedules.node import Node
 from ..errors import ScoreError
 from .deviation import Deviation
 from .model_grids import grid_of
-from .precision import InOwnPrecision
 from .trajectory import TrajectoryReference, reference_states, rms
 
 

@@ -25,6 +25,7 @@ from ...engine.sampling import run
 from ...engine.start_states import start_state
 from ...fused.noise.seeded import check_seeds, seeds_from
 from ...models.denoiser import Condition, Denoiser
+from ...models.precision import InOwnPrecision
 from ...plans.plan import Plan
 from ...samplers import registry
 from ...schedules.base import Schedule
@@ -36,7 +37,6 @@ from ..errors import ScoreError
 from .batches import row_batches
 from .deviation import Deviation
 from .model_grids import grid_of
-from .precision import InOwnPrecision
 from .trajectory import rms
 
 

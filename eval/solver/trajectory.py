@@ -19,12 +19,12 @@ from torch import Tensor
 from ...engine.planning import Request
 from ...engine.sampling import execute
 from ...models.denoiser import Condition, Denoiser
+from ...models.precision import InOwnPrecision
 from ...samplers import registry
 from ...schedules.grids.construction import Grid
 from ...schedules.grids.construction import grid as make_grid
 from ...schedules.node import Node
 from ..errors import ScoreError
-from .precision import InOwnPrecision
 
 #: relative and absolute tolerance of a reference, for models in float64 and in lower precision
 TOLERANCE, COARSE = 1e-8, 1e-6

@@ -60,7 +60,10 @@ def test_what_is_no_plan_file_is_refused(tmp_path):
         "points must be a list": {"points": {}},
         "a point must be": {"points": [row[:3]]},
         "is no place in the 1 points": {"points": [row]},
-        "plan: expected the fields": {"plan": {}},
+        "must be an object with a list of instructions": {"plan": {}},
+        "plan: expected the fields": {"plan": {"code": []}},
+        "['E', 1] is no instruction": {"plan": {**body["plan"], "code": [["E", 1]]}},
+        "is no instruction": {"plan": {**body["plan"], "code": [["C", 1, [0], [], [], 1]]}},
     }
     for sentence, fields in cases.items():
         path.write_text(text)
@@ -72,8 +75,8 @@ def test_what_is_no_plan_file_is_refused(tmp_path):
 def test_coefficients_that_miss_the_signal_are_refused(tmp_path):
     path = saved(tmp_path, fewstep.plan("ddim", VPLinear(), steps=3))
     body = json.loads(path.read_text())
-    combine = next(i for i in body["plan"]["code"] if "combine" in i)
-    combine["terms"][0][1] *= 1.5
+    combine = next(i for i in body["plan"]["code"] if i[0] == "C")
+    combine[3][0] *= 1.5
     with pytest.raises(PlanError, match="plan file"):
         read_plan_file(changed(path, plan=body["plan"]))
 

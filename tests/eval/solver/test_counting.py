@@ -12,9 +12,9 @@ from laws import normals
 import fewstep
 from fewstep.eval import Cost, Counting, ScoreError, count_evaluations
 from fewstep.eval.certificates.problem import mixture
-from fewstep.eval.solver.precision import own_dtype
 from fewstep.models import GaussianMixture, MeanReverted, wrap
 from fewstep.models.denoiser import Denoiser, call
+from fewstep.models.precision import own_dtype
 from fewstep.schedules import EDM, Flow, MeanReverting, VPLinear
 
 F64 = torch.float64

@@ -21,8 +21,8 @@ from fewstep.eval import (
     strong_error,
 )
 from fewstep.eval.certificates.problem import mixture
-from fewstep.eval.solver.precision import InOwnPrecision, own_dtype
 from fewstep.models import GaussianMixture
+from fewstep.models.precision import InOwnPrecision, own_dtype
 from fewstep.schedules import EDM, DiscreteVP, Flow, VPLinear
 
 F64 = torch.float64

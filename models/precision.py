@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...models.base import MAIN
-from ...models.denoiser import Condition, Denoiser, Time
-from ...models.wrapper import Wrapper, complete
+from .base import MAIN
+from .denoiser import Condition, Denoiser, Time
+from .wrapper import Wrapper, complete
 
 
 def own_dtype(denoiser: Denoiser) -> torch.dtype:

@@ -1,0 +1,85 @@
+"""Tuned plans against the best untuned ones on the golden mixture, on noises that no fit has seen.
+
+    python benchmarks/tuned_plans.py                       # all paths, 5, 8, 10 and 20 calls
+    python benchmarks/tuned_plans.py --paths edm --nfe 5 --budget 60
+
+Every cell is one ``fewstep.tune`` with its defaults. The ends that the errors are measured from are
+those of ``grid_measures.converged``, which the tuning does not use: it fits the plans to its own
+converged trajectories. ``peers`` is the median error of the best of 14 samplers of other toolkits
+in all their settings, over the 16 golden noises (``default_mixtures.PEERS``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from default_mixtures import GOLDEN_CALLS, PEERS, rmse
+from grid_measures import Case, case, geometric, table
+from grid_problems import PATHS, golden
+from torch import Tensor
+
+import fewstep
+from fewstep.plans.plan import Plan
+
+#: noises of the comparison, and their seed
+FRESH, SEED = 2048, 4321
+HEAD = ("path", "calls", "peers", "untuned", "p90", "flips", "tuned", "p90", "flips", "ratio")
+
+
+class Errors(NamedTuple):
+    """Median, 90th percentile, and share of samples that end at another component."""
+
+    median: float
+    p90: float
+    flips: float
+
+
+def measured(plan: Plan, made: Case, home: Tensor) -> Errors:
+    """The errors of a plan."""
+    end = fewstep.run(plan, made.model, made.state)
+    errors = rmse(end, made)
+    flips = float((made.model.nearest(end) != home).double().mean())  # type: ignore[union-attr]
+    return Errors(float(errors.median()), float(errors.quantile(0.9)), flips)
+
+
+def cell(path: str, nfe: int, budget: float, what: str, out: Path | None) -> list[object]:
+    """A row of the table."""
+    mix, _ = golden()
+    made = case(path, 1.0, "golden", mix, FRESH, SEED)
+    home = mix.nearest(made.end)
+    tuned = fewstep.tune(made.model, nfe, what=what, budget=budget)
+    if out is not None:
+        tuned.save(out / f"{path}-{nfe}.json")
+    untuned = fewstep.tune(made.model, nfe, what="search", budget=budget)
+    peers = dict(zip(GOLDEN_CALLS, PEERS[path], strict=True)).get(nfe)
+    before, now = (measured(t.plan, made, home) for t in (untuned, tuned))
+    row: list[object] = [path, nfe, "-" if peers is None else peers]
+    for errors in (before, now):
+        row += [errors.median, errors.p90, f"{100 * errors.flips:.2g} %"]
+    return [*row, now.median / before.median]
+
+
+def main() -> None:
+    """Print the table, a row as soon as it is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS))
+    parser.add_argument("--nfe", nargs="+", type=int, default=[5, 8, 10, 20])
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds a plan")
+    parser.add_argument("--what", default="all")
+    parser.add_argument("--out", type=Path, help="folder of the plan files")
+    args = parser.parse_args()
+    rows = []
+    for path in args.paths:
+        for nfe in args.nfe:
+            rows.append(cell(path, nfe, args.budget, args.what, args.out))
+            print(json.dumps(rows[-1]), flush=True)
+    ratios = [float(str(row[-1])) for row in rows]
+    print(f"\n{table(HEAD, rows)}\n")
+    print(f"tuned/untuned: geometric mean {geometric(ratios):.3f}, largest {max(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The stages ``coefficients`` and ``joint``: all free weights of a plan at once, and with them its
+nodes and labels, by least squares on the end of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
+
+from .candidate import Candidate, ranked
+from .least_squares import Family, fit
+from .problem import Problem
+from .table import Numbers, Table
+from .tangents import Free, free_numbers, linearised, moved
+
+#: candidates that are fitted, as long as there is time
+_STARTS = 3
+
+
+def fit_coefficients(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The weights, at the nodes of the candidate."""
+    return _fitted(problem, candidates, "coefficients", ("weight",))
+
+
+def fit_jointly(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Weights and nodes, and then labels too; nothing more where the network rounds the times that
+    it is told."""
+    if not problem.any_time:
+        return list(candidates)
+    found = _fitted(problem, candidates, "joint", ("weight", "node"))
+    return _fitted(problem, found, "labels", ("weight", "node", "label"))
+
+
+def _fitted(
+    problem: Problem, candidates: Sequence[Candidate], stage: str, kinds: Sequence[str]
+) -> list[Candidate]:
+    """The candidates, and what the fit makes of the first of them that are tables."""
+    found, done = list(candidates), 0
+    for candidate in candidates:
+        table = candidate.numbers(problem)
+        if done == _STARTS or not problem.time_left:
+            break
+        if table is None:
+            continue
+        done += 1
+        free = free_numbers(table.calls, kinds)
+        if not free:
+            continue
+        family = Family[Table](
+            plan=Table.plan,
+            linearised=partial(_slopes, problem=problem, free=free),
+            moved=partial(_moved, free=free),
+        )
+        made = fit(family, table, problem)
+        if made.score < candidate.score:
+            found.append(candidate.after(stage, made.point, made.score))
+    return ranked(found)
+
+
+def _slopes(table: Table, problem: Problem, free: Sequence[Free]) -> tuple[Tensor, Tensor]:
+    return linearised(table, problem.model, problem.train, free)
+
+
+def _moved(table: Table, step: Numbers, free: Sequence[Free]) -> Table | None:
+    return moved(table, free, step)

@@ -1,0 +1,71 @@
+"""``Problem``: what a plan is tuned on, and how long."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ...checks import FewstepError
+from ...plans.plan import Plan
+from ...schedules.grids.auto import DataFacts
+from .losses import sample_errors, score
+from .trajectories import Model, Trajectories
+
+#: shares of the path at which a network is asked whether it rounds the time
+_PLACES = (0.1234, 0.4567, 0.789)
+
+
+@dataclass
+class Problem:
+    """Trajectories to fit to and trajectories to choose by.
+
+    Attributes:
+        model: the model, which counts its calls.
+        facts: of its data, for automatic choices.
+        nfe: network calls of the plan.
+        train, held: trajectories of the fit, and of the validation.
+        fine_steps: steps of the converged trajectories.
+        ends_at: ``time.monotonic()`` at which the budget is spent.
+    """
+
+    model: Model
+    facts: DataFacts
+    nfe: int
+    train: Trajectories
+    held: Trajectories
+    fine_steps: int
+    ends_at: float = math.inf
+    _scores: dict[Plan, float] = field(default_factory=dict)
+
+    @property
+    def time_left(self) -> bool:
+        """Whether the budget is not spent."""
+        return time.monotonic() < self.ends_at
+
+    @property
+    def any_time(self) -> bool:
+        """Whether the network takes every time, so that a derivative by it has a meaning."""
+        schedule = self.model.denoiser.schedule
+        places = [schedule.t_low + share * (schedule.t_max - schedule.t_low) for share in _PLACES]
+        return not any(self.model.denoiser.time_mismatch(t) for t in places)
+
+    def errors(self, plan: Plan, given: Trajectories) -> Tensor | None:
+        """RMSE of each trajectory; None where the plan does not run to its end."""
+        try:
+            return sample_errors(self.model.run(plan, given.x, given.cond), given.end)
+        except FewstepError:
+            return None
+
+    def train_errors(self, plan: Plan) -> Tensor | None:
+        """``errors`` on the trajectories of the fit."""
+        return self.errors(plan, self.train)
+
+    def held_score(self, plan: Plan) -> float:
+        """The score on the validation trajectories, inf where the plan does not run."""
+        if plan not in self._scores:
+            found = self.errors(plan, self.held)
+            self._scores[plan] = math.inf if found is None else score(found)
+        return self._scores[plan]
