@@ -1,7 +1,7 @@
 """Tuned plans against the best untuned ones on the golden mixture, on noises that no fit has seen.
 
     python benchmarks/tuned_plans.py                       # all paths, 5, 8, 10 and 20 calls
-    python benchmarks/tuned_plans.py --paths edm --nfe 5 --budget 60
+    python benchmarks/tuned_plans.py --paths edm --nfe 5 --out plans
 
 Every cell is one ``fewstep.tune`` with its defaults. The ends that the errors are measured from are
 those of ``grid_measures.converged``, which the tuning does not use: it fits the plans to its own
@@ -22,6 +22,8 @@ from grid_problems import PATHS, golden
 from torch import Tensor
 
 import fewstep
+from fewstep.engine.automatic import facts_of
+from fewstep.eval.benchmark.settings import fitted, named_options
 from fewstep.plans.plan import Plan
 
 #: noises of the comparison, and their seed
@@ -45,6 +47,13 @@ def measured(plan: Plan, made: Case, home: Tensor) -> Errors:
     return Errors(float(errors.median()), float(errors.quantile(0.9)), flips)
 
 
+def untuned_plan(name: str, made: Case, nfe: int) -> Plan:
+    """The plan that a report names, such as ``unipc:order=3 on karras``."""
+    sampler, grid = map(named_options, name.split(" on "))
+    facts = facts_of(made.model)
+    return fitted(sampler, grid, made.model.schedule, nfe, facts=facts).plan()
+
+
 def cell(path: str, nfe: int, budget: float, what: str, out: Path | None) -> list[object]:
     """A row of the table."""
     mix, _ = golden()
@@ -53,9 +62,9 @@ def cell(path: str, nfe: int, budget: float, what: str, out: Path | None) -> lis
     tuned = fewstep.tune(made.model, nfe, what=what, budget=budget)
     if out is not None:
         tuned.save(out / f"{path}-{nfe}.json")
-    untuned = fewstep.tune(made.model, nfe, what="search", budget=budget)
+    untuned = untuned_plan(str(tuned.report["untuned"]), made, nfe)
     peers = dict(zip(GOLDEN_CALLS, PEERS[path], strict=True)).get(nfe)
-    before, now = (measured(t.plan, made, home) for t in (untuned, tuned))
+    before, now = (measured(plan, made, home) for plan in (untuned, tuned.plan))
     row: list[object] = [path, nfe, "-" if peers is None else peers]
     for errors in (before, now):
         row += [errors.median, errors.p90, f"{100 * errors.flips:.2g} %"]
@@ -67,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS))
     parser.add_argument("--nfe", nargs="+", type=int, default=[5, 8, 10, 20])
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds a plan")
+    parser.add_argument("--budget", type=float, default=300.0, help="seconds a plan")
     parser.add_argument("--what", default="all")
     parser.add_argument("--out", type=Path, help="folder of the plan files")
     args = parser.parse_args()

@@ -3,8 +3,8 @@ reference statistics.
 
 Each function may be stopped at any time and called again: what is finished is kept, and the bytes
 are those of an unbroken run. Several processes, as accelerate, torchrun or mpirun start them, share
-the work. The commands ``fewstep generate``, ``invert``, ``score`` and ``ref`` call these
-functions.
+the work. The commands ``fewstep generate``, ``invert``, ``score``, ``ref`` and ``tune`` call these
+functions; ``tune`` is not shared.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .reference_statistics import ReferenceResult as ReferenceResult
 from .reference_statistics import reference as reference
 from .scoring import ScoringResult as ScoringResult
 from .scoring import score as score
+from .tuning_folder import tune as tune
 
 __all__ = [
     "GenerationResult",
@@ -31,4 +32,5 @@ __all__ = [
     "reference",
     "score",
     "score_physics",
+    "tune",
 ]

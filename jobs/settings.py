@@ -54,6 +54,11 @@ def _metrics(key: str, value: Any) -> Any:
     )
 
 
+def _numbers(key: str, value: Any) -> list[int]:
+    parts = value if isinstance(value, list | tuple) else [value]
+    return [integer(key, _shown_if_odd(key, part), 1) for part in parts]
+
+
 def _integer(low: int, high: int | None = None) -> Check:
     def check(key: str, value: Any) -> int:
         found = integer(key, _shown_if_odd(key, value), low)
@@ -132,12 +137,17 @@ CHECKS: Mapping[str, Check] = {
             "note",
             "physics",
             "truth",
+            "what",
         ),
         _text,
     ),
     **dict.fromkeys(("seeds", "labels", "size"), _text_or_number),
     **dict.fromkeys(("steps", "nfe"), _integer(1, MOST_STEPS)),
-    **dict.fromkeys(("batch", "keep", "pairs", "particles"), _integer(1)),
+    **dict.fromkeys(
+        ("batch", "keep", "pairs", "particles", "trajectories", "test", "fine_steps"), _integer(1)
+    ),
+    "nfes": _numbers,
+    "budget": _number(0.0, 1e9),
     "resamples": _integer(0, MOST_RESAMPLES),
     "seed": _integer(0, 2**63 - 1),
     "level": _number(0.0, 1.0),

@@ -1,6 +1,6 @@
 """The stage ``search``: the best untuned plan, by successive halving over samplers and grids.
 
-Every plan runs on a few trajectories, the better half of the plans on twice as many, and so on
+Every plan runs on a few trajectories, the best quarter of the plans on twice as many, and so on
 (Jamieson and Talwalkar 2016, arXiv 1502.07943).
 """
 
@@ -51,7 +51,7 @@ GRIDS: tuple[tuple[str, Options], ...] = (
     ("polyexponential", {"power": 0.8, "drop_last": True}),
 )
 #: trajectories of the first round, and plans that are kept at the end
-_FIRST, _KEPT = 16, 8
+_FIRST, _KEPT = 8, 8
 
 
 class _Entry(NamedTuple):
@@ -76,7 +76,7 @@ def search(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]
         entries = sorted(scored, key=lambda entry: entry.score)
         if count == len(problem.train.x) or len(entries) <= _KEPT or not problem.time_left:
             break
-        entries, count = entries[: max(_KEPT, len(entries) // 2)], 2 * count
+        entries, count = entries[: max(_KEPT, len(entries) // 4)], 2 * count
     best = [entry for entry in entries[:_KEPT] if entry.score < math.inf]
     made = [Candidate(e.plan, problem.held_score(e.plan), e.name) for e in best]
     return ranked([*candidates, *made])
