@@ -54,7 +54,7 @@ def _metrics(key: str, value: Any) -> Any:
     )
 
 
-def _numbers(key: str, value: Any) -> list[int]:
+def _integers(key: str, value: Any) -> list[int]:
     parts = value if isinstance(value, list | tuple) else [value]
     return [integer(key, _shown_if_odd(key, part), 1) for part in parts]
 
@@ -146,7 +146,7 @@ CHECKS: Mapping[str, Check] = {
     **dict.fromkeys(
         ("batch", "keep", "pairs", "particles", "trajectories", "test", "fine_steps"), _integer(1)
     ),
-    "nfes": _numbers,
+    "nfes": _integers,
     "budget": _number(0.0, 1e9),
     "resamples": _integer(0, MOST_RESAMPLES),
     "seed": _integer(0, 2**63 - 1),
