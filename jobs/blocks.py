@@ -189,7 +189,7 @@ class Folder:
             return pictures.image_grid(np.stack(pixels))
         wanted = (
             [block for block in blocks if seeds and set(block.seeds) & set(seeds)]
-            if pictures.is_image(self.shape)
+            if len(self.shape) == 3
             else blocks
         )
         key = "image" if pictures.is_image(self.shape) else "x"
@@ -197,11 +197,10 @@ class Folder:
         for block in wanted:
             with np.load(self.root / self.names(block)[0], allow_pickle=False) as file:
                 parts.append(file[key])
-        return (
-            pictures.image_grid(np.concatenate(parts)[:most])
-            if key == "image"
-            else pictures.scatter(np.concatenate(parts))
-        )
+        found = np.concatenate(parts)
+        if key == "image":
+            return pictures.image_grid(found[:most])
+        return pictures.field_grid(found[:most]) if found.ndim == 4 else pictures.scatter(found)
 
     def _pixels(self, name: str) -> Any:
         """The pixels of a file, (h, w, c)."""

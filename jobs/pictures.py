@@ -1,4 +1,5 @@
-"""Samples as pictures: values in [-1, 1] as PNG files, a grid of images, a scatter of points."""
+"""Samples as pictures: values in [-1, 1] as PNG files, a grid of images or of fields, a scatter of
+points."""
 
 from __future__ import annotations
 
@@ -60,6 +61,14 @@ def image_grid(pixels: Any, least: int = 512) -> Image.Image:
     image = picture(sheet)
     factor = max(1, math.ceil(least / max(image.size)))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def field_grid(x: Any) -> Image.Image:
+    """Samples (n, c, h, w) of any number of channels in a grid: the channels of a sample side by
+    side, in grey, from -1 to 1."""
+    n, c, h, w = np.shape(x)
+    beside = np.moveaxis(np.asarray(x), 1, 2).reshape(n, 1, h, c * w)
+    return image_grid(to_pixels(beside))
 
 
 def scatter(points: Any) -> Image.Image:
