@@ -1,5 +1,5 @@
-"""The command line: generate, invert, score, ref, bench, tune, plan, samplers, certify. It parses,
-calls the library and prints.
+"""The command line: generate, invert, score, ref, bench, tune, train, plan, samplers, certify. It
+parses, calls the library and prints.
 
 Results go to stdout, progress to stderr, and only if that is a terminal. Exit codes: 0 ok, 2 usage,
 3 bad input or model, 4 numerical failure, 5 a gate failed, 130 interrupted, 143 terminated; 1 is a
@@ -17,7 +17,18 @@ from .. import __version__
 from ..checks.commands import guarded
 from .parsing import Parser
 
-COMMANDS = ("generate", "invert", "score", "ref", "bench", "tune", "plan", "samplers", "certify")
+COMMANDS = (
+    "generate",
+    "invert",
+    "score",
+    "ref",
+    "bench",
+    "tune",
+    "train",
+    "plan",
+    "samplers",
+    "certify",
+)
 
 
 def parsers() -> tuple[Parser, dict[str, Parser]]:

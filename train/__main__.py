@@ -16,21 +16,24 @@ import sys
 
 try:
     import argparse
+    from collections.abc import Callable
     from dataclasses import replace
     from pathlib import Path
     from typing import Any
 
     import torch
 
-    from ..checks import ArgumentError, integer, number
+    from ..checks import ArgumentError, UsageError, choice, integer, number
     from ..checks.commands import guarded, tell
     from ..models.weights import names
+    from .arguments import add_arguments
     from .data import Images, load_images
     from .evaluate import main as evaluate
     from .export import export, merge_log, start_from
     from .fields import Fields, load_fields
     from .loop import STATE, Recipe, begin, network_of, resume, train
     from .recipes import RECIPES
+    from .residual_loss import ResidualLoss
 except KeyboardInterrupt:  # these imports take seconds; no work has started yet
     sys.exit(130)
 
@@ -41,39 +44,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m fewstep.train", description=__doc__, formatter_class=form
     )
-    p.add_argument("--model", default="mnist", choices=sorted(RECIPES), help="the recipe")
-    p.add_argument("--data", help="npz or folder of images (class sub-folders), or npz of fields")
-    p.add_argument("--size", type=int, help="crop and resize the images of a folder to this size")
-    p.add_argument(
-        "--hours",
-        type=float,
-        default=1.0,
-        help="length of this run; the learning rate reaches zero at its end",
-    )
-    p.add_argument("--steps", type=int, help="stop after this many steps")
-    p.add_argument(
-        "--folder", type=Path, help="checkpoints and loss log (default checkpoints/MODEL)"
-    )
-    p.add_argument(
-        "--resume",
-        action="store_true",
-        help="resume from the checkpoint, else from the bundled weights",
-    )
-    p.add_argument("--lr", type=float, help="learning rate instead of the recipe's")
-    p.add_argument("--batch", type=int, help="batch size instead of the recipe's")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--threads", type=int, help="CPU threads")
-    p.add_argument("--device", default="cpu")
-    p.add_argument(
-        "--export",
-        type=Path,
-        metavar="OUT",
-        help="write the averaged weights (config.json, model.safetensors) to OUT and stop",
-    )
-    p.add_argument(
-        "--test", help="with --export: test images; their loss is recorded in config.json"
-    )
-    p.add_argument("--log", type=Path, help="with --export: update this loss log")
+    add_arguments(p)
     return p
 
 
@@ -95,15 +66,16 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: run(parser().parse_args(argv)), "fewstep.train", process=argv is None)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the command. Raises ArgumentError for unusable arguments."""
+def run(args: argparse.Namespace, residual: Callable[[Recipe], ResidualLoss] | None = None) -> int:
+    """Run the command; ``residual`` makes the residual loss of the run's recipe. Raises
+    ArgumentError for unusable arguments."""
+    recipe = RECIPES[choice("--model", args.model, RECIPES)]
     folder = args.folder or Path("checkpoints") / args.model
-    recipe = RECIPES[args.model]
     check(args)
     if args.export:
         return write_model(args, folder, recipe)
     if args.data is None:
-        parser().error("--data is needed")
+        raise UsageError("--data is needed")
     data = read_data(args, recipe)
     if data.left_out:
         tell(f"{args.data}: {data.left_out}")
@@ -114,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     }
     given = {key: value for key in ("lr", "batch") if (value := getattr(args, key)) is not None}
     recipe = replace(recipe, network=replace(recipe.network, **shape), **given)
+    if residual is not None:
+        recipe = replace(recipe, residual=residual(recipe))
     state = begin(recipe, args.seed, args.device)
     if args.resume and (folder / STATE).exists():
         resume(state, folder)
