@@ -6,6 +6,8 @@ from __future__ import annotations
 import csv
 import re
 import shlex
+import sys
+from types import ModuleType
 
 import pytest
 from repository import ROOT
@@ -87,7 +89,9 @@ def test_python_block(name, text, tmp_path, monkeypatch, capsys):
     # what a block registers goes with it
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.setattr(grids, "GRIDS", dict(grids.GRIDS))
-    exec(compile(text, name, "exec", dont_inherit=True), {"__name__": "readme"})
+    module = ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)  # torch.compile imports what it traces
+    exec(compile(text, name, "exec", dont_inherit=True), module.__dict__)
 
 
 @pytest.mark.parametrize(("name", "lines"), COMMANDS, ids=[name for name, _ in COMMANDS])
