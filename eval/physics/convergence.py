@@ -201,9 +201,9 @@ def _advice(order: float, expected: float | Literal["spectral"] | None, last: Re
         )
     if expected == SPECTRAL:
         return (
-            "A spectral residual of a smooth periodic solution falls to rounding: look for an end "
-            "point that is stored twice, a field that is not periodic, or differences among the "
-            "derivatives"
+            "A spectral residual of a smooth periodic solution falls to rounding: look for grids "
+            "that are too coarse for the solution (the slope still rises), an end point that is "
+            "stored twice, a field that is not periodic, or differences among the derivatives"
         )
     if expected is not None and order > expected + TOLERANCE:
         more = order - float(expected)
