@@ -6,8 +6,10 @@ from .diffusion_pde import DiffusionPDE
 from .dps import DPS
 from .dps_step import DPSStep
 from .losses import Loss
+from .low_rank import LowRank
 from .mmps import MMPS
 from .pigdm import PiGDM
+from .prior_covariance import PriorCovariance
 from .probconserv import ProbConserv, conserved
 from .registry import names as methods
 from .residual import Residual
@@ -18,7 +20,9 @@ __all__ = [
     "DPSStep",
     "DiffusionPDE",
     "Loss",
+    "LowRank",
     "PiGDM",
+    "PriorCovariance",
     "ProbConserv",
     "Residual",
     "conserved",

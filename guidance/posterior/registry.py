@@ -53,6 +53,14 @@ class Method:
         found = inspect.signature(self.make.__init__).parameters
         return tuple(name for name in found if name not in _OWN)
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Those of ``allowed`` that have no default."""
+        found = inspect.signature(self.make.__init__).parameters
+        return tuple(
+            name for name in self.allowed if found[name].default is inspect.Parameter.empty
+        )
+
 
 _METHODS: dict[str, Method] = {}
 
@@ -100,4 +108,7 @@ def made(method: Method, denoiser: Any, likelihood: Any, options: Mapping[str, A
             raise ArgumentError(
                 f"{method.name}: " + unknown("option", key, method.allowed or ["none"])
             )
+    for key in method.required:
+        if key not in options:
+            raise ArgumentError(f"{method.name} needs {key}=: see guidance.{method.make.__name__}")
     return method.make(denoiser, likelihood, **options)

@@ -17,7 +17,16 @@ def test_the_page_has_the_table():
 
 def test_every_method_is_in_the_table():
     helpers = {"Levels", "Perturbed", "Ramp", "guide", "names", "policy"}
-    helpers |= {"Constraint", "Gaussian", "Loss", "conserved", "methods", "operators", "solve"}
+    helpers |= {
+        "Constraint",
+        "Gaussian",
+        "Loss",
+        "LowRank",
+        "conserved",
+        "methods",
+        "operators",
+        "solve",
+    }
     helpers |= {registry.get(name).make.__name__ for name in guidance.methods()}
     helpers |= {
         "Reward",
