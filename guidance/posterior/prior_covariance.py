@@ -117,32 +117,42 @@ class PriorCovariance(Posterior):
         """``C A^T (A C A^T + sigma_y^2)^-1 lost`` of one sample, (d,)."""
         cov: LowRank = self.covariance
         s2 = sigma * sigma
-        variances = cov.variances.to(own.images)
-        c = variances * s2 / (alpha * alpha * variances + s2)
-        rest = cov.rest * s2 / (alpha * alpha * cov.rest + s2) if s2 else 0.0
-        gram = (own.images.T * (c - rest)) @ own.images + rest * own.gram
-        gram = gram.double()
+
+        def given(v: Tensor) -> Tensor:  # variances given the state
+            return v * s2 / (alpha * alpha * v + s2) if s2 else torch.zeros_like(v)
+
+        like = own.images
+        c = given(cov.variances.to(like))
+        rest = given(torch.tensor(cov.rest).to(like))
+        gram = (like.T * c) @ like - (own.inside.T * (own.shares @ rest)) @ own.inside
+        gram = (gram + torch.einsum("k,kij->ij", rest, own.grams)).double()
         gram.diagonal().add_(self.likelihood.sigma_y**2)
         right = lost[own.keep.to(lost.device)].to(gram)
         v, singular = torch.linalg.solve_ex(gram, right)
         if int(singular):  # measurements that repeat others, or sigma = 0
             v = torch.linalg.pinv(gram, hermitian=True) @ right
-        v = v.to(own.images)
-        basis = cov.basis.flatten(1).to(own.images)
-        found = ((c - rest) * (own.images @ v)) @ basis
-        change: Tensor = found + rest * (v @ own.back) if rest else found
-        return change
+        v = v.to(like)
+        found: Tensor = (c * (like @ v)) @ cov.basis.flatten(1).to(like)
+        if own.back.shape[1]:
+            span = (cov.basis if cov.span is None else cov.span).flatten(1).to(like)
+            found = found - (own.shares @ rest * (own.inside @ v)) @ span
+            each = rest[0] if cov.regions is None else rest @ cov.regions.flatten(1).to(like)
+            found = found + each * (v @ own.back)
+        return found
 
 
 class _Reduced(NamedTuple):
     """The operator of one sample on what it observes: m measurements, of which ``keep`` are the
-    places. ``images``: ``A b_i``, (r, m); ``back``: the rows of A (m, d), and ``gram``: ``A A^T``,
-    both only where the covariance has a rest."""
+    places. ``images`` and ``inside``: A of the basis and of the span, (r, m); ``shares``: the
+    region of each direction of the span, (r, K); ``back``: the rows of A, (m, d), empty where the
+    covariance has no rest; ``grams``: ``A A^T`` of each region, (K, m, m)."""
 
     keep: Tensor
     images: Tensor
+    inside: Tensor
+    shares: Tensor
     back: Tensor
-    gram: Tensor
+    grams: Tensor
 
     @classmethod
     def of(cls, operator: Operator, cov: LowRank) -> _Reduced:
@@ -154,9 +164,23 @@ class _Reduced(NamedTuple):
                 f"the operator has {count} measurements of a sample where the covariance is not "
                 f"0; allowed are 1 .. {MOST}: use mmps or pigdm, which need no matrix"
             )
+        images, k = images[:, keep], len(cov.rest)
+        if not any(cov.rest):
+            none = images.new_zeros
+            return cls(keep, images, images[:0], none(0, k), none(count, 0), none(k, count, count))
         shape = operator(cov.basis[:1]).shape[1:]
         unit = torch.zeros(count, keep.numel(), dtype=images.dtype, device=images.device)
         unit[torch.arange(count), keep.nonzero()[:, 0]] = 1.0
         back = operator.adjoint(unit.reshape(count, *shape)).reshape(count, -1)
-        gram = operator(back.reshape(count, *cov.basis.shape[1:])).flatten(1)[:, keep]
-        return cls(keep, images[:, keep], back if cov.rest else back[:, :0], gram)
+        regions = cov.basis.new_ones(1, cov.basis[0].numel())
+        regions = regions if cov.regions is None else cov.regions.flatten(1).to(regions)
+        span = cov.basis if cov.span is None else cov.span
+        shares = span.flatten(1).square() @ regions.T
+        grams = torch.stack(
+            [
+                operator((back * each).reshape(count, *span.shape[1:])).flatten(1)[:, keep]
+                for each in regions.to(back)
+            ]
+        )
+        inside = images if cov.span is None else operator(span).flatten(1)[:, keep]
+        return cls(keep, images, inside, shares.to(images), back, grams)

@@ -40,7 +40,7 @@ def spiked(rest: float = 0.3) -> Any:
     """A covariance of rank 2 plus a multiple of the identity, as a LowRank and as a matrix."""
     q = torch.linalg.qr(states(2).T)[0].T
     v = torch.tensor([2.0, 1.0], dtype=F64)
-    return G.LowRank(q, v, rest), rest * torch.eye(D, dtype=F64) + q.T @ torch.diag(v - rest) @ q
+    return G.LowRank(q, v, (rest,)), rest * torch.eye(D, dtype=F64) + q.T @ torch.diag(v - rest) @ q
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -65,14 +65,58 @@ def test_a_low_rank_covariance_with_a_rest():
         assert torch.allclose(g(x, t), right, atol=1e-9)
 
 
+def full_matrix(cov: Any) -> Any:
+    """The covariance as a matrix, by its definition."""
+    b = cov.basis.flatten(1)
+    rest = torch.tensor(cov.rest, dtype=F64)
+    each = rest.expand(b.shape[1]) if cov.regions is None else rest @ cov.regions.flatten(1)
+    outside = torch.eye(b.shape[1], dtype=F64) - b.T @ b
+    return (b.T * cov.variances) @ b + torch.diag(each) @ outside
+
+
 def test_samples_give_their_covariance():
     x = states(400) @ torch.linalg.cholesky(SIGMA).T
     cov = G.LowRank.from_samples(x)
-    full = (cov.basis.T * cov.variances) @ cov.basis
-    assert torch.allclose(full, x.T.cov(), atol=1e-10) and cov.rest < 1e-10
+    assert torch.allclose(full_matrix(cov), x.T.cov(), atol=1e-10)
     two = G.LowRank.from_samples(x, 2)
     assert len(two.variances) == 2
-    assert abs(float(two.variances.sum()) + 4 * two.rest - float(x.T.cov().trace())) < 1e-9
+    assert abs(float(full_matrix(two).trace() - x.T.cov().trace())) < 1e-9
+
+
+def test_channels_have_their_own_rest():
+    """Two channels of three elements: correlated, of very different scales."""
+    x = (states(400) @ torch.linalg.cholesky(SIGMA).T).reshape(400, 2, 3)
+    x[:, 1] *= 0.01
+    flat = x.flatten(1)
+    whole = G.LowRank.from_samples(x)
+    assert torch.allclose(full_matrix(whole), flat.T.cov(), atol=1e-10)
+    one = G.LowRank.from_samples(x, 1)
+    assert one.rest[0] > 100.0 * one.rest[1] > 0.0
+    full = full_matrix(one)
+    assert torch.allclose(full, full.T, atol=1e-12)
+    lik = G.Gaussian(A, Y, NOISE)
+    den = GaussianPrior(PATHS["vp"], covariance=full)
+    t = den.schedule.t_of_lam(0.4)
+
+    class Shaped(GaussianPrior):
+        def raws(self, x_in: Any, t: Any, cond: Any = None, channels: Any = ("main",)) -> Any:
+            return (super().raws(x_in.flatten(1), t)[0].reshape(x_in.shape),)
+
+    shaped = Shaped(PATHS["vp"], covariance=full)
+    shaped.shape = (2, 3)
+    right = exact(den.schedule, states(), t, cov=full)
+    found = G.PriorCovariance(shaped, lik, one)(states().reshape(-1, 2, 3), t)
+    assert torch.allclose(found.flatten(1), right, atol=1e-9)
+
+
+def test_many_samples_are_reduced_by_subspace_iteration():
+    """Directions of three steps of subspace iteration have the leading eigenvalues."""
+    g = torch.Generator().manual_seed(6)
+    scale = 0.9 ** torch.arange(1100, dtype=F64)
+    x = torch.randn(1200, 1100, generator=g, dtype=F64) * scale
+    cov = G.LowRank.from_samples(x, 10)
+    right = torch.linalg.eigvalsh(x.T.cov())[-10:]
+    assert torch.allclose(cov.variances, right, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -124,7 +168,7 @@ def test_single_precision_and_half():
         (None, "needs covariance="),
         (3, "LowRank or a tensor"),
         (torch.eye(4), "covariance has shape"),
-        (G.LowRank(torch.eye(4)[:2], torch.ones(2), 0.1), "the covariance is of samples"),
+        (G.LowRank(torch.eye(4)[:2], torch.ones(2), (0.1,)), "the covariance is of samples"),
     ],
 )
 def test_bad_input_is_refused(covariance, match):
@@ -137,9 +181,9 @@ def test_bad_input_is_refused(covariance, match):
 
 def test_bad_covariances_are_refused():
     for make, match in (
-        (lambda: G.LowRank(torch.eye(4), torch.ones(3), 0.1), "one each"),
-        (lambda: G.LowRank(torch.eye(4), -torch.ones(4), 0.1), "one each"),
-        (lambda: G.LowRank(torch.eye(4), torch.ones(4), -0.1), "rest"),
+        (lambda: G.LowRank(torch.eye(4), torch.ones(3), (0.1,)), "one each"),
+        (lambda: G.LowRank(torch.eye(4), -torch.ones(4), (0.1,)), "one each"),
+        (lambda: G.LowRank(torch.eye(4), torch.ones(4), (-0.1,)), "rest"),
         (lambda: G.LowRank.from_samples(torch.ones(1, 4)), "at least 2"),
         (lambda: G.LowRank.from_samples(torch.randn(5, 4, generator=torch.Generator()), 9), "rank"),
         (
