@@ -36,6 +36,7 @@ from .start_states import chosen_seeds
 
 #: arguments of ``sample`` that have no meaning for tokens -> their default
 REFUSED: Mapping[str, Any] = {
+    "plan": None,
     "sigmas": None,
     "final": "zero",
     "init": None,
