@@ -45,6 +45,11 @@ ROOMS = {
     ),
     "jobs": ("Jobs", "jobs", "Resumable work in folders."),
     "eval": ("Evaluation", "eval", "Certificates, solver error, metrics, scores, benchmarks."),
+    "physics": (
+        "Physics",
+        "eval.physics",
+        "Equations with their residuals, solvers and data, and ratings of physical fields.",
+    ),
     "diffusers": ("diffusers", "interop.diffusers", "The scheduler for pipelines of diffusers."),
     "kdiffusion": ("k-diffusion", "interop.kdiffusion", "The functions of k-diffusion."),
     "errors": ("Errors", "checks", "The errors that fewstep raises."),
@@ -63,6 +68,7 @@ EVAL = {
 #: names that a room re-exports; each is documented in its own room
 ELSEWHERE = {
     "guidance": {"policy", "discrete", "operators", "Reward", "solve", "steer", "steering_methods"},
+    "eval": {"physics"},
     "interop.diffusers": {"ConfigError", "SchedulerMixin"},
 }
 
@@ -95,7 +101,12 @@ def homes(room: str) -> dict[str, str]:
 
 
 def grouped(room: str) -> dict[str, list[str]]:
-    """Heading -> names. One heading, an empty one, for rooms other than ``eval``."""
+    """Heading -> names: rooms of ``eval``, and the modules of ``eval.physics`` apart; one heading,
+    an empty one, elsewhere."""
+    if room == "eval.physics":
+        equations = [name for name in exported(room) if homes(room).get(name) == ""]
+        others = [name for name in exported(room) if name not in equations]
+        return {"Ratings and data": others, "Equations": equations}
     if room != "eval":
         return {"": exported(room)}
     found: dict[str, list[str]] = {heading: [] for heading in EVAL.values()}
