@@ -1,7 +1,7 @@
 """Darcy flow from 3 % of the points, with the bundled prior of (a, u): the table of docs/solve.md.
 
-    python docs/examples/darcy_reconstruction.py [--fields 256] [--only baselines prior mmps ...]
-        [--write]
+    python docs/examples/darcy_reconstruction.py [--fields 256] [--draws 4]
+        [--only baselines prior mmps ...] [--write]
 
 Each field of 64 x 64 nodes has 123 random points of its own. Errors: relative L2 error of u, and
 the share of nodes where the coefficient a, rounded to 3 or 12, is wrong; means over the fields. The
@@ -258,12 +258,12 @@ class Published(Means):
         return losses
 
 
-def methods(cov: G.LowRank) -> dict[str, Means]:
-    """The methods by name."""
+def methods(cov: G.LowRank, draws: int) -> dict[str, Means]:
+    """The methods by name; ``draws`` of ``prior_covariance``."""
     karras = {"grid": "karras"}
     return {
         "prior_covariance": Means(
-            "prior_covariance", 4, covariance=cov, sampler="ddim",
+            "prior_covariance", draws, covariance=cov, sampler="ddim",
             sampler_options={"eta": 1.0}, steps=20, **karras,
         ),
         "mmps": Means("mmps", 1, iterations=1, sampler="dpmpp_2m", steps=20, **karras),
@@ -336,7 +336,7 @@ def method_rows(den: Any, args: Any, task: Problem, mean: Tensor, cov: G.LowRank
         errors = rated(regression(mean, cov, task, name), task.truth)
         lines.append(row("linear regression", name, errors, "0"))
         print(lines[-1], flush=True)
-    for method, means in methods(cov).items():
+    for method, means in methods(cov, args.draws).items():
         own = some if method == "prior_covariance" else args.tasks
         for name in own if method in args.only else ():
             began = time.perf_counter()
@@ -355,6 +355,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fields", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--model", default="darcy")
+    parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--only", nargs="*", default=list(ROWS), choices=ROWS)
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--write", action="store_true")
