@@ -28,6 +28,7 @@ from ...fused import seeds_from
 from .arguments import Inputs, read, refuse_frames
 from .elliptic import MEANS, flux_divergence, solve_dirichlet
 from .equation import Fields, Params, Problem, Spacing
+from .norms import wall_error
 from .random_fields import neumann_fields
 
 FIELDS = ("a", "u")
@@ -151,10 +152,7 @@ def _unit_spacing(n: int) -> dict[str, float]:
 
 def boundary_error(fields: Fields, spacing: Spacing, params: Params) -> Tensor:
     """Root mean square of u on the walls relative to that of u on all nodes, (B,)."""
-    u = _read(fields, spacing, params, FIELDS).fields["u"]
-    walls = torch.cat([u[:, 0], u[:, -1], u[:, 1:-1, 0], u[:, 1:-1, -1]], dim=1)
-    whole = u.square().mean((1, 2)).sqrt()
-    return walls.square().mean(1).sqrt() / whole.clamp(min=torch.finfo(u.dtype).tiny)
+    return wall_error(_read(fields, spacing, params, FIELDS).fields["u"])
 
 
 def conserved(fields: Fields, spacing: Spacing, params: Params) -> dict[str, Tensor]:

@@ -71,7 +71,7 @@ def _of_kind(given: Inputs, complex_values: bool) -> Inputs:
 
 
 def no_walls(given: Inputs, name: str) -> Tensor:
-    """The error of the boundary condition on a line without walls: 0, (B,)."""
+    """The error of the boundary condition on a line or torus, which has no walls: 0, (B,)."""
     value = given.fields[name]
     return value.real.new_zeros(value.shape[0])
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from .arguments import Inputs, check_finite, check_periodic, check_real, read
 from .derivatives.spectral import wave_numbers
 from .equation import Fields, Params, Spacing
+from .periodic_line import no_walls as no_walls
 
 AXES = ("t", "x", "y")
 
@@ -76,9 +77,3 @@ def mean(value: Tensor) -> Tensor:
     """The mean over the torus of (..., X, Y)."""
     found: Tensor = value.mean((-2, -1))
     return found
-
-
-def no_walls(given: Inputs, name: str) -> Tensor:
-    """The error of the boundary condition on a torus, which has no walls: 0, (B,)."""
-    value = given.fields[name]
-    return value.new_zeros(value.shape[0])
