@@ -55,8 +55,7 @@ class Likelihood:
         own = self.operator.samples(shape)
         wide = torch.promote_types(self.y.dtype, torch.float32)
         probe = torch.zeros((own or 1, *shape), dtype=wide, device=self.y.device)
-        with torch.no_grad():
-            value = self.operator(probe)
+        value = probed(self.operator, probe)
         measured = tuple(value.shape[1:])
         batched = self.y.ndim == value.ndim and tuple(self.y.shape[1:]) == measured
         if tuple(self.y.shape) != measured and not batched:
@@ -87,3 +86,16 @@ class Likelihood:
             away = (self.data(value) - value).to(torch.float64).flatten(1)
             found: Tensor = torch.linalg.vector_norm(away, dim=1)
         return found
+
+
+def probed(operator: Operator, probe: Tensor) -> Tensor:
+    """A of ``probe``. Raises ArgumentError where the operator does not take such samples."""
+    try:
+        with torch.no_grad():
+            return operator(probe)
+    except (RuntimeError, IndexError, ValueError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(
+            f"{operator!r} does not take samples of shape {tuple(probe.shape[1:])}: {error}"
+        ) from error

@@ -7,7 +7,18 @@ from .callables import Callable
 from .channels import Channels
 from .inpainting import Inpaint
 from .matrix import Matrix
-from .operator import Operator
+from .operator import PARTS, Operator
+from .spectrum import Spectrum
 from .stack import Stack
 
-__all__ = ["Callable", "Channels", "Inpaint", "Matrix", "Operator", "Stack", "as_operator"]
+__all__ = [
+    "PARTS",
+    "Callable",
+    "Channels",
+    "Inpaint",
+    "Matrix",
+    "Operator",
+    "Spectrum",
+    "Stack",
+    "as_operator",
+]

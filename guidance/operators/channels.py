@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from typing_extensions import Self, override
 
 from ...checks import ArgumentError, integer
 from .accepted import as_operator
-from .operator import Operator, checked_output
+from .derivatives import checked_output
+from .operator import Operator
+from .spectrum import Spectrum, same
 
 
 class Channels(Operator):
@@ -34,6 +37,7 @@ class Channels(Operator):
             raise ArgumentError(f"channels={self.channels}: name each at most once, at least one")
         self.operator = None if operator is None else as_operator(operator)
         self.linear = self.operator is None or self.operator.linear
+        self.differentiable = self.operator is None or self.operator.differentiable
         self.norm_bound = 1.0 if self.operator is None else self.operator.norm_bound
 
     def __repr__(self) -> str:
@@ -45,14 +49,22 @@ class Channels(Operator):
     def solvable(self) -> bool:
         return self.operator is None or self.operator.solvable
 
+    @property
     @override
-    def __call__(self, x: Tensor) -> Tensor:
+    def invertible(self) -> bool:
+        return self.operator is None or self.operator.invertible
+
+    def _own(self, x: Tensor) -> Tensor:
         if x.ndim < 2 or x.shape[1] != self.of:
             raise ArgumentError(
                 f"the samples have shape {tuple(x.shape[1:])}; the operator takes {self.of} "
                 "channels first"
             )
-        own = x[:, list(self.channels)].to(torch.promote_types(x.dtype, torch.float32))
+        return self.wide(x[:, list(self.channels)])
+
+    @override
+    def __call__(self, x: Tensor) -> Tensor:
+        own = self._own(x)
         return own if self.operator is None else checked_output(self.operator(own), x, self)
 
     def _spread(self, part: Tensor) -> Tensor:
@@ -66,6 +78,20 @@ class Channels(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         return self._spread(y if self.operator is None else self.operator.adjoint(y))
 
+    @property
+    @override
+    def svd(self) -> Spectrum | None:
+        if self.operator is None:
+            return Spectrum(self._spread, self._own, same, same, torch.ones_like, onto=True)
+        inner = self.operator.svd
+        if inner is None:
+            return None
+        return replace(
+            inner,
+            V=lambda c: self._spread(inner.V(c)),
+            Vt=lambda x: inner.Vt(self._own(x)),
+        )
+
     @override
     def pinverse(self, y: Tensor) -> Tensor:
         return self._spread(y if self.operator is None else self.operator.pinverse(y))
@@ -77,14 +103,14 @@ class Channels(Operator):
         return self.operator.gram_solve(y, scale, shift)
 
     @override
-    def prox(self, x: Tensor, y: Tensor, rho: float) -> Tensor:
-        own = list(self.channels)
+    def prox(self, x: Tensor, y: Tensor, rho: Tensor | float) -> Tensor:
+        own = self._own(x)
         if self.operator is None:
-            part = (y + rho * x[:, own]) / (1.0 + rho)
+            part = (y + rho * own) / (1.0 + rho)
         else:
-            part = self.operator.prox(x[:, own], y, rho)
-        made = x.clone()
-        made[:, own] = part
+            part = self.operator.prox(own, y, rho)
+        made = self.wide(x).clone()
+        made[:, list(self.channels)] = part
         return made
 
     @override
@@ -93,9 +119,8 @@ class Channels(Operator):
         return None if self.operator is None else self.operator.samples(inner)
 
     @override
-    def check_data(self, y: Tensor) -> None:
-        if self.operator is not None:
-            self.operator.check_data(y)
+    def zero_filled(self, y: Tensor) -> Tensor:
+        return y if self.operator is None else self.operator.zero_filled(y)
 
     @override
     def select(self, rows: Tensor) -> Self:

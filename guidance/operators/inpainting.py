@@ -10,7 +10,9 @@ from torch import Tensor
 from typing_extensions import Self, override
 
 from ...checks import ArgumentError, tensor
+from .masks import box_mask, half_mask, random_mask
 from .operator import Operator
+from .spectrum import Spectrum, same
 
 
 class Inpaint(Operator):
@@ -36,6 +38,26 @@ class Inpaint(Operator):
             raise ArgumentError("mask observes nothing: all of it is 0")
         self._rows: Tensor | None = None
 
+    @classmethod
+    def box(
+        cls, size: Sequence[int], box: int | Sequence[int], at: Sequence[int] | None = None
+    ) -> Self:
+        """A box is hidden. ``size``: (H, W) of the images; ``box``: its height and width, or one
+        number for both; ``at``: (row, column) of its first corner, default in the middle."""
+        return cls(box_mask(size, box, at))
+
+    @classmethod
+    def random(cls, size: Sequence[int], keep: float, seed: int = 0) -> Self:
+        """A share ``keep`` of the places (*size) is observed, chosen by ``seed``, the same in all
+        channels; 0 < keep <= 1, and at least one place."""
+        return cls(random_mask(size, keep, seed))
+
+    @classmethod
+    def half(cls, size: Sequence[int], keep: str = "left") -> Self:
+        """One half is observed: "left", "right", "top" or "bottom" of images (H, W) = ``size``; of
+        an odd number the smaller half."""
+        return cls(half_mask(size, keep))
+
     def __repr__(self) -> str:
         return f"Inpaint({int(self.mask.sum())} of {self.mask.numel()})"
 
@@ -53,8 +75,7 @@ class Inpaint(Operator):
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return torch.where(self._kept(x), wide, 0.0)
+        return self.zero_filled(self.wide(x))
 
     @override
     def adjoint(self, y: Tensor) -> Tensor:
@@ -64,11 +85,10 @@ class Inpaint(Operator):
     def pinverse(self, y: Tensor) -> Tensor:
         return self(y)
 
+    @property
     @override
-    def gram_solve(self, y: Tensor, scale: Tensor | float, shift: float) -> Tensor:
-        inside = scale + shift
-        outside = y / shift if shift else torch.zeros_like(y)
-        return torch.where(self._kept(y), y / inside, outside)
+    def svd(self) -> Spectrum:
+        return Spectrum(same, same, same, same, lambda c: self._kept(c).to(c.dtype), onto=True)
 
     @override
     def samples(self, shape: Sequence[int]) -> int | None:
@@ -76,11 +96,8 @@ class Inpaint(Operator):
         return count if self.mask.ndim == len(shape) + 1 and self.mask.shape[0] > 1 else None
 
     @override
-    def check_data(self, y: Tensor) -> None:
-        if bool((y.masked_fill(self._kept(y), 0.0) != 0.0).any()):
-            raise ArgumentError(
-                "y has values where nothing is observed; give it zero-filled: operator(y)"
-            )
+    def zero_filled(self, y: Tensor) -> Tensor:
+        return torch.where(self._kept(y), y, 0.0)
 
     @override
     def select(self, rows: Tensor) -> Self:

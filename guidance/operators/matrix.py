@@ -12,9 +12,7 @@ from typing_extensions import override
 
 from ...checks import ArgumentError, integer, tensor
 from .operator import Operator
-
-#: singular values below this part of the largest count as zero
-CUT = 1e-12
+from .spectrum import CUT, Spectrum
 
 
 class Matrix(Operator):
@@ -41,7 +39,7 @@ class Matrix(Operator):
             torch.float64 if given.device.type != "mps" else torch.float32
         )
         own = (given.shape[1],) if shape is None else shape
-        self.shape = tuple(integer("shape", n, 1) for n in own)
+        self.shape: tuple[int, ...] = tuple(integer("shape", n, 1) for n in own)
         if math.prod(self.shape) != given.shape[1]:
             raise ArgumentError(f"shape={self.shape} has not the {given.shape[1]} columns of A")
 
@@ -49,10 +47,29 @@ class Matrix(Operator):
         return f"Matrix({tuple(self.matrix.shape)}, shape={self.shape})"
 
     @cached_property
-    def _svd(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
         u, s, vt = torch.linalg.svd(self.matrix, full_matrices=False)
         keep = s > CUT * s[0]
         return u[:, keep], s[keep], vt[keep]
+
+    @cached_property
+    @override
+    def svd(self) -> Spectrum:
+        """Coordinates (B, r) for rank r."""
+        u, s, vt = self._factors
+        m = self.matrix.shape[0]
+
+        def flat(x: Tensor) -> Tensor:
+            return self.wide(x).flatten(1)
+
+        return Spectrum(
+            V=lambda c: (c @ self.to(c, vt)).reshape(c.shape[0], *self.shape),
+            Vt=lambda x: flat(x) @ self.to(x, vt).T,
+            U=lambda c: c @ self.to(c, u).T,
+            Ut=lambda y: flat(y) @ self.to(y, u),
+            values=lambda c: self.to(c, s),
+            onto=len(s) == m,
+        )
 
     @cached_property
     def norm_bound(self) -> float:  # type: ignore[override]
@@ -74,20 +91,3 @@ class Matrix(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         m = self.to(y, self.matrix)
         return (y.flatten(1).to(m.dtype) @ m).reshape(y.shape[0], *self.shape)
-
-    @override
-    def pinverse(self, y: Tensor) -> Tensor:
-        u, s, vt = (self.to(y, v) for v in self._svd)
-        return ((y.flatten(1).to(s.dtype) @ u / s) @ vt).reshape(y.shape[0], *self.shape)
-
-    @override
-    def gram_solve(self, y: Tensor, scale: Tensor | float, shift: float) -> Tensor:
-        u, s, _ = (self.to(y, v) for v in self._svd)
-        flat = y.flatten(1).to(s.dtype)
-        part = flat @ u
-        own = scale.reshape(-1, 1).to(s) if isinstance(scale, Tensor) else scale
-        inside = own * s * s + shift
-        found = torch.where(inside > 0.0, part / inside, 0.0) @ u.T
-        if shift:  # outside of the range of A only the shift acts
-            found = found + (flat - part @ u.T) / shift
-        return found.reshape(y.shape)

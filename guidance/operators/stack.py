@@ -32,8 +32,9 @@ class Stack(Operator):
             raise ArgumentError(f"weights={own}: must be finite and not 0")
         self.weights = tuple(own)
         self.linear = all(operator.linear for operator in self.operators)
+        self.differentiable = all(operator.differentiable for operator in self.operators)
         bounds = [operator.norm_bound for operator in self.operators]
-        known = [w * b for w, b in zip(own, bounds, strict=True) if b is not None]
+        known = [abs(w) * b for w, b in zip(own, bounds, strict=True) if b is not None]
         self.norm_bound = math.hypot(*known) if len(known) == len(bounds) else None
         self._sizes: tuple[torch.Size, ...] | None = None
 
@@ -56,17 +57,27 @@ class Stack(Operator):
 
     @override
     def adjoint(self, y: Tensor) -> Tensor:
-        if self._sizes is None:
-            raise ArgumentError("call the Stack once before its adjoint: it then knows the sizes")
-        pieces = torch.split(y, [size.numel() for size in self._sizes], 1)
         total: Tensor | None = None
-        for operator, w, piece, size in zip(
-            self.operators, self.weights, pieces, self._sizes, strict=True
-        ):
-            part = operator.adjoint(w * piece.reshape(y.shape[0], *size))
+        for operator, w, piece in zip(self.operators, self.weights, self.split(y), strict=True):
+            part = operator.adjoint(w * piece)
             total = part if total is None else total + part.reshape_as(total)
         assert total is not None
         return total
+
+    def split(self, y: Tensor) -> tuple[Tensor, ...]:
+        """``y`` (B, m) in parts, each (B, *measured) of its operator, weights included."""
+        if self._sizes is None:
+            raise ArgumentError("call the Stack once before its adjoint: it then knows the sizes")
+        pieces = torch.split(y, [size.numel() for size in self._sizes], 1)
+        return tuple(
+            piece.reshape(y.shape[0], *size)
+            for piece, size in zip(pieces, self._sizes, strict=True)
+        )
+
+    @override
+    def zero_filled(self, y: Tensor) -> Tensor:
+        parts = zip(self.operators, self.split(y), strict=True)
+        return torch.cat([operator.zero_filled(part).flatten(1) for operator, part in parts], 1)
 
     @override
     def samples(self, shape: Sequence[int]) -> int | None:

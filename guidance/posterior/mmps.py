@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from ...checks import integer
 from ...models.denoiser import Denoiser
-from .conjugate_gradients import conjugate_gradients
+from ..operators.conjugate_gradients import conjugate_gradients
 from .counts import Counts
 from .measurement import Measurement
 from .posterior import Levels, Posterior

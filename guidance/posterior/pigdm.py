@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from ...checks import between, integer
 from ...models.denoiser import Denoiser
+from ..operators.conjugate_gradients import conjugate_gradients
 from ..operators.operator import Operator
-from .conjugate_gradients import conjugate_gradients
 from .counts import Counts
 from .measurement import Measurement
 from .posterior import Levels, Posterior

@@ -16,6 +16,7 @@ from ...models.denoiser import Condition, Denoiser, Time, host_times, per_sample
 from ...models.wrapper import Wrapper
 from ...schedules.kinds import convert
 from ..likelihoods.likelihood import Likelihood
+from ..operators.derivatives import no_gradient
 from .counts import Counts
 from .prediction import Prediction, plain, predicted, recorded
 
@@ -55,6 +56,8 @@ class Posterior(Wrapper):
     def accepted(self, likelihood: Any) -> Any:
         """``likelihood`` if the method can use it. Raises ArgumentError."""
         instance("likelihood", likelihood, Likelihood, "a likelihood, such as guidance.Gaussian,")
+        if not likelihood.operator.differentiable:
+            raise no_gradient(repr(likelihood.operator))
         return likelihood
 
     def samples(self, shape: Sequence[int]) -> int | None:

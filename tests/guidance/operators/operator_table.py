@@ -1,0 +1,103 @@
+"""Every forward model at a small size: the property tests run over this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from problems import F64
+
+from fewstep.guidance import operators
+
+SHAPE = (2, 4, 4)
+_G = torch.Generator().manual_seed(2)
+MASK = torch.rand(4, 4, generator=_G) < 0.4
+DENSE = torch.randn(5, 32, generator=_G, dtype=F64)
+DENSE[4] = DENSE[0] - 2.0 * DENSE[1]  # rank 4
+ONE = torch.randn(3, 16, generator=_G, dtype=F64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operator for samples of ``shape``; its ``norm_bound`` is at most ``tight`` times its norm,
+    and ``has`` names the parts in closed form."""
+
+    operator: Any
+    has: tuple[str, ...]
+    shape: tuple[int, ...] = SHAPE
+    tight: float = 1.0
+
+
+class Physics:
+    """An object with A and A_adjoint, like the linear physics of deepinv, whose call adds noise."""
+
+    def A(self, x: Any) -> Any:
+        return x.cumsum(-1)
+
+    def A_adjoint(self, y: Any) -> Any:
+        return y.flip(-1).cumsum(-1).flip(-1)
+
+    def __call__(self, x: Any) -> Any:
+        raise AssertionError("the call of physics adds noise")
+
+    forward = __call__
+
+
+class Decomposed(Physics):
+    """With the pseudo-inverse of deepinv's name."""
+
+    def A_dagger(self, y: Any) -> Any:
+        return torch.diff(y, dim=-1, prepend=torch.zeros_like(y[..., :1]))
+
+
+def laplacian(x: Any) -> Any:
+    return 4.0 * x - x.roll(1, -1) - x.roll(-1, -1) - x.roll(1, -2) - x.roll(-1, -2)
+
+
+def draw(*shape: int, seed: int = 0) -> Any:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+def dense(case: Case) -> Any:
+    """The matrix, column by column."""
+    size = torch.Size(case.shape).numel()
+    unit = torch.eye(size, dtype=F64).reshape(size, *case.shape)
+    return torch.stack([case.operator(column[None])[0].flatten() for column in unit], 1)
+
+
+op = operators
+NONE = ("adjoint",)
+BOUNDED = ("adjoint", "norm_bound")
+SOLVED = ("adjoint", "pinverse", "svd", "prox")
+ALL = operators.PARTS
+LINEAR = {
+    "matrix": Case(op.Matrix(DENSE, SHAPE), ALL),
+    "inpaint": Case(op.Inpaint(MASK), ALL),
+    "inpaint, a mask for each channel": Case(
+        op.Inpaint(torch.stack([MASK, torch.zeros_like(MASK)])), ALL
+    ),
+    "inpaint, box": Case(op.Inpaint.box((4, 4), (2, 3)), ALL),
+    "inpaint, random": Case(op.Inpaint.random((4, 4), 0.3, seed=1), ALL),
+    "inpaint, half": Case(op.Inpaint.half((4, 4), "top"), ALL),
+    "channels": Case(op.Channels([1], 2), ALL),
+    "channels of a matrix": Case(op.Channels(1, 2, op.Matrix(ONE)), ALL),
+    "channels inpainted": Case(op.Channels([1, 0], 2, op.Inpaint(MASK)), ALL),
+    "callable": Case(op.Callable(laplacian, linear=True, shape=SHAPE), NONE),
+    "physics": Case(op.as_operator(Physics()), NONE),
+    "physics with a pseudo-inverse": Case(op.as_operator(Decomposed()), ("adjoint", "pinverse")),
+    "stack": Case(
+        op.Stack(
+            [
+                op.Inpaint(MASK),
+                DENSE,
+                op.Callable(laplacian, linear=True, shape=SHAPE),
+            ],
+            [1.0, 0.5, -2.0],
+        ),
+        NONE,
+    ),
+    "stack of bounded ones": Case(
+        op.Stack([op.Inpaint(MASK), DENSE], [-2.0, 0.5]), BOUNDED, tight=1.5
+    ),
+}
