@@ -196,6 +196,21 @@ below 1.
 ### Other kinds of samplers
 
 {scaling}
+
+## Published lists
+
+Papers give these grids for their models, and every model can use them; `table=` names the list, and
+other numbers of steps interpolate it.
+
+| grid | `table=` | steps |
+| --- | --- | --- |
+| `ays` (arXiv 2404.14507) | `sd15`, `sdxl`, `svd` | 10 |
+| `oss` (arXiv 2503.21774) | `flux`, `wan` | 10 and 20 (flow) |
+| `gits` (arXiv 2405.11326) | `cifar10` | 6, `final="sigma_min"` |
+| `hyperparameters` (arXiv 2510.02390) | `sd15`, `sd15_full`, `sdxl` | 5 to 8, `final="sigma_min"` |
+
+The grid `hyperparameters` stops at rho = 0.13 to 0.29; its authors decode that state.
+With `final="zero"`, the default, a further step leads from there to sigma = 0.
 """
 
 

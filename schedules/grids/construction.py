@@ -206,7 +206,9 @@ def grid(
             a, b: of beta and beta_t (0.6, 0.6).
             threshold: of linear_quadratic (0.025).
             sigma_data, center, spread: of logistic (0.5, 1.5, 1.5), and of auto.
-            table: of ays ("sd15", "sdxl", "svd") and oss ("flux", "wan").
+            table: of ays ("sd15", "sdxl", "svd"), oss ("flux", "wan"), gits ("cifar10") and
+                hyperparameters ("sd15", "sd15_full", "sdxl"), which with final="sigma_min" ends at
+                its own last level.
 
     Raises GridError (a ValueError) for an unknown name, an option that the grid does not have, a
     value out of range, steps < 1, and times that are not finite, not in the schedule or do not fall

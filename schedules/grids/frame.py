@@ -7,7 +7,7 @@ is the last one (``steps + 1`` points). *Open*: ``steps`` points that stop short
 t_zero or t_min.
 
 With ``start`` a family lays out the same number of steps from ``start`` instead of t_max. Published
-lists (ays, oss) keep their curve and are resampled on the part of it below ``start``.
+lists (ays, oss, gits) keep their curve and are resampled on the part of it below ``start``.
 
 Families spaced in lam or rho use ``schedule.lam_start`` for t_max where alpha(t_max) = 0, and
 ``schedule.lam_end`` for t_min where sigma(t_min) = 0. Their first node is still t_max, and a last

@@ -65,6 +65,8 @@ GOLDEN: list[dict[str, Any]] = json.loads((ROOT / "tests" / "golden" / "grids.js
 
 #: grids whose first time is below t_max by definition
 LOW_START = {"leading", "ddim_uniform"}
+#: grids whose last time with ``final="sigma_min"`` is above t_min where sigma(t_min) > 0
+HIGH_END = {"hyperparameters"}
 
 
 @pytest.mark.parametrize("name", grid_names())
@@ -80,6 +82,8 @@ def test_every_grid_on_every_schedule(name: str) -> None:
         assert [n.t for n in g] == list(g.times), case
         if final == "zero":
             assert g[-1].sigma == 0.0 and g.times[-1] == schedule.t_zero, case
+        elif name in HIGH_END and schedule.sigma(schedule.t_min) > 0.0:
+            assert g.times[-1] > schedule.t_min, case
         else:
             assert g.times[-1] == schedule.t_min, case
         if name not in LOW_START and not (name == "oss" and isinstance(schedule, Flow)):
@@ -334,6 +338,8 @@ def test_aliases(alias: str) -> None:
         (Flow(), {"name": "lam", "steps": 5, "shift": 3.0}, "takes no shift="),
         (Flow(), {"name": "leading", "steps": 5, "offset": 1}, "on tables"),
         (Flow(), {"name": "oss", "steps": 5, "table": "flx"}, "did you mean 'flux'"),
+        (EDM(), {"name": "gits", "steps": 5, "table": "cifar"}, "did you mean 'cifar10'"),
+        (SD, {"name": "hyperparameters", "steps": 5, "table": "sd14"}, "did you mean 'sd15'"),
         (Flow(), {"name": "linear_quadratic", "steps": 5, "threshold": 0.9}, "threshold=0.9"),
         (Flow(), {"name": "custom", "times": [1.0]}, "at least 2"),
         (Flow(), {"name": "custom", "times": [1.0, 0.5, 0.5, 0.0]}, "fall strictly"),
