@@ -105,6 +105,7 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "sa_solver": {"predictor_order": (1, 4), "corrector_order": (0, 5), "tau": (0.0, 3.0)},
     "sde_dpm_solver_1": {"tau": (0.0, 3.0), "s_noise": SCALES},
     "sde_dpm_solver_2m": {"tau": (0.0, 3.0), "s_noise": SCALES},
+    "skipped": {"every": (1, 1000), "points": (1, 8)},
     "seeds_2": {"tau": (0.0, 3.0), "r1": (0.05, 0.95)},
     "seeds_3": {"tau": (0.0, 3.0)},
     "tcd": {"gamma": (0.0, 1.0)},

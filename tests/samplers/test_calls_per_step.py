@@ -34,6 +34,7 @@ CALLS = {
     ),
     **dict.fromkeys(("dpm_solver_3", "dpmpp_3s", "seeds_3", "res_3s", "flow_heun3"), 3),
     **dict.fromkeys(("etdrk4", "flow_rk4"), 4),
+    "skipped": 0.5,
 }
 APART = ("dpm_fast",)
 

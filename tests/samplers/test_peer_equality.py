@@ -47,7 +47,8 @@ EQUAL = {case.id: case for case in CASES.values() if deviation(case) is None}
 #: a deviation smaller than this would need no pin
 VISIBLE = 1e-7
 #: with their formulas written out in ``test_churn_restart``, ``test_dynamics``,
-#: ``test_flow_cps``, ``test_mean_reverting``, ``test_pfgmpp``, ``test_fewstep_samplers``
+#: ``test_flow_cps``, ``test_mean_reverting``, ``test_pfgmpp``, ``test_skipped``,
+#: ``test_fewstep_samplers``
 DYNAMICS = {
     "restart",
     "flow_cps",
@@ -57,6 +58,7 @@ DYNAMICS = {
     "mr_ode",
     "mr_sde",
     "pfgmpp",
+    "skipped",
     "consistency",
     "lcm",
     "tcd",
