@@ -143,6 +143,10 @@ ALIASES: dict[str, Alias] = {
         None,
         "on VE paths it is ddpm with its default variance",
     ),
+    # a search space of samplers
+    "USF": Alias(
+        "exponential_adams", {}, None, "its decisions are options with one entry per step, and afs"
+    ),
     # papers on the inversion of flows
     "rf_solver": Alias("flow_midpoint", {}, None, "the same step, written as a Taylor expansion"),
     # ComfyUI and A1111 menus

@@ -2,10 +2,11 @@
 2312.07243, USF).
 
 A step from s to t interpolates the last p predictions, as x0, eps, v or velocity, in lam, rho or t
-(v also in the angle of the path) and integrates the exact kernel (``plans.weights``). A corrector
+(v also in the angle of the path) and integrates the exact kernel (``plans.weights``). The first
+derivative may come from other predictions, and be scaled (``derivative_points``). A corrector
 repeats the step with the new prediction among the nodes. Each option is one value for all steps, or
-a tuple with one entry per step. One network call provides all kinds that later steps need. Special
-cases, with their own ``lower_order_final``:
+a tuple with one entry per step; ``afs`` is the first step of that paper without a call. One network
+call provides all kinds that later steps need. Special cases, with their own ``lower_order_final``:
 
     ddim               order=1
     dpmpp_2m           order=2, correction="midpoint"; correction="exact" is res_2m
@@ -23,14 +24,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ...checks import ArgumentError, choice, flag, integer
+from ...checks import ArgumentError, choice, flag, integer, number
 from ...plans.builder import PlanBuilder
 from ...plans.plan import Plan
 from ...plans.weights.exponential import KINDS, MAX_NODES, VARIABLES, Map
 from ...schedules.grids.construction import Grid
 from ..option_names import CORRECTIONS, option
 from ..registry import register
-from .recurrence import Step, multistep
+from .derivative_points import DerivativePoints
+from .recurrence import Rule, Step, multistep
 from .weight_rules import MOMENTS, Interpolation
 
 CORRECTORS = ("none", "pseudo", "implicit")
@@ -44,15 +46,27 @@ class StepOptions(NamedTuple):
     variable: str
     corrector: str
     correction: str
+    points: int = 0
+    scale: float = 0.0
 
     def step(self, t_of_lam: Map) -> Step:
         """Build the ``Step`` that these options describe."""
-        return Step(
-            Interpolation(self.kind, self.variable, 0.0, self.correction, t_of_lam),
-            self.order,
-            0 if self.corrector == "none" else self.order + 1,
-            again=self.corrector == "implicit",
-        )
+        rule: Rule
+        rule = plain = Interpolation(self.kind, self.variable, 0.0, self.correction, t_of_lam)
+        if self.points or self.scale:
+            rule = DerivativePoints(plain, self.order, self.points, self.scale)
+        reach = max(self.order, self.points + 1)
+        corrector = 0 if self.corrector == "none" else reach + 1
+        return Step(rule, reach, corrector, again=self.corrector == "implicit")
+
+    @property
+    def declared(self) -> int:
+        """Order of a run of such steps: the number of nodes, plus one with a corrector; less where
+        the first derivative has fewer points or is scaled."""
+        more = int(self.corrector != "none")
+        nodes, points = self.order + more, (self.points or self.order - 1) + more
+        most = 2 if self.scale else MAX_NODES
+        return min(nodes, points + 1, most) if nodes > 1 else 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,9 @@ class ExponentialAdams:
         corrector: ``none``; ``pseudo``: repeat the step with the prediction made at its end, which
             is kept; ``implicit``: also evaluate the network at the corrected state.
         correction: weights of two nodes in lam: exact, midpoint, bh1 or linear (``weight_rules``).
+        points: number of past predictions, besides the newest, that the first derivative comes
+            from, up to 5; 0: order - 1. Not for v, nor is ``scale``.
+        scale: c of the factor ``1 + c h`` of the first derivative, from -10 to 10.
         lower_order_final: use at most as many nodes as there are steps left.
     """
 
@@ -78,6 +95,8 @@ class ExponentialAdams:
         "exact", was=("moment",), words={**CORRECTIONS, "half": "midpoint"}
     )
     lower_order_final: bool = True
+    points: int | tuple[int, ...] = 0
+    scale: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
         flag("lower_order_final", self.lower_order_final)
@@ -111,12 +130,12 @@ class ExponentialAdams:
 
     @property
     def declared(self) -> int:
-        """Lowest order of a step: its number of nodes, plus one with a corrector."""
+        """Lowest order of a step (``StepOptions.declared``)."""
         steps = max(
             (len(v) for name in StepOptions._fields if isinstance(v := getattr(self, name), tuple)),
             default=1,
         )
-        return min(c.order + (c.corrector != "none") for c in self.choices(steps))
+        return min(c.declared for c in self.choices(steps))
 
 
 def _check(c: StepOptions) -> None:
@@ -125,6 +144,11 @@ def _check(c: StepOptions) -> None:
     choice("variable", c.variable, VARIABLES)
     choice("corrector", c.corrector, CORRECTORS)
     choice("correction", c.correction, tuple(MOMENTS))
+    integer("points", c.points, 0, MAX_NODES - 1)
+    number("scale", c.scale, -10.0, 10.0)
+    if (c.points or c.scale) and c.kind == "v":
+        given = f"points={c.points}" if c.points else f"scale={c.scale}"
+        raise ArgumentError(f"{given} with kind='v': allowed with x0, eps and velocity")
     if c.corrector != "none":
         integer("order (with a corrector)", c.order, 1, MAX_NODES - 1)
     if c.kind == "velocity" and c.variable != "t":
@@ -156,6 +180,9 @@ def _check(c: StepOptions) -> None:
         *({"order": p, "kind": "v", "variable": "angle"} for p in (1, 2, 3, 4)),
         *({"order": 3, "kind": "v", "variable": v} for v in ("lam", "rho", "t")),
         {"order": 2, "kind": "v", "variable": "angle", "corrector": "pseudo"},
+        *({"order": p, "points": n} for p, n in ((3, 1), (2, 2), (4, 2))),
+        {"order": 3, "scale": -0.5},
+        {"order": 2, "points": 2, "scale": -0.1, "kind": "eps", "corrector": "pseudo"},
     ),
 )
 def exponential_adams(b: PlanBuilder, grid: Grid, options: ExponentialAdams) -> Plan:

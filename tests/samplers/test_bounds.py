@@ -77,7 +77,7 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "euler": CHURN,
     "euler_ancestral": ANCESTRAL,
     "euler_ancestral_cfg_pp": ANCESTRAL,
-    "exponential_adams": {"order": (1, 6)},
+    "exponential_adams": {"order": (1, 6), "points": (0, 5), "scale": (-10.0, 10.0)},
     "flow_adams": {"order": (1, 6)},
     "flow_cps": {"share": (0.0, 1.0)},
     "flow_sde": {"tau": (0.0, 1e3), "order": (1, 2)},

@@ -102,6 +102,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "corrector": "none",
         "correction": "exact",
         "lower_order_final": True,
+        "points": 0,
+        "scale": 0.0,
     },
     "flow_adams": {"order": 2, "lower_order_final": False},
     "flow_heun": {"evaluate_end": False},

@@ -292,6 +292,8 @@ def test_the_smallest_order_of_a_step_is_declared():
         == 3
     )
     assert entry.order_of(make_options(entry, {"order": (3, 1, 4)})) == 1
+    assert entry.order_of(make_options(entry, {"order": 4, "points": (0, 1, 0)})) == 2
+    assert entry.order_of(make_options(entry, {"scale": 0.1, "corrector": "pseudo"})) == 2
 
 
 def test_an_implicit_corrector_evaluates_again():
@@ -323,6 +325,9 @@ def test_the_step_out_of_alpha_zero_ignores_its_choice():
         ({"kind": "velocity"}, "must be 't' with kind='velocity'"),
         ({"variable": "rho", "correction": "midpoint"}, "requires variable='lam'"),
         ({"corrector": "on"}, "pseudo"),
+        ({"points": 6}, "points=6 must be an integer from 0 to 5"),
+        ({"scale": (0.0,) * 3}, "3 entries for 5 steps"),
+        ({"points": 1, "kind": "v"}, "points=1 with kind='v'"),
     ],
 )
 def test_bad_choices_are_named(options, message):
