@@ -1,23 +1,9 @@
 """Public functions to run samplers: sample, plan, run, steer, solve, invert, log_prob,
-transition_log_prob, transition_means, tune."""
+transition_log_prob, transition_means, tune. Names are imported at first use."""
 
 from __future__ import annotations
 
-from ..plans.transforms.gradients import Reconstruction
-from .controlled_flow import rf_invert, rf_sample
-from .editing import flow_align, flow_edit
-from .information import SampleInfo
-from .inversion import InversionInfo, invert
-from .likelihood import Likelihood, bits_per_dim, log_prob
-from .paths import LamPath, PlanPath
-from .planning import plan
-from .sampling import StateError, run, sample
-from .solving import SolveInfo, solve
-from .steering import SteerInfo, steer
-from .transition_densities import transition_log_prob, transition_means
-from .tuned import Tuned
-from .tuning.tuner import tune
-from .whole_runs import forget_runs
+from typing import TYPE_CHECKING
 
 __all__ = [
     "InversionInfo",
@@ -47,3 +33,43 @@ __all__ = [
     "transition_means",
     "tune",
 ]
+
+if TYPE_CHECKING:
+    from ..plans.transforms.gradients import Reconstruction
+    from .controlled_flow import rf_invert, rf_sample
+    from .editing import flow_align, flow_edit
+    from .information import SampleInfo
+    from .inversion import InversionInfo, invert
+    from .likelihood import Likelihood, bits_per_dim, log_prob
+    from .paths import LamPath, PlanPath
+    from .planning import plan
+    from .sampling import StateError, run, sample
+    from .solving import SolveInfo, solve
+    from .steering import SteerInfo, steer
+    from .transition_densities import transition_log_prob, transition_means
+    from .tuned import Tuned
+    from .tuning.tuner import tune
+    from .whole_runs import forget_runs
+else:
+    from ..checks.late_names import late_names
+
+    __getattr__ = late_names(
+        __name__,
+        {
+            "Reconstruction": "..plans.transforms.gradients",
+            **dict.fromkeys(("rf_invert", "rf_sample"), ".controlled_flow"),
+            **dict.fromkeys(("flow_align", "flow_edit"), ".editing"),
+            "SampleInfo": ".information",
+            **dict.fromkeys(("InversionInfo", "invert"), ".inversion"),
+            **dict.fromkeys(("Likelihood", "bits_per_dim", "log_prob"), ".likelihood"),
+            **dict.fromkeys(("LamPath", "PlanPath"), ".paths"),
+            "plan": ".planning",
+            **dict.fromkeys(("StateError", "run", "sample"), ".sampling"),
+            **dict.fromkeys(("SolveInfo", "solve"), ".solving"),
+            **dict.fromkeys(("SteerInfo", "steer"), ".steering"),
+            **dict.fromkeys(("transition_log_prob", "transition_means"), ".transition_densities"),
+            "Tuned": ".tuned",
+            "tune": ".tuning.tuner",
+            "forget_runs": ".whole_runs",
+        },
+    )

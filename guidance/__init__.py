@@ -1,47 +1,13 @@
 """Guidance: wrappers around a denoiser that are denoisers themselves. Samplers need no change to
-use them."""
+use them.
+
+Names are imported at first use. ``solve`` and ``steer`` are made in ``engine``, which knows
+samplers and grids by name.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from . import discrete, operators, policy
-from .combinations.apg import APG
-from .combinations.black_scholes import BlackScholes
-from .combinations.cfg import CFG
-from .combinations.cfg_zero import CFGZero
-from .combinations.classifier import Classifier
-from .combinations.compose import Compose
-from .combinations.contrast import Contrast
-from .combinations.fdg import FDG
-from .combinations.icg import ICG
-from .combinations.levels import Levels
-from .combinations.mambo import MAMBO
-from .combinations.named import guide, names
-from .combinations.pag import PAG
-from .combinations.perturbed import Perturbed
-from .combinations.scales import Ramp
-from .combinations.tcfg import TCFG
-from .combinations.threshold import Threshold
-from .combinations.tsg import TSG
-from .likelihoods import Constraint, Gaussian
-from .populations import Reward, fit_value, steering_methods
-from .posterior import (
-    DPS,
-    MMPS,
-    DiffusionPDE,
-    DPSStep,
-    Loss,
-    LowRank,
-    PiGDM,
-    PriorCovariance,
-    ProbConserv,
-    Residual,
-    conserved,
-    methods,
-)
-from .smoothing.estimate import Smoothing
-from .smoothing.surrogate import Smoothed
 
 __all__ = [
     "APG",
@@ -92,17 +58,92 @@ __all__ = [
 if TYPE_CHECKING:
     from ..engine.solving import solve as solve
     from ..engine.steering import steer as steer
+    from . import discrete, operators, policy
+    from .combinations.apg import APG
+    from .combinations.black_scholes import BlackScholes
+    from .combinations.cfg import CFG
+    from .combinations.cfg_zero import CFGZero
+    from .combinations.classifier import Classifier
+    from .combinations.compose import Compose
+    from .combinations.contrast import Contrast
+    from .combinations.fdg import FDG
+    from .combinations.icg import ICG
+    from .combinations.levels import Levels
+    from .combinations.mambo import MAMBO
+    from .combinations.named import guide, names
+    from .combinations.pag import PAG
+    from .combinations.perturbed import Perturbed
+    from .combinations.scales import Ramp
+    from .combinations.tcfg import TCFG
+    from .combinations.threshold import Threshold
+    from .combinations.tsg import TSG
+    from .likelihoods import Constraint, Gaussian
+    from .populations import Reward, fit_value, steering_methods
+    from .posterior import (
+        DPS,
+        MMPS,
+        DiffusionPDE,
+        DPSStep,
+        Loss,
+        LowRank,
+        PiGDM,
+        PriorCovariance,
+        ProbConserv,
+        Residual,
+        conserved,
+        methods,
+    )
+    from .smoothing.estimate import Smoothing
+    from .smoothing.surrogate import Smoothed
 else:
+    from ..checks.late_names import late_names
 
-    def __getattr__(name: str) -> object:
-        """``solve`` and ``steer`` are made in ``engine``, which knows samplers and grids by name
-        and imports this package: they are fetched when they are asked for."""
-        if name == "solve":
-            from ..engine.solving import solve
-
-            return solve
-        if name != "steer":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from ..engine.steering import steer
-
-        return steer
+    __getattr__ = late_names(
+        __name__,
+        {
+            "discrete": ".discrete",
+            "operators": ".operators",
+            "policy": ".policy",
+            "APG": ".combinations.apg",
+            "BlackScholes": ".combinations.black_scholes",
+            "CFG": ".combinations.cfg",
+            "CFGZero": ".combinations.cfg_zero",
+            "Classifier": ".combinations.classifier",
+            "Compose": ".combinations.compose",
+            "Contrast": ".combinations.contrast",
+            "FDG": ".combinations.fdg",
+            "ICG": ".combinations.icg",
+            "Levels": ".combinations.levels",
+            "MAMBO": ".combinations.mambo",
+            **dict.fromkeys(("guide", "names"), ".combinations.named"),
+            "PAG": ".combinations.pag",
+            "Perturbed": ".combinations.perturbed",
+            "Ramp": ".combinations.scales",
+            "TCFG": ".combinations.tcfg",
+            "Threshold": ".combinations.threshold",
+            "TSG": ".combinations.tsg",
+            **dict.fromkeys(("Constraint", "Gaussian"), ".likelihoods"),
+            **dict.fromkeys(("Reward", "fit_value", "steering_methods"), ".populations"),
+            **dict.fromkeys(
+                (
+                    "DPS",
+                    "MMPS",
+                    "DiffusionPDE",
+                    "DPSStep",
+                    "Loss",
+                    "LowRank",
+                    "PiGDM",
+                    "PriorCovariance",
+                    "ProbConserv",
+                    "Residual",
+                    "conserved",
+                    "methods",
+                ),
+                ".posterior",
+            ),
+            "Smoothing": ".smoothing.estimate",
+            "Smoothed": ".smoothing.surrogate",
+            "solve": "..engine.solving",
+            "steer": "..engine.steering",
+        },
+    )
