@@ -24,6 +24,7 @@ from .greedy import fit_greedily
 from .joint import fit_coefficients, fit_jointly
 from .losses import sample_errors, short, summary
 from .problem import Problem
+from .schedules import fit_schedules
 from .search import search
 from .table import FEW_DIGITS
 from .times import fit_times
@@ -33,6 +34,7 @@ from .trajectories import Conditions, Model, Trajectories, TuneError, trajectori
 STAGES: Mapping[str, tuple[tuple[str, Stage], ...]] = {
     "search": (),
     "times": (("times", fit_times),),
+    "schedules": (("schedules", fit_schedules),),
     "coefficients": (("greedy", fit_greedily), ("coefficients", fit_coefficients)),
     "all": (
         ("greedy", fit_greedily),
@@ -74,7 +76,8 @@ def tune(
         denoiser: the model, guided or not.
         nfe: network calls of the plan.
         what: ``"search"`` chooses among untuned samplers and grids; ``"times"`` also fits the times
-            of the best; ``"coefficients"`` fits its coefficients; ``"all"`` coefficients, times and
+            of the best; ``"schedules"`` takes times by GITS, AYS and optimal steps;
+            ``"coefficients"`` fits its coefficients; ``"all"`` coefficients, times and
             the times that the network is told.
         budget: seconds for the stages; a stage that has begun a step ends it.
         sampler, grid, options: begin from this plan and search no other.
