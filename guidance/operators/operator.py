@@ -8,7 +8,7 @@ Data of an operator follow the dtype and the device of what it is given, in floa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -110,16 +110,26 @@ class Operator:
         own = rho.reshape(-1, *(1,) * (left.ndim - 1)).to(left) if isinstance(rho, Tensor) else rho
         least = float(own.min()) if isinstance(own, Tensor) else own
         # the error falls by (1 - 2 / sqrt(condition)) a step; digits run out at eps
-        bound = self.norm_bound or 1.1 * self.norm(x.shape[1:], iterations=20)
+        bound = self._bound(tuple(x.shape[1:]))
         condition = (bound * bound + least) / least
         digits = math.log(2.0 / torch.finfo(left.dtype).eps)
-        steps = min(math.ceil(0.5 * math.sqrt(condition) * digits), MOST_STEPS)
+        steps = math.ceil(0.5 * math.sqrt(condition) * digits)
+        steps = min(steps, MOST_STEPS, 3 * left[0].numel())
 
         def product(v: Tensor) -> Tensor:
             back = self.adjoint(v).reshape(left.shape[0], *x.shape[1:])
             return self(back) + own * v
 
         return conjugate_gradients(product, left, steps)
+
+    def _bound(self, shape: tuple[int, ...]) -> float:
+        """The norm bound, or a little more than the norm."""
+        if self.norm_bound is not None:
+            return self.norm_bound
+        known: dict[tuple[int, ...], float] = self.__dict__.setdefault("_norms", {})
+        if shape not in known:
+            known[shape] = 1.1 * self.norm(shape, iterations=20)
+        return known[shape]
 
     def gram_solve(self, y: Tensor, scale: Tensor | float, shift: float) -> Tensor | None:
         """``(scale A A^T + shift)^+ y`` in closed form, or None where there is none. ``scale``: a
@@ -191,8 +201,22 @@ class Operator:
         return self
 
     def to(self, like: Tensor, values: Tensor) -> Tensor:
-        """``values`` in the dtype and on the device of ``like``, in float32 or better."""
-        return values.to(like.device, torch.promote_types(like.dtype, torch.float32))
+        """``values``, real or complex, in the precision and on the device of ``like``, in float32
+        or better; integers keep their dtype."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        if values.is_complex():
+            values = values.to(dtype.to_complex())
+        elif values.is_floating_point():
+            values = values.to(dtype)
+        return values.to(like.device)
+
+    def stored(self, name: Hashable, like: Tensor, build: Callable[[], Tensor]) -> Tensor:
+        """``to(like, build())``, kept for each name, precision and device."""
+        store: dict[Hashable, Tensor] = self.__dict__.setdefault("_store", {})
+        key = (name, torch.promote_types(like.dtype, torch.float32), like.device)
+        if key not in store:
+            store[key] = self.to(like, build())
+        return store[key]
 
     def wide(self, x: Tensor) -> Tensor:
         """``x`` in float32 or better."""
