@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from .accepted import as_operator
+from .blur import Blur
 from .callables import Callable
 from .channels import Channels
+from .colourisation import Colourisation
+from .compressed_sensing import CompressedSensing
+from .fourier import Fourier
 from .inpainting import Inpaint
 from .matrix import Matrix
 from .operator import PARTS, Operator
+from .radon import Radon
 from .spectrum import Spectrum
 from .stack import Stack
+from .super_resolution import SuperResolution
 
 __all__ = [
     "PARTS",
+    "Blur",
     "Callable",
     "Channels",
+    "Colourisation",
+    "CompressedSensing",
+    "Fourier",
     "Inpaint",
     "Matrix",
     "Operator",
+    "Radon",
     "Spectrum",
     "Stack",
+    "SuperResolution",
     "as_operator",
 ]

@@ -71,6 +71,12 @@ NONE = ("adjoint",)
 BOUNDED = ("adjoint", "norm_bound")
 SOLVED = ("adjoint", "pinverse", "svd", "prox")
 ALL = operators.PARTS
+SKEW = torch.rand(3, 5, generator=_G, dtype=F64) - 0.2
+OUTER = torch.outer(torch.tensor([0.2, 0.5, 0.4], dtype=F64), torch.tensor([0.7, 0.3], dtype=F64))
+SMALL = (1, 8, 6)
+FREQUENCIES = torch.rand(4, 6, generator=_G) < 0.5
+ODD = torch.rand(5, 3, generator=_G) < 0.5
+COILS = torch.randn(3, 4, 6, generator=_G, dtype=torch.complex128)
 LINEAR = {
     "matrix": Case(op.Matrix(DENSE, SHAPE), ALL),
     "inpaint": Case(op.Inpaint(MASK), ALL),
@@ -100,4 +106,35 @@ LINEAR = {
     "stack of bounded ones": Case(
         op.Stack([op.Inpaint(MASK), DENSE], [-2.0, 0.5]), BOUNDED, tight=1.5
     ),
+    "super-resolution, average": Case(op.SuperResolution(2), ALL, SMALL),
+    "super-resolution, bicubic": Case(op.SuperResolution(2, "bicubic"), ALL, SMALL, 1.6),
+    "super-resolution, bicubic 4": Case(op.SuperResolution(4, "bicubic"), ALL, (8, 12), 1.6),
+    "blur, circular": Case(op.Blur(SKEW), ALL, SMALL, 1.2),
+    "blur, circular and larger than the image": Case(
+        op.Blur.motion(9, 1.0, seed=1), ALL, (1, 8, 5)
+    ),
+    "blur, zero": Case(op.Blur(SKEW, "zero"), BOUNDED, SMALL, 1.6),
+    "blur, zero, larger than the image": Case(op.Blur.gaussian(0.8, 9, "zero"), ALL, (6, 5), 2.0),
+    "blur, reflect": Case(op.Blur(SKEW, "reflect"), BOUNDED, SMALL, 2.5),
+    "blur, separable zero": Case(op.Blur(OUTER, "zero"), ALL, SMALL, 1.6),
+    "blur, separable reflect": Case(op.Blur(OUTER, "reflect"), ALL, SMALL, 2.1),
+    "blur, Gaussian reflect": Case(
+        op.Blur.gaussian((0.6, 1.0), boundary="reflect"), ALL, (1, 8, 6), 2.1
+    ),
+    "blur, motion": Case(op.Blur.motion(5, seed=3), ALL, SMALL),
+    "colourisation": Case(op.Colourisation(), ALL, (3, 2, 3)),
+    "colourisation, weights": Case(op.Colourisation((0.299, 0.587, 0.114)), ALL, (3, 2, 3)),
+    "fourier": Case(op.Fourier(FREQUENCIES), ALL, (2, 4, 6)),
+    "fourier, odd": Case(op.Fourier(ODD), ALL, (2, 5, 3)),
+    "fourier, lines": Case(op.Fourier.lines((4, 6), 2.0), ALL, (2, 4, 6)),
+    "fourier, real": Case(op.Fourier(FREQUENCIES, real=True), ALL, (4, 6)),
+    "fourier, real, odd, channels": Case(op.Fourier(ODD, real=True), ALL, (2, 5, 3)),
+    "fourier, coils": Case(op.Fourier(FREQUENCIES, COILS), BOUNDED, (2, 4, 6), 1.5),
+    "compressed sensing": Case(op.CompressedSensing((2, 4, 3), 7), ALL, (2, 4, 3)),
+    "compressed sensing, all": Case(op.CompressedSensing((2, 8), 16), ALL, (2, 8)),
+    "compressed sensing, Gaussian": Case(
+        op.CompressedSensing((1, 3, 3), 5, "gaussian"), ALL, (1, 3, 3)
+    ),
+    "radon": Case(op.Radon(6, 5), BOUNDED, (1, 6, 6), 1.001),
+    "radon, few detectors": Case(op.Radon(5, (0.3, 1.1), 4), BOUNDED, (5, 5), 1.1),
 }
