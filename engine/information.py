@@ -28,7 +28,9 @@ class SampleInfo:
         passes: number of network passes; less than ``nfe`` if calls were batched (parallel in
             time).
         rows: rows that the network received in all calls: ``nfe`` times the batch, and twice that
-            for classifier-free guidance.
+            for classifier-free guidance. A driver that decides for each sample sends fewer.
+        calls: mean number of network calls of one sample: ``nfe``, or less if a driver decides for
+            each sample.
         reason: what the automatic choices of sampler and grid took, and why, one line each; empty
             if both were named.
         states: with ``record=True`` the states of the run, (nfe + 1, n, *shape): the start, every
@@ -46,6 +48,7 @@ class SampleInfo:
     passes: int | None = None
     reason: str = ""
     rows: int = 0
+    calls: float = 0.0
     states: Tensor | None = None
     undone: Reconstruction | None = None
 
@@ -68,7 +71,8 @@ def info_of_plan(
         0.0,
         _mismatch(denoiser, reads),
         reason=reason,
-        rows=_rows(denoiser, reads, batch),
+        rows=_rows(denoiser, reads, [batch] * plan.nfe),
+        calls=float(plan.nfe),
     )
 
 
@@ -87,7 +91,8 @@ def info_of_drive(
         drive.rejected,
         drive.passes,
         reason,
-        _rows(denoiser, reads, drive.x.shape[0]),
+        _rows(denoiser, reads, drive.sizes),
+        sum(drive.sizes) / drive.x.shape[0],
     )
 
 
@@ -100,6 +105,10 @@ def _mismatch(denoiser: BaseDenoiser, reads: Reads) -> float:
     return max((abs(denoiser.time_mismatch(t)) for t, _ in reads if t is not None), default=0.0)
 
 
-def _rows(denoiser: BaseDenoiser, reads: Reads, batch: int) -> int:
-    """Return the number of rows that the network received in these calls."""
-    return batch * sum(denoiser.network_rows(t, names) for t, names in reads if t is not None)
+def _rows(denoiser: BaseDenoiser, reads: Reads, sizes: Sequence[int]) -> int:
+    """Return the number of rows that the network received in these calls of ``sizes`` samples."""
+    return sum(
+        size * denoiser.network_rows(t, names)
+        for (t, names), size in zip(reads, sizes, strict=False)  # no reads of unchecked runs
+        if t is not None
+    )

@@ -77,7 +77,16 @@ def sample_tokens(
     out = run_tokens(cursor, _watcher(given["callback"], given["progress"], total, states))
     if not given["info"]:
         return out
-    facts = SampleInfo(cursor.nfe, None, seeds, 0.0, 0.0, reason=reason, rows=cursor.rows)
+    facts = SampleInfo(
+        cursor.nfe,
+        None,
+        seeds,
+        0.0,
+        0.0,
+        reason=reason,
+        rows=cursor.rows,
+        calls=float(cursor.nfe),
+    )
     kept = None if states is None else torch.stack(states)
     return out, replace(facts, seconds=time.perf_counter() - began, states=kept)
 

@@ -116,12 +116,12 @@ def _path(name: str) -> DriverCertificate:
 
 
 def _as_plan(name: str) -> DriverCertificate:
-    """Difference of ``picard`` with tol = 0, or ``pc`` without a corrector, from the equal plan."""
+    """Difference of ``picard`` with tol = 0, of ``sada`` without skips, or of ``pc`` without a
+    corrector, from the equal plan."""
     model = mixture(VPLinear(), "v")
-    if name == "picard":
-        ours = sample(
-            model, "picard", method="dpmpp_2m", tol=0.0, steps=12, n=8, dtype=torch.float64
-        )
+    if name in ("picard", "sada"):
+        none = {"tol": 0.0} if name == "picard" else {"most": 0}
+        ours = sample(model, name, method="dpmpp_2m", steps=12, n=8, dtype=torch.float64, **none)
         plan = sample(model, "dpmpp_2m", steps=12, n=8, dtype=torch.float64)
     else:
         ours = sample(
@@ -172,6 +172,7 @@ MEASURES: dict[str, Callable[[str], DriverCertificate]] = {
     "dpm_adaptive": _flow,
     "adaptive_sde": _path,
     "picard": _as_plan,
+    "sada": _as_plan,
     "pc": _as_plan,
     "dmcmc": _chain,
 }

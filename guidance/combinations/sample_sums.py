@@ -1,8 +1,5 @@
-"""Sums over the elements of each sample, with the same bits for any batch.
-
-A library's sum over an axis may add in another order for another batch size. Here halves are added
-to each other, so that each addition is elementwise.
-"""
+"""Sums over the elements of each sample, with the same bits for any batch
+(``plans.running.halves``)."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...models.exact import wide
+from ...plans.running.halves import halved_sum as halved_sum
 
 
 def inner_products(*pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -22,15 +20,6 @@ def inner_products(*pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
     )
     column = (first.shape[0],) + (1,) * (first.ndim - 1)
     return tuple(total.reshape(column) for total in halved_sum(products).unbind(0))
-
-
-def halved_sum(values: Tensor) -> Tensor:
-    """Return the sum over the last axis; each partial sum adds one half to the other."""
-    while (count := values.shape[-1]) > 1:
-        half = count // 2
-        pairs = values[..., :half] + values[..., half : 2 * half]
-        values = torch.cat([pairs, values[..., 2 * half :]], -1) if count % 2 else pairs
-    return values.squeeze(-1)
 
 
 def divided(a: Tensor, b: Tensor) -> Tensor:

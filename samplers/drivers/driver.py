@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -150,6 +150,7 @@ class Drive:
             ``rejected``: numbers of steps.
         passes: number of times that the network ran; less than ``nfe`` if several calls were made
             as one batch.
+        sizes: number of samples in each call.
     """
 
     denoiser: Denoiser
@@ -167,6 +168,7 @@ class Drive:
     passes: int = 0
     draws: int = 0
     calls: list[Call] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     on_trial: Callable[[Trial], None] | None = None
     interval_noise: Callable[[Node, Node, Tensor], Tensor] | None = None
     reuse: bool = True
@@ -232,6 +234,7 @@ class Drive:
         check_raws(raws, x_in, len(raws))
         self.nfe += count
         self.passes += 1
+        self.sizes += [batch] * count
         answers = (
             [tuple(raw[k * batch : (k + 1) * batch] for raw in raws) for k in range(count)]
             if count > 1
@@ -242,6 +245,33 @@ class Drive:
                 self.calls.append(call)
                 self.watch.see(answer)
         return answers
+
+    def call_some(self, x_in: Tensor, call: Call, rows: Tensor) -> tuple[Tensor, ...]:
+        """Make one counted call for the samples ``rows``, integers, of the batch ``x_in``. The raw
+        outputs are those of the whole batch, 0 for the other samples."""
+        own: Any = self.denoiser  # complete where the model follows its rows
+        part = replace(
+            self,
+            denoiser=own.select(rows),
+            x=self.x.index_select(0, rows),
+            cond=_selected(self.cond, rows),
+            check=False,
+        )
+        try:
+            made = part.call(x_in.index_select(0, rows), call)
+        except BudgetError as error:
+            raise BudgetError(self.x, error.t, error.nfe) from None
+        raws = tuple(
+            torch.zeros((len(x_in), *raw.shape[1:]), dtype=raw.dtype, device=raw.device).index_copy(
+                0, rows, raw
+            )
+            for raw in made
+        )
+        self.nfe, self.passes = part.nfe, part.passes  # sizes is one list
+        if self.check:
+            self.calls.append(call)
+            self.watch.see(raws)
+        return raws
 
     def evaluate(self, x: Tensor, node: Node) -> Outputs:
         """Prediction at ``x``, convertible to any kind; makes one counted call and does not change
@@ -269,9 +299,12 @@ class Drive:
         check_noise(z, self.draws - 1, like)
         return z
 
-    def accept(self, x: Tensor, node: Node, first: Raws = ()) -> bool:
+    def accept(
+        self, x: Tensor, node: Node, first: Raws = (), outputs: Outputs | None = None
+    ) -> bool:
         """Make ``x`` at ``node`` the accepted state. ``first``: the raw outputs at the previous
-        state. Returns True if ``on_step`` replaced the state."""
+        state; ``outputs``: in their place, what ``on_step`` sees. Returns True if ``on_step``
+        replaced the state."""
         before, s = self.x, self.node
         self.x, self.node = x, node
         self.accepted += 1
@@ -285,7 +318,7 @@ class Drive:
             node,
             before.clone(),
             seen,
-            Outputs(self.denoiser, s, before, first) if first else {},
+            outputs or (Outputs(self.denoiser, s, before, first) if first else {}),
             self.nfe,
         )
         answer = self.on_step(step)
@@ -346,3 +379,12 @@ def _repeated(
     if isinstance(cond, Mapping):
         return {name: torch.cat([value] * times) for name, value in cond.items()}
     return None if cond is None else torch.cat([cond] * times)
+
+
+def _selected(
+    cond: Tensor | Mapping[str, Tensor] | None, rows: Tensor
+) -> Tensor | Mapping[str, Tensor] | None:
+    """``cond`` of the samples ``rows``."""
+    if isinstance(cond, Mapping):
+        return {name: value.index_select(0, rows) for name, value in cond.items()}
+    return None if cond is None else cond.index_select(0, rows)

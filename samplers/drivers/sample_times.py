@@ -28,6 +28,7 @@ def call_rows(
     check_raws(raws, x_in, len(raws))
     drive.nfe += 1
     drive.passes += 1
+    drive.sizes.append(len(x_in))
     if drive.check:
         drive.calls.append(Call(drive.nfe - 1, node, 0, 0, 1.0))
         drive.watch.see(raws)

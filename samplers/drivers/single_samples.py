@@ -37,6 +37,7 @@ def by_sample(drive: Drive, solve: Callable[[Drive], Tensor]) -> Tensor:
             accepted=0,
             rejected=0,
             calls=[],
+            sizes=[],
         )
         try:
             rows.append(one.close(solve(one)))
@@ -44,6 +45,8 @@ def by_sample(drive: Drive, solve: Callable[[Drive], Tensor]) -> Tensor:
             raise BudgetError(error.x, error.t, drive.nfe + error.nfe) from None
         for what in ("nfe", "passes", "accepted", "rejected"):
             setattr(drive, what, getattr(drive, what) + getattr(one, what))
+        drive.calls += one.calls
+        drive.sizes += one.sizes
     return torch.cat(rows)
 
 

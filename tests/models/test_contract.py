@@ -155,6 +155,7 @@ SAMPLERS = {
     "pc": {"steps": 3},
     "picard": {"steps": 4},
     "dmcmc": {"steps": 3},
+    "sada": {"steps": 20},
 }
 
 

@@ -75,6 +75,7 @@ SAMPLERS = (
     "picard",
     "pc",
     "dmcmc",
+    "sada",
 )
 
 

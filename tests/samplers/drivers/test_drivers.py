@@ -94,6 +94,7 @@ def test_few_steps_on_every_schedule(name, options):
                 and info.nfe * (1 if options.get("per_sample") else 2) == model.rows
             )
             assert info.passes == model.calls <= info.nfe
+            assert info.rows == model.rows == 2 * info.calls
             low = schedule.t_zero if schedule.t_zero > -math.inf else schedule.t_min - 1e-9
             assert min(model.times) > low, (schedule, final)
 
