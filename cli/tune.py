@@ -42,7 +42,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="network calls, one plan for each (default 8)",
     )
     p.add_argument("--what", help="search, times, schedules, coefficients or all (default all)")
-    p.add_argument("--budget", type=float, help="seconds for each plan (default 300)")
+    p.add_argument("--budget", help="time for each plan: seconds, or such as 5min (default 300)")
     p.add_argument("--sampler", help="begin from this sampler (default: search the best)")
     p.add_argument("--grid", help="its time grid (default auto)")
     p.add_argument(
@@ -97,4 +97,5 @@ def line(file: Path, made: Tuned) -> str:
         f"{file}: {made.plan.nfe} network calls, median error {now['median']:.3g} "
         f"[{now['low']:.3g}, {now['high']:.3g}], untuned {before['median']:.3g} "
         f"[{before['low']:.3g}, {before['high']:.3g}] ({report['untuned']}); {what}"
+        + (f"; {report['note']}" if "note" in report else "")
     )

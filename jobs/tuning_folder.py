@@ -29,7 +29,7 @@ def tune(
     *,
     nfes: Sequence[int] = (8,),
     what: str = "all",
-    budget: float = 300.0,
+    budget: float | str = 300.0,
     sampler: str | None = None,
     grid: str = "auto",
     option: Mapping[str, Any] | None = None,

@@ -33,6 +33,8 @@ MOST_DEGREE, MOST_STEPS = 64, 100_000
 
 #: defects below this are rounding
 FLOOR = 1e-12
+#: a defect below this share of the monomial's size is none
+_EXACT = 1e-9
 
 #: ``int kappa dlam`` from one half log-SNR (a number or an array) to a higher one, for a strength
 #: that is not constant
@@ -96,7 +98,7 @@ def jumps(plan: Plan) -> dict[int, int]:
 
 def local_defects(plan: Plan, degree: int, kappa: float | Decay = 1.0) -> np.ndarray:
     """Local defects, (steps, degree + 1): state at each step boundary minus the exact one, from
-    exact data at the boundary before."""
+    exact data at the boundary before. No number where a step reads an infinite lam."""
     instance("plan", plan, Plan, "a plan, as fewstep.plan makes it,")
     integer("degree", degree, 0, MOST_DEGREE)
     if not callable(kappa):
@@ -107,7 +109,8 @@ def local_defects(plan: Plan, degree: int, kappa: float | Decay = 1.0) -> np.nda
         for n, i in enumerate(plan.code)
         if isinstance(i, Combine) and i.node in boundaries
     }
-    centre = 0.5 * (plan.start.lam + plan.end.lam)
+    ends = [node.lam for node in plan.nodes if math.isfinite(node.lam)] or [0.0]
+    centre = 0.5 * (ends[0] + ends[-1])
     jumped = jumps(plan)
     if jumped and all(i.out in jumped for i in plan.code if isinstance(i, Combine) and i.noise):
         kappa = 1.0
@@ -135,6 +138,23 @@ def local_defects(plan: Plan, degree: int, kappa: float | Decay = 1.0) -> np.nda
             out = wanted
         values[i.out] = out
     return defects
+
+
+def step_orders(plan: Plan, most: int = 6) -> list[int]:
+    """The order to which each step is exact: the number of monomials ``1, lam, lam^2, ...`` of x0,
+    at most ``most``, that it integrates without an error from exact data. 1 for a step that is
+    right for a constant x0 only; the order of a sampler, which is a limit of small steps, can be
+    higher. A step that reads an infinite lam, such as the last step to sigma = 0, is known for the
+    constant only."""
+    with np.errstate(all="ignore"):
+        defects = np.abs(local_defects(plan, integer("most", most, 1, MOST_DEGREE) - 1))
+    size = max((abs(n.lam) for n in plan.nodes if math.isfinite(n.lam)), default=1.0)
+    found = []
+    for row, node in zip(defects, plan.nodes[1:], strict=True):
+        bounds = _EXACT * node.alpha * max(size, 1.0) ** np.arange(most)
+        exact = row <= bounds  # False where a defect is no number
+        found.append(most if exact.all() else int(np.argmin(exact)))
+    return found
 
 
 def walked_order(

@@ -20,6 +20,7 @@ from ...schedules.node import Node
 from ..planning import plan as make_plan
 from ..sampling import run
 from ..start_states import start_state
+from .losses import sample_errors
 
 #: numbers in a batch of states of one network call
 _NUMBERS = 1 << 18
@@ -39,14 +40,14 @@ class TuneError(ArgumentError):
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """Start states (B, *shape), float64, their conditions, and their converged ends; ``error``: RMS
-    change of the ends where half as many steps are made."""
+    """Start states (B, *shape), float64, their conditions, and their converged ends; ``error``:
+    median RMS change of an end where half as many steps are made, if it was measured."""
 
     seeds: range
     x: Tensor
     cond: Condition
     end: Tensor
-    error: float = 0.0
+    error: float = math.nan
 
     def part(self, rows: slice) -> Trajectories:
         """The trajectories ``rows``."""
@@ -122,10 +123,16 @@ def _bound(
 
 
 def trajectories(
-    model: Model, seeds: range, conditions: Conditions, first: Node, steps: int
+    model: Model,
+    seeds: range,
+    conditions: Conditions,
+    first: Node,
+    steps: int,
+    measured: bool = False,
 ) -> Trajectories:
     """Converged probability-flow ends from the start states of ``seeds`` at ``first``: UniPC-3 in
-    ``steps`` steps on the grid ``lam``, then ``_end``.
+    ``steps`` steps on the grid ``lam``, then ``_end``. ``measured``: half as many steps are run
+    too, and the error is the median change of an end.
 
     TuneError where the model's ends are no numbers.
     """
@@ -133,14 +140,14 @@ def trajectories(
     cond = conditions(seeds) if callable(conditions) else conditions
     x = start_state(denoiser, first, seeds, device=denoiser.device, dtype=torch.float64)
     ends = []
-    for count in (max(steps // 2, 2), steps):
+    for count in (max(steps // 2, 2), steps) if measured else (steps,):
         fine = make_plan(FINE, denoiser.schedule, steps=count, grid="lam", order=FINE_ORDER)
         try:
             ends.append(_end(model, fine, x, cond))
         except NumericalError as error:
             raise TuneError(f"the model's converged trajectories are no numbers: {error}") from None
-    apart = float((ends[1] - ends[0]).square().mean().sqrt())
-    return Trajectories(seeds, x, cond, ends[1], apart)
+    apart = float(sample_errors(ends[0], ends[-1]).median()) if measured else math.nan
+    return Trajectories(seeds, x, cond, ends[-1], apart)
 
 
 def _end(model: Model, fine: Plan, x: Tensor, cond: Condition) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from ...checks import choice, integer, number
+from ...checks import choice, integer
+from ...checks.durations import duration
 from ...models.base import BaseDenoiser
 from ...models.denoiser import Denoiser
 from ...models.wrapper import complete
@@ -19,14 +19,14 @@ from ..automatic import facts_of
 from ..planning import request
 from ..provenance import made_for
 from ..tuned import Tuned
-from .candidate import Candidate, Stage, ranked
+from .candidate import Candidate, Stage
 from .greedy import fit_greedily
 from .joint import fit_coefficients, fit_jointly
-from .losses import sample_errors, short, summary
+from .losses import short
 from .problem import Problem
+from .report import chosen, facts
 from .schedules import fit_schedules
 from .search import search
-from .table import FEW_DIGITS
 from .times import fit_times
 from .trajectories import Conditions, Model, Trajectories, TuneError, trajectories
 
@@ -47,7 +47,7 @@ LEAST = 16
 #: training trajectories and steps of the converged ends, for models in float64 and for networks
 EXACT, NETWORK = (256, 512), (64, 128)
 #: first seeds of the three sets of trajectories, far from those that users begin with
-_TRAIN, _HELD, _TEST = 1 << 40, 1 << 41, 1 << 42
+_SETS = {"train": 1 << 40, "validation": 1 << 41, "test": 1 << 42}
 Report = Callable[[str], None]
 
 
@@ -56,7 +56,7 @@ def tune(
     nfe: int = 8,
     *,
     what: str = "all",
-    budget: float = 300.0,
+    budget: float | str = 300.0,
     sampler: str | None = None,
     grid: str | Grid = "auto",
     options: Mapping[str, Any] | None = None,
@@ -79,7 +79,8 @@ def tune(
             of the best; ``"schedules"`` takes times by GITS, AYS and optimal steps;
             ``"coefficients"`` fits its coefficients; ``"all"`` coefficients, times and
             the times that the network is told.
-        budget: seconds for the stages; a stage that has begun a step ends it.
+        budget: seconds, or a text such as ``"5min"``, from the call on, converged trajectories
+            included; a stage that has begun a step ends it, and the search always runs.
         sampler, grid, options: begin from this plan and search no other.
         trajectories: of the fit (default 256, 64 for networks); half as many validate.
         test: trajectories of the comparison (default: as many as of the fit).
@@ -96,37 +97,21 @@ def tune(
     nfe = integer("nfe", nfe, 1)
     choice("what", what, STAGES)
     began = time.monotonic()
-    budget = float(number("budget", budget, 0.0))
+    seconds = duration("budget", budget)
     tell = report or (lambda line: None)
     model = Model(complete(denoiser))
     counts = _counts(model, trajectories, test, fine_steps)
     start = _start(model.denoiser, nfe, sampler, grid, dict(options or {}))
     sets = _sets(model, counts, integer("seed", seed, 0, 1 << 38), cond, tell)
-    train, held, unseen = sets
-    problem = Problem(model, facts_of(model.denoiser), nfe, train, held, counts[2])
-    problem.ends_at = began + budget
+    problem = Problem(
+        model, facts_of(model.denoiser), nfe, sets["train"], sets["validation"], counts[2]
+    )
+    problem.ends_at = began + seconds
     found, history = _stages(problem, what, start, tell)
-    best, untuned = found[0], ranked([c for c in found if not c.stages])[0]
-    if best.table is not None:
-        best = replace(best, plan=best.table.plan(FEW_DIGITS))
-    facts = {
-        "nfe": best.plan.nfe,
-        "what": what,
-        "kept": "tuned" if best.stages else "untuned",
-        "untuned": untuned.name,
-        "from": best.name,
-        "stages": history,
-        "test": _comparison(problem, best, untuned, unseen),
-        "trajectories": {
-            name: [s.seeds[0], len(s.seeds)]
-            for name, s in zip(("train", "validation", "test"), sets, strict=True)
-        },
-        "reference": {"steps": counts[2], "error": short(max(s.error for s in sets))},
-        "seconds": round(time.monotonic() - began, 1),
-        "network_rows": model.rows_called,
-        "seed": seed,
-    }
-    return Tuned(best.plan, made_for(denoiser), facts)
+    best, untuned = chosen(found)
+    said = facts(problem, best, untuned, history, sets)
+    said |= {"what": what, "seed": seed, "seconds": round(time.monotonic() - began, 1)}
+    return Tuned(best.plan, made_for(denoiser), said)
 
 
 def _counts(
@@ -147,17 +132,17 @@ def _counts(
 
 def _sets(
     model: Model, counts: tuple[int, int, int], seed: int, cond: Conditions, tell: Report
-) -> list[Trajectories]:
+) -> dict[str, Trajectories]:
     """The trajectories of the fit, of the validation, and of the comparison."""
     schedule = model.denoiser.schedule
-    first, found = schedule.node(schedule.t_max), []
+    first, found = schedule.node(schedule.t_max), {}
     if cond is not None and not callable(cond):
         raise TuneError("cond: must be a function of the seeds of the trajectories")
     sizes = (counts[0], max(LEAST, counts[0] // 2), counts[1])
-    for begin, size in zip((_TRAIN, _HELD, _TEST), sizes, strict=True):
-        tell(f"{size} converged trajectories of {counts[2]} steps")
+    for (name, begin), size in zip(_SETS.items(), sizes, strict=True):
+        tell(f"{name}: {size} converged trajectories of {counts[2]} steps")
         seeds = range(begin + seed, begin + seed + size)
-        found.append(trajectories(model, seeds, cond, first, counts[2]))
+        found[name] = trajectories(model, seeds, cond, first, counts[2], name == "test")
     return found
 
 
@@ -204,14 +189,3 @@ def _stages(
         history.append({"stage": name, "validation": short(found[0].score), "seconds": spent})
         tell(f"{name}: validation error {found[0].score:.4g} in {spent} s")
     return found, history
-
-
-def _comparison(
-    problem: Problem, best: Candidate, untuned: Candidate, given: Trajectories
-) -> dict[str, Any]:
-    """Errors of the plan and of the best untuned one on trajectories that no choice has seen."""
-    rows = {}
-    for name, plan in (("tuned", best.plan), ("untuned", untuned.plan)):
-        end = problem.model.run(plan, given.x, given.cond)
-        rows[name] = summary(sample_errors(end, given.end))
-    return rows

@@ -38,6 +38,9 @@ def test_a_tuned_plan_halves_the_error_on_unseen_noises():
     assert made.plan.nfe == made.report["nfe"] == 4
     assert made.plan.exactness == "exact"
     assert made.report["kept"] == "tuned"
+    assert made.report["step_orders"] == [1, 1, 1, 1]  # fitted to the model, not to monomials
+    assert 0.0 < made.report["reference"]["error"] < test["tuned"]["median"]
+    assert "note" not in made.report
     assert [s["stage"] for s in made.report["stages"]] == ["greedy", "coefficients", "joint"]
     scores = [s["validation"] for s in made.report["stages"]]
     assert scores == sorted(scores, reverse=True)
@@ -179,3 +182,11 @@ def test_a_model_without_numbers_is_refused():
     broken = Broken(den.means, den.stds, den.weights, den.schedule)
     with pytest.raises(TuneError, match="converged trajectories are no numbers"):
         fewstep.tune(broken, 3, **QUICK)
+
+
+def test_the_report_says_where_the_ends_are_not_converged():
+    coarse = QUICK | {"fine_steps": 16}
+    made = fewstep.tune(mixture(), 12, sampler="unipc", what="coefficients", **coarse)
+    assert made.report["test"]["tuned"]["median"] < 2.0 * made.report["reference"]["error"]
+    assert "is not far above that of the converged ends" in made.report["note"]
+    assert "raise fine_steps" in made.report["note"]

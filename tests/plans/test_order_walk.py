@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+import fewstep
 from fewstep.plans import Plan, PlanBuilder, walked_order
-from fewstep.plans.walk import exact_moments, local_defects
+from fewstep.plans.walk import exact_moments, local_defects, step_orders
 from fewstep.plans.weights.exponential import weights
-from fewstep.schedules import VPLinear
+from fewstep.schedules import Flow, VPLinear
 from fewstep.schedules.grids.construction import Grid
 
 VP = VPLinear()
@@ -99,3 +100,23 @@ def test_moments_solve_their_equation(kappa: float) -> None:
     np.testing.assert_allclose(
         slope, kappa * ((lam - centre) ** np.arange(6) - value), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options", "orders"),
+    [
+        ("ddim", {}, [1, 1, 1, 1, 1, 1]),
+        ("dpmpp_3m", {}, [1, 1, 3, 3, 1, 1]),
+        ("unipc", {"order": 3}, [1, 3, 4, 4, 3, 1]),
+        ("etdrk4", {}, [3, 3, 3, 3, 3, 1]),
+    ],
+)
+def test_the_order_to_which_each_step_is_exact(sampler, options, orders):
+    plan = fewstep.plan(sampler, VPLinear(), steps=6, grid="lam", **options)
+    assert step_orders(plan) == orders  # the last step, to sigma = 0: for a constant
+    assert step_orders(plan, most=2) == [min(order, 2) for order in orders]
+
+
+def test_a_step_from_pure_noise_is_known_for_a_constant_only():
+    plan = fewstep.plan("unipc", Flow(), steps=6, grid="lam", order=3)
+    assert step_orders(plan) == [1, 1, 3, 4, 3, 1]
