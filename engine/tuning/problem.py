@@ -52,16 +52,17 @@ class Problem:
         places = [schedule.t_low + share * (schedule.t_max - schedule.t_low) for share in _PLACES]
         return not any(self.model.denoiser.time_mismatch(t) for t in places)
 
-    def errors(self, plan: Plan, given: Trajectories) -> Tensor | None:
-        """RMSE of each trajectory; None where the plan does not run to its end."""
+    def end(self, plan: Plan, given: Trajectories) -> Tensor | None:
+        """The ends of a plan; None where it does not run to its end."""
         try:
-            return sample_errors(self.model.run(plan, given.x, given.cond), given.end)
+            return self.model.run(plan, given.x, given.cond)
         except FewstepError:
             return None
 
-    def train_errors(self, plan: Plan) -> Tensor | None:
-        """``errors`` on the trajectories of the fit."""
-        return self.errors(plan, self.train)
+    def errors(self, plan: Plan, given: Trajectories) -> Tensor | None:
+        """RMSE of each trajectory; None where the plan does not run to its end."""
+        end = self.end(plan, given)
+        return None if end is None else sample_errors(end, given.end)
 
     def held_score(self, plan: Plan) -> float:
         """The score on the validation trajectories, inf where the plan does not run."""
