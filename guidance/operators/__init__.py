@@ -9,15 +9,22 @@ from .channels import Channels
 from .colourisation import Colourisation
 from .compressed_sensing import CompressedSensing
 from .fourier import Fourier
+from .hdr import HDR
 from .inpainting import Inpaint
+from .jpeg import JPEG
 from .matrix import Matrix
 from .operator import PARTS, Operator
+from .phase_retrieval import PhaseRetrieval
+from .quantisation import Quantisation
 from .radon import Radon
 from .spectrum import Spectrum
 from .stack import Stack
 from .super_resolution import SuperResolution
+from .trial import check
 
 __all__ = [
+    "HDR",
+    "JPEG",
     "PARTS",
     "Blur",
     "Callable",
@@ -28,9 +35,12 @@ __all__ = [
     "Inpaint",
     "Matrix",
     "Operator",
+    "PhaseRetrieval",
+    "Quantisation",
     "Radon",
     "Spectrum",
     "Stack",
     "SuperResolution",
     "as_operator",
+    "check",
 ]

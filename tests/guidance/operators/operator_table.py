@@ -138,3 +138,16 @@ LINEAR = {
     "radon": Case(op.Radon(6, 5), BOUNDED, (1, 6, 6), 1.001),
     "radon, few detectors": Case(op.Radon(5, (0.3, 1.1), 4), BOUNDED, (5, 5), 1.1),
 }
+#: forward models that are not linear
+NONLINEAR = {
+    "callable": Case(op.Callable(torch.tanh), (), SHAPE),
+    "phase retrieval": Case(op.PhaseRetrieval(), ("norm_bound",), SHAPE),
+    "phase retrieval, odd": Case(op.PhaseRetrieval(1.5), ("norm_bound",), (5, 3)),
+    "hdr": Case(op.HDR(), ("pinverse", "norm_bound"), SHAPE),
+    "quantisation": Case(op.Quantisation(5), ("pinverse",), SHAPE),
+    "quantisation, no gradient": Case(op.Quantisation(4, -0.5, 2.0, "none"), ("pinverse",), SHAPE),
+    "jpeg, grey": Case(op.JPEG(30), ("pinverse",), (1, 8, 16)),
+    "jpeg": Case(op.JPEG(50), ("pinverse",), (3, 8, 8)),
+    "jpeg, 4:2:0": Case(op.JPEG(50, "4:2:0"), ("pinverse",), (3, 16, 16)),
+    "jpeg, no gradient": Case(op.JPEG(90, gradient="none"), ("pinverse",), (1, 8, 8)),
+}
