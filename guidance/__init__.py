@@ -34,6 +34,7 @@ __all__ = [
     "LowRank",
     "Perturbed",
     "PiGDM",
+    "Poisson",
     "PriorCovariance",
     "ProbConserv",
     "Ramp",
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
     from .combinations.tcfg import TCFG
     from .combinations.threshold import Threshold
     from .combinations.tsg import TSG
-    from .likelihoods import Constraint, Gaussian
+    from .likelihoods import Constraint, Gaussian, Poisson
     from .populations import Reward, fit_value, steering_methods
     from .posterior import (
         DPS,
@@ -122,7 +123,7 @@ else:
             "TCFG": ".combinations.tcfg",
             "Threshold": ".combinations.threshold",
             "TSG": ".combinations.tsg",
-            **dict.fromkeys(("Constraint", "Gaussian"), ".likelihoods"),
+            **dict.fromkeys(("Constraint", "Gaussian", "Poisson"), ".likelihoods"),
             **dict.fromkeys(("Reward", "fit_value", "steering_methods"), ".populations"),
             **dict.fromkeys(
                 (

@@ -5,5 +5,6 @@ from __future__ import annotations
 from .constraint import Constraint
 from .gaussian import Gaussian
 from .likelihood import Likelihood
+from .poisson import Poisson
 
-__all__ = ["Constraint", "Gaussian", "Likelihood"]
+__all__ = ["Constraint", "Gaussian", "Likelihood", "Poisson"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...checks import between
 from .likelihood import Likelihood
@@ -24,3 +27,15 @@ class Gaussian(Likelihood):
         """
         super().__init__(operator, y)
         self.sigma_y = float(between("sigma_y", sigma_y, 0.0))
+
+    @override
+    def log_density(self, value: Tensor) -> Tensor:
+        away = (self.data(value) - value).double() / self.sigma_y
+        # where nothing is observed there is no noise
+        seen = self.operator.zero_filled(torch.ones_like(value)).double()
+        each = -0.5 * away**2 - seen * math.log(self.sigma_y * math.sqrt(2.0 * math.pi))
+        return each.flatten(1).sum(1)
+
+    @override
+    def slope(self, value: Tensor) -> Tensor:
+        return (self.data(value) - value) / self.sigma_y**2

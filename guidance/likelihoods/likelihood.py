@@ -16,15 +16,17 @@ from ..operators.operator import Operator
 
 
 class Likelihood:
-    """``y = A(x0) + n, n ~ N(0, sigma_y^2 I)``; sigma_y = 0 is an exact constraint.
+    """The law of a measurement, ``p(y | x0)``. A subclass defines ``log_density`` and ``slope``.
 
     Attributes:
         operator: A.
         y: the measurement, shaped like ``A(x0)[0]``, or (B, ...) with one for each sample.
-        sigma_y: standard deviation of the noise.
+        sigma_y: standard deviation of Gaussian noise; 0 is an exact constraint.
     """
 
-    sigma_y: float
+    #: whether the noise is Gaussian, of standard deviation ``sigma_y``
+    gaussian: bool = True
+    sigma_y: float = 0.0
 
     def __init__(self, operator: Any, y: Tensor) -> None:
         """``operator``: see ``operators.as_operator``; ``y``: finite."""
@@ -45,6 +47,33 @@ class Likelihood:
         if y.ndim == value.ndim and y.shape[0] > 1 and self._rows is not None:
             y = y.index_select(0, self._rows.to(y.device))
         return y
+
+    def light(self, x0: Tensor) -> Tensor:
+        """What the operator is applied to, for samples x0 (B, *shape)."""
+        return x0
+
+    def log_density(self, value: Tensor) -> Tensor:
+        """``log p(y | x0)`` of each sample for ``value``, A(x0) (B, *measured); (B,) float64."""
+        raise ArgumentError(f"{self!r} has no density")
+
+    def slope(self, value: Tensor) -> Tensor:
+        """The gradient of ``log_density`` by ``value``, shaped like it."""
+        raise ArgumentError(f"{self!r} has no density")
+
+    def log_prob(self, x0: Tensor) -> Tensor:
+        """``log p(y | x0)`` of each sample of x0 (B, *shape), (B,) float64."""
+        return self.log_density(self.operator(self.light(_wide(x0))))
+
+    def gradient(self, x0: Tensor) -> Tensor:
+        """The gradient of ``log_prob``, ``A'(x0)^T slope``, shaped like x0. Raises ArgumentError
+        for an operator without derivative."""
+        at = self.operator.linearise(self.light(_wide(x0)))
+        return at.adjoint(self.slope(at.value)).reshape_as(x0)
+
+    def residual(self, x0: Tensor) -> Tensor:
+        """``y - A(x0)``, (B, *measured)."""
+        value = self.operator(self.light(_wide(x0)))
+        return self.data(value) - value
 
     def samples(self, shape: Sequence[int]) -> int | None:
         """Number of samples of shape ``shape`` that the measurement is for; None: any.
@@ -82,10 +111,13 @@ class Likelihood:
     def misfit(self, x: Tensor) -> Tensor:
         """``|y - A(x)|`` of each sample of x (B, *shape), (B,) float64."""
         with torch.no_grad():
-            value = self.operator(x)
-            away = (self.data(value) - value).to(torch.float64).flatten(1)
+            away = self.residual(x).to(torch.float64).flatten(1)
             found: Tensor = torch.linalg.vector_norm(away, dim=1)
         return found
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def probed(operator: Operator, probe: Tensor) -> Tensor:

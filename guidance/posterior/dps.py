@@ -28,7 +28,7 @@ class DPS(Posterior):
     residual, of each sample by itself.
 
         D' = D - zeta r^2 alpha grad_x |y - A(D(x))|                          loss="norm"
-        D' = D + zeta (sigma^2 / alpha) grad_x log N(y; A(D(x)), sigma_y^2)   loss="score"
+        D' = D + zeta (sigma^2 / alpha) grad_x log p(y | x0 = D(x))            loss="score"
         r^2 = sigma^2 / (alpha^2 + sigma^2)
 
     (Chung et al. 2022, arXiv 2209.14687; the published form, a change of the state after each step
@@ -36,7 +36,8 @@ class DPS(Posterior):
     moves ``x / alpha`` by ``zeta r^2 (1 - rho_t / rho_s)`` times the gradient in ``x / alpha``: the
     strength of a run does not depend on the number of steps, is the same on every path, and fades
     towards the data, where a gradient of constant length would overshoot.
-    ``score`` with zeta = 1 takes D for x0, which is stiff for small sigma_y. Neither is exact for
+    ``score`` with zeta = 1 takes D for x0, which is stiff for little noise; it takes any law of the
+    noise. Neither is exact for
     any prior. Cost of a call: 1 network call, 1 vector-Jacobian product, 1 operator and 1 adjoint
     call.
     """
@@ -46,13 +47,15 @@ class DPS(Posterior):
     ) -> None:
         """Args:
         denoiser: the model.
-        likelihood: Gaussian; a Constraint for ``loss="norm"``, which does not use sigma_y.
+        likelihood: Gaussian; Poisson for ``loss="score"``; a Constraint for ``loss="norm"``, which
+            does not use sigma_y.
         zeta: strength, at least 0; 0 is the model itself.
         loss: "norm" or "score".
         """
         self.zeta, self.loss = number("zeta", zeta, 0.0), choice("loss", loss, ("norm", "score"))
+        self.any_noise = self.loss == "score"
         super().__init__(denoiser, likelihood)
-        if self.loss == "score" and not self.likelihood.sigma_y:
+        if self.any_noise and self.likelihood.gaussian and not self.likelihood.sigma_y:
             raise ArgumentError(
                 'loss="score" divides by sigma_y^2, and a Constraint has none: use loss="norm", or '
                 "the methods mmps and pigdm, which take exact constraints"
@@ -66,7 +69,7 @@ class DPS(Posterior):
     def corrected(self, p: Prediction, at: Levels) -> Tensor:
         own = Measurement(self.likelihood, self.data(p.value), p.counts, p.graph)
         if self.loss == "score":
-            pull = own.adjoint(own.residual) / self.likelihood.sigma_y**2
+            pull = own.adjoint(self.likelihood.slope(own.value))
             return p.value + self.zeta * at.factor * p.vjp(pull)
         return p.value + self.zeta * at.fading * at.alpha * p.vjp(own.adjoint(unit(own.residual)))
 

@@ -65,8 +65,7 @@ class Loss:
         """``|r(x0)|`` or its square of each sample of x0 (B, *shape), (B,)."""
         fields = x0 if self.space is None else self.space(x0)
         if isinstance(self.residual, Likelihood):
-            value = self.residual.operator(fields)
-            found = self.residual.data(value) - value
+            found = self.residual.residual(fields)
         else:
             found = self.residual(fields)
         real = isinstance(found, Tensor) and found.is_floating_point() and found.ndim >= 1

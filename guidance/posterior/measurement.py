@@ -10,13 +10,14 @@ from .counts import Counts
 
 
 class Measurement:
-    """The operator at ``x0`` (B, *shape); ``residual`` is ``y - A(x0)``."""
+    """The operator at ``x0`` (B, *shape); ``value`` is A(x0), ``residual`` is ``y - A(x0)``."""
 
     def __init__(self, likelihood: Likelihood, x0: Tensor, counts: Counts, graph: bool) -> None:
         counts.operator += 1
-        self._at = likelihood.operator.linearise(x0, graph)
+        self._at = likelihood.operator.linearise(likelihood.light(x0), graph)
         self._counts, self._shape = counts, x0.shape
-        self.residual = likelihood.data(self._at.value) - self._at.value
+        self.value = self._at.value
+        self.residual = likelihood.data(self.value) - self.value
 
     def forward(self, u: Tensor) -> Tensor:
         """``A'(x0) u``, u (B, *shape)."""

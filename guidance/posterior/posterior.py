@@ -34,6 +34,8 @@ class Posterior(Wrapper):
     two_times = False
     #: whether ``corrected`` differentiates the model
     differentiates = True
+    #: whether it takes likelihoods whose noise is not Gaussian
+    any_noise = False
 
     def __init__(self, denoiser: Denoiser, likelihood: Any) -> None:
         """Raises ArgumentError where the likelihood does not fit the model's samples."""
@@ -56,6 +58,11 @@ class Posterior(Wrapper):
     def accepted(self, likelihood: Any) -> Any:
         """``likelihood`` if the method can use it. Raises ArgumentError."""
         instance("likelihood", likelihood, Likelihood, "a likelihood, such as guidance.Gaussian,")
+        if not (likelihood.gaussian or self.any_noise):
+            raise ArgumentError(
+                f"{type(self).__name__} is for Gaussian noise and exact constraints, got "
+                f"{likelihood!r}: use dps with loss='score', which takes any law of the noise"
+            )
         if not likelihood.operator.differentiable:
             raise no_gradient(repr(likelihood.operator))
         return likelihood

@@ -87,10 +87,9 @@ class ProbConserv(Posterior):
 
     @override
     def accepted(self, likelihood: Any) -> Likelihood:
-        instance("likelihood", likelihood, Likelihood, "a likelihood, such as guidance.Constraint,")
-        if not likelihood.operator.linear:
-            raise ArgumentError(f"{likelihood.operator!r} is not linear")
-        made: Likelihood = likelihood
+        made: Likelihood = super().accepted(likelihood)
+        if not made.operator.linear:
+            raise ArgumentError(f"{made.operator!r} is not linear")
         return made
 
     @override

@@ -22,6 +22,7 @@ def test_every_method_is_in_the_table():
         "Gaussian",
         "Loss",
         "LowRank",
+        "Poisson",
         "conserved",
         "methods",
         "operators",
