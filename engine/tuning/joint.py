@@ -14,8 +14,10 @@ from .problem import Problem
 from .table import Numbers, Table
 from .tangents import Free, free_numbers, linearised, moved
 
-#: candidates that are fitted, as long as there is time
-_STARTS = 3
+#: the last kind that is free -> the name of the fit
+_STAGE = {"weight": "coefficients", "node": "joint", "label": "labels"}
+#: candidates that are fitted, as long as there is time: of models in float64 and of networks
+_EXACT_STARTS, _NETWORK_STARTS = 3, 1
 
 
 def fit_coefficients(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -24,12 +26,16 @@ def fit_coefficients(problem: Problem, candidates: Sequence[Candidate]) -> list[
 
 
 def fit_jointly(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Weights and nodes, and then labels too; nothing more where the network rounds the times that
-    it is told."""
-    if not problem.any_time:
-        return list(candidates)
-    found = _fitted(problem, candidates, "joint", ("weight", "node"))
-    return _fitted(problem, found, "labels", ("weight", "node", "label"))
+    """Weights, nodes and labels; weights alone where the network rounds the times that it is told.
+
+    For models in float64, which cost little, the kinds are freed one after another: such fits end
+    elsewhere than those of all kinds at once.
+    """
+    kinds = ("weight", "node", "label") if problem.any_time else ("weight",)
+    found = list(candidates)
+    for count in range(1 if problem.model.exact else len(kinds), len(kinds) + 1):
+        found = _fitted(problem, found, _STAGE[kinds[count - 1]], kinds[:count])
+    return found
 
 
 def _fitted(
@@ -37,9 +43,10 @@ def _fitted(
 ) -> list[Candidate]:
     """The candidates, and what the fit makes of the first of them that are tables."""
     found, done = list(candidates), 0
+    starts = _EXACT_STARTS if problem.model.exact else _NETWORK_STARTS
     for candidate in candidates:
         table = candidate.numbers(problem)
-        if done == _STARTS or not problem.time_left:
+        if done == starts or not problem.time_left:
             break
         if table is None:
             continue

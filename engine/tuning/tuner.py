@@ -38,7 +38,6 @@ STAGES: Mapping[str, tuple[tuple[str, Stage], ...]] = {
     "coefficients": (("greedy", fit_greedily), ("coefficients", fit_coefficients)),
     "all": (
         ("greedy", fit_greedily),
-        ("coefficients", fit_coefficients),
         ("joint", fit_jointly),
     ),
 }
