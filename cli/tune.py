@@ -41,7 +41,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         type=int,
         help="network calls, one plan for each (default 8)",
     )
-    p.add_argument("--what", help="search, times, schedules, coefficients or all (default all)")
+    p.add_argument(
+        "--what",
+        help="search, times, schedules, compensation, coefficients or all (default all)",
+    )
     p.add_argument("--budget", help="time for each plan: seconds, or such as 5min (default 300)")
     p.add_argument("--sampler", help="begin from this sampler (default: search the best)")
     p.add_argument("--grid", help="its time grid (default auto)")

@@ -127,9 +127,16 @@ def table_of(plan: Plan, schedule: Schedule) -> Table | None:
 def _rows(plan: Plan) -> Sequence[Numbers]:
     """The states of the calls, and the result, as sums of the start state and of the calls'
     predictions of x0."""
+    values = linear_values(plan)
+    return [*(values[e.state] for e in plan.evaluations), values[plan.result]]
+
+
+def linear_values(plan: Plan) -> dict[int, Numbers]:
+    """The values of a plan without noise, by number, as sums of the start state and of the calls'
+    predictions of x0: coefficients (nfe + 1,)."""
     unit = np.eye(plan.nfe + 1)
     values: dict[int, Any] = {0: unit[0]}
-    rows = []
+    calls = 0
     for i in plan.code:
         if isinstance(i, Combine):
             values[i.out] = sum((c * values[v] for v, c in i.terms), np.zeros(plan.nfe + 1))
@@ -137,8 +144,7 @@ def _rows(plan: Plan) -> Sequence[Numbers]:
         assert isinstance(i, Evaluate)
         ((value, kind, _),) = i.outs
         u, w = parts(kind, i.node)
-        rows.append(values[i.state])
-        own = unit[len(rows)]
-        values[value] = (u - w * i.node.alpha / i.node.sigma) * own
+        calls += 1
+        values[value] = (u - w * i.node.alpha / i.node.sigma) * unit[calls]
         values[value] = values[value] + (w / i.node.sigma) * values[i.state]
-    return [*rows, values[plan.result]]
+    return values

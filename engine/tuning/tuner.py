@@ -20,6 +20,7 @@ from ..planning import request
 from ..provenance import made_for
 from ..tuned import Tuned
 from .candidate import Candidate, Stage
+from .compensation import fit_compensation
 from .greedy import fit_greedily
 from .joint import fit_coefficients, fit_jointly
 from .losses import short
@@ -35,6 +36,7 @@ STAGES: Mapping[str, tuple[tuple[str, Stage], ...]] = {
     "search": (),
     "times": (("times", fit_times),),
     "schedules": (("schedules", fit_schedules),),
+    "compensation": (("compensation", fit_compensation),),
     "coefficients": (("greedy", fit_greedily), ("coefficients", fit_coefficients)),
     "all": (
         ("greedy", fit_greedily),
@@ -76,8 +78,9 @@ def tune(
         nfe: network calls of the plan.
         what: ``"search"`` chooses among untuned samplers and grids; ``"times"`` also fits the times
             of the best; ``"schedules"`` takes times by GITS, AYS and optimal steps;
-            ``"coefficients"`` fits its coefficients; ``"all"`` coefficients, times and
-            the times that the network is told.
+            ``"compensation"`` fits the ratios of DC-Solver; ``"coefficients"`` fits the
+            coefficients of the best; ``"all"`` coefficients, times and the times that the network
+            is told.
         budget: seconds, or a text such as ``"5min"``, from the call on, converged trajectories
             included; a stage that has begun a step ends it, and the search always runs.
         sampler, grid, options: begin from this plan and search no other.

@@ -146,7 +146,7 @@ def ghvb(b: PlanBuilder, grid: Grid, options: GHVB) -> Plan:
         grid,
         Step(DampedAdams(options.beta), options.nodes),
         lower_order_final=False,
-        stored=lambda b, before, m: _mean(b, before, m, options.beta),
+        stored=lambda b, past, s, m: _mean(b, past[0][1] if past else None, m, options.beta),
     )
 
 

@@ -74,9 +74,9 @@ class Step:
 #: ``(builder, i, x, m, s, t)`` -> the state at t after step i from ``x`` at s, with the prediction
 #: ``m`` at s; None: the multistep recurrence makes the step
 StartUp = Callable[[PlanBuilder, int, Expression, Expression, Node, Node], "Expression | None"]
-#: ``(builder, stored, m)`` -> the value to store in place of the prediction ``m``; ``stored`` is
-#: the previous stored value, None at first
-Filter = Callable[[PlanBuilder, "Expression | None", Expression], Expression]
+#: ``(builder, past, s, m)`` -> the value to store in place of the prediction ``m`` at s; ``past``:
+#: the nodes before and the values stored there, newest first
+Filter = Callable[[PlanBuilder, Sequence[tuple[Node, Expression]], Node, Expression], Expression]
 
 
 class Past(NamedTuple):
@@ -114,15 +114,17 @@ def multistep(
     lower_order_final: bool = True,
     start_up: StartUp | None = None,
     stored: Filter | None = None,
+    memory: int = 1,
 ) -> Plan:
     """Build the plan that makes ``steps`` along ``grid``: one ``Step`` for all, or one for each
     step.
 
     ``lower_order_final``: use at most as many predictions as there are steps left. ``start_up`` may
-    make the first steps. ``stored`` is applied to each prediction before it is stored.
+    make the first steps. ``stored`` is applied to each prediction before it is stored; it is given
+    the last ``memory`` values, where there are so many.
     """
     plans = [steps] * grid.steps if isinstance(steps, Step) else list(steps)
-    reach = max(step.reach for step in plans)
+    reach = max(memory, *(step.reach for step in plans))
     x = b.start(grid[0])
     history: list[Past] = []
     made: _Made | None = None
@@ -161,5 +163,8 @@ def _evaluate(b: PlanBuilder, x: Expression, s: Node, kinds: tuple[str, ...]) ->
 
 def _filtered(b: PlanBuilder, history: Sequence[Past], now: Past, stored: Filter) -> Past:
     """Apply ``stored`` to the predictions of ``now``."""
-    before = history[0].by_kind if history else {}
-    return Past(now.node, {k: stored(b, before.get(k), m) for k, m in now.by_kind.items()})
+    made = {}
+    for kind, m in now.by_kind.items():
+        past = [(p.node, p.by_kind[kind]) for p in history if kind in p.by_kind]
+        made[kind] = stored(b, past, now.node, m)
+    return Past(now.node, made)

@@ -17,7 +17,7 @@ from ...schedules.grids.construction import MAX_STEPS, Grid
 from ..option_names import CORRECTIONS, option
 from ..registry import register
 from .compat import OneRowCorrector
-from .recurrence import Rule, Step, multistep
+from .recurrence import Filter, Rule, Step, multistep
 from .weight_rules import Interpolation
 
 
@@ -77,7 +77,8 @@ class UniPC:
             )
 
 
-def _unipc_order(o: UniPC) -> int:
+def unipc_order(o: UniPC) -> int:
+    """The declared order of UniPC: one more with a corrector."""
     if not o.corrector:
         return o.order
     return 1 if o.correction == "exact_compat" and o.order > 1 else o.order + 1
@@ -85,7 +86,7 @@ def _unipc_order(o: UniPC) -> int:
 
 @register(
     "unipc",
-    order=_unipc_order,
+    order=unipc_order,
     source="Zhao et al. 2023, arXiv 2302.04867, Alg. 1-2",
     variants=(
         {"correction": "bh1"},
@@ -97,6 +98,13 @@ def _unipc_order(o: UniPC) -> int:
 )
 def unipc(b: PlanBuilder, grid: Grid, options: UniPC) -> Plan:
     """UniPC: predictor and corrector of any order with one evaluation per step."""
+    return predict_and_correct(b, grid, options)
+
+
+def predict_and_correct(
+    b: PlanBuilder, grid: Grid, options: UniPC, stored: Filter | None = None, memory: int = 1
+) -> Plan:
+    """The plan of ``unipc``; ``stored`` and ``memory`` as in ``multistep``."""
     # the list may be written for longer runs: steps beyond the end are ignored
     if options.skip_corrector and min(options.skip_corrector) >= grid.steps:
         raise ArgumentError(
@@ -112,7 +120,14 @@ def unipc(b: PlanBuilder, grid: Grid, options: UniPC) -> Plan:
     step = Step(rule, order)
     corrected = replace(step, corrector=order + 1 if options.corrector else 0)
     steps = [step if i in options.skip_corrector else corrected for i in range(grid.steps)]
-    return multistep(b, grid, steps, lower_order_final=options.lower_order_final)
+    return multistep(
+        b,
+        grid,
+        steps,
+        lower_order_final=options.lower_order_final,
+        stored=stored,
+        memory=memory,
+    )
 
 
 @register(

@@ -34,6 +34,7 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     },
     "bdia": {"gamma": (0.05, 1.0)},
     "consistency": {"floor": (0.0, 1e3)},
+    "dc_solver": {"order": (1, 4)},
     "ddim": {"tau": (0.0, 1.0)},
     "deis": {"order": (1, 4)},
     "dmcmc": {

@@ -48,8 +48,9 @@ EQUAL = {case.id: case for case in CASES.values() if deviation(case) is None}
 VISIBLE = 1e-7
 #: with their formulas written out in ``test_churn_restart``, ``test_dynamics``,
 #: ``test_flow_cps``, ``test_mean_reverting``, ``test_pfgmpp``, ``test_skipped``,
-#: ``test_fewstep_samplers``
+#: ``test_fewstep_samplers``, ``test_dc_solver``
 DYNAMICS = {
+    "dc_solver",
     "restart",
     "flow_cps",
     "flow_sde",

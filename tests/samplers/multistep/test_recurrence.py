@@ -100,10 +100,23 @@ def test_the_filter_stores_what_it_gives():
     """A running mean of half and half: the step weighs (e_i + v_(i-1)) / 2."""
     made = written(
         Step(UniformAdams(), 1),
-        stored=lambda b, before, m: m if before is None else b.value(0.5 * before + 0.5 * m),
+        stored=lambda b, past, s, m: b.value(0.5 * past[0][1] + 0.5 * m) if past else m,
     )
     means = [c for c in made.code if getattr(c, "node", 0) is None]
     assert len(means) == 4 and all([w for _, w in c.terms] == [0.5, 0.5] for c in means)
+
+
+def test_the_filter_sees_the_nodes_and_the_values_before():
+    seen = []
+
+    def stored(b, past, s, m):
+        seen.append((s, [node for node, _ in past]))
+        return m
+
+    made = written(Step(UniformAdams(), 1), stored=stored, memory=3)
+    nodes = made.nodes
+    assert seen == [(nodes[i], list(nodes[max(0, i - 3) : i])[::-1]) for i in range(5)]
+    assert made == written(Step(UniformAdams(), 1))
 
 
 def test_predictor_and_corrector_share_one_noise():
