@@ -14,8 +14,6 @@ from .problem import Problem
 from .table import Numbers, Table
 from .tangents import Free, free_numbers, linearised, moved
 
-#: the last kind that is free -> the name of the fit
-_STAGE = {"weight": "coefficients", "node": "joint", "label": "labels"}
 #: candidates that are fitted, as long as there is time: of models in float64 and of networks
 _EXACT_STARTS, _NETWORK_STARTS = 3, 1
 
@@ -31,11 +29,17 @@ def fit_jointly(problem: Problem, candidates: Sequence[Candidate]) -> list[Candi
     For models in float64, which cost little, the kinds are freed one after another: such fits end
     elsewhere than those of all kinds at once.
     """
-    kinds = ("weight", "node", "label") if problem.any_time else ("weight",)
     found = list(candidates)
-    for count in range(1 if problem.model.exact else len(kinds), len(kinds) + 1):
-        found = _fitted(problem, found, _STAGE[kinds[count - 1]], kinds[:count])
-    return found
+    if problem.model.exact or not problem.any_time:
+        found = fit_coefficients(problem, found)
+    if problem.model.exact and problem.any_time:
+        found = _fitted(problem, found, "joint", ("weight", "node"))
+    return fit_all(problem, found) if problem.any_time else found
+
+
+def fit_all(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Weights, nodes and labels at once."""
+    return _fitted(problem, candidates, "labels", ("weight", "node", "label"))
 
 
 def _fitted(

@@ -26,6 +26,7 @@ from .joint import fit_coefficients, fit_jointly
 from .losses import short
 from .problem import Problem
 from .report import chosen, facts
+from .restarts import fit_again
 from .schedules import fit_schedules
 from .search import search
 from .times import fit_times
@@ -41,6 +42,7 @@ STAGES: Mapping[str, tuple[tuple[str, Stage], ...]] = {
     "all": (
         ("greedy", fit_greedily),
         ("joint", fit_jointly),
+        ("restarts", fit_again),
     ),
 }
 #: fewest trajectories of a fit

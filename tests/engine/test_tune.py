@@ -11,6 +11,7 @@ from fewstep.checks import ArgumentError
 from fewstep.engine import Tuned
 from fewstep.engine.provenance import made_for
 from fewstep.engine.tuning.problem import Problem
+from fewstep.engine.tuning.restarts import shaken
 from fewstep.engine.tuning.table import FEW_DIGITS, table_of
 from fewstep.engine.tuning.trajectories import Model, Trajectories, TuneError, states_at
 from fewstep.guidance import CFG
@@ -41,10 +42,10 @@ def test_a_tuned_plan_halves_the_error_on_unseen_noises():
     assert made.report["step_orders"] == [1, 1, 1, 1]  # fitted to the model, not to monomials
     assert 0.0 < made.report["reference"]["error"] < test["tuned"]["median"]
     assert "note" not in made.report
-    assert [s["stage"] for s in made.report["stages"]] == ["greedy", "joint"]
+    assert [s["stage"] for s in made.report["stages"]] == ["greedy", "joint", "restarts"]
     scores = [s["validation"] for s in made.report["stages"]]
     assert scores == sorted(scores, reverse=True)
-    assert any(line.startswith("joint: validation error") for line in lines)
+    assert any(line.startswith("restarts: validation error") for line in lines)
     # on the user's own noises too
     fine = fewstep.sample(den, "unipc", steps=300, n=200, seed=0, grid="lam", order=3)
     errors = [
@@ -190,3 +191,17 @@ def test_the_report_says_where_the_ends_are_not_converged():
     assert made.report["test"]["tuned"]["median"] < 2.0 * made.report["reference"]["error"]
     assert "is not far above that of the converged ends" in made.report["note"]
     assert "raise fine_steps" in made.report["note"]
+
+
+def test_a_start_near_a_table_is_a_table():
+    table = table_of(fewstep.plan("unipc", VPLinear(), nfe=5, grid="lam"), VPLinear())
+    draws = np.random.default_rng(3)
+    near = shaken(table, draws)
+    assert near.weights.sum(1) == pytest.approx(np.ones(5))
+    assert np.triu(near.weights, 1) == pytest.approx(np.zeros((5, 5)))
+    assert (np.diff(near.inner) > 0.0).all()
+    assert near.inner - table.inner == pytest.approx(near.labels - table.labels)
+    assert 0.0 < np.abs(near.inner - table.inner).max() < 0.5 * np.diff(table.inner).min()
+    assert near.plan().exactness == "exact"
+    one = table_of(fewstep.plan("ddim", VPLinear(), nfe=1), VPLinear())
+    assert shaken(one, draws) is None  # nothing to move
