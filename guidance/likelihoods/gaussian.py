@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...checks import between
+from ...models.exact import wide
 from .likelihood import Likelihood
 
 
@@ -30,9 +31,9 @@ class Gaussian(Likelihood):
 
     @override
     def log_density(self, value: Tensor) -> Tensor:
-        away = (self.data(value) - value).double() / self.sigma_y
+        away = (self.data(value) - value).to(wide(value.device)) / self.sigma_y
         # where nothing is observed there is no noise
-        seen = self.operator.zero_filled(torch.ones_like(value)).double()
+        seen = self.operator.zero_filled(torch.ones_like(value)).to(away)
         each = -0.5 * away**2 - seen * math.log(self.sigma_y * math.sqrt(2.0 * math.pi))
         return each.flatten(1).sum(1)
 

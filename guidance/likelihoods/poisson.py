@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...checks import ArgumentError, between, number
+from ...models.exact import wide
 from ..operators.accepted import as_operator
 from ..operators.masks import seeded
 from .likelihood import Likelihood
@@ -78,7 +79,7 @@ class Poisson(Likelihood):
 
     @override
     def log_density(self, value: Tensor) -> Tensor:
-        k, rate, c, silent = self._parts(value.double())
+        k, rate, c, silent = self._parts(value.to(wide(value.device)))
         each = k * c.log() - c + (k / c - 1.0) * (rate - c) - torch.lgamma(k + 1.0)
         return torch.where(silent, 0.0, each).flatten(1).sum(1)
 

@@ -215,7 +215,8 @@ class Operator:
         store: dict[Hashable, Tensor] = self.__dict__.setdefault("_store", {})
         key = (name, torch.promote_types(like.dtype, torch.float32), like.device)
         if key not in store:
-            store[key] = self.to(like, build())
+            with torch.inference_mode(False):  # what is kept may be differentiated later
+                store[key] = self.to(like, build())
         return store[key]
 
     def wide(self, x: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ class SuperResolution(Operator):
         if self.kernel == "bicubic":
             build = Axis("axis", lambda n: bicubic_matrix(n, self.factor), self.factor)
             self._axes = Separable(self, build, build)
-            # the largest row sum times the largest column sum, of one axis, for two axes
-            sums = bicubic_matrix(6, self.factor).abs()
+            # row sum times column sum of one axis, for two axes; 8 places have all kinds of them
+            sums = bicubic_matrix(8, self.factor).abs()
             self.norm_bound = float(sums.sum(1).max() * sums.sum(0).max())
 
     def __repr__(self) -> str:
