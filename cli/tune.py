@@ -43,7 +43,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--what",
-        help="search, times, schedules, compensation, coefficients or all (default all)",
+        help="search, statistics, times, schedules, compensation, coefficients or all "
+        "(default all)",
     )
     p.add_argument("--budget", help="time for each plan: seconds, or such as 5min (default 300)")
     p.add_argument("--sampler", help="begin from this sampler (default: search the best)")

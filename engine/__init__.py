@@ -1,5 +1,5 @@
 """Public functions to run samplers: sample, plan, run, steer, solve, invert, log_prob,
-transition_log_prob, transition_means, tune. Names are imported at first use."""
+transition_log_prob, transition_means, tune, model_statistics. Names are imported at first use."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ __all__ = [
     "SampleInfo",
     "SolveInfo",
     "StateError",
+    "Statistics",
     "SteerInfo",
     "Tuned",
     "bits_per_dim",
@@ -22,6 +23,7 @@ __all__ = [
     "forget_runs",
     "invert",
     "log_prob",
+    "model_statistics",
     "plan",
     "rf_invert",
     "rf_sample",
@@ -44,10 +46,12 @@ if TYPE_CHECKING:
     from .paths import LamPath, PlanPath
     from .planning import plan
     from .sampling import StateError, run, sample
+    from .saved_statistics import Statistics
     from .solving import SolveInfo, solve
     from .steering import SteerInfo, steer
     from .transition_densities import transition_log_prob, transition_means
     from .tuned import Tuned
+    from .tuning.statistics import model_statistics
     from .tuning.tuner import tune
     from .whole_runs import forget_runs
 else:
@@ -69,6 +73,8 @@ else:
             **dict.fromkeys(("SteerInfo", "steer"), ".steering"),
             **dict.fromkeys(("transition_log_prob", "transition_means"), ".transition_densities"),
             "Tuned": ".tuned",
+            "Statistics": ".saved_statistics",
+            "model_statistics": ".tuning.statistics",
             "tune": ".tuning.tuner",
             "forget_runs": ".whole_runs",
         },

@@ -30,6 +30,9 @@ from .option_hints import option_hint
 from .provenance import check_made_for, check_made_for_schedule
 from .token_sampling import refuse_token_samplers
 
+#: statistics of a model among the options, in messages
+_TABLE = "the table of statistics="
+
 
 def plan(
     sampler: str,
@@ -104,11 +107,13 @@ class Request:
     def check_model(self, denoiser: BaseDenoiser) -> None:
         """PlanError if ``denoiser`` lacks a channel that the sampler reads, even one that the plan
         of this grid does not read (one step from alpha = 0), and if the plan was tuned for another
-        model."""
+        model, or the statistics among its options were estimated on another."""
         entry = self.fixed or registry.get(self.name)
         check_channels(self.name, entry.channels, denoiser)
         if self.made_for is not None:
             check_made_for(self.name, self.made_for, denoiser)
+        if (made_for := getattr(self.options, "made_for", None)) is not None:
+            check_made_for(_TABLE, made_for, denoiser)
 
     def plan(self) -> Plan:
         """Return the plan. Raises SamplerError for a driver."""
@@ -146,6 +151,8 @@ def request(
         hints = (option_hint(key, given[key], where) for key in given if key not in own)
         hint = next((hint for hint in hints if hint is not None), None)
         raise (error if hint is None else registry.SamplerError(f"{error}; {hint}")) from error
+    if (made_for := getattr(chosen, "made_for", None)) is not None:
+        check_made_for_schedule(_TABLE, made_for, schedule)
     if entry.free and where.steps is not None:
         raise registry.SamplerError(
             f"{name} picks its own step sizes, so steps={where.steps} does not apply; give "

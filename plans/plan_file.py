@@ -111,14 +111,15 @@ def _read(path: str, changed: int, size: int) -> PlanFile:
     if not isinstance(body["report"], dict):
         raise PlanError(f"plan file {path!r}: the report must be an object")
     try:
-        made_for = _made_for(body["made_for"])
+        made_for = made_for_of(body["made_for"])
         plan = Plan.from_json(_plan_text(body["plan"], _points(body["points"])))
     except ArgumentError as error:
         raise PlanError(f"plan file {path!r}: {error}") from error
     return PlanFile(plan, made_for, body["report"])
 
 
-def _made_for(body: Any) -> MadeFor:
+def made_for_of(body: Any) -> MadeFor:
+    """The MadeFor whose fields are ``body``. PlanError for other fields."""
     names = {f.name for f in fields(MadeFor)}
     if not isinstance(body, dict) or set(body) != names:
         raise PlanError(f"made_for must have the fields {sorted(names)}")

@@ -16,6 +16,15 @@ from .trajectories import Model, Trajectories
 
 #: shares of the path at which a network is asked whether it rounds the time
 _PLACES = (0.1234, 0.4567, 0.789)
+#: training trajectories and steps of the converged ends, for models in float64 and for networks
+EXACT, NETWORK = (256, 512), (64, 128)
+
+
+def rounds_times(model: Model) -> bool:
+    """Whether the network rounds the times that it is told."""
+    schedule = model.denoiser.schedule
+    places = [schedule.t_low + share * (schedule.t_max - schedule.t_low) for share in _PLACES]
+    return any(model.denoiser.time_mismatch(t) for t in places)
 
 
 @dataclass
@@ -48,9 +57,7 @@ class Problem:
     @property
     def any_time(self) -> bool:
         """Whether the network takes every time, so that a derivative by it has a meaning."""
-        schedule = self.model.denoiser.schedule
-        places = [schedule.t_low + share * (schedule.t_max - schedule.t_low) for share in _PLACES]
-        return not any(self.model.denoiser.time_mismatch(t) for t in places)
+        return not rounds_times(self.model)
 
     def end(self, plan: Plan, given: Trajectories) -> Tensor | None:
         """The ends of a plan; None where it does not run to its end."""

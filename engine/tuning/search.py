@@ -54,7 +54,7 @@ GRIDS: tuple[tuple[str, Options], ...] = (
 _FIRST, _KEPT = 8, 8
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """A plan with its name and its score so far."""
 
     plan: Plan
@@ -64,7 +64,13 @@ class _Entry(NamedTuple):
 
 def search(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates, and the best plans of ``SAMPLERS`` on ``GRIDS``."""
-    entries = _entries(problem)
+    best = halved(problem, entries(problem, [(s, o, words(s, o)) for s, o in SAMPLERS]))
+    return ranked([*candidates, *best])
+
+
+def halved(problem: Problem, entries: Sequence[Entry]) -> list[Candidate]:
+    """The best of ``entries``."""
+    entries = list(entries)
     count = _FIRST
     while True:
         count = min(count, len(problem.train.x))
@@ -78,14 +84,14 @@ def search(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]
             break
         entries, count = entries[: max(_KEPT, len(entries) // 4)], 2 * count
     best = [entry for entry in entries[:_KEPT] if entry.score < math.inf]
-    made = [Candidate(e.plan, problem.held_score(e.plan), e.name) for e in best]
-    return ranked([*candidates, *made])
+    return [Candidate(e.plan, problem.held_score(e.plan), e.name) for e in best]
 
 
-def _entries(problem: Problem) -> list[_Entry]:
-    """All plans of at most so many calls, each once."""
-    found: dict[Plan, _Entry] = {}
-    for (sampler, options), (grid, more) in product(SAMPLERS, GRIDS):
+def entries(problem: Problem, samplers: Sequence[tuple[str, Options, str]]) -> list[Entry]:
+    """All plans of at most so many calls of ``samplers`` (name, options, both in words) on
+    ``GRIDS``, each once."""
+    found: dict[Plan, Entry] = {}
+    for (sampler, options, said), (grid, more) in product(samplers, GRIDS):
         where = GridRequest(
             nfe=problem.nfe, grid=grid, options=tuple(more.items()), facts=problem.facts
         )
@@ -93,12 +99,12 @@ def _entries(problem: Problem) -> list[_Entry]:
             plan = request(sampler, problem.model.denoiser.schedule, options, where).plan()
         except FewstepError:  # not for so few calls, or not on this path
             continue
-        name = f"{_words(sampler, options)} on {_words(grid, more)}"
-        found.setdefault(plan, _Entry(plan, name, math.inf))
+        name = f"{said} on {words(grid, more)}"
+        found.setdefault(plan, Entry(plan, name, math.inf))
     return list(found.values())
 
 
-def _words(name: str, options: Options) -> str:
+def words(name: str, options: Options) -> str:
     """A name with its options: ``unipc:order=3``."""
     words = ",".join(f"{key}={value}" for key, value in options.items())
     return f"{name}:{words}" if words else name

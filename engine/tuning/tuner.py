@@ -24,17 +24,19 @@ from .compensation import fit_compensation
 from .greedy import fit_greedily
 from .joint import fit_coefficients, fit_jointly
 from .losses import short
-from .problem import Problem
+from .problem import EXACT, NETWORK, Problem
 from .report import chosen, facts
 from .restarts import fit_again
 from .schedules import fit_schedules
 from .search import search
+from .statistics_search import search_with_statistics
 from .times import fit_times
 from .trajectories import Conditions, Model, Trajectories, TuneError, trajectories
 
 #: the stages by the name of what is tuned
 STAGES: Mapping[str, tuple[tuple[str, Stage], ...]] = {
     "search": (),
+    "statistics": (("statistics", search_with_statistics),),
     "times": (("times", fit_times),),
     "schedules": (("schedules", fit_schedules),),
     "compensation": (("compensation", fit_compensation),),
@@ -47,8 +49,6 @@ STAGES: Mapping[str, tuple[tuple[str, Stage], ...]] = {
 }
 #: fewest trajectories of a fit
 LEAST = 16
-#: training trajectories and steps of the converged ends, for models in float64 and for networks
-EXACT, NETWORK = (256, 512), (64, 128)
 #: first seeds of the three sets of trajectories, far from those that users begin with
 _SETS = {"train": 1 << 40, "validation": 1 << 41, "test": 1 << 42}
 Report = Callable[[str], None]
@@ -78,11 +78,11 @@ def tune(
     Args:
         denoiser: the model, guided or not.
         nfe: network calls of the plan.
-        what: ``"search"`` chooses among untuned samplers and grids; ``"times"`` also fits the times
-            of the best; ``"schedules"`` takes times by GITS, AYS and optimal steps;
-            ``"compensation"`` fits the ratios of DC-Solver; ``"coefficients"`` fits the
-            coefficients of the best; ``"all"`` coefficients, times and the times that the network
-            is told.
+        what: ``"search"`` chooses among untuned samplers and grids; ``"statistics"`` adds
+            DPM-Solver-v3 with statistics of the model; ``"times"`` also fits the times of the best;
+            ``"schedules"`` takes times by GITS, AYS and optimal steps; ``"compensation"`` fits the
+            ratios of DC-Solver; ``"coefficients"`` fits the coefficients of the best; ``"all"``
+            coefficients, times and the times that the network is told.
         budget: seconds, or a text such as ``"5min"``, from the call on, converged trajectories
             included; a stage that has begun a step ends it, and the search always runs.
         sampler, grid, options: begin from this plan and search no other.

@@ -77,6 +77,9 @@ StartUp = Callable[[PlanBuilder, int, Expression, Expression, Node, Node], "Expr
 #: ``(builder, past, s, m)`` -> the value to store in place of the prediction ``m`` at s; ``past``:
 #: the nodes before and the values stored there, newest first
 Filter = Callable[[PlanBuilder, Sequence[tuple[Node, Expression]], Node, Expression], Expression]
+#: ``(builder, x, node, m)`` -> the value to store in place of the prediction ``m``, made at
+#: the state ``x`` at ``node``; it stays when the state is corrected
+Formed = Callable[[PlanBuilder, Expression, Node, Expression], Expression]
 
 
 class Past(NamedTuple):
@@ -115,13 +118,15 @@ def multistep(
     start_up: StartUp | None = None,
     stored: Filter | None = None,
     memory: int = 1,
+    formed: Formed | None = None,
 ) -> Plan:
     """Build the plan that makes ``steps`` along ``grid``: one ``Step`` for all, or one for each
     step.
 
     ``lower_order_final``: use at most as many predictions as there are steps left. ``start_up`` may
     make the first steps. ``stored`` is applied to each prediction before it is stored; it is given
-    the last ``memory`` values, where there are so many.
+    the last ``memory`` values, where there are so many. ``formed`` is applied to each prediction
+    and its state.
     """
     plans = [steps] * grid.steps if isinstance(steps, Step) else list(steps)
     reach = max(memory, *(step.reach for step in plans))
@@ -131,10 +136,10 @@ def multistep(
     alike = plans[0] if all(step is plans[0] for step in plans) else None
     for i, ((s, t), step) in enumerate(zip(grid.pairs(), plans, strict=True)):
         kinds = _kinds(plans, i, reach) if alike is None else (alike.rule.kind,)
-        now = _evaluate(b, x, s, kinds)
+        now = _evaluate(b, x, s, kinds, formed)
         if made is not None and made.corrector:
             x = b.at(s, made.to(s, [now, *history][: made.corrector]))
-            now = _evaluate(b, x, s, kinds) if made.step.again else now
+            now = _evaluate(b, x, s, kinds, formed) if made.step.again else now
         if stored is not None:
             now = _filtered(b, history, now, stored)
         history = [now, *history[: reach - 1]]
@@ -156,9 +161,14 @@ def _kinds(steps: Sequence[Step], i: int, reach: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(used))
 
 
-def _evaluate(b: PlanBuilder, x: Expression, s: Node, kinds: tuple[str, ...]) -> Past:
-    """Make one network call and convert its output to ``kinds``."""
-    return Past(s, dict(zip(kinds, b.evaluate_kinds(x, s, kinds), strict=True)))
+def _evaluate(
+    b: PlanBuilder, x: Expression, s: Node, kinds: tuple[str, ...], formed: Formed | None
+) -> Past:
+    """Make one network call and convert its output to ``kinds``, then by ``formed``."""
+    made = b.evaluate_kinds(x, s, kinds)
+    if formed is not None:
+        made = tuple([formed(b, x, s, m) for m in made])
+    return Past(s, dict(zip(kinds, made, strict=True)))
 
 
 def _filtered(b: PlanBuilder, history: Sequence[Past], now: Past, stored: Filter) -> Past:

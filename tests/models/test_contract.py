@@ -154,6 +154,7 @@ SAMPLERS = {
     "adaptive_sde": {"max_nfe": 2000, "tolerance": 0.1},
     "pc": {"steps": 3},
     "picard": {"steps": 4},
+    "dpm_solver_v3_elementwise": {"steps": 4, "corrector": "full"},
     "dmcmc": {"steps": 3},
     "sada": {"steps": 20},
 }

@@ -20,6 +20,7 @@ CHURN = {"s_churn": (0.0, 1e6), "s_tmin": (0.0, 1e9), "s_tmax": (0.0, 1e9), "s_n
 ANCESTRAL = {"tau": SCALES, "s_noise": SCALES}
 SDE = {"tau": (0.0, 4.0), "s_noise": SCALES}
 STAGES = {"r1": (1e-3, 1.0), "r2": (1e-3, 1.0)}
+V3 = {"l": (-20.0, 20.0), "s": (-20.0, 20.0)}
 CALLS = {"max_nfe": (1, 2**31)}
 RUNGE = {"rtol": (1e-14, 1.0), "atol": (1e-14, 1.0), **CALLS}
 
@@ -66,6 +67,8 @@ OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
     "dpm_fast": ANCESTRAL,
     "dpm_solver_2": STAGES,
     "dpm_solver_3": STAGES,
+    "dpm_solver_v3": {"order": (1, 3), **V3},
+    "dpm_solver_v3_elementwise": {"order": (1, 3), **V3, "b": (-20.0, 20.0), **CALLS},
     "dpmpp_2m_sde": SDE,
     "dpmpp_2s": STAGES,
     "dpmpp_2s_ancestral": ANCESTRAL,

@@ -32,6 +32,14 @@ CHURN = {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": None, "s_noise": 1.0}
 STAGES = {"r1": None, "r2": 2 / 3, "correction": "midpoint", "blocks": "full", "orders": ()}
 MIDPOINT = {"correction": "midpoint", "lower_order_final": True}
 SDE = {"tau": 1.0, "s_noise": 1.0}
+V3 = {
+    "order": 3,
+    "corrector": "none",
+    "p_pseudo": False,
+    "lower_order_final": True,
+    "settings": "none",
+}
+V3 |= {"statistics": None, "l": 1.0, "s": 0.0, "force": False}
 TOLERANCES = {"rtol": 1e-5, "atol": 1e-5, "per_sample": False}
 PID = {
     "control": "dpm",
@@ -129,6 +137,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "norms": "sample",
     },
     "pfgmpp": CHURN,
+    **dict.fromkeys(("dpm_solver_v3", "dpm_solver_v3_elementwise"), V3),
     "picard": {"method": "ddim", "window": 16, "tol": 0.1},
     "pndm": {"variant": "F"},
     "res_2m": {"lower_order_final": True},

@@ -78,6 +78,8 @@ EXPONENTIAL = {
 #: by the loops of their authors' code in ``test_invertible_samplers``
 INVERTIBLE = {"bdia", "belm", "edict", "fireflow", "flow_belm", "reversible_heun"}
 EXPONENTIAL |= {"res_2m", "res_2s", "res_3s", "unip"}
+#: by the formulas of the paper and numbers of the authors' code in ``test_dpm_solver_v3``
+EXPONENTIAL |= {"dpm_solver_v3"}
 STOCHASTIC = {"er_sde", "er_sde_compat", "seeds_2", "seeds_3", "dpmpp_3m_sde"}
 PINNED = {
     "Riemann sum": 48,

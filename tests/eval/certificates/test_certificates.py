@@ -157,7 +157,7 @@ def test_a_sampler_without_order_is_only_counted():
     assert found.nfe == found.counted == 10
 
 
-@pytest.mark.parametrize("name", ["ode45", "picard", "pc"])
+@pytest.mark.parametrize("name", ["ode45", "picard", "pc", "dpm_solver_v3_elementwise"])
 def test_drivers_have_certificates_of_their_own(name):
     found = certify_driver(name)
     assert found.passed and found.wanted[0] <= found.found <= found.wanted[1]

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings(
 TABLE = ("DDIM", {"clip_sample": False, "steps_offset": 1, **SD})
 FLOW = ("FlowMatchEulerDiscrete", {"shift": 3.0})
 DRIVERS = {"adaptive_sde", "dmcmc", "dpm_adaptive", "ode45", "ode853", "pc", "picard", "sada"}
+DRIVERS |= {"dpm_solver_v3_elementwise"}
 CALLS_GIVEN = 6
 FLOWING = pytest.param(
     "sd3",
