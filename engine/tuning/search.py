@@ -1,18 +1,22 @@
 """The stage ``search``: the best untuned plan, by successive halving over samplers and grids.
 
-Every plan runs on a few trajectories, the best quarter of the plans on twice as many, and so on
-(Jamieson and Talwalkar 2016, arXiv 1502.07943).
+Every deterministic sampler of the registry, with the options that are certified, runs on the
+automatic grid; the best of them and the usual ones run on all grids, on a few trajectories; the
+best quarter of these plans on twice as many, and so on (Jamieson and Talwalkar 2016, arXiv
+1502.07943).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
 from ...checks import FewstepError
 from ...plans.plan import Plan
+from ...samplers import registry
 from ...schedules.grids.request import GridRequest
 from ..planning import request
 from .candidate import Candidate, ranked
@@ -20,7 +24,7 @@ from .losses import score
 from .problem import Problem
 
 Options = Mapping[str, Any]
-#: samplers with their options
+#: samplers with their options that are tried on all grids
 SAMPLERS: tuple[tuple[str, Options], ...] = (
     ("auto", {}),
     ("ddim", {}),
@@ -52,6 +56,8 @@ GRIDS: tuple[tuple[str, Options], ...] = (
 )
 #: trajectories of the first round, and plans that are kept at the end
 _FIRST, _KEPT = 8, 8
+#: further samplers of the registry that are tried on all grids
+_FURTHER = 6
 
 
 class Entry(NamedTuple):
@@ -63,9 +69,45 @@ class Entry(NamedTuple):
 
 
 def search(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates, and the best plans of ``SAMPLERS`` on ``GRIDS``."""
-    best = halved(problem, entries(problem, [(s, o, words(s, o)) for s, o in SAMPLERS]))
-    return ranked([*candidates, *best])
+    """The candidates, and the best plans of ``SAMPLERS`` and of the best ``others`` on
+    ``GRIDS``."""
+    tried = [*SAMPLERS, *_further(problem)]
+    return ranked([*candidates, *halved(problem, entries(problem, _named(tried), GRIDS))])
+
+
+@cache
+def others() -> tuple[tuple[str, Options], ...]:
+    """The deterministic samplers of the registry that are plans and read one prediction, with each
+    set of options that is certified."""
+    found: list[tuple[str, Options]] = []
+    for name in registry.names():
+        sampler = registry.get(name)
+        if sampler.form != "plan" or sampler.guided:
+            continue
+        for given in ({}, *sampler.variants):
+            options = registry.make_options(sampler, given, warn=False)
+            if sampler.tau_of(options) == 0.0 and (name, given) not in SAMPLERS:
+                found.append((name, given))
+    return tuple(found)
+
+
+def _further(problem: Problem) -> list[tuple[str, Options]]:
+    """The best ``others`` on the automatic grid."""
+    given = problem.train.part(slice(0, _FIRST))
+    scored: dict[Plan, tuple[float, tuple[str, Options]]] = {}
+    for sampler, options in others():
+        (found,) = entries(problem, _named([(sampler, options)]), GRIDS[:1]) or (None,)
+        if found is None or found.plan in scored:
+            continue
+        errors = problem.errors(found.plan, given)
+        reached = math.inf if errors is None else score(errors)
+        scored[found.plan] = (reached, (sampler, options))
+    best = sorted(scored.values(), key=lambda pair: pair[0])
+    return [named for reached, named in best[:_FURTHER] if reached < math.inf]
+
+
+def _named(samplers: Sequence[tuple[str, Options]]) -> list[tuple[str, Options, str]]:
+    return [(name, options, words(name, options)) for name, options in samplers]
 
 
 def halved(problem: Problem, entries: Sequence[Entry]) -> list[Candidate]:
@@ -87,11 +129,15 @@ def halved(problem: Problem, entries: Sequence[Entry]) -> list[Candidate]:
     return [Candidate(e.plan, problem.held_score(e.plan), e.name) for e in best]
 
 
-def entries(problem: Problem, samplers: Sequence[tuple[str, Options, str]]) -> list[Entry]:
+def entries(
+    problem: Problem,
+    samplers: Sequence[tuple[str, Options, str]],
+    grids: Sequence[tuple[str, Options]],
+) -> list[Entry]:
     """All plans of at most so many calls of ``samplers`` (name, options, both in words) on
-    ``GRIDS``, each once."""
+    ``grids``, each once."""
     found: dict[Plan, Entry] = {}
-    for (sampler, options, said), (grid, more) in product(samplers, GRIDS):
+    for (sampler, options, said), (grid, more) in product(samplers, grids):
         where = GridRequest(
             nfe=problem.nfe, grid=grid, options=tuple(more.items()), facts=problem.facts
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from .candidate import Candidate, ranked
 from .problem import Problem
-from .search import entries, halved, words
+from .search import GRIDS, entries, halved, words
 from .statistics import NODES, statistics_of
 
 SAMPLER = "dpm_solver_v3"
@@ -38,6 +38,6 @@ def search_with_statistics(problem: Problem, candidates: Sequence[Candidate]) ->
     ]
     best = [
         replace(candidate, stages=("statistics",))
-        for candidate in halved(problem, entries(problem, samplers))
+        for candidate in halved(problem, entries(problem, samplers, GRIDS))
     ]
     return ranked([*candidates, *best])

@@ -244,6 +244,7 @@ def test_the_stage_adds_plans_with_statistics(monkeypatch, tmp_path):
     from fewstep.engine.tuning import search
 
     monkeypatch.setattr(search, "SAMPLERS", (("dpmpp_3m", {}),))
+    monkeypatch.setattr(search, "others", lambda: ())
     monkeypatch.setattr(search, "GRIDS", (("lam", {}),))
     made = fewstep.tune(mixture(), 6, what="statistics", **QUICK)
     report = made.report

@@ -67,6 +67,7 @@ def test_search_takes_the_best_and_times_do_not_make_it_worse(monkeypatch):
     from fewstep.engine.tuning import search
 
     monkeypatch.setattr(search, "SAMPLERS", (("ddim", {}), ("unipc", {"order": 2})))
+    monkeypatch.setattr(search, "others", lambda: ())
     monkeypatch.setattr(search, "GRIDS", (("uniform", {}), ("lam", {})))
     found = fewstep.tune(mixture(), 4, what="search", **QUICK)
     assert found.report["kept"] == "untuned"
@@ -205,3 +206,28 @@ def test_a_start_near_a_table_is_a_table():
     assert near.plan().exactness == "exact"
     one = table_of(fewstep.plan("ddim", VPLinear(), nfe=1), VPLinear())
     assert shaken(one, draws) is None  # nothing to move
+
+
+def test_the_search_covers_the_registry():
+    from fewstep.engine.tuning.search import SAMPLERS, others
+    from fewstep.samplers import registry
+
+    tried = {name for name, _ in (*SAMPLERS, *others())}
+    left = set(registry.names()) - tried
+    for name in left:  # drivers, samplers that draw noise or read several predictions
+        sampler = registry.get(name)
+        drawn = sampler.form == "driver" or sampler.tau_of(sampler.options()) > 0.0
+        assert drawn or sampler.guided, name
+    assert {"gradient_estimation", "res_3s", "lms"} <= tried
+    assert all(pair not in SAMPLERS for pair in others())
+
+
+def test_a_sampler_outside_of_the_usual_ones_is_found(monkeypatch):
+    from fewstep.engine.tuning import search
+
+    monkeypatch.setattr(search, "SAMPLERS", (("ddim", {}),))
+    monkeypatch.setattr(search, "others", lambda: (("res_2m", {}), ("dpmpp_3m", {})))
+    monkeypatch.setattr(search, "GRIDS", (("lam", {}),))
+    found = fewstep.tune(mixture(), 5, what="search", **QUICK)
+    assert found.report["untuned"].endswith(" on lam")
+    assert not found.report["untuned"].startswith("ddim")
