@@ -49,7 +49,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--preset",
-        help="quick (minutes on 2 cores), docs, or full (a GPU); other flags override it",
+        help="quick (minutes on 2 cores), docs, referee (solvers, skipping and choosing at equal "
+        "calls), or full (a GPU); other flags override it",
     )
     p.add_argument(
         "--budget",

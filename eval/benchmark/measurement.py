@@ -24,9 +24,11 @@ from ...samplers import registry
 from ..errors import ScoreError
 from ..solver.error import refuse_noise
 from ..solver.trajectory import TrajectoryReference
+from .calibration import SEEDS, skips, steps_within
 from .report.samples import shown
 from .result import ModelFacts
 from .rows import Kind, Row, columns, root_interval
+from .selection import NAME, BestOf
 from .settings import fitted, grid_options, sampler_options
 from .store import Store, missing
 from .subject import Subject, blocks
@@ -53,6 +55,8 @@ class Measurement:
         self.tell(f"reference end points of {self.settings.n} seeds")
         self.reference: TrajectoryReference = subject.reference(store)
         self.warm = False
+        #: steps of the drivers that skip calls
+        self.steps: dict[Case, int] = {}
 
     def tell(self, text: str) -> None:
         """Report a line about this model."""
@@ -110,13 +114,42 @@ class Measurement:
         return out
 
     def _request(self, case: Case) -> Request:
-        """The largest plan that fits the budget."""
+        """The largest plan that fits the budget; of a driver that skips calls, the most steps whose
+        measured mean number of calls does."""
         sampler, spacing = sampler_options(case.sampler), grid_options(case.grid)
-        schedule = self.subject.denoiser.schedule
-        return fitted(sampler, spacing, schedule, case.budget, self.settings.final, self.known)
+        more = (self.subject.denoiser.schedule, case.budget, self.settings.final, self.known)
+        asked = fitted(sampler, spacing, *more)
+        if not skips(asked):
+            return asked
+        if case not in self.steps:
+            self.steps[case] = self._calibrated(
+                case.budget, lambda steps: fitted(sampler, spacing, *more, steps)
+            )
+        return fitted(sampler, spacing, *more, self.steps[case])
+
+    def _calibrated(self, budget: int, of: Callable[[int], Request]) -> int:
+        """The steps of a driver that skips calls, from the cache if they are there."""
+        facts = self._facts_of("error", of(budget), {"n": self.settings.n, "calls": budget})
+        kept = self.store.arrays("steps", facts)
+        if kept is not None:
+            return int(kept[0]["steps"])
+
+        def calls(steps: int) -> float:
+            seeds = range(min(self.settings.n, self.settings.batch, SEEDS))
+            self.tell(f"calls of {of(steps).name} with {steps} steps")
+            return self.subject.draw(of(steps), seeds, torch.float64)[1].calls
+
+        found = steps_within(budget, calls)
+        self.store.keep_arrays("steps", facts, {"steps": torch.tensor(found)}, {})
+        return found
 
     def _error(self, case: Case) -> Record:
         s, asked = self.settings, self._request(case)
+        if isinstance(asked, BestOf) and self.subject.metric is None:
+            raise ScoreError(
+                "draws are chosen by a reward, so only their quality can be measured: "
+                "set samples, for a model that has a metric"
+            )
         more = {"n": s.n, "tolerance": s.tolerance, "squares": True}
         return self._kept("error", asked, more, self._draw_error)
 
@@ -153,6 +186,8 @@ class Measurement:
             else replace(asked, reason="").plan().to_json()
         )
         s, own = self.settings, dict(self.subject.facts)
+        if isinstance(asked, BestOf):
+            own["best_of_n"] = asked.particles
         if kind == "error":
             own.pop("metric", None)
         return {**own, **more, "plan": plan, "batch": s.batch, "final": s.final}
@@ -160,15 +195,16 @@ class Measurement:
     def _draw_error(self, asked: Request, facts: Mapping[str, Any]) -> Record:
         """Draw the seeds of the solver error."""
         n, noisy = self.settings.n, draws_noise(asked)
-        began, parts, nfe = time.perf_counter(), [], 0
+        began, parts, nfe, calls = time.perf_counter(), [], 0, 0.0
         for seeds in blocks(range(n), self.settings.batch):
             x, info = self.subject.draw(asked, seeds, None if noisy else torch.float64)
             parts.append(x)
-            nfe = max(nfe, info.nfe)
+            nfe, calls = max(nfe, info.nfe), calls + info.calls * len(seeds)
         spent = time.perf_counter() - began
         x = torch.cat(parts)
         out: Record = {
             "nfe": nfe,
+            "calls": calls / n,
             "steps": asked.grid.steps,
             "call": call_of(asked),
             "stochastic": noisy,
@@ -225,11 +261,18 @@ def call_of(asked: Request) -> str:
         for key, value in values.items()
         if not hasattr(plain, key) or getattr(plain, key) != value
     ]
+    if isinstance(asked, BestOf):
+        return ", ".join(
+            [repr(NAME), f"particles={asked.particles}", f"sampler={asked.name!r}", *own]
+        )
     return ", ".join([repr(asked.name), *own])
 
 
 def draws_noise(asked: Request) -> bool:
-    """Return whether a sampler draws noise, so that it has no path to converge to."""
+    """Return whether a sampler draws noise, or chooses among draws, so that it has no path to
+    converge to."""
+    if isinstance(asked, BestOf):
+        return True
     try:
         refuse_noise(asked)
     except ScoreError:

@@ -33,6 +33,8 @@ class Row:
     Attributes:
         model, sampler, grid, budget: what was asked for, as it was written.
         nfe: network calls made, in ``steps`` grid steps; None where the row was skipped.
+        calls: mean number of network calls of one sample; less than ``nfe`` for a driver that
+            decides for each sample.
         call: sampler and options as arguments of ``fewstep.sample``, which may differ from those
             written (the choice of ``auto``, a budget spent in unequal steps).
         stochastic: the sampler draws noise, so no converged path exists to compare it with.
@@ -57,6 +59,7 @@ class Row:
     grid: str
     budget: int
     nfe: int | None = column("error")
+    calls: float | None = column("error")
     steps: int | None = column("error")
     call: str | None = column("error")
     stochastic: bool = column("error", default=False)

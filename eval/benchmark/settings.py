@@ -22,6 +22,7 @@ from ...schedules.grids.registry import ALIASES, option_names
 from ...schedules.grids.request import GridRequest
 from ...schedules.vp import VPLinear
 from ..errors import ChoiceError, ScoreError
+from .selection import NAME, BestOf, choice_of, share
 
 #: the default samplers: the automatic choice, deterministic ones, one that draws noise
 SAMPLERS = (
@@ -67,6 +68,33 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "tolerance": 5e-3,
     },
     "docs": {"samples": 2000, "top": 5},
+    "referee": {
+        "samplers": (
+            "ddim",
+            "dpmpp_2m",
+            "dpmpp_3m",
+            "unipc:order=3",
+            "ipndm:order=3",
+            "skipped",
+            "skipped:kind=velocity",
+            "skipped:points=2",
+            "skipped:method=dpmpp_2m",
+            "skipped:method=dpmpp_2m,points=2",
+            "skipped:method=ipndm,points=3",
+            "sada:method=ddim",
+            "sada",
+            "best_of_n:particles=2",
+            "best_of_n:particles=4",
+        ),
+        "grids": ("auto",),
+        "nfes": (8, 12, 20),
+        "n": 32,
+        "samples": 512,
+        "top": 2,
+        "quality_nfes": (8,),
+        "resamples": 100,
+        "tolerance": 5e-3,
+    },
     "full": {
         "grids": ("auto", "karras", "uniform", "beta"),
         "nfes": (4, 5, 6, 8, 10, 12, 15, 20, 30, 50),
@@ -166,6 +194,11 @@ def sampler_options(text: str) -> NamedOptions:
     """Parse a sampler and check its options. SamplerError for an unknown name, ChoiceError for an
     option, each with the nearest match."""
     found = named_options(text)
+    if found.name == NAME:
+        _, sampler, own = choice_of(found.options)
+        written = ",".join(f"{key}={value}" for key, value in own.items())
+        sampler_options(f"{sampler}:{written}" if own else sampler)
+        return found
     check: Callable[[], Any] = partial(request, AUTO, VPLinear(), found.options)
     if is_file(text):
         check = partial(plan_file, text)
@@ -208,6 +241,9 @@ def refuse_options(settings: BenchSettings, schedule: Schedule) -> None:
     where = GridRequest(grid=grid("lam", schedule, steps, final=settings.final))
     for text in settings.samplers:
         given = named_options(text)
+        if given.name == NAME:
+            _, sampler, own = choice_of(given.options)
+            given = NamedOptions(text, sampler, own)
         make_plan = partial(_build, given.name, schedule, where)
         if (
             given.options
@@ -292,19 +328,26 @@ def fitted(
     budget: int,
     final: str = "zero",
     facts: DataFacts = UNKNOWN,
+    steps: int | None = None,
 ) -> Request:
     """Return the largest request of at most ``budget`` network calls; FewstepError if none fits.
 
     ``facts``: of the model, as ``fewstep.sample`` knows them; so ``auto`` on ``auto`` is its
-    default.
+    default. ``steps``: the steps of the grid, in place of those that fit.
     """
     name, options = sampler.name, dict(sampler.options)
+    if name == NAME:
+        particles, name, options = choice_of(options)
+        one = NamedOptions(sampler.text, name, options)
+        each = share(budget, particles)
+        return BestOf.of(fitted(one, spacing, schedule, each, final, facts), particles)
     if name != AUTO:  # the grid of an alias is not taken: the row names its own
         name, options, _ = resolve(name, options, "")
     own = {} if name != AUTO and registry.get(name).free else dict(spacing.options)
     start = own.pop("start", None)
     where = GridRequest(
-        nfe=budget,
+        steps=steps,
+        nfe=budget if steps is None else None,
         grid=spacing.name,
         final=final,
         start=start,

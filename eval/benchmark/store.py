@@ -169,7 +169,8 @@ class Store:
 
 
 def _read(path: Path, kind: Kind) -> dict[str, Any] | None:
-    """The record of one file, with None for the columns that version 0.1 left out."""
+    """The record of one file, with None for the columns that version 0.1 left out, and ``calls``
+    where every sample made all of them."""
     try:
         found = read_json(path)
     except (OSError, ValueError):
@@ -181,7 +182,8 @@ def _read(path: Path, kind: Kind) -> dict[str, Any] | None:
         or not _is_record(record, kind)
     ):
         return None
-    return {**dict.fromkeys(LEFT_OUT[kind]), **record}
+    made = {"calls": float(record["nfe"])} if kind == "error" else {}
+    return {**dict.fromkeys(LEFT_OUT[kind]), **made, **record}
 
 
 def _rest(kind: str, facts: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from ...engine.planning import Request
 from ...engine.sampling import execute
 from ...engine.start_states import start_state
 from ...files import sha256
-from ...models.classifier import classifier_folder
+from ...models.classifier import bundled_classifiers, classifier_folder
 from ...models.denoiser import Denoiser
 from ...models.errors import ModelError
 from ...models.loading import classes_of
@@ -36,6 +36,7 @@ from ..metrics.distances import sliced_wasserstein
 from ..metrics.frechet import frechet_distance
 from ..metrics.intervals import frechet_interval
 from ..solver.trajectory import TrajectoryReference, doubled_reference, reference_states
+from .selection import NAME, BestOf, Rating, draw_best, rating_of
 from .settings import BenchSettings
 from .store import Store
 
@@ -90,6 +91,11 @@ class Subject:
         self.metric: str | None = None
         self.floor: float | None = None
         self.note: str | None = None
+        self.rating: Rating | None = None
+        if any(text.partition(":")[0] == NAME for text in settings.samplers):
+            known = name if settings.features is None else settings.features
+            bundled = known if known in bundled_classifiers().values() else None
+            self.rating = rating_of(denoiser, bundled)
         if settings.samples:
             self._rate_by()
 
@@ -123,6 +129,11 @@ class Subject:
 
         The states have ``dtype`` if given; the network computes in its own.
         """
+        if isinstance(asked, BestOf):
+            if self.rating is None:
+                raise ScoreError(f"no reward is known for samples of {self.name}")
+            x, facts = draw_best(asked, self.denoiser, self.rating, seeds, self.cond(seeds))
+            return x.cpu(), facts
         model = self.denoiser if dtype is None else InOwnPrecision(self.denoiser)
         x = start_state(self.denoiser, asked.grid[0], seeds, dtype=dtype)
         out, facts = execute(asked, model, x, seeds=seeds, cond=self.cond(seeds))

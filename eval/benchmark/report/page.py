@@ -162,4 +162,4 @@ def _better(rows: Sequence[Row], budget: int) -> list[Row]:
 
 def _words(row: Row) -> str:
     error = f", error {number(row.rmse)}" if row.rmse is not None else ""
-    return f"{row.grid}, {row.nfe} calls{error}"
+    return f"{row.grid}, {number(row.calls)} calls{error}"

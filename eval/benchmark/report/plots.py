@@ -250,7 +250,7 @@ def _line(
     """
     colour, marker, dashes = (GREY, "o", "-") if style is None else STYLES[style]
     shift = 1.0 if style is None else 1.006 ** (style - len(STYLES) / 2)
-    x = [float(r.nfe or r.budget) * shift for r in rows]
+    x = [float(r.calls or r.nfe or r.budget) * shift for r in rows]
     values = [float(getattr(r, measure)) for r in rows]
     y = [max(value, low) for value in values]
     bars = [(getattr(r, f"{measure}_low"), getattr(r, f"{measure}_high")) for r in rows]

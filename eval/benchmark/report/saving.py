@@ -17,9 +17,12 @@ from typing import Any
 from ....engine.automatic import AUTO
 from ....files import write
 from ....samplers import registry
+from ....samplers.from_file import is_file
 from ....samplers.kinds import kind_of
+from ..calibration import skips_calls
 from ..result import Bench
 from ..rows import SHOWN, Row
+from ..selection import NAME, choice_of, share
 from ..settings import named_options
 from .escapes import code, plain, visible
 from .tables import Table, error_table, quality_table
@@ -199,19 +202,35 @@ def code_line(row: Row, n: int = 64) -> str:
     the sampler that it took."""
     sampler, grid = named_options(row.sampler), named_options(row.grid)
     model = f"den = fewstep.models.load({row.model!r})\n"
+    if sampler.name == NAME:
+        return _best_line(row, n)
+    count = f"nfe={row.budget}"
+    if row.steps and sampler.name != AUTO and not is_file(row.sampler):
+        entry = registry.get(sampler.name) if sampler.name in registry.names() else None
+        count = f"steps={row.steps}" if entry is not None and skips_calls(entry) else count
     if not grid.options:
         written = [f"{key}={value!r}" for key, value in sampler.options.items()]
         call = row.call if sampler.name == AUTO else ", ".join([repr(sampler.name), *written])
-        return (
-            f"{model}x = fewstep.sample(den, {call}, nfe={row.budget}, grid={grid.name!r}, "
-            f"n={n}, seed=0)"
-        )
+        return f"{model}x = fewstep.sample(den, {call}, {count}, grid={grid.name!r}, n={n}, seed=0)"
     more = "".join(f", {key}={value!r}" for key, value in grid.options.items())
     if grid.name == AUTO:  # its numbers depend on the sampler and the model
         model = f"from fewstep.engine.automatic import facts_of\n{model}"
         more = f", kind={_kind(str(row.call))!r}, facts=facts_of(den){more}"
     made = f"grid = fewstep.grid({grid.name!r}, den.schedule, {row.steps}{more})\n"
     return f"{model}{made}x = fewstep.sample(den, {row.call}, grid=grid, n={n}, seed=0)"
+
+
+def _best_line(row: Row, n: int) -> str:
+    """Code that draws as a best-of-n row does; the reward is the reader's."""
+    particles, sampler, own = choice_of(named_options(row.sampler).options)
+    grid = named_options(row.grid)
+    more = f", sampler_options={own!r}" if own else ""
+    more += f", grid={grid.name!r}" if not grid.options else ""
+    return (
+        f"den = fewstep.models.load({row.model!r})\n"
+        f"x, _ = fewstep.guidance.steer(den, reward, method='best_of_n', particles={particles}, "
+        f"sampler={sampler!r}{more}, nfe={share(row.budget, particles)}, n={n}, seed=0)"
+    )
 
 
 def _kind(call: str) -> str:

@@ -67,13 +67,14 @@ def _error_cell(row: Row | None, budget: int) -> Cell:
     if row.rmse is None:
         return Cell("-")
     place = place_text(row.rank, row.tied)
-    tip = f"rank {place}, {span(row.rmse_low, row.rmse_high)}, {row.nfe} calls"
+    tip = f"rank {place}, {span(row.rmse_low, row.rmse_high)}, {number(row.calls)} calls"
     tip += "" if row.ran == row.sampler else f", {row.ran}"
     return Cell(number(row.rmse), _calls(row), row.rank == 1, tip)
 
 
 def _calls(row: Row) -> str:
-    return "" if row.nfe == row.budget else f"({row.nfe})"
+    calls = row.nfe if row.calls is None else row.calls
+    return "" if calls == row.budget else f"({number(calls)})"
 
 
 def quality_table(result: Bench, model: str, rows: Sequence[Row]) -> Table:

@@ -58,7 +58,8 @@ def reference_text(result: Bench, model: str) -> str:
         f"{number(facts.reference_error)} ({facts.reference_nfe} network calls); every interval "
         "includes this error. Bold: rank 1 at that budget, i.e. no row is better on the same seeds "
         "(95 % interval of the difference). Brackets: network calls made, where fewer than the "
-        "budget. `-`: the sampler draws noise, so it has no end point to be compared with."
+        "budget. `-`: the sampler draws noise or chooses among draws, so it has no end point to be "
+        "compared with."
     )
 
 
