@@ -70,13 +70,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "docs": {"samples": 2000, "top": 5},
     "referee": {
         "samplers": (
+            "auto",
             "ddim",
             "dpmpp_2m",
             "dpmpp_3m",
             "unipc:order=3",
             "ipndm:order=3",
             "skipped",
-            "skipped:kind=velocity",
             "skipped:points=2",
             "skipped:method=dpmpp_2m",
             "skipped:method=dpmpp_2m,points=2",
