@@ -110,7 +110,7 @@ def table_of(plan: Plan, schedule: Schedule) -> Table | None:
     nodes = [*(e.node for e in calls), plan.end]
     if plan.stochastic or plan.off_label or not calls or plan.channels != ("main",):
         return None
-    if any(len(e.outs) != 1 or e.to is not None or e.node.sigma == 0.0 for e in calls):
+    if any(e.to is not None or e.node.sigma == 0.0 for e in calls):
         return None
     if any(not s.rho > t.rho for s, t in pairwise(nodes)) or calls[0].state != 0:
         return None
@@ -142,9 +142,9 @@ def linear_values(plan: Plan) -> dict[int, Numbers]:
             values[i.out] = sum((c * values[v] for v, c in i.terms), np.zeros(plan.nfe + 1))
             continue
         assert isinstance(i, Evaluate)
-        ((value, kind, _),) = i.outs
-        u, w = parts(kind, i.node)
         calls += 1
-        values[value] = (u - w * i.node.alpha / i.node.sigma) * unit[calls]
-        values[value] = values[value] + (w / i.node.sigma) * values[i.state]
+        for value, kind, _ in i.outs:
+            u, w = parts(kind, i.node)
+            own = (u - w * i.node.alpha / i.node.sigma) * unit[calls]
+            values[value] = own + (w / i.node.sigma) * values[i.state]
     return values
