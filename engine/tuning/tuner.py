@@ -21,15 +21,18 @@ from ..provenance import made_for
 from ..tuned import Tuned
 from .candidate import Candidate, Stage
 from .compensation import fit_compensation
+from .distill import distilled
 from .greedy import fit_greedily
 from .joint import fit_coefficients, fit_jointly
 from .losses import short
+from .metric import Loss, Metric
 from .problem import EXACT, NETWORK, Problem
 from .report import chosen, facts
 from .restarts import fit_again
 from .schedules import fit_schedules
 from .search import search
 from .statistics_search import search_with_statistics
+from .solver_space import search_space
 from .times import fit_times
 from .trajectories import Conditions, Model, Trajectories, TuneError, trajectories
 
@@ -38,6 +41,7 @@ STAGES: Mapping[str, tuple[tuple[str, Stage], ...]] = {
     "search": (),
     "statistics": (("statistics", search_with_statistics),),
     "times": (("times", fit_times),),
+    "space": (("space", search_space),),
     "schedules": (("schedules", fit_schedules),),
     "compensation": (("compensation", fit_compensation),),
     "coefficients": (("greedy", fit_greedily), ("coefficients", fit_coefficients)),
@@ -67,6 +71,7 @@ def tune(
     test: int | None = None,
     fine_steps: int | None = None,
     cond: Conditions = None,
+    loss: Loss | None = None,
     seed: int = 0,
     report: Report | None = None,
 ) -> Tuned:
@@ -82,7 +87,8 @@ def tune(
             DPM-Solver-v3 with statistics of the model; ``"times"`` also fits the times of the best;
             ``"schedules"`` takes times by GITS, AYS and optimal steps; ``"compensation"`` fits the
             ratios of DC-Solver; ``"coefficients"`` fits the coefficients of the best; ``"all"``
-            coefficients, times and the times that the network is told.
+            coefficients, times and the times that the network is told. ``"space"`` searches a
+            decision for every step. Several in turn: ``"space+all"``.
         budget: seconds, or a text such as ``"5min"``, from the call on, converged trajectories
             included; a stage that has begun a step ends it, and the search always runs.
         sampler, grid, options: begin from this plan and search no other.
@@ -91,6 +97,9 @@ def tune(
         fine_steps: steps of the converged trajectories (default 512, 128 for networks).
         cond: conditions of the trajectories: a function of their seeds (a sequence of integers)
             that returns a tensor or a mapping, batch first; None: none.
+        loss: distil the plan to this loss at last: ``loss(x, cond)`` of end states (B, *shape)
+            returns a tensor () of all of them or (B,), lower is better. It need not be
+            differentiable.
         seed: shifts the seeds of all trajectories.
         report: called with lines of progress.
 
@@ -99,7 +108,8 @@ def tune(
     has ``nfe`` calls.
     """
     nfe = integer("nfe", nfe, 1)
-    choice("what", what, STAGES)
+    for part in what.split("+"):
+        choice("what", part, STAGES)
     began = time.monotonic()
     seconds = duration("budget", budget)
     tell = report or (lambda line: None)
@@ -111,9 +121,17 @@ def tune(
         model, facts_of(model.denoiser), nfe, sets["train"], sets["validation"], counts[2]
     )
     problem.ends_at = began + seconds
+    metric = None if loss is None else Metric(loss, model)
+    if metric is not None:
+        metric.refuse_nan(problem.train.end, problem.train.cond)
     found, history = _stages(problem, what, start, tell)
     best, untuned = chosen(found)
-    said = facts(problem, best, untuned, history, sets)
+    about: dict[str, Any] = {}
+    if metric is not None:
+        best, about = distilled(problem, best, untuned, metric, sets["test"], tell)
+        spent = about["loss"]["seconds"]
+        history.append({"stage": "distill", "validation": short(best.score), "seconds": spent})
+    said = facts(problem, best, untuned, history, sets) | about
     said |= {"what": what, "seed": seed, "seconds": round(time.monotonic() - began, 1)}
     return Tuned(best.plan, made_for(denoiser), said)
 
@@ -181,7 +199,7 @@ def _stages(
         found = [Candidate(start, problem.held_score(start), start.name)]
     first: tuple[tuple[str, Stage], ...] = () if found else (("search", search),)
     history = []
-    for name, stage in (*first, *STAGES[what]):
+    for name, stage in (*first, *(stage for part in what.split("+") for stage in STAGES[part])):
         if found and not problem.time_left:
             tell(f"{name}: left out, the budget is spent")
             break
