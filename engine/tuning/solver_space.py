@@ -134,7 +134,7 @@ def _judged(problem: Problem, solver: Solver, parents: Sequence[_Member]) -> _Me
         first = problem.errors(plan, problem.train.part(slice(0, _FIRST)))
         if first is None or score(first) > _WORSE * score(parents[-1].errors[:_FIRST]):
             return None
-    errors = problem.train_errors(plan)
+    errors = problem.errors(plan, problem.train)
     value = math.inf if errors is None else score(errors)
     if errors is None or value == math.inf:
         return None
