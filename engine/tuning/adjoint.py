@@ -33,11 +33,12 @@ def weight_slopes(table: Table, model: Model, given: Trajectories, slope: Tensor
     total = torch.zeros_like(theta)
     for rows in model.batches(given.x):
         own = rows_of(given.cond, torch.arange(len(given.x))[rows])
+        x = given.x[rows].clone().requires_grad_()  # so that a model without a graph is refused
         with torch.enable_grad():
             end = run(
                 plan,
                 model.denoiser,
-                given.x[rows],
+                x,
                 cond=own,
                 grad="checkpoint",
                 plan_parameters={"coefficients": theta},
