@@ -108,7 +108,7 @@ def tune(
     has ``nfe`` calls.
     """
     nfe = integer("nfe", nfe, 1)
-    for part in what.split("+"):
+    for part in str(what).split("+"):
         choice("what", part, STAGES)
     began = time.monotonic()
     seconds = duration("budget", budget)
