@@ -31,8 +31,8 @@ from .report import chosen, facts
 from .restarts import fit_again
 from .schedules import fit_schedules
 from .search import search
-from .statistics_search import search_with_statistics
 from .solver_space import search_space
+from .statistics_search import search_with_statistics
 from .times import fit_times
 from .trajectories import Conditions, Model, Trajectories, TuneError, trajectories
 
