@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..checks import ArgumentError, choice, flag, integer, number, plain, shown
+from ..checks.durations import duration
 
 #: limits far beyond what a run can hold or wait for
 MOST_SEEDS, MOST_STEPS, MOST_RESAMPLES, MOST_SIZE = 10_000_000, 100_000, 1_000_000, 1 << 16
@@ -147,7 +148,7 @@ CHECKS: Mapping[str, Check] = {
         ("batch", "keep", "pairs", "particles", "trajectories", "test", "fine_steps"), _integer(1)
     ),
     "nfes": _integers,
-    "budget": _number(0.0, 1e9),
+    "budget": duration,
     "resamples": _integer(0, MOST_RESAMPLES),
     "seed": _integer(0, 2**63 - 1),
     "level": _number(0.0, 1.0),

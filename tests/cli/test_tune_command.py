@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 def test_the_command_goes_on_and_its_plans_are_used(folder, capsys, tmp_path):
     before = (folder / "3.json").read_bytes()
-    assert main(["tune", "--out", str(folder), "--nfe", "3", "4", *QUICK]) == 0
+    assert main(["tune", "--out", str(folder), "--nfe", "3", "4", "--budget", "2min", *QUICK]) == 0
     said, shown = capsys.readouterr()
     first, second = said.splitlines()
     assert "3.json: 3 network calls, median error" in first
@@ -67,3 +67,9 @@ def test_a_file_for_another_model_is_refused(folder):
     given = {"trajectories": 16, "fine_steps": 64, "sampler": "unipc"}
     with pytest.raises(ArgumentError, match="tuned with another model"):
         fewstep.jobs.tune(den, folder, nfes=[3], labels="none", **given)
+
+
+def test_a_budget_that_is_no_time_is_refused_before_anything_is_made(tmp_path, capsys):
+    assert main(["tune", "--out", str(tmp_path / "t"), "--budget", "5 minutes", *QUICK]) == 3
+    assert "budget='5 minutes'" in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()
