@@ -10,13 +10,12 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from ..checks import ArgumentError
+from ..checks import ArgumentError, shown
 from ..guidance.posterior import registry
 from ..guidance.posterior.counts import Counts
 from ..guidance.posterior.diffusion_pde import DiffusionPDE
 from ..guidance.posterior.posterior import Posterior
-from ..guidance.posterior.registry import Method
-from ..guidance.posterior.residual import Residual, is_late
+from ..guidance.posterior.registry import OWN, Method
 from ..models.base import BaseDenoiser
 from ..models.denoiser import Denoiser
 from ..models.wrapper import complete
@@ -110,7 +109,7 @@ def solve(
             y)``; for ``residual`` and ``diffusion_pde`` also a list of ``guidance.Loss``.
         method: see ``guidance.methods()``; ``options`` are its options, the arguments of its class.
         sampler, sampler_options: see ``fewstep.plan``. Default: the method's own, most often
-            dpmpp_2m.
+            dpmpp_2m; methods with a plan of their own take none.
         steps, nfe, grid, times, sigmas, final, n, seed, seeds, x, init, start, shape, cond, device,
             dtype, callback, progress: see ``fewstep.sample``. By default n is the number of
             measurements in ``y``, else 1.
@@ -164,6 +163,13 @@ def _asked(
 ) -> Request:
     """The sampler on its grid, checked for what the method needs."""
     options = dict(sampler_options or {})
+    if entry.form == "plan" and sampler is not None:
+        raise ArgumentError(
+            f"{entry.name} makes its own steps, so sampler={shown(sampler)} cannot be used: leave "
+            "it out"
+        )
+    if sampler is None and entry.sampler == OWN:
+        return _own_plan(entry, made, options, where)
     if sampler is None:
         sampler, options = entry.sampler, {**entry.options, **options}
     asked = request(sampler, made.schedule, options, where)
@@ -186,6 +192,38 @@ def _asked(
     return asked
 
 
+def _own_plan(entry: Method, made: Any, options: Mapping[str, Any], where: GridRequest) -> Request:
+    """The plan that the method makes on its grid. Raises ArgumentError for options of a sampler,
+    and for a budget of calls that is too small."""
+    if options:
+        raise ArgumentError(
+            f"sampler_options={shown(options)}: {entry.name} makes its own steps; its options are "
+            f"{', '.join(entry.allowed) or 'none'}"
+        )
+
+    def asked(steps: int | None) -> Request:
+        wanted = where if steps is None else replace(where, nfe=None, steps=steps)
+        base = request("ddim", made.schedule, {"eta": 1.0}, wanted)
+        plan = made.plan(base.grid)
+        return Request(entry.name, None, base.grid, base.reason, fixed=plan)
+
+    found = asked(None)
+    most = where.nfe
+    if most is None or found.fixed is None or found.fixed.nfe <= most:
+        return found
+    low, high = 0, 1 if where.given else found.grid.steps  # calls grow with steps
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = made.plan(asked(middle).grid).nfe <= most
+        low, high = (middle, high) if fits else (low, middle)
+    if not low:
+        raise ArgumentError(
+            f"nfe={most}: the fewest calls of {entry.name} on this grid are more; allowed from "
+            f"{found.fixed.nfe if where.given else made.plan(asked(1).grid).nfe} on"
+        )
+    return asked(low)
+
+
 @dataclass(frozen=True)
 class Solving:
     """A method on its sampler, ready to run."""
@@ -205,7 +243,7 @@ class Solving:
         if isinstance(method, DiffusionPDE):
             out, predicted = self._loop(method, x, cond, callback, progress)
         else:
-            predicted = None if asked.driver else self.predicted()
+            predicted = None if asked.driver else method.planned(asked.plan())
             out, _ = execute(
                 asked,
                 method,
@@ -231,21 +269,9 @@ class Solving:
             asked.reason,
         )
 
-    def predicted(self) -> Counts:
-        """The cost of the run of the plan."""
-        plan, total = self.asked.plan(), Counts()
-        for call, step in zip(plan.evaluations, plan.call_steps, strict=True):
-            t = float(call.node.t or 0.0)
-            if isinstance(self.method, Residual):
-                late = is_late(step, plan.call_steps[-1] + 1, self.method.switch)
-                total += self.method.cost(t, late)
-            else:
-                total += self.method.cost(t)
-        return total
-
     def _watcher(self, callback: OnStep | None) -> OnStep | None:
         """The method's change of a state, and then the caller's."""
-        own = getattr(self.method, "on_step", None) if self.entry.form == "step" else None
+        own = getattr(self.method, "on_step", None)
         if own is None or callback is None:
             return callback if own is None else own
 

@@ -13,7 +13,10 @@ class Counts:
         network: calls of the denoiser.
         vjp: vector-Jacobian products, backward passes through the denoiser.
         operator: calls of the forward model or of its derivative.
-        adjoint: calls of its adjoint.
+        adjoint: calls of its adjoint, or of its pseudo-inverse.
+
+    Of a method that works in the coordinates of the SVD, ``V^T x`` is a call of the operator,
+    ``V c`` and ``U^T y`` are calls of the adjoint.
     """
 
     network: int = 0

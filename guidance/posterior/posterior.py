@@ -14,6 +14,7 @@ from ...checks import ArgumentError, UnknownName, instance, unknown
 from ...models.base import MAIN, read_coefficients
 from ...models.denoiser import Condition, Denoiser, Time, host_times, per_sample
 from ...models.wrapper import Wrapper
+from ...plans.plan import Plan
 from ...schedules.kinds import convert
 from ..likelihoods.likelihood import Likelihood
 from ..operators.derivatives import no_gradient
@@ -25,17 +26,19 @@ class Posterior(Wrapper):
     """A denoiser of kind x0 whose prediction is ``D + (sigma^2 / alpha) g``, where g estimates
     ``grad_x log p(y | x_t = x)``; a subclass defines ``corrected`` and ``cost``.
 
-    Where alpha = 0 the prediction is that of the model. Cost of a call: ``cost(t)``; ``counts``
-    adds up what was spent since it was made.
+    Where alpha = 0 the prediction is that of the model, unless ``at_start``. Cost of a call:
+    ``cost(t)``; ``counts`` adds up what was spent since it was made.
     """
 
     prediction = "x0"
-    channels = MAIN
+    channels: tuple[str, ...] = MAIN
     two_times = False
     #: whether ``corrected`` differentiates the model
     differentiates = True
     #: whether it takes likelihoods whose noise is not Gaussian
     any_noise = False
+    #: whether it changes the prediction where alpha = 0, too
+    at_start = False
 
     def __init__(self, denoiser: Denoiser, likelihood: Any) -> None:
         """Raises ArgumentError where the likelihood does not fit the model's samples."""
@@ -78,11 +81,23 @@ class Posterior(Wrapper):
 
     def cost(self, t: float) -> Counts:
         """Cost of a call at ``t``."""
-        return Counts(1) if self.schedule.node(t).alpha == 0.0 else self.spent()
+        bare = self.schedule.node(t).alpha == 0.0 and not self.at_start
+        return Counts(1) if bare else self.spent()
 
     def spent(self) -> Counts:
-        """Cost of a call where alpha > 0."""
+        """Cost of a call that changes the prediction."""
         raise NotImplementedError
+
+    def planned(self, plan: Plan) -> Counts:
+        """Cost of a run of ``plan``."""
+        total = Counts()
+        for call in plan.evaluations:
+            total += self.cost(float(call.node.t or 0.0))
+        return total
+
+    def readings(self, x0: Tensor, corrected: Tensor) -> tuple[Tensor, ...]:
+        """The raw outputs, from the prediction of the model and that of the posterior."""
+        return (corrected,)
 
     def finish(self, x: Tensor) -> Tensor:
         """The samples, from those of the sampler (B, *shape)."""
@@ -104,14 +119,16 @@ class Posterior(Wrapper):
         if self.denoiser.shape is None:
             self.samples(x_in.shape[1:])
         at = Levels.of(self, host_times(t, x_in.shape[0]), x_in)
-        if at.start:
-            return (plain(self.denoiser, x_in, t, cond, self.counts).to(x_in.dtype),)
+        if at.start and not self.at_start:
+            x0 = plain(self.denoiser, x_in, t, cond, self.counts).to(x_in.dtype)
+            return self.readings(x0, x0)
         if self.differentiates:
             p = predicted(self.denoiser, x_in, t, cond, self.counts, type(self).__name__)
         else:
             x0 = plain(self.denoiser, x_in, t, cond, self.counts)
             p = Prediction(x_in, x0, recorded(self.denoiser, x_in), self.counts)
-        return (self.corrected(p, at).to(x_in.dtype),)
+        made = self.corrected(p, at).to(x_in.dtype)
+        return self.readings(p.value.to(x_in.dtype), made)
 
     @override
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:

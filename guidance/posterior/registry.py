@@ -10,13 +10,24 @@ from typing import Any
 from ...checks import ArgumentError, UnknownName, unknown
 
 #: "denoiser": the method is a denoiser, for every sampler; "step": it also changes states after a
-#: step, for samplers of one call a step; "loop": it has a loop of its own over the steps of a
-#: sampler
-FORMS = ("denoiser", "step", "loop")
+#: step, for samplers of one call a step; "plan": it also changes states, and its steps are a plan
+#: of its own; "loop": it has a loop of its own over the steps of a sampler
+FORMS = ("denoiser", "step", "plan", "loop")
+#: the sampler of a method that makes its own plan: ``method.plan(grid)``
+OWN = "own"
 #: what a method may need
-NEEDS = ("gradients", "adjoint", "noise", "linear", "losses")
+NEEDS = (
+    "gradients",
+    "adjoint",
+    "pinverse",
+    "svd",
+    "noise",
+    "noiseless",
+    "linear",
+    "losses",
+)
 #: parameters that are arguments of ``solve``
-_OWN = ("self", "denoiser", "likelihood")
+_GIVEN = ("self", "denoiser", "likelihood")
 
 
 @dataclass(frozen=True)
@@ -27,10 +38,12 @@ class Method:
         name, source: public name; paper, arXiv id.
         make: its class, ``make(denoiser, likelihood, **options)``.
         form: of ``FORMS``.
-        needs: of ``NEEDS``: gradients of the model, the adjoint of the operator, sigma_y > 0, a
-            linear operator, a list of losses instead of a likelihood.
+        needs: of ``NEEDS``: gradients of the model; the adjoint, the pseudo-inverse, the SVD of the
+            operator; sigma_y > 0, or = 0; a linear operator; a list of losses instead of a
+            likelihood.
         exact: the priors for which it samples from the posterior.
-        sampler, options: the sampler where none is named, with its options.
+        sampler, options: the sampler where none is named, with its options; ``OWN``: the plan that
+            the method makes.
     """
 
     name: str
@@ -51,7 +64,7 @@ class Method:
     def allowed(self) -> tuple[str, ...]:
         """Names of the method's own options."""
         found = inspect.signature(self.make.__init__).parameters
-        return tuple(name for name in found if name not in _OWN)
+        return tuple(name for name in found if name not in _GIVEN)
 
     @property
     def required(self) -> tuple[str, ...]:

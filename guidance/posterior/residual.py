@@ -13,6 +13,7 @@ from typing_extensions import Self, override
 from ...checks import ArgumentError, choice, number
 from ...models.base import MAIN, RunFacts
 from ...models.denoiser import Condition, Denoiser, Time
+from ...plans.plan import Plan
 from .counts import Counts
 from .losses import Losses
 from .posterior import Levels, Posterior
@@ -104,6 +105,14 @@ class Residual(Posterior):
             return Counts(1)
         own: Counts = self.likelihood.spent(node.rho, late)
         return Counts(1, int(self.differentiates and own.operator > 0)) + own
+
+    @override
+    def planned(self, plan: Plan) -> Counts:
+        total = Counts()
+        for call, step in zip(plan.evaluations, plan.call_steps, strict=True):
+            late = is_late(step, plan.call_steps[-1] + 1, self.switch)
+            total += self.cost(float(call.node.t or 0.0), late)
+        return total
 
     @override
     def corrected(self, p: Prediction, at: Levels) -> Tensor:
