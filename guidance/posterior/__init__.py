@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from .ddnm import DDNM
+from .ddnm_plus import DDNMPlus
 from .diffusion_pde import DiffusionPDE
 from .dps import DPS
 from .dps_step import DPSStep
+from .ilvr import ILVR
 from .losses import Loss
 from .low_rank import LowRank
 from .mmps import MMPS
@@ -12,11 +15,16 @@ from .pigdm import PiGDM
 from .prior_covariance import PriorCovariance
 from .probconserv import ProbConserv, conserved
 from .registry import names as methods
+from .repaint import RePaint
 from .residual import Residual
+from .score_sde import ScoreSDE
 
 __all__ = [
+    "DDNM",
     "DPS",
+    "ILVR",
     "MMPS",
+    "DDNMPlus",
     "DPSStep",
     "DiffusionPDE",
     "Loss",
@@ -24,7 +32,9 @@ __all__ = [
     "PiGDM",
     "PriorCovariance",
     "ProbConserv",
+    "RePaint",
     "Residual",
+    "ScoreSDE",
     "conserved",
     "methods",
 ]

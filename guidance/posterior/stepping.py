@@ -118,7 +118,8 @@ class Stepping(Posterior):
         self.counts.operator += 1
         shifted = x if self.offset is None else x + node.alpha * self.offset.to(x)
         value = self.likelihood.operator(shifted)
-        return node.alpha * self.likelihood.data(value) - value
+        lost: Tensor = node.alpha * self.likelihood.data(value) - value
+        return lost
 
     def pinverse(self, y: Tensor, like: Tensor) -> Tensor:
         """``A^+ y``, shaped like the state ``like``."""
