@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checks import ArgumentError, shown
 from ..guidance.posterior import registry
 from ..guidance.posterior.counts import Counts
-from ..guidance.posterior.diffusion_pde import DiffusionPDE
+from ..guidance.posterior.own_loop import OwnLoop, Route
 from ..guidance.posterior.posterior import Posterior
 from ..guidance.posterior.registry import OWN, Method
 from ..models.base import BaseDenoiser
@@ -41,7 +41,8 @@ class SolveInfo:
         method: its name; ``options`` its options.
         sampler: the sampler that ran it; ``plan`` its plan, None for a driver.
         counts: batched calls that were made: network, vector-Jacobian products, operator, adjoint.
-        predicted: what was expected before the run; None for a driver.
+        predicted: what was expected before the run; None for a driver, and where it depends on the
+            data.
         seeds: one per sample.
         seconds: wall time.
         misfit: ``|y - A(x)|`` of each sample, (n,) float64; for a list of K losses (n, K).
@@ -240,7 +241,7 @@ class Solving:
         """Run from ``x``, the state at the first node."""
         began, method, asked = time.perf_counter(), self.method, self.asked
         predicted: Counts | None
-        if isinstance(method, DiffusionPDE):
+        if isinstance(method, OwnLoop):
             out, predicted = self._loop(method, x, cond, callback, progress)
         else:
             predicted = None if asked.driver else method.planned(asked.plan())
@@ -285,17 +286,17 @@ class Solving:
 
     def _loop(
         self,
-        method: DiffusionPDE,
+        method: OwnLoop,
         x: Tensor,
         cond: Cond,
         callback: OnStep | None,
         progress: Progress,
-    ) -> tuple[Tensor, Counts]:
+    ) -> tuple[Tensor, Counts | None]:
         if callback is not None:
             raise ArgumentError(f"{self.entry.name} has a loop of its own and takes no callback=")
         model: BaseDenoiser = method.denoiser
         check_cond(cond, x.shape[0])
         model.check_cond(cond, x.shape[0])
-        plans = method.plans(self.asked.name, self.asked.options, self.asked.grid)
         report = progress if callable(progress) else print_progress if progress else None
-        return method.run(plans, x, cond, report), method.predicted(plans)
+        route = Route(self.asked.name, self.asked.options, self.asked.grid, self.seeds)
+        return method.looped(route, x, cond, report)

@@ -21,8 +21,8 @@ from ...samplers import registry as samplers
 from ...schedules.grids.construction import Grid
 from .counts import Counts
 from .losses import Losses
-from .posterior import Levels, Posterior
-from .prediction import Prediction
+from .own_loop import OwnLoop, Route
+from .prediction import without_derivative
 from .registry import register
 from .residual import is_late
 
@@ -35,7 +35,7 @@ from .residual import is_late
     exact="none",
     sampler="heun",
 )
-class DiffusionPDE(Posterior):
+class DiffusionPDE(OwnLoop):
     """DiffusionPDE as published: after each step the state moves along the gradient of the losses,
     through all network calls of the step.
 
@@ -76,15 +76,15 @@ class DiffusionPDE(Posterior):
         return Losses(likelihood)
 
     @override
-    def spent(self) -> Counts:
-        raise ArgumentError("DiffusionPDE has a loop of its own: use guidance.solve")
-
-    @override
-    def corrected(self, p: Prediction, at: Levels) -> Tensor:
-        raise ArgumentError(
-            "DiffusionPDE has a loop of its own: use guidance.solve(method='diffusion_pde'), or "
-            "guidance.Residual, which is a denoiser"
-        )
+    def looped(
+        self,
+        route: Route,
+        x: Tensor,
+        cond: Condition,
+        report: Callable[[int, int], None] | None,
+    ) -> tuple[Tensor, Counts]:
+        plans = self.plans(route.sampler, route.options, route.grid)
+        return self.run(plans, x, cond, report), self.predicted(plans)
 
     def plans(self, name: str, options: Any, grid: Grid) -> list[Plan]:
         """The steps of the sampler as plans of their own. Raises ArgumentError for a sampler that
@@ -151,6 +151,8 @@ class DiffusionPDE(Posterior):
             return out.detach()
         with torch.enable_grad():
             wide = torch.promote_types(x.dtype, torch.float32)
+            if not last[0].requires_grad:
+                raise without_derivative("DiffusionPDE")
             x0 = self.data(last[0].to(wide))
             total = self.likelihood.total(x0, [node.rho], late, self.counts)
             if total is None or not total.requires_grad:

@@ -11,6 +11,7 @@ from ...models.base import BaseDenoiser
 from ...models.denoiser import Condition, Time, convert_prediction
 from ...plans.transforms.gradients import GradientError
 from .counts import Counts
+from .registry import without_gradients
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,18 @@ def predicted(
         leaf = x if graph and x.requires_grad else x.detach().requires_grad_(True)
         x0 = plain(denoiser, leaf, t, cond, counts)
     if not x0.requires_grad:
-        raise GradientError(
-            f"{method} differentiates the model, and the prediction does not depend on the state "
-            "differentiably: the network must not detach it or compute under torch.no_grad. "
-            "Methods without gradients: guidance.steer with method='enkg' or 'smc'"
-        )
+        raise without_derivative(method)
     return Prediction(leaf, x0, graph, counts)
+
+
+def without_derivative(method: str) -> GradientError:
+    """The error of a model that autograd cannot follow, with the methods that need no gradient."""
+    return GradientError(
+        f"{method} differentiates the model, and the prediction does not depend on the state "
+        "differentiably: the network must not detach it or compute under torch.no_grad. Methods "
+        f"without gradients: guidance.solve with {without_gradients()}; guidance.steer with "
+        "method='enkg' or 'smc'"
+    )
 
 
 def recorded(denoiser: BaseDenoiser, x: Tensor) -> bool:

@@ -106,6 +106,12 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_METHODS))
 
 
+def without_gradients() -> str:
+    """The names of the methods of ``solve`` that do not differentiate the model, for messages."""
+    free = [m.name for m in _METHODS.values() if not {"gradients", "losses"} & set(m.needs)]
+    return ", ".join(sorted(free))
+
+
 def get(name: str) -> Method:
     """Return the method called ``name``. Raises UnknownName with the nearest match."""
     if not isinstance(name, str) or name not in _METHODS:

@@ -62,6 +62,8 @@ class GaussianPrior(BaseDenoiser):
         eps = (x - node.alpha * x0) / node.sigma
         if self.prediction == "eps":
             return eps
+        if self.prediction == "v":
+            return node.alpha * eps - node.sigma * x0
         return node.dalpha * x0 + node.dsigma * eps
 
     def coefficients(self, t: float, channel: str = "main") -> tuple[float, tuple[float, ...]]:
