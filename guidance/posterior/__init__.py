@@ -8,6 +8,7 @@ from .diffusion_pde import DiffusionPDE
 from .dps import DPS
 from .dps_step import DPSStep
 from .ilvr import ILVR
+from .lgd_mc import LGDMC
 from .losses import Loss
 from .low_rank import LowRank
 from .mmps import MMPS
@@ -18,12 +19,15 @@ from .registry import names as methods
 from .repaint import RePaint
 from .residual import Residual
 from .score_sde import ScoreSDE
+from .tmpd import TMPD
 
 __all__ = [
     "DDNM",
     "DPS",
     "ILVR",
+    "LGDMC",
     "MMPS",
+    "TMPD",
     "DDNMPlus",
     "DPSStep",
     "DiffusionPDE",

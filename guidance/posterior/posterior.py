@@ -128,7 +128,7 @@ class Posterior(Wrapper):
             x0 = plain(self.denoiser, x_in, t, cond, self.counts)
             p = Prediction(x_in, x0, recorded(self.denoiser, x_in), self.counts)
         made = self.corrected(p, at)
-        if 0.0 in at.alphas:  # some samples are at the start
+        if 0.0 in at.alphas and not self.at_start:  # some samples are at the start
             made = torch.where(at.alpha == 0.0, p.value, made)
         return self.readings(p.value.to(x_in.dtype), made.to(x_in.dtype))
 
