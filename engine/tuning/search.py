@@ -54,8 +54,10 @@ GRIDS: tuple[tuple[str, Options], ...] = (
     ("power", {"power": 2.0, "drop_last": True}),
     ("polyexponential", {"power": 0.8, "drop_last": True}),
 )
-#: trajectories of the first round, and plans that are kept at the end
-_FIRST, _KEPT = 8, 8
+#: trajectories of the first round, of models in float64 and of networks
+_EXACT_FIRST, _NETWORK_FIRST = 8, 4
+#: plans that are kept at the end
+_KEPT = 8
 #: further samplers of the registry that are tried on all grids
 _FURTHER = 6
 
@@ -93,7 +95,7 @@ def others() -> tuple[tuple[str, Options], ...]:
 
 def _further(problem: Problem) -> list[tuple[str, Options]]:
     """The best ``others`` on the automatic grid."""
-    given = problem.train.part(slice(0, _FIRST))
+    given = problem.train.part(slice(0, _first(problem)))
     scored: dict[Plan, tuple[float, tuple[str, Options]]] = {}
     for sampler, options in others():
         (found,) = entries(problem, _named([(sampler, options)]), GRIDS[:1]) or (None,)
@@ -106,6 +108,10 @@ def _further(problem: Problem) -> list[tuple[str, Options]]:
     return [named for reached, named in best[:_FURTHER] if reached < math.inf]
 
 
+def _first(problem: Problem) -> int:
+    return _EXACT_FIRST if problem.model.exact else _NETWORK_FIRST
+
+
 def _named(samplers: Sequence[tuple[str, Options]]) -> list[tuple[str, Options, str]]:
     return [(name, options, words(name, options)) for name, options in samplers]
 
@@ -113,7 +119,7 @@ def _named(samplers: Sequence[tuple[str, Options]]) -> list[tuple[str, Options, 
 def halved(problem: Problem, entries: Sequence[Entry]) -> list[Candidate]:
     """The best of ``entries``."""
     entries = list(entries)
-    count = _FIRST
+    count = _first(problem)
     while True:
         count = min(count, len(problem.train.x))
         given = problem.train.part(slice(0, count))
