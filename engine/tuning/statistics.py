@@ -39,8 +39,6 @@ from .trajectories import Conditions, Model, Trajectories, TuneError, states_at
 
 #: nodes and draws of the paper, and the fewest that are taken
 NODES, DRAWS, LEAST_NODES, LEAST_DRAWS = 120, 1024, 8, 16
-#: step of differences by the state, as a share of it, for models in float64 and in less
-_SHARE, _COARSE = 1e-5, 1e-2
 #: step in half log-SNR of differences along the ODE
 _STEP, _COARSE_STEP = 1e-4, 2e-2
 #: added to var(f), as in the authors' code
@@ -245,7 +243,7 @@ Product = Callable[[Model, Trajectories, Tensor, Node, Tensor], Tensor]
 
 def _difference(model: Model, given: Trajectories, x: Tensor, node: Node, v: Tensor) -> Tensor:
     """dD/dx v by a central difference."""
-    h = (_SHARE if model.exact else _COARSE) * x.square().mean().sqrt()
+    h = model.share * x.square().mean().sqrt()
     high, low = (model.x0(x + sign * h * v, node, given.cond) for sign in (1.0, -1.0))
     return (high - low) / (2.0 * h)
 

@@ -24,8 +24,6 @@ from ...schedules.node import Node
 from .table import Numbers, Table
 from .trajectories import Model, Trajectories
 
-#: step of the differences, as a share of the state, for models in float64 and in less
-_SHARE, _COARSE = 1e-6, 1e-2
 #: step in half log-SNR of the differences by the time that the network is told
 _STEP, _COARSE_STEP = 1e-4, 1e-2
 
@@ -120,7 +118,7 @@ def _of_prediction(
     lengths = slope.flatten(1).square().mean(1).sqrt()
     rows = torch.nonzero(lengths > 0.0).flatten()
     if len(rows):
-        h = _columns((_SHARE if model.exact else _COARSE) * size / lengths[rows], slope)
+        h = _columns(model.share * size / lengths[rows], slope)
         near = x + h * slope[rows]
         made = model.x0(near.flatten(0, 1), node, given.cond, len(rows)).view_as(near)
         found[rows] = (made - data) / h

@@ -71,6 +71,12 @@ class Model:
         self.rows_called = 0
 
     @property
+    def share(self) -> float:
+        """Step of a difference by the state, as a share of the state, at which the error of the
+        difference and that of the network's rounding are about equal."""
+        return {torch.float64: 1e-6, torch.float32: 1e-3}.get(self.dtype, 1e-2)
+
+    @property
     def exact(self) -> bool:
         """Whether it computes in float64."""
         return self.dtype == torch.float64

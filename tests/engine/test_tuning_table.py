@@ -15,10 +15,11 @@ from fewstep.engine.tuning.joint import fit_coefficients
 from fewstep.engine.tuning.losses import huber_weights, pseudo_huber, score
 from fewstep.engine.tuning.problem import Problem
 from fewstep.engine.tuning.table import table_of
-from fewstep.engine.tuning.tangents import free_numbers, linearised, moved
+from fewstep.engine.tuning.tangents import _of_prediction, free_numbers, linearised, moved
 from fewstep.engine.tuning.times import _linearised, _moved
 from fewstep.engine.tuning.trajectories import Model, Trajectories
-from fewstep.models import GaussianMixture
+from fewstep.models import GaussianMixture, wrap
+from fewstep.models.wrapper import complete
 from fewstep.schedules import EDM, Flow, VPLinear
 from fewstep.schedules.grids.auto import UNKNOWN
 
@@ -175,3 +176,32 @@ def test_losses_in_closed_form():
     assert float(huber_weights(e.detach(), 2.0) * 0.5) == pytest.approx(float(slope))
     assert score(torch.tensor([0.1, 10.0], dtype=F64)) == pytest.approx(1.0)
     assert score(torch.tensor([math.nan, 1.0])) == math.inf
+
+
+class Same(torch.nn.Module):
+    """A network that is the same at every time."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x, t):
+        return self.net(x)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(F64, 1e-5), (torch.float32, 0.002)])
+def test_derivatives_of_a_network_are_those_of_autograd(dtype, bound):
+    """The step of the differences suits the precision that the network computes in."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.SiLU(), torch.nn.Linear(16, 3))
+    net = net.to(dtype)
+    den = wrap(Same(net), VPLinear(), "x0", shape=(3,))
+    model = Model(complete(den))
+    x = torch.randn(5, 3, dtype=F64)
+    slope = torch.randn(2, 5, 3, dtype=F64)
+    node = VPLinear().node_at_lam(0.3)
+    given = Trajectories(range(5), x, None, x)
+    found = _of_prediction(model, given, x, node, model.x0(x, node, None), slope)
+    for row, wanted in zip(slope, found, strict=True):
+        _, exact = torch.func.jvp(net, (x.to(dtype),), (row.to(dtype),))
+        assert (wanted - exact).norm() < bound * exact.norm()
