@@ -3,6 +3,7 @@
     fewstep tune --model mnist --nfe 5 8 10 --out tuned
     fewstep generate --model mnist --sampler file:tuned/8.json --out digits
     fewstep tune --model mixture --nfe 8 --what coefficients --budget 60 --out tuned
+    fewstep tune --model mixture --nfe 4 --loss losses.py:spread --out distilled
 
 Coefficients and times are fitted to the model's own converged trajectories, chosen by others, and
 compared with the best untuned plan on a third set; the untuned plan is written where it wins. Each
@@ -34,17 +35,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     """The arguments of ``fewstep tune``."""
     p.add_argument("--out", required=True, type=Path, help="the folder to write to")
     p.add_argument("--model", help="a bundled name, `mixture` (exact), or a folder (default mnist)")
-    p.add_argument(
-        "--nfe",
-        dest="nfes",
-        nargs="+",
-        type=int,
-        help="network calls, one plan for each (default 8)",
-    )
+    calls = "network calls, one plan for each (default 8)"
+    p.add_argument("--nfe", dest="nfes", nargs="+", type=int, help=calls)
     p.add_argument(
         "--what",
-        help="search, statistics, times, schedules, compensation, coefficients or all "
-        "(default all)",
+        help="search, statistics, times, schedules, compensation, space, coefficients or all "
+        "(default), or several joined by +",
     )
     p.add_argument("--budget", help="time for each plan: seconds, or such as 5min (default 300)")
     p.add_argument("--sampler", help="begin from this sampler (default: search the best)")
@@ -64,6 +60,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="steps of the converged trajectories (default 128; 512 for exact models)",
     )
     p.add_argument("--labels", help="classes of the trajectories, as for `generate`")
+    p.add_argument(
+        "--loss",
+        help="distil to a loss of the end states, lower is better: FILE.py:FUNCTION of (x, cond)",
+    )
     p.add_argument("--seed", type=int, help="shifts the seeds of the trajectories (default 0)")
     p.add_argument("--size", help="of a sample, as for `generate`")
     add_guidance(p)

@@ -139,6 +139,7 @@ CHECKS: Mapping[str, Check] = {
             "physics",
             "truth",
             "what",
+            "loss",
         ),
         _text,
     ),

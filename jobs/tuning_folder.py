@@ -13,6 +13,7 @@ from .drawing import _denoiser
 from .guidance import GuidanceSettings
 from .labels import labels_of
 from .settings import labels_text, parse_size, plain_option, size_text
+from .user_functions import function_hash, function_name, named_function
 
 if TYPE_CHECKING:
     from ..engine import Tuned
@@ -37,6 +38,7 @@ def tune(
     test: int | None = None,
     fine_steps: int | None = None,
     labels: str | int | Sequence[int] | None = "cycle",
+    loss: Any = None,
     seed: int = 0,
     size: str | int | tuple[int, int] | None = None,
     guidance: str | None = None,
@@ -56,6 +58,8 @@ def tune(
         what, budget, sampler, grid, trajectories, test, fine_steps, seed: see ``fewstep.tune``;
             ``budget`` is for each plan; ``option``: the sampler's options by name.
         labels: class labels of the trajectories by their seeds, as for ``generate``.
+        loss: distil the plans to this loss on their end states: a function ``loss(x, cond)``, or
+            the name of one, ``file.py:function`` or ``package.module:function``.
         size, guidance, guidance_scale, guidance_interval, guidance_option, device: as for
             ``generate``.
         told: called with each file, its plan, and True if it was there.
@@ -73,7 +77,11 @@ def tune(
     cond = _conditions(denoiser, named, device_named(str(device)))
     given: dict[str, Any] = {"what": what, "sampler": sampler, "grid": grid, "seed": seed}
     given |= {"trajectories": trajectories, "test": test, "fine_steps": fine_steps}
+    metric = named_function("loss", loss) if isinstance(loss, str) else loss
     settings = {**given, "labels": named, "option": plain_option(option or {})}
+    if metric is not None:
+        settings["loss"] = [function_name(loss), function_hash(metric)]
+    given |= {"cond": cond, "loss": metric}
     files = {nfe: Path(out) / f"{nfe}.json" for nfe in _calls(nfes)}
     now = made_for(denoiser)
     there = {nfe: _there(file, settings, now) for nfe, file in files.items()}
@@ -82,7 +90,7 @@ def tune(
         found = there[nfe]
         if found is None:
             made = tuned_plan(
-                denoiser, nfe, cond=cond, budget=budget, options=option, report=progress, **given
+                denoiser, nfe, budget=budget, options=option, report=progress, **given
             )
             there[nfe] = found = replace(made, report={**made.report, "settings": settings})
             found.save(file)
@@ -110,7 +118,8 @@ def _there(file: Path, settings: Mapping[str, Any], now: MadeFor) -> Tuned | Non
         return None
     found = Tuned.load(file)
     was = found.report.get("settings")
-    differ = [key for key in settings if not isinstance(was, dict) or was.get(key) != settings[key]]
+    was = was if isinstance(was, dict) else {}
+    differ = sorted(key for key in {*settings, *was} if was.get(key) != settings.get(key))
     if found.made_for != now:
         differ = ["model", *differ]
     if differ:

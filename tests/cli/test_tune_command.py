@@ -73,3 +73,45 @@ def test_a_budget_that_is_no_time_is_refused_before_anything_is_made(tmp_path, c
     assert main(["tune", "--out", str(tmp_path / "t"), "--budget", "5 minutes", *QUICK]) == 3
     assert "budget='5 minutes'" in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
+
+
+LOSSES = """
+import torch
+
+
+def spread(x, cond):
+    return (x.std(0) - 1.0).square().mean()
+
+
+def broken(x, cond):
+    return torch.full((len(x),), float("nan"))
+"""
+
+
+def test_a_plan_is_distilled_to_a_loss_of_a_file(tmp_path, capsys):
+    file, out = tmp_path / "losses.py", tmp_path / "out"
+    file.write_text(LOSSES)
+    given = ["tune", "--out", str(out), "--nfe", "3", "--what", "search", *QUICK]
+    assert main([*given, "--loss", f"{file}:spread"]) == 0
+    said = Tuned.load(out / "3.json").report
+    assert said["loss"]["name"] == "spread"
+    assert said["settings"]["loss"][0] == f"{file}:spread"
+    capsys.readouterr()
+    assert main(given) == 3  # without the loss it is another plan
+    assert "was tuned with another loss" in capsys.readouterr().err
+    file.write_text(LOSSES.replace("1.0", "2.0"))
+    assert main([*given, "--loss", f"{file}:spread"]) == 3  # and so it is with another text
+    assert "was tuned with another loss" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("spraed", "'spread'"), ("broken", "is no number"), ("", "loss=")],
+)
+def test_losses_that_cannot_be_used_are_refused(name, said, tmp_path, capsys):
+    file = tmp_path / "losses.py"
+    file.write_text(LOSSES)
+    given = ["tune", "--out", str(tmp_path / "out"), "--nfe", "3", "--what", "search", *QUICK]
+    assert main([*given, "--loss", f"{file}:{name}"]) == 3
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out" / "3.json").exists()
