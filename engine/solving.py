@@ -131,7 +131,12 @@ def solve(
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=facts_of(prior, size))
     asked = _asked(entry, made, sampler, sampler_options, where)
     check_middle(start, x, init)
+    if made.own_start and not (init is None and start is None):
+        raise ArgumentError(
+            f"{entry.name} begins at a state of its own: leave init= and start= out"
+        )
     chosen, state = begun(made, asked.grid[0], begin, shape)
+    state = made.started(state, asked.grid[0])
     ready = Solving(entry, made, asked, chosen, dict(options))
     out, facts = ready.run(state, cond, callback, progress)
     return (out, facts) if info else out

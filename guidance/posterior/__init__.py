@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .ddnm import DDNM
 from .ddnm_plus import DDNMPlus
+from .ddrm import DDRM
+from .dds import DDS
+from .diffpir import DiffPIR
 from .diffusion_pde import DiffusionPDE
 from .dps import DPS
 from .dps_step import DPSStep
@@ -15,6 +18,7 @@ from .mmps import MMPS
 from .pigdm import PiGDM
 from .prior_covariance import PriorCovariance
 from .probconserv import ProbConserv, conserved
+from .red_diff import REDDiff
 from .registry import names as methods
 from .repaint import RePaint
 from .residual import Residual
@@ -23,6 +27,8 @@ from .tmpd import TMPD
 
 __all__ = [
     "DDNM",
+    "DDRM",
+    "DDS",
     "DPS",
     "ILVR",
     "LGDMC",
@@ -30,12 +36,14 @@ __all__ = [
     "TMPD",
     "DDNMPlus",
     "DPSStep",
+    "DiffPIR",
     "DiffusionPDE",
     "Loss",
     "LowRank",
     "PiGDM",
     "PriorCovariance",
     "ProbConserv",
+    "REDDiff",
     "RePaint",
     "Residual",
     "ScoreSDE",

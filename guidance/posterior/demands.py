@@ -13,7 +13,7 @@ def exact(likelihood: Likelihood, method: str) -> None:
     if likelihood.sigma_y:
         raise ArgumentError(
             f"{method} is for exact constraints, and {likelihood!r} has noise: use "
-            "guidance.Constraint, or a method for noise, such as ddnm_plus or mmps"
+            "guidance.Constraint, or a method for noise, such as ddnm_plus, diffpir or mmps"
         )
 
 
@@ -22,7 +22,7 @@ def noisy(likelihood: Likelihood, method: str) -> None:
     if not likelihood.sigma_y:
         raise ArgumentError(
             f"{method} divides by sigma_y^2, and {likelihood!r} has no noise: use a small sigma_y "
-            "in guidance.Gaussian, or a method for exact constraints, such as ddnm or pigdm"
+            "in guidance.Gaussian, or a method for exact constraints, such as ddnm or ddrm"
         )
 
 
@@ -56,4 +56,4 @@ def spectral(likelihood: Likelihood, method: str) -> Any:
     return likelihood.operator.svd
 
 
-_ADJOINT = "use a method that needs the adjoint only, such as mmps or pigdm"
+_ADJOINT = "use a method that needs the adjoint only, such as diffpir, dds or mmps"

@@ -16,6 +16,7 @@ from ...models.denoiser import Condition, Denoiser, Time, host_times, per_sample
 from ...models.wrapper import Wrapper
 from ...plans.plan import Plan
 from ...schedules.kinds import convert
+from ...schedules.node import Node
 from ..likelihoods.likelihood import Likelihood
 from ..operators.derivatives import no_gradient
 from .counts import Counts
@@ -39,6 +40,8 @@ class Posterior(Wrapper):
     any_noise = False
     #: whether it changes the prediction where alpha = 0, too
     at_start = False
+    #: whether a run begins at a state of the method, ``started``
+    own_start = False
 
     def __init__(self, denoiser: Denoiser, likelihood: Any) -> None:
         """Raises ArgumentError where the likelihood does not fit the model's samples."""
@@ -98,6 +101,10 @@ class Posterior(Wrapper):
     def readings(self, x0: Tensor, corrected: Tensor) -> tuple[Tensor, ...]:
         """The raw outputs, from the prediction of the model and that of the posterior."""
         return (corrected,)
+
+    def started(self, x: Tensor, node: Node) -> Tensor:
+        """The first state of a run, from the sampler's noise x (B, *shape) at ``node``."""
+        return x
 
     def finish(self, x: Tensor) -> Tensor:
         """The samples, from those of the sampler (B, *shape)."""

@@ -11,15 +11,13 @@ from typing_extensions import override
 
 from ...checks import number
 from ...models.denoiser import Denoiser
-from ...plans.builder import PlanBuilder
 from ...plans.plan import Plan
 from ...plans.running.step_state import StepState
-from ...samplers.singlestep.ancestral import ancestral_shares
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from . import demands
 from .counts import Counts
-from .stepping import Stepping, wide
+from .stepping import Stepping, bare_plan, wide
 
 
 class Spectral(Stepping):
@@ -47,12 +45,7 @@ class Spectral(Stepping):
 
     def plan(self, grid: Grid) -> Plan:
         """One call at each node but the last; the states are replaced."""
-        b = PlanBuilder(grid.nodes, name=type(self).__name__.lower())
-        x = b.start(grid[0])
-        for s, t in grid.pairs():
-            e, _ = ancestral_shares(s, t, 0.0)
-            x = b.at(t, e * x + (t.alpha - e * s.alpha) * b.evaluate(x, s, "x0"))
-        return b.finish(x)
+        return bare_plan(grid, type(self).__name__.lower())
 
     @override
     def moved(self, step: StepState) -> Tensor:

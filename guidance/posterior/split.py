@@ -40,10 +40,17 @@ class Split(Posterior):
 
 
 def split_plan(
-    grid: Grid, name: str, eta: float, noise: str, length: int = 1, repeats: int = 1
+    grid: Grid,
+    name: str,
+    eta: float,
+    noise: str,
+    length: int = 1,
+    repeats: int = 1,
+    own: str = "uncond",
 ) -> Plan:
     """Steps ``x_t = alpha_t D' + sqrt(sigma_t^2 - c^2) (x_s - alpha_s D) / sigma_s + c z`` along
-    the walk ``travel``; up from the last prediction, ``x_s = alpha_s D' + sigma_s z``."""
+    the walk ``travel``; up from the last prediction, ``x_s = alpha_s D' + sigma_s z``. D is the
+    channel ``own``."""
     b = PlanBuilder(grid.nodes, name=name)
     x = data = b.start(grid[0])
     for i, j in travel(grid.steps, length, repeats):
@@ -51,9 +58,12 @@ def split_plan(
         if j < i:
             x = b.at(t, t.alpha * data + t.sigma * b.noise(s, t))
             continue
-        data, own = b.evaluate_kinds(x, s, (("x0", "main"), ("x0", "uncond")))
+        reads = b.evaluate_kinds(
+            x, s, [("x0", channel) for channel in dict.fromkeys(("main", own))]
+        )
+        data, model = reads[0], reads[-1]
         c = eta * t.sigma if noise == "full" else noise_share(s, t, eta)
         e = math.sqrt(max((t.sigma - c) * (t.sigma + c), 0.0)) / s.sigma
-        y = t.alpha * data + e * (x - s.alpha * own)
+        y = t.alpha * data + e * (x - s.alpha * model)
         x = b.at(t, y + c * b.noise(s, t) if c else y)
     return b.finish(x)

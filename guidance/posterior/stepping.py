@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +13,11 @@ from ...checks import ArgumentError
 from ...fused.noise.seeded import GUIDANCE_STREAM, SeededNoise
 from ...models.base import RunFacts
 from ...models.denoiser import Denoiser
+from ...plans.builder import PlanBuilder
+from ...plans.plan import Plan
 from ...plans.running.step_state import StepState
+from ...samplers.singlestep.ancestral import ancestral_shares
+from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
 from .counts import Counts
 from .posterior import Levels, Posterior
@@ -22,12 +26,13 @@ from .prediction import Prediction
 
 @dataclass
 class Run:
-    """What a run of a method keeps: its noise, the number of its calls, and how many of them wait
-    for the change of their step."""
+    """What a run of a method keeps: its noise, the number of its calls, how many of them wait for
+    the change of their step, and tensors of the method."""
 
     noise: SeededNoise | None = None
     calls: int = 0
     due: int = 0
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Stepping(Posterior):
@@ -126,6 +131,16 @@ class Stepping(Posterior):
         self.counts.adjoint += 1
         found: Tensor = self.likelihood.operator.pinverse(y).reshape(like.shape)
         return found
+
+
+def bare_plan(grid: Grid, name: str) -> Plan:
+    """DDIM steps, for methods that replace every state."""
+    b = PlanBuilder(grid.nodes, name=name)
+    x = b.start(grid[0])
+    for s, t in grid.pairs():
+        e, _ = ancestral_shares(s, t, 0.0)
+        x = b.at(t, e * x + (t.alpha - e * s.alpha) * b.evaluate(x, s, "x0"))
+    return b.finish(x)
 
 
 def wide(x: Tensor) -> Tensor:

@@ -28,6 +28,10 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "repaint": ({"length": 1, "repeats": 2}, ("exact",)),
     "ddnm": ({"repeats": 2}, ("exact",)),
     "ddnm_plus": ({}, ("exact", "noisy")),
+    "ddrm": ({"eta_b": 0.8}, ("exact", "noisy")),
+    "diffpir": ({}, ("noisy",)),
+    "dds": ({"iterations": 2}, ("exact", "noisy")),
+    "red_diff": ({}, ("exact", "noisy")),
 }
 
 
@@ -62,7 +66,7 @@ def law(likelihood: Any) -> tuple[Tensor, Tensor]:
 
 
 def measured(
-    likelihood: Any, method: str, steps: int, hidden: bool = False, n: int = 4000, **options: Any
+    likelihood: Any, method: str, steps: int, hidden: bool = False, n: int = 2000, **options: Any
 ) -> tuple[float, float, float]:
     """e_m, e_C and q of n samples, of the coordinates 3 to 5 where ``hidden``; the cost is
     checked."""

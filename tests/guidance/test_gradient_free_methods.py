@@ -91,6 +91,7 @@ def test_a_run_without_its_changes_is_refused(method):
         fewstep.run(fewstep.plan("ddim", made.schedule, steps=2), made, torch.zeros(2, 6).double())
     with pytest.raises(ArgumentError, match="from noise to data"):
         fewstep.sample(made, "ode45", n=2)
+    made = made.counted()
     with pytest.raises(ArgumentError, match="a run of this very"):
         fewstep.sample(prior(), "ddim", callback=made.on_step, **given)
 
