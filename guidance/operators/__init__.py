@@ -13,6 +13,7 @@ from .hdr import HDR
 from .inpainting import Inpaint
 from .jpeg import JPEG
 from .matrix import Matrix
+from .named import make, names
 from .operator import PARTS, Operator
 from .phase_retrieval import PhaseRetrieval
 from .quantisation import Quantisation
@@ -43,4 +44,6 @@ __all__ = [
     "SuperResolution",
     "as_operator",
     "check",
+    "make",
+    "names",
 ]

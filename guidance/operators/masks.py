@@ -26,8 +26,8 @@ def box_mask(size: Sequence[int], box: int | Sequence[int], at: Sequence[int] | 
     high, broad = sizes("box", [box, box] if isinstance(box, int) else box, 2)
     if high > h or broad > w or (high, broad) == (h, w):
         raise ArgumentError(f"box={shown(box)}: must be smaller than the image {h} x {w}")
-    corner = ((h - high) // 2, (w - broad) // 2) if at is None else tuple(at)
-    if len(corner) != 2:
+    corner = ((h - high) // 2, (w - broad) // 2) if at is None else at
+    if not isinstance(corner, (tuple, list)) or len(corner) != 2:
         raise ArgumentError(f"at={shown(at)}: must be (row, column)")
     top = integer("at", corner[0], 0, h - high)
     left = integer("at", corner[1], 0, w - broad)
