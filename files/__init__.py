@@ -11,4 +11,5 @@ from .hashes import pieces as pieces
 from .hashes import sha256 as sha256
 from .json_files import dumps as dumps
 from .json_files import read_json as read_json
+from .tensors import read_tensors as read_tensors
 from .tensors import write_tensors as write_tensors

@@ -183,24 +183,29 @@ class Folder:
 
     def _picture(self, blocks: Sequence[Block], most: int) -> Any:
         """The grid picture, from the files."""
-        seeds = [seed for block in blocks for seed in block.seeds][:most]
+        if len(self.shape) != 3:
+            return pictures.scatter(self.values(blocks, None))
+        return pictures.image_grid(self.pixels(blocks, most))
+
+    def pixels(self, blocks: Sequence[Block], most: int) -> Any:
+        """The first ``most`` samples of three axes as uint8 (n, h, w, c), from the files; those
+        that are no pictures as ``pictures.field_pixels``."""
         if self.format == "png":
-            pixels = [self._pixels(f"samples/{seed:06d}.png") for seed in seeds]
-            return pictures.image_grid(np.stack(pixels))
-        wanted = (
-            [block for block in blocks if seeds and set(block.seeds) & set(seeds)]
-            if len(self.shape) == 3
-            else blocks
-        )
-        key = "image" if pictures.is_image(self.shape) else "x"
-        parts = []
-        for block in wanted:
+            seeds = [seed for block in blocks for seed in block.seeds][:most]
+            return np.stack([self._pixels(f"samples/{seed:06d}.png") for seed in seeds])
+        found = self.values(blocks, most)
+        return found if pictures.is_image(self.shape) else pictures.field_pixels(found)
+
+    def values(self, blocks: Sequence[Block], most: int | None) -> Any:
+        """The first ``most`` samples (None: all) in npz files: pixels of pictures, else values."""
+        key, parts, count = "image" if pictures.is_image(self.shape) else "x", [], 0
+        for block in blocks:
+            if most is not None and count >= most:
+                break
             with np.load(self.root / self.names(block)[0], allow_pickle=False) as file:
                 parts.append(file[key])
-        found = np.concatenate(parts)
-        if key == "image":
-            return pictures.image_grid(found[:most])
-        return pictures.field_grid(found[:most]) if found.ndim == 4 else pictures.scatter(found)
+            count += len(block.seeds)
+        return np.concatenate(parts)[:most]
 
     def _pixels(self, name: str) -> Any:
         """The pixels of a file, (h, w, c)."""

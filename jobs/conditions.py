@@ -4,11 +4,10 @@ network is called."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checks import ArgumentError
-from ..files import file_hash
+from ..files import file_hash, read_tensors
 from .blocks import Block
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ class Conditions:
         error) for conditions that the model does not take."""
         from ..models.wrapper import complete
 
-        self.tensors: dict[str, Any] = {} if file is None else _read(Path(file))
+        self.tensors: dict[str, Any] = {} if file is None else read_tensors(file, "cond")
         self.hashes = {} if file is None else {"cond_sha256": file_hash(file)}
         self.starts = {
             block.index: sum(len(b.seeds) for b in blocks[:k]) for k, block in enumerate(blocks)
@@ -52,16 +51,3 @@ class Conditions:
             return {name: value.to(device) for name, value in rows.items()}
         labels = [k for k in block.labels if k is not None]
         return torch.tensor(labels, device=device) if labels else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ArgumentError(f"cond={path}: no readable safetensors file: {error}") from error
-    if not found:
-        raise ArgumentError(f"cond={path}: the file holds no tensor")
-    return dict(found)

@@ -63,12 +63,11 @@ def image_grid(pixels: Any, least: int = 512) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def field_grid(x: Any) -> Image.Image:
-    """Samples (n, c, h, w) of any number of channels in a grid: the channels of a sample side by
-    side, in grey, from -1 to 1."""
+def field_pixels(x: Any) -> Any:
+    """Samples (n, c, h, w) of any number of channels as grey uint8 (n, h, c w, 1): the channels
+    side by side, black is -1 and white 1."""
     n, c, h, w = np.shape(x)
-    beside = np.moveaxis(np.asarray(x), 1, 2).reshape(n, 1, h, c * w)
-    return image_grid(to_pixels(beside))
+    return to_pixels(np.moveaxis(np.asarray(x), 1, 2).reshape(n, 1, h, c * w))
 
 
 def scatter(points: Any) -> Image.Image:

@@ -16,17 +16,26 @@ from ..checks import ArgumentError, shown, unknown
 FORM = "must be package.module:function or file.py:function, or a function of a batch of samples"
 
 
-def named_function(key: str, text: str) -> Any:
+def named_function(key: str, text: str, form: str = FORM) -> Any:
     """The function ``text``. The module or file is imported, which runs its code. ArgumentError,
-    which names the setting ``key``, where it cannot be, or has no such function."""
+    which names the setting ``key``, where it cannot be, or has no such function; ``form``: what is
+    allowed."""
     where, colon, name = text.rpartition(":")
     if not (colon and where and name.isidentifier()):
-        raise ArgumentError(f"{key}={shown(text)}: {FORM}")
+        raise ArgumentError(f"{key}={shown(text)}: {form}")
     module = _from_file(key, Path(where)) if where.endswith(".py") else _imported(key, where)
     if not hasattr(module, name):
         names = [word for word, value in vars(module).items() if callable(value) and word[0] != "_"]
         raise ArgumentError(f"{key}={shown(text)}: " + unknown("function", name, names or ["none"]))
     return getattr(module, name)
+
+
+def source_of(text: str) -> bytes:
+    """The bytes of the file, or of the file of the imported module, of the name ``text``; none for
+    a module without a file."""
+    where = text.rpartition(":")[0]
+    file = where if where.endswith(".py") else getattr(sys.modules[where], "__file__", None)
+    return b"" if file is None else Path(file).read_bytes()
 
 
 def function_name(given: Any) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewstep.jobs.blocks import Block, Folder, cut
 from fewstep.jobs.labels import labels_of, mixed
-from fewstep.jobs.pictures import field_grid, image_grid, scatter, to_pixels
+from fewstep.jobs.pictures import field_pixels, image_grid, scatter, to_pixels
 from fewstep.jobs.settings import parse_seeds, parse_size
 
 BLOCK = Block(2, (40, 41, 42, 43), (0, 1, 2, 3))
@@ -198,7 +198,9 @@ def test_the_channels_of_a_field_stand_side_by_side() -> None:
     x = np.random.default_rng(1).uniform(-1, 1, size=(3, 2, 4, 5))
     beside = np.concatenate([x[:, 0], x[:, 1]], axis=2)[:, None]
     wanted = image_grid(to_pixels(beside))
-    assert wanted.mode == "L" and np.array_equal(np.asarray(field_grid(x)), np.asarray(wanted))
+    assert wanted.mode == "L" and np.array_equal(
+        np.asarray(image_grid(field_pixels(x))), np.asarray(wanted)
+    )
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5])
