@@ -129,7 +129,7 @@ def solve(
     n = _count(made, prior.shape if size is None else size, n, seeds, x, init)
     begin = Begin(n, seed, seeds, x, init, device, dtype).checked()
     where = GridRequest(steps, nfe, grid, times, sigmas, final, start, facts=facts_of(prior, size))
-    asked = _asked(entry, made, sampler, sampler_options, where)
+    asked = requested(entry, made, sampler, sampler_options, where)
     check_middle(start, x, init)
     if made.own_start and not (init is None and start is None):
         raise ArgumentError(
@@ -160,14 +160,14 @@ def _count(
     return own if n is None and seeds is None and x is None and init is None else n
 
 
-def _asked(
+def requested(
     entry: Method,
     made: Posterior,
     sampler: str | None,
     sampler_options: Mapping[str, Any] | None,
     where: GridRequest,
 ) -> Request:
-    """The sampler on its grid, checked for what the method needs."""
+    """The sampler on its grid, checked for what the method needs. Raises ArgumentError."""
     options = dict(sampler_options or {})
     if entry.form == "plan" and sampler is not None:
         raise ArgumentError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import ArgumentError, FewstepError
 from ..checks.answers import short_of_memory
-from .blocks import Block, cut
+from .blocks import Block, Folder, cut
 from .conditions import Conditions
 from .devices import device_named, move
 from .folder_settings import FORMER_GRIDS, FORMER_SAMPLER
@@ -112,18 +112,19 @@ class Drawing:
         from ..models.wrapper import complete
 
         place()  # an environment that makes no sense is refused before anything is written
-        self.settings = settings
         self.device = device_named(str(settings.device))
-        seeds, size = parse_seeds(seeds_text(settings.seeds)), parse_size(size_text(settings.size))
+        size = parse_size(size_text(settings.size))
         self.denoiser = settings.guide.guided(_denoiser(settings.model, size))
-        self.asked = _asked(settings, self.denoiser)
-        self.asked.check_model(complete(self.denoiser))
         shape = self.denoiser.shape
         if shape is None:
             raise ArgumentError(
                 f"the model {settings.model_name!r} does not know the shape of a sample: give size="
             )
         self.shape = tuple(shape)
+        self.settings = settings = self.completed(settings)
+        self.asked = self.request(settings)
+        self.asked.check_model(complete(self.denoiser))
+        seeds = parse_seeds(seeds_text(settings.seeds))
         refuse_large(self.shape, min(settings.batch, len(seeds)))
         labels = "none" if settings.cond else str(settings.labels)
         self.blocks = cut(
@@ -140,6 +141,19 @@ class Drawing:
         self.moved = False
         if settings.steering.steer is not None and self.blocks:
             self._steering(self.blocks[0])
+
+    def completed(self, settings: DrawingSettings) -> DrawingSettings:
+        """The settings with what follows from the model, whose shape is known here."""
+        return settings
+
+    def request(self, settings: DrawingSettings) -> Request:
+        """The sampler on its grid. Raises FewstepError."""
+        return _asked(settings, self.denoiser)
+
+    def record(self) -> dict[str, Any]:
+        """What decides the bytes, as JSON has it."""
+        chosen = {key: value for key, value in self.settings.record().items() if key != "device"}
+        return {**chosen, **self.hashes}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -193,9 +207,14 @@ class Drawing:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # former names of options
                 option = read_option(record.get("option") or {})
-                return _asked(replace(self.settings, **names, option=option), self.denoiser)
+                return self.request(replace(self.settings, **names, option=option))
         except FewstepError:
             return None
+
+    def finished(self, folder: Folder, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Write what a finished folder has beside samples and manifest; further facts for the
+        manifest. ``records``: of all blocks."""
+        return {}
 
     def _steering(self, block: Block) -> Steering:
         from ..models.wrapper import complete

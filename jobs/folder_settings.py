@@ -44,6 +44,8 @@ BEHIND: Mapping[str, tuple[str, ...]] = {
     "request_sha256": _REQUEST,
     "model_sha256": ("model",),
     "cond_sha256": ("cond",),
+    "measurement_sha256": ("measurement",),
+    "truth_sha256": ("truth",),
 }
 
 Settings = Mapping[str, Any]

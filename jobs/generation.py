@@ -141,7 +141,7 @@ def generate(
         GuidanceSettings(guidance, guidance_scale, guidance_interval, guidance_option or {}),
         SteeringSettings(steer, reward, particles, steer_option or {}),
     )
-    run = Generation(settings, out, format)
+    run = Generation(Drawing(settings), out, format)
     return run.run(progress or (lambda done, total: None))
 
 
@@ -149,10 +149,10 @@ class Generation:
     """One run of ``generate``: the drawing and the folder, which is taken before the network is
     called."""
 
-    def __init__(self, settings: DrawingSettings, out: str | Path, format: str | None) -> None:
-        """Raises FewstepError for settings that cannot be drawn or are not those of the folder."""
-        self.drawing = Drawing(settings)
-        root, shape = Path(out), self.drawing.shape
+    def __init__(self, drawing: Drawing, out: str | Path, format: str | None) -> None:
+        """Raises FewstepError for settings that are not those of the folder."""
+        self.drawing = drawing
+        root, shape = Path(out), drawing.shape
         if not str(out).strip() or root == Path():
             raise ArgumentError("out is empty: must be the name of a folder")
         kind = checked("format", format) if format else ("png" if is_image(shape) else "npz")
@@ -161,9 +161,8 @@ class Generation:
                 f"format='png': samples of shape {shape} are no pictures; allowed: npz"
             )
         self.folder = Folder(root, kind, shape)
-        chosen = {key: value for key, value in settings.record().items() if key != "device"}
-        record = {**chosen, "format": kind, **self.drawing.hashes}
-        self.folder.open(record, self.drawing.same_request, self.drawing.former)
+        record = {**drawing.record(), "format": kind}
+        self.folder.open(record, drawing.same_request, drawing.former)
 
     def run(self, progress: Progress) -> GenerationResult:
         """Draw the missing blocks of this process; if all blocks are there, write the manifest."""
@@ -178,5 +177,6 @@ class Generation:
         whole = [record for record in records if record is not None]
         if len(whole) < len(blocks):
             return GenerationResult(self.folder.root, None)
-        manifest = self.folder.finish(blocks, whole, self.drawing.facts)
+        facts = {**self.drawing.facts, **self.drawing.finished(self.folder, whole)}
+        manifest = self.folder.finish(blocks, whole, facts)
         return GenerationResult(self.folder.root, manifest)
