@@ -1,5 +1,5 @@
-"""The command line: generate, invert, score, ref, bench, tune, train, plan, samplers, certify. It
-parses, calls the library and prints.
+"""The command line: generate, solve, invert, score, ref, bench, tune, train, plan, samplers,
+certify. It parses, calls the library and prints.
 
 Results go to stdout, progress to stderr, and only if that is a terminal. Exit codes: 0 ok, 2 usage,
 3 bad input or model, 4 numerical failure, 5 a gate failed, 130 interrupted, 143 terminated; 1 is a
@@ -19,6 +19,7 @@ from .parsing import Parser
 
 COMMANDS = (
     "generate",
+    "solve",
     "invert",
     "score",
     "ref",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..jobs.settings import FINALS
+from ..jobs.settings import FINALS, FORMATS
 
 VALUE_RANGE = (
     "black and white in floating point npy files, such as --value-range=0,1 or =0,255 (default: "
@@ -14,12 +14,17 @@ VALUE_RANGE = (
 )
 
 
-def add_drawing(p: argparse.ArgumentParser, seeds: str = "0-63", labels: str = "cycle") -> None:
+def add_drawing(
+    p: argparse.ArgumentParser,
+    seeds: str = "0-63",
+    labels: str = "cycle",
+    sampler: str = "auto",
+) -> None:
     """What is drawn, from which model and how."""
     p.add_argument("--model", help="a bundled name, `mixture` (exact), or a folder (default mnist)")
     p.add_argument("--seeds", help=f"one a sample: 0-63, or 1,4,10-12 (default {seeds})")
     add_batch(p, "samples drawn together; part of what decides the bytes (default 64)")
-    p.add_argument("--sampler", help="see `fewstep samplers` (default auto)")
+    p.add_argument("--sampler", help=f"see `fewstep samplers` (default {sampler})")
     p.add_argument("--steps", type=int, help="grid steps (default 20)")
     p.add_argument("--nfe", type=int, help="a budget of network calls instead of --steps")
     p.add_argument("--grid", help="time grid (default auto; see `fewstep plan --help`)")
@@ -113,7 +118,21 @@ def add_device(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", help="where the network runs (default: a GPU if there is one)")
 
 
+def add_format(p: argparse.ArgumentParser) -> None:
+    """--format of drawn samples."""
+    p.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="png: a file a sample; npz: one a block (default png for pictures)",
+    )
+
+
 def add_config(p: argparse.ArgumentParser, json: str) -> None:
     """--config and --json, which prints ``json``."""
     p.add_argument("--config", type=Path, help="YAML file of these settings; flags override it")
+    add_json(p, json)
+
+
+def add_json(p: argparse.ArgumentParser, json: str) -> None:
+    """--json, which prints ``json``."""
     p.add_argument("--json", action="store_true", help=json)

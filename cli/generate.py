@@ -19,8 +19,7 @@ from pathlib import Path
 
 from ..checks.commands import tell
 from ..files import dumps
-from ..jobs.settings import FORMATS
-from .arguments import add_config, add_drawing, add_steering
+from .arguments import add_config, add_drawing, add_format, add_steering
 from .options import job_options, read_options
 from .progress import BlockProgress
 from .settings import defaults_of, resolve
@@ -35,11 +34,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--out", required=True, type=Path, help="the folder to write to")
     add_drawing(p)
     add_steering(p)
-    p.add_argument(
-        "--format",
-        choices=FORMATS,
-        help="png: a file a sample; npz: one a block (default png for pictures)",
-    )
+    add_format(p)
     add_config(p, "print the manifest")
 
 

@@ -51,9 +51,9 @@ def parse_values(flag: str, texts: Iterable[str] | None) -> dict[str, Any]:
 
 
 def read_options(args: argparse.Namespace) -> None:
-    """Replace the texts of ``-o``, ``-g`` and ``--steer-option`` by options; None where none is
-    given."""
-    for name in ("option", "guidance_option", "steer_option"):
+    """Replace the texts of ``-o``, ``-g`` and other ``KEY=VALUE`` flags by options; None where none
+    is given."""
+    for name in ("option", "guidance_option", "steer_option", "task_option", "method_option"):
         texts = getattr(args, name, None)
         setattr(args, name, parse_options(texts) if texts else None)
 

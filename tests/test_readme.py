@@ -48,10 +48,10 @@ QUICK = (
 )
 #: a word in capitals stands for the reader's own file or folder
 PLACEHOLDER = re.compile(r"(^|[ =])[A-Z][A-Z_]+( |$)")
-#: page -> file -> text: Python blocks whose first line is the name of a file, which commands read
+#: page -> file -> text: blocks whose first line is the name of a file, which commands read
 FILES: dict[str, dict[str, str]] = {}
 for _page, _, _language, _text in BLOCKS:
-    if _named := re.match(r"# (\w+\.py)\n", _text):
+    if _named := re.match(r"# (\w+\.(?:py|yaml))\n", _text):
         FILES.setdefault(_page, {})[_named[1]] = _text
 COMMANDS = [
     (f"{page}-{i}", lines)
@@ -74,6 +74,7 @@ def test_there_is_something_to_run():
     assert len(PYTHON) >= 4
     assert {line.split()[1] for _, lines in COMMANDS for line in lines} >= {
         "generate",
+        "solve",
         "score",
         "plan",
         "samplers",
