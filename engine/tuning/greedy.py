@@ -26,14 +26,15 @@ from .trajectories import states_at
 
 #: repetitions with new weights of the samples, and the least eigenvalue that counts, as a share
 _ROUNDS, _RIDGE = 6, 1e-8
-#: candidates that are fitted, as long as there is time
-_STARTS = 3
+#: candidates that are fitted, as long as there is time: of models in float64 and of networks
+_EXACT_STARTS, _NETWORK_STARTS = 3, 1
 
 
 def fit_greedily(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates, and the first of them with weights fitted row by row."""
     found = list(candidates)
-    for candidate in candidates[:_STARTS]:
+    starts = _EXACT_STARTS if problem.model.exact else _NETWORK_STARTS
+    for candidate in candidates[:starts]:
         table = candidate.numbers(problem)
         if table is None or not problem.time_left:
             continue

@@ -15,7 +15,7 @@ from .table import Numbers, Table
 from .tangents import Free, free_numbers, linearised, moved
 
 #: candidates that are fitted, as long as there is time: of models in float64 and of networks
-_EXACT_STARTS, _NETWORK_STARTS = 3, 1
+_EXACT_STARTS, _NETWORK_STARTS = 3, 2
 
 
 def fit_coefficients(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
