@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 __all__ = [
     "APG",
     "CFG",
+    "DAPS",
     "DDNM",
     "DDRM",
     "DDS",
@@ -22,7 +23,9 @@ __all__ = [
     "LGDMC",
     "MAMBO",
     "MMPS",
+    "MPGD",
     "PAG",
+    "SITCOM",
     "TCFG",
     "TMPD",
     "TSG",
@@ -42,6 +45,7 @@ __all__ = [
     "LowRank",
     "Perturbed",
     "PiGDM",
+    "PnPDM",
     "Poisson",
     "PriorCovariance",
     "ProbConserv",
@@ -92,6 +96,7 @@ if TYPE_CHECKING:
     from .likelihoods import Constraint, Gaussian, Poisson
     from .populations import Reward, fit_value, steering_methods
     from .posterior import (
+        DAPS,
         DDNM,
         DDRM,
         DDS,
@@ -99,6 +104,8 @@ if TYPE_CHECKING:
         ILVR,
         LGDMC,
         MMPS,
+        MPGD,
+        SITCOM,
         TMPD,
         DDNMPlus,
         DiffPIR,
@@ -107,6 +114,7 @@ if TYPE_CHECKING:
         Loss,
         LowRank,
         PiGDM,
+        PnPDM,
         PriorCovariance,
         ProbConserv,
         REDDiff,
@@ -149,6 +157,10 @@ else:
             **dict.fromkeys(("Reward", "fit_value", "steering_methods"), ".populations"),
             **dict.fromkeys(
                 (
+                    "DAPS",
+                    "PnPDM",
+                    "MPGD",
+                    "SITCOM",
                     "DDNM",
                     "DDRM",
                     "DDS",

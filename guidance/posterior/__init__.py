@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .daps import DAPS
 from .ddnm import DDNM
 from .ddnm_plus import DDNMPlus
 from .ddrm import DDRM
@@ -15,7 +16,9 @@ from .lgd_mc import LGDMC
 from .losses import Loss
 from .low_rank import LowRank
 from .mmps import MMPS
+from .mpgd import MPGD
 from .pigdm import PiGDM
+from .pnp_dm import PnPDM
 from .prior_covariance import PriorCovariance
 from .probconserv import ProbConserv, conserved
 from .red_diff import REDDiff
@@ -23,9 +26,11 @@ from .registry import names as methods
 from .repaint import RePaint
 from .residual import Residual
 from .score_sde import ScoreSDE
+from .sitcom import SITCOM
 from .tmpd import TMPD
 
 __all__ = [
+    "DAPS",
     "DDNM",
     "DDRM",
     "DDS",
@@ -33,6 +38,8 @@ __all__ = [
     "ILVR",
     "LGDMC",
     "MMPS",
+    "MPGD",
+    "SITCOM",
     "TMPD",
     "DDNMPlus",
     "DPSStep",
@@ -41,6 +48,7 @@ __all__ = [
     "Loss",
     "LowRank",
     "PiGDM",
+    "PnPDM",
     "PriorCovariance",
     "ProbConserv",
     "REDDiff",

@@ -15,6 +15,7 @@ from ...plans.plan import Plan
 from ...plans.running.step_state import StepState
 from ...schedules.grids.construction import Grid
 from ...schedules.node import Node
+from .adam import Adam
 from .counts import Counts
 from .measurement import Measurement
 from .registry import OWN, register
@@ -23,7 +24,7 @@ from .stepping import Stepping, bare_plan, wide
 #: w(rho): weight of the model's term
 WEIGHTS = ("linear", "sqrt", "square", "const")
 #: of Adam
-BETAS, TINY = (0.9, 0.99), 1e-8
+BETAS = (0.9, 0.99)
 
 
 @register(
@@ -92,7 +93,7 @@ class REDDiff(Stepping):
         else:
             mu = operator.linearise(zero).adjoint(y)
         mu = mu.reshape(eps.shape) - self.data(zero)
-        self._run.kept = {"mu": mu, "eps": eps, "mean": zero, "square": zero}
+        self._run.kept = {"mu": mu, "eps": eps, "adam": Adam.like(eps)}
         first: Tensor = (node.alpha * mu + node.sigma * eps).to(x.dtype)
         return first
 
@@ -101,11 +102,13 @@ class REDDiff(Stepping):
         kept, t = self._run.kept, step.next_node
         if "mu" not in kept:
             raise ArgumentError("REDDiff begins at a state of its own: use guidance.solve")
-        kept["mu"] = mu = kept["mu"] - self._adam(self._gradient(step), step.index)
+        change, kept["adam"] = kept["adam"].step(self._gradient(step), self.rate, BETAS)
+        mu: Tensor = kept["mu"] - change
+        kept["mu"] = mu
         if not t.sigma:
             return mu
-        kept["eps"] = self.drawn(step)
-        return t.alpha * mu + t.sigma * kept["eps"]
+        kept["eps"] = eps = self.drawn(step)
+        return t.alpha * mu + t.sigma * eps
 
     def _gradient(self, step: StepState) -> Tensor:
         """The gradient at mu."""
@@ -125,12 +128,3 @@ class REDDiff(Stepping):
         eps = (wide(step.x) - s.alpha * wide(step.outputs["x0"])) / s.sigma
         found: Tensor = data + w * (eps - kept["eps"])
         return found
-
-    def _adam(self, gradient: Tensor, index: int) -> Tensor:
-        """The step of Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1)."""
-        kept, (a, b) = self._run.kept, BETAS
-        kept["mean"] = a * kept["mean"] + (1.0 - a) * gradient
-        kept["square"] = b * kept["square"] + (1.0 - b) * gradient.square()
-        mean = kept["mean"] / (1.0 - a ** (index + 1))
-        square = kept["square"] / (1.0 - b ** (index + 1))
-        return self.rate * mean / (square.sqrt() + TINY)

@@ -27,12 +27,15 @@ from .prediction import Prediction
 @dataclass
 class Run:
     """What a run of a method keeps: its noise, the number of its calls, how many of them wait for
-    the change of their step, and tensors of the method."""
+    the change of their step, what the method keeps, and where the present path to the data began
+    and how many calls it has left."""
 
     noise: SeededNoise | None = None
     calls: int = 0
     due: int = 0
-    kept: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
+    level: Node | None = None
+    left: int = 0
 
 
 class Stepping(Posterior):
@@ -70,7 +73,7 @@ class Stepping(Posterior):
             raise ArgumentError(f"{name} draws noise of the seeds: give seeds=, not noise=")
         made = super().for_run(facts)
         self._run.noise = SeededNoise(facts.seeds, GUIDANCE_STREAM)
-        self._run.calls, self._run.due = len(facts.steps), 0
+        self._run.calls, self._run.due, self._run.level = len(facts.steps), 0, None
         return made
 
     @override

@@ -32,6 +32,9 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "diffpir": ({}, ("noisy",)),
     "dds": ({"iterations": 2}, ("exact", "noisy")),
     "red_diff": ({}, ("exact", "noisy")),
+    "daps": ({"calls": 3}, ("noisy",)),
+    "pnp_dm": ({"calls": 3, "stay": 1}, ("noisy",)),
+    "mpgd": ({"share": 0.5}, ("exact", "noisy")),
 }
 
 
@@ -66,13 +69,23 @@ def law(likelihood: Any) -> tuple[Tensor, Tensor]:
 
 
 def measured(
-    likelihood: Any, method: str, steps: int, hidden: bool = False, n: int = 2000, **options: Any
+    likelihood: Any,
+    method: str,
+    steps: int | None,
+    hidden: bool = False,
+    n: int = 2000,
+    schedule: Schedule | None = None,
+    **options: Any,
 ) -> tuple[float, float, float]:
     """e_m, e_C and q of n samples, of the coordinates 3 to 5 where ``hidden``; the cost is
     checked."""
+    if schedule is None:
+        options = {"grid": "uniform", **options}
+    elif steps is not None:
+        options = {"grid": "karras", **options}
     x, info = G.solve(
-        prior(), likelihood, method, steps=steps, n=n, dtype=F64, grid="uniform", info=True,
-        **options,
+        prior(schedule, "x0" if schedule else "eps"), likelihood, method, steps=steps, n=n,
+        dtype=F64, info=True, **options,
     )  # fmt: skip
     assert info.counts == info.predicted
     part = slice(3, 6) if hidden else slice(None)

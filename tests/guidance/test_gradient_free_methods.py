@@ -70,7 +70,7 @@ def test_each_sample_has_its_measurement(method):
     picked = likelihood_of(method, 3).select(torch.tensor([2]))
     one = G.solve(prior(), picked, method, seeds=[2], **given)
     assert whole.shape == (3, 6) and torch.allclose(whole[2:], one, atol=1e-12)
-    assert float((whole[2] - whole[0])[:3].mean()) > 1.0
+    assert float((whole[2] - whole[0])[:3].mean()) > 0.5
 
 
 @pytest.mark.parametrize("method", METHODS)
