@@ -109,7 +109,6 @@ class Drawing:
     def __init__(self, settings: DrawingSettings) -> None:
         """Raises FewstepError for settings that cannot be drawn."""
         from ..models.loading import classes_of
-        from ..models.wrapper import complete
 
         place()  # an environment that makes no sense is refused before anything is written
         self.device = device_named(str(settings.device))
@@ -123,7 +122,7 @@ class Drawing:
         self.shape = tuple(shape)
         self.settings = settings = self.completed(settings)
         self.asked = self.request(settings)
-        self.asked.check_model(complete(self.denoiser))
+        self.check()
         seeds = parse_seeds(seeds_text(settings.seeds))
         refuse_large(self.shape, min(settings.batch, len(seeds)))
         labels = "none" if settings.cond else str(settings.labels)
@@ -149,6 +148,12 @@ class Drawing:
     def request(self, settings: DrawingSettings) -> Request:
         """The sampler on its grid. Raises FewstepError."""
         return _asked(settings, self.denoiser)
+
+    def check(self) -> None:
+        """Raise FewstepError for a model that does not give what the plan reads."""
+        from ..models.wrapper import complete
+
+        self.asked.check_model(complete(self.denoiser))
 
     def record(self) -> dict[str, Any]:
         """What decides the bytes, as JSON has it."""

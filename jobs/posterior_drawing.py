@@ -63,7 +63,7 @@ class PosteriorDrawing(Drawing):
 
         prior, asks = complete(self.denoiser), self.asks
         entry = registry.get(asks.method)
-        made = registry.made(entry, prior, self.problem.likelihood, asks.method_option)
+        made = self.made = registry.made(entry, prior, self.problem.likelihood, asks.method_option)
         where = GridRequest(
             settings.steps,
             settings.nfe,
@@ -72,6 +72,10 @@ class PosteriorDrawing(Drawing):
             facts=facts_of(prior),
         )
         return requested(entry, made, _named(settings), settings.option, where)
+
+    def check(self) -> None:
+        """Raise FewstepError for a method that does not give what the plan reads."""
+        self.asked.check_model(self.made)
 
     def record(self) -> dict[str, Any]:
         """What decides the bytes, as JSON has it."""

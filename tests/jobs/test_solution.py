@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import fewstep
 from fewstep import guidance as G
 from fewstep.checks import ArgumentError, FewstepError
 from fewstep.eval.metrics.image_pairs import psnr, ssim
+from fewstep.eval.metrics.perceptual import load_lpips
 from fewstep.jobs import solve
 from fewstep.jobs.measurements import read_measurement, read_truth
 
@@ -65,6 +68,25 @@ def test_the_samples_are_those_of_the_library(tmp_path):
         assert found == info.misfit.tolist()
     assert made.manifest["calls"] == calls
     assert not made.comparison.exists() and made.picture.exists()
+
+
+@pytest.mark.parametrize("sigma_y", [0.1, 0.0])
+@pytest.mark.parametrize("method", G.methods())
+def test_every_method_draws_what_the_library_draws_or_is_refused(method, sigma_y, tmp_path):
+    given = {**QUICK, "steps": 3, "sigma_y": sigma_y, "method": method}
+    law = G.Gaussian(ROW, Y[:2], 0.1) if sigma_y else G.Constraint(ROW, Y[:2])
+    try:
+        want, info = G.solve(RING, law, method, steps=3, seeds=[0, 1], info=True)
+    except FewstepError as refusal:
+        said = re.escape(str(refusal))
+        with pytest.raises(type(refusal), match=f"^{said}$"):
+            solve(SILENT, tmp_path / "a", measurement=Y[:2], **given)
+        assert not (tmp_path / "a").exists()
+        return
+    made = solve(RING, tmp_path / "a", measurement=Y[:2], **given)
+    assert torch.equal(values(made), want)
+    assert made.manifest["calls"]["network"] == info.counts.network
+    assert made.manifest["sampler"] == info.sampler
 
 
 def test_one_measurement_of_a_gaussian_gives_its_exact_posterior(tmp_path):
@@ -139,6 +161,45 @@ def test_pictures_of_a_trained_model_and_their_scores(tmp_path):
     assert np.abs(small[:28, 58:86] - true).max() <= 1, "the truth is on the right"
     with Image.open(made.files[0]) as sample:
         assert np.array_equal(small[:28, 29:57], np.asarray(sample))
+
+
+@pytest.mark.skipif(find_spec("torchmetrics") is None, reason="its heads are in torchmetrics")
+def test_lpips_with_weights_of_the_user(tmp_path):
+    generator, state, inputs = torch.Generator().manual_seed(0), {}, 3
+    for at, (width, side) in zip(
+        (0, 3, 6, 8, 10), ((64, 11), (192, 5), (384, 3), (256, 3), (256, 3)), strict=True
+    ):
+        drawn = torch.randn(width, inputs, side, side, generator=generator)
+        state[f"features.{at}.weight"] = drawn / math.sqrt(inputs * side * side)
+        state[f"features.{at}.bias"] = torch.zeros(width)
+        inputs = width
+    torch.save(state, tmp_path / "alex.pth")
+    den = fewstep.models.GaussianMixture(
+        torch.zeros(1, 3, 32, 32), 0.4, [1.0], fewstep.schedules.EDM(0.002, 80.0), "x0"
+    )
+    truth = torch.rand(1, 3, 32, 32, generator=generator) * 2 - 1
+    given = {"task": "inpaint-half", "method": "dps", "steps": 2, "truth": truth}
+    plain = solve(den, tmp_path / "plain", **given)
+    made = solve(den, tmp_path / "a", lpips=str(tmp_path / "alex.pth"), format="npz", **given)
+    distance = load_lpips(tmp_path / "alex.pth")
+    law = G.Gaussian(
+        G.operators.Inpaint.half((32, 32)),
+        load_file(tmp_path / "a" / "measurement.safetensors")["y"],
+        0.1,
+    )
+    x = G.solve(den, law, "dps", steps=2, seeds=[0])
+    want = distance(x.clamp(-1, 1), truth).tolist()
+    assert [row["lpips"] for row in made.manifest["samples"]] == pytest.approx(want, rel=1e-4)
+    assert "lpips" not in plain.manifest["scores"] and made.manifest["scores"]["lpips"] > 0
+    assert made.manifest["lpips_sha256"] == distance.digest
+    with pytest.raises(ArgumentError, match="at least 31"):
+        solve(
+            SILENT,
+            tmp_path / "b",
+            lpips=str(tmp_path / "alex.pth"),
+            truth=Y.new_zeros(1, 2),
+            **QUICK,
+        )
 
 
 @pytest.mark.parametrize(
