@@ -10,6 +10,7 @@ After each step the plan is judged on other trajectories; the best one is kept.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
@@ -54,9 +55,9 @@ class Fitted(NamedTuple, Generic[P]):
 def fit(family: Family[P], start: P, problem: Problem) -> Fitted[P]:
     """The point of the least validation score on the way from ``start``."""
     best, score = start, problem.held_score(family.plan(start))
-    point, model, damping, idle, steps = start, None, _DAMPING, 0, 0
-    while steps < _MOST and idle < _PATIENCE and problem.time_left:
-        fresh = model is None
+    point, model, damping, idle, steps, longest = start, None, _DAMPING, 0, 0, 0.0
+    while steps < _MOST and idle < _PATIENCE and problem.time_for(longest):
+        fresh, began = model is None, time.monotonic()
         model = _Linear(*family.linearised(point)) if model is None else model
         found = _step(family, point, problem, damping, model)
         if found is None and fresh:
@@ -71,6 +72,7 @@ def fit(family: Family[P], start: P, problem: Problem) -> Fitted[P]:
         idle += 1
         if now < score * (1.0 - _GAIN):
             best, score, idle = point, now, 0
+        longest = max(longest, time.monotonic() - began)
     return Fitted(best, score, steps)
 
 

@@ -52,7 +52,11 @@ class Problem:
     @property
     def time_left(self) -> bool:
         """Whether the budget is not spent."""
-        return time.monotonic() < self.ends_at
+        return self.time_for(0.0)
+
+    def time_for(self, seconds: float) -> bool:
+        """Whether something that takes so long ends within the budget."""
+        return time.monotonic() + seconds < self.ends_at
 
     @property
     def any_time(self) -> bool:

@@ -53,6 +53,8 @@ STAGES: Mapping[str, tuple[tuple[str, Stage], ...]] = {
 }
 #: fewest trajectories of a fit
 LEAST = 16
+#: share of the budget for the stages; the rest is for the comparison
+_SHARE = 0.95
 #: first seeds of the three sets of trajectories, far from those that users begin with
 _SETS = {"train": 1 << 40, "validation": 1 << 41, "test": 1 << 42}
 Report = Callable[[str], None]
@@ -90,7 +92,7 @@ def tune(
             coefficients, times and the times that the network is told. ``"space"`` searches a
             decision for every step. Several in turn: ``"space+all"``.
         budget: seconds, or a text such as ``"5min"``, from the call on, converged trajectories
-            included; a stage that has begun a step ends it, and the search always runs.
+            included; the search always runs.
         sampler, grid, options: begin from this plan and search no other.
         trajectories: of the fit (default 256, 64 for networks); half as many validate.
         test: trajectories of the comparison (default: as many as of the fit).
@@ -120,7 +122,7 @@ def tune(
     problem = Problem(
         model, facts_of(model.denoiser), nfe, sets["train"], sets["validation"], counts[2]
     )
-    problem.ends_at = began + seconds
+    problem.ends_at = began + _SHARE * seconds
     metric = None if loss is None else Metric(loss, model)
     if metric is not None:
         metric.refuse_nan(problem.train.end, problem.train.cond)

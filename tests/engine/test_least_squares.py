@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,10 @@ class Ends:
     def __init__(self, ends, wanted):
         self.ends, self.derivatives_made = ends, 0
         self.train = SimpleNamespace(end=wanted)
-        self.time_left = True
+        self.seconds = math.inf
+
+    def time_for(self, seconds):
+        return seconds < self.seconds
 
     def end(self, point, given):
         return self.ends(torch.as_tensor(point))
@@ -92,3 +96,11 @@ def test_moved_derivatives_explain_the_step_and_change_nothing_across_it():
     assert torch.allclose(
         torch.tensordot(across, new.slopes, 1), torch.tensordot(across, old.slopes, 1), atol=1e-12
     )
+
+
+def test_a_step_that_would_end_after_the_budget_is_not_begun():
+    at = torch.linspace(0.1, 2.0, 20, dtype=F64)[:, None]
+    curved = Ends(lambda p: torch.exp(-p[0] * at), torch.exp(-0.7 * at))
+    curved.seconds = 1e-9  # no step is so short
+    found = fit(family(curved), np.array([1.5]), curved)
+    assert found.steps == 1
