@@ -57,11 +57,13 @@ def cut(seeds: Sequence[int], labels: Sequence[int | None], size: int) -> list[B
 
 @dataclass(frozen=True)
 class Folder:
-    """An output folder; ``format`` is png or npz, ``shape`` the shape of one sample."""
+    """An output folder; ``format`` is png or npz, ``shape`` the shape of one sample; ``noted``: a
+    record without notes is none."""
 
     root: Path
     format: str
     shape: tuple[int, ...]
+    noted: bool = False
 
     def open(
         self,
@@ -126,6 +128,8 @@ class Folder:
         if not isinstance(files, dict) or set(files) != set(names):
             return None
         notes = found.get("notes")
+        if notes is None and self.noted:
+            return None
         if notes is not None and not (isinstance(notes, list) and len(notes) == len(block.seeds)):
             return None
         if not all(_hash(self.root / name) == files[name] for name in names):

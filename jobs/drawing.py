@@ -106,6 +106,9 @@ class Drawing:
     built, the seeds are cut into blocks.
     """
 
+    #: whether every sample has notes for the manifest
+    noted = False
+
     def __init__(self, settings: DrawingSettings) -> None:
         """Raises FewstepError for settings that cannot be drawn."""
         from ..models.loading import classes_of

@@ -160,7 +160,7 @@ class Generation:
             raise ArgumentError(
                 f"format='png': samples of shape {shape} are no pictures; allowed: npz"
             )
-        self.folder = Folder(root, kind, shape)
+        self.folder = Folder(root, kind, shape, drawing.noted)
         record = {**drawing.record(), "format": kind}
         self.folder.open(record, drawing.same_request, drawing.former)
 

@@ -29,6 +29,8 @@ class PosteriorDrawing(Drawing):
     """The samples of some settings for the measurements of a problem, block by block; everything is
     checked before the network is called."""
 
+    noted = True
+
     def __init__(
         self, settings: DrawingSettings, problem: ProblemSettings, own_seeds: bool = True
     ) -> None:

@@ -242,9 +242,23 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bytes(tmp_path):
     assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
     assert (tmp_path / "cut" / "samples" / "block-00000.npz").stat().st_mtime_ns == first
     (tmp_path / "cut" / "samples" / "block-00001.npz").write_bytes(b"half a fi")
-    (tmp_path / "cut" / "comparison.png").unlink(missing_ok=True)
+    record = tmp_path / "cut" / "blocks" / "00000.json"
+    said = json.loads(record.read_text())
+    del said["notes"]
+    record.write_text(json.dumps(said))
     solve(cut, tmp_path / "cut", **given)
     assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
+
+
+def test_two_processes_share_the_blocks(tmp_path, monkeypatch):
+    solve(RING, tmp_path / "one", measurement=Y, **QUICK)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    finished = []
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        finished.append(solve(RING, tmp_path / "two", measurement=Y, **QUICK).finished)
+    assert finished == [False, True]
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
 def test_seeds_may_be_added_to_those_of_one_measurement(tmp_path):
