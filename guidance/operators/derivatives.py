@@ -47,7 +47,8 @@ def no_gradient(what: str) -> ArgumentError:
     """The error of an operator that cannot be differentiated, with what needs no derivative."""
     return ArgumentError(
         f"{what} has no gradient: it must be made of differentiable operations of "
-        "torch. Methods without gradients: guidance.steer with method='enkg' or 'smc'"
+        "torch. Methods without its gradient: guidance.solve with method='dps_gsg' or "
+        "'diffpir_gsg'; guidance.steer with method='enkg' or 'smc'"
     )
 
 

@@ -8,8 +8,10 @@ from .ddnm_plus import DDNMPlus
 from .ddrm import DDRM
 from .dds import DDS
 from .diffpir import DiffPIR
+from .diffpir_gsg import DiffPIRGSG
 from .diffusion_pde import DiffusionPDE
 from .dps import DPS
+from .dps_gsg import DPSGSG
 from .dps_step import DPSStep
 from .ilvr import ILVR
 from .lgd_mc import LGDMC
@@ -35,6 +37,7 @@ __all__ = [
     "DDRM",
     "DDS",
     "DPS",
+    "DPSGSG",
     "ILVR",
     "LGDMC",
     "MMPS",
@@ -44,6 +47,7 @@ __all__ = [
     "DDNMPlus",
     "DPSStep",
     "DiffPIR",
+    "DiffPIRGSG",
     "DiffusionPDE",
     "Loss",
     "LowRank",

@@ -38,6 +38,8 @@ class Posterior(Wrapper):
     differentiates = True
     #: whether it takes likelihoods whose noise is not Gaussian
     any_noise = False
+    #: whether it takes operators without derivative
+    black_box = False
     #: whether it changes the prediction where alpha = 0, too
     at_start = False
     #: whether a run begins at a state of the method, ``started``
@@ -69,7 +71,7 @@ class Posterior(Wrapper):
                 f"{type(self).__name__} is for Gaussian noise and exact constraints, got "
                 f"{likelihood!r}: use dps with loss='score', which takes any law of the noise"
             )
-        if not likelihood.operator.differentiable:
+        if not (likelihood.operator.differentiable or self.black_box):
             raise no_gradient(repr(likelihood.operator))
         return likelihood
 

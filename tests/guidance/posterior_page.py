@@ -45,7 +45,8 @@ def row(name: str) -> str:
     if info.predicted is None:
         cost = "as many as the data ask for"
     needs = ", ".join(WORDS[need] for need in method.needs if need in WORDS)
-    runs = method.form if method.form == "denoiser" else f"{method.form}, {method.sampler}"
+    plain = method.form == "denoiser" and method.sampler != registry.OWN
+    runs = method.form if plain else f"{method.form}, {method.sampler}"
     return f"| `{name}` | {method.source} | {runs} | {needs} | {method.exact} | {cost} |"
 
 
