@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "APG",
+    "CDIM",
     "CFG",
     "DAPS",
     "DDNM",
@@ -23,6 +24,7 @@ __all__ = [
     "ILVR",
     "LGDMC",
     "MAMBO",
+    "MCG",
     "MMPS",
     "MPGD",
     "PAG",
@@ -98,6 +100,7 @@ if TYPE_CHECKING:
     from .likelihoods import Constraint, Gaussian, Poisson
     from .populations import Reward, fit_value, steering_methods
     from .posterior import (
+        CDIM,
         DAPS,
         DDNM,
         DDRM,
@@ -106,6 +109,7 @@ if TYPE_CHECKING:
         DPSGSG,
         ILVR,
         LGDMC,
+        MCG,
         MMPS,
         MPGD,
         SITCOM,
@@ -173,6 +177,8 @@ else:
                     "DPS",
                     "ILVR",
                     "MMPS",
+                    "CDIM",
+                    "MCG",
                     "LGDMC",
                     "TMPD",
                     "DDNMPlus",

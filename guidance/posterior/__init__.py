@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cdim import CDIM
 from .daps import DAPS
 from .ddnm import DDNM
 from .ddnm_plus import DDNMPlus
@@ -17,6 +18,7 @@ from .ilvr import ILVR
 from .lgd_mc import LGDMC
 from .losses import Loss
 from .low_rank import LowRank
+from .mcg import MCG
 from .mmps import MMPS
 from .mpgd import MPGD
 from .pigdm import PiGDM
@@ -32,6 +34,7 @@ from .sitcom import SITCOM
 from .tmpd import TMPD
 
 __all__ = [
+    "CDIM",
     "DAPS",
     "DDNM",
     "DDRM",
@@ -40,6 +43,7 @@ __all__ = [
     "DPSGSG",
     "ILVR",
     "LGDMC",
+    "MCG",
     "MMPS",
     "MPGD",
     "SITCOM",

@@ -93,8 +93,8 @@ class Posterior(Wrapper):
         """Cost of a call that changes the prediction."""
         raise NotImplementedError
 
-    def planned(self, plan: Plan) -> Counts:
-        """Cost of a run of ``plan``."""
+    def planned(self, plan: Plan) -> Counts | None:
+        """Cost of a run of ``plan``; None where it depends on the data."""
         total = Counts()
         for call in plan.evaluations:
             total += self.cost(float(call.node.t or 0.0))
