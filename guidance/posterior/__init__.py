@@ -14,6 +14,7 @@ from .diffusion_pde import DiffusionPDE
 from .dps import DPS
 from .dps_gsg import DPSGSG
 from .dps_step import DPSStep
+from .flow_dps import FlowDPS
 from .ilvr import ILVR
 from .lgd_mc import LGDMC
 from .losses import Loss
@@ -23,6 +24,7 @@ from .mmps import MMPS
 from .mpgd import MPGD
 from .pigdm import PiGDM
 from .pnp_dm import PnPDM
+from .pnp_flow import PnPFlow
 from .prior_covariance import PriorCovariance
 from .probconserv import ProbConserv, conserved
 from .red_diff import REDDiff
@@ -53,10 +55,12 @@ __all__ = [
     "DiffPIR",
     "DiffPIRGSG",
     "DiffusionPDE",
+    "FlowDPS",
     "Loss",
     "LowRank",
     "PiGDM",
     "PnPDM",
+    "PnPFlow",
     "PriorCovariance",
     "ProbConserv",
     "REDDiff",
