@@ -249,7 +249,8 @@ class Solving:
         if isinstance(method, OwnLoop):
             out, predicted = self._loop(method, x, cond, callback, progress)
         else:
-            predicted = None if asked.driver else method.planned(asked.plan())
+            known = method.foretold and not asked.driver
+            predicted = method.planned(asked.plan()) if known else None
             out, _ = execute(
                 asked,
                 method,

@@ -99,6 +99,7 @@ class CDIM(Pulling):
         """
         self.c, self.projections = number("c", c, 0.0), integer("projections", projections, 0)
         self.early, self.end = flag("early", early), flag("end", end)
+        self.foretold = not (self.early and self.projections)
         self._facts: Tensor | None = None
         self._made_for: tuple[int, ...] | None = None
         super().__init__(denoiser, likelihood)
@@ -146,9 +147,7 @@ class CDIM(Pulling):
         return Moments.of(self._facts, self.likelihood.sigma_y, alpha, sigma)
 
     @override
-    def planned(self, plan: Plan) -> Counts | None:
-        if self.early and self.projections:
-            return None
+    def planned(self, plan: Plan) -> Counts:
         k, after = self.projections, [*[call.node for call in plan.evaluations][1:], plan.end]
         total = Counts(plan.nfe)
         for node in after:

@@ -42,6 +42,8 @@ class Posterior(Wrapper):
     black_box = False
     #: whether it changes the prediction where alpha = 0, too
     at_start = False
+    #: whether the cost of a run is known before it, and does not depend on the data
+    foretold = True
     #: whether a run begins at a state of the method, ``started``
     own_start = False
 
@@ -93,8 +95,8 @@ class Posterior(Wrapper):
         """Cost of a call that changes the prediction."""
         raise NotImplementedError
 
-    def planned(self, plan: Plan) -> Counts | None:
-        """Cost of a run of ``plan``; None where it depends on the data."""
+    def planned(self, plan: Plan) -> Counts:
+        """Cost of a run of ``plan``, if ``foretold``."""
         total = Counts()
         for call in plan.evaluations:
             total += self.cost(float(call.node.t or 0.0))
