@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .cdim import CDIM
+from .d_flow import DFlow
 from .daps import DAPS
 from .ddnm import DDNM
 from .ddnm_plus import DDNMPlus
@@ -16,6 +17,7 @@ from .dps_gsg import DPSGSG
 from .dps_step import DPSStep
 from .flow_dps import FlowDPS
 from .ilvr import ILVR
+from .joint import Joint
 from .lgd_mc import LGDMC
 from .losses import Loss
 from .low_rank import LowRank
@@ -51,11 +53,13 @@ __all__ = [
     "SITCOM",
     "TMPD",
     "DDNMPlus",
+    "DFlow",
     "DPSStep",
     "DiffPIR",
     "DiffPIRGSG",
     "DiffusionPDE",
     "FlowDPS",
+    "Joint",
     "Loss",
     "LowRank",
     "PiGDM",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from methods import SHAPE, images
-from posteriors import NOISE, SIGMA, A, Y
+from posteriors import NOISE, SIGMA, A, GaussianPrior, Y
 from problems import F64
 
 from fewstep import guidance as G
@@ -15,7 +15,10 @@ from fewstep.guidance.posterior import registry
 from fewstep.schedules import DiscreteVP, Flow, Schedule, VPLinear
 
 #: options of methods that do not run without, or that are made short here
-OPTIONS: dict[str, dict[str, Any]] = {"prior_covariance": {"covariance": SIGMA}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "prior_covariance": {"covariance": SIGMA},
+    "d_flow": {"iterations": 2, "line_search": False},
+}
 #: paths that begin without signal, with a kind of prediction that determines x0 there
 ZERO: dict[str, tuple[Schedule, str]] = {
     "flow": (Flow(), "velocity"),
@@ -24,6 +27,14 @@ ZERO: dict[str, tuple[Schedule, str]] = {
         "v",
     ),
 }
+
+
+def options_of(name: str, den: Any) -> dict[str, Any]:
+    """The options of the method ``name`` for the model ``den``."""
+    if name == "joint":
+        noise = GaussianPrior(den.schedule, den.prediction, Y, torch.eye(3, dtype=F64))
+        return {"noise": noise}
+    return OPTIONS.get(name, {})
 
 
 def names(form: str | None = None) -> list[str]:
@@ -40,7 +51,7 @@ def likelihood(name: str, operator: Any = A, y: Any = Y) -> Any:
 
 def made(name: str, den: Any, **more: Any) -> Any:
     """The method around ``den``."""
-    return registry.get(name).make(den, likelihood(name), **{**OPTIONS.get(name, {}), **more})
+    return registry.get(name).make(den, likelihood(name), **{**options_of(name, den), **more})
 
 
 def pictures(name: str) -> tuple[Any, Any, dict[str, Any]]:
@@ -53,4 +64,6 @@ def pictures(name: str) -> tuple[Any, Any, dict[str, Any]]:
     options = dict(OPTIONS.get(name, {}))
     if name == "prior_covariance":
         options["covariance"] = 0.5 * torch.ones(SHAPE, dtype=F64)
+    if name == "joint":
+        options["noise"] = images(VPLinear())
     return den, likelihood(name, operator, y), options

@@ -35,7 +35,7 @@ def row(name: str) -> str:
     """The line of one method; the calls are those of 10 steps on 6 numbers, 3 of them measured."""
     method = registry.get(name)
     den = GaussianPrior(PATHS["vp"], "eps")
-    options = posterior_cases.OPTIONS.get(name, {})
+    options = posterior_cases.options_of(name, den)
     given = {key: options[key] for key in method.required}
     lik = posterior_cases.likelihood(name)
     _, info = G.solve(den, lik, name, steps=STEPS, dtype=F64, info=True, **given)

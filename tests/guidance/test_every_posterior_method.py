@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from posterior_cases import OPTIONS, ZERO, likelihood, made, names, pictures
+from posterior_cases import ZERO, likelihood, made, names, options_of, pictures
 from posteriors import MU, A, D, GaussianPrior, Y
 from problems import F64, GRIDS, PATHS
 
@@ -21,7 +21,7 @@ STARTS["zero snr"] = (*ZERO["zero snr"], "trailing")
 
 def run_of(name, den, **more):
     """A run of the method by its own default sampler."""
-    options = {**OPTIONS.get(name, {}), **more}
+    options = {**options_of(name, den), **more}
     return G.solve(den, likelihood(name), name, dtype=F64, info=True, **options)
 
 
@@ -45,14 +45,15 @@ def test_where_alpha_is_zero_the_prediction_is_that_of_the_model(path, name):
     """J = 0 there; in a batch with other levels too."""
     schedule, kind = ZERO[path]
     start = float(schedule.t_max)
-    den, x = GaussianPrior(schedule, kind), torch.randn(3, D, dtype=F64)
+    den = GaussianPrior(schedule, kind)
     method = made(name, den)
-    assert torch.allclose(method(x, start), MU.expand(3, -1), atol=1e-12)
+    x = torch.randn(3, *method.shape, dtype=F64)
+    assert torch.allclose(method(x, start)[:, :D], MU.expand(3, -1), atol=1e-12)
     assert method.cost(start).network == 1 and method.cost(start).vjp == 0
     other = 0.5 * start
     both = method(x[:2], torch.tensor([start, other], dtype=F64))
-    assert torch.allclose(both[0], MU, atol=1e-12)
-    assert torch.isfinite(both).all() and float((both[1] - MU).abs().max()) > 1e-3
+    assert torch.allclose(both[0, :D], MU, atol=1e-12)
+    assert torch.isfinite(both).all() and float((both[1, :D] - MU).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("name", names())
@@ -88,7 +89,7 @@ def test_an_operator_without_derivative_is_refused_before_the_first_call(name):
     den = GaussianPrior(PATHS["vp"], "eps")
     rounded = G.operators.Quantisation(8, gradient="none")
     with pytest.raises(ArgumentError, match="no gradient|without gradients|not linear|pseudo"):
-        G.solve(den, G.Gaussian(rounded, MU, 0.1), name, **OPTIONS.get(name, {}))
+        G.solve(den, G.Gaussian(rounded, MU, 0.1), name, **options_of(name, den))
     assert den.calls == 0
 
 
@@ -106,7 +107,7 @@ def test_a_model_without_derivative_is_told_of_methods_without(name):
 def test_noise_is_refused_by_methods_without(name):
     den = GaussianPrior(PATHS["vp"], "eps")
     with pytest.raises(ArgumentError, match="constraint"):
-        G.solve(den, G.Gaussian(A, Y, 0.1), name, **OPTIONS.get(name, {}))
+        G.solve(den, G.Gaussian(A, Y, 0.1), name, **options_of(name, den))
     assert den.calls == 0
 
 
@@ -114,5 +115,5 @@ def test_noise_is_refused_by_methods_without(name):
 def test_an_exact_constraint_is_refused_by_methods_that_divide_by_the_noise(name):
     den = GaussianPrior(PATHS["vp"], "eps")
     with pytest.raises(ArgumentError, match="Constraint|noise"):
-        G.solve(den, G.Constraint(A, Y), name, **OPTIONS.get(name, {}))
+        G.solve(den, G.Constraint(A, Y), name, **options_of(name, den))
     assert den.calls == 0
