@@ -9,20 +9,26 @@ from torch import Tensor
 
 from ..combinations.sample_sums import divided, inner_products
 
+#: size of a residual that is rounding, in units of eps times the right side
+ROUNDING = 8.0
+
 
 def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
     """``iterations`` steps of conjugate gradients for ``M v = b`` from v = 0 (Hestenes & Stiefel
     1952), each sample by itself; M symmetric and not negative, ``product(v)`` is M v.
 
-    A sample stops where its direction p has no positive ``<p, M p>``: the system is solved, or M is
-    not positive there, as the Jacobian of a trained network may be.
+    A sample stops where its residual is rounding, since further directions may leave the range of
+    a singular M; and where its direction p has no positive ``<p, M p>``, as M of the Jacobian of a
+    trained network may have.
     """
     v, r, p = torch.zeros_like(b), b, b
     (size,) = inner_products((r, r))
+    rounding = (ROUNDING * torch.finfo(b.dtype).eps) ** 2 * size
     for k in range(iterations):
         image = product(p)
         (curvature,) = inner_products((p, image))
-        step = torch.where(curvature > 0.0, divided(size, curvature), 0.0)
+        goes = (curvature > 0.0) & (size > rounding)
+        step = torch.where(goes, divided(size, curvature), 0.0)
         v = v + step.to(b) * p
         if k + 1 == iterations:
             break

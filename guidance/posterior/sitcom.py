@@ -40,10 +40,11 @@ class SITCOM(Posterior):
         D' = D(v),   x_t = alpha_t D' + sigma_t z
 
     (Alkhouri et al. 2024, arXiv 2410.04479, algorithm 1.) The search of a sample stops where
-    ``|y - A(D)| <= stop sigma_y sqrt(m)`` for m measurements, so as not to fit the noise. It
-    differentiates the network. The steps are a plan of its own; it is also a denoiser of D' that
-    every sampler runs. Cost of a call: k + 1 network calls, k vector-Jacobian products, k operator
-    and k adjoint calls, whether samples have stopped or not.
+    ``|y - A(D)| <= stop sigma_y sqrt(m)`` for m measurements, so as not to fit the noise; D' is the
+    prediction after the last step, where public code has that before it. It differentiates the
+    network. The steps are a plan of its own; it is also a denoiser of D' that every sampler runs.
+    Cost of a call: k + 1 network calls, k vector-Jacobian products, k operator and k adjoint calls,
+    whether samples have stopped or not.
     """
 
     def __init__(

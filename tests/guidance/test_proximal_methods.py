@@ -13,6 +13,7 @@ from problems import F64, PATHS, SAMPLERS
 import fewstep
 from fewstep import guidance as G
 from fewstep.fused.noise.seeded import GUIDANCE_STREAM, normals
+from fewstep.models import GaussianMixture
 
 
 def noisy(**of):
@@ -81,6 +82,24 @@ def test_dds_with_as_many_steps_as_the_rank_is_ddnm():
     assert torch.allclose(G.DDS(prior(), sharp, iterations=3)(x, t), right, atol=1e-9)
     off = [float((G.DDS(prior(), sharp, k)(x, t) - right).norm()) for k in (1, 2)]
     assert off[0] > off[1] > 1e-3
+
+
+@pytest.mark.parametrize("name", ["compressed sensing", "fourier"])
+def test_dds_stops_where_nothing_is_left(name):
+    """``A A^T = I``: one step solves it, and rounding is no direction of further ones."""
+    operator = {
+        "compressed sensing": G.operators.CompressedSensing((1, 8, 8), 20),
+        "fourier": G.operators.Fourier(torch.arange(64).reshape(8, 8) % 3 == 0),
+    }[name]
+    shape = (1, 8, 8) if name == "compressed sensing" else (2, 8, 8)
+    generator = torch.Generator().manual_seed(2)
+    means = torch.randn(2, *shape, generator=generator, dtype=F64)
+    den = GaussianMixture(means, 0.5, [0.5, 0.5], PATHS["vp"], "eps")
+    likelihood = G.Constraint(operator, operator(means[:1])[0])
+    x = torch.randn(3, *shape, generator=generator)
+    for dtype, most in ((torch.float32, 1e-4), (F64, 1e-12)):
+        found = G.DDS(den, likelihood, iterations=8)(x.to(dtype), 0.4)
+        assert float((found - G.DDNM(den, likelihood)(x.to(dtype), 0.4)).abs().max()) < most
 
 
 def test_dds_with_a_weight():
