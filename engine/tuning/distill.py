@@ -32,7 +32,7 @@ _UNIT, _STEP, _COARSE = 0.1, 1e-4, 1e-2
 _GAIN, _PATIENCE, _MOST = 1e-3, 15, 3000
 
 
-class _Ended(Exception):
+class _Ended(FewstepError):
     """The fit is over: no time, or no gain in the validation."""
 
 
