@@ -4,6 +4,8 @@ command line."""
 from __future__ import annotations
 
 import csv
+import itertools
+import json
 import re
 import shlex
 import sys
@@ -150,6 +152,50 @@ def test_the_solver_errors_are_those_of_the_benchmark(page):
             row = found[model][sampler.strip("`"), int(budget)]
             number = f"{float(row['rmse']):.3g}"
             assert cell == (f"**{number}**" if row["rank"] == "1" else number), line
+
+
+#: of a value and its interval in a row of the benchmark
+ENDS = ("", "_low", "_high")
+
+
+def tune_rows(after):
+    """The cells of the first table of docs/tune.md after the words ``after``."""
+    text = (ROOT / "docs/tune.md").read_text(encoding="utf-8")
+    lines = text[text.index(after) :].splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines[first + 2 :])
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_the_digits_of_the_page_of_tuning_are_those_of_the_benchmark():
+    text = (ROOT / "docs/bench/tuned/held_out.csv").read_text(encoding="utf-8")
+    found = {}
+    for row in csv.DictReader(text.splitlines()):
+        if row["rmse"]:
+            name = "tuned" if row["sampler"].startswith("file:") else row["sampler"]
+            found[row["budget"], f"`{name}`"] = [
+                "{:.3g} [{:.3g}, {:.3g}]".format(*(float(row[key + end]) for end in ENDS))
+                for key in ("rmse", "quality")
+            ]
+    rows = tune_rows("On 256 seeds of the benchmark")
+    assert {(calls, name): cells for calls, name, *cells in rows} == found
+    assert len(found) == 12
+
+
+def test_the_errors_of_the_page_of_tuning_are_those_of_the_plan_files():
+    rows = tune_rows("Errors on 64 trajectories")
+    assert [row[0] for row in rows] == ["5", "8", "10"]
+    for calls, untuned, *cells in rows:
+        file = ROOT / f"docs/bench/tuned/{calls}.json"
+        said = json.loads(file.read_text(encoding="utf-8"))["report"]
+        assert untuned == f"`{said['untuned'].partition(' on ')[0]}`"
+        both = [said["test"][name] for name in ("untuned", "tuned")]
+        for cell, errors in zip(cells, both, strict=False):
+            keys = ("median", "low", "high", "p90", "rmse")
+            assert cell == "{:.3g} [{:.3g}, {:.3g}], {:.3g}, {:.3g}".format(*map(errors.get, keys))
+        gains = (both[0][key] / both[1][key] for key in ("median", "rmse"))
+        assert cells[2] == "{:.2f}, {:.2f}".format(*gains)
+        assert cells[3] == f"{said['network_rows'] // 1000}k"
 
 
 def test_every_sampler_is_certified():
